@@ -1,0 +1,71 @@
+# `make demo` and `make test` need Python 3.11 or newer, make, and a network for the installation.
+#
+# VENV        folder of the environment (.venv)
+# PYTHON      interpreter that makes it (the first of python3, python3.13, ... that is new enough)
+# TORCH_ARGS  more arguments for the installation of torch, for example to choose a CPU-only build
+# PYTEST_ARGS more arguments for pytest
+
+VENV ?= .venv
+RESULTS ?= results/demo
+TORCH_ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) $(NEW_ENOUGH) 2>/dev/null && echo $(p))))
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint docs clean
+
+help:
+	@echo "make demo    make an environment, install, infer the properties of 24 SDSS galaxies and of simulated images"
+	@echo "make test    make an environment, install, check the style and run all tests"
+	@echo "make lint    check the style only"
+	@echo "make docs    build the documentation in docs/_build/html"
+	@echo "make clean   remove what was built and the results of the demonstration, but not the environment ($(VENV))"
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/python -m astrogenspec.demo --out $(RESULTS)
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/numpydoc lint $$(find astrogenspec -name '*.py')
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+clean:
+	rm -rf build dist *.egg-info docs/_build docs/api docs/gallery $(RESULTS) .pytest_cache .ruff_cache .coverage htmlcov
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# One stamp for each step, so that a second call starts at once and an interrupted one goes on where it was.
+$(VENV)/.created:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found: name one, make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# torch goes first: what depends on it then takes the build that is already there.
+$(VENV)/.installed-torch: constraints.txt | $(VENV)/.created
+	@echo "Installing $(TORCH) in $(VENV) ..."
+	$(PIP) -c constraints.txt $(TORCH_ARGS) $(TORCH)
+	touch $@
+
+$(VENV)/.installed-demo: $(VENV)/.installed-torch pyproject.toml
+	@echo "Installing the package and what it needs in $(VENV) ..."
+	$(PIP) -c constraints.txt -e '.[plot]'
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed-torch pyproject.toml
+	@echo "Installing the package and what it needs in $(VENV) ..."
+	$(PIP) -c constraints.txt -e '.[test,plot,simulate]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed-torch pyproject.toml
+	@echo "Installing the package and what it needs in $(VENV) ..."
+	$(PIP) -c constraints.txt -e '.[docs,plot]'
+	touch $@

@@ -1,0 +1,46 @@
+"""Galaxy physics from broad-band images: calibrated posteriors of properties and line fluxes.
+
+The names of `__all__` are imported when they are first used, so that ``import astrogenspec`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_EXPORTS = {
+    "cutouts": ("CutoutBatch", "coerce_cutouts", "read_cutout_fits"),
+    "inference.estimator": ("PropertyEstimator",),
+    "photometry": ("PhotometryBatch", "coerce_photometry", "measure_photometry"),
+    "posterior": ("Posterior",),
+    "quantities": ("LINE_FLUX_UNIT", "QUANTITIES", "QuantityInfo"),
+    "surveys": ("BANDS", "SDSS", "Survey", "get_survey"),
+    "warnings": ("AstroGenSpecWarning",),
+    "weights": ("WeightsError", "conf", "fetch_weights", "list_models", "load_card"),
+}
+_HOME = {name: module for module, names in _EXPORTS.items() for name in names}
+
+__version__ = "0.1.0.dev0"
+
+__citation__ = f"""\
+@software{{astrogenspec,
+  author  = {{{{The astrogenspec developers}}}},
+  title   = {{astrogenspec: galaxy physics from broad-band images}},
+  version = {{{__version__}}},
+  year    = {{2026}},
+}}
+"""
+
+__all__ = ["__citation__", "__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

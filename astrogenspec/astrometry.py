@@ -1,0 +1,198 @@
+"""Where the pixels of a cutout lie on the sky: pixel scale, orientation, and one band's pixels in those of another.
+
+Only the neighbourhood of the galaxy matters, so a world coordinate system is replaced by its derivative there, found by
+differences.  That works for every system that astropy can evaluate, sliced and distorted ones included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.wcs import WCS, NoConvergence
+from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
+
+__all__ = ["LocalGrid", "celestial", "local_grid", "to_pixel"]
+
+#: Pixel scales outside of this range (arcsec) are taken for a mistake.
+SCALE_RANGE = (0.01, 2.5)
+
+#: Largest departure from a right angle between the axes, sine of the angle.
+MAXIMUM_SKEW = 0.02
+
+
+@dataclass(frozen=True)
+class LocalGrid:
+    """A pixel grid around one point of the sky.
+
+    Attributes
+    ----------
+    scale : tuple of float
+        Arcsec per pixel along y and x.
+    angle : float
+        Position angle of the x axis, degrees from east towards north.
+    parity : int
+        1 or -1: the handedness of the pixel axes.
+    """
+
+    scale: tuple[float, float]
+    angle: float
+    parity: int
+
+
+def celestial(wcs: object) -> BaseHighLevelWCS | None:
+    """Reduce a world coordinate system to its two axes on the sky.
+
+    Parameters
+    ----------
+    wcs : WCS, any astropy low-level or high-level WCS, or None
+        As found in an NDData.
+
+    Returns
+    -------
+    high-level WCS with two pixel axes, or None
+        None if there is none, or if it has no position on the sky.
+
+    Raises
+    ------
+    TypeError
+        If it is no world coordinate system.
+    ValueError
+        If it cannot be reduced to two axes.
+    """
+    if wcs is None:
+        return None
+    if isinstance(wcs, WCS):
+        return wcs.celestial if wcs.has_celestial else None
+    if isinstance(wcs, BaseLowLevelWCS) and not isinstance(wcs, BaseHighLevelWCS):
+        wcs = HighLevelWCSWrapper(wcs)
+    if not isinstance(wcs, BaseHighLevelWCS):
+        raise TypeError(
+            f"wcs is a {type(wcs).__name__}, which is no world coordinate system; "
+            "give an astropy.wcs.WCS."
+        )
+    low = wcs.low_level_wcs
+    types = [str(kind) for kind in low.world_axis_physical_types]
+    if sum(kind.startswith("pos.") for kind in types) < 2:
+        return None
+    if low.pixel_n_dim != 2 or low.world_n_dim != 2:
+        raise ValueError(
+            f"wcs has {low.pixel_n_dim} pixel axes and the world axes {', '.join(types)}; "
+            "give one with two axes on the sky only."
+        )
+    return wcs
+
+
+def _unit_vectors(wcs: BaseHighLevelWCS, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    low = wcs.low_level_wcs
+    lon, lat = (
+        u.Quantity(value, unit).to_value(u.rad)
+        for value, unit in zip(low.pixel_to_world_values(x, y), low.world_axis_units, strict=True)
+    )
+    if "lat" in str(low.world_axis_physical_types[0]) or str(
+        low.world_axis_physical_types[0]
+    ).endswith(".dec"):
+        lon, lat = lat, lon
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
+
+
+def local_grid(wcs: BaseHighLevelWCS, x: float, y: float) -> LocalGrid:
+    """Find pixel scale and orientation at one pixel.
+
+    Parameters
+    ----------
+    wcs : high-level WCS
+        From `celestial`.
+    x, y : float
+        Pixel, counted from 0 at the centre of the first.
+
+    Returns
+    -------
+    LocalGrid
+
+    Raises
+    ------
+    ValueError
+        If the pixel scale is not that of a galaxy cutout, or the axes are not at right angles.
+    """
+    # Five points, for differences that are centred on the pixel.
+    points = _unit_vectors(
+        wcs, x + np.array([0, 0.5, -0.5, 0, 0]), y + np.array([0, 0, 0, 0.5, -0.5])
+    )
+    if not np.isfinite(points).all():
+        raise ValueError(
+            f"wcs gives no position on the sky for pixel (x, y) = ({x:g}, {y:g}); check its keywords."
+        )
+    axis = points[0]
+    east = np.cross([0.0, 0.0, 1.0], axis)
+    norm = np.linalg.norm(east)
+    east = east / norm if norm > 1e-12 else np.array([0.0, 1.0, 0.0])
+    basis = np.stack([east, np.cross(axis, east)])
+    along_x, along_y = basis @ (points[1] - points[2]), basis @ (points[3] - points[4])
+    scale_x, scale_y = (
+        float(np.rad2deg(np.hypot(*step)) * 3600) for step in (along_x, along_y)
+    )
+    low, high = SCALE_RANGE
+    if not (low <= scale_x <= high and low <= scale_y <= high):
+        raise ValueError(
+            f"the pixel scale is {scale_x:.4g} x {scale_y:.4g} arcsec, but it must be between "
+            f"{low} and {high} arcsec; check the wcs (or pixel_scale) of the cutout."
+        )
+    arcsec = np.deg2rad(1 / 3600)
+    skew = float(along_x @ along_y) / (scale_x * scale_y * arcsec**2)
+    if abs(skew) > MAXIMUM_SKEW:
+        raise ValueError(
+            f"the pixel axes are {np.rad2deg(np.arccos(skew)):.1f} degrees apart, not 90; "
+            "reproject the cutout to a grid without shear."
+        )
+    parity = 1 if along_x[0] * along_y[1] - along_x[1] * along_y[0] > 0 else -1
+    return LocalGrid(
+        (scale_y, scale_x), float(np.rad2deg(np.arctan2(along_x[1], along_x[0]))), parity
+    )
+
+
+def to_pixel(
+    source: BaseHighLevelWCS | SkyCoord, x: float, y: float, target: BaseHighLevelWCS
+) -> tuple[float, float]:
+    """Find a point of one image, or of the sky, in another image.
+
+    Parameters
+    ----------
+    source : high-level WCS or SkyCoord
+        The image in which x and y count, or a position, with which x and y are not used.
+    x, y : float
+        Pixel, counted from 0.
+    target : high-level WCS
+        The other image.
+
+    Returns
+    -------
+    x, y : float
+        Pixel of the target; NaN if the point is not on its sky.
+    """
+    if source is target:
+        return x, y
+    try:
+        if isinstance(source, SkyCoord):
+            found = target.world_to_pixel(source)
+        elif _same_frame(source, target):
+            world = source.low_level_wcs.pixel_to_world_values(x, y)
+            found = target.low_level_wcs.world_to_pixel_values(*world)
+        else:
+            found = target.world_to_pixel(source.pixel_to_world(x, y))
+    except NoConvergence:
+        return np.nan, np.nan
+    return float(found[0]), float(found[1])
+
+
+def _same_frame(one: BaseHighLevelWCS, other: BaseHighLevelWCS) -> bool:
+    """Tell whether two systems count the same angles, so that no change of frame is needed."""
+    return (
+        isinstance(one, WCS)
+        and isinstance(other, WCS)
+        and list(one.wcs.ctype) == list(other.wcs.ctype)
+        and one.wcs.radesys == other.wcs.radesys
+        and np.array_equal(one.wcs.equinox, other.wcs.equinox, equal_nan=True)
+    )

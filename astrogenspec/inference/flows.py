@@ -1,0 +1,360 @@
+r"""A chain of conditional one-dimensional flows: the joint posterior of several bounded quantities.
+
+The posterior of :math:`\theta = (\theta_1, \dots, \theta_D)` given a context vector :math:`c` of the galaxy is
+
+.. math:: p(\theta \mid c) = \prod_k p(\theta_k \mid \theta_{<k}, c) .
+
+Each quantity is first mapped from its support to the real line, :math:`y_k = (\mathrm{logit}\,t_k - m_k) / s_k` with
+:math:`t_k = (\theta_k - l_k) / (u_k - l_k)`, where :math:`m_k, s_k` standardise the training set. The density of :math:`y_k` is
+an affine map and a monotonic spline (`astrogenspec.nn.splines`) whose numbers come from a small network that sees the context and
+the earlier :math:`y`. So every draw lies inside the support, and a galaxy of which only some quantities are known trains the
+factors of those: an unknown earlier quantity is replaced by a draw from its own factor.
+
+The network, in the taste of zuko, returns a distribution: ``chain(context).log_prob(theta)``, ``chain(context).sample(1000)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..nn.splines import n_spline_parameters, spline_log_prob, spline_sample
+
+__all__ = ["ChainPosterior", "ConditionalFactor", "FlowChain", "standard_normal"]
+
+_EARLIER_LIMIT = 6.0
+_UNIT_MARGIN = 1e-6
+#: Draws whose hidden features fit the cache of a core; larger pieces are slower, not faster.
+_DRAWS_PER_PIECE = 8192
+
+
+def standard_normal(
+    shape: Sequence[int], generator: torch.Generator | None = None, device: torch.device | None = None
+) -> Tensor:
+    """Draw standard normal numbers whose values do not depend on how a job is cut into pieces.
+
+    `torch.randn` fills large arrays in blocks, so that two halves differ from a whole. Uniform numbers come one after
+    another; they are drawn where the generator lives and sent through the inverse normal distribution.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the result.
+    generator : `torch.Generator`, optional
+        Source of randomness; the default generator if missing.
+    device : `torch.device`, optional
+        Where the result is wanted.
+
+    Returns
+    -------
+    noise : Tensor of float32
+    """
+    source = generator.device if generator is not None else device
+    uniform = torch.rand(tuple(shape), generator=generator, device=source)
+    return torch.special.ndtri(uniform.clamp_(2.0**-25, 1 - 2.0**-24)).to(device)
+
+
+class ConditionalFactor(nn.Module):
+    """The network of one factor: context and earlier quantities to the numbers of a density.
+
+    The context enters through one linear map that is evaluated once for each galaxy, whatever the number of draws.
+
+    Parameters
+    ----------
+    context_size : int
+        Length of the context vector.
+    n_earlier : int
+        Number of earlier quantities.
+    hidden : int
+        Width of the two hidden layers.
+    n_bins : int
+        Number of spline bins.
+    """
+
+    def __init__(self, context_size: int, n_earlier: int, *, hidden: int, n_bins: int) -> None:
+        super().__init__()
+        self.of_context = nn.Linear(context_size, hidden)
+        self.of_earlier = nn.Linear(n_earlier, hidden, bias=False) if n_earlier else None
+        self.hidden = nn.Linear(hidden, hidden)
+        self.out = nn.Linear(hidden, n_spline_parameters(n_bins))
+        nn.init.normal_(self.out.weight, std=0.01)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, context: Tensor, earlier: Tensor) -> Tensor:
+        """Map (n, context_size) and (n, n_earlier) to parameters of shape (n, 3 K + 1)."""
+        features = self.of_context(context)
+        if self.of_earlier is not None:
+            features = features + self.of_earlier(earlier)
+        return self.out(F.silu(self.hidden(F.silu(features))))
+
+    def per_draw(self, context: Tensor, earlier: Tensor) -> Tensor:
+        """Map (n, context_size) and (n_earlier, n, draws) to parameters of shape (3 K + 1, n, draws or 1)."""
+        features = self.of_context(context).T[:, :, None]
+        if self.of_earlier is not None:
+            features = features + torch.tensordot(self.of_earlier.weight, earlier, dims=1)
+        shape = features.shape[1:]
+        features = F.silu(features.reshape(features.shape[0], -1), inplace=True)
+        for layer in (self.hidden, self.out):
+            features = torch.addmm(layer.bias[:, None], layer.weight, features)
+            if layer is self.hidden:
+                features = F.silu(features, inplace=True)
+        return features.reshape(-1, *shape)
+
+
+class ChainPosterior:
+    """The posterior of a batch of galaxies, as a distribution.
+
+    Parameters
+    ----------
+    chain : FlowChain
+        The networks and the supports.
+    context : Tensor, shape (n, context_size)
+        One context vector a galaxy.
+    """
+
+    def __init__(self, chain: FlowChain, context: Tensor) -> None:
+        self.chain = chain
+        self.context = context
+
+    def __repr__(self) -> str:
+        return f"ChainPosterior(n_galaxies={len(self.context)}, n_quantities={self.chain.n_quantities})"
+
+    def log_prob(
+        self,
+        theta: Tensor,
+        valid: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Evaluate the logarithm of each factor's density, in units of theta.
+
+        Parameters
+        ----------
+        theta : Tensor, shape (n, D)
+            Quantities; any number (NaN too) where `valid` is False.
+        valid : Tensor of bool, shape (n, D), optional
+            Which are known; those that are finite if missing.
+        generator : `torch.Generator`, optional
+            Source of the draws which replace unknown earlier quantities.
+
+        Returns
+        -------
+        log_prob : Tensor, shape (n, D)
+            Zero where not valid, minus infinity where a valid quantity lies outside its support. The sum over the
+            last axis is the joint log density where everything is valid.
+        """
+        return self.log_prob_and_completed(theta, valid, generator)[0]
+
+    def log_prob_and_completed(
+        self,
+        theta: Tensor,
+        valid: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Evaluate `log_prob` and also return the standardised quantities with the unknown ones drawn.
+
+        Parameters
+        ----------
+        theta, valid, generator
+            As for `log_prob`.
+
+        Returns
+        -------
+        log_prob : Tensor, shape (n, D)
+        completed : Tensor, shape (n, D)
+            Standardised, without gradient.
+        """
+        chain = self.chain
+        finite = torch.isfinite(theta)
+        valid = finite if valid is None else valid & finite
+        inside = (theta > chain.lower) & (theta < chain.upper)
+        y, log_jacobian = chain.standardise(torch.where(valid & inside, theta, chain.middle))
+        columns: list[Tensor] = []
+        terms = []
+        for k, factor in enumerate(chain.factors):
+            earlier = torch.stack(columns, -1) if columns else y[:, :0]
+            parameters = factor(self.context, earlier.clamp(-_EARLIER_LIMIT, _EARLIER_LIMIT))
+            terms.append(spline_log_prob(parameters, y[:, k]))
+            known = (valid & inside)[:, k]
+            if bool(known.all()):
+                columns.append(y[:, k])
+            else:
+                noise = standard_normal(known.shape, generator, theta.device)
+                drawn = spline_sample(parameters.detach().T, noise)
+                columns.append(torch.where(known, y[:, k], drawn))
+        log_prob = torch.stack(terms, -1) + log_jacobian
+        log_prob = torch.where(inside, log_prob, -torch.inf)
+        return torch.where(valid, log_prob, 0.0), torch.stack(columns, -1)
+
+    @torch.no_grad()
+    def sample(
+        self, n_draws: int, generator: torch.Generator | None = None, known: Tensor | None = None
+    ) -> Tensor:
+        """Draw from the joint posterior.
+
+        Galaxies are treated in pieces, so memory stays bounded; the draws do not depend on the pieces.
+
+        Parameters
+        ----------
+        n_draws : int
+            Number of draws for each galaxy.
+        generator : `torch.Generator`, optional
+            Source of randomness.
+        known : Tensor, shape (n, q), optional
+            The first q quantities of the chain where they are known (for example a spectroscopic redshift, q = 1): the others
+            are then drawn from their conditional posterior. NaN where a galaxy's value is unknown.
+
+        Returns
+        -------
+        theta : Tensor, shape (n, n_draws, D)
+
+        Raises
+        ------
+        ValueError
+            If `n_draws` is not positive, or a known value lies outside its support, or follows an unknown one.
+        """
+        if n_draws < 1:
+            raise ValueError(f"n_draws must be at least 1, not {n_draws}.")
+        if known is not None:
+            self._check_known(known)
+        n = len(self.context)
+        chain = self.chain
+        theta = torch.empty(n, n_draws, chain.n_quantities, device=self.context.device)
+        step = max(1, _DRAWS_PER_PIECE // n_draws)
+        for start in range(0, n, step):
+            piece = slice(start, start + step)
+            context = self.context[piece]
+            noise = standard_normal((len(context), n_draws, chain.n_quantities), generator, context.device)
+            y = self._draw(context, noise.permute(2, 0, 1), None if known is None else known[piece])
+            theta[piece] = chain.unstandardise(y.permute(1, 2, 0))
+        return theta
+
+    def _draw(self, context: Tensor, noise: Tensor, known: Tensor | None) -> Tensor:
+        """Draw standardised quantities of shape (D, n, draws)."""
+        y = torch.empty(noise.shape, device=noise.device)
+        n_known = 0 if known is None else known.shape[1]
+        if n_known:
+            middle = self.chain.middle.expand(len(known), -1).clone()
+            middle[:, :n_known] = torch.where(known.isfinite(), known, middle[:, :n_known])
+            fixed = self.chain.standardise(middle)[0]
+        for k, factor in enumerate(self.chain.factors):
+            parameters = factor.per_draw(context, y[:k].clamp(-_EARLIER_LIMIT, _EARLIER_LIMIT))
+            y[k] = spline_sample(parameters, noise[k].contiguous())
+            if k < n_known:
+                y[k] = torch.where(known[:, k, None].isfinite(), fixed[:, k, None], y[k])
+        return y
+
+    def _check_known(self, known: Tensor) -> None:
+        q = known.shape[-1]
+        if known.ndim != 2 or len(known) != len(self.context) or q > self.chain.n_quantities:
+            raise ValueError(
+                f"known has shape {tuple(known.shape)}; give ({len(self.context)}, q), the first q quantities "
+                "of the chain, with NaN where unknown."
+            )
+        finite = known.isfinite()
+        outside = finite & ~((known > self.chain.lower[:q]) & (known < self.chain.upper[:q]))
+        if bool(outside.any()):
+            raise ValueError(f"known value {known[outside][0].item()} lies outside the support of its quantity.")
+        if bool((finite[:, 1:] & ~finite[:, :-1]).any()):
+            raise ValueError("known quantities must be the first ones of the chain, without gaps.")
+
+
+class FlowChain(nn.Module):
+    """An autoregressive chain of conditional flows over bounded quantities.
+
+    Parameters
+    ----------
+    context_size : int
+        Length of the context vector.
+    lower, upper : sequence of float
+        Support of each quantity, in chain order.
+    n_bins : int or sequence of int, optional
+        Spline bins of each factor.
+    hidden : int, optional
+        Width of the factors' networks.
+    """
+
+    def __init__(
+        self,
+        context_size: int,
+        *,
+        lower: Sequence[float],
+        upper: Sequence[float],
+        n_bins: int | Sequence[int] = 8,
+        hidden: int = 64,
+    ) -> None:
+        super().__init__()
+        n = len(lower)
+        bins = [n_bins] * n if isinstance(n_bins, int) else list(n_bins)
+        if not len(upper) == len(bins) == n:
+            raise ValueError(f"lower, upper and n_bins name {n}, {len(upper)} and {len(bins)} quantities.")
+        self.register_buffer("lower", torch.tensor(lower, dtype=torch.float32))
+        self.register_buffer("upper", torch.tensor(upper, dtype=torch.float32))
+        self.register_buffer("location", torch.zeros(n))
+        self.register_buffer("scale", torch.ones(n))
+        self.factors = nn.ModuleList(
+            ConditionalFactor(context_size, k, hidden=hidden, n_bins=bins[k]) for k in range(n)
+        )
+
+    @property
+    def n_quantities(self) -> int:
+        """Number of quantities."""
+        return len(self.factors)
+
+    @property
+    def middle(self) -> Tensor:
+        """Centre of each support, shape (D,)."""
+        return 0.5 * (self.lower + self.upper)
+
+    def forward(self, context: Tensor) -> ChainPosterior:
+        """Return the posterior for context vectors of shape (n, context_size)."""
+        return ChainPosterior(self, context)
+
+    @torch.no_grad()
+    def set_standardisation(self, theta: Tensor, valid: Tensor | None = None) -> None:
+        """Take location and scale of each quantity on the real line from a training set.
+
+        Parameters
+        ----------
+        theta : Tensor, shape (n, D)
+            Training labels.
+        valid : Tensor of bool, shape (n, D), optional
+            Which labels exist; those that are finite and inside the support if missing. A quantity with fewer
+            than two labels keeps what it has.
+        """
+        inside = torch.isfinite(theta) & (theta > self.lower) & (theta < self.upper)
+        valid = inside if valid is None else valid & inside
+        logit = torch.logit(self._unit(torch.where(valid, theta, self.middle)))
+        for k in range(self.n_quantities):
+            values = logit[valid[:, k], k]
+            if len(values) > 1:
+                self.location[k] = values.mean()
+                self.scale[k] = values.std().clamp_min(1e-3)
+
+    def standardise(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Map quantities inside their support to standardised numbers.
+
+        Parameters
+        ----------
+        theta : Tensor, shape (..., D)
+
+        Returns
+        -------
+        y : Tensor, shape (..., D)
+        log_jacobian : Tensor, shape (..., D)
+            Logarithm of dy / dtheta.
+        """
+        unit = self._unit(theta)
+        y = (torch.logit(unit) - self.location) / self.scale
+        log_jacobian = -torch.log(unit * (1 - unit)) - torch.log((self.upper - self.lower) * self.scale)
+        return y, log_jacobian
+
+    def unstandardise(self, y: Tensor) -> Tensor:
+        """Map standardised numbers of shape (..., D) to quantities strictly inside their support."""
+        unit = torch.sigmoid(y * self.scale + self.location).clamp(_UNIT_MARGIN, 1 - _UNIT_MARGIN)
+        return self.lower + (self.upper - self.lower) * unit
+
+    def _unit(self, theta: Tensor) -> Tensor:
+        return ((theta - self.lower) / (self.upper - self.lower)).clamp(_UNIT_MARGIN, 1 - _UNIT_MARGIN)

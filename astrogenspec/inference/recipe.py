@@ -1,0 +1,294 @@
+"""Training of lane A from simulated shards: the recipe behind the bundled weights.
+
+Each step sees a batch of galaxies with images, in one of several modes (see `astrogenspec.inference.augment`), and a larger
+batch of galaxies with photometry alone, which are cheap.  The evidence lower bound of the images and the flows are
+trained together; ``frozen_vae`` lets the flows leave the encoder alone, as in the method's first publication.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..preprocessing import ModelInputs
+from ..quantities import QUANTITIES
+from ..training import BatchStream, History, TrainingConfig, fit
+from .augment import AugmentationConfig, augment, augment_photometry
+from .model import PropertyNetwork
+
+__all__ = ["RecipeConfig", "Shards", "TrainingBatch", "make_loss", "train_properties"]
+
+_METALLICITY = tuple(QUANTITIES).index("gas_metallicity")
+_COLUMNS = ("theta", "measurable", "true_flux", "error", "measured_flux", "measured_error")
+_VALIDATION_BATCHES = 6
+
+
+@dataclass(frozen=True)
+class RecipeConfig:
+    """Settings of `train_properties`.
+
+    Attributes
+    ----------
+    image_batch, photometry_batch : int
+        Galaxies of each kind in a step.
+    held_out : float
+        Fraction of the shards, the last ones, that are kept for validation.
+    validation_size : int
+        Galaxies of each kind in a validation.
+    elbo_weight, kl_weight : float
+        Weight of the evidence lower bound (per galaxy) against the flows, and of the divergence inside it.
+    warm_kl : float
+        Fraction of the training in which the divergence is turned on.
+    image_augmentation, photometry_augmentation : AugmentationConfig
+    network : dict
+        Arguments of `PropertyNetwork`.
+    seed : int
+    """
+
+    image_batch: int = 128
+    photometry_batch: int = 768
+    held_out: float = 0.04
+    validation_size: int = 3000
+    elbo_weight: float = 1e-3
+    kl_weight: float = 1.0
+    warm_kl: float = 0.1
+    image_augmentation: AugmentationConfig = field(
+        default_factory=lambda: AugmentationConfig(mode_weights=(0.55, 0.0, 0.2, 0.25))
+    )
+    photometry_augmentation: AugmentationConfig = field(
+        default_factory=lambda: AugmentationConfig(full_bands=0.65, gri_bands=0.15)
+    )
+    network: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """Network inputs with their labels.
+
+    Attributes
+    ----------
+    inputs : ModelInputs
+    theta : Tensor, shape (n, 9)
+    measurable : Tensor, shape (n,)
+        1 where the gas metallicity can be measured, else 0.
+    """
+
+    inputs: ModelInputs
+    theta: Tensor
+    measurable: Tensor
+
+    def to(self, device: torch.device | str) -> TrainingBatch:
+        """Move every tensor to a device."""
+        return TrainingBatch(
+            self.inputs.to(device), self.theta.to(device), self.measurable.to(device)
+        )
+
+
+class Shards:
+    """Columns of simulated shards in memory.
+
+    Parameters
+    ----------
+    columns : dict of str to Tensor
+        At least ``theta``, ``measurable``, ``true_flux`` and ``error``; ``image`` for galaxies with images.
+    """
+
+    def __init__(self, columns: dict[str, Tensor]):
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(self.columns["theta"])
+
+    @property
+    def has_images(self) -> bool:
+        """True if the galaxies have images."""
+        return "image" in self.columns
+
+    @classmethod
+    def read(cls, folder: Path | str) -> Shards:
+        """Read every shard of a folder, in order.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no shard.
+        """
+        import h5py
+
+        paths = sorted(Path(folder).glob("shard-*.h5"))
+        if not paths:
+            raise FileNotFoundError(
+                f"{folder} holds no shard-*.h5: make them with `astrogenspec simulate N --out {folder}`."
+            )
+        with h5py.File(paths[0]) as file:
+            names = [name for name in (*_COLUMNS, "image") if name in file]
+            sizes = {name: file[name].shape for name in names}
+            kinds = {name: file[name].dtype for name in names}
+        n = sizes["theta"][0]
+        columns = {
+            name: np.empty((n * len(paths), *sizes[name][1:]), dtype=kinds[name]) for name in names
+        }
+        for k, path in enumerate(paths):
+            with h5py.File(path) as file:
+                for name in names:
+                    file[name].read_direct(columns[name], dest_sel=np.s_[k * n : (k + 1) * n])
+        return cls({name: torch.from_numpy(column) for name, column in columns.items()})
+
+    def split(self, fraction: float) -> tuple[Shards, Shards]:
+        """Split into the first galaxies and the last ``fraction`` of them."""
+        cut = round(len(self) * (1 - fraction))
+        parts = (slice(None, cut), slice(cut, None))
+        return tuple(Shards({k: v[part] for k, v in self.columns.items()}) for part in parts)
+
+    def batch(
+        self, indices: Tensor, config: AugmentationConfig, generator: torch.Generator
+    ) -> TrainingBatch:
+        """Make augmented inputs of some galaxies."""
+        chosen = {name: column[indices] for name, column in self.columns.items()}
+        if self.has_images:
+            inputs = augment(
+                chosen["image"],
+                chosen["true_flux"],
+                chosen["error"],
+                measured_flux=chosen["measured_flux"],
+                measured_error=chosen["measured_error"],
+                config=config,
+                generator=generator,
+            )
+        else:
+            inputs = augment_photometry(chosen["true_flux"], chosen["error"], config, generator)
+        return TrainingBatch(inputs, chosen["theta"], chosen["measurable"].float())
+
+
+def make_loss(config: RecipeConfig):
+    """Make the loss function of `astrogenspec.training.fit` for lists of batches."""
+
+    def loss(
+        network: PropertyNetwork, batches: Sequence[TrainingBatch], progress: float
+    ) -> dict[str, Tensor]:
+        kl_weight = config.kl_weight * min(1.0, progress / config.warm_kl)
+        parts = [_batch_terms(network, batch, kl_weight, config.elbo_weight) for batch in batches]
+        terms = {f"{name}_{k}": value for k, part in enumerate(parts) for name, value in part.items()}
+        terms["total"] = torch.stack([part["total"] for part in parts]).mean()
+        return terms
+
+    return loss
+
+
+def _batch_terms(network, batch, kl_weight, elbo_weight) -> dict[str, Tensor]:
+    valid = torch.isfinite(batch.theta)
+    valid[:, _METALLICITY] &= batch.measurable > 0.5
+    generator = None
+    if not network.training:
+        generator = torch.Generator(batch.theta.device).manual_seed(0)
+    return network.loss(
+        batch.inputs,
+        batch.theta,
+        valid,
+        batch.measurable,
+        kl_weight=kl_weight,
+        elbo_weight=elbo_weight,
+        generator=generator,
+    )
+
+
+class _Pairs:
+    """Zip resumable streams of batches."""
+
+    def __init__(self, streams: Sequence[BatchStream]):
+        self.streams = streams
+
+    def __iter__(self) -> Iterator[list[TrainingBatch]]:
+        return self
+
+    def __next__(self) -> list[TrainingBatch]:
+        return [next(stream) for stream in self.streams]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {str(k): stream.state_dict() for k, stream in enumerate(self.streams)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for k, stream in enumerate(self.streams):
+            stream.load_state_dict(state[str(k)])
+
+
+def train_properties(
+    data: Sequence[Path | str],
+    out: Path | str,
+    *,
+    recipe: RecipeConfig | None = None,
+    training: TrainingConfig | None = None,
+) -> tuple[PropertyNetwork, History]:
+    """Train the network of lane A.
+
+    Parameters
+    ----------
+    data : sequence of path
+        Folders of shards (see `astrogenspec.simulate.write_shards`), with images or with photometry alone.
+    out : path
+        Folder for the checkpoint (``checkpoint.pt``), from which an interrupted training goes on, and the history
+        (``history.ecsv``).
+    recipe : RecipeConfig, optional
+    training : TrainingConfig, optional
+
+    Returns
+    -------
+    network : PropertyNetwork
+        With the averaged weights of the best validation.
+    history : History
+    """
+    recipe = recipe or RecipeConfig()
+    training = training or TrainingConfig(max_seconds=7200)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    network = PropertyNetwork(**recipe.network)
+    streams, validation, labels = [], [], []
+    for k, folder in enumerate(data):
+        train, held_out = Shards.read(folder).split(recipe.held_out)
+        images = train.has_images
+        config = recipe.image_augmentation if images else recipe.photometry_augmentation
+        size = recipe.image_batch if images else recipe.photometry_batch
+        streams.append(_stream(train, config, size, recipe.seed + k))
+        validation.append(_fixed_batches(held_out, config, recipe.validation_size))
+        labels.append(train)
+    _standardise(network, labels[0])
+    history = fit(
+        network,
+        _Pairs(streams),
+        [list(batches) for batches in zip(*validation, strict=True)],
+        replace(training, checkpoint=out / "checkpoint.pt"),
+        make_loss(recipe),
+    )
+    history.write(out / "history.ecsv")
+    return network, history
+
+
+def _stream(shards: Shards, config: AugmentationConfig, size: int, seed: int) -> BatchStream:
+    return BatchStream(
+        lambda indices, generator: shards.batch(indices, config, generator),
+        len(shards),
+        size,
+        seed=seed,
+    )
+
+
+def _fixed_batches(shards: Shards, config: AugmentationConfig, n: int) -> list[TrainingBatch]:
+    """Batches with frozen augmentation, the same at each validation."""
+    generator = torch.Generator().manual_seed(20)
+    indices = torch.arange(min(n, len(shards)))
+    return [shards.batch(part, config, generator) for part in indices.chunk(_VALIDATION_BATCHES)]
+
+
+def _standardise(network: PropertyNetwork, shards: Shards) -> None:
+    theta = shards.columns["theta"]
+    valid = torch.isfinite(theta)
+    valid[:, _METALLICITY] &= shards.columns["measurable"]
+    network.chain.set_standardisation(theta, valid)

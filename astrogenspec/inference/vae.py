@@ -1,0 +1,147 @@
+r"""A variational autoencoder of galaxy images with noise-weighted likelihood.
+
+The encoder maps a scaled image (see `astrogenspec.preprocessing`) to a diagonal Gaussian :math:`q(\ell \mid x)` over a latent
+vector, the decoder maps the latent back to a noise-free image. With the inverse variances :math:`w` of the pixels, the negative
+evidence lower bound of a galaxy [1]_, up to a constant, is
+
+.. math:: \tfrac12 \sum_i w_i (x_i - \hat x_i(\ell))^2 + \beta\, \mathrm{KL}(q(\ell \mid x) \,\|\, N(0, 1)) .
+
+Missing bands and masked pixels have no weight, so the decoder fills them in from the bands that are there.
+
+References
+----------
+.. [1] Kingma & Welling 2013, arXiv:1312.6114
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..nn.layers import ResidualConv2d
+
+__all__ = ["ImageVAE", "elbo_terms"]
+
+_GRID = 4
+_LOG_VARIANCE_RANGE = (-12.0, 4.0)
+
+
+class ImageVAE(nn.Module):
+    """Encode and decode 64 x 64 pixel images in five bands.
+
+    Parameters
+    ----------
+    latent_size : int, optional
+        Length of the latent vector.
+    n_bands : int, optional
+        Number of bands.
+    encoder_widths : sequence of int, optional
+        Channels at 32, 16, 8 and 4 pixels.
+    bottlenecks : sequence of int, optional
+        Bottleneck channels of the residual block at each of these; 0 for none.
+    decoder_widths : sequence of int, optional
+        Channels at 4, 8, 16 and 32 pixels.
+    """
+
+    def __init__(
+        self,
+        latent_size: int = 32,
+        *,
+        n_bands: int = 5,
+        encoder_widths: Sequence[int] = (24, 48, 96, 160),
+        bottlenecks: Sequence[int] = (0, 32, 64, 96),
+        decoder_widths: Sequence[int] = (96, 48, 32, 16),
+    ) -> None:
+        super().__init__()
+        self.latent_size = latent_size
+        self.n_bands = n_bands
+        self.trunk = _trunk(n_bands + 1, encoder_widths, bottlenecks)
+        self.head = nn.Sequential(
+            nn.Linear(encoder_widths[-1] * _GRID**2 + 2 * n_bands, 128),
+            nn.SiLU(),
+            nn.Linear(128, 2 * latent_size),
+        )
+        self.decoder_input = nn.Linear(latent_size, decoder_widths[0] * _GRID**2)
+        self.decoder = _decoder(n_bands, decoder_widths)
+        self.to(memory_format=torch.channels_last)
+
+    def encode(
+        self, image: Tensor, weight: Tensor, bands: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Encode images.
+
+        Parameters
+        ----------
+        image, weight : Tensor, shape (n, 5, 64, 64)
+            Scaled image and inverse variance.
+        bands, noise : Tensor, shape (n, 5)
+            Flags of the bands that are there, log10 of relative noise.
+
+        Returns
+        -------
+        mu, logvar : Tensor, shape (n, latent_size)
+            Mean and log variance of the latent.
+        """
+        valid = (weight > 0).to(image.dtype).mean(1, keepdim=True)
+        x = torch.cat([image, valid], 1).contiguous(memory_format=torch.channels_last)
+        features = torch.cat([self.trunk(x).flatten(1), bands, noise], 1)
+        mu, logvar = self.head(features).chunk(2, -1)
+        return mu, logvar.clamp(*_LOG_VARIANCE_RANGE)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Decode latents of shape (n, latent_size) to scaled images of shape (n, 5, 64, 64)."""
+        x = self.decoder_input(latent).unflatten(1, (-1, _GRID, _GRID))
+        return self.decoder(x.contiguous(memory_format=torch.channels_last))
+
+    def reconstruct(self, image: Tensor, weight: Tensor, bands: Tensor, noise: Tensor) -> Tensor:
+        """Decode the latent mean of images; arguments as for `encode`, result of shape (n, 5, 64, 64)."""
+        return self.decode(self.encode(image, weight, bands, noise)[0])
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n scaled images from the prior of the latent, shape (n, 5, 64, 64)."""
+        latent = torch.randn(n, self.latent_size, generator=generator)
+        return self.decode(latent.to(self.decoder_input.weight.device))
+
+
+def elbo_terms(
+    image: Tensor, weight: Tensor, decoded: Tensor, mu: Tensor, logvar: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Evaluate the two terms of the negative evidence lower bound.
+
+    Parameters
+    ----------
+    image, weight, decoded : Tensor, shape (n, 5, ny, nx)
+        Scaled image, its inverse variance, and the decoded latent.
+    mu, logvar : Tensor, shape (n, latent_size)
+        Mean and log variance of the latent.
+
+    Returns
+    -------
+    reconstruction, kl : Tensor, shape (n,)
+        Half the chi square of the image, and the divergence from the standard normal [nats].
+    """
+    reconstruction = 0.5 * (weight * (image - decoded).square()).flatten(1).sum(-1)
+    kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(-1)
+    return reconstruction, kl
+
+
+def _trunk(n_in: int, widths: Sequence[int], bottlenecks: Sequence[int]) -> nn.Sequential:
+    """Strided convolutions from 64 to 4 pixels; the first is large and strided, which a CPU likes."""
+    layers: list[nn.Module] = [nn.Conv2d(n_in, widths[0], 4, stride=2, padding=1), nn.SiLU()]
+    for k, width in enumerate(widths):
+        if k:
+            layers.append(nn.Conv2d(widths[k - 1], width, 3, stride=2, padding=1))
+        if bottlenecks[k]:
+            layers.append(ResidualConv2d(width, bottlenecks[k]))
+    return nn.Sequential(*layers, nn.SiLU())
+
+
+def _decoder(n_bands: int, widths: Sequence[int]) -> nn.Sequential:
+    """Double the pixels four times by rearranging channels, from 4 to 64."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in zip(widths, (*widths[1:], n_bands), strict=True):
+        layers += [nn.SiLU(), nn.Conv2d(n_in, 4 * n_out, 3, padding=1), nn.PixelShuffle(2)]
+    return nn.Sequential(*layers)

@@ -1,0 +1,80 @@
+"""Residual blocks and small multilayer perceptrons, shared by every network of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["ResidualConv2d", "ResidualLinear", "make_mlp", "n_parameters"]
+
+
+class ResidualConv2d(nn.Module):
+    r"""Add a two-layer bottleneck convolution to its input, :math:`x + c_2(\sigma(c_1(\sigma(n(x)))))`.
+
+    Parameters
+    ----------
+    channels : int
+        Number of channels of input and output; a multiple of `groups`.
+    bottleneck : int
+        Number of channels between the two 3 x 3 convolutions.
+    groups : int, optional
+        Number of groups of the normalisation.
+    """
+
+    def __init__(self, channels: int, bottleneck: int, *, groups: int = 8) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels)
+        self.first = nn.Conv2d(channels, bottleneck, 3, padding=1)
+        self.second = nn.Conv2d(bottleneck, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features of shape (n, channels, ny, nx) to the same shape."""
+        return x + self.second(F.silu(self.first(F.silu(self.norm(x)))))
+
+
+class ResidualLinear(nn.Module):
+    r"""Add a two-layer perceptron to its input, :math:`x + l_2(\sigma(l_1(\sigma(n(x)))))`.
+
+    Parameters
+    ----------
+    width : int
+        Number of features of input and output.
+    dropout : float, optional
+        Fraction of hidden features set to zero in training.
+    """
+
+    def __init__(self, width: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.first = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.second = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features of shape (..., width) to the same shape."""
+        return x + self.second(self.dropout(F.silu(self.first(F.silu(self.norm(x))))))
+
+
+def make_mlp(sizes: Sequence[int]) -> nn.Sequential:
+    """Build a perceptron with SiLU between its linear layers.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Features of the input, of each hidden layer, and of the output; at least two numbers.
+
+    Returns
+    -------
+    mlp : `torch.nn.Sequential`
+    """
+    layers: list[nn.Module] = []
+    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(n_in, n_out), nn.SiLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def n_parameters(module: nn.Module) -> int:
+    """Count the trainable numbers of a module."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -1,0 +1,226 @@
+"""Photometry: fluxes of galaxies in the five bands, from catalogues or measured on stamps, and Galactic dust.
+
+Keys of a table or dictionary, for a band such as g (all bands in one of the three ways):
+
+===================== =========================================== ==============================================
+flux or magnitude     unit                                        error
+===================== =========================================== ==============================================
+``g``                 flux density, or ``u.ABmag``                ``g_err`` or, for a flux, ``g_ivar``
+``flux_g``            flux density                                ``flux_err_g`` or ``flux_ivar_g``
+``mag_g``             AB magnitude: ``u.ABmag``, ``u.mag``, none  ``mag_err_g``, magnitudes
+===================== =========================================== ==============================================
+
+Further keys: ``ebv``, the Galactic E(B-V) in magnitudes; ``extinction_g`` and so on, the Galactic extinction of a band in
+magnitudes, which then takes the place of ``ebv``; ``name``.  Every flux needs an error.  Bands that are absent, masked, not
+finite, or equal to a value of `SENTINELS` are missing; so is a band whose error is.  Fluxes and magnitudes are as
+observed: they are corrected for Galactic dust inside, with the coefficients of the survey.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import astropy.units as u
+import numpy as np
+from astropy.table import Row, Table
+
+from .catalogues import SENTINELS, read_catalogue
+from .cutouts import CutoutBatch
+from .problems import INPUT_ERRORS, ProblemLog
+from .surveys import BANDS, SDSS
+from .warnings import AstroGenSpecWarning
+
+__all__ = ["SENTINELS", "PhotometryBatch", "coerce_photometry", "measure_photometry"]
+
+Photometry = Table | Row | Mapping[str, object]
+
+_COEFFICIENTS = np.array([SDSS.extinction_coefficient[band] for band in BANDS])
+
+
+@dataclass(frozen=True, eq=False)
+class PhotometryBatch:
+    """Fluxes of many galaxies in the bands u, g, r, i, z.
+
+    Parameters
+    ----------
+    flux, error : ndarray, shape (n, 5)
+        nmgy as observed, that is, with Galactic extinction; NaN where missing.
+    ebv : ndarray, shape (n,)
+        Galactic E(B-V), mag.
+    measured : ndarray of bool, shape (n,)
+        True if measured on a stamp, False if from a catalogue.
+    names : tuple of str, optional
+        One for each galaxy; "0", "1", ... by default.
+    problems : tuple of str, optional
+        Why a galaxy cannot be used; empty strings by default.
+    extinction : ndarray, shape (n, 5), optional
+        Galactic extinction in the bands, mag; by default ``ebv`` times the coefficients of the survey.
+
+    Raises
+    ------
+    ValueError
+        If shapes or lengths do not agree.
+    """
+
+    flux: np.ndarray
+    error: np.ndarray
+    ebv: np.ndarray
+    measured: np.ndarray
+    names: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    extinction: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.flux)
+        extinction = self.extinction
+        if extinction is None:
+            extinction = np.asarray(self.ebv)[:, None] * _COEFFICIENTS
+        names = tuple(self.names) or tuple(str(k) for k in range(n))
+        problems = tuple(self.problems) or ("",) * n
+        for what, values in (("flux", self.flux), ("error", self.error), ("extinction", extinction)):
+            if np.shape(values) != (n, len(BANDS)):
+                raise ValueError(
+                    f"{what} has shape {np.shape(values)}, but it must be ({n}, {len(BANDS)})."
+                )
+        lists = {"ebv": self.ebv, "measured": self.measured, "names": names, "problems": problems}
+        for what, values in lists.items():
+            if len(values) != n:
+                raise ValueError(f"{what} has {len(values)} entries for {n} galaxies.")
+        object.__setattr__(self, "extinction", extinction)
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "problems", problems)
+
+    def __len__(self) -> int:
+        return len(self.flux)
+
+    def __getitem__(self, item: int | slice | np.ndarray | Sequence[int]) -> PhotometryBatch:
+        """Select galaxies: an integer, a slice, integers, or an array of bool."""
+        if isinstance(item, int | np.integer):
+            item = [item]
+        index = np.arange(len(self))[item]
+        return PhotometryBatch(
+            self.flux[item],
+            self.error[item],
+            self.ebv[item],
+            self.measured[item],
+            tuple(self.names[k] for k in index),
+            tuple(self.problems[k] for k in index),
+            self.extinction[item],
+        )
+
+    def __repr__(self) -> str:
+        bad = sum(map(bool, self.problems))
+        return f"<PhotometryBatch of {len(self)} galaxies, {bad} with problems>"
+
+    @property
+    def n_galaxies(self) -> int:
+        """Number of galaxies."""
+        return len(self.flux)
+
+    @property
+    def bands_present(self) -> np.ndarray:
+        """Whether a band has a flux and an error; bool, shape (n, 5)."""
+        return np.isfinite(self.flux) & np.isfinite(self.error)
+
+    def dereddened(self) -> tuple[np.ndarray, np.ndarray]:
+        """Correct for Galactic dust.
+
+        Returns
+        -------
+        flux, error : ndarray, shape (n, 5)
+            nmgy; NaN where missing.
+        """
+        factor = 10 ** (0.4 * self.extinction)
+        return self.flux * factor, self.error * factor
+
+
+def coerce_photometry(
+    photometry: Photometry | Sequence[Photometry] | PhotometryBatch,
+    *,
+    ebv: float | np.ndarray | u.Quantity | None = None,
+    on_error: str = "raise",
+) -> PhotometryBatch:
+    """Bring photometry, in whatever form, to one batch of fluxes.
+
+    Parameters
+    ----------
+    photometry : Table, QTable, Row, mapping, or a list of rows or mappings
+        Columns or keys as listed at the top of this module, each one value or one for each galaxy. Other columns of
+        a table are ignored; other keys of a mapping are an error. A batch is returned as it is, or with this ``ebv``.
+    ebv : float, array or Quantity ['mag'], optional
+        Galactic E(B-V), one for all galaxies or one for each. Without it and without such columns 0 is taken,
+        with a warning.
+    on_error : {"raise", "flag"}
+        What to do if a galaxy cannot be used: raise an error with its index, or leave it blank and put the
+        reason in ``problems``. An error that concerns the call as a whole is always raised.
+
+    Returns
+    -------
+    PhotometryBatch
+
+    Raises
+    ------
+    TypeError
+        For an object that holds no photometry.
+    ValueError
+        For names, shapes or values that cannot be used.
+    astropy.units.UnitsError
+        For units that are missing or do not fit.
+
+    Warns
+    -----
+    AstroGenSpecWarning
+        If Galactic extinction is not given.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from astrogenspec.photometry import coerce_photometry
+    >>> batch = coerce_photometry(
+    ...     {"r": 17.5 * u.ABmag, "r_err": 0.05 * u.mag, "ebv": 0.03 * u.mag}
+    ... )
+    >>> batch.flux[0, 2]
+    100.0
+    """
+    log = ProblemLog(0, on_error)
+    if isinstance(photometry, PhotometryBatch):
+        return photometry if ebv is None else _with_ebv(photometry, ebv)
+    if isinstance(photometry, Table | Row | Mapping):
+        catalogue = read_catalogue(photometry)
+        log = ProblemLog(len(catalogue), on_error)
+    else:
+        rows = _rows(photometry)
+        log = ProblemLog(len(rows), on_error)
+        catalogue = None
+        for index, row in enumerate(rows):
+            try:
+                part = read_catalogue(row)
+            except INPUT_ERRORS as error:
+                log.fail(index, error)
+            if len(part) != 1:
+                log.fail(index, f"has {len(part)} values in a list of galaxies; give one galaxy in each item.")
+            catalogue = part if catalogue is None else catalogue.joined(part)
+    if ebv is not None:
+        if catalogue.has_dust:
+            raise ValueError(
+                "ebv was given both as an argument and as columns of photometry; give one of them."
+            )
+        catalogue = catalogue.with_ebv(_check_ebv(ebv, len(catalogue)))
+    elif not catalogue.has_dust:
+        _warn_no_ebv()
+    for index, sentence in catalogue.problems():
+        log.add(index, sentence)
+    return _batch_of(catalogue, log.sentences)
+
+
+def _rows(photometry: object) -> list:
+    if isinstance(photometry, str | bytes | np.ndarray) or not isinstance(photometry, Sequence):
+        raise TypeError(
+            f"photometry is a {type(photometry).__name__}, but it must be a table or a mapping with "
+            "keys such as 'g' and 'g_err', or a list of rows."
+        )
+    if not photometry:
+        raise ValueError("photometry is empty; give at least one galaxy.")
+    return list(photometry)

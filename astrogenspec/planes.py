@@ -1,0 +1,381 @@
+"""One galaxy's images, band by band: what the user passed in, taken apart, and put on the grid of the networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.nddata import NDData, NDUncertainty
+
+from .astrometry import LocalGrid, celestial, local_grid, to_pixel
+from .fluxes import check_bands
+from .pixels import calibrate, why_unusable
+from .resampling import crop_or_pad, resample
+from .surveys import SDSS, STAMP_SIZE
+
+__all__ = ["Plane", "Stack", "place_on_grid", "planes_of", "split_array", "steps_for"]
+
+#: Smallest number of pixels on a side of an image.
+MINIMUM_PIXELS = 8
+
+#: A pixel scale that differs by less than this fraction is taken for that of the networks.
+SCALE_TOLERANCE = 0.005
+
+#: Bands whose axes differ by more than this angle (degrees) are refused: 0.28 pixels at the edge of a stamp.
+MAXIMUM_ROTATION = 0.5
+
+_REFERENCE_ORDER = ("r", "i", "g", "z", "u")
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """An image of one galaxy in one band, as it came.
+
+    Attributes
+    ----------
+    values : ndarray, shape (ny, nx)
+        Pixels.
+    unit : Unit or None
+        Their unit.
+    uncertainty : NDUncertainty or None
+        Their uncertainty.
+    mask : ndarray of bool or None
+        True where bad.
+    wcs : WCS or None
+        World coordinate system, of any kind that astropy knows.
+    meta : Mapping
+        Header.
+    """
+
+    values: np.ndarray
+    unit: u.UnitBase | None
+    uncertainty: NDUncertainty | None
+    mask: np.ndarray | None
+    wcs: object
+    meta: Mapping
+
+    @property
+    def name(self) -> str:
+        """Name of the galaxy, from ``meta["name"]`` or the header keyword NAME."""
+        return str(_look_up(self.meta, "name") or "")
+
+
+@dataclass(frozen=True, eq=False)
+class Stack(Plane):
+    """Images of a galaxy or of many, (..., band, y, x), that share unit, pixel scale and bands."""
+
+    bands: tuple[str, ...] = ()
+
+    def scale(self, pixel_scale: float | None, notes: set[str]) -> tuple[float, float]:
+        """Find the pixel scale along y and x in arcsec; note it if it had to be assumed."""
+        _check_size(self.values.shape[-2:])
+        wcs = celestial(self.wcs)
+        if wcs is None:
+            return _scale_without_wcs(self.meta, pixel_scale, notes)
+        ny, nx = self.values.shape[-2:]
+        return local_grid(wcs, (nx - 1) / 2, (ny - 1) / 2).scale
+
+
+def _look_up(meta: Mapping, key: str) -> object:
+    for spelling in (key, key.upper()):
+        if spelling in meta:
+            return meta[spelling]
+    return None
+
+
+def split_array(data: u.Quantity | NDData, bands: object) -> Stack:
+    """Take an array of images apart.
+
+    Parameters
+    ----------
+    data : Quantity or NDData, shape (..., band, y, x)
+        Images.
+    bands : str or sequence of str or None
+        Names of the bands; None to find them in the meta data.
+
+    Returns
+    -------
+    Stack
+
+    Raises
+    ------
+    ValueError
+        If the bands are not named or not as many as there are.
+    """
+    if isinstance(data, NDData):
+        stored = _look_up(data.meta, "bands")
+        values, unit, uncertainty = data.data, data.unit, data.uncertainty
+        mask, wcs, meta = data.mask, data.wcs, data.meta
+    else:
+        stored, unit, uncertainty, wcs, meta = None, data.unit, None, None, {}
+        mask = getattr(data, "mask", None)
+        values = (data if mask is None else data.unmasked).value
+    names = bands if bands is not None else stored
+    n = values.shape[-3]
+    if names is None:
+        raise ValueError(
+            f'cutouts has {n} bands but does not say which; name them, for instance bands="gri".'
+        )
+    names = check_bands(names, "bands" if bands is not None else 'meta["bands"]')
+    if len(names) != n:
+        raise ValueError(
+            f"cutouts has {n} bands (its shape is {values.shape}), "
+            f"but {len(names)} are named: {', '.join(names)}."
+        )
+    return Stack(values, unit, uncertainty, mask, wcs, meta, names)
+
+
+def planes_of(item: object, bands: object) -> dict[str, Plane]:
+    """Take one galaxy's images apart, band by band, without looking at the pixels.
+
+    Parameters
+    ----------
+    item : NDData, Quantity or mapping
+        A cube (band, y, x), an image (y, x) if ``bands`` names one band, or images by band.
+    bands : str or sequence of str or None
+        Names of the bands of a cube.
+
+    Returns
+    -------
+    dict of Plane
+
+    Raises
+    ------
+    TypeError
+        For an object that is no image.
+    ValueError
+        For wrong dimensions or names of bands.
+    """
+    if isinstance(item, Mapping):
+        if not item:
+            raise ValueError("the cutout is an empty mapping; give at least one band.")
+        if bands is not None and set(check_bands(bands)) != set(item):
+            raise ValueError(
+                f"bands is {bands!r}, but the cutout is a mapping with {', '.join(map(str, item))}; "
+                "leave bands out."
+            )
+        names = check_bands(item, "the cutout's mapping")
+        return {band: _plane(item[band], f"band {band} of the cutout") for band in names}
+    if not isinstance(item, NDData | u.Quantity):
+        if isinstance(item, np.ndarray):
+            raise u.UnitsError(
+                f"the cutout is an array of shape {item.shape} without a unit; "
+                "multiply it by the unit of its pixels, such as u.nmgy."
+            )
+        raise TypeError(
+            f"the cutout is a {type(item).__name__}, but it must be an NDData cube, a mapping from "
+            "bands to CCDData, or a Quantity array."
+        )
+    shape = np.shape(item.data if isinstance(item, NDData) else item)
+    if len(shape) == 2 and bands is not None and len(check_bands(bands)) == 1:
+        return {check_bands(bands)[0]: _plane(item, "the cutout")}
+    if len(shape) != 3:
+        raise ValueError(
+            f"the cutout has shape {shape}, but a cube must be (band, y, x); "
+            'give a single image as {"r": image}.'
+        )
+    stack = split_array(item, bands)
+    parts = {}
+    for k, band in enumerate(stack.bands):
+        uncertainty, mask = stack.uncertainty, stack.mask
+        if uncertainty is not None and np.ndim(uncertainty.array) == 3:
+            uncertainty = type(uncertainty)(uncertainty.array[k], unit=uncertainty.unit, copy=False)
+        if mask is not None and np.ndim(mask) == 3:
+            mask = mask[k]
+        parts[band] = Plane(
+            stack.values[k], stack.unit, uncertainty, mask, stack.wcs, stack.meta
+        )
+    return parts
+
+
+def _plane(data: object, what: str) -> Plane:
+    if isinstance(data, NDData):
+        plane = Plane(data.data, data.unit, data.uncertainty, data.mask, data.wcs, data.meta)
+    elif isinstance(data, u.Quantity):
+        mask = getattr(data, "mask", None)
+        values = (data if mask is None else data.unmasked).value
+        plane = Plane(values, data.unit, None, mask, None, {})
+    else:
+        raise TypeError(
+            f"{what} is a {type(data).__name__}, but it must be a CCDData, an NDData or a Quantity."
+        )
+    if np.ndim(plane.values) != 2:
+        raise ValueError(f"{what} has shape {np.shape(plane.values)}, but it must be (y, x).")
+    return plane
+
+
+def _check_size(shape: tuple[int, ...]) -> None:
+    if min(shape) < MINIMUM_PIXELS:
+        raise ValueError(
+            f"the cutout has {shape[-2]} x {shape[-1]} pixels (y, x), "
+            f"but at least {MINIMUM_PIXELS} x {MINIMUM_PIXELS} are needed."
+        )
+
+
+def _scale_without_wcs(
+    meta: Mapping, pixel_scale: float | None, notes: set[str]
+) -> tuple[float, float]:
+    value = pixel_scale if pixel_scale is not None else _look_up(meta, "pixscale")
+    if value is None:
+        notes.add("scale")
+        value = SDSS.pixel_scale.value
+    try:
+        value = float(u.Quantity(value, u.arcsec).value)
+    except (TypeError, u.UnitsError):
+        value = np.nan
+    if not value > 0:
+        raise ValueError(
+            f"PIXSCALE is {_look_up(meta, 'pixscale')!r}, but it must be arcsec per pixel."
+        )
+    return value, value
+
+
+def steps_for(scale: tuple[float, float]) -> tuple[float, float] | None:
+    """Find the width of a network pixel in pixels of an image.
+
+    Parameters
+    ----------
+    scale : tuple of float
+        Pixel scale of the image along y and x, arcsec.
+
+    Returns
+    -------
+    tuple of float, or None
+        None if the image need not be resampled.
+    """
+    step = tuple(SDSS.pixel_scale.value / side for side in scale)
+    return None if all(abs(width - 1) < SCALE_TOLERANCE for width in step) else step
+
+
+def place_on_grid(
+    planes: Mapping[str, Plane],
+    position: SkyCoord | None,
+    pixel_scale: float | None,
+    notes: set[str],
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Calibrate one galaxy's images and bring them to the common grid.
+
+    Parameters
+    ----------
+    planes : mapping of str to Plane
+        Images by band.
+    position : SkyCoord or None
+        The galaxy; None if it is in the middle of the reference image (r if there is one).
+    pixel_scale : float or None
+        Arcsec per pixel where nothing else says it.
+    notes : set of str
+        Receives "noise" and "scale" if these had to be assumed.
+
+    Returns
+    -------
+    dict of (flux, ivar), each of shape (64, 64)
+
+    Raises
+    ------
+    TypeError, ValueError, astropy.units.UnitsError
+        If the galaxy cannot be used.
+    """
+    placements = _placements(planes, position, pixel_scale, notes)
+    stamps, reasons = {}, []
+    for band, plane in planes.items():
+        if plane.uncertainty is None:
+            notes.add("noise")
+        flux, ivar = calibrate(
+            plane.values[None], plane.unit, (band,), uncertainty=plane.uncertainty, mask=plane.mask
+        )
+        if not ivar.any():
+            mask = None if plane.mask is None else np.asarray(plane.mask, bool)
+            why = why_unusable(plane.values, mask, plane.uncertainty is not None)
+            reasons.append(f"{band}: {why}")
+        step, (y, x) = placements[band]
+        if step is None:
+            half = (STAMP_SIZE - 1) / 2
+            flux, ivar = crop_or_pad(flux, ivar, offset=(round(y - half), round(x - half)))
+        else:
+            flux, ivar = resample(flux, ivar, step=step, centre=(y, x))
+        stamps[band] = flux[0], ivar[0]
+    if not any(ivar.any() for _, ivar in stamps.values()):
+        why = "; ".join(reasons) or "none lies within the stamp around the galaxy"
+        raise ValueError(f"no band has a usable pixel: {why}.")
+    return stamps
+
+
+def _placements(
+    planes: Mapping[str, Plane],
+    position: SkyCoord | None,
+    pixel_scale: float | None,
+    notes: set[str],
+) -> dict[str, tuple[tuple[float, float] | None, tuple[float, float]]]:
+    """Find, for each band, the step of the resampling and the pixel (y, x) that goes to the middle."""
+    for plane in planes.values():
+        _check_size(plane.values.shape)
+    systems = {band: celestial(plane.wcs) for band, plane in planes.items()}
+    missing = [band for band, wcs in systems.items() if wcs is None]
+    if not missing:
+        return _placements_by_sky(planes, systems, position)
+    if len(missing) < len(systems):
+        raise ValueError(
+            f"band {missing[0]} has no WCS on the sky, but other bands have one; "
+            "give one to each band, or to none."
+        )
+    if position is not None:
+        raise ValueError("position was given, but the cutout has no WCS; give it one.")
+    shapes = {plane.values.shape for plane in planes.values()}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"the bands have different shapes {sorted(shapes)} and no WCS that says how they "
+            "overlap; give them a WCS, or one shape."
+        )
+    placements = {}
+    for band, plane in planes.items():
+        step = steps_for(_scale_without_wcs(plane.meta, pixel_scale, notes))
+        placements[band] = step, tuple((n - 1) / 2 for n in plane.values.shape)
+    return placements
+
+
+def _placements_by_sky(
+    planes: Mapping[str, Plane], systems: Mapping[str, object], position: SkyCoord | None
+) -> dict[str, tuple[tuple[float, float] | None, tuple[float, float]]]:
+    reference = next(band for band in _REFERENCE_ORDER if band in planes)
+    middle = systems[reference]
+    ny, nx = planes[reference].values.shape
+    x, y = (nx - 1) / 2, (ny - 1) / 2
+    if position is not None:
+        x, y = to_pixel(position, np.nan, np.nan, middle)
+        _check_inside(planes[reference], reference, x, y, "position")
+    grid = local_grid(middle, x, y)
+    if steps_for(grid.scale) is None:
+        # Whole pixels: the other bands must follow the reference to where it really ends up.
+        half = (STAMP_SIZE - 1) / 2
+        x, y = round(x - half) + half, round(y - half) + half
+    placements = {}
+    for band, wcs in systems.items():
+        own_x, own_y = to_pixel(middle, x, y, wcs)
+        if band != reference:
+            _check_inside(planes[band], band, own_x, own_y, f"the galaxy's position in {reference}")
+        own = grid if wcs is middle else local_grid(wcs, own_x, own_y)
+        _check_parallel(grid, own, reference, band)
+        placements[band] = steps_for(own.scale), (own_y, own_x)
+    return placements
+
+
+def _check_inside(plane: Plane, band: str, x: float, y: float, what: str) -> None:
+    ny, nx = plane.values.shape
+    # Written so that NaN, a point that is not on the image's sky at all, is refused too.
+    if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5):
+        raise ValueError(
+            f"{what} lies outside of the image in band {band}: pixel (x, y) = ({x:.1f}, {y:.1f}) of "
+            f"{nx} x {ny}; give an image that contains the galaxy."
+        )
+
+
+def _check_parallel(grid: LocalGrid, own: LocalGrid, reference: str, band: str) -> None:
+    turn = (own.angle - grid.angle + 180) % 360 - 180
+    if own.parity != grid.parity or abs(turn) > MAXIMUM_ROTATION:
+        how = "mirrored" if own.parity != grid.parity else f"turned by {turn:.2f} degrees"
+        raise ValueError(
+            f"band {band} is {how} with respect to band {reference}; reproject it to the same grid."
+        )

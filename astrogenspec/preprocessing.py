@@ -1,0 +1,239 @@
+r"""Observed batches to network inputs: asinh scaling by the noise, inverse variances, photometric features.
+
+A pixel of dereddened flux :math:`f` enters as :math:`\mathrm{asinh}(f / \sigma_b)`, linear in the sky and logarithmic in the
+galaxy, with one fixed :math:`\sigma_b` for each band (`PIXEL_SIGMA`). Its inverse variance in that space is
+
+.. math:: w = \frac{f^2 + \sigma_b^2}{1 / \mathrm{ivar} + (0.05 f)^2} ,
+
+where the five per cent is what a decoder cannot be asked to explain. Bad pixels and missing bands have :math:`w = 0`.
+
+Total fluxes become asinh magnitudes [1]_, adjacent colours, signal-to-noise ratios and flags. All constants of this module belong to
+the format which trained weights expect; they are fixed here and do not follow the description of a survey.
+
+References
+----------
+.. [1] Lupton, Gunn & Szalay 1999, AJ 118, 1406
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .cutouts import CutoutBatch
+    from .photometry import PhotometryBatch
+
+__all__ = [
+    "N_PHOTOMETRY_FEATURES",
+    "PIXEL_SIGMA",
+    "ModelInputs",
+    "image_features",
+    "make_inputs",
+    "photometry_features",
+    "to_flux",
+]
+
+#: Reference noise of a pixel in u, g, r, i, z [nmgy].
+PIXEL_SIGMA = (0.047, 0.017, 0.029, 0.045, 0.18)
+#: Length of the photometric feature vector.
+N_PHOTOMETRY_FEATURES = 20
+
+_N_BANDS = 5
+_MODEL_FLOOR = 0.05
+#: Softening of asinh magnitudes [nmgy] as tabulated for SDSS: 1.4, 0.9, 1.2, 1.8, 7.4 e-10 of the zero point.
+_SOFTENING = (0.14, 0.09, 0.12, 0.18, 0.74)
+_MAGNITUDE_CENTRE = (19.3, 17.9, 17.3, 17.0, 16.8)
+_MAGNITUDE_SCALE = 1.5
+_COLOUR_CENTRE = (1.45, 0.75, 0.35, 0.25)
+_COLOUR_SCALE = (0.5, 0.3, 0.15, 0.15)
+_LOG_SNR_RANGE = (-1.0, 3.0)
+_LOG_SNR_CENTRE = 1.5
+#: The noise of a band is the median over every fourth pixel in each direction.
+_NOISE_STRIDE = 4
+
+
+@dataclass
+class ModelInputs:
+    """What the networks see of a batch of galaxies.
+
+    Attributes
+    ----------
+    image : Tensor, shape (n, 5, ny, nx), or None
+        asinh of dereddened flux over `PIXEL_SIGMA`; 0 where bad. None if no galaxy of the batch has an image.
+    image_weight : Tensor, shape (n, 5, ny, nx), or None
+        Inverse variance of `image`, with a five per cent model floor; 0 where bad.
+    image_bands : Tensor, shape (n, 5)
+        1 where the image has the band, else 0.
+    image_noise : Tensor, shape (n, 5)
+        log10 of the median pixel noise over `PIXEL_SIGMA`; 0 where the band is missing.
+    photometry : Tensor, shape (n, 20)
+        See `photometry_features`.
+    """
+
+    image: Tensor | None
+    image_weight: Tensor | None
+    image_bands: Tensor
+    image_noise: Tensor
+    photometry: Tensor
+
+    def __len__(self) -> int:
+        return len(self.photometry)
+
+    def __getitem__(self, index: slice | Tensor | np.ndarray) -> ModelInputs:
+        """Select galaxies by slice, indices or mask."""
+        return replace(self, **{name: value[index] for name, value in self._tensors()})
+
+    @property
+    def has_image(self) -> Tensor:
+        """Which galaxies have at least one band of image, shape (n,), bool."""
+        return self.image_bands.any(-1)
+
+    @property
+    def has_photometry(self) -> Tensor:
+        """Which galaxies have at least one band of photometry, shape (n,), bool."""
+        return self.photometry[:, 14:19].any(-1)
+
+    def to(self, device: torch.device | str) -> ModelInputs:
+        """Move every tensor to a device."""
+        return replace(self, **{name: value.to(device) for name, value in self._tensors()})
+
+    def _tensors(self) -> list[tuple[str, Tensor]]:
+        pairs = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        return [(name, value) for name, value in pairs if value is not None]
+
+
+def make_inputs(
+    cutouts: CutoutBatch | None = None,
+    photometry: PhotometryBatch | None = None,
+    *,
+    extinction: np.ndarray | None = None,
+) -> ModelInputs:
+    """Turn observed batches into network inputs, correcting for Galactic dust.
+
+    Parameters
+    ----------
+    cutouts : CutoutBatch, optional
+        Images as observed.
+    photometry : PhotometryBatch, optional
+        Total fluxes as observed, for the same galaxies in the same order.
+    extinction : ndarray, shape (n, 5), optional
+        Galactic extinction in each band [mag], applied to the images. By default that of `photometry`, else none.
+
+    Returns
+    -------
+    inputs : ModelInputs
+
+    Raises
+    ------
+    ValueError
+        If both are missing, or their lengths differ.
+    """
+    if cutouts is None and photometry is None:
+        raise ValueError("neither cutouts nor photometry were given: pass at least one of them.")
+    n = len(photometry) if cutouts is None else len(cutouts)
+    if photometry is not None and len(photometry) != n:
+        raise ValueError(f"there are {n} cutouts but photometry of {len(photometry)} galaxies; give one row each.")
+    image = weight = None
+    bands = noise = torch.zeros(n, _N_BANDS)
+    features = torch.zeros(n, N_PHOTOMETRY_FEATURES)
+    if cutouts is not None:
+        if extinction is None:
+            extinction = np.zeros((n, _N_BANDS)) if photometry is None else photometry.extinction
+        factor = 10 ** (0.4 * np.asarray(extinction, dtype=np.float32))[:, :, None, None]
+        image, weight, bands, noise = image_features(
+            torch.as_tensor(cutouts.flux * factor), torch.as_tensor(cutouts.ivar / factor**2)
+        )
+    if photometry is not None:
+        flux, error = photometry.dereddened()
+        features = photometry_features(*(torch.as_tensor(np.asarray(a)) for a in (flux, error, photometry.measured)))
+    return ModelInputs(image, weight, bands, noise, features)
+
+
+def image_features(flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Scale dereddened images for the networks.
+
+    Parameters
+    ----------
+    flux : Tensor, shape (n, 5, ny, nx)
+        Dereddened flux [nmgy per pixel].
+    ivar : Tensor, shape (n, 5, ny, nx)
+        Inverse variance [nmgy**-2]; 0 where the pixel is bad or the band missing.
+
+    Returns
+    -------
+    image, weight : Tensor, shape (n, 5, ny, nx)
+    bands, noise : Tensor, shape (n, 5)
+        See `ModelInputs`.
+    """
+    sigma = flux.new_tensor(PIXEL_SIGMA)[:, None, None]
+    good = (ivar > 0) & torch.isfinite(flux)
+    scaled = torch.where(good, flux / sigma, 0.0)
+    root = torch.sqrt(scaled.square() + 1)
+    image = torch.log(scaled.abs() + root).copysign(scaled)
+    scaled_ivar = torch.where(good, ivar, 0.0) * sigma.square()
+    weight = scaled_ivar * root.square() / (1 + scaled_ivar * (_MODEL_FLOOR * scaled).square())
+    bands = good.flatten(2).any(-1)
+    sampled = scaled_ivar[:, :, 1::_NOISE_STRIDE, 1::_NOISE_STRIDE].flatten(2)
+    median = torch.where(sampled > 0, sampled, torch.nan).nanmedian(-1).values
+    noise = torch.nan_to_num(-0.5 * torch.log10(median))
+    return image, weight, bands.to(flux.dtype), noise
+
+
+def to_flux(image: Tensor) -> Tensor:
+    """Invert the scaling of `image_features`.
+
+    Parameters
+    ----------
+    image : Tensor, shape (..., 5, ny, nx)
+        Scaled image.
+
+    Returns
+    -------
+    flux : Tensor, shape (..., 5, ny, nx)
+        Dereddened flux [nmgy per pixel].
+    """
+    return torch.sinh(image) * image.new_tensor(PIXEL_SIGMA)[:, None, None]
+
+
+def photometry_features(flux: Tensor, error: Tensor, measured: Tensor | None = None) -> Tensor:
+    """Turn dereddened total fluxes into the feature vector of the networks.
+
+    Parameters
+    ----------
+    flux, error : Tensor, shape (n, 5)
+        Dereddened flux and its standard error [nmgy]; NaN where missing.
+    measured : Tensor, shape (n,), optional
+        True where the fluxes were measured on the cutout, False (the default) where they come from a catalogue.
+
+    Returns
+    -------
+    features : Tensor, shape (n, 20), float32
+        Five asinh magnitudes, four adjacent colours, five log10 signal-to-noise ratios (all standardised, 0 where missing),
+        five flags of presence, one flag `measured`.
+    """
+    present = torch.isfinite(flux) & torch.isfinite(error) & (error > 0)
+    flux = torch.where(present, flux, 1.0).float()
+    error = torch.where(present, error, 1.0).float()
+    softening, centre = (flux.new_tensor(t) for t in (_SOFTENING, _MAGNITUDE_CENTRE))
+    magnitude = 22.5 - 2.5 / math.log(10) * (torch.asinh(flux / (2 * softening)) + softening.log())
+    colour = magnitude[:, :-1] - magnitude[:, 1:]
+    colour = (colour - flux.new_tensor(_COLOUR_CENTRE)) / flux.new_tensor(_COLOUR_SCALE)
+    both = present[:, :-1] & present[:, 1:]
+    low, high = _LOG_SNR_RANGE
+    snr = torch.log10((flux / error).clamp(10**low, 10**high)) - _LOG_SNR_CENTRE
+    if measured is None:
+        measured = torch.zeros(len(flux), dtype=torch.bool, device=flux.device)
+    columns = [
+        torch.where(present, (magnitude - centre) / _MAGNITUDE_SCALE, 0.0),
+        torch.where(both, colour, 0.0),
+        torch.where(present, snr, 0.0),
+        present.float(),
+        (measured.bool() & present.any(-1)).float()[:, None],
+    ]
+    return torch.cat(columns, -1)

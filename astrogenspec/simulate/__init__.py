@@ -1,0 +1,23 @@
+"""The forward model: a population of galaxies, their spectra, photometry and images (extra ``simulate``)."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+_EXPORTS = {
+    "Contents": "dataset",
+    "GalaxyStream": "dataset",
+    "Sample": "simulator",
+    "SimulatedGalaxies": "simulator",
+    "Simulator": "simulator",
+    "load_priors": "priors",
+    "write_report": "report",
+    "write_shards": "dataset",
+}
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> object:
+    if name in _EXPORTS:
+        return getattr(import_module(f".{_EXPORTS[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

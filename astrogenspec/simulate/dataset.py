@@ -1,0 +1,251 @@
+"""Simulated galaxies as files (HDF5 shards) and as an endless torch dataset.
+
+A shard holds a fixed number of galaxies and depends on nothing but the seed, its index and the settings, so that an
+interrupted run goes on where it stopped and any shard can be made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+from tqdm.auto import tqdm
+
+from ..cutouts import CutoutBatch
+from ..photometry import measure_photometry
+from ..quantities import QUANTITIES
+from ..surveys import BANDS
+from .images import add_noise
+from .simulator import Sample, SimulatedGalaxies, Simulator
+from .spectrum import OBSERVED
+
+__all__ = ["SHARD_SIZE", "Contents", "GalaxyStream", "write_shards"]
+
+#: Galaxies per shard.
+SHARD_SIZE = 2000
+_PROPERTIES = (
+    "log_mass", "redshift", "log_sfr", "quiescent", "bulge_fraction", "cos_inclination",
+    "gas_abundance", "stellar_metallicity", "velocity_dispersion", "attenuation_stars", "active",
+    "broad_line",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is kept of each galaxy, beside labels and photometry.
+
+    Attributes
+    ----------
+    images : {"observed", "noiseless", "none"}
+        ``observed``: ``image`` with noise and its ``ivar``; ``noiseless``: ``image`` alone. Both in half precision,
+        with the photometry measured on a noisy version.
+    spectra : bool
+        Keep the fibre spectrum (noise-free, half precision).
+    """
+
+    images: str = "observed"
+    spectra: bool = True
+
+    def __post_init__(self):
+        if self.images not in ("observed", "noiseless", "none"):
+            raise ValueError(
+                f"images is {self.images!r}, but one of 'observed', 'noiseless', 'none' is wanted."
+            )
+
+
+def _describe(galaxies: SimulatedGalaxies) -> dict[str, Tensor]:
+    observation = galaxies.observation
+    return {
+        "theta": galaxies.theta,
+        "measurable": galaxies.measurable,
+        "flux": observation.flux,
+        "error": observation.error,
+        "true_flux": observation.expected_flux,
+        "halpha_width": galaxies.halpha_width,
+        "line_flux": galaxies.line_flux,
+        **{name: galaxies.properties[name] for name in _PROPERTIES},
+    }
+
+
+def _measure(noisy: Tensor, ivar: Tensor) -> dict[str, Tensor]:
+    """Photometry of the noisy stamps by photutils; NaN where no galaxy is found."""
+    n = len(noisy)
+    stamps = CutoutBatch(
+        flux=noisy.cpu().numpy(),
+        ivar=ivar.cpu().numpy(),
+        names=("",) * n,
+        problems=("",) * n,
+    )
+    measured = measure_photometry(stamps, ebv=0.0)
+    return {
+        "measured_flux": torch.tensor(measured.flux, dtype=torch.float32),
+        "measured_error": torch.tensor(measured.error, dtype=torch.float32),
+    }
+
+
+class GalaxyStream(IterableDataset):
+    """Endless simulated galaxies, in batches of varying length, as dictionaries of tensors.
+
+    Parameters
+    ----------
+    simulator : Simulator
+    seed : int
+    samples : sequence of Sample
+        Used in turn, batch by batch.
+    contents : Contents
+    start : int
+        Index of the first batch.
+
+    Examples
+    --------
+    >>> from astrogenspec.simulate import GalaxyStream, Simulator          # doctest: +SKIP
+    >>> batch = next(iter(GalaxyStream(Simulator(), seed=1)))               # doctest: +SKIP
+    >>> batch["image"].shape                                                # doctest: +SKIP
+    torch.Size([1386, 5, 64, 64])
+    """
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        seed: int,
+        samples: Sequence[Sample] = (Sample(),),
+        contents: Contents | None = None,
+        *,
+        start: int = 0,
+    ):
+        self.simulator = simulator
+        self.seed = seed
+        self.samples = tuple(samples)
+        self.contents = contents or Contents()
+        self.start = start
+
+    def batch(self, index: int) -> dict[str, Tensor]:
+        """Make one batch by its index."""
+        sample = self.samples[index % len(self.samples)]
+        galaxies = self.simulator.batch(self.seed, index, sample)
+        result = _describe(galaxies)
+        if self.contents.images != "none":
+            generator = self.simulator.generator(self.seed * 1_000_003 + index + 500_000)
+            images = self.simulator.images(galaxies, generator)
+            noisy, ivar = add_noise(images.flux, self.simulator.survey, generator)
+            result |= _measure(noisy, ivar) | {"psf_fwhm": images.psf_fwhm}
+            if self.contents.images == "observed":
+                result |= {"image": noisy.half(), "ivar": ivar.half()}
+            else:
+                result |= {"image": images.flux.half()}
+        if self.contents.spectra:
+            result["spectrum"] = self.simulator.spectra(galaxies).half()
+        return {name: value.cpu() for name, value in result.items()}
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        index = self.start
+        while True:
+            yield self.batch(index)
+            index += 1
+
+
+def write_shards(
+    n: int,
+    out: Path | str,
+    *,
+    seed: int = 0,
+    samples: Sequence[Sample] = (Sample(),),
+    contents: Contents | None = None,
+    shard_size: int = SHARD_SIZE,
+    progress: bool = True,
+) -> list[Path]:
+    """Simulate galaxies into HDF5 shards; shards that exist already are kept.
+
+    Parameters
+    ----------
+    n : int
+        Number of galaxies, rounded up to whole shards.
+    out : path
+        Folder, made if it does not exist.
+    seed : int
+    samples : sequence of Sample
+        Used in turn, batch by batch.
+    contents : Contents, optional
+    shard_size : int
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    ValueError
+        If ``n`` is not positive, or the folder holds shards made with other settings.
+    """
+    if n <= 0:
+        raise ValueError(f"n is {n}, but the number of galaxies to simulate must be positive.")
+    contents = contents or Contents()
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    settings = json.dumps(
+        {
+            "seed": seed,
+            "shard_size": shard_size,
+            "contents": asdict(contents),
+            "samples": [asdict(sample) for sample in samples],
+        },
+        sort_keys=True,
+    )
+    count = -(-n // shard_size)
+    paths = [out / f"shard-{k:05d}.h5" for k in range(count)]
+    todo = [k for k, path in enumerate(paths) if not _is_done(path, settings)]
+    stream = GalaxyStream(Simulator(), seed, samples, contents) if todo else None
+    with tqdm(total=count * shard_size, unit="galaxy", disable=not progress) as bar:
+        bar.update((count - len(todo)) * shard_size)
+        for k in todo:
+            _write(paths[k], _fill(stream, k, shard_size), settings)
+            bar.update(shard_size)
+    return paths
+
+
+def _is_done(path: Path, settings: str) -> bool:
+    if not path.exists():
+        return False
+    with h5py.File(path, "r") as file:
+        if file.attrs["settings"] != settings:
+            raise ValueError(
+                f"{path} was simulated with other settings ({file.attrs['settings']}): choose another folder."
+            )
+    return True
+
+
+def _fill(stream: GalaxyStream, shard: int, size: int) -> dict[str, np.ndarray]:
+    """Collect batches of a range of indices of its own until the shard is full."""
+    batches, total = [], 0
+    index = shard * 1000
+    while total < size:
+        batch = stream.batch(index)
+        batches.append(batch)
+        total += len(batch["theta"])
+        index += 1
+    return {
+        name: torch.cat([batch[name] for batch in batches])[:size].numpy() for name in batches[0]
+    }
+
+
+def _write(path: Path, columns: dict[str, np.ndarray], settings: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with h5py.File(temporary, "w") as file:
+        file.attrs["settings"] = settings
+        file.attrs["quantities"] = list(QUANTITIES)
+        file.attrs["bands"] = list(BANDS)
+        file.attrs["wavelength_log10_start"] = OBSERVED.start
+        file.attrs["wavelength_log10_step"] = OBSERVED.step
+        for name, values in columns.items():
+            file.create_dataset(name, data=values)
+    temporary.replace(path)

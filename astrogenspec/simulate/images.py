@@ -1,0 +1,342 @@
+"""Images of simulated galaxies in the bands of a survey.
+
+Smooth components (bulges, disks without features) are analytic in Fourier space; disks with features are painted on a
+finer grid and transformed.  Both are moved by a fraction of a pixel, multiplied by the transforms of the point-spread
+function and of the square pixel, and transformed back **on the grid of the survey's pixels**: seeing leaves nothing
+beyond their Nyquist frequency.  Large galaxies get a wider field, so that their periodic images do not overlap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import astropy.units as u
+import torch
+from torch import Tensor
+
+from ..surveys import SDSS, STAMP_SIZE, Survey
+from .fields import FourierField
+from .morphology import paint_disks
+from .neighbours import (
+    contamination,
+    draw_neighbours,
+    magnitude_shift,
+    render_neighbours,
+)
+from .priors import Priors, load_priors
+from .profiles import (
+    EXPONENTIAL_HALF_LIGHT,
+    exponential_transform,
+    sersic_transform,
+    young_disk_transform,
+)
+from .psf import draw_point_spread
+from .structure import Structure
+
+__all__ = ["ImageRenderer", "RenderedImages", "add_noise"]
+
+_SIZE_BAND = "r"
+# Disks with a smaller half-light radius across (arcsec) need cells finer than the pixels.
+_THIN = 0.7
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedImages:
+    """Noise-free images of n galaxies.
+
+    Attributes
+    ----------
+    flux : Tensor, shape (n, b, size, size)
+        Nanomaggies per pixel, neighbours included.
+    psf_fwhm : Tensor, shape (n, b)
+        Seeing, full width at half maximum (arcsec).
+    fibre_fraction : Tensor, shape (n, 3)
+        Fraction of the light of [bulge, old disk, young disk] that enters the spectrograph's fibre.
+    neighbour_flux : Tensor, shape (n, b)
+        Flux of other sources that photometry would count to the galaxy (nmgy).
+    """
+
+    flux: Tensor
+    psf_fwhm: Tensor
+    fibre_fraction: Tensor
+    neighbour_flux: Tensor
+
+    def __len__(self) -> int:
+        return len(self.flux)
+
+
+class ImageRenderer:
+    """Render images of galaxies from their structure and the fluxes of their components.
+
+    Parameters
+    ----------
+    survey : Survey
+        Bands, pixels and seeing.
+    size : int
+        Even number of pixels on a side of the images.
+    device : torch.device or str
+        Where the images are computed.
+    priors : Priors, optional
+        ``load_priors("structure")`` by default.
+    batch_size : int
+        Galaxies computed together.  It changes the order of random numbers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from astrogenspec.simulate.images import ImageRenderer
+    >>> from astrogenspec.simulate.structure import Structure
+    >>> galaxies = Structure.smooth(torch.tensor([2.0]), torch.tensor([1.0]))
+    >>> images = ImageRenderer().render(galaxies, torch.ones(1, 5, 3), torch.Generator())
+    >>> images.flux.shape
+    torch.Size([1, 5, 64, 64])
+    """
+
+    def __init__(
+        self,
+        survey: Survey = SDSS,
+        size: int = STAMP_SIZE,
+        device: torch.device | str = "cpu",
+        *,
+        priors: Priors | None = None,
+        batch_size: int = 64,
+    ):
+        if size % 2 or size < 16:
+            raise ValueError(f"size is {size}, but an even number of at least 16 is needed.")
+        self.survey = survey
+        self.size = size
+        self.device = torch.device(device)
+        self.priors = load_priors("structure") if priors is None else priors
+        self.batch_size = batch_size
+        self.pixel_scale = float(survey.pixel_scale.to_value(u.arcsec))
+
+    def render(
+        self,
+        structure: Structure,
+        component_flux: Tensor,
+        generator: torch.Generator,
+        *,
+        neighbours: bool = True,
+        agn_flux: Tensor | None = None,
+    ) -> RenderedImages:
+        """Render noise-free images.
+
+        Parameters
+        ----------
+        structure : Structure
+            n galaxies.
+        component_flux : Tensor, shape (n, b, 3)
+            Fluxes of [bulge, old disk, young disk] in each band (nmgy).
+        generator : torch.Generator
+            Source of all randomness.
+        neighbours : bool
+            Add unrelated sources, and the companions of the structure.
+        agn_flux : Tensor, shape (n, b), optional
+            Flux of a point source in the centre (nmgy).
+
+        Returns
+        -------
+        RenderedImages
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit.
+        """
+        n, bands = len(structure), len(self.survey.bands)
+        if tuple(component_flux.shape) != (n, bands, 3):
+            raise ValueError(
+                f"component_flux has shape {tuple(component_flux.shape)}, but {(n, bands, 3)} is needed."
+            )
+        if agn_flux is not None and tuple(agn_flux.shape) != (n, bands):
+            raise ValueError(
+                f"agn_flux has shape {tuple(agn_flux.shape)}, but {(n, bands)} is needed."
+            )
+        flux = component_flux.to(self.device, torch.float32)
+        agn = torch.zeros_like(flux[..., 0]) if agn_flux is None else agn_flux.to(flux)
+        structure = structure.to(self.device)
+        out = RenderedImages(
+            torch.empty(n, bands, self.size, self.size, device=self.device),
+            torch.empty(n, bands, device=self.device),
+            torch.empty(n, 3, device=self.device),
+            torch.empty(n, bands, device=self.device),
+        )
+        for field, group in self._groups(structure):
+            for members in group.split(self.batch_size):
+                part = self._render_batch(
+                    structure[members], flux[members], agn[members], field, generator, neighbours
+                )
+                for f in fields(RenderedImages):
+                    getattr(out, f.name)[members] = getattr(part, f.name)
+        return out
+
+    @cached_property
+    def _fields(self) -> dict[str, FourierField]:
+        """Fields by the size of the galaxies, and the cells on which their disks are painted."""
+        narrow, wide = self.size + 16, 2 * self.size + 32
+        small = 3 * narrow // 5 // 2 * 2
+        layout = {
+            "compact": (narrow, 2, 2 * small),
+            "thin": (narrow, 2, 2 * narrow),
+            "ordinary": (narrow, 1, narrow),
+            "large": (wide, 1, wide),
+        }
+        return {
+            name: FourierField(
+                pixels, self.pixel_scale, fineness=fineness, painted=painted, device=self.device
+            )
+            for name, (pixels, fineness, painted) in layout.items()
+        }
+
+    @cached_property
+    def _fibre_weights(self) -> dict[FourierField, Tensor]:
+        radius = float(self.survey.fibre_diameter.to_value(u.arcsec)) / 2
+        seeing = self.priors.fibre_seeing
+        return {f: f.aperture_weights(radius, seeing) for f in self._fields.values()}
+
+    def _groups(self, structure: Structure) -> list[tuple[FourierField, Tensor]]:
+        """Fields with the indices of the galaxies to compute on them; those with features apart."""
+        reach = (self.size + 16) * self.pixel_scale / 2
+        disk, features = structure.radius_disk, structure.has_features
+        large = (disk > reach / 4) | (structure.radius_bulge > reach / 5)
+        thin = (disk * structure.axis_ratio_disk < _THIN) | (structure.dust_lane > 0)
+        compact = disk < reach / 6
+        narrow = features & ~large
+        groups = {
+            "compact": [narrow & thin & compact],
+            "thin": [narrow & thin & ~compact],
+            "ordinary": [narrow & ~thin, ~features & ~large],
+            "large": [features & large, ~features & large],
+        }
+        chosen = [
+            (self._fields[name], torch.nonzero(mask)[:, 0])
+            for name, masks in groups.items()
+            for mask in masks
+        ]
+        return [(field, members) for field, members in chosen if len(members)]
+
+    def _render_batch(
+        self,
+        structure: Structure,
+        flux: Tensor,
+        agn: Tensor,
+        field: FourierField,
+        generator: torch.Generator,
+        neighbours: bool,
+    ) -> RenderedImages:
+        """Render galaxies that share a field, and all of which have or have not features."""
+        n = len(structure)
+        psf = draw_point_spread(n, self.survey, self.priors, generator, self.device)
+        seeing = psf.fwhm[:, self.survey.bands.index(_SIZE_BAND)]
+        light = self._light(structure, field, generator).flatten(2)
+        inside = light.real @ self._fibre_weights[field].flatten()
+        spectrum = flux.to(light.dtype) @ light + agn[..., None]
+        spectrum = spectrum.unflatten(2, field.response.shape)
+        blended = torch.zeros_like(agn)
+        if neighbours:
+            extra, blended = self._companions(structure, flux, agn, field, seeing)
+            spectrum = spectrum if extra is None else spectrum + extra
+        spectrum = spectrum * (psf.transform(field.wave_y, field.wave_x) * field.response)
+        jitter = torch.rand(2, n, generator=generator, device=generator.device) - 0.5
+        place = ((field.pixels - 1) / 2 + jitter.to(self.device)) * field.pixel_scale
+        shift_y, shift_x = field.shifts(*place)
+        spectrum = spectrum * (shift_y[:, :, None] * shift_x[:, None, :])[:, None]
+        images = field.image(spectrum, self.size)
+        if neighbours:
+            width = self.size * self.pixel_scale
+            others = draw_neighbours(n, width, self.priors, generator, self.device)
+            images = images + render_neighbours(others, psf, self.size, self.pixel_scale)
+            distance = torch.hypot(others.x, others.y)
+            blended = blended + contamination(others.flux, distance, seeing)
+        return RenderedImages(images, psf.fwhm, inside.clamp(0, 1), blended)
+
+    def _light(self, s: Structure, field: FourierField, generator: torch.Generator) -> Tensor:
+        """Transforms (n, 3, ny, nx) of [bulge, old disk, young disk], of unit flux, on the origin."""
+        waves = field.elliptical_waves(s.position_angle, s.axis_ratio_bulge, s.radius_bulge)
+        bulge = sersic_transform(waves, s.sersic_bulge)
+        if s.has_features.any():
+            disks = paint_disks(
+                s, self.priors, generator, cells=field.painted, step=field.step
+            )
+            old, young = (field.transform(disk) for disk in disks)
+            return torch.stack([bulge.to(old.dtype), old, young], 1)
+        scale = s.radius_disk / EXPONENTIAL_HALF_LIGHT
+        waves = field.elliptical_waves(s.position_angle, s.axis_ratio_disk, scale)
+        return torch.stack([bulge, exponential_transform(waves), young_disk_transform(waves)], 1)
+
+    def _companions(
+        self, s: Structure, flux: Tensor, agn: Tensor, field: FourierField, seeing: Tensor
+    ) -> tuple[Tensor | None, Tensor]:
+        """Transform (n, b, ny, nx) of the companions, None without any, and the flux (n, b) that blends."""
+        half = 0.5 * field.pixels * field.pixel_scale
+        present = (s.companion_ratio > 0) & (s.companion_distance < half)
+        total = (flux.sum(2) + agn) * (s.companion_ratio * present)[:, None]
+        total = total * 10 ** (-0.4 * magnitude_shift(s.companion_colour))
+        blended = contamination(total[:, None], s.companion_distance[:, None], seeing)
+        some = torch.nonzero(present)[:, 0]
+        if not len(some):
+            return None, blended
+        c = s[some]
+        waves = field.elliptical_waves(
+            2 * c.companion_angle, c.companion_axis_ratio, c.companion_size
+        )
+        light = sersic_transform(waves, 2 * torch.ones_like(c.companion_size))
+        shift_y, shift_x = field.shifts(
+            c.companion_distance * torch.sin(c.companion_angle),
+            c.companion_distance * torch.cos(c.companion_angle),
+        )
+        light = light * shift_y[:, :, None] * shift_x[:, None, :]
+        spectrum = torch.zeros(len(s), total.shape[1], *light.shape[1:], dtype=light.dtype)
+        spectrum = spectrum.to(light.device)
+        spectrum[some] = total[some][..., None, None] * light[:, None]
+        return spectrum, blended
+
+
+def add_noise(
+    flux: Tensor, survey: Survey, generator: torch.Generator, *, priors: Priors | None = None
+) -> tuple[Tensor, Tensor]:
+    """Observe noise-free images: photons of galaxy and sky, detector noise, and a residual background.
+
+    The variance in DN is (flux + sky) / (calibration * gain) + dark variance, as in the data model of SDSS frames.
+    The sky brightness and the calibration vary from image to image, and a small constant is left by
+    the subtraction of the sky.  Photon noise is Gaussian: the sky alone has tens of electrons in every pixel.
+
+    Parameters
+    ----------
+    flux : Tensor, shape (n, b, ny, nx)
+        Nanomaggies per pixel.
+    survey : Survey
+        Sky brightness, gain, dark variance and calibration of each band.
+    generator : torch.Generator
+        Source of randomness.
+    priors : Priors, optional
+        ``load_priors("structure")`` by default.
+
+    Returns
+    -------
+    noisy, ivar : Tensor, shape (n, b, ny, nx)
+        Observed flux (nmgy per pixel), and its true inverse variance.
+    """
+    priors = load_priors("structure") if priors is None else priors
+    device, n, bands = flux.device, flux.shape[0], survey.bands
+
+    def column(values) -> Tensor:
+        return torch.tensor(list(values), dtype=torch.float32, device=device)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=generator.device).to(device)
+
+    unit = u.mag(u.AB / u.arcsec**2)
+    sky = column(survey.sky_brightness[b].to_value(unit) for b in bands)
+    sky = sky + column(priors[f"sky_scatter_{b}"] for b in bands) * normal(n, len(bands))
+    area = survey.pixel_scale.to_value(u.arcsec) ** 2
+    sky = 10 ** (0.4 * (22.5 - sky)) * area
+    calibration = column(survey.nmgy_per_dn[b] for b in bands)
+    calibration = calibration * torch.exp(priors.calibration_scatter * normal(n, len(bands)))
+    per_flux = calibration / column(survey.gain[b] for b in bands)
+    floor = per_flux * sky + calibration**2 * column(survey.dark_variance[b] for b in bands)
+    variance = flux.clamp(min=0) * per_flux[..., None, None] + floor[..., None, None]
+    noisy = flux + normal(*flux.shape) * torch.sqrt(variance)
+    background = priors.background_scatter * torch.sqrt(floor) * normal(n, len(bands))
+    return noisy + background[..., None, None], 1 / variance

@@ -1,0 +1,172 @@
+"""Emission lines: HII regions, narrow-line nuclei, gas ionised by old stars, and broad lines.
+
+Ratios of HII regions follow the strong-line calibrations of Curti et al. (2017, 2020) at the abundance of the gas
+inside the fibre; Halpha follows the star-formation rate (Kennicutt & Evans 2012).  Seyfert and LINER ratios sit in
+their regions of the diagram of Baldwin, Phillips & Terlevich.  The numbers are in ``priors/lines.ecsv``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .dust import lines_curve
+from .population import Galaxies
+from .priors import Priors
+
+__all__ = ["LINES", "LINE_NAMES", "NebularLines", "line_index", "nebular_lines", "o3n2_abundance"]
+
+#: Vacuum wavelengths (Angstrom) of the lines.
+LINES = {
+    "OII3727": 3727.09, "OII3730": 3729.88, "NeIII3870": 3869.86, "Hdelta": 4102.89,
+    "Hgamma": 4341.69, "Hbeta": 4862.69, "OIII4960": 4960.30, "OIII5008": 5008.24,
+    "HeI5877": 5877.30, "OI6302": 6302.05, "NII6550": 6549.86, "Halpha": 6564.61,
+    "NII6585": 6585.27, "SII6718": 6718.29, "SII6733": 6732.67, "ArIII7138": 7137.80,
+    "SIII9071": 9071.10,
+}  # fmt: skip
+LINE_NAMES = tuple(LINES)
+_LOG_LSUN = float(np.log10(3.828e33))
+_LSUN_OF_LOG_ERG = -_LOG_LSUN
+#: Case B ratios to Hbeta of Hgamma and Hdelta (Osterbrock & Ferland 2006).
+_HGAMMA, _HDELTA = 0.468, 0.259
+
+
+def line_index(name: str) -> int:
+    """Column of a line in arrays of lines."""
+    return LINE_NAMES.index(name)
+
+
+@dataclass(frozen=True)
+class NebularLines:
+    """Luminosities (Lsun) as they leave the galaxy, shape (n, 17) in the order of `LINE_NAMES`.
+
+    Attributes
+    ----------
+    star_forming : Tensor
+        HII regions, attenuated.
+    nuclear : Tensor
+        Narrow lines of an active nucleus, attenuated by half the optical depth.
+    old_gas : Tensor
+        Luminosity per unit of EW(Halpha) and of the old stars' continuum (per A) at Halpha.
+    broad_halpha, broad_hbeta : Tensor, shape (n,)
+        Broad lines (Lsun).
+    continuum_5100 : Tensor, shape (n,)
+        Nuclear L_lambda at 5100 A (Lsun/A).
+    abundance : Tensor, shape (n,)
+        12 + log10(O/H) of the HII regions inside the fibre on the O3N2 scale of Pettini & Pagel (2004).
+    """
+
+    star_forming: Tensor
+    nuclear: Tensor
+    old_gas: Tensor
+    broad_halpha: Tensor
+    broad_hbeta: Tensor
+    continuum_5100: Tensor
+    abundance: Tensor
+    halpha_intrinsic: Tensor
+
+
+def o3n2_abundance(log_oiii_hbeta: Tensor, log_nii_halpha: Tensor) -> Tensor:
+    """12 + log10(O/H) = 8.73 - 0.32 O3N2 (Pettini & Pagel 2004, MNRAS 348, L59, equation 3)."""
+    return 8.73 - 0.32 * (log_oiii_hbeta - log_nii_halpha)
+
+
+def _pack(priors: Priors, r3: Tensor, n2: Tensor, r2: Tensor, s2: Tensor, o1: Tensor) -> Tensor:
+    """log10 of the 17 ratios to Halpha from log [OIII]/Hb, [NII]/Ha, [OII]/Hb, [SII]/Ha and [OI]/Ha."""
+    one = torch.zeros_like(r3)
+    hbeta = one - np.log10(priors.balmer_decrement)
+    columns = {
+        "OII3727": r2 + hbeta + np.log10(0.42),
+        "OII3730": r2 + hbeta + np.log10(0.58),
+        "NeIII3870": r3 + hbeta - 1.1,
+        "Hdelta": hbeta + np.log10(_HDELTA),
+        "Hgamma": hbeta + np.log10(_HGAMMA),
+        "Hbeta": hbeta,
+        "OIII4960": r3 + hbeta - np.log10(2.98),
+        "OIII5008": r3 + hbeta,
+        "HeI5877": one + np.log10(0.04),
+        "OI6302": o1,
+        "NII6550": n2 - np.log10(3.05),
+        "Halpha": one,
+        "NII6585": n2,
+        "SII6718": s2 + np.log10(0.57),
+        "SII6733": s2 + np.log10(0.43),
+        "ArIII7138": one - 1.4,
+        "SIII9071": one - 0.9,
+    }
+    return torch.stack([columns[name] for name in LINE_NAMES], dim=1)
+
+
+def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
+    result = torch.zeros_like(x)
+    for coefficient in reversed(coefficients):
+        result = result * x + coefficient
+    return result
+
+
+def nebular_lines(galaxies: Galaxies, priors: Priors, abundance: Tensor) -> NebularLines:
+    """Line luminosities of each galaxy.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        With the attenuations of `~astrogenspec.simulate.dust.add_dust`.
+    priors : Priors
+        Group ``lines``.
+    abundance : Tensor, shape (n,)
+        12 + log10(O/H) of the gas in the fibre, scale of Curti et al. (2020).
+    """
+    e = galaxies["normal"]
+    x = abundance - 8.69
+    r3 = _polynomial((-0.277, -3.549, -3.593, -0.981), x) + priors.r3_offset
+    r3 = (r3 + priors.r3_scatter * e[16]).clamp(-1.2, 0.95)
+    n2 = _polynomial((-0.489, 1.513, -2.554, -5.293, -2.867), x) + priors.n2_offset
+    n2 = n2 + priors.n2_scatter * (e[17] - 0.3 * e[16])
+    r2 = _polynomial((0.435, -1.362, -5.655, -4.851, -0.478, 0.736), x) + 0.1 * e[18]
+    s2 = _polynomial((-0.442, -0.360, -6.271, -8.339, -3.559), x) + 0.06 * e[17]
+    halpha = galaxies["log_sfr"] + priors.halpha_per_sfr + _LSUN_OF_LOG_ERG
+    star_forming = halpha[:, None] + _pack(priors, r3, n2, r2, s2, s2 - 1.0)
+    seyfert = galaxies["seyfert"]
+    choose = lambda a, b: torch.where(seyfert, a, b)  # noqa: E731
+    nuclear_r3 = choose(0.85, 0.3) + 0.15 * e[19]
+    nuclear = _pack(
+        priors,
+        nuclear_r3,
+        choose(-0.02, 0.1) + 0.12 * e[20],
+        choose(0.45, 0.6) + 0.15 * e[17],
+        choose(-0.25, 0.0) + 0.1 * e[16],
+        choose(-0.8, -0.5) + 0.1 * e[16],
+    )
+    of_halpha = galaxies["log_oiii"] - (nuclear_r3 - np.log10(priors.balmer_decrement))
+    nuclear = torch.where(galaxies["active"][:, None], of_halpha[:, None] + nuclear, -30.0)
+    full = torch.full_like(x, 1.0)
+    old_gas = _pack(
+        priors, 0.25 + 0.15 * e[21], 0.1 + 0.12 * e[22], 0.6 * full, 0.0 * full, -0.6 * full
+    )
+    curve = torch.tensor(lines_curve(np.array(list(LINES.values()))), dtype=torch.float32).to(x)
+    optical_depth = (
+        0.4 * np.log(10) * galaxies["attenuation_lines"][:, None] * curve / curve[line_index("Halpha")]
+    )
+    broad_halpha, continuum = _broad_line_nucleus(galaxies)
+    return NebularLines(
+        star_forming=10**star_forming * torch.exp(-optical_depth),
+        nuclear=10**nuclear * torch.exp(-0.5 * optical_depth),
+        old_gas=10**old_gas,
+        broad_halpha=broad_halpha,
+        broad_hbeta=broad_halpha / 3.1,
+        continuum_5100=continuum,
+        abundance=o3n2_abundance(r3, n2),
+        halpha_intrinsic=10**halpha,
+    )
+
+
+def _broad_line_nucleus(galaxies: Galaxies) -> tuple[Tensor, Tensor]:
+    """Broad Halpha (Lsun) and continuum at 5100 A (Lsun/A); Greene & Ho (2005, ApJ 630, 122), equation 1."""
+    log_nuclear = galaxies["log_nuclear"]
+    shown = galaxies["broad_line"].float()
+    halpha = shown * 10 ** (np.log10(5.25e42) + 1.157 * (log_nuclear - 44) + _LSUN_OF_LOG_ERG)
+    continuum = shown * 10 ** (log_nuclear + _LSUN_OF_LOG_ERG) / 5100.0
+    return halpha, continuum

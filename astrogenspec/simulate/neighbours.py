@@ -1,0 +1,152 @@
+"""Unrelated stars and galaxies in the field of a galaxy.
+
+Positions are uniform and magnitudes follow power-law number counts.  Sources are circular, so that each is a sum of
+Gaussians and the image of all of them is a product of two matrices.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .priors import Priors
+from .psf import PointSpread
+
+__all__ = [
+    "Neighbours",
+    "contamination",
+    "draw_neighbours",
+    "magnitude_shift",
+    "render_neighbours",
+]
+
+_MARGIN = 2.0
+# Magnitudes of u, g, r, i, z minus r for each magnitude of g-r, and the constant part of u-r: main-sequence colours.
+_COLOUR_SLOPE, _COLOUR_ZERO = (1.5, 1.0, 0.0, -0.45, -0.7), (0.3, 0.0, 0.0, 0.0, 0.0)
+# An exponential disk as two Gaussians: weights and widths over the half-light radius, fitted between 0.2 and 3 radii.
+_DISK_WEIGHT, _DISK_SIGMA = (0.37, 0.63), (0.45, 1.2)
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """At most k neighbours of each of n galaxies.
+
+    Attributes
+    ----------
+    flux : Tensor, shape (n, k, b)
+        Fluxes (nmgy), 0 where there is none.
+    x, y : Tensor, shape (n, k)
+        Position relative to the centre of the stamp (arcsec).
+    half_light : Tensor, shape (n, k)
+        Half-light radius (arcsec), 0 for stars.
+    """
+
+    flux: Tensor
+    x: Tensor
+    y: Tensor
+    half_light: Tensor
+
+
+def draw_neighbours(
+    n: int, width: float, priors: Priors, generator: torch.Generator, device: torch.device | str
+) -> Neighbours:
+    """Draw the neighbours of n galaxies in the five bands of SDSS.
+
+    Parameters
+    ----------
+    n : int
+        Number of galaxies.
+    width : float
+        Side of the stamps (arcsec); sources up to two arcseconds outside are included.
+    priors : Priors
+        ``load_priors("structure")``.
+    generator : torch.Generator
+        Source of randomness.
+    device : torch.device or str
+        Where the result lives.
+    """
+    half = width / 2 + _MARGIN
+    draw = {"generator": generator, "device": generator.device}
+    expected = priors.neighbour_density / 3600 * (2 * half) ** 2
+    count = torch.poisson(torch.full((n,), expected, device=generator.device), generator=generator)
+    k = max(int(count.max()), 1) if n else 1
+    uniform = torch.rand(6, n, k, **draw).to(device)
+    exists = (torch.arange(k, device=device) < count.to(device)[:, None]).float()
+    magnitude = priors.neighbour_limit + torch.log10(uniform[0]) / priors.neighbour_slope
+    magnitude = magnitude.clamp(min=priors.neighbour_bright)
+    low, high = priors.neighbour_colour_low, priors.neighbour_colour_high
+    colour = low + (high - low) * uniform[1]
+    zero = torch.tensor(_COLOUR_ZERO, device=device)
+    magnitudes = magnitude[..., None] + magnitude_shift(colour) + zero
+    flux = exists[..., None] * 10 ** (0.4 * (22.5 - magnitudes))
+    size = torch.lerp(
+        torch.full_like(uniform[2], priors.neighbour_size_low),
+        torch.full_like(uniform[2], priors.neighbour_size_high),
+        uniform[2],
+    )
+    size = torch.where(uniform[3] < priors.neighbour_star_fraction, 0.0, size)
+    return Neighbours(flux, half * (2 * uniform[4] - 1), half * (2 * uniform[5] - 1), size)
+
+
+def magnitude_shift(colour: Tensor) -> Tensor:
+    """Magnitudes (..., 5) in ugriz relative to r that go with a g-r colour (...)."""
+    return colour[..., None] * torch.tensor(_COLOUR_SLOPE, device=colour.device)
+
+
+def render_neighbours(
+    neighbours: Neighbours, psf: PointSpread, size: int, pixel_scale: float
+) -> Tensor:
+    """Images (n, b, size, size) of the neighbours, nmgy per pixel.
+
+    Parameters
+    ----------
+    neighbours : Neighbours
+        n galaxies.
+    psf : PointSpread
+        n galaxies, b bands.
+    size : int
+        Pixels on a side.
+    pixel_scale : float
+        Side of a pixel (arcsec), whose square response is approximated by a Gaussian of the same variance.
+    """
+    device = neighbours.x.device
+    n, k, b = neighbours.flux.shape
+    pixels = (torch.arange(size, device=device) - (size - 1) / 2) * pixel_scale
+    shape_sigma = torch.tensor(_DISK_SIGMA, device=device)
+    shape_weight = torch.tensor(_DISK_WEIGHT, device=device)
+    extent = (neighbours.half_light[..., None] * shape_sigma) ** 2 + pixel_scale**2 / 12
+    # axes: galaxy, band, neighbour, Gaussian of the point-spread function, Gaussian of the source
+    variance = psf.sigma[:, :, None, :, None] ** 2 + extent[:, None, :, None, :]
+    flux = neighbours.flux.transpose(1, 2)[:, :, :, None, None]
+    peak = flux * psf.weight[:, None] * shape_weight * (pixel_scale**2 / (2 * math.pi)) / variance
+    variance = variance.reshape(n, b, k, -1, 1)
+
+    def profile(position: Tensor) -> Tensor:
+        offset = (pixels - position[..., None]) ** 2
+        values = torch.exp(offset[:, None, :, None, :] * (-0.5 / variance))
+        return values.reshape(n, b, -1, size)
+
+    down = profile(neighbours.y) * peak.reshape(n, b, -1, 1)
+    return down.transpose(-1, -2) @ profile(neighbours.x)
+
+
+def contamination(flux: Tensor, distance: Tensor, fwhm: Tensor) -> Tensor:
+    """Flux (n, b) of sources that photometry of the galaxy cannot separate from it.
+
+    A source counts with a weight of 1/(1 + (d/FWHM)^4), one half at a distance of the seeing's full width.  The form is
+    assumed: deblenders separate sources that are two widths apart and merge those within one.
+
+    Parameters
+    ----------
+    flux : Tensor, shape (n, k, b)
+        Fluxes of the sources (nmgy).
+    distance : Tensor, shape (n, k)
+        Their distances (arcsec).
+    fwhm : Tensor, shape (n,)
+        Seeing (arcsec).
+    """
+    weight = 1 / (1 + (distance / fwhm[:, None]) ** 4)
+    return (flux * weight[..., None]).sum(1)

@@ -1,0 +1,242 @@
+"""Draw a population of galaxies: masses, redshifts, star formation, chemistry, dust, kinematics, active nuclei.
+
+Masses follow a double Schechter function (Baldry et al. 2012), redshifts the comoving volume in which a galaxy of that
+mass can pass the flux limit; quenching follows Peng et al. (2010), star formation the main sequence (Renzini & Peng
+2015), gas abundances the fundamental metallicity relation (Curti et al. 2020), stellar metallicities Gallazzi et al.
+(2005), black holes the bulge-mass relation (Kormendy & Ho 2013).  The numbers are in ``priors/population.ecsv``.
+
+A population is a dictionary of tensors of shape (n,), called `Galaxies`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.stats import beta
+from torch import Tensor
+
+from ..cosmology import default_cosmology
+from .interpolation import interpolate, inverse_cdf
+from .priors import Priors
+
+__all__ = ["Distances", "Galaxies", "draw_population"]
+
+Galaxies = dict[str, Tensor]
+
+_MAX_REDSHIFT = 0.40
+#: Median stellar metallicity against stellar mass, Gallazzi et al. (2005, MNRAS 362, 41), Table 2.
+_GALLAZZI_MASS = (8.91, 9.11, 9.31, 9.51, 9.72, 9.91, 10.11, 10.31, 10.51, 10.72, 10.91, 11.11,
+                  11.31, 11.51, 11.72, 11.91)  # fmt: skip
+_GALLAZZI_METALLICITY = (-0.60, -0.61, -0.65, -0.61, -0.52, -0.41, -0.23, -0.11, -0.01, 0.04,
+                         0.07, 0.10, 0.12, 0.13, 0.14, 0.15)  # fmt: skip
+_UNIFORM_COLUMNS, _NORMAL_COLUMNS = 24, 40
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Tabulated cosmology on a device: luminosity distance (Mpc), comoving volume and age (Gyr) against redshift."""
+
+    redshift: Tensor
+    luminosity_distance: Tensor
+    comoving_volume: Tensor
+    age: Tensor
+
+    @classmethod
+    def tabulate(cls, device: str | torch.device = "cpu") -> Distances:
+        """Tabulate the default cosmology up to z = 0.4."""
+        cosmology = default_cosmology()
+        z = np.linspace(0.0005, _MAX_REDSHIFT, 800)
+        columns = (
+            z,
+            cosmology.luminosity_distance(z).to_value("Mpc"),
+            cosmology.comoving_volume(z).to_value("Mpc3"),
+            cosmology.age(z).to_value("Gyr"),
+        )
+        return cls(*(torch.tensor(c, dtype=torch.float32, device=device) for c in columns))
+
+    def kpc_per_arcsec(self, redshift: Tensor) -> Tensor:
+        """Proper kpc per arcsec at redshifts of shape (n,)."""
+        distance = interpolate(redshift, self.redshift, self.luminosity_distance)
+        return distance / (1 + redshift) ** 2 * 1e3 / 206265.0
+
+
+def draw_population(
+    n: int,
+    generator: torch.Generator,
+    priors: Priors,
+    line_priors: Priors,
+    distances: Distances,
+    *,
+    magnitude_limit: float = 17.77,
+    volume: tuple[float, float, float] | None = None,
+) -> Galaxies:
+    """Draw galaxies before any selection.
+
+    The number of random deviates does not depend on the priors: one seed gives the same galaxies, moved smoothly, when
+    a prior changes.
+
+    Parameters
+    ----------
+    n : int
+    generator : torch.Generator
+        Its device is the device of the result.
+    priors, line_priors : Priors
+        Groups ``population`` and ``lines``.
+    distances : Distances
+    magnitude_limit : float
+        r limit (mag) that bounds the volume searched for each mass; the sharp selection comes later.
+    volume : (z_min, z_max, log_mass_min), optional
+        Draw a volume-limited population instead.
+
+    Returns
+    -------
+    Galaxies
+        ``log_mass`` (log10 Msun), ``redshift``, ``log_sfr``, ``log_ssfr``, ``quiescent``, ``green_valley``,
+        ``bulge_fraction``, ``cos_inclination``, ``size_deviate``, ``gas_abundance``, ``stellar_metallicity`` ([Z/H]),
+        ``velocity_dispersion`` (km/s), ``log_black_hole_mass``, ``active``, ``seyfert``, ``log_oiii`` (nuclear
+        [OIII] in log10 Lsun), ``lier_ew`` (A), ``broad_line``, ``log_nuclear`` (log10 erg/s), and the deviates
+        ``uniform`` (24, n) and ``normal`` (40, n) of which later stages use columns of their own.
+    """
+    device = generator.device
+    uniform = torch.rand(_UNIFORM_COLUMNS, n, generator=generator, device=device)
+    normal = torch.randn(_NORMAL_COLUMNS, n, generator=generator, device=device)
+    mass, redshift = _masses_and_redshifts(
+        uniform[0], uniform[1], priors, distances, magnitude_limit, volume
+    )
+    galaxies = {"log_mass": mass, "redshift": redshift, "uniform": uniform, "normal": normal}
+    _star_formation(galaxies, priors)
+    _structure_and_chemistry(galaxies, priors)
+    _nuclei(galaxies, line_priors)
+    return galaxies
+
+
+def _masses_and_redshifts(u_mass, u_z, priors, distances, magnitude_limit, volume):
+    mass = torch.linspace(7.5, 12.2, 500, device=u_mass.device)
+    x = 10 ** (mass - priors.mass_function_knee)
+    density = torch.exp(-x) * (
+        priors.mass_function_phi1 * x ** (1 + priors.mass_function_slope1)
+        + priors.mass_function_phi2 * x ** (1 + priors.mass_function_slope2)
+    )
+    tables = distances.redshift, distances.comoving_volume
+    if volume is None:
+        light_to_mass = (10 ** (-0.25 + 0.25 * (mass - 9.5))).clamp(0.25, 1.6)
+        absolute = 4.65 - 2.5 * (mass - torch.log10(light_to_mass))
+        reach = 10 ** ((magnitude_limit + 0.15 - absolute) / 5 - 5)
+        z_max = interpolate(reach, distances.luminosity_distance, distances.redshift)
+        volume_min = torch.zeros((), device=u_mass.device)
+    else:
+        z_min, z_top, mass_min = volume
+        z_max = torch.full_like(mass, z_top)
+        density = density * (mass > mass_min)
+        volume_min = interpolate(torch.tensor([z_min]).to(mass), *tables)[0]
+    volume_max = interpolate(z_max, *tables)
+    drawn = inverse_cdf(u_mass, mass, density * (volume_max - volume_min).clamp(min=0))
+    top = interpolate(interpolate(drawn, mass, z_max), *tables)
+    inside = volume_min + u_z * (top - volume_min)
+    redshift = interpolate(inside, distances.comoving_volume, distances.redshift)
+    return drawn, redshift.clamp(min=0.003)
+
+
+def _star_formation(galaxies: Galaxies, priors: Priors) -> None:
+    mass, z, u, e = (galaxies[k] for k in ("log_mass", "redshift", "uniform", "normal"))
+    by_mass = 1 - torch.exp(-((10 ** (mass - priors.quenched_mass)) ** priors.quenched_power))
+    fraction = (
+        priors.quenched_base + (1 - priors.quenched_base) * priors.quenched_max * by_mass
+    )
+    quiescent = u[2] < fraction
+    green = ~quiescent & (u[3] < priors.green_valley_fraction)
+    sequence = (
+        priors.main_sequence_slope * mass
+        + priors.main_sequence_intercept
+        + priors.main_sequence_evolution * torch.log10((1 + z) / 1.05)
+        + priors.main_sequence_scatter * e[0]
+    )
+    valley = mass + priors.green_valley_ssfr + priors.green_valley_scatter * e[1]
+    quenched = mass + priors.quiescent_ssfr + priors.quiescent_scatter * e[1]
+    sfr = torch.where(quiescent, quenched, torch.where(green, valley, sequence))
+    galaxies |= {
+        "quiescent": quiescent,
+        "green_valley": green,
+        "log_sfr": sfr,
+        "log_ssfr": sfr - mass,
+    }
+
+
+def _structure_and_chemistry(galaxies: Galaxies, priors: Priors) -> None:
+    mass, u, e = (galaxies[k] for k in ("log_mass", "uniform", "normal"))
+    quiescent, green = galaxies["quiescent"], galaxies["green_valley"]
+    x = mass - 10
+    grid = torch.linspace(0.001, 0.999, 400, device=mass.device)
+    spheroidal = interpolate(
+        u[22], grid, torch.tensor(beta(4, 2.2).ppf(grid.cpu().numpy())).to(grid)
+    )
+    disky = 10 ** (
+        (priors.bulge_star_forming + priors.bulge_star_forming_slope * x).clamp(-2, -0.35)
+        + priors.bulge_star_forming_scatter * e[2]
+    )
+    bulge = torch.where(
+        quiescent, (spheroidal * (0.95 + 0.12 * x)).clamp(0.05, 0.98), disky.clamp(0, 0.8)
+    )
+    bulge = torch.where(green, (0.4 + 0.15 * e[2]).clamp(0.05, 0.85), bulge)
+    pure = quiescent & (u[4] < (0.15 + 0.35 * (x - 0.3)).clamp(0.05, 0.75))
+    bulge = torch.where(pure, torch.full_like(bulge, 0.97), bulge)
+    sfr_of_gas = torch.where(quiescent, mass - 11.3, galaxies["log_sfr"])
+    turn_over = priors.abundance_mass + priors.abundance_sfr * sfr_of_gas
+    abundance = (
+        priors.abundance_normalisation
+        - priors.abundance_gamma
+        / priors.abundance_beta
+        * torch.log10(1 + 10 ** (-priors.abundance_beta * (mass - turn_over)))
+        + priors.abundance_scatter * e[3]
+        + priors.abundance_tilt * (mass - 9.8).clamp(-1.8, 0.9)
+    )
+    tables = (torch.tensor(t).to(mass) for t in (_GALLAZZI_MASS, _GALLAZZI_METALLICITY))
+    stellar = (
+        interpolate(mass, *tables)
+        + priors.stellar_metallicity_scatter * e[4]
+        + torch.where(
+            quiescent,
+            priors.stellar_metallicity_quiescent
+            + priors.stellar_metallicity_quiescent_slope * (x - 0.7),
+            torch.full_like(mass, priors.stellar_metallicity_star_forming),
+        )
+    )
+    slope = torch.where(mass < 10.26, 0.403, 0.293)
+    dispersion = 2.073 + slope * (mass - 10.26) + priors.velocity_dispersion_scatter * e[8]
+    bulge_mass = mass + torch.log10(bulge.clamp(min=0.01))
+    galaxies |= {
+        "bulge_fraction": bulge,
+        "cos_inclination": u[5],
+        "size_deviate": e[7],
+        "gas_abundance": abundance.clamp(7.6, 9.0),
+        "stellar_metallicity": stellar,
+        "velocity_dispersion": 10 ** torch.where(quiescent, dispersion, dispersion - 0.05),
+        "log_black_hole_mass": priors.black_hole_normalisation
+        + priors.black_hole_slope * (bulge_mass - 11)
+        + priors.black_hole_scatter * e[9],
+    }
+
+
+def _nuclei(galaxies: Galaxies, priors: Priors) -> None:
+    mass, u, e = (galaxies[k] for k in ("log_mass", "uniform", "normal"))
+    active = u[6] < priors.agn_fraction * torch.sigmoid(
+        (mass - priors.agn_mass) / priors.agn_mass_width
+    )
+    seyfert = u[7] < torch.where(
+        galaxies["quiescent"], priors.seyfert_fraction_quiescent, priors.seyfert_fraction
+    )
+    galaxies |= {
+        "active": active,
+        "seyfert": seyfert,
+        "log_oiii": torch.where(
+            seyfert,
+            priors.seyfert_oiii + priors.seyfert_oiii_scatter * e[10],
+            priors.liner_oiii + priors.liner_oiii_scatter * e[10],
+        ),
+        "lier_ew": 10 ** (priors.lier_ew + priors.lier_scatter * e[11]),
+        "broad_line": (u[23] < priors.broad_line_fraction) & (mass > 10),
+        "log_nuclear": priors.broad_line_luminosity
+        + priors.broad_line_luminosity_scatter * e[39],
+    }

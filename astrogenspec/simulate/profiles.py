@@ -1,0 +1,174 @@
+r"""Radial light profiles of galaxies and their two-dimensional Fourier transforms.
+
+A face-on profile :math:`I(r)` of unit flux has the Fourier transform
+
+.. math:: F(k) = 2\pi \int_0^\infty I(r) J_0(2\pi k r)\, r\, dr ,
+
+and the same profile flattened to an axis ratio :math:`q` has :math:`F\big(\sqrt{k_a^2 + q^2 k_b^2}\big)`, with
+:math:`k_a, k_b` along the axes of its ellipse.  The transforms of Sersic profiles, and of the disk of young stars, have
+no closed form: they are tabulated once with a fast Hankel transform on a logarithmic grid, and interpolated.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import torch
+from scipy.fft import fht
+from scipy.special import gammaincinv
+from torch import Tensor
+
+__all__ = [
+    "EXPONENTIAL_HALF_LIGHT",
+    "YOUNG_SCALE",
+    "exponential_transform",
+    "sersic_transform",
+    "young_disk_profile",
+    "young_disk_total",
+    "young_disk_transform",
+]
+
+#: Half-light radius of an exponential disk in units of its scale length.
+EXPONENTIAL_HALF_LIGHT = 1.67835
+
+#: Scale length of the young disk in units of that of the old disk.
+YOUNG_SCALE = 1.15
+
+# Depth and radius of the central depression of the young disk.
+_YOUNG_HOLE_DEPTH, _YOUNG_HOLE_RADIUS = 0.5, 0.5
+
+_SERSIC_NODES = (0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+_SERSIC_TRUNCATION = 12.0
+_RADII = np.geomspace(1e-9, 1e7, 4096)
+_LOG_RADII = np.log(_RADII)
+_LOG2_K_MIN, _LOG2_K_STEP, _LOG2_K_NODES = -12.0, 0.0625, 321
+
+
+def exponential_transform(wave_squared: Tensor) -> Tensor:
+    """Fourier transform of an exponential disk of unit flux.
+
+    Parameters
+    ----------
+    wave_squared : Tensor
+        Square of the spatial frequency times the scale length.
+
+    Returns
+    -------
+    Tensor
+        Transform, one at zero frequency, of the shape of ``wave_squared``.
+    """
+    inverse = torch.rsqrt(1 + (4 * math.pi**2) * wave_squared)
+    return inverse * inverse * inverse
+
+
+def sersic_transform(wave_squared: Tensor, index: Tensor) -> Tensor:
+    """Fourier transform of Sersic profiles of unit flux, faded beyond twelve half-light radii.
+
+    Parameters
+    ----------
+    wave_squared : Tensor, shape (n, ...)
+        Square of the spatial frequency times the half-light radius.
+    index : Tensor, shape (n,)
+        Sersic index, clipped to 0.5 to 8.
+
+    Returns
+    -------
+    Tensor, shape (n, ...)
+        Transform, one at zero frequency.
+    """
+    nodes = torch.tensor(_SERSIC_NODES, device=index.device)
+    index = index.clamp(nodes[0], nodes[-1])
+    low = (torch.searchsorted(nodes, index) - 1).clamp(0, len(nodes) - 2)
+    weight = ((index - nodes[low]) / (nodes[low + 1] - nodes[low]))[:, None]
+    table = _sersic_table().to(index.device)
+    return _interpolate(torch.lerp(table[low], table[low + 1], weight), wave_squared)
+
+
+def young_disk_profile(radius: Tensor) -> Tensor:
+    """Surface brightness of a disk of young stars, an exponential with a shallow hole.
+
+    Parameters
+    ----------
+    radius : Tensor
+        Radius in scale lengths of the old disk.
+
+    Returns
+    -------
+    Tensor
+        Surface brightness of the shape of ``radius``, not normalised: `young_disk_total` is its integral.
+    """
+    hole = 1 - _YOUNG_HOLE_DEPTH * torch.exp(-((radius / _YOUNG_HOLE_RADIUS) ** 2))
+    return torch.exp(radius / -YOUNG_SCALE) * hole
+
+
+@cache
+def young_disk_total() -> float:
+    """Integral of `young_disk_profile` over the plane, in square scale lengths of the old disk."""
+    profile = young_disk_profile(torch.from_numpy(_RADII)).numpy()
+    return float(2 * math.pi * np.trapezoid(profile * _RADII**2, _LOG_RADII))
+
+
+def young_disk_transform(wave_squared: Tensor) -> Tensor:
+    """Fourier transform of `young_disk_profile`, scaled to unit flux.
+
+    Parameters
+    ----------
+    wave_squared : Tensor, shape (n, ...)
+        Square of the spatial frequency times the scale length of the old disk.
+
+    Returns
+    -------
+    Tensor, shape (n, ...)
+        Transform, one at zero frequency.
+    """
+    table = _young_disk_table().to(wave_squared.device)
+    return _interpolate(table.expand(len(wave_squared), -1), wave_squared)
+
+
+def _interpolate(table: Tensor, wave_squared: Tensor) -> Tensor:
+    """Linear interpolation of rows of a table (n, nodes) at wave_squared (n, ...)."""
+    flat = wave_squared.reshape(len(wave_squared), -1)
+    position = (torch.log2(flat) * (0.5 / _LOG2_K_STEP) - _LOG2_K_MIN / _LOG2_K_STEP).clamp_(
+        0, _LOG2_K_NODES - 1.001
+    )
+    low = position.long()
+    first = torch.gather(table, 1, low)
+    second = torch.gather(table, 1, low + 1)
+    return torch.lerp(first, second, position - low).reshape(wave_squared.shape)
+
+
+def _half_light_radius(profile: np.ndarray) -> float:
+    integrand = profile * _RADII**2
+    growth = np.concatenate([[0.0], np.cumsum(integrand[1:] + integrand[:-1])])
+    return float(np.interp(0.5 * growth[-1], growth, _RADII))
+
+
+def _tabulate(profile: np.ndarray, unit: float) -> np.ndarray:
+    """Transform of a profile given at ``_RADII``, on the grid of log2(frequency * unit)."""
+    spectrum = fht(profile * _RADII, _LOG_RADII[1] - _LOG_RADII[0], 0.0)
+    wave = 1 / (2 * np.pi * _RADII[::-1])
+    total = 2 * np.pi * np.trapezoid(profile * _RADII**2, _LOG_RADII)
+    log2_k = _LOG2_K_MIN + _LOG2_K_STEP * np.arange(_LOG2_K_NODES)
+    table = np.interp(log2_k, np.log2(wave * unit), spectrum / wave / total)
+    table[0] = 1.0
+    return table
+
+
+@cache
+def _sersic_table() -> Tensor:
+    rows = []
+    for index in _SERSIC_NODES:
+        shape = gammaincinv(2 * index, 0.5)
+        fading = (_RADII / _SERSIC_TRUNCATION) ** 4
+        profile = np.exp(-np.minimum(shape * _RADII ** (1 / index) + fading, 700.0))
+        profile[profile < 1e-300] = 0.0
+        rows.append(_tabulate(profile, _half_light_radius(profile)))
+    return torch.tensor(np.array(rows), dtype=torch.float32)
+
+
+@cache
+def _young_disk_table() -> Tensor:
+    profile = young_disk_profile(torch.from_numpy(_RADII)).numpy()
+    return torch.tensor(_tabulate(profile, 1.0), dtype=torch.float32)

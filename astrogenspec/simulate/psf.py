@@ -1,0 +1,102 @@
+"""Point-spread functions: a double Gaussian with a wing, as in the SDSS imaging pipeline's models."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import astropy.units as u
+import torch
+from scipy.optimize import brentq
+from torch import Tensor
+
+from ..surveys import Survey
+from .priors import Priors
+
+__all__ = ["PointSpread", "draw_point_spread"]
+
+_FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
+
+
+@dataclass(frozen=True, eq=False)
+class PointSpread:
+    """Point-spread functions of n galaxies in b bands, sums of circular Gaussians.
+
+    Attributes
+    ----------
+    fwhm : Tensor, shape (n, b)
+        Full width at half maximum of the sum (arcsec).
+    sigma : Tensor, shape (n, b, g)
+        Widths of the Gaussians (arcsec).
+    weight : Tensor, shape (g,)
+        Their fluxes, which sum to one.
+    """
+
+    fwhm: Tensor
+    sigma: Tensor
+    weight: Tensor
+
+    def __getitem__(self, index) -> PointSpread:
+        """Select galaxies."""
+        return PointSpread(self.fwhm[index], self.sigma[index], self.weight)
+
+    def transform(self, wave_y: Tensor, wave_x: Tensor) -> Tensor:
+        """Fourier transform on a grid of frequencies.
+
+        Parameters
+        ----------
+        wave_y, wave_x : Tensor, shape (ny,) and (nx,)
+            Frequencies (1/arcsec).
+
+        Returns
+        -------
+        Tensor, shape (n, b, ny, nx)
+            Transform, one at zero frequency.
+        """
+        scale = -2 * (math.pi * self.sigma[..., None]) ** 2
+        down = torch.exp(scale * wave_y**2) * self.weight[:, None]
+        along = torch.exp(scale * wave_x**2)
+        return down.transpose(-1, -2) @ along
+
+
+@cache
+def _core_width(weight: tuple[float, ...], ratio: tuple[float, ...]) -> float:
+    """Sigma of the first Gaussian for which the sum has a full width at half maximum of one."""
+
+    def excess(sigma: float) -> float:
+        parts = [(w / (2 * math.pi * (r * sigma) ** 2), r * sigma) for w, r in zip(weight, ratio)]
+        half = sum(peak * math.exp(-0.125 / width**2) for peak, width in parts)
+        return half - 0.5 * sum(peak for peak, _ in parts)
+
+    return brentq(excess, 0.5 / _FWHM_PER_SIGMA, 1.01 / _FWHM_PER_SIGMA)
+
+
+def draw_point_spread(
+    n: int, survey: Survey, priors: Priors, generator: torch.Generator, device: torch.device | str
+) -> PointSpread:
+    """Draw the seeing of n images in every band.
+
+    Parameters
+    ----------
+    n : int
+        Number of galaxies.
+    survey : Survey
+        Median seeing in each band.
+    priors : Priors
+        ``load_priors("structure")``: scatter of the seeing, and the shape of the function.
+    generator : torch.Generator
+        Source of randomness.
+    device : torch.device or str
+        Where the result lives.
+    """
+    median = [float(survey.psf_fwhm[b].to_value(u.arcsec)) for b in survey.bands]
+    draw = {"generator": generator, "device": generator.device}
+    common = torch.randn(n, 1, **draw).to(device) * priors.seeing_scatter
+    single = torch.randn(n, len(median), **draw).to(device) * priors.seeing_scatter_band
+    fwhm = torch.tensor(median, device=device) * torch.exp(common + single)
+    outer, wing = priors.psf_outer_weight, priors.psf_wing_weight
+    weight = (1 - outer - wing, outer, wing)
+    ratio = (1.0, priors.psf_outer_width, priors.psf_wing_width)
+    sigma = _core_width(weight, ratio) * fwhm[..., None] * torch.tensor(ratio, device=device)
+    return PointSpread(fwhm, sigma, torch.tensor(weight, device=device))

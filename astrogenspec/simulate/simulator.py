@@ -1,0 +1,289 @@
+"""The simulator as a whole: priors and a seed in, labelled galaxies out.
+
+`Simulator.draw` gives an observed sample with labels and broad-band photometry; `Simulator.images` and
+`Simulator.spectra` add images and fibre spectra of the same galaxies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from ..surveys import SDSS, Survey
+from .dust import add_dust
+from .histories import Histories
+from .images import ImageRenderer, RenderedImages
+from .nebular import NebularLines, line_index, nebular_lines
+from .observe import Observation, observe, selection_probability
+from .population import Distances, Galaxies, draw_population
+from .priors import Priors, load_priors, prior_groups
+from .spectrum import SpectralSynthesis
+from .ssp import StellarGrid
+from .structure import Structure, draw_structure, fibre_fractions
+
+__all__ = ["Sample", "Simulator", "SimulatedGalaxies"]
+
+_LABEL_LINES = ("Halpha", "Hbeta", "NII6585", "OIII5008")
+_CANDIDATES = 4096
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which galaxies are drawn.
+
+    Attributes
+    ----------
+    magnitude_limit : float
+        Petrosian r limit (mag); the main galaxy sample of SDSS ends at 17.77.
+    near_infrared : bool
+        Require a 2MASS extended source too.
+    volume : (z_min, z_max, log_mass_min), optional
+        A volume-limited sample, without magnitude limit.
+    """
+
+    magnitude_limit: float = 17.77
+    near_infrared: bool = False
+    volume: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class SimulatedGalaxies:
+    """Galaxies with labels and photometry; indexing with a mask or slice selects galaxies.
+
+    Attributes
+    ----------
+    theta : Tensor, shape (n, 9)
+        Labels in the order and internal units of `astrogenspec.quantities.QUANTITIES`.
+    measurable : Tensor of bool, shape (n,)
+        A gas abundance can be measured: four lines at S/N > 3 and a star-forming spectrum.
+    observation : Observation
+    component_flux : Tensor, shape (n, 5, 4)
+        AB nanomaggies of bulge, old disk, young disk and nucleus, on the survey's zero points.
+    fibre : Tensor, shape (n, 4)
+        Share of each part that enters the fibre.
+    halpha_width : Tensor, shape (n,)
+        Rest-frame equivalent width of Halpha in the fibre (A).
+    structure : Structure
+    properties : Galaxies
+    weights : list of Tensor
+        Weights of the stellar grid.
+    lines : NebularLines
+    """
+
+    theta: Tensor
+    measurable: Tensor
+    observation: Observation
+    component_flux: Tensor
+    fibre: Tensor
+    line_flux: Tensor
+    halpha_width: Tensor
+    structure: Structure
+    properties: Galaxies
+    weights: list[Tensor]
+    lines: NebularLines
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    def __getitem__(self, index: Tensor | slice) -> SimulatedGalaxies:
+        chosen = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, dict):
+                chosen[field.name] = {
+                    k: v[:, index] if k in ("uniform", "normal") else v[index]
+                    for k, v in value.items()
+                }
+            elif isinstance(value, list):
+                chosen[field.name] = [v[index] for v in value]
+            elif isinstance(value, (Observation, NebularLines)):
+                parts = {f.name: getattr(value, f.name)[index] for f in fields(value)}
+                chosen[field.name] = type(value)(**parts)
+            else:
+                chosen[field.name] = value[index]
+        return replace(self, **chosen)
+
+
+class Simulator:
+    """Simulated galaxies of one survey.
+
+    Parameters
+    ----------
+    survey : Survey
+    priors : dict of str to Priors, optional
+        Groups that replace the default ones.
+    device : str
+
+    Examples
+    --------
+    >>> from astrogenspec.simulate import Simulator          # doctest: +SKIP
+    >>> galaxies = Simulator().draw(1000, seed=1)             # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        survey: Survey = SDSS,
+        *,
+        priors: dict[str, Priors] | None = None,
+        device: str | torch.device = "cpu",
+    ):
+        self.survey = survey
+        self.device = torch.device(device)
+        self.priors = {name: load_priors(name) for name in prior_groups()} | (priors or {})
+        self.distances = Distances.tabulate(self.device)
+        grid = StellarGrid.load().to(self.device)
+        self.histories = Histories(grid, self.priors["population"], self.distances)
+        self.synthesis = SpectralSynthesis(
+            grid, self.distances, self.priors["dust"], self.priors["stellar_correction"], survey
+        )
+        self._renderer = ImageRenderer(survey, device=self.device)
+
+    def generator(self, seed: int) -> torch.Generator:
+        """Make a seeded generator on the simulator's device."""
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def candidates(self, n: int, generator: torch.Generator, sample: Sample) -> SimulatedGalaxies:
+        """Draw galaxies before selection; arguments as for `draw`."""
+        population, line_priors = self.priors["population"], self.priors["lines"]
+        properties = draw_population(
+            n,
+            generator,
+            population,
+            line_priors,
+            self.distances,
+            magnitude_limit=sample.magnitude_limit,
+            volume=sample.volume,
+        )
+        add_dust(properties, self.priors["dust"])
+        structure = draw_structure(
+            properties,
+            self.priors["structure"],
+            generator,
+            self.distances.kpc_per_arcsec(properties["redshift"]),
+        )
+        fibre = fibre_fractions(structure)
+        fibre = torch.cat([fibre, torch.ones_like(fibre[:, :1])], dim=1)
+        abundance = properties["gas_abundance"] + population.abundance_gradient * (
+            _fibre_radius(structure.radius_disk) - population.abundance_pivot
+        )
+        lines = nebular_lines(properties, line_priors, abundance.clamp(7.6, 9.05))
+        weights = self.histories.weights(properties)
+        light = self.synthesis.broad_band(properties, weights, lines)
+        total = light.flux
+        fluxes = (light.line_flux * fibre[:, None]).sum(2)
+        continuum = (light.halpha_continuum * fibre).sum(1)
+        observation = observe(total.sum(2), self.priors["observation"], generator)
+        bands = len(self.survey.bands)
+        system = observation.true_flux / total[:, :bands].sum(2)
+        theta = self._labels(properties, lines, fluxes)
+        noise = 10 ** (0.35 + 0.2 * properties["normal"][37])
+        return SimulatedGalaxies(
+            theta=theta,
+            measurable=_measurable(fluxes, noise),
+            observation=observation,
+            component_flux=total[:, :bands] * system[..., None],
+            fibre=fibre,
+            line_flux=fluxes,
+            halpha_width=fluxes[:, line_index("Halpha")] / continuum,
+            structure=structure,
+            properties=properties,
+            weights=weights,
+            lines=lines,
+        )
+
+    def _labels(self, properties: Galaxies, lines: NebularLines, fluxes: Tensor) -> Tensor:
+        population, e = self.priors["population"], properties["normal"]
+        columns = [
+            properties["redshift"],
+            properties["log_mass"] + population.mass_systematic * e[35],
+            properties["log_sfr"] + population.sfr_systematic * e[36],
+            lines.abundance,
+            properties["log_black_hole_mass"],
+        ]
+        columns += [
+            torch.log10(fluxes[:, line_index(name)].clamp(min=1e-3)) for name in _LABEL_LINES
+        ]
+        return torch.stack(columns, dim=1)
+
+    def accepted(
+        self, seed: int, sample: Sample | None = None, *, candidates: int = _CANDIDATES
+    ) -> Iterator[SimulatedGalaxies]:
+        """Iterate for ever over batches of selected galaxies of varying length.
+
+        Parameters
+        ----------
+        seed : int
+            Batch k is drawn with a generator seeded by ``(seed, k)``: any batch can be made again by itself.
+        sample : Sample, optional
+        candidates : int
+            Galaxies drawn for each batch before selection.
+        """
+        sample = sample or Sample()
+        batch = 0
+        while True:
+            yield self.batch(seed, batch, sample, candidates=candidates)
+            batch += 1
+
+    def batch(
+        self, seed: int, batch: int, sample: Sample, *, candidates: int = _CANDIDATES
+    ) -> SimulatedGalaxies:
+        """Make the selected galaxies of one batch; see `accepted`."""
+        generator = self.generator(seed * 1_000_003 + batch)
+        drawn = self.candidates(candidates, generator, sample)
+        if sample.volume is not None:
+            return drawn
+        probability = selection_probability(
+            drawn.observation,
+            self.priors["observation"],
+            near_infrared=sample.near_infrared,
+            magnitude_limit=sample.magnitude_limit,
+        )
+        chosen = torch.rand(len(drawn), generator=generator, device=self.device) < probability
+        return drawn[chosen]
+
+    def images(
+        self, galaxies: SimulatedGalaxies, generator: torch.Generator, *, neighbours: bool = True
+    ) -> RenderedImages:
+        """Render noise-free images; see `~astrogenspec.simulate.images.ImageRenderer.render`."""
+        return self._renderer.render(
+            galaxies.structure,
+            galaxies.component_flux[..., :3],
+            generator,
+            neighbours=neighbours,
+            agn_flux=galaxies.component_flux[..., 3],
+        )
+
+    def spectra(self, galaxies: SimulatedGalaxies) -> Tensor:
+        """Fibre spectra, shape (n, 5830), 1e-17 erg/s/cm2/A on `~astrogenspec.simulate.spectrum.OBSERVED`."""
+        return self.synthesis.spectra(
+            galaxies.properties, galaxies.weights, galaxies.lines, galaxies.fibre
+        )
+
+
+def _fibre_radius(radius: Tensor, aperture: float = 1.5) -> Tensor:
+    """Mean radius of an exponential disk's light inside the aperture, in half-light radii.
+
+    Parameters
+    ----------
+    radius : Tensor, shape (n,)
+        Half-light radius, arcsec.
+    aperture : float
+        Radius of the fibre, arcsec.
+    """
+    x = (1.678 * aperture / radius).double()
+    decay = torch.exp(-x)
+    numerator = 2 - decay * (x**2 + 2 * x + 2)
+    denominator = 1 - decay * (x + 1)
+    return (numerator / denominator / 1.678).float()
+
+
+def _measurable(fluxes: Tensor, noise: Tensor) -> Tensor:
+    """Four lines at S/N > 3 and below the line of Kauffmann et al. (2003)."""
+    halpha, hbeta, nii, oiii = (fluxes[:, line_index(name)] for name in _LABEL_LINES)
+    detected = torch.stack([halpha, hbeta, nii, oiii]).min(0).values > 3 * noise
+    x, y = torch.log10(nii / halpha), torch.log10(oiii / hbeta)
+    below = (x < 0.05) & (y < 0.61 / (x.clamp(max=0.049) - 0.05) + 1.3)
+    return detected & below

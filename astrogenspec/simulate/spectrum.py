@@ -1,0 +1,236 @@
+"""From weights of the stellar grid and line luminosities to broad-band fluxes and fibre spectra.
+
+`SpectralSynthesis.broad_band` integrates the filters on the coarse grid (fast path); `SpectralSynthesis.spectra` makes
+the observed spectrum in the fibre on a 1e-4 dex vacuum grid, broadened by the velocity dispersion and the spectrograph.
+Both use the same components, dust and lines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..surveys import SDSS, Survey
+from .dust import stellar_transmission
+from .filters import shifted_filters
+from .interpolation import interpolate
+from .nebular import LINES, NebularLines, line_index
+from .population import Distances, Galaxies
+from .priors import Priors
+from .ssp import COARSE, FINE, LogGrid, StellarGrid
+
+__all__ = ["OBSERVED", "PARTS", "BroadBand", "SpectralSynthesis", "flux_factor"]
+
+#: Parts of a galaxy that differ in shape; the nucleus is a point source.
+PARTS = ("bulge", "old_disk", "young_disk", "nucleus")
+#: Observed-frame grid of the fibre spectra, 2951-11294 A.
+OBSERVED = LogGrid(FINE.start + 1300 * FINE.step, FINE.step, 5830)
+
+_LSUN = 3.828e33  # erg/s
+_MPC = 3.0857e24  # cm
+_PIXEL_VELOCITY = 69.0  # km/s per 1e-4 dex
+_SPECTROGRAPH = 0.6  # dispersion of the spectrograph beyond that of the library, pixels
+_FFT = 8192
+_BROAD_VELOCITY = 1300.0  # km/s, dispersion of broad lines
+_NUCLEAR_SLOPE = -1.56  # f_lambda of the nuclear continuum, Vanden Berk et al. (2001)
+_LN10 = float(np.log(10))
+
+
+def flux_factor(redshift: Tensor, distances: Distances) -> Tensor:
+    """1e-17 erg/s/cm2/A (observed) per Lsun/A (rest frame), shape (n, 1)."""
+    distance = interpolate(redshift, distances.redshift, distances.luminosity_distance).double()
+    factor = _LSUN / (4 * np.pi * (distance * _MPC) ** 2 * (1 + redshift.double())) * 1e17
+    return factor.float()[:, None]
+
+
+@dataclass(frozen=True)
+class BroadBand:
+    """Fluxes of `PARTS`, last axis.
+
+    Attributes
+    ----------
+    flux : Tensor, shape (n, n_bands + 1, 4)
+        The survey's bands and 2MASS J, AB nanomaggies, without the survey's zero-point offsets.
+    line_flux : Tensor, shape (n, 17, 4)
+        Narrow lines, observed, 1e-17 erg/s/cm2.
+    halpha_continuum : Tensor, shape (n, 4)
+        Continuum at Halpha such that ``line_flux`` over it is a rest-frame equivalent width (A).
+    """
+
+    flux: Tensor
+    line_flux: Tensor
+    halpha_continuum: Tensor
+
+
+@dataclass
+class SpectralSynthesis:
+    """Spectra of galaxies.
+
+    Parameters
+    ----------
+    grid : StellarGrid
+    distances : Distances
+    dust : Priors
+        Group ``dust``.
+    correction : Priors
+        Group ``stellar_correction``: a smooth empirical factor on the stellar spectra.
+    survey : Survey
+    """
+
+    grid: StellarGrid
+    distances: Distances
+    dust: Priors
+    correction: Priors
+    survey: Survey = SDSS
+
+    def __post_init__(self):
+        device = self.grid.coarse.device
+        self._filters = shifted_filters(self.survey).to(device)
+        self._coarse = self._corrected(self.grid.coarse, COARSE)
+        self._fine = self._corrected(self.grid.fine, FINE)
+        self._rest = torch.tensor(list(LINES.values()), dtype=torch.float64, device=device)
+
+    def _corrected(self, spectra: Tensor, grid: LogGrid) -> Tensor:
+        log_wavelength = np.log(grid.wavelength)
+
+        def curve(prefix: str) -> Tensor:
+            knots = {k: v for k, v in self.correction.items() if k.startswith(prefix)}
+            at = np.log([float(name.removeprefix(prefix)) for name in knots])
+            values = list(knots.values())
+            right = values[-1] if prefix == "old_" else 0.0
+            return torch.tensor(
+                np.exp(np.interp(log_wavelength, at, values, right=right)), dtype=torch.float32
+            ).to(spectra)
+
+        young = (self.grid.ages < 1e9).repeat(len(self.grid.log_metallicity))[:, None]
+        return spectra * curve("old_") * torch.where(young, curve("young_"), 1.0)
+
+    def _parts(
+        self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines, grid: LogGrid
+    ) -> tuple[Tensor, Tensor]:
+        """Rest-frame continua of `PARTS`, shape (n, 4, m), and the old stars' continuum at Halpha, (n, 1)."""
+        fine = grid is FINE
+        basis = self._fine if fine else self._coarse
+        nebular = self.grid.nebular_fine if fine else self.grid.nebular_coarse
+        wavelength = torch.tensor(grid.wavelength, dtype=torch.float32).to(basis)
+        stars, clouds = stellar_transmission(galaxies, wavelength, self.dust.bump)
+        bulge = (weights[0] @ basis) * stars**self.dust.bulge_exponent
+        old = (weights[1] @ basis) * stars
+        newborn = weights[3] @ basis + lines.halpha_intrinsic[:, None] * nebular
+        young = (weights[2] @ basis + newborn * clouds) * stars
+        nucleus = lines.continuum_5100[:, None] * (wavelength / 5100.0) ** _NUCLEAR_SLOPE
+        near = np.abs(grid.log_wavelength - np.log10(LINES["Halpha"])) < 0.015
+        at_halpha = (bulge + old)[:, torch.tensor(near)].mean(1, keepdim=True)
+        return torch.stack([bulge, old, young, nucleus], dim=1), at_halpha
+
+    def _narrow_lines(self, galaxies: Galaxies, lines: NebularLines, at_halpha: Tensor) -> Tensor:
+        """Narrow-line luminosities (Lsun) of each of `PARTS`, shape (n, 17, 4)."""
+        old = lines.old_gas * at_halpha * galaxies["lier_ew"][:, None]
+        return torch.stack([0.5 * old, 0.5 * old, lines.star_forming, lines.nuclear], dim=2)
+
+    def broad_band(
+        self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines
+    ) -> BroadBand:
+        """Integrate total fluxes and lines of each part (fast path).
+
+        Parameters
+        ----------
+        galaxies : Galaxies
+        weights : list of Tensor, each (n, 427)
+            From `~astrogenspec.simulate.histories.Histories.weights`.
+        lines : NebularLines
+        """
+        spectrum, at_halpha = self._parts(galaxies, weights, lines, COARSE)
+        near = np.abs(COARSE.log_wavelength - np.log10(LINES["Halpha"])) < 0.008
+        continuum = spectrum[:, :, torch.tensor(near)].mean(2)
+        pixel = torch.round((torch.log10(self._rest) - COARSE.start) / COARSE.step).long()
+        width = torch.tensor(COARSE.wavelength).to(spectrum)[pixel] * COARSE.step * _LN10
+        narrow = self._narrow_lines(galaxies, lines, at_halpha)
+        for part in range(len(PARTS)):
+            spectrum[:, part].index_add_(1, pixel, narrow[..., part] / width)
+        for luminosity, name in ((lines.broad_halpha, "Halpha"), (lines.broad_hbeta, "Hbeta")):
+            k = line_index(name)
+            spectrum[:, 3, pixel[k]] += luminosity / width[k]
+        z = galaxies["redshift"]
+        shift = torch.round(torch.log10(1 + z.double()) * 1e4).long()
+        fluxes = torch.einsum("npl,nlb->nbp", spectrum, self._filters[shift])
+        factor = flux_factor(z, self.distances)
+        of_lines = factor * (1 + z)[:, None]
+        return BroadBand(
+            flux=fluxes * factor[:, None],
+            line_flux=narrow * of_lines[:, None],
+            halpha_continuum=continuum * of_lines,
+        )
+
+    def spectra(
+        self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines, fibre: Tensor
+    ) -> Tensor:
+        """Observed spectrum of the light that enters the fibre.
+
+        Parameters
+        ----------
+        fibre : Tensor, shape (n, 4)
+            Share of each of `PARTS` that enters the fibre; ones give the total spectrum.
+
+        Returns
+        -------
+        Tensor, shape (n, 5830)
+            1e-17 erg/s/cm2/A on `OBSERVED`.
+        """
+        parts, at_halpha = self._parts(galaxies, weights, lines, FINE)
+        rest = torch.einsum("npl,np->nl", parts, fibre)
+        narrow_lines = self._narrow_lines(galaxies, lines, at_halpha)
+        luminosity = torch.einsum("nlp,np->nl", narrow_lines, fibre)
+        z = galaxies["redshift"].double()
+        shift = torch.log10(1 + z) / FINE.step
+        dispersion = galaxies["velocity_dispersion"]
+        factor = flux_factor(galaxies["redshift"], self.distances)
+        observed = _shift_and_broaden(rest, shift, dispersion) * factor
+        of_lines = factor * (1 + z.float())[:, None]
+        narrow = (0.7 * dispersion).clamp(40, 250)
+        observed = _add_lines(observed, self._rest, luminosity * of_lines, shift, narrow)
+        broad = torch.stack([lines.broad_hbeta, lines.broad_halpha], 1) * fibre[:, 3:] * of_lines
+        shown = torch.nonzero(lines.broad_halpha > 0)[:, 0]
+        if len(shown):
+            at = self._rest[[line_index("Hbeta"), line_index("Halpha")]]
+            velocity = torch.full_like(dispersion[shown], _BROAD_VELOCITY)
+            observed[shown] = _add_lines(
+                observed[shown], at, broad[shown], shift[shown], velocity, reach=80
+            )
+        return observed
+
+
+def _shift_and_broaden(rest: Tensor, shift: Tensor, dispersion: Tensor) -> Tensor:
+    """Shift by ``shift`` pixels and convolve with the line-of-sight velocities, in Fourier space."""
+    width = torch.sqrt((dispersion / _PIXEL_VELOCITY) ** 2 + _SPECTROGRAPH**2)[:, None]
+    frequency = torch.arange(_FFT // 2 + 1, device=rest.device) / _FFT
+    padded = torch.cat(
+        [rest, rest[:, -1:].expand(-1, _FFT - rest.shape[1])], dim=1
+    )
+    amplitude = torch.exp(-2 * np.pi**2 * frequency**2 * width**2)
+    phase = (-2 * np.pi * frequency * shift[:, None].float()).remainder(2 * np.pi)
+    kernel = torch.polar(amplitude, phase)
+    shifted = torch.fft.irfft(torch.fft.rfft(padded) * kernel, n=_FFT)
+    first = round((OBSERVED.start - FINE.start) / FINE.step)
+    return shifted[:, first : first + OBSERVED.size]
+
+
+def _add_lines(
+    spectrum: Tensor, rest: Tensor, flux: Tensor, shift: Tensor, velocity: Tensor, reach: int = 14
+) -> Tensor:
+    """Add Gaussian lines of given flux (n, n_lines); velocity dispersion (km/s) of shape (n,)."""
+    position = (torch.log10(rest) - OBSERVED.start) / OBSERVED.step + shift[:, None]
+    sigma = torch.sqrt((velocity / _PIXEL_VELOCITY) ** 2 + 1.0)[:, None, None]
+    pixel = torch.round(position).long()[..., None] + torch.arange(
+        -reach, reach + 1, device=spectrum.device
+    )
+    profile = torch.exp(-0.5 * ((pixel - position[..., None]).float() / sigma) ** 2)
+    profile = profile / profile.sum(-1, keepdim=True)
+    inside = (pixel >= 0) & (pixel < OBSERVED.size)
+    pixel = pixel.clamp(0, OBSERVED.size - 1)
+    width = torch.tensor(OBSERVED.wavelength, device=spectrum.device).float() * OBSERVED.step * _LN10
+    height = profile * flux[..., None] / width[pixel] * inside
+    return spectrum.scatter_add(1, pixel.flatten(1), height.flatten(1))

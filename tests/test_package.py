@@ -1,0 +1,224 @@
+"""The package as a whole: cost of its import, public names, import rules, sizes of modules, bundled files."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+from astropy.table import QTable
+
+import astrogenspec
+from astrogenspec.weights import DEFAULT_MODEL, fetch_weights, list_models
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(astrogenspec.__file__).parent
+MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+HEAVY = ("torch", "zuko", "specutils", "photutils", "scipy", "matplotlib", "h5py", "pooch")
+#: Parts that may import packages of the extras at module level.
+WITH_EXTRAS = ("simulate", "plotting")
+
+
+def name_of(path):
+    """Dotted name of a module, without the name of the package."""
+    return path.removesuffix(".py").removesuffix("__init__").rstrip("/").replace("/", ".")
+
+
+def scan(source, path):
+    """List (name, at module level) of all that a module imports; our own names begin with a dot."""
+    package = (
+        name_of(path).split(".") if path.endswith("/__init__.py") else name_of(path).split(".")[:-1]
+    )
+    found = []
+
+    def visit(node, top):
+        if isinstance(node, ast.Import):
+            found.extend((alias.name, top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            stem = package[: len(package) - node.level + 1] if node.level else []
+            stem = [*stem, node.module] if node.module else stem
+            names = (".".join([*stem, alias.name]) for alias in node.names)
+            found.extend(("." + name if node.level else name, top) for name in names)
+        typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        inner = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            visit(child, top and not inner and not typing_only)
+
+    visit(ast.parse(source), True)
+    ours = re.compile(r"^astrogenspec(?=\.|$)")
+    return [(ours.sub("", name) or ".", top) for name, top in found]
+
+
+@cache
+def imports(path):
+    return scan((PACKAGE / path).read_text(), path)
+
+
+def imports_part(name, part):
+    return name == f".{part}" or name.startswith(f".{part}.")
+
+
+def broken_rules(path, found):
+    """Name the rules of the layout that the imports of a module break."""
+    part = name_of(path).split(".")[0]
+    for name, top in found:
+        for one, other in (("inference", "generation"), ("generation", "inference")):
+            if part == one and imports_part(name, other):
+                yield f"{one} imports {name}"
+        if part in ("inference", "generation") and imports_part(name, "simulate"):
+            yield f"{part} imports {name}"
+        if part == "nn" and name.startswith(".") and not imports_part(name, "nn"):
+            yield f"nn imports {name}"
+        sees = ("measure", "spectra")
+        if (
+            part == "measure"
+            and name.startswith(".")
+            and not any(imports_part(name, p) for p in sees)
+        ):
+            yield f"measure imports {name}"
+        for outer in ("cli", "plotting"):
+            if top and part != outer and imports_part(name, outer):
+                yield f"{name} is imported at module level"
+        if name.split(".")[0] in ("bagpipes", "torchvision"):
+            yield f"{name} is imported"
+
+
+def test_importing_the_package_is_cheap():
+    code = f"import astrogenspec, sys; dir(astrogenspec); print(*(set({HEAVY}) & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", astrogenspec.__all__)
+def test_public_names_can_be_had(name):
+    assert getattr(astrogenspec, name) is not None
+    assert name in dir(astrogenspec)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'astrogenspec' has no attribute 'Spectra'"):
+        _ = astrogenspec.Spectra
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_the_import_rules_are_kept(path):
+    assert list(broken_rules(path, imports(path))) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("inference/a.py", "from ..generation import x"),
+        ("inference/a.py", "from .. import simulate"),
+        ("inference/a.py", "def f():\n    from ..simulate.priors import load_priors"),
+        ("generation/a.py", "import astrogenspec.inference.flows"),
+        ("nn/a.py", "from ..surveys import BANDS"),
+        ("nn/__init__.py", "from ..surveys import BANDS"),
+        ("measure/lines.py", "from ..posterior import Posterior"),
+        ("posterior.py", "from . import plotting"),
+        ("posterior.py", "class A:\n    from .plotting import corner"),
+        ("training.py", "from astrogenspec.cli import main"),
+        ("simulate/ssp.py", "def f():\n    import bagpipes"),
+    ],
+)
+def test_the_scan_sees_what_is_forbidden(path, source):
+    assert list(broken_rules(path, scan(source, path)))
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("inference/a.py", "from .flows import x\nfrom ..nn import y"),
+        ("nn/a.py", "from .layers import x\nimport torch"),
+        ("nn/__init__.py", "from .layers import x"),
+        ("measure/lines.py", "from ..spectra import SpectrumDraws"),
+        ("posterior.py", "def f():\n    from .plotting import corner"),
+        ("posterior.py", "if TYPE_CHECKING:\n    from .plotting import corner"),
+    ],
+)
+def test_the_scan_lets_pass_what_is_allowed(path, source):
+    assert not list(broken_rules(path, scan(source, path)))
+
+
+def test_inference_needs_no_extras():
+    """Follow the module-level imports of lane A: neither the simulator nor a package of the extras is met."""
+    waiting = [path for path in MODULES if path.startswith("inference/") or path == "posterior.py"]
+    seen, outside = set(), set()
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for name, top in imports(path):
+            if not top:
+                continue
+            if not name.startswith("."):
+                outside.add(name.split(".")[0])
+                continue
+            parts = name.strip(".").split(".")
+            for k in range(len(parts) + 1):
+                stem = "/".join(parts[:k])
+                ours = {f"{stem}.py", f"{stem}/__init__.py".lstrip("/")}
+                waiting.extend(ours.intersection(MODULES))
+    assert "inference/estimator.py" in seen
+    assert not [path for path in seen if path.startswith("simulate/")]
+    core = {re.split(r"[<>=]", requirement)[0] for requirement in PROJECT["dependencies"]}
+    assert outside - set(sys.stdlib_module_names) <= core
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if not p.startswith(WITH_EXTRAS)])
+def test_packages_of_the_extras_are_imported_late(path):
+    core = {re.split(r"[<>=]", requirement)[0] for requirement in PROJECT["dependencies"]}
+    top = {name.split(".")[0] for name, at_top in imports(path) if at_top and name[0] != "."}
+    assert top - set(sys.stdlib_module_names) <= core
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_modules_are_short(path):
+    assert len((PACKAGE / path).read_text().splitlines()) <= 420
+
+
+def test_the_version_is_the_same_everywhere():
+    assert PROJECT["version"] == astrogenspec.__version__
+    assert f"version: {astrogenspec.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"{{{astrogenspec.__version__}}}" in astrogenspec.__citation__
+
+
+def test_the_tested_versions_are_pinned():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.split("==")[0].lower() for line in lines if "==" in line}
+    extras = [
+        r for extra, rs in PROJECT["optional-dependencies"].items() if extra != "all" for r in rs
+    ]
+    wanted = {re.split(r"[<>=\[]", r)[0].lower() for r in PROJECT["dependencies"] + extras}
+    assert wanted <= pinned
+    assert "torchvision" not in pinned
+
+
+def test_the_default_model_is_bundled():
+    models = list_models()
+    assert DEFAULT_MODEL in list(models["name"][models["where"] == "bundled"])
+
+
+def test_bundled_models_are_whole_and_small():
+    models = list_models()
+    for name in models["name"][models["where"] == "bundled"]:
+        path, card = fetch_weights(str(name)).path, fetch_weights(str(name)).card
+        assert path.stat().st_size <= 16e6
+        assert card["licence"]
+
+
+def test_the_demonstration_galaxies_are_as_documented():
+    table = QTable.read(PACKAGE / "data" / "sdss_demo_galaxies.ecsv")
+    assert len(table) == len(set(table["name"])) == 24
+    for band in astrogenspec.BANDS:
+        assert table[f"flux_{band}"].unit == table[f"flux_err_{band}"].unit == "nmgy"
+        assert (table[f"flux_err_{band}"] > 0).all()
+        assert table[f"extinction_{band}"].unit == "mag"
+    assert ((table["z"] > 0.01) & (table["z"] < 0.33)).all()
+    assert "Blanton" in table.meta["licence"]

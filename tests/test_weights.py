@@ -1,0 +1,309 @@
+"""Reading, writing, finding, downloading and checking the files of a model."""
+
+import json
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+
+from astrogenspec import weights
+from astrogenspec.weights import (
+    WeightsError,
+    fetch_weights,
+    list_models,
+    load_card,
+    read_weights,
+    register_weights,
+    save_weights,
+)
+
+CONFIG = {"latent": 16, "blocks": [1, 2]}
+
+
+@pytest.fixture
+def state():
+    return {
+        "net.weight": torch.randn(5, 3),
+        "net.steps": torch.tensor([7]),
+        "net.location": torch.tensor([70000.25, 1.0 / 3.0]),
+    }
+
+
+@pytest.fixture
+def saved(tmp_path, state):
+    path = tmp_path / "model-v1.safetensors"
+    return save_weights(path, state, CONFIG, {"licence": "BSD-3-Clause"}, keep=["location"])
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch, state):
+    """A package with one registered model that is not bundled; its files lie on a mirror."""
+    data, folder, cache = tmp_path / "data", tmp_path / "mirror", tmp_path / "cache"
+    data.mkdir()
+    folder.mkdir()
+    monkeypatch.setattr(weights, "_data_folder", lambda: data)
+    monkeypatch.setattr(weights, "_cache_folder", lambda: cache)
+    path = folder / "big-v1.safetensors"
+    save_weights(path, {"a": state["net.weight"]}, CONFIG, {"licence": "BSD-3-Clause"})
+    register_weights(path, "big", lane="spectra", description="A big model.", bundled=False)
+    monkeypatch.setenv("ASTROGENSPEC_WEIGHTS_URL", folder.as_uri())
+    return folder
+
+
+@pytest.fixture
+def web(mirror, monkeypatch):
+    """The same mirror behind http."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=mirror))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("ASTROGENSPEC_WEIGHTS_URL", f"http://127.0.0.1:{server.server_port}")
+    yield mirror
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_round_trip_in_half_precision(saved, state):
+    read, config = read_weights(saved.path)
+    assert config == CONFIG
+    assert list(read) == sorted(state)
+    assert {t.dtype for t in read.values()} == {torch.float32, torch.int64}
+    torch.testing.assert_close(read["net.weight"], state["net.weight"], rtol=5e-4, atol=1e-7)
+    assert not torch.equal(read["net.weight"], state["net.weight"])
+    assert torch.equal(read["net.steps"], state["net.steps"])
+    assert torch.equal(read["net.location"], state["net.location"])
+
+
+def test_full_precision_and_shared_memory(tmp_path):
+    tied = torch.randn(4, 4)
+    state = {"a": tied, "b": tied, "c": tied.T}
+    path = save_weights(tmp_path / "tied.safetensors", state, {}, {}, half=False).path
+    read, _ = read_weights(path)
+    assert all(torch.equal(read[key], state[key]) for key in state)
+
+
+def test_card_names_what_it_describes(saved):
+    assert saved.card["filename"] == "model-v1.safetensors"
+    assert saved.card["n_parameters"] == 17
+    assert saved.card["licence"] == "BSD-3-Clause"
+    assert json.loads(saved.path.with_suffix(".json").read_text()) == saved.card
+
+
+def test_half_overflow_is_refused_and_leaves_nothing(tmp_path, state):
+    with pytest.raises(ValueError, match=r"'net.location' reaches 7e\+04.*name it in keep"):
+        save_weights(tmp_path / "m.safetensors", state, {}, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_does_not_fit_json_is_refused_and_leaves_nothing(tmp_path, state):
+    with pytest.raises(TypeError, match="card does not fit JSON"):
+        save_weights(tmp_path / "m.safetensors", state, {}, {"x": float("nan")}, half=False)
+    with pytest.raises(TypeError, match="config does not fit JSON"):
+        save_weights(tmp_path / "m.safetensors", state, {"x": object()}, {}, half=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_are_not_overwritten_unasked(saved, state):
+    before = saved.path.read_bytes()
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        save_weights(saved.path, {"a": state["net.weight"]}, {}, {})
+    assert saved.path.read_bytes() == before
+    again = save_weights(saved.path, {"a": state["net.weight"]}, {}, {}, overwrite=True)
+    assert fetch_weights(saved.path).card == again.card
+
+
+def test_other_endings_are_refused(tmp_path, state):
+    with pytest.raises(ValueError, match=r"ends in .safetensors"):
+        save_weights(tmp_path / "model.pt", state, {}, {})
+    (tmp_path / "model.pt").touch()
+    with pytest.raises(ValueError, match=r"is not a .safetensors file"):
+        fetch_weights(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("kind", [str, lambda path: path])
+def test_a_local_file_is_a_model(saved, kind):
+    assert fetch_weights(kind(saved.path)) == saved
+    saved.path.with_suffix(".json").unlink()
+    assert load_card(kind(saved.path)) == {}
+
+
+def test_a_missing_file_is_named(tmp_path):
+    for read in (fetch_weights, read_weights):
+        with pytest.raises(FileNotFoundError, match=r"no file of weights .*none.safetensors"):
+            read(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("length", [0, 4, 60, -1])
+def test_a_truncated_file_is_recognised(saved, length):
+    content = saved.path.read_bytes()
+    saved.path.write_bytes(content[:length])
+    with pytest.raises(WeightsError, match=f"{len(content[:length])} bytes.* is truncated"):
+        read_weights(saved.path)
+    with pytest.raises(WeightsError, match="does not fit the weights beside it"):
+        fetch_weights(saved.path)
+
+
+def test_a_foreign_file_is_recognised(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(2)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(WeightsError, match="no configuration in its header"):
+        read_weights(tmp_path / "foreign.safetensors")
+
+
+def test_an_unknown_name_lists_the_known(mirror):
+    with pytest.raises(
+        ValueError, match="no model is named 'bigg': the registered models are big;"
+    ):
+        fetch_weights("bigg")
+
+
+def test_models_are_listed(mirror, state):
+    path = weights._data_folder() / "small-v1.safetensors"
+    save_weights(path, {"a": state["net.weight"]}, CONFIG, {})
+    register_weights(path, "small", lane="properties", description="A small model.")
+    table = list_models()
+    assert list(table["name"]) == ["big", "small"]
+    assert list(table["where"]) == ["mirror", "bundled"]
+    fetch_weights("big")
+    assert list(list_models()["where"]) == ["cached", "bundled"]
+    assert fetch_weights("small").path == path
+
+
+def test_an_empty_registry_gives_an_empty_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "_data_folder", lambda: tmp_path)
+    assert len(list_models()) == 0
+    assert "lane" in list_models().colnames
+
+
+def test_registering_refuses_what_does_not_fit(mirror):
+    path = mirror / "big-v1.safetensors"
+    with pytest.raises(ValueError, match="must lie in"):
+        register_weights(path, "big", lane="spectra", description="")
+    with pytest.raises(ValueError, match="lane is 'c'"):
+        register_weights(path, "big", lane="c", description="", bundled=False)
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "card", "no card"])
+def test_a_damaged_installation_is_recognised(mirror, state, damage):
+    path = weights._data_folder() / "small.safetensors"
+    save_weights(path, {"a": state["net.weight"]}, CONFIG, {})
+    register_weights(path, "small", lane="properties", description="")
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-1])
+    elif damage == "card":
+        path.with_suffix(".json").write_text("{")
+    else:
+        path.with_suffix(".json").unlink()
+    word = {"missing": "missing", "truncated": "truncated", "card": "damaged", "no card": "missing"}
+    with pytest.raises(WeightsError, match=f"{word[damage]}.*Install astrogenspec again"):
+        fetch_weights("small")
+
+
+def test_a_model_is_downloaded_once(mirror, monkeypatch):
+    found = fetch_weights("big")
+    assert found.path.parent == weights._cache_folder()
+    assert found.card["licence"] == "BSD-3-Clause"
+    assert read_weights(found.path)[1] == CONFIG
+    monkeypatch.delenv("ASTROGENSPEC_WEIGHTS_URL")
+    assert fetch_weights("big") == found
+
+
+def test_the_configuration_item_names_a_mirror(mirror, monkeypatch):
+    monkeypatch.delenv("ASTROGENSPEC_WEIGHTS_URL")
+    with weights.conf.set_temp("weights_url", mirror.as_uri()):
+        assert fetch_weights("big").path.exists()
+
+
+def test_a_model_is_downloaded_by_http(web):
+    assert read_weights(fetch_weights("big").path)[1] == CONFIG
+
+
+def test_a_mirror_without_the_file_is_named(web):
+    (web / "big-v1.safetensors").unlink()
+    with pytest.raises(
+        WeightsError, match=r"http://127.0.0.1:\d+/big-v1.safetensors \(status 404\)"
+    ):
+        fetch_weights("big")
+    assert not list(weights._cache_folder().iterdir())
+
+
+def test_no_mirror_is_said(mirror, monkeypatch):
+    monkeypatch.delenv("ASTROGENSPEC_WEIGHTS_URL")
+    with pytest.raises(WeightsError, match="no mirror is named: set ASTROGENSPEC_WEIGHTS_URL"):
+        fetch_weights("big")
+
+
+def test_a_mirror_of_an_unknown_kind_is_said(mirror, monkeypatch):
+    monkeypatch.setenv("ASTROGENSPEC_WEIGHTS_URL", "ftp://example.org")
+    with pytest.raises(WeightsError, match="begins with none of http, https, doi, file"):
+        fetch_weights("big")
+
+
+@pytest.mark.parametrize("which", ["big-v1.safetensors", "big-v1.json"])
+def test_a_truncated_download_is_not_kept(mirror, which):
+    (mirror / which).write_bytes((mirror / which).read_bytes()[:-1])
+    with pytest.raises(WeightsError, match=f"{which} .*truncated.*was not kept"):
+        fetch_weights("big")
+    assert which not in [path.name for path in weights._cache_folder().iterdir()]
+
+
+def test_a_damaged_cache_is_downloaded_again(mirror):
+    found = fetch_weights("big")
+    good = found.path.read_bytes()
+    found.path.write_bytes(good[:50])
+    assert fetch_weights("big").path.read_bytes() == good
+
+
+def test_a_damaged_cache_is_removed_when_offline(mirror, monkeypatch):
+    found = fetch_weights("big")
+    found.path.write_bytes(b"damaged")
+    monkeypatch.setenv("ASTROGENSPEC_WEIGHTS_URL", "http://127.0.0.1:9")
+    message = "was damaged and has been removed; .* could not be downloaded .*check the network"
+    with pytest.raises(WeightsError, match=message):
+        fetch_weights("big")
+    assert not found.path.exists()
+    with pytest.raises(WeightsError, match=r"^big-v1.safetensors could not be downloaded"):
+        fetch_weights("big")
+
+
+def test_an_interrupted_download_leaves_nothing(mirror, monkeypatch):
+    def interrupted(source, target):
+        with open(target, "wb") as opened:
+            opened.write(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weights.shutil, "copyfile", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fetch_weights("big")
+    assert not list(weights._cache_folder().iterdir())
+    assert fetch_weights("big").path.exists()
+
+
+def test_two_processes_may_download_at_once(mirror):
+    code = (
+        "import pathlib, sys\n"
+        "from astrogenspec import weights\n"
+        "data, cache = map(pathlib.Path, sys.argv[1:])\n"
+        "weights._data_folder, weights._cache_folder = (lambda: data), (lambda: cache)\n"
+        "print(weights.fetch_weights('big').path.name)\n"
+    )
+    command = [sys.executable, "-c", code, weights._data_folder(), weights._cache_folder()]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0].strip() for process in processes]
+    assert said == ["big-v1.safetensors"] * 2
+    assert [process.returncode for process in processes] == [0, 0]
+    names = sorted(path.name for path in weights._cache_folder().iterdir())
+    assert names == ["big-v1.json", "big-v1.safetensors"]
