@@ -9,10 +9,13 @@ from importlib import import_module
 from typing import Any
 
 _EXPORTS = {
-    "cutouts": ("CutoutBatch", "coerce_cutouts", "read_cutout_fits"),
+    "base": ("NotFittedError",),
+    "cutout_files": ("read_cutout_fits", "write_cutout_fits"),
+    "cutouts": ("CutoutBatch", "coerce_cutouts"),
     "inference.estimator": ("PropertyEstimator",),
     "photometry": ("PhotometryBatch", "coerce_photometry", "measure_photometry"),
     "posterior": ("Posterior",),
+    "quantity_posterior": ("QuantityPosterior",),
     "quantities": ("LINE_FLUX_UNIT", "QUANTITIES", "QuantityInfo"),
     "surveys": ("BANDS", "SDSS", "Survey", "get_survey"),
     "warnings": ("AstroGenSpecWarning",),

@@ -113,7 +113,7 @@ def save_weights(
     config : mapping
         All that is needed to build the networks again; must fit JSON.
     card : mapping
-        The card; the file's name, SHA-256 and number of parameters are added. Must fit JSON.
+        The card; the file's name and SHA-256 are added. Must fit JSON.
     half : bool
         Store floating-point tensors in half precision.
     keep : sequence of str
@@ -129,12 +129,16 @@ def save_weights(
     ------
     FileExistsError
         If a file exists and ``overwrite`` is false.
+    FileNotFoundError
+        If the folder does not exist.
+    OSError
+        If the file cannot be written.
     ValueError
         If ``path`` has another ending, or a tensor overflows half precision.
     TypeError
         If ``config`` or ``card`` do not fit JSON.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -145,23 +149,20 @@ def save_weights(
     for target in (path, card_path):
         if target.exists() and not overwrite:
             raise FileExistsError(f"{target} exists: pass overwrite=True to replace it.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist: make it first.")
     header = {"format": "pt", "config": _to_json(config, "config")}
     tensors = {
         key: _to_store(key, tensor, half and not key.endswith(tuple(keep)))
         for key, tensor in state.items()
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        save_file(tensors, partial, metadata=header)
-        filled = dict(card) | {
-            "filename": path.name,
-            "sha256": file_sha256(partial),
-            "n_parameters": sum(t.numel() for t in tensors.values() if t.is_floating_point()),
-        }
-        text = _to_json(filled, "card", indent=2) + "\n"
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    content = save(tensors, metadata=header)
+    filled = dict(card) | {
+        "filename": path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    text = _to_json(filled, "card", indent=2) + "\n"
+    _write(path, content)
     write_text(card_path, text)
     return WeightsFile(path, filled)
 
@@ -236,6 +237,13 @@ def _to_store(key: str, tensor: Tensor, half: bool) -> Tensor:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one step: it is either the old one or the new one."""
+    _write(path, text.encode())
+
+
+def _write(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

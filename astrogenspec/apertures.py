@@ -1,11 +1,13 @@
 r"""Photometry of stamps: one elliptical aperture for all bands, found in the r band.
 
 The galaxy is the source at the centre of the stamp.  Sources that touch it are separated where raising the threshold
-makes a component of their own appear with at least `CONTRAST` of the flux (the idea of SExtractor [1]_), and the flux is
-divided along the valley.  The second moments of what remains give an ellipse; the aperture has 2.5 times the first
-moment :math:`r_1 = \sum R f / \sum f` of Kron [2]_ as its semi-major axis.  The same aperture is used in every band, so
-that colours are those of one region.  Bad pixels and those of neighbours are replaced by the mean of the good pixels at
-the same elliptical radius, with the error that this entails.  Errors come from the inverse variances alone.
+makes a component of their own appear with at least `CONTRAST` of the flux (the idea of SExtractor [1]_) and a peak of
+at least `PROMINENCE` times the threshold; a pixel goes with the peak that lies uphill of it.  The second moments of what
+remains give an ellipse; the aperture has 2.5 times the first moment :math:`r_1 = \sum R f / \sum f` of Kron [2]_ as its
+semi-major axis.  The same aperture is used in every band, so that colours are those of one region.  Bad pixels and
+those of neighbours are replaced by the mean of the good pixels at the same elliptical radius, with the error that this
+entails.  Errors come from the inverse variances alone.  Light outside of the aperture (about 4% for an exponential
+disk) and outside of the stamp is not in the flux.
 
 References
 ----------
@@ -23,10 +25,13 @@ from scipy import ndimage
 
 from .surveys import BANDS, STAMP_SIZE
 
-__all__ = ["CONTRAST", "Ellipse", "find_galaxy", "measure_stamp"]
+__all__ = ["CONTRAST", "PROMINENCE", "Ellipse", "find_galaxy", "measure_stamp"]
 
 #: Least share of the flux that a blended neighbour must have above the valley.
-CONTRAST = 0.01
+CONTRAST = 0.02
+
+#: Least ratio of its peak to the valley; knots in spiral arms have less.
+PROMINENCE = 1.5
 
 _SMOOTHING = 1.2  # pixels, standard deviation of the detection filter
 _THRESHOLD = 3.0  # standard deviations of the smoothed sky
@@ -36,9 +41,12 @@ _MINIMUM_RADIUS, _MAXIMUM_RADIUS = 3.5, 45.0  # pixels, semi-major axis of the a
 _RING = 1.5  # pixels, width of the rings from which bad pixels are filled
 _EVERYWHERE = np.ones((3, 3), bool)
 _MIDDLE = (STAMP_SIZE - 1) / 2
-_Y, _X = np.mgrid[:STAMP_SIZE, :STAMP_SIZE].astype(float)
-_FROM_MIDDLE = np.hypot(_X - _MIDDLE, _Y - _MIDDLE)
+_PIXELS = np.arange(STAMP_SIZE, dtype=float)
+_FROM_MIDDLE = np.hypot(_PIXELS - _MIDDLE, (_PIXELS - _MIDDLE)[:, None])
+_NEAR = {reach: reach >= _FROM_MIDDLE for reach in (_CORE, _SEARCH)}
 _BOX = slice(int(_MIDDLE) - 7, int(_MIDDLE) + 9)
+_SUBPIXELS = 5
+_MINIMUM_PIXELS = 6  # of a neighbour
 
 
 @dataclass(frozen=True)
@@ -63,10 +71,11 @@ class Ellipse:
 
     def radius(self) -> np.ndarray:
         """Semi-major axis of the similar ellipse through each pixel of a stamp; shape (64, 64)."""
-        cos, sin = np.cos(self.angle), np.sin(self.angle)
-        dx, dy = _X - self.x, _Y - self.y
-        across = (dy * cos - dx * sin) * (self.major / self.minor)
-        return np.hypot(dx * cos + dy * sin, across)
+        cos, sin, ratio = np.cos(self.angle), np.sin(self.angle), self.major / self.minor
+        dx, dy = _PIXELS - self.x, _PIXELS - self.y
+        along = (sin * dy)[:, None] + cos * dx
+        across = (ratio * cos * dy)[:, None] - ratio * sin * dx
+        return np.sqrt(along * along + across * across)
 
     def scaled(self, major: float) -> Ellipse:
         """Give the similar ellipse with another semi-major axis."""
@@ -100,21 +109,24 @@ def measure_stamp(flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray, np.nd
     shape = EllipticalAperture(
         (aperture.x, aperture.y), aperture.major, aperture.minor, theta=aperture.angle
     )
-    weights = shape.to_mask(method="exact").to_image((STAMP_SIZE, STAMP_SIZE))
-    inside = weights > 0
-    weight = weights[inside]
-    ring = (aperture.radius()[inside] / _RING).astype(np.intp)
+    weights = shape.to_mask(method="subpixel", subpixels=_SUBPIXELS).to_image(others.shape)
+    inside = np.flatnonzero(weights)
+    weight = weights.ravel()[inside]
+    ring = (aperture.radius().ravel()[inside] / _RING).astype(np.intp)
     full = np.bincount(ring, weight)
-    clean = ~others[inside]
+    clean = ~others.ravel()[inside]
+    values, inverse = (array.reshape(len(BANDS), -1)[:, inside] for array in (flux, ivar))
     for k in range(len(BANDS)):
-        usable = good[k][inside] & clean
-        seen = np.bincount(ring, weight * usable, minlength=len(full))
-        if full[seen > 0].sum() < 0.8 * full.sum() or seen.sum() < 0.4 * full.sum():
-            continue
-        ratio = np.divide(full, seen, out=np.zeros_like(full), where=seen > 0)
-        share = (weight * ratio[ring])[usable]
-        total[k] = share @ flux[k][inside][usable]
-        error[k] = np.sqrt(np.square(share) @ (1 / ivar[k][inside][usable].astype(float)))
+        usable = (inverse[k] > 0) & clean
+        share = weight
+        if not usable.all():
+            seen = np.bincount(ring, weight * usable, minlength=len(full))
+            if full[seen > 0].sum() < 0.8 * full.sum() or seen.sum() < 0.4 * full.sum():
+                continue
+            ratio = np.divide(full, seen, out=np.zeros_like(full), where=seen > 0)
+            share = (weight * ratio[ring])[usable]
+        total[k] = share @ values[k, usable]
+        error[k] = np.sqrt((share * share) @ (1 / inverse[k, usable]))
     if np.isnan(total).all():
         return total, error, "too many pixels of the galaxy are bad or hidden by neighbours."
     return total, error, ""
@@ -122,11 +134,11 @@ def measure_stamp(flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def _detection_band(flux: np.ndarray, ivar: np.ndarray, good: np.ndarray) -> int | None:
     """Choose r, or the band with the highest signal-to-noise ratio at the centre."""
+    red = BANDS.index("r")
+    if 2 * np.count_nonzero(good[red, _BOX, _BOX]) > good[red, _BOX, _BOX].size:
+        return red
     box = (slice(None), _BOX, _BOX)
     usable = good[box].mean(axis=(1, 2)) > 0.5
-    red = BANDS.index("r")
-    if usable[red]:
-        return red
     if not usable.any():
         return None
     variance = np.divide(1, ivar[box], out=np.zeros_like(ivar[box]), where=good[box])
@@ -166,28 +178,30 @@ def find_galaxy(flux: np.ndarray, ivar: np.ndarray) -> tuple[Ellipse, np.ndarray
         return None
     labels, n = ndimage.label(above, structure=_EVERYWHERE)
     galaxy = labels == labels[peak]
-    others = above & ~galaxy
+    # Peaks of the noise are smaller; to mask them would take flux away.
+    others = (np.bincount(labels.ravel()) >= _MINIMUM_PIXELS)[labels] & above & ~galaxy
     if n > 1:
         others = ndimage.binary_dilation(others, iterations=2) & ~galaxy
-    blended = _blended_neighbours(smooth, galaxy, peak, threshold, sigma)
-    galaxy &= ~blended
-    others |= blended
+    box = ndimage.find_objects(labels)[labels[peak] - 1]
+    corner = peak[0] - box[0].start, peak[1] - box[1].start
+    blended = _blended_neighbours(smooth[box], galaxy[box], corner, threshold, sigma)
+    galaxy[box] &= ~blended
+    others[box] |= blended
     ellipse = _moments(smooth, galaxy)
     radius = ellipse.radius()
-    region = (radius < 4 * ellipse.major) & good & ~others
-    light = flux[region]
-    total = light.sum(dtype=float)
+    light = np.where((radius < 4 * ellipse.major) & good & ~others, flux, 0).astype(float)
+    total = light.sum()
     # The moment of a faint source is noise; bounds in units of the ellipse keep it sensible.
-    first = (radius[region] @ light) / total if total > 0 else 0.0
-    first = np.clip(first, ellipse.major, 2.5 * ellipse.major)
-    major = float(np.clip(2.5 * first, _MINIMUM_RADIUS, _MAXIMUM_RADIUS))
+    first = (radius * light).sum() / total if total > 0 else 0.0
+    first = min(max(first, ellipse.major), 2.5 * ellipse.major)
+    major = min(max(2.5 * first, _MINIMUM_RADIUS), _MAXIMUM_RADIUS)
     return ellipse.scaled(major), others
 
 
 def _central_peak(smooth: np.ndarray, above: np.ndarray) -> tuple[int, int] | None:
     """Find the local maximum that belongs to the centre of the stamp."""
-    for reach in (_CORE, _SEARCH):
-        near = above & (reach >= _FROM_MIDDLE)
+    for disc in _NEAR.values():
+        near = above & disc
         if near.any():
             break
     else:
@@ -211,11 +225,12 @@ def _blended_neighbours(
 ) -> np.ndarray:
     """Find the part of a component that belongs to other sources than the one with this peak."""
     nothing = np.zeros_like(galaxy)
-    needed = CONTRAST * smooth[galaxy].sum(dtype=float)
-    top = smooth[galaxy].max()
+    light = smooth[galaxy]
+    needed, top = CONTRAST * light.sum(dtype=float), float(light.max())
     markers = np.zeros(smooth.shape, np.int16)
     component, count = galaxy, 1
-    for level in np.geomspace(threshold, max(top, 1.01 * threshold), _LEVELS + 1)[1:-1]:
+    for step in range(1, _LEVELS):
+        level = threshold * (top / threshold) ** (step / _LEVELS)
         labels, n = ndimage.label(component & (smooth > level), structure=_EVERYWHERE)
         if n == 0:
             break
@@ -223,10 +238,14 @@ def _blended_neighbours(
         if n > 1 or own == 0:
             index = np.arange(1, n + 1)
             pixels = np.bincount(labels.ravel(), minlength=n + 1)[1:]
-            excess = np.bincount(labels.ravel(), smooth.ravel(), minlength=n + 1)[1:] - level * pixels
+            excess = (
+                np.bincount(labels.ravel(), smooth.ravel(), minlength=n + 1)[1:] - level * pixels
+            )
             # The sum over a filtered patch is about as noisy as the unfiltered pixels under it.
             noise = 5 * sigma * 2 * np.sqrt(np.pi) * _SMOOTHING * np.sqrt(pixels)
-            for label in index[(index != own) & (excess > np.maximum(needed, noise))]:
+            summit = ndimage.maximum(smooth, labels, index)
+            distinct = (excess > np.maximum(needed, noise)) & (summit > PROMINENCE * level)
+            for label in index[(index != own) & distinct]:
                 count += 1
                 markers[labels == label] = count
         if own == 0:
@@ -234,17 +253,30 @@ def _blended_neighbours(
         component = labels == own
     if count == 1:
         return nothing
-    markers[peak] = 1
-    depth = np.round(65000 * (1 - np.clip(smooth / top, 0, 1))).astype(np.uint16)
-    markers[~galaxy] = -1
-    basins = ndimage.watershed_ift(depth, markers, structure=_EVERYWHERE)
-    return galaxy & (basins > 1)
+    return galaxy & (_uphill(np.where(galaxy, smooth, -np.inf), markers) > 0)
+
+
+def _uphill(surface: np.ndarray, markers: np.ndarray) -> np.ndarray:
+    """Give each pixel the marker that it meets on the steepest way uphill; 0 if it meets none."""
+    ny, nx = surface.shape
+    padded = np.pad(surface, 1, constant_values=-np.inf)
+    steps = [(dy, dx) for dy in (0, -1, 1) for dx in (0, -1, 1)]
+    around = np.stack([padded[1 + dy : 1 + dy + ny, 1 + dx : 1 + dx + nx] for dy, dx in steps])
+    jump = np.array([dy * nx + dx for dy, dx in steps])[np.argmax(around, axis=0)]
+    end = np.arange(ny * nx) + np.where((markers > 0) | (surface == -np.inf), 0, jump).ravel()
+    # Each round doubles the length of the way.
+    for _ in range(int(ny * nx).bit_length()):
+        further = end[end]
+        if np.array_equal(further, end):
+            break
+        end = further
+    return markers.ravel()[end].reshape(ny, nx)
 
 
 def _moments(smooth: np.ndarray, galaxy: np.ndarray) -> Ellipse:
-    weight = np.maximum(smooth[galaxy], 0).astype(float)
+    y, x = np.nonzero(galaxy)
+    weight = np.maximum(smooth[y, x], 0).astype(float)
     weight /= weight.sum()
-    x, y = _X[galaxy], _Y[galaxy]
     mean_x, mean_y = weight @ x, weight @ y
     dx, dy = x - mean_x, y - mean_y
     xx, yy, xy = weight @ (dx * dx), weight @ (dy * dy), weight @ (dx * dy)
@@ -252,5 +284,9 @@ def _moments(smooth: np.ndarray, galaxy: np.ndarray) -> Ellipse:
     major = max(np.sqrt(middle + half), 1.0)
     minor = max(np.sqrt(max(middle - half, 0.0)), 1.0, 0.15 * major)
     return Ellipse(
-        float(mean_x), float(mean_y), float(major), float(minor), 0.5 * float(np.arctan2(2 * xy, xx - yy))
+        float(mean_x),
+        float(mean_y),
+        float(major),
+        float(minor),
+        0.5 * float(np.arctan2(2 * xy, xx - yy)),
     )

@@ -70,7 +70,7 @@ def celestial(wcs: object) -> BaseHighLevelWCS | None:
         wcs = HighLevelWCSWrapper(wcs)
     if not isinstance(wcs, BaseHighLevelWCS):
         raise TypeError(
-            f"wcs is a {type(wcs).__name__}, which is no world coordinate system; "
+            f"wcs is of type {type(wcs).__name__}, which is no world coordinate system; "
             "give an astropy.wcs.WCS."
         )
     low = wcs.low_level_wcs
@@ -131,9 +131,7 @@ def local_grid(wcs: BaseHighLevelWCS, x: float, y: float) -> LocalGrid:
     east = east / norm if norm > 1e-12 else np.array([0.0, 1.0, 0.0])
     basis = np.stack([east, np.cross(axis, east)])
     along_x, along_y = basis @ (points[1] - points[2]), basis @ (points[3] - points[4])
-    scale_x, scale_y = (
-        float(np.rad2deg(np.hypot(*step)) * 3600) for step in (along_x, along_y)
-    )
+    scale_x, scale_y = (float(np.rad2deg(np.hypot(*step)) * 3600) for step in (along_x, along_y))
     low, high = SCALE_RANGE
     if not (low <= scale_x <= high and low <= scale_y <= high):
         raise ValueError(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -220,7 +221,7 @@ class Estimator(ABC):
         FileNotFoundError, ValueError, astrogenspec.WeightsError
             As for `from_pretrained`.
         """
-        return cls.from_pretrained(os.fspath(path) and _as_path(path), device=device)
+        return cls.from_pretrained(Path(path), device=device)
 
     def save(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, half: bool = False

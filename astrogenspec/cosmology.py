@@ -1,10 +1,11 @@
-"""The one default cosmology of the package, and a luminosity distance fast enough for millions of draws.
+r"""The default cosmology, and a luminosity distance fast enough for millions of draws.
 
-The default is flat, with :math:`H_0 = 70` km/s/Mpc and :math:`\\Omega_m = 0.3`, so that masses, star-formation rates and
-luminosities are on the scale most catalogues of nearby galaxies use.
+The default is flat, with :math:`H_0 = 70` km/s/Mpc and :math:`\Omega_m = 0.3`, so that masses,
+star-formation rates and luminosities are on the scale most catalogues of nearby galaxies use.
 
-The luminosity distance of a flat universe is :math:`D_L(z) = (1 + z)\\,D_C(z)`.  The ratio :math:`D_C(z) / z` is smooth, also
-at :math:`z = 0` where it is :math:`c / H_0`; it is tabulated once on a regular grid of redshift and interpolated linearly.
+The luminosity distance of a flat universe is :math:`D_L(z) = (1 + z)\,D_C(z)`.  The ratio
+:math:`D_C(z) / z` is smooth, also at :math:`z = 0` where it is :math:`c / H_0`; it is tabulated
+once on a regular grid of redshift and interpolated linearly.
 """
 
 from __future__ import annotations
@@ -73,12 +74,15 @@ def luminosity_distance(
 
     Notes
     -----
-    Differs from `astropy.cosmology.FLRW.luminosity_distance` by less than 1e-7 in relative terms for z <= 10.
+    Differs from `astropy.cosmology.FLRW.luminosity_distance` by less than 1e-7 in relative terms
+    for z <= 10.
     """
     z = u.Quantity(redshift, u.dimensionless_unscaled, dtype=float).value
     highest = float(np.max(z, initial=0.0, where=~np.isnan(z)))
     if not np.isfinite(highest):
-        raise ValueError("redshift holds an infinite value; give finite redshifts, or NaN if unknown.")
+        raise ValueError(
+            "redshift holds an infinite value; give finite redshifts, or NaN if unknown."
+        )
     top = _GRID_TOP if highest <= _GRID_TOP else highest * (1 + 1e-9)
     ratio = _default_table() if cosmology is None and top == _GRID_TOP else _table(cosmology, top)
 

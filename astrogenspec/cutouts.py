@@ -213,7 +213,7 @@ def _list_of(cutouts: object) -> list:
         )
     if isinstance(cutouts, str | bytes) or not isinstance(cutouts, Iterable):
         raise TypeError(
-            f"cutouts is a {type(cutouts).__name__}, but it must be an NDData cube, a mapping from "
+            f"cutouts is of type {type(cutouts).__name__}, but it must be an NDData cube, a mapping from "
             "bands to CCDData, a Quantity array, or a list of these; "
             "read a file with read_cutout_fits first."
         )
@@ -240,7 +240,7 @@ def _positions(position: SkyCoord | None, n: int) -> list[SkyCoord | None]:
         return [None] * n
     if not isinstance(position, SkyCoord):
         raise TypeError(
-            f"position is a {type(position).__name__}, but it must be a SkyCoord with one position "
+            f"position is of type {type(position).__name__}, but it must be a SkyCoord with one position "
             "for each galaxy."
         )
     if position.isscalar and n == 1:

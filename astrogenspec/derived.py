@@ -1,6 +1,7 @@
 """Quantities computed draw by draw from the joint posterior, and classes from emission-line ratios.
 
-A ratio or sum of two quantities of one draw keeps their correlation, which the difference of two medians would lose.
+A ratio or sum of two quantities of one draw keeps their correlation, which the difference of two
+medians would lose.
 
 =====================  ==================================================================  =============
 name                   definition                                                          unit
@@ -12,13 +13,15 @@ name                   definition                                               
 ``oiii_hbeta``         log10(F([O III] 5007) / F(Hbeta))                                   dex
 =====================  ==================================================================  =============
 
-The diagram of Baldwin, Phillips & Terlevich (1981) is divided by two curves in x = log10([N II]/Halpha),
-y = log10([O III]/Hbeta): y = 0.61 / (x - 0.05) + 1.3 (Kauffmann et al. 2003), below which star formation alone excites the gas,
-and y = 0.61 / (x - 0.47) + 1.19 (Kewley et al. 2001), above which it cannot.
+The diagram of Baldwin, Phillips & Terlevich (1981) is divided by two curves in x = log10([N
+II]/Halpha), y = log10([O III]/Hbeta): y = 0.61 / (x - 0.05) + 1.3 (Kauffmann et al. 2003), below
+which star formation alone excites the gas, and y = 0.61 / (x - 0.47) + 1.19 (Kewley et al. 2001),
+above which it cannot.
 
 References
 ----------
-Baldwin, Phillips & Terlevich 1981, PASP 93, 5.  Kauffmann et al. 2003, MNRAS 346, 1055.  Kewley et al. 2001, ApJ 556, 121.
+Baldwin, Phillips & Terlevich 1981, PASP 93, 5.  Kauffmann et al. 2003, MNRAS 346, 1055.  Kewley
+et al. 2001, ApJ 556, 121.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ _Draws = Mapping[str, u.Quantity]
 class DerivedQuantity:
     """What one derived quantity means and how it is computed.
 
-    Attributes
+    Parameters
     ----------
     name : str
         Key in `~astrogenspec.Posterior`.
@@ -67,7 +70,8 @@ class DerivedQuantity:
     needs : tuple of str
         Quantities it is computed from.
     compute : callable
-        Takes the plain values of ``needs`` in their own units, returns the plain values in ``unit``.
+        Takes the plain values of ``needs`` in their own units, returns the plain values in
+        ``unit``.
     """
 
     name: str
@@ -162,7 +166,8 @@ def derive(name: str, draws: _Draws) -> u.Quantity:
     name : str
         A name in `DERIVED_QUANTITIES`.
     draws : mapping of str to Quantity
-        The quantities named in ``DERIVED_QUANTITIES[name].needs``, in their own units, all of one shape.
+        The quantities named in ``DERIVED_QUANTITIES[name].needs``, in their own units, all of one
+        shape.
 
     Returns
     -------
@@ -234,12 +239,13 @@ def bpt_class(nii_halpha: np.ndarray, oiii_hbeta: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of int8
-        0: star-forming, below both curves; 1: composite, between them; 2: AGN, above the curve of Kewley et al.;
-        -1 where a ratio is not finite.
+        0: star-forming, below both curves; 1: composite, between them; 2: AGN, above the curve of
+        Kewley et al.; -1 where a ratio is not finite.
 
     Notes
     -----
-    The two curves cross at log10([N II]/Halpha) = -1.28; on the metal-poor side of it there are no composites.
+    The two curves cross at log10([N II]/Halpha) = -1.28; on the metal-poor side of it there are
+    no composites.
     """
     x = np.asarray(getattr(nii_halpha, "value", nii_halpha), dtype=float)
     y = np.asarray(getattr(oiii_hbeta, "value", oiii_hbeta), dtype=float)
@@ -266,9 +272,7 @@ def bpt_fractions(nii_halpha: u.Quantity, oiii_hbeta: u.Quantity) -> dict[str, n
     fractions = {}
     for name, count in zip(BPT_CLASSES, counts, strict=True):
         fraction = count / np.maximum(total, 1)
-        fractions[name] = (
-            np.ma.array(fraction, mask=total == 0) if (total == 0).any() else fraction
-        )
+        fractions[name] = np.ma.array(fraction, mask=total == 0) if (total == 0).any() else fraction
     return fractions
 
 

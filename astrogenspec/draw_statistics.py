@@ -1,7 +1,8 @@
 """Statistics along the draws of many galaxies at once, ignoring draws that are NaN.
 
-Draws are arrays of shape (n_galaxies, n_draws).  A galaxy all of whose draws are NaN (an unusable input) has NaN statistics;
-no warning is given for it.  Large arrays are worked through in blocks of galaxies, so that temporary arrays stay small.
+Draws are arrays of shape (n_galaxies, n_draws).  A galaxy all of whose draws are NaN (an unusable
+input) has NaN statistics; no warning is given for it.  Large arrays are worked through in blocks
+of galaxies, so that temporary arrays stay small.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ def row_ranks(values: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.nda
     Returns
     -------
     below, equal, finite : ndarrays of int, shape (n_galaxies,)
-        Number of draws below the truth, equal to it, and not NaN.  Where the truth is NaN, ``below`` and ``equal`` are 0.
+        Number of draws below the truth, equal to it, and not NaN.  Where the truth is NaN,
+        ``below`` and ``equal`` are 0.
     """
 
     def of_block(block: np.ndarray, true: np.ndarray) -> np.ndarray:
@@ -112,7 +114,8 @@ def plain_values(values: Any, unit: u.UnitBase | None, *, name: str = "values") 
     Parameters
     ----------
     values : array-like
-        Quantity, masked Quantity, table column or bare numbers; bare numbers are taken to be in ``unit``.
+        Quantity, masked Quantity, table column or bare numbers; bare numbers are taken to be in
+        ``unit``.
     unit : unit or None
         Unit wanted.  None: the numbers must have no unit either.
     name : str
@@ -131,7 +134,8 @@ def plain_values(values: Any, unit: u.UnitBase | None, *, name: str = "values") 
 
     Notes
     -----
-    Linear values that are not positive have no logarithm: converted to a dex unit they become infinite or NaN.
+    Linear values that are not positive have no logarithm: converted to a dex unit they become
+    infinite or NaN.
     """
     mask = getattr(values, "mask", None)
     if isinstance(values, Masked):
@@ -147,7 +151,7 @@ def plain_values(values: Any, unit: u.UnitBase | None, *, name: str = "values") 
         if np.asarray(values).dtype.kind not in "biuf":
             raise TypeError
         result = np.array(values, dtype=np.result_type(np.asarray(values).dtype, np.float32))
-    except u.UnitConversionError:
+    except u.UnitsError:
         wanted = "no unit" if unit is None else f"the unit {str(unit) or 'one (dimensionless)'!r}"
         raise u.UnitConversionError(
             f"{name} has the unit {str(given) or 'one (dimensionless)'!r}, but {wanted} is wanted; "
@@ -163,7 +167,9 @@ def plain_values(values: Any, unit: u.UnitBase | None, *, name: str = "values") 
     return result
 
 
-def matched_values(draws: Any, truth: Any) -> tuple[np.ndarray, np.ndarray, u.UnitBase | None]:
+def matched_values(
+    draws: Any, truth: Any, *, name: str = "truth"
+) -> tuple[np.ndarray, np.ndarray, u.UnitBase | None]:
     """Bring draws and true values to plain arrays in the unit of the draws.
 
     Parameters
@@ -171,6 +177,8 @@ def matched_values(draws: Any, truth: Any) -> tuple[np.ndarray, np.ndarray, u.Un
     draws : `~astrogenspec.QuantityPosterior`, Quantity or ndarray, shape (n_galaxies, n_draws)
     truth : Quantity or array-like, shape (n_galaxies,)
         Bare numbers are taken to be in the unit of the draws.  NaN or masked: unknown.
+    name : str
+        How error messages name the truth.
 
     Returns
     -------
@@ -192,10 +200,10 @@ def matched_values(draws: Any, truth: Any) -> tuple[np.ndarray, np.ndarray, u.Un
         raise ValueError(
             f"draws has shape {values.shape}; give shape (n_galaxies, n_draws), at least one draw."
         )
-    true = plain_values(truth, unit, name="truth")
+    true = plain_values(truth, unit, name=name)
     if true.shape != values.shape[:1]:
         raise ValueError(
-            f"truth has shape {true.shape}, but the draws are of {len(values)} galaxies; "
+            f"{name} has shape {true.shape}, but the draws are of {len(values)} galaxies; "
             f"give one true value a galaxy, shape ({len(values)},)."
         )
     return values, true, unit
@@ -228,7 +236,7 @@ def _moments(block: np.ndarray) -> np.ndarray:
 def _by_blocks(
     function: Callable[..., np.ndarray], values: np.ndarray, *others: np.ndarray, n_results: int = 2
 ) -> np.ndarray:
-    """Apply a function of (rows of) arrays to blocks of rows; join its (n_results, n_rows) results."""
+    """Apply a function to blocks of rows, and join its results of shape (n_results, n_rows)."""
     results = [function(*block) for block in _blocks(values, *others)]
     return np.concatenate(results, axis=1) if results else np.empty((n_results, 0))
 

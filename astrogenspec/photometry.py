@@ -11,9 +11,9 @@ flux or magnitude     unit                                        error
 ===================== =========================================== ==============================================
 
 Further keys: ``ebv``, the Galactic E(B-V) in magnitudes; ``extinction_g`` and so on, the Galactic extinction of a band in
-magnitudes, which then takes the place of ``ebv``; ``name``.  Every flux needs an error.  Bands that are absent, masked, not
-finite, or equal to a value of `SENTINELS` are missing; so is a band whose error is.  Fluxes and magnitudes are as
-observed: they are corrected for Galactic dust inside, with the coefficients of the survey.
+magnitudes, which then takes the place of ``ebv``; ``name``.  Every flux needs an error.  Bands that are absent, masked,
+not finite, or equal to a value of `SENTINELS` are missing; so is a band whose error is, or whose inverse variance is 0.
+Fluxes and magnitudes are as observed: they are corrected for Galactic dust inside, with the coefficients of the survey.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Row, Table
 
-from .catalogues import SENTINELS, read_catalogue
+from .catalogues import SENTINELS, Catalogue, dust_values, join_catalogues, read_catalogue
 from .cutouts import CutoutBatch
 from .problems import INPUT_ERRORS, ProblemLog
 from .surveys import BANDS, SDSS
@@ -79,7 +79,11 @@ class PhotometryBatch:
             extinction = np.asarray(self.ebv)[:, None] * _COEFFICIENTS
         names = tuple(self.names) or tuple(str(k) for k in range(n))
         problems = tuple(self.problems) or ("",) * n
-        for what, values in (("flux", self.flux), ("error", self.error), ("extinction", extinction)):
+        for what, values in (
+            ("flux", self.flux),
+            ("error", self.error),
+            ("extinction", extinction),
+        ):
             if np.shape(values) != (n, len(BANDS)):
                 raise ValueError(
                     f"{what} has shape {np.shape(values)}, but it must be ({n}, {len(BANDS)})."
@@ -148,7 +152,7 @@ def coerce_photometry(
     ----------
     photometry : Table, QTable, Row, mapping, or a list of rows or mappings
         Columns or keys as listed at the top of this module, each one value or one for each galaxy. Other columns of
-        a table are ignored; other keys of a mapping are an error. A batch is returned as it is, or with this ``ebv``.
+        a table are ignored; other keys of a mapping are an error. A batch is returned as it is.
     ebv : float, array or Quantity ['mag'], optional
         Galactic E(B-V), one for all galaxies or one for each. Without it and without such columns 0 is taken,
         with a warning.
@@ -184,43 +188,136 @@ def coerce_photometry(
     >>> batch.flux[0, 2]
     100.0
     """
-    log = ProblemLog(0, on_error)
+    ProblemLog(0, on_error)
     if isinstance(photometry, PhotometryBatch):
-        return photometry if ebv is None else _with_ebv(photometry, ebv)
-    if isinstance(photometry, Table | Row | Mapping):
-        catalogue = read_catalogue(photometry)
-        log = ProblemLog(len(catalogue), on_error)
-    else:
-        rows = _rows(photometry)
-        log = ProblemLog(len(rows), on_error)
-        catalogue = None
-        for index, row in enumerate(rows):
-            try:
-                part = read_catalogue(row)
-            except INPUT_ERRORS as error:
-                log.fail(index, error)
-            if len(part) != 1:
-                log.fail(index, f"has {len(part)} values in a list of galaxies; give one galaxy in each item.")
-            catalogue = part if catalogue is None else catalogue.joined(part)
-    if ebv is not None:
-        if catalogue.has_dust:
-            raise ValueError(
-                "ebv was given both as an argument and as columns of photometry; give one of them."
-            )
-        catalogue = catalogue.with_ebv(_check_ebv(ebv, len(catalogue)))
-    elif not catalogue.has_dust:
+        if ebv is None:
+            return photometry
+        raise ValueError("ebv was given with a PhotometryBatch, which has its own; leave it out.")
+    catalogue = _read(photometry)
+    n = len(catalogue)
+    log = ProblemLog(n, on_error)
+    has_dust = catalogue.ebv is not None or catalogue.extinction is not None
+    if ebv is not None and has_dust:
+        raise ValueError(
+            "ebv was given both as an argument and in the photometry; give one of them."
+        )
+    if ebv is None and not has_dust:
         _warn_no_ebv()
-    for index, sentence in catalogue.problems():
+    reddening, extinction = catalogue.ebv, catalogue.extinction
+    if reddening is None and extinction is None:
+        reddening = _ebv_for(ebv, n)
+    elif reddening is None:
+        reddening = (extinction / _COEFFICIENTS).max(axis=1)
+    problems = dict(catalogue.problems)
+    _check_dust(reddening, extinction, problems)
+    for index, sentence in sorted(problems.items()):
         log.add(index, sentence)
-    return _batch_of(catalogue, log.sentences)
+    flux, error = catalogue.flux.copy(), catalogue.error.copy()
+    bad = list(problems)
+    flux[bad] = error[bad] = np.nan
+    reddening[bad] = 0
+    if extinction is not None:
+        extinction[bad] = 0
+    measured = np.zeros(n, bool)
+    names = catalogue.names or ()
+    return PhotometryBatch(flux, error, reddening, measured, names, log.sentences, extinction)
 
 
-def _rows(photometry: object) -> list:
+def _read(photometry: object) -> Catalogue:
+    if isinstance(photometry, Table | Row | Mapping):
+        return read_catalogue(photometry)
     if isinstance(photometry, str | bytes | np.ndarray) or not isinstance(photometry, Sequence):
         raise TypeError(
-            f"photometry is a {type(photometry).__name__}, but it must be a table or a mapping with "
-            "keys such as 'g' and 'g_err', or a list of rows."
+            f"photometry is of type {type(photometry).__name__}, but it must be a table or a mapping with "
+            "keys such as 'g' and 'g_err', or a list of these."
         )
     if not photometry:
         raise ValueError("photometry is empty; give at least one galaxy.")
-    return list(photometry)
+    log = ProblemLog(len(photometry), "raise")
+    parts = []
+    for index, row in enumerate(photometry):
+        try:
+            parts.append(read_catalogue(row))
+        except INPUT_ERRORS as error:
+            log.fail(index, error)
+        if len(parts[-1]) != 1:
+            log.fail(
+                index, f"{len(parts[-1])} values where one is wanted; pass one table for many."
+            )
+    return join_catalogues(parts)
+
+
+def _ebv_for(ebv: object, n: int) -> np.ndarray:
+    values = np.zeros(()) if ebv is None else dust_values("ebv", ebv)
+    if values.ndim and values.shape != (n,):
+        raise ValueError(
+            f"ebv has {values.shape[0]} values for {n} galaxies; give one, or one for each."
+        )
+    return np.array(np.broadcast_to(values, n))
+
+
+def _check_dust(ebv: np.ndarray, extinction: np.ndarray | None, problems: dict[int, str]) -> None:
+    """Note the galaxies whose extinction is negative or not finite."""
+    columns = {"ebv": ebv}
+    if extinction is not None:
+        columns = {f"extinction_{band}": extinction[:, k] for k, band in enumerate(BANDS)}
+    for key, values in columns.items():
+        for index in np.flatnonzero(~(np.isfinite(values) & (values >= 0))):
+            sentence = f"{key} is {values[index]:g}, but it must be 0 mag or more, and finite."
+            problems.setdefault(int(index), sentence)
+
+
+def _warn_no_ebv() -> None:
+    warnings.warn(
+        "no Galactic extinction was given: ebv = 0 is assumed (argument ebv, or a column of that name).",
+        AstroGenSpecWarning,
+        stacklevel=3,
+    )
+
+
+def measure_photometry(
+    cutouts: CutoutBatch, ebv: float | np.ndarray | u.Quantity | None = None
+) -> PhotometryBatch:
+    """Measure the fluxes of galaxies on their stamps (the method is that of `astrogenspec.apertures`).
+
+    Parameters
+    ----------
+    cutouts : CutoutBatch
+        Stamps.
+    ebv : float, array or Quantity ['mag'], optional
+        Galactic E(B-V), one for all galaxies or one for each. Without it 0 is taken, with a warning.
+
+    Returns
+    -------
+    PhotometryBatch
+        A galaxy that cannot be measured has NaN and a problem; one whose stamp has a problem keeps that one.
+
+    Raises
+    ------
+    ValueError
+        If ``ebv`` has the wrong length, is negative or not finite.
+    astropy.units.UnitConversionError
+        If its unit is no magnitude.
+
+    Warns
+    -----
+    AstroGenSpecWarning
+        If ``ebv`` is not given.
+    """
+    from .apertures import measure_stamp
+
+    n = len(cutouts)
+    if ebv is None:
+        _warn_no_ebv()
+    reddening = _ebv_for(ebv, n)
+    bad_dust: dict[int, str] = {}
+    _check_dust(reddening, None, bad_dust)
+    if bad_dust:
+        index = min(bad_dust)
+        ProblemLog(n, "raise").fail(index, bad_dust[index])
+    flux, error = np.full((n, len(BANDS)), np.nan), np.full((n, len(BANDS)), np.nan)
+    problems = list(cutouts.problems)
+    for k in range(n):
+        flux[k], error[k], problem = measure_stamp(cutouts.flux[k], cutouts.ivar[k])
+        problems[k] = problems[k] or problem
+    return PhotometryBatch(flux, error, reddening, np.ones(n, bool), cutouts.names, tuple(problems))

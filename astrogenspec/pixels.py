@@ -126,17 +126,9 @@ def _inverse_variance(
             ) from None
         kind = InverseVariance
     power = _POWER[kind]
-    expected = unit**power
+    # NDData has checked that the unit, if there is one, can be converted.
     own = uncertainty.unit
-    ratio = 1.0
-    if own is not None and own != expected:
-        try:
-            ratio = own.to(expected)
-        except u.UnitConversionError:
-            raise u.UnitConversionError(
-                f"the uncertainty ({kind.__name__}) is in {own}, but the cutout is in {unit}; "
-                f"give it in {expected}."
-            ) from None
+    ratio = 1.0 if own is None else own.to(unit**power)
     array = _broadcast(np.asarray(uncertainty.array), shape, "uncertainty")
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         # sigma, variance and inverse variance scale with the first, second and inverse second power.
@@ -186,7 +178,9 @@ def _sky_sigma(images: np.ndarray, good: np.ndarray) -> np.ndarray:
     if min(images.shape[-2:]) < 3:
         return np.zeros(len(images), np.float32)
     along_x = images[..., :-2] - 2 * images[..., 1:-1] + images[..., 2:]
-    second = np.abs(along_x[:, :-2] - 2 * along_x[:, 1:-1] + along_x[:, 2:]).reshape(len(images), -1)
+    second = np.abs(along_x[:, :-2] - 2 * along_x[:, 1:-1] + along_x[:, 2:]).reshape(
+        len(images), -1
+    )
     sigma = np.median(second, axis=-1)
     # An image with bad pixels, or with blank margins, is measured on the others alone.
     for k in np.flatnonzero((sigma == 0) | ~good.all(axis=(1, 2))):

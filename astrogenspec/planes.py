@@ -166,7 +166,7 @@ def planes_of(item: object, bands: object) -> dict[str, Plane]:
                 "multiply it by the unit of its pixels, such as u.nmgy."
             )
         raise TypeError(
-            f"the cutout is a {type(item).__name__}, but it must be an NDData cube, a mapping from "
+            f"the cutout is of type {type(item).__name__}, but it must be an NDData cube, a mapping from "
             "bands to CCDData, or a Quantity array."
         )
     shape = np.shape(item.data if isinstance(item, NDData) else item)
@@ -185,9 +185,7 @@ def planes_of(item: object, bands: object) -> dict[str, Plane]:
             uncertainty = type(uncertainty)(uncertainty.array[k], unit=uncertainty.unit, copy=False)
         if mask is not None and np.ndim(mask) == 3:
             mask = mask[k]
-        parts[band] = Plane(
-            stack.values[k], stack.unit, uncertainty, mask, stack.wcs, stack.meta
-        )
+        parts[band] = Plane(stack.values[k], stack.unit, uncertainty, mask, stack.wcs, stack.meta)
     return parts
 
 
@@ -200,7 +198,7 @@ def _plane(data: object, what: str) -> Plane:
         plane = Plane(values, data.unit, None, mask, None, {})
     else:
         raise TypeError(
-            f"{what} is a {type(data).__name__}, but it must be a CCDData, an NDData or a Quantity."
+            f"{what} is of type {type(data).__name__}, but it must be a CCDData, an NDData or a Quantity."
         )
     if np.ndim(plane.values) != 2:
         raise ValueError(f"{what} has shape {np.shape(plane.values)}, but it must be (y, x).")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import astropy.units as u
 import numpy as np
@@ -22,10 +22,12 @@ from .posterior_checks import (
     checked_photometry,
     index_of_name,
 )
-from .quantity_posterior import QuantityPosterior, posterior_of
+from .quantity_posterior import posterior_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from .quantity_posterior import QuantityPosterior
 
 __all__ = ["Posterior"]
 
@@ -33,14 +35,15 @@ __all__ = ["Posterior"]
 class Posterior:
     """Hold the joint posterior draws of the properties of many galaxies.
 
-    Draw *k* of every quantity of a galaxy belongs together: any function of the quantities may be computed draw by draw.
-    The object does not change after it is made.
+    Draw *k* of every quantity of a galaxy belongs together: any function of the quantities may be
+    computed draw by draw. The object does not change after it is made.
 
     Parameters
     ----------
     draws : mapping of str to Quantity, each of shape (n_galaxies, n_draws)
-        The quantities of `~astrogenspec.quantities.QUANTITIES`, or some of them; further ones are kept under their own names.
-        NaN marks draws that do not exist; a galaxy with nothing but NaN is unusable.
+        The quantities of `~astrogenspec.quantities.QUANTITIES`, or some of them; further ones are
+        kept under their own names. NaN marks draws that do not exist; a galaxy with nothing but
+        NaN is unusable.
     names : sequence of str, optional
         Names of the galaxies; their numbers, counted from 0, by default.
     flags : sequence of str, optional
@@ -95,8 +98,6 @@ class Posterior:
         self._meta = dict(meta or {})
         self._freeze()
 
-    # ---- what it holds
-
     @property
     def draws(self) -> Mapping[str, u.Quantity]:
         """Draws by name, read-only Quantities of shape (n_galaxies, n_draws)."""
@@ -134,7 +135,7 @@ class Posterior:
 
     @property
     def measurable(self) -> np.ndarray | None:
-        """Probability that the gas metallicity is measurable, shape (n_galaxies,); None if not known."""
+        """Probability that the gas metallicity is measurable, shape (n_galaxies,), or None."""
         return self._measurable
 
     @property
@@ -150,10 +151,8 @@ class Posterior:
     @property
     def usable(self) -> np.ndarray:
         """Galaxies with at least one draw that is not NaN, bool, shape (n_galaxies,)."""
-        usable = np.zeros(self.n_galaxies, dtype=bool)
-        for values in self._draws.values():
-            usable |= ~np.isnan(values.value).all(axis=1)
-        return usable
+        nothing = [np.isnan(values.value).all(axis=1) for values in self._draws.values()]
+        return ~np.all(nothing, axis=0)
 
     def __len__(self) -> int:
         return self.n_galaxies
@@ -174,28 +173,15 @@ class Posterior:
 
         return html_summary(self)
 
-    # ---- one quantity, or some galaxies
-
-    def __getitem__(self, key: Any) -> Any:
+    @overload
+    def __getitem__(self, key: str) -> QuantityPosterior: ...
+    @overload
+    def __getitem__(self, key: int | slice | np.ndarray | Sequence[int]) -> Posterior: ...
+    def __getitem__(self, key):
         """Select a quantity by name, or galaxies by number, slice, boolean mask or list of numbers.
 
-        Parameters
-        ----------
-        key : str, int, slice or array_like
-            A name gives a `QuantityPosterior`; everything else a `Posterior` of the galaxies selected, also if it is one.
-
-        Returns
-        -------
-        `QuantityPosterior` or `Posterior`
-
-        Raises
-        ------
-        KeyError
-            If there is no such quantity.
-        IndexError
-            If there is no such galaxy, or a mask has another length.
-        TypeError
-            If the key is of another kind.
+        A name gives a `QuantityPosterior`, everything else a `Posterior`, also of one galaxy.
+        Raises KeyError, IndexError or TypeError if there is no such thing.
         """
         if isinstance(key, str):
             return posterior_of(key, self._draws)
@@ -250,25 +236,21 @@ class Posterior:
     def bpt_probabilities(self) -> QTable:
         """Give the probability of each class of the [N II] emission-line diagram.
 
+        The class describes line ratios, not whether the lines are bright enough to be seen.
+
         Returns
         -------
         `~astropy.table.QTable`, n_galaxies rows
-            Columns ``name``, ``star_forming``, ``composite``, ``agn``: fractions of the draws with usable line ratios; they add up
-            to 1, and are masked where no draw is usable.
+            Columns ``name``, ``star_forming``, ``composite``, ``agn``: fractions of the draws
+            with usable line ratios; they add up to 1, and are masked where no draw is usable.
 
         Raises
         ------
         KeyError
             If the posterior lacks one of the four line fluxes.
-
-        Notes
-        -----
-        The class describes line ratios, not whether the lines are bright enough to be seen: look at the line fluxes too.
         """
         fractions = bpt_fractions(self["nii_halpha"].draws, self["oiii_hbeta"].draws)
         return QTable({"name": self._names.astype(str), **fractions})
-
-    # ---- out of it, and into it
 
     def to_table(self, quantities: Iterable[str] | None = None) -> QTable:
         """Summarise every galaxy in one row.
@@ -281,9 +263,10 @@ class Posterior:
         Returns
         -------
         `~astropy.table.QTable`, n_galaxies rows
-            ``name``; for each quantity ``<quantity>_median``, ``<quantity>_p16``, ``<quantity>_p84`` (percentiles) and
-            ``<quantity>_std``; ``measurable`` (probability that the gas metallicity is measurable) if known; ``flag``.
-            Summaries are masked where a galaxy has no draws.
+            ``name``; for each quantity ``<quantity>_median``, ``<quantity>_p16``,
+            ``<quantity>_p84`` (percentiles) and ``<quantity>_std``; ``measurable`` (probability
+            that the gas metallicity is measurable) if known; ``flag``. Summaries are masked where
+            a galaxy has no draws.
         """
         from .posterior_table import summary_table
 
@@ -297,7 +280,8 @@ class Posterior:
         Parameters
         ----------
         path : path-like
-            The ending chooses the format: ``.fits`` (or ``.fits.gz``), ``.ecsv``, ``.parquet``, ``.hdf5`` (or ``.h5``).
+            The ending chooses the format: ``.fits`` (or ``.fits.gz``), ``.ecsv``, ``.parquet``,
+            ``.hdf5`` (or ``.h5``).
         draws : bool
             Write the draws too, so that `read` gives the posterior back.
         overwrite : bool
@@ -352,15 +336,13 @@ class Posterior:
         Returns
         -------
         Posterior
-            ``measurable`` is NaN for the galaxies of a part without it; photometry is kept if every part has it; of the meta
-            data, the entries on which all parts agree.
+            ``measurable`` is NaN for the galaxies of a part without it; photometry is kept if
+            every part has it; of the meta data, the entries on which all parts agree.
 
         Raises
         ------
         ValueError
             If there is nothing to join, or the parts differ in their quantities or number of draws.
-        TypeError
-            If something else than a Posterior is among them.
         """
         from .posterior_joining import joined_parts
 
@@ -368,7 +350,7 @@ class Posterior:
 
     def plot_corner(
         self,
-        index: int = 0,
+        index: int | str = 0,
         *,
         quantities: Sequence[str] | None = None,
         truth: Mapping[str, Any] | None = None,
@@ -378,8 +360,8 @@ class Posterior:
 
         Parameters
         ----------
-        index : int
-            Number of the galaxy.
+        index : int or str
+            Number or name of the galaxy.
         quantities : sequence of str, optional
             Quantities to show, drawn or derived; all those drawn by default.
         truth : mapping of str to scalar Quantity, optional
@@ -393,9 +375,8 @@ class Posterior:
         """
         from .plotting import corner
 
-        return corner(self[index], quantities=quantities, truth=truth, **kwargs)
-
-    # ---- inside
+        chosen = self.galaxy(index) if isinstance(index, str) else self[index]
+        return corner(chosen, quantities=quantities, truth=truth, **kwargs)
 
     @classmethod
     def _from_checked(cls, draws: dict[str, u.Quantity], **parts: Any) -> Posterior:

@@ -1,4 +1,4 @@
-"""Checks of what users pass to `~astrogenspec.Posterior`: each returns a private copy or says what is wrong."""
+"""Checks of what users pass to a posterior: each returns a private copy or says what is wrong."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def checked_draws(draws: Any) -> dict[str, u.Quantity]:
-    """Copy the draws in the units of the quantities; known quantities come first, in the order of the chain.
+    """Copy the draws in the units of the quantities, known quantities first, in their order.
 
     Parameters
     ----------
@@ -245,7 +245,9 @@ def _checked_quantity(name: Any, values: Any) -> u.Quantity:
     known = u.Unit(QUANTITIES[name].unit) if name in QUANTITIES else None
     if unit is None:
         if known is not None and known != u.dimensionless_unscaled:
-            raise TypeError(f"draws[{name!r}] has no unit; give a Quantity that converts to {known}.")
+            raise TypeError(
+                f"draws[{name!r}] has no unit; give a Quantity that converts to {known}."
+            )
         known = u.dimensionless_unscaled if known is None else known
     wanted = unit if known is None else known
     numbers = plain_values(values, wanted, name=f"draws[{name!r}]")

@@ -3,13 +3,15 @@
 Every file holds one table, a row a galaxy, that `astropy.table.QTable.read` opens:
 
 * the summary columns of `astrogenspec.Posterior.to_table`;
-* with ``draws=True``, a column ``<quantity>_draws`` of shape (n_galaxies, n_draws) for each quantity;
+* with ``draws=True``, a column ``<quantity>_draws`` of shape (n_galaxies, n_draws) for each
+  quantity;
 * a column ``photometry_<column>`` for each column of the photometry, if there is any;
-* a JSON document under the key ``AGSPEC`` of the table's meta data: version of the layout, quantities and their units, and
-  the meta data of the posterior.
+* a JSON document under the key ``AGSPEC`` of the table's meta data: version of the layout,
+  quantities and their units, and the meta data of the posterior.
 
-The table is written to a temporary file next to the target, which then takes its place in one step: nobody ever sees half a
-file, and a file that is replaced stays intact until the new one is complete.
+The table is written to a temporary file next to the target, which then takes its place in one
+step: nobody ever sees half a file, and a file that is replaced stays intact until the new one is
+complete.
 """
 
 from __future__ import annotations
@@ -91,13 +93,13 @@ def write_posterior(
     _replace(path.resolve(), lambda temporary: _write_table(table, temporary, kind))
 
 
-def read_posterior(cls: type[Posterior], path: str | os.PathLike[str]) -> Posterior:
+def read_posterior(made: type[Posterior], path: str | os.PathLike[str]) -> Posterior:
     """Read a posterior; see `astrogenspec.Posterior.read`.
 
     Parameters
     ----------
-    cls : type
-        Class to make.
+    made : type
+        Class of the posterior to make.
     path : path-like
         File that `write_posterior` made.
 
@@ -134,7 +136,7 @@ def read_posterior(cls: type[Posterior], path: str | os.PathLike[str]) -> Poster
     draws = {
         name: plain_values(columns.get(name + _DRAWS, empty), None) for name in document["draws"]
     }
-    return cls(
+    return made(
         {
             name: u.Quantity(draws[name], unit, subok=True, copy=False)
             for name, unit in document["draws"].items()

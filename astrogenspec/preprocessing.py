@@ -7,8 +7,8 @@ galaxy, with one fixed :math:`\sigma_b` for each band (`PIXEL_SIGMA`). Its inver
 
 where the five per cent is what a decoder cannot be asked to explain. Bad pixels and missing bands have :math:`w = 0`.
 
-Total fluxes become asinh magnitudes [1]_, adjacent colours, signal-to-noise ratios and flags. All constants of this module belong to
-the format which trained weights expect; they are fixed here and do not follow the description of a survey.
+Total fluxes become asinh magnitudes [1]_, adjacent colours, signal-to-noise ratios and flags. All constants of this
+module belong to the format which trained weights expect; they are fixed here and do not follow the description of a survey.
 
 References
 ----------
@@ -138,7 +138,9 @@ def make_inputs(
         raise ValueError("neither cutouts nor photometry were given: pass at least one of them.")
     n = len(photometry) if cutouts is None else len(cutouts)
     if photometry is not None and len(photometry) != n:
-        raise ValueError(f"there are {n} cutouts but photometry of {len(photometry)} galaxies; give one row each.")
+        raise ValueError(
+            f"there are {n} cutouts but photometry of {len(photometry)} galaxies; give one row each."
+        )
     image = weight = None
     bands = noise = torch.zeros(n, _N_BANDS)
     features = torch.zeros(n, N_PHOTOMETRY_FEATURES)
@@ -146,12 +148,15 @@ def make_inputs(
         if extinction is None:
             extinction = np.zeros((n, _N_BANDS)) if photometry is None else photometry.extinction
         factor = 10 ** (0.4 * np.asarray(extinction, dtype=np.float32))[:, :, None, None]
+        ivar = np.where(np.isfinite(cutouts.flux), cutouts.ivar, 0) / factor**2
         image, weight, bands, noise = image_features(
-            torch.as_tensor(cutouts.flux * factor), torch.as_tensor(cutouts.ivar / factor**2)
+            torch.as_tensor(cutouts.flux * factor), torch.as_tensor(ivar)
         )
     if photometry is not None:
         flux, error = photometry.dereddened()
-        features = photometry_features(*(torch.as_tensor(np.asarray(a)) for a in (flux, error, photometry.measured)))
+        features = photometry_features(
+            *(torch.as_tensor(np.asarray(a)) for a in (flux, error, photometry.measured))
+        )
     return ModelInputs(image, weight, bands, noise, features)
 
 
@@ -161,7 +166,7 @@ def image_features(flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor, Tensor, 
     Parameters
     ----------
     flux : Tensor, shape (n, 5, ny, nx)
-        Dereddened flux [nmgy per pixel].
+        Dereddened flux [nmgy per pixel]; finite where `ivar` is positive.
     ivar : Tensor, shape (n, 5, ny, nx)
         Inverse variance [nmgy**-2]; 0 where the pixel is bad or the band missing.
 
@@ -172,13 +177,13 @@ def image_features(flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor, Tensor, 
         See `ModelInputs`.
     """
     sigma = flux.new_tensor(PIXEL_SIGMA)[:, None, None]
-    good = (ivar > 0) & torch.isfinite(flux)
-    scaled = torch.where(good, flux / sigma, 0.0)
-    root = torch.sqrt(scaled.square() + 1)
-    image = torch.log(scaled.abs() + root).copysign(scaled)
-    scaled_ivar = torch.where(good, ivar, 0.0) * sigma.square()
-    weight = scaled_ivar * root.square() / (1 + scaled_ivar * (_MODEL_FLOOR * scaled).square())
-    bands = good.flatten(2).any(-1)
+    scaled = torch.where(ivar > 0, flux / sigma, 0.0)
+    scaled_ivar = ivar * sigma.square()
+    one_plus_square = torch.addcmul(torch.ones_like(scaled), scaled, scaled)
+    image = (scaled.abs() + one_plus_square.sqrt()).log_().copysign_(scaled)
+    model_floor = (one_plus_square - 1).mul_(_MODEL_FLOOR**2).mul_(scaled_ivar).add_(1)
+    weight = one_plus_square.mul_(scaled_ivar).div_(model_floor)
+    bands = scaled_ivar.flatten(2).amax(-1) > 0
     sampled = scaled_ivar[:, :, 1::_NOISE_STRIDE, 1::_NOISE_STRIDE].flatten(2)
     median = torch.where(sampled > 0, sampled, torch.nan).nanmedian(-1).values
     noise = torch.nan_to_num(-0.5 * torch.log10(median))

@@ -7,7 +7,7 @@ import astropy.units as u
 __all__ = ["INPUT_ERRORS", "ProblemLog"]
 
 #: What a bad input raises; anything else is a fault of the program.
-INPUT_ERRORS = (ValueError, TypeError)
+INPUT_ERRORS = (ValueError, TypeError, u.UnitsError)
 
 _RAISABLE = (u.UnitConversionError, u.UnitsError, TypeError, ValueError)
 

@@ -19,9 +19,9 @@ __all__ = ["QuantityPosterior", "posterior_of", "suggestion"]
 class QuantityPosterior:
     """Summarise the draws of one quantity for each galaxy.
 
-    `~astrogenspec.Posterior` hands it out: ``posterior["sfr"]``.  Every summary has one value a galaxy, ignores draws that
-    are NaN, and is NaN for a galaxy all of whose draws are.  Summaries of a dex quantity are taken in dex: the mean is that of
-    the logarithm.
+    `~astrogenspec.Posterior` hands it out: ``posterior["sfr"]``.  Every summary has one value a
+    galaxy, ignores draws that are NaN, and is NaN for a galaxy all of whose draws are.  Summaries
+    of a dex quantity are taken in dex: the mean is that of the logarithm.
 
     Parameters
     ----------
@@ -145,7 +145,8 @@ class QuantityPosterior:
         Parameters
         ----------
         level : float
-            Fraction of the draws inside, between 0 and 1; as many lie below the interval as above it.
+            Fraction of the draws inside, between 0 and 1; as many lie below the interval as above
+            it.
 
         Returns
         -------

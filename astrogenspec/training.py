@@ -13,7 +13,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .nn.averaging import ExponentialAverage
+from .nn.batches import BatchStream
+from .nn.schedules import learning_rate_factor, parameter_groups
 
 __all__ = [
     "BatchStream",
@@ -31,7 +33,6 @@ __all__ = [
     "TrainingConfig",
     "evaluate",
     "fit",
-    "learning_rate_factor",
     "save_atomically",
 ]
 
@@ -91,7 +92,14 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.max_steps is None and self.max_seconds is None:
             raise ValueError("give max_steps, max_seconds, or both: training must have an end.")
-        for name in ("max_steps", "max_seconds", "learning_rate", "clip", "validate_every", "checkpoint_minutes"):
+        for name in (
+            "max_steps",
+            "max_seconds",
+            "learning_rate",
+            "clip",
+            "validate_every",
+            "checkpoint_minutes",
+        ):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be positive, not {value}.")
@@ -130,86 +138,6 @@ class History:
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the table as ECSV, replacing an older file."""
         self.to_table().write(path, format="ascii.ecsv", overwrite=True)
-
-
-class BatchStream:
-    """An endless, resumable stream of random batches.
-
-    Step s draws its items from a permutation seeded by its epoch, and hands a generator seeded by s to `make_batch`; so the
-    only state is the step.
-
-    Parameters
-    ----------
-    make_batch : callable
-        ``make_batch(indices, generator)``: build a batch of the items ``indices`` (Tensor of int64).
-    n_items : int
-        Number of items.
-    batch_size : int
-        Number of items in a batch; the rest of an epoch that does not fill one is left out.
-    seed : int, optional
-        Of permutations and generators.
-    """
-
-    def __init__(
-        self,
-        make_batch: Callable[[Tensor, torch.Generator], Any],
-        n_items: int,
-        batch_size: int,
-        *,
-        seed: int = 0,
-    ) -> None:
-        if not 0 < batch_size <= n_items:
-            raise ValueError(f"batch_size must lie between 1 and the {n_items} items, not {batch_size}.")
-        self.make_batch = make_batch
-        self.n_items = n_items
-        self.batch_size = batch_size
-        self.seed = seed
-        self.step = 0
-        self._epoch = -1
-        self._permutation = torch.empty(0, dtype=torch.long)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        epoch, place = divmod(self.step, self.n_items // self.batch_size)
-        if epoch != self._epoch:
-            self._permutation = torch.randperm(self.n_items, generator=_generator(self.seed, 2 * epoch))
-            self._epoch = epoch
-        indices = self._permutation[place * self.batch_size : (place + 1) * self.batch_size]
-        batch = self.make_batch(indices, _generator(self.seed, 2 * self.step + 1))
-        self.step += 1
-        return batch
-
-    def state_dict(self) -> dict[str, int]:
-        """Return what `load_state_dict` needs to continue."""
-        return {"step": self.step}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue after the step of `state`."""
-        self.step = state["step"]
-
-
-def learning_rate_factor(progress: float, warmup: float, final_factor: float) -> float:
-    """Evaluate the schedule: linear warm-up, then half a cosine.
-
-    Parameters
-    ----------
-    progress : float
-        Fraction of the training that is done, 0 to 1.
-    warmup : float
-        Fraction of the training in which the factor rises from 0 to 1.
-    final_factor : float
-        Factor at the end.
-
-    Returns
-    -------
-    factor : float
-    """
-    if progress < warmup:
-        return max(progress / warmup, 1e-3)
-    phase = min((progress - warmup) / (1 - warmup), 1.0)
-    return final_factor + (1 - final_factor) * 0.5 * (1 + math.cos(math.pi * phase))
 
 
 def save_atomically(state: Any, path: str | os.PathLike[str]) -> None:
@@ -308,7 +236,9 @@ class _Trainer:
         self.batches = batches
         self.model = model.to(config.device)
         self.average = ExponentialAverage(self.model, config.ema_decay)
-        self.optimiser = torch.optim.AdamW(_parameter_groups(model, config.weight_decay), lr=config.learning_rate)
+        self.optimiser = torch.optim.AdamW(
+            parameter_groups(model, config.weight_decay), lr=config.learning_rate
+        )
         self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.best_total = math.inf
@@ -317,6 +247,7 @@ class _Trainer:
         self.bad_steps = 0
         self.seconds_before = 0.0
         self.started = self.last_saved = time.monotonic()
+        self._mark()
 
     @property
     def seconds(self) -> float:
@@ -331,13 +262,16 @@ class _Trainer:
     def run(self, validation: Iterable[Any] | None, loss_fn: LossFunction) -> None:
         self.model.train()
         source = iter(self.batches)
-        with tqdm(total=self.config.max_steps, initial=self.step, disable=self.config.quiet, unit="step") as bar:
+        with tqdm(
+            total=self.config.max_steps, initial=self.step, disable=self.config.quiet, unit="step"
+        ) as bar:
             while not self.history.stopped:
                 batch = next(source, None)
                 if batch is None:
                     self.history.stopped = "batches"
                 else:
                     self.train_step(batch, loss_fn)
+                    self._mark()
                     bar.update()
                     self._check_end()
                 if self.history.stopped or self.step % self.config.validate_every == 0:
@@ -388,6 +322,13 @@ class _Trainer:
         self.history.rows.append(row)
         self._check_patience(validation is not None)
 
+    def _mark(self) -> None:
+        """Remember batches and randomness at the end of a step: an interrupted step is taken again."""
+        self.random = torch.get_rng_state()
+        self.batches_state = (
+            self.batches.state_dict() if hasattr(self.batches, "state_dict") else None
+        )
+
     def _check_end(self) -> None:
         config = self.config
         if config.max_steps is not None and self.step >= config.max_steps:
@@ -422,10 +363,9 @@ class _Trainer:
             "means": vars(self.means),
             "step": self.step,
             "seconds": self.seconds,
-            "random": torch.get_rng_state(),
+            "random": self.random,
+            "batches": self.batches_state,
         }
-        if hasattr(self.batches, "state_dict"):
-            state["batches"] = self.batches.state_dict()
         save_atomically(state, self.config.checkpoint)
 
     def load(self, path: str | os.PathLike[str]) -> None:
@@ -441,15 +381,18 @@ class _Trainer:
         self.means = _Means(**state["means"])
         self.step, self.seconds_before = state["step"], state["seconds"]
         torch.set_rng_state(state["random"].cpu())
-        if "batches" in state:
+        if state["batches"] is not None:
             self.batches.load_state_dict(state["batches"])
+        self._mark()
         self._check_end()
 
 
 class _Means:
     """Running means of named scalars."""
 
-    def __init__(self, sums: dict[str, float] | None = None, counts: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, sums: dict[str, float] | None = None, counts: dict[str, int] | None = None
+    ) -> None:
         self.sums = sums or {}
         self.counts = counts or {}
 
@@ -460,22 +403,6 @@ class _Means:
 
     def result(self) -> dict[str, float]:
         return {name: total / self.counts[name] for name, total in self.sums.items()}
-
-
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    decaying, others = [], []
-    for parameter in model.parameters():
-        (decaying if parameter.ndim > 1 else others).append(parameter)
-    return [
-        {"params": decaying, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-
-
-def _generator(seed: int, stream: int) -> torch.Generator:
-    """Seed a generator from two numbers so that neighbouring streams are unrelated."""
-    mixed = (seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
-    return torch.Generator().manual_seed(mixed)
 
 
 def _to_device(batch: Any, device: str) -> Any:

@@ -1,7 +1,6 @@
 """The chain of flows: densities, draws, supports, seeds, partial labels."""
 
 import math
-import time
 
 import pytest
 import torch
@@ -30,7 +29,9 @@ class TestSplines:
         torch.manual_seed(0)
         parameters = torch.randn(20, n_spline_parameters(8))
         y = torch.linspace(-40, 40, 40001)
-        density = spline_log_prob(parameters[:, None].expand(-1, len(y), -1), y.expand(20, -1)).exp()
+        density = spline_log_prob(
+            parameters[:, None].expand(-1, len(y), -1), y.expand(20, -1)
+        ).exp()
         assert torch.trapezoid(density, y).sub(1).abs().max() < 2e-3
 
     def test_sample_inverts_the_spline_of_zuko(self):
@@ -147,16 +148,6 @@ class TestDraws:
         assert noise.mean().abs() < 0.01 and abs(noise.std() - 1) < 0.01
         assert torch.isfinite(noise).all()
 
-    def test_speed(self, capsys):
-        torch.manual_seed(0)
-        chain = FlowChain(128, lower=[0.0] * 9, upper=[1.0] * 9, n_bins=[16] + [8] * 8)
-        posterior = chain(torch.randn(20, 128))
-        posterior.sample(1000)
-        start = time.perf_counter()
-        posterior.sample(1000)
-        with capsys.disabled():
-            print(f" [{20000 / (time.perf_counter() - start):.0f} draws/s]", end="")
-
 
 class TestPartialLabels:
     def test_absent_labels_do_not_enter(self):
@@ -175,7 +166,9 @@ class TestPartialLabels:
         chain = make_chain()
         theta = torch.tensor([[0.1, torch.nan, 1.0]])
         chain(torch.randn(1, 6)).log_prob(theta).sum().backward()
-        gradients = [sum(p.grad.abs().sum() for p in factor.parameters()) for factor in chain.factors]
+        gradients = [
+            sum(p.grad.abs().sum() for p in factor.parameters()) for factor in chain.factors
+        ]
         assert gradients[0] > 0 and gradients[1] == 0 and gradients[2] > 0
 
     def test_imputation_draws_from_the_factor(self):

@@ -32,6 +32,8 @@ _N_BANDS = 5
 _MAGNITUDE = 1.0857
 #: Electrons per nanomaggy: gain over calibration of the SDSS camera (camera column 3).
 _ELECTRONS_PER_NMGY = (171.0, 1012.0, 908.0, 725.0, 144.0)
+#: Galaxies observed at a time on a CPU: their images stay in the cache, which doubles the speed.
+_PIECE = 16
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ def orient_randomly(images: Tensor, generator: torch.Generator | None = None) ->
     return oriented
 
 
-def shift_randomly(images: Tensor, max_shift: int, generator: torch.Generator | None = None) -> Tensor:
+def shift_randomly(
+    images: Tensor, max_shift: int, generator: torch.Generator | None = None
+) -> Tensor:
     """Move each galaxy by whole pixels, repeating the edge.
 
     Parameters
@@ -343,8 +347,7 @@ def augment(
     shape = (n, _N_BANDS, *images.shape[2:])
     outputs = [torch.zeros(shape, device=device), torch.zeros(shape, device=device)]
     outputs += [torch.zeros(n, _N_BANDS, device=device), torch.zeros(n, _N_BANDS, device=device)]
-    rows = (mode != 1).nonzero()[:, 0]
-    if len(rows):
+    for rows in (mode != 1).nonzero()[:, 0].split(_PIECE if device.type == "cpu" else n):
         observed = _observe(images[rows], image_bands[rows], config, generator)
         for output, value in zip(outputs, observed, strict=True):
             output[rows] = value
@@ -357,17 +360,21 @@ def _observe(
     """Orient, shift, add noise and background, drop bands, scale."""
     flux = shift_randomly(orient_randomly(images, generator), config.max_shift, generator).float()
     sky_sigma = draw_sky_sigma(len(flux), config, generator, flux.device)
-    flux = add_background(flux, sky_sigma, config.background, generator)
     flux, ivar = add_noise(flux, sky_sigma, generator)
+    flux = add_background(flux, sky_sigma, config.background, generator)
     return image_features(flux, ivar * bands[:, :, None, None])
 
 
-def _uniform(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device | None) -> Tensor:
+def _uniform(
+    shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device | None
+) -> Tensor:
     source = generator.device if generator is not None else device
     return torch.rand(shape, generator=generator, device=source).to(device)
 
 
-def _normal(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device | None) -> Tensor:
+def _normal(
+    shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device | None
+) -> Tensor:
     source = generator.device if generator is not None else device
     return torch.randn(shape, generator=generator, device=source).to(device)
 

@@ -27,12 +27,14 @@ __all__ = ["ChainPosterior", "ConditionalFactor", "FlowChain", "standard_normal"
 
 _EARLIER_LIMIT = 6.0
 _UNIT_MARGIN = 1e-6
-#: Draws whose hidden features fit the cache of a core; larger pieces are slower, not faster.
-_DRAWS_PER_PIECE = 8192
+#: Draws made at a time; more are no faster and take more memory.
+_DRAWS_PER_PIECE = 16384
 
 
 def standard_normal(
-    shape: Sequence[int], generator: torch.Generator | None = None, device: torch.device | None = None
+    shape: Sequence[int],
+    generator: torch.Generator | None = None,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Draw standard normal numbers whose values do not depend on how a job is cut into pieces.
 
@@ -90,18 +92,42 @@ class ConditionalFactor(nn.Module):
             features = features + self.of_earlier(earlier)
         return self.out(F.silu(self.hidden(F.silu(features))))
 
-    def per_draw(self, context: Tensor, earlier: Tensor) -> Tensor:
-        """Map (n, context_size) and (n_earlier, n, draws) to parameters of shape (3 K + 1, n, draws or 1)."""
-        features = self.of_context(context).T[:, :, None]
+    def per_draw(self, context: Tensor, earlier: Tensor, workspace: Tensor | None = None) -> Tensor:
+        """Evaluate the network for many draws of each galaxy, without gradient.
+
+        Parameters
+        ----------
+        context : Tensor, shape (n, context_size)
+        earlier : Tensor, shape (n_earlier, n, draws)
+        workspace : Tensor, shape (>= 2 hidden n draws,), optional
+            Memory for the hidden features; fresh memory costs as much as the arithmetic.
+
+        Returns
+        -------
+        parameters : Tensor, shape (3 K + 1, n, draws), or (3 K + 1, n, 1) for the first factor
+        """
+        features = self.of_context(context).T.contiguous()
+        hidden, n = features.shape
+        draws = 1
         if self.of_earlier is not None:
-            features = features + torch.tensordot(self.of_earlier.weight, earlier, dims=1)
-        shape = features.shape[1:]
-        features = F.silu(features.reshape(features.shape[0], -1), inplace=True)
-        for layer in (self.hidden, self.out):
-            features = torch.addmm(layer.bias[:, None], layer.weight, features)
-            if layer is self.hidden:
-                features = F.silu(features, inplace=True)
-        return features.reshape(-1, *shape)
+            draws = earlier.shape[-1]
+            size = hidden * n * draws
+            if workspace is None:
+                workspace = features.new_empty(2 * size)
+            one, two = (
+                workspace[k * size : (k + 1) * size].view(hidden, n * draws) for k in (0, 1)
+            )
+            torch.mm(self.of_earlier.weight, earlier.reshape(len(earlier), -1), out=one)
+            one.view(hidden, n, draws).add_(features[:, :, None])
+        else:
+            one, two = features, torch.empty_like(features)
+        torch.mm(self.hidden.weight, F.silu(one, inplace=True), out=two).add_(
+            self.hidden.bias[:, None]
+        )
+        parameters = torch.mm(self.out.weight, F.silu(two, inplace=True)).add_(
+            self.out.bias[:, None]
+        )
+        return parameters.view(-1, n, draws)
 
 
 class ChainPosterior:
@@ -223,15 +249,22 @@ class ChainPosterior:
         chain = self.chain
         theta = torch.empty(n, n_draws, chain.n_quantities, device=self.context.device)
         step = max(1, _DRAWS_PER_PIECE // n_draws)
+        hidden = chain.factors[0].hidden.out_features
+        workspace = theta.new_empty(2 * hidden * min(step, n) * n_draws)
         for start in range(0, n, step):
             piece = slice(start, start + step)
             context = self.context[piece]
-            noise = standard_normal((len(context), n_draws, chain.n_quantities), generator, context.device)
-            y = self._draw(context, noise.permute(2, 0, 1), None if known is None else known[piece])
+            noise = standard_normal(
+                (len(context), n_draws, chain.n_quantities), generator, context.device
+            )
+            noise = noise.permute(2, 0, 1).contiguous()
+            y = self._draw(context, noise, None if known is None else known[piece], workspace)
             theta[piece] = chain.unstandardise(y.permute(1, 2, 0))
         return theta
 
-    def _draw(self, context: Tensor, noise: Tensor, known: Tensor | None) -> Tensor:
+    def _draw(
+        self, context: Tensor, noise: Tensor, known: Tensor | None, workspace: Tensor
+    ) -> Tensor:
         """Draw standardised quantities of shape (D, n, draws)."""
         y = torch.empty(noise.shape, device=noise.device)
         n_known = 0 if known is None else known.shape[1]
@@ -239,11 +272,12 @@ class ChainPosterior:
             middle = self.chain.middle.expand(len(known), -1).clone()
             middle[:, :n_known] = torch.where(known.isfinite(), known, middle[:, :n_known])
             fixed = self.chain.standardise(middle)[0]
+        earlier = torch.empty_like(y)
         for k, factor in enumerate(self.chain.factors):
-            parameters = factor.per_draw(context, y[:k].clamp(-_EARLIER_LIMIT, _EARLIER_LIMIT))
-            y[k] = spline_sample(parameters, noise[k].contiguous())
+            y[k] = spline_sample(factor.per_draw(context, earlier[:k], workspace), noise[k])
             if k < n_known:
                 y[k] = torch.where(known[:, k, None].isfinite(), fixed[:, k, None], y[k])
+            torch.clamp(y[k], -_EARLIER_LIMIT, _EARLIER_LIMIT, out=earlier[k])
         return y
 
     def _check_known(self, known: Tensor) -> None:
@@ -256,7 +290,9 @@ class ChainPosterior:
         finite = known.isfinite()
         outside = finite & ~((known > self.chain.lower[:q]) & (known < self.chain.upper[:q]))
         if bool(outside.any()):
-            raise ValueError(f"known value {known[outside][0].item()} lies outside the support of its quantity.")
+            raise ValueError(
+                f"known value {known[outside][0].item()} lies outside the support of its quantity."
+            )
         if bool((finite[:, 1:] & ~finite[:, :-1]).any()):
             raise ValueError("known quantities must be the first ones of the chain, without gaps.")
 
@@ -289,7 +325,9 @@ class FlowChain(nn.Module):
         n = len(lower)
         bins = [n_bins] * n if isinstance(n_bins, int) else list(n_bins)
         if not len(upper) == len(bins) == n:
-            raise ValueError(f"lower, upper and n_bins name {n}, {len(upper)} and {len(bins)} quantities.")
+            raise ValueError(
+                f"lower, upper and n_bins name {n}, {len(upper)} and {len(bins)} quantities."
+            )
         self.register_buffer("lower", torch.tensor(lower, dtype=torch.float32))
         self.register_buffer("upper", torch.tensor(upper, dtype=torch.float32))
         self.register_buffer("location", torch.zeros(n))
@@ -348,7 +386,9 @@ class FlowChain(nn.Module):
         """
         unit = self._unit(theta)
         y = (torch.logit(unit) - self.location) / self.scale
-        log_jacobian = -torch.log(unit * (1 - unit)) - torch.log((self.upper - self.lower) * self.scale)
+        log_jacobian = -torch.log(unit * (1 - unit)) - torch.log(
+            (self.upper - self.lower) * self.scale
+        )
         return y, log_jacobian
 
     def unstandardise(self, y: Tensor) -> Tensor:
@@ -357,4 +397,6 @@ class FlowChain(nn.Module):
         return self.lower + (self.upper - self.lower) * unit
 
     def _unit(self, theta: Tensor) -> Tensor:
-        return ((theta - self.lower) / (self.upper - self.lower)).clamp(_UNIT_MARGIN, 1 - _UNIT_MARGIN)
+        return ((theta - self.lower) / (self.upper - self.lower)).clamp(
+            _UNIT_MARGIN, 1 - _UNIT_MARGIN
+        )

@@ -6,6 +6,7 @@ says whether the gas metallicity is measurable, and, through the variational aut
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -142,6 +143,7 @@ class PropertyNetwork(nn.Module):
         *,
         kl_weight: float = 1.0,
         elbo_weight: float = 1e-3,
+        elbo_fraction: float = 1.0,
         sample_weight: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
@@ -160,6 +162,8 @@ class PropertyNetwork(nn.Module):
             Weight of the divergence inside the evidence lower bound (1 is the bound itself).
         elbo_weight : float, optional
             Weight of the bound relative to the flows; with 0 the decoder is not run.
+        elbo_fraction : float, optional
+            Fraction of the images, the first ones of the batch, that are decoded; the decoder costs as much as all else.
         sample_weight : Tensor, shape (n,), optional
             Weight of each galaxy in the flow and head terms.
         generator : `torch.Generator`, optional
@@ -169,7 +173,7 @@ class PropertyNetwork(nn.Module):
         -------
         terms : dict of scalar Tensor
             ``total`` (to be minimised), ``flow`` (negative log density summed over known quantities), ``measurable``,
-            ``reconstruction`` (half chi square a valid pixel), ``kl``, ``latent_map``, and ``nll_<quantity>`` for each.
+            and ``nll_<quantity>`` for each; with images also ``reconstruction`` (nats a valid pixel), ``kl``, ``latent_map``.
         """
         weights = torch.ones_like(theta[:, 0]) if sample_weight is None else sample_weight
         mu, logvar = self.latent(inputs)
@@ -182,10 +186,15 @@ class PropertyNetwork(nn.Module):
             known = weights * (valid[:, k] & usable[:, k] & theta[:, k].isfinite())
             terms[f"nll_{name}"] = _weighted_mean(nll[:, k], known).detach()
         terms["measurable"] = self._measurable_loss(context, measurable, weights)
-        terms |= self._image_loss(inputs, mu, logvar, completed, kl_weight, elbo_weight, generator)
-        terms["total"] = (
-            terms["flow"] + terms["measurable"] + elbo_weight * terms.pop("elbo") + terms["latent_map"]
-        )
+        if inputs.image is not None and elbo_weight > 0:
+            rows = inputs.has_image.nonzero()[:, 0]
+            rows = rows[: math.ceil(elbo_fraction * len(rows))]
+            terms |= self._image_loss(
+                inputs[rows], mu[rows], logvar[rows], completed[rows], kl_weight, generator
+            )
+        terms["total"] = terms["flow"] + terms["measurable"]
+        if "elbo" in terms:
+            terms["total"] = terms["total"] + elbo_weight * terms.pop("elbo") + terms["latent_map"]
         return terms
 
     @torch.no_grad()
@@ -215,7 +224,9 @@ class PropertyNetwork(nn.Module):
         """
         names = _FACTOR_NAMES[:_N_DECODED]
         if quantity not in names:
-            raise ValueError(f"quantity {quantity!r} does not steer the decoder; choose from {', '.join(names)}.")
+            raise ValueError(
+                f"quantity {quantity!r} does not steer the decoder; choose from {', '.join(names)}."
+            )
         start = self.latent_of_properties(self.chain.standardise(theta)[0][:, :_N_DECODED])
         moved = theta[:, None].repeat(1, len(values), 1)
         moved[..., names.index(quantity)] = values
@@ -224,7 +235,9 @@ class PropertyNetwork(nn.Module):
         return self.vae.decode(latent.flatten(0, 1)).unflatten(0, latent.shape[:2])
 
     def _encode(self, inputs: ModelInputs) -> tuple[Tensor, Tensor]:
-        return self.vae.encode(inputs.image, inputs.image_weight, inputs.image_bands, inputs.image_noise)
+        return self.vae.encode(
+            inputs.image, inputs.image_weight, inputs.image_bands, inputs.image_noise
+        )
 
     def _context(self, inputs: ModelInputs, mu: Tensor, logvar: Tensor) -> Tensor:
         if self.config["frozen_vae"]:
@@ -233,7 +246,9 @@ class PropertyNetwork(nn.Module):
         parts = [mu, logvar, flags, inputs.image_bands, inputs.image_noise, inputs.photometry]
         return self.context_network(torch.cat(parts, -1))
 
-    def _measurable_loss(self, context: Tensor, measurable: Tensor | None, weights: Tensor) -> Tensor:
+    def _measurable_loss(
+        self, context: Tensor, measurable: Tensor | None, weights: Tensor
+    ) -> Tensor:
         if measurable is None:
             return context.new_zeros(())
         measurable = measurable.to(context.dtype)
@@ -250,24 +265,19 @@ class PropertyNetwork(nn.Module):
         logvar: Tensor,
         completed: Tensor,
         kl_weight: float,
-        elbo_weight: float,
         generator: torch.Generator | None,
     ) -> dict[str, Tensor]:
-        zero = mu.new_zeros(())
-        terms = {"reconstruction": zero, "kl": zero, "elbo": zero, "latent_map": zero}
-        rows = inputs.has_image.nonzero()[:, 0]
-        if inputs.image is None or len(rows) == 0 or elbo_weight == 0:
-            return terms
-        inputs, mu, logvar = inputs[rows], mu[rows], logvar[rows]
+        if len(inputs) == 0:
+            return {}
         noise = standard_normal(mu.shape, generator, mu.device)
         decoded = self.vae.decode(mu + noise * torch.exp(0.5 * logvar))
-        chi2, kl = elbo_terms(inputs.image, inputs.image_weight, decoded, mu, logvar)
+        misfit, kl = elbo_terms(inputs.image, inputs.image_weight, decoded, mu, logvar)
         n_pixels = (inputs.image_weight > 0).sum().clamp_min(1)
-        predicted = self.latent_of_properties(completed[rows, :_N_DECODED].clamp(-6, 6))
+        predicted = self.latent_of_properties(completed[:, :_N_DECODED].clamp(-6, 6))
         return {
-            "reconstruction": (chi2.sum() / n_pixels).detach(),
+            "reconstruction": (misfit.sum() / n_pixels).detach(),
             "kl": kl.mean().detach(),
-            "elbo": (chi2 + kl_weight * kl).mean(),
+            "elbo": (misfit + kl_weight * kl).mean(),
             "latent_map": F.mse_loss(predicted, mu.detach()),
         }
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from zuko.transforms import MonotonicRQSTransform
 
@@ -67,7 +66,7 @@ def spline_sample(parameters: Tensor, noise: Tensor) -> Tensor:
     Parameters
     ----------
     parameters : Tensor, shape (3 K + 1, *p)
-        As for `spline_log_prob`, but with the parameter axis **first**. ``p`` has the number of axes of `noise` and broadcasts to it.
+        As for `spline_log_prob`, but with the parameter axis **first**. ``p`` has as many axes as `noise` and broadcasts to it.
     noise : Tensor, shape s
         Standard normal numbers.
 
@@ -76,24 +75,28 @@ def spline_sample(parameters: Tensor, noise: Tensor) -> Tensor:
     y : Tensor, shape s
     """
     shift, log_scale, widths, heights, slopes = _split(parameters, dim=0)
-    scale = torch.exp(_soften(log_scale, _LOG_SLOPE))
-    x = _knots(widths)
-    y = _knots(heights)
-    d = F.pad(torch.exp(_soften(slopes, _LOG_SLOPE)), (0, 0) * (slopes.ndim - 1) + (1, 1), value=1.0)
-    n_bins = widths.shape[0]
-    inner = noise.clamp(-_BOUND, _BOUND)
-    k = (y[1:-1] <= inner).sum(0, keepdim=True) if n_bins > 1 else torch.zeros_like(inner, dtype=torch.long)[None]
-    x0, x1, y0, y1, d0, d1 = (_take(t, i) for t in (x, y, d) for i in (k, k + 1))
-    s = (y1 - y0) / (x1 - x0)
-    above = (inner - y0).clamp_min(0)
+    n_bins = len(widths)
+    widths = torch.exp(_soften(widths, _LOG_SLOPE / 2))
+    heights = torch.exp(_soften(heights, _LOG_SLOPE / 2))
+    x, y = _cumulate(widths), _cumulate(heights)
+    target = (noise.clamp(-_BOUND, _BOUND) + _BOUND) * (y[-1] / (2 * _BOUND))
+    k = torch.zeros_like(target, dtype=torch.long)
+    for edge in y[:-1]:
+        k += edge <= target
+    dx, dy = _take(widths, k) / x[-1], _take(heights, k)
+    above = ((target - _take(y, k) + dy) / y[-1]).clamp_min_(0)
+    dy = dy / y[-1]
+    d0 = torch.exp(_soften(_take(slopes, (k - 1).clamp_min_(0)) * (k > 0), _LOG_SLOPE))
+    d1 = torch.exp(_soften(_take(slopes, k.clamp(max=n_bins - 2)) * (k < n_bins - 1), _LOG_SLOPE))
+    s = dy / dx
     curvature = above * (d0 + d1 - 2 * s)
-    a = (y1 - y0) * (s - d0) + curvature
-    b = (y1 - y0) * d0 - curvature
-    c = -s * above
-    root = (b * b - 4 * a * c).clamp_min(0).sqrt()
-    fraction = (2 * c / (-b - root)).clamp(0, 1)
-    u = torch.where(noise.abs() < _BOUND, x0 + fraction * (x1 - x0), noise)
-    return shift + scale * u
+    a = dy * (s - d0) + curvature
+    b = dy * d0 - curvature
+    c = s * above
+    fraction = (2 * c / (b + (b * b + 4 * a * c).clamp_min_(0).sqrt_())).clamp_(0, 1)
+    inside = _BOUND * (2 * (_take(x, k) / x[-1] - dx + fraction * dx) - 1)
+    u = torch.where(noise.abs() < _BOUND, inside, noise)
+    return torch.addcmul(shift, torch.exp(_soften(log_scale, _LOG_SLOPE)), u)
 
 
 def _split(parameters: Tensor, dim: int) -> tuple[Tensor, ...]:
@@ -104,13 +107,14 @@ def _split(parameters: Tensor, dim: int) -> tuple[Tensor, ...]:
     return shift.squeeze(dim), log_scale.squeeze(dim), widths, heights, slopes
 
 
-def _knots(unconstrained: Tensor) -> Tensor:
-    """Turn K unconstrained bin sizes (first axis) into K + 1 knots from -bound to bound."""
-    sizes = torch.softmax(_soften(unconstrained, _LOG_SLOPE / 2), dim=0)
-    knots = F.pad(torch.cumsum(sizes, dim=0), (0, 0) * (sizes.ndim - 1) + (1, 0))
-    return _BOUND * (2 * knots - 1)
+def _cumulate(sizes: Tensor) -> Tensor:
+    """Add up along the first axis; row by row, many times faster here than `torch.cumsum`."""
+    total = sizes.clone()
+    for before, row in zip(total[:-1], total[1:], strict=True):
+        row += before
+    return total
 
 
 def _take(table: Tensor, index: Tensor) -> Tensor:
     """Read ``table[index, ...]`` with broadcasting of the other axes."""
-    return table.expand(-1, *index.shape[1:]).gather(0, index)[0]
+    return table.expand(-1, *index.shape).gather(0, index[None])[0]

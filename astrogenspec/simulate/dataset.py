@@ -7,8 +7,10 @@ interrupted run goes on where it stopped and any shard can be made again.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -160,6 +162,7 @@ def write_shards(
     samples: Sequence[Sample] = (Sample(),),
     contents: Contents | None = None,
     shard_size: int = SHARD_SIZE,
+    workers: int | None = None,
     progress: bool = True,
 ) -> list[Path]:
     """Simulate galaxies into HDF5 shards; shards that exist already are kept.
@@ -175,6 +178,9 @@ def write_shards(
         Used in turn, batch by batch.
     contents : Contents, optional
     shard_size : int
+    workers : int, optional
+        Processes, each on one core; by default one for each core. A script that uses more than one must be guarded by
+        ``if __name__ == "__main__"``.
     progress : bool
         Show a progress bar.
 
@@ -204,13 +210,60 @@ def write_shards(
     count = -(-n // shard_size)
     paths = [out / f"shard-{k:05d}.h5" for k in range(count)]
     todo = [k for k, path in enumerate(paths) if not _is_done(path, settings)]
-    stream = GalaxyStream(Simulator(), seed, samples, contents) if todo else None
+    job = _Job(seed, tuple(samples), contents, shard_size, settings)
+    workers = min(len(todo), workers or len(os.sched_getaffinity(0)))
     with tqdm(total=count * shard_size, unit="galaxy", disable=not progress) as bar:
         bar.update((count - len(todo)) * shard_size)
-        for k in todo:
-            _write(paths[k], _fill(stream, k, shard_size), settings)
+        for _ in _finished(job, [paths[k] for k in todo], todo, workers):
             bar.update(shard_size)
     return paths
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker has to know to make any shard."""
+
+    seed: int
+    samples: tuple[Sample, ...]
+    contents: Contents
+    shard_size: int
+    settings: str
+
+    def make(self, stream: GalaxyStream, path: Path, shard: int) -> None:
+        _write(path, _fill(stream, shard, self.shard_size), self.settings)
+
+    def stream(self) -> GalaxyStream:
+        return GalaxyStream(Simulator(), self.seed, self.samples, self.contents)
+
+
+_worker: tuple[_Job, GalaxyStream] | None = None
+
+
+def _start_worker(job: _Job) -> None:
+    global _worker
+    torch.set_num_threads(1)
+    _worker = job, job.stream()
+
+
+def _work(path: Path, shard: int) -> None:
+    job, stream = _worker
+    job.make(stream, path, shard)
+
+
+def _finished(job: _Job, paths: list[Path], shards: list[int], workers: int) -> Iterator[None]:
+    """Make shards, in this process or in several, and yield once for each."""
+    if workers <= 1:
+        stream = job.stream() if shards else None
+        for path, shard in zip(paths, shards, strict=True):
+            job.make(stream, path, shard)
+            yield
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _start_worker, (job,)) as pool:
+        futures = [pool.submit(_work, *task) for task in zip(paths, shards, strict=True)]
+        for future in as_completed(futures):
+            future.result()
+            yield
 
 
 def _is_done(path: Path, settings: str) -> bool:

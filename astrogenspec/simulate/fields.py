@@ -29,8 +29,6 @@ class FourierField:
     ----------
     wave_y, wave_x : Tensor, shape (pixels,) and (pixels / 2 + 1,)
         Spatial frequencies (1/arcsec).
-    response : Tensor, shape (pixels, pixels / 2 + 1)
-        Transform of the square pixel.
     """
 
     def __init__(
@@ -47,19 +45,15 @@ class FourierField:
         self._cells = pixels * fineness
         self.wave_y = torch.fft.fftfreq(pixels, pixel_scale, device=device)
         self.wave_x = torch.fft.rfftfreq(pixels, pixel_scale, device=device)
-        response_y, response_x = (torch.sinc(w * pixel_scale) for w in (self.wave_y, self.wave_x))
-        self.response = response_y[:, None] * response_x
-        origin = torch.tensor([painted // 2 * self.step], device=device)
-        self._centre_y, self._centre_x = (w.conj() for w in self.shifts(origin, origin))
+        self._response_y = torch.sinc(self.wave_y * pixel_scale)
+        self._response_x = torch.sinc(self.wave_x * pixel_scale)
+        middle = torch.tensor([painted // 2 * self.step], device=device)
+        self._centre_y = _phase(-middle, self.wave_y)
+        self._centre_x = _phase(-middle, self.wave_x)
 
     def shifts(self, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Phases (n, ny) and (n, nx) that move a source from the origin to y, x (n,), in arcsec."""
-        phase_y = -2 * math.pi * y[:, None] * self.wave_y
-        phase_x = -2 * math.pi * x[:, None] * self.wave_x
-        return (
-            torch.polar(torch.ones_like(phase_y), phase_y),
-            torch.polar(torch.ones_like(phase_x), phase_x),
-        )
+        """Factors (n, ny) and (n, nx) that move light from the origin to y, x (n,) in arcsec, and bin it to pixels."""
+        return _phase(y, self.wave_y) * self._response_y, _phase(x, self.wave_x) * self._response_x
 
     def elliptical_waves(self, position_angle: Tensor, axis_ratio: Tensor, scale: Tensor) -> Tensor:
         """Square of the frequency (n, ny, nx) in units of 1/scale in the frame of ellipses (n,)."""
@@ -104,3 +98,8 @@ class FourierField:
         twice = torch.full_like(self.wave_x, 2.0)
         twice[0] = twice[-1] = 1.0
         return aperture * seeing * twice / (self.pixels * self.pixel_scale) ** 2
+
+
+def _phase(position: Tensor, wave: Tensor) -> Tensor:
+    angle = -2 * math.pi * position[:, None] * wave
+    return torch.polar(torch.ones_like(angle), angle)

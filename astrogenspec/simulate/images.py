@@ -37,6 +37,7 @@ from .structure import Structure
 __all__ = ["ImageRenderer", "RenderedImages", "add_noise"]
 
 _SIZE_BAND = "r"
+_COMPANION_SERSIC = 2.0
 # Disks with a smaller half-light radius across (arcsec) need cells finer than the pixels.
 _THIN = 0.7
 
@@ -100,7 +101,7 @@ class ImageRenderer:
         device: torch.device | str = "cpu",
         *,
         priors: Priors | None = None,
-        batch_size: int = 64,
+        batch_size: int = 32,
     ):
         if size % 2 or size < 16:
             raise ValueError(f"size is {size}, but an even number of at least 16 is needed.")
@@ -174,7 +175,7 @@ class ImageRenderer:
     @cached_property
     def _fields(self) -> dict[str, FourierField]:
         """Fields by the size of the galaxies, and the cells on which their disks are painted."""
-        narrow, wide = self.size + 16, 2 * self.size + 32
+        narrow, wide = self.size + 16, 2 * self.size
         small = 3 * narrow // 5 // 2 * 2
         layout = {
             "compact": (narrow, 2, 2 * small),
@@ -229,19 +230,19 @@ class ImageRenderer:
         n = len(structure)
         psf = draw_point_spread(n, self.survey, self.priors, generator, self.device)
         seeing = psf.fwhm[:, self.survey.bands.index(_SIZE_BAND)]
-        light = self._light(structure, field, generator).flatten(2)
-        inside = light.real @ self._fibre_weights[field].flatten()
-        spectrum = flux.to(light.dtype) @ light + agn[..., None]
-        spectrum = spectrum.unflatten(2, field.response.shape)
-        blended = torch.zeros_like(agn)
-        if neighbours:
-            extra, blended = self._companions(structure, flux, agn, field, seeing)
-            spectrum = spectrum if extra is None else spectrum + extra
-        spectrum = spectrum * (psf.transform(field.wave_y, field.wave_x) * field.response)
         jitter = torch.rand(2, n, generator=generator, device=generator.device) - 0.5
         place = ((field.pixels - 1) / 2 + jitter.to(self.device)) * field.pixel_scale
-        shift_y, shift_x = field.shifts(*place)
-        spectrum = spectrum * (shift_y[:, :, None] * shift_x[:, None, :])[:, None]
+        light = self._light(structure, field, generator)
+        inside = light.flatten(2).real @ self._fibre_weights[field].flatten()
+        blur = psf.transform(field.wave_y, field.wave_x)
+        spectrum = _place(light, flux, field.shifts(*place), blur)
+        if agn.any():
+            points = torch.ones_like(light[:, :1].real)
+            spectrum = spectrum + _place(points, agn[..., None], field.shifts(*place), blur)
+        blended = torch.zeros_like(agn)
+        if neighbours:
+            total = flux.sum(2) + agn
+            blended = self._add_companions(spectrum, structure, total, place, field, blur, seeing)
         images = field.image(spectrum, self.size)
         if neighbours:
             width = self.size * self.pixel_scale
@@ -252,45 +253,56 @@ class ImageRenderer:
         return RenderedImages(images, psf.fwhm, inside.clamp(0, 1), blended)
 
     def _light(self, s: Structure, field: FourierField, generator: torch.Generator) -> Tensor:
-        """Transforms (n, 3, ny, nx) of [bulge, old disk, young disk], of unit flux, on the origin."""
+        """Return the transforms (n, 3, ny, nx) of [bulge, old disk, young disk], each of unit flux."""
         waves = field.elliptical_waves(s.position_angle, s.axis_ratio_bulge, s.radius_bulge)
         bulge = sersic_transform(waves, s.sersic_bulge)
         if s.has_features.any():
-            disks = paint_disks(
-                s, self.priors, generator, cells=field.painted, step=field.step
-            )
+            disks = paint_disks(s, self.priors, generator, cells=field.painted, step=field.step)
             old, young = (field.transform(disk) for disk in disks)
             return torch.stack([bulge.to(old.dtype), old, young], 1)
         scale = s.radius_disk / EXPONENTIAL_HALF_LIGHT
         waves = field.elliptical_waves(s.position_angle, s.axis_ratio_disk, scale)
         return torch.stack([bulge, exponential_transform(waves), young_disk_transform(waves)], 1)
 
-    def _companions(
-        self, s: Structure, flux: Tensor, agn: Tensor, field: FourierField, seeing: Tensor
-    ) -> tuple[Tensor | None, Tensor]:
-        """Transform (n, b, ny, nx) of the companions, None without any, and the flux (n, b) that blends."""
-        half = 0.5 * field.pixels * field.pixel_scale
-        present = (s.companion_ratio > 0) & (s.companion_distance < half)
-        total = (flux.sum(2) + agn) * (s.companion_ratio * present)[:, None]
-        total = total * 10 ** (-0.4 * magnitude_shift(s.companion_colour))
-        blended = contamination(total[:, None], s.companion_distance[:, None], seeing)
+    def _add_companions(
+        self,
+        spectrum: Tensor,
+        structure: Structure,
+        total: Tensor,
+        place: Tensor,
+        field: FourierField,
+        blur: Tensor,
+        seeing: Tensor,
+    ) -> Tensor:
+        """Add companions to the spectra (n, b, ny, nx), in place; return the flux (n, b) that blends."""
+        reach = 0.5 * field.pixels * field.pixel_scale
+        blended = torch.zeros_like(total)
+        present = (structure.companion_ratio > 0) & (structure.companion_distance < reach)
         some = torch.nonzero(present)[:, 0]
         if not len(some):
-            return None, blended
-        c = s[some]
+            return blended
+        s = structure[some]
+        flux = total[some] * s.companion_ratio[:, None]
+        flux = flux * 10 ** (-0.4 * magnitude_shift(s.companion_colour))
+        distance, angle = s.companion_distance, s.companion_angle
+        blended[some] = contamination(flux[:, None], distance[:, None], seeing[some])
         waves = field.elliptical_waves(
-            2 * c.companion_angle, c.companion_axis_ratio, c.companion_size
+            s.companion_position_angle, s.companion_axis_ratio, s.companion_size
         )
-        light = sersic_transform(waves, 2 * torch.ones_like(c.companion_size))
-        shift_y, shift_x = field.shifts(
-            c.companion_distance * torch.sin(c.companion_angle),
-            c.companion_distance * torch.cos(c.companion_angle),
-        )
-        light = light * shift_y[:, :, None] * shift_x[:, None, :]
-        spectrum = torch.zeros(len(s), total.shape[1], *light.shape[1:], dtype=light.dtype)
-        spectrum = spectrum.to(light.device)
-        spectrum[some] = total[some][..., None, None] * light[:, None]
-        return spectrum, blended
+        light = sersic_transform(waves, torch.full_like(distance, _COMPANION_SERSIC))
+        offset = torch.stack([distance * torch.sin(angle), distance * torch.cos(angle)])
+        shifts = field.shifts(*(place[:, some] + offset))
+        spectrum[some] += _place(light[:, None], flux[..., None], shifts, blur[some])
+        return blended
+
+
+def _place(light: Tensor, flux: Tensor, shifts: tuple[Tensor, Tensor], blur: Tensor) -> Tensor:
+    """Blur components (n, c, ny, nx) with fluxes (n, b, c) and move them to a place: (n, b, ny, nx)."""
+    shift = (shifts[0][:, :, None] * shifts[1][:, None, :])[:, None]
+    if not light.is_complex():
+        return (flux @ light.flatten(2)).unflatten(2, light.shape[2:]) * blur * shift
+    pairs = torch.view_as_real(light * shift).flatten(2)
+    return torch.view_as_complex((flux @ pairs).unflatten(2, (*light.shape[2:], 2))) * blur
 
 
 def add_noise(

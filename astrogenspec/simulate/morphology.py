@@ -11,14 +11,21 @@ from .priors import Priors
 from .profiles import (
     EXPONENTIAL_HALF_LIGHT,
     YOUNG_SCALE,
-    young_disk_profile,
+    light_of_break,
+    young_disk_hole,
     young_disk_total,
 )
 from .structure import Structure
 
 __all__ = ["paint_disks"]
 
+# Lengths in disk scale lengths.
 _FIELD_CELLS, _FIELD_EXTENT = 64, 4.5
+_ARM_RISE, _RING_WIDTH, _LANE_HEIGHT = 0.8, 0.25, 0.12
+# Relative excess of old light on a ring over that of young light.
+_RING_OLD = 0.3
+# A disk whose grid ends beyond this radius is taken as complete.
+_CONTAINED = 7.0
 
 
 def paint_disks(
@@ -47,31 +54,53 @@ def paint_disks(
     s = _Columns(structure)
     scale = s.radius_disk / EXPONENTIAL_HALF_LIGHT
     along, across = _disk_plane(s, scale, cells, step)
-    squared = along**2 + across**2
+    squared = along.square() + across.square()
     radius = torch.sqrt(squared + 1e-8)
     # softened by a fraction of a cell, so that the cusp's sampled height does not depend on where it falls
     soft = torch.sqrt(squared + (0.25 * step / scale) ** 2)
-    bend = torch.exp(-s.disk_break_slope * (soft - s.disk_break).clamp(min=0))
-    smooth_old, smooth_young = torch.exp(-soft) * bend, young_disk_profile(soft) * bend
-    pattern, envelope = _pattern(s, along, across, radius)
-    field = _complexes(structure, generator, along, across)
-    waves = s.arm_strength * pattern * envelope
-    large = s.irregularity * field[:, 1] + _lopsided(s, along, across, radius)
-    small = s.clumpiness * field[:, 0]
-    old = smooth_old * torch.exp(priors.arm_contrast_old * waves + priors.clump_old * small + 0.6 * large)
-    young = smooth_young * torch.exp(priors.arm_contrast_young * waves + small + large)
-    ring = torch.exp(-(((radius - s.ring_radius) / 0.25) ** 2)) * s.ring_strength
-    old, young = old * (1 + 0.3 * ring), young * (1 + ring)
-    lane = _dust_lane(s, along, across, scale)
-    old, young = old * lane, young * lane
+    bend = (soft - s.disk_break).clamp_(min=0) * s.disk_break_slope
+    waves = _waves(s, along, across, radius)
+    small, large = _complexes(structure, generator, along, across).unbind(1)
+    small, large = small * s.clumpiness, large * s.irregularity
+    large += _lopsided(s, along, across, radius)
+    light_old = priors.arm_contrast_old * waves + priors.clump_old * small + 0.6 * large
+    light_young = priors.arm_contrast_young * waves + small + large
+    old = _exp(light_old - soft - bend)
+    young = _exp(light_young - soft / YOUNG_SCALE - bend) * young_disk_hole(soft)
+    _add_features(structure, scale, along, across, radius, old, young)
     area = (step / scale) ** 2 / s.axis_ratio_disk
-    old = old + _bar(s, along, across) * _sum(old) + _tail(s, along, across, radius) * _sum(old)
-    extent = 0.5 * cells * step / scale
-    total_old = 2 * math.pi + _beyond_break(s, 1.0)
-    total_young = young_disk_total() + _beyond_break(s, YOUNG_SCALE)
-    old = old * _within(smooth_old, total_old, area, extent) / _sum(old)
-    young = young * _within(smooth_young, total_young, area, extent) / _sum(young)
+    old *= _within(structure, soft, bend, area, 1.0) / _sum(old)
+    young *= _within(structure, soft, bend, area, YOUNG_SCALE) / _sum(young)
     return old, young
+
+
+def _add_features(
+    structure: Structure,
+    scale: Tensor,
+    along: Tensor,
+    across: Tensor,
+    radius: Tensor,
+    old: Tensor,
+    young: Tensor,
+) -> None:
+    """Add rings, dust lanes, bars and tails, in place, to the galaxies that have them."""
+
+    def select(strength: Tensor) -> tuple[Tensor, _Columns]:
+        which = torch.nonzero(strength > 0)[:, 0]
+        return which, _Columns(structure[which])
+
+    which, s = select(structure.ring_strength)
+    ring = s.ring_strength * _exp(-(((radius[which] - s.ring_radius) / _RING_WIDTH) ** 2))
+    old[which] *= 1 + _RING_OLD * ring
+    young[which] *= 1 + ring
+    which, s = select(structure.dust_lane)
+    lane = _dust_lane(s, along[which], across[which])
+    old[which] *= lane
+    young[which] *= lane
+    which, s = select(structure.bar_light)
+    old[which] += _bar(s, along[which], across[which]) * _sum(old[which])
+    which, s = select(structure.tail_light)
+    old[which] += _tail(s, along[which], across[which], radius[which]) * _sum(old[which])
 
 
 class _Columns:
@@ -88,17 +117,26 @@ def _sum(values: Tensor) -> Tensor:
     return values.sum((1, 2), keepdim=True)
 
 
-def _beyond_break(s: _Columns, scale: float) -> Tensor:
-    """Light that the bend adds to a disk, in units of square scale lengths times the central brightness."""
-    rate = 1 / scale + s.disk_break_slope
-    bent = s.disk_break / rate + 1 / rate**2
-    straight = s.disk_break * scale + scale**2
-    return 2 * math.pi * torch.exp(-s.disk_break / scale) * (bent - straight)
+def _exp(exponent: Tensor) -> Tensor:
+    """Exponential, in place, that never falls to denormal numbers, on which processors are slow."""
+    return exponent.clamp_(min=-40).exp_()
 
 
-def _within(smooth: Tensor, total: Tensor, area: Tensor, extent: Tensor) -> Tensor:
-    """Fraction of the light of the smooth disk that falls on the grid."""
-    return torch.where(extent > 7, 1.0, (_sum(smooth) * area / total).clamp(max=1))
+def _within(structure: Structure, soft: Tensor, bend: Tensor, area: Tensor, ratio: float) -> Tensor:
+    """Fraction (n, 1, 1) of a smooth disk that falls on the grid; ``ratio``: 1 for the old disk, or of the young disk."""
+    fraction = torch.ones_like(area)
+    edge = torch.minimum(soft[:, 0, :].amin(1), soft[:, :, 0].amin(1))
+    which = torch.nonzero(edge < _CONTAINED)[:, 0]
+    if not len(which):
+        return fraction
+    s, soft = _Columns(structure[which]), soft[which]
+    light = _exp(soft / -ratio - bend[which])
+    total = 2 * math.pi
+    if ratio != 1:
+        light, total = light * young_disk_hole(soft), young_disk_total()
+    total = total + light_of_break(s.disk_break, s.disk_break_slope, ratio)
+    fraction[which] = (_sum(light) * area[which] / total).clamp(max=1)
+    return fraction
 
 
 def _disk_plane(s: _Columns, scale: Tensor, cells: int, step: float) -> tuple[Tensor, Tensor]:
@@ -109,14 +147,11 @@ def _disk_plane(s: _Columns, scale: Tensor, cells: int, step: float) -> tuple[Te
     return x * cosine + y * sine, (y * cosine - x * sine) / s.axis_ratio_disk
 
 
-def _pattern(
-    s: _Columns, along: Tensor, across: Tensor, radius: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Logarithmic spiral (-1 to 1) and the rise of its amplitude with radius."""
-    angle = torch.atan2(across, along)
-    wound = torch.log(radius + 0.15) / torch.tan(s.arm_pitch)
-    pattern = torch.cos(s.arm_number * (angle - wound) + s.arm_phase)
-    return pattern, (radius / 0.8).clamp(max=1)
+def _waves(s: _Columns, along: Tensor, across: Tensor, radius: Tensor) -> Tensor:
+    """Logarithmic spirals whose amplitude rises with radius."""
+    angle = torch.atan2(across, along) - torch.log(radius + 0.15) / torch.tan(s.arm_pitch)
+    pattern = torch.cos(angle * s.arm_number + s.arm_phase)
+    return pattern * (radius / _ARM_RISE).clamp(max=1) * s.arm_strength
 
 
 def _lopsided(s: _Columns, along: Tensor, across: Tensor, radius: Tensor) -> Tensor:
@@ -134,7 +169,7 @@ def _complexes(
     white = torch.fft.rfft2(white.to(along.device))
     down = torch.fft.fftfreq(cells, 1 / cells, device=along.device)[:, None]
     wave = torch.sqrt(down**2 + torch.arange(cells // 2 + 1, device=along.device) ** 2)
-    small = wave**0.9 / (wave**2 + 36) * torch.exp(-((wave / 28) ** 2))
+    small = wave**0.9 / (wave**2 + 12) * torch.exp(-((wave / 28) ** 2))
     large = torch.exp(-((wave / 4) ** 2))
     spectra = torch.stack([small, large]) * (wave > 0)
     fields = torch.fft.irfft2(white[:, None] * spectra, s=(cells, cells))
@@ -148,19 +183,19 @@ def _bar(s: _Columns, along: Tensor, across: Tensor) -> Tensor:
     cosine, sine = torch.cos(s.bar_angle), torch.sin(s.bar_angle)
     major = (along * cosine + across * sine) / s.bar_length
     minor = (across * cosine - along * sine) / (s.bar_length * s.bar_axis_ratio)
-    bar = torch.exp(-2 * torch.sqrt(major**4 + minor**4))
+    bar = _exp(-2 * torch.hypot(major.square(), minor.square()))
     return bar * (s.bar_light / (1 - s.bar_light)) / _sum(bar).clamp(min=1e-6)
 
 
 def _tail(s: _Columns, along: Tensor, across: Tensor, radius: Tensor) -> Tensor:
     """Light of a tidal tail, an open arc outside the disk, over that of the disk."""
     angle = torch.atan2(across, along) - s.tail_angle - 0.45 * (radius - 2)
-    tail = torch.exp((torch.cos(angle) - 1) * 12 - ((radius - 3.5) / 1.5) ** 2)
+    tail = _exp((torch.cos(angle) - 1) * 12 - ((radius - 3.5) / 1.5) ** 2)
     return tail * (s.tail_light / (1 - s.tail_light)) / _sum(tail).clamp(min=1e-6)
 
 
-def _dust_lane(s: _Columns, along: Tensor, across: Tensor, scale: Tensor) -> Tensor:
+def _dust_lane(s: _Columns, along: Tensor, across: Tensor) -> Tensor:
     """Transmission of a thin layer of dust in the plane of a disk seen nearly edge-on."""
     height = across * s.axis_ratio_disk
-    depth = torch.exp(-((height / 0.1) ** 2) - along.abs() / 2)
+    depth = _exp(-((height / _LANE_HEIGHT) ** 2) - along.abs() / 2)
     return torch.exp(-s.dust_lane * depth)

@@ -28,8 +28,7 @@ LINES = {
     "SIII9071": 9071.10,
 }  # fmt: skip
 LINE_NAMES = tuple(LINES)
-_LOG_LSUN = float(np.log10(3.828e33))
-_LSUN_OF_LOG_ERG = -_LOG_LSUN
+_LSUN_OF_LOG_ERG = -float(np.log10(3.828e33))
 #: Case B ratios to Hbeta of Hgamma and Hdelta (Osterbrock & Ferland 2006).
 _HGAMMA, _HDELTA = 0.468, 0.259
 
@@ -55,8 +54,8 @@ class NebularLines:
         Broad lines (Lsun).
     continuum_5100 : Tensor, shape (n,)
         Nuclear L_lambda at 5100 A (Lsun/A).
-    abundance : Tensor, shape (n,)
-        12 + log10(O/H) of the HII regions inside the fibre on the O3N2 scale of Pettini & Pagel (2004).
+    halpha_intrinsic : Tensor, shape (n,)
+        Halpha of the HII regions before dust (Lsun).
     """
 
     star_forming: Tensor
@@ -65,13 +64,21 @@ class NebularLines:
     broad_halpha: Tensor
     broad_hbeta: Tensor
     continuum_5100: Tensor
-    abundance: Tensor
     halpha_intrinsic: Tensor
 
 
-def o3n2_abundance(log_oiii_hbeta: Tensor, log_nii_halpha: Tensor) -> Tensor:
-    """12 + log10(O/H) = 8.73 - 0.32 O3N2 (Pettini & Pagel 2004, MNRAS 348, L59, equation 3)."""
-    return 8.73 - 0.32 * (log_oiii_hbeta - log_nii_halpha)
+def o3n2_abundance(fluxes: Tensor) -> Tensor:
+    """12 + log10(O/H) = 8.73 - 0.32 O3N2 (Pettini & Pagel 2004, MNRAS 348, L59, equation 3), shape (n,).
+
+    Parameters
+    ----------
+    fluxes : Tensor, shape (n, 17)
+        Line fluxes in the order of `LINE_NAMES`.
+    """
+    oiii, hbeta, nii, halpha = (
+        fluxes[:, line_index(name)] for name in ("OIII5008", "Hbeta", "NII6585", "Halpha")
+    )
+    return 8.73 - 0.32 * torch.log10(oiii / hbeta / (nii / halpha))
 
 
 def _pack(priors: Priors, r3: Tensor, n2: Tensor, r2: Tensor, s2: Tensor, o1: Tensor) -> Tensor:
@@ -158,7 +165,6 @@ def nebular_lines(galaxies: Galaxies, priors: Priors, abundance: Tensor) -> Nebu
         broad_halpha=broad_halpha,
         broad_hbeta=broad_halpha / 3.1,
         continuum_5100=continuum,
-        abundance=o3n2_abundance(r3, n2),
         halpha_intrinsic=10**halpha,
     )
 

@@ -126,7 +126,8 @@ def render_neighbours(
 
     def profile(position: Tensor) -> Tensor:
         offset = (pixels - position[..., None]) ** 2
-        values = torch.exp(offset[:, None, :, None, :] * (-0.5 / variance))
+        # limited, because processors are slow on denormal numbers
+        values = torch.exp((offset[:, None, :, None, :] * (-0.5 / variance)).clamp_(min=-40))
         return values.reshape(n, b, -1, size)
 
     down = profile(neighbours.y) * peak.reshape(n, b, -1, 1)

@@ -24,7 +24,9 @@ __all__ = [
     "EXPONENTIAL_HALF_LIGHT",
     "YOUNG_SCALE",
     "exponential_transform",
+    "light_of_break",
     "sersic_transform",
+    "young_disk_hole",
     "young_disk_profile",
     "young_disk_total",
     "young_disk_transform",
@@ -86,6 +88,13 @@ def sersic_transform(wave_squared: Tensor, index: Tensor) -> Tensor:
     return _interpolate(torch.lerp(table[low], table[low + 1], weight), wave_squared)
 
 
+def young_disk_hole(radius: Tensor) -> Tensor:
+    """Factor on the exponential of the young disk at a radius in scale lengths of the old disk."""
+    # limited, because processors are slow on denormal numbers
+    exponent = (radius * (1 / _YOUNG_HOLE_RADIUS)).square().clamp(max=40)
+    return 1 - _YOUNG_HOLE_DEPTH * torch.exp(-exponent)
+
+
 def young_disk_profile(radius: Tensor) -> Tensor:
     """Surface brightness of a disk of young stars, an exponential with a shallow hole.
 
@@ -99,8 +108,7 @@ def young_disk_profile(radius: Tensor) -> Tensor:
     Tensor
         Surface brightness of the shape of ``radius``, not normalised: `young_disk_total` is its integral.
     """
-    hole = 1 - _YOUNG_HOLE_DEPTH * torch.exp(-((radius / _YOUNG_HOLE_RADIUS) ** 2))
-    return torch.exp(radius / -YOUNG_SCALE) * hole
+    return torch.exp(radius / -YOUNG_SCALE) * young_disk_hole(radius)
 
 
 @cache
@@ -125,6 +133,27 @@ def young_disk_transform(wave_squared: Tensor) -> Tensor:
     """
     table = _young_disk_table().to(wave_squared.device)
     return _interpolate(table.expand(len(wave_squared), -1), wave_squared)
+
+
+def light_of_break(radius: Tensor, slope: Tensor, scale: float = 1.0) -> Tensor:
+    """Light that a bend of its outer profile adds to an exponential disk; negative for a steeper outer disk.
+
+    Parameters
+    ----------
+    radius, slope : Tensor
+        Radius of the break in scale lengths of the old disk, and the change of the inverse scale length there.
+    scale : float
+        Scale length of the disk, in scale lengths of the old disk.
+
+    Returns
+    -------
+    Tensor
+        Light, relative to the central surface brightness times the square of the old disk's scale length.
+    """
+    rate = 1 / scale + slope
+    bent = radius / rate + 1 / rate**2
+    straight = radius * scale + scale**2
+    return 2 * math.pi * torch.exp(-radius / scale) * (bent - straight)
 
 
 def _interpolate(table: Tensor, wave_squared: Tensor) -> Tensor:

@@ -55,8 +55,9 @@ class PointSpread:
             Transform, one at zero frequency.
         """
         scale = -2 * (math.pi * self.sigma[..., None]) ** 2
-        down = torch.exp(scale * wave_y**2) * self.weight[:, None]
-        along = torch.exp(scale * wave_x**2)
+        # limited, because processors are slow on denormal numbers
+        down = torch.exp((scale * wave_y**2).clamp(min=-40)) * self.weight[:, None]
+        along = torch.exp((scale * wave_x**2).clamp(min=-40))
         return down.transpose(-1, -2) @ along
 
 
@@ -65,8 +66,9 @@ def _core_width(weight: tuple[float, ...], ratio: tuple[float, ...]) -> float:
     """Sigma of the first Gaussian for which the sum has a full width at half maximum of one."""
 
     def excess(sigma: float) -> float:
-        parts = [(w / (2 * math.pi * (r * sigma) ** 2), r * sigma) for w, r in zip(weight, ratio)]
-        half = sum(peak * math.exp(-0.125 / width**2) for peak, width in parts)
+        width = [r * sigma for r in ratio]
+        parts = [(w / s**2, s) for w, s in zip(weight, width, strict=True)]
+        half = sum(peak * math.exp(-0.125 / s**2) for peak, s in parts)
         return half - 0.5 * sum(peak for peak, _ in parts)
 
     return brentq(excess, 0.5 / _FWHM_PER_SIGMA, 1.01 / _FWHM_PER_SIGMA)

@@ -16,7 +16,7 @@ from ..surveys import SDSS, Survey
 from .dust import add_dust
 from .histories import Histories
 from .images import ImageRenderer, RenderedImages
-from .nebular import NebularLines, line_index, nebular_lines
+from .nebular import NebularLines, line_index, nebular_lines, o3n2_abundance
 from .observe import Observation, observe, selection_probability
 from .population import Distances, Galaxies, draw_population
 from .priors import Priors, load_priors, prior_groups
@@ -28,6 +28,8 @@ __all__ = ["Sample", "Simulator", "SimulatedGalaxies"]
 
 _LABEL_LINES = ("Halpha", "Hbeta", "NII6585", "OIII5008")
 _CANDIDATES = 4096
+#: Spectra made together; more do not fit the cache of a core.
+_SPECTRA = 256
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,33 @@ class SimulatedGalaxies:
         return replace(self, **chosen)
 
 
+    @classmethod
+    def concatenate(cls, parts: list[SimulatedGalaxies]) -> SimulatedGalaxies:
+        """Join several sets of galaxies."""
+        return cls(
+            **{
+                field.name: _joined([getattr(part, field.name) for part in parts])
+                for field in fields(cls)
+            }
+        )
+
+
+def _joined(values: list) -> object:
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat(values)
+    if isinstance(first, dict):
+        return {
+            k: torch.cat([v[k] for v in values], dim=1 if k in ("uniform", "normal") else 0)
+            for k in first
+        }
+    if isinstance(first, list):
+        return [torch.cat(column) for column in zip(*values, strict=True)]
+    return type(first)(
+        **{f.name: torch.cat([getattr(v, f.name) for v in values]) for f in fields(first)}
+    )
+
+
 class Simulator:
     """Simulated galaxies of one survey.
 
@@ -178,7 +207,7 @@ class Simulator:
         observation = observe(total.sum(2), self.priors["observation"], generator)
         bands = len(self.survey.bands)
         system = observation.true_flux / total[:, :bands].sum(2)
-        theta = self._labels(properties, lines, fluxes)
+        theta = self._labels(properties, fluxes)
         noise = 10 ** (0.35 + 0.2 * properties["normal"][37])
         return SimulatedGalaxies(
             theta=theta,
@@ -194,13 +223,13 @@ class Simulator:
             lines=lines,
         )
 
-    def _labels(self, properties: Galaxies, lines: NebularLines, fluxes: Tensor) -> Tensor:
+    def _labels(self, properties: Galaxies, fluxes: Tensor) -> Tensor:
         population, e = self.priors["population"], properties["normal"]
         columns = [
             properties["redshift"],
             properties["log_mass"] + population.mass_systematic * e[35],
             properties["log_sfr"] + population.sfr_systematic * e[36],
-            lines.abundance,
+            o3n2_abundance(fluxes).clamp(7.4, 9.3),
             properties["log_black_hole_mass"],
         ]
         columns += [
@@ -258,9 +287,12 @@ class Simulator:
 
     def spectra(self, galaxies: SimulatedGalaxies) -> Tensor:
         """Fibre spectra, shape (n, 5830), 1e-17 erg/s/cm2/A on `~astrogenspec.simulate.spectrum.OBSERVED`."""
-        return self.synthesis.spectra(
-            galaxies.properties, galaxies.weights, galaxies.lines, galaxies.fibre
-        )
+        parts = (galaxies[k : k + _SPECTRA] for k in range(0, len(galaxies), _SPECTRA))
+        spectra = [
+            self.synthesis.spectra(part.properties, part.weights, part.lines, part.fibre)
+            for part in parts
+        ]
+        return torch.cat(spectra)
 
 
 def _fibre_radius(radius: Tensor, aperture: float = 1.5) -> Tensor:

@@ -16,11 +16,22 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from .features import (
+    Draws,
+    draw_arms_and_clumps,
+    draw_bar_and_ring,
+    draw_breaks,
+    draw_companion_and_tail,
+    draw_dust_lane,
+)
 from .priors import Priors
 from .profiles import (
     EXPONENTIAL_HALF_LIGHT,
+    YOUNG_SCALE,
     exponential_transform,
+    light_of_break,
     sersic_transform,
+    young_disk_total,
     young_disk_transform,
 )
 
@@ -63,9 +74,12 @@ class Structure:
         Optical depth of a lane in the plane of the disk.
     tail_light, tail_angle
         Fraction of the old disk light in a tidal tail (0: none), and the direction of its base (radians).
-    companion_ratio, companion_distance, companion_angle, companion_size, companion_axis_ratio, companion_colour
-        Flux of a companion over that of the galaxy (0: none), its distance (arcsec) and direction (radians),
-        half-light radius (arcsec), axis ratio, and g-r minus that of the galaxy (mag).
+    companion_ratio, companion_colour
+        Flux of a companion over that of the galaxy (0: none), and its g-r minus that of the galaxy (mag).
+    companion_distance, companion_angle
+        Distance (arcsec) and direction (radians) of the companion.
+    companion_size, companion_axis_ratio, companion_position_angle
+        Half-light radius (arcsec), axis ratio and position angle (radians) of the companion.
     """
 
     radius_disk: Tensor
@@ -99,6 +113,7 @@ class Structure:
     companion_angle: Tensor
     companion_size: Tensor
     companion_axis_ratio: Tensor
+    companion_position_angle: Tensor
     companion_colour: Tensor
 
     def __len__(self) -> int:
@@ -152,26 +167,6 @@ class Structure:
         return cls(**values)
 
 
-class _Draws:
-    """Random numbers of shape (n,), drawn where the generator lives."""
-
-    def __init__(self, n: int, generator: torch.Generator, device: torch.device):
-        self._n, self._generator, self._device = n, generator, device
-
-    def uniform(self, low: float = 0.0, high: float = 1.0) -> Tensor:
-        device = self._generator.device
-        values = torch.rand(self._n, generator=self._generator, device=device)
-        return (low + (high - low) * values).to(self._device)
-
-    def normal(self, mean: Tensor | float = 0.0, scatter: Tensor | float = 1.0) -> Tensor:
-        device = self._generator.device
-        values = torch.randn(self._n, generator=self._generator, device=device)
-        return mean + scatter * values.to(self._device)
-
-    def chance(self, probability: Tensor | float) -> Tensor:
-        return (self.uniform() < probability).float()
-
-
 def draw_structure(
     galaxies: Mapping[str, Tensor],
     priors: Priors,
@@ -197,7 +192,7 @@ def draw_structure(
     Structure
     """
     device = galaxies["log_mass"].device
-    draws = _Draws(len(galaxies["log_mass"]), generator, device)
+    draws = Draws(len(galaxies["log_mass"]), generator, device)
     quiescent = galaxies["quiescent"].bool()
     pure = galaxies["bulge_fraction"] > 0.9
     disk = (~pure).float()
@@ -206,18 +201,16 @@ def draw_structure(
     forming = forming * torch.where(galaxies["green_valley"].bool(), priors.green_valley_arms, 1.0)
     parts = _sizes(galaxies, priors, draws, kpc_per_arcsec)
     parts |= _shapes(galaxies, priors, draws)
-    parts |= _breaks(forming, priors, draws)
-    parts |= _arms_and_clumps(galaxies["log_mass"].float(), forming, priors, draws)
-    parts |= _bar_and_ring(disk, priors, draws)
-    edge_on = ((priors.dust_lane_inclination - cos_i) / priors.dust_lane_inclination).clamp(0, 1)
-    lane = priors.dust_lane_depth * edge_on * (forming > 0)
-    parts["dust_lane"] = lane * draws.chance(priors.dust_lane_fraction)
-    parts |= _companion_and_tail(parts, priors, draws, kpc_per_arcsec)
+    parts |= draw_breaks(forming, priors, draws)
+    parts |= draw_arms_and_clumps(galaxies["log_mass"].float(), forming, priors, draws)
+    parts |= draw_bar_and_ring(disk, priors, draws)
+    parts |= draw_dust_lane(cos_i, forming, priors, draws)
+    parts |= draw_companion_and_tail(parts, priors, draws, kpc_per_arcsec)
     return Structure(**{name: value.float() for name, value in parts.items()})
 
 
 def _sizes(
-    galaxies: Mapping[str, Tensor], priors: Priors, draws: _Draws, kpc_per_arcsec: Tensor
+    galaxies: Mapping[str, Tensor], priors: Priors, draws: Draws, kpc_per_arcsec: Tensor
 ) -> dict[str, Tensor]:
     """Half-light radii and Sersic indices: Shen et al. (2003) with factors fitted to Petrosian radii."""
     log_mass, bulge = galaxies["log_mass"].float(), galaxies["bulge_fraction"].float()
@@ -230,8 +223,9 @@ def _sizes(
     early = priors.early_size * floor**priors.early_size_slope
     low, high = priors.size_scatter_low, priors.size_scatter_high
     scatter = high + (low - high) / (1 + (mass / priors.late_size_mass) ** 2)
+    share = torch.where(quiescent, priors.size_scatter_early, priors.size_scatter_late)
     size = torch.where(quiescent, early, late)
-    size = size * torch.exp(priors.size_scatter_factor * scatter * galaxies["size_deviate"].float())
+    size = size * torch.exp(share * scatter * galaxies["size_deviate"].float())
     size = size.clamp(priors.size_minimum, priors.size_maximum)
 
     def factor(at: float, slope: float, lever: Tensor) -> Tensor:
@@ -240,9 +234,7 @@ def _sizes(
     lever = (log_mass - 10.5).clamp(-1.5, 1.0)
     spheroid = size * factor(priors.spheroid_size, priors.spheroid_size_slope, lever)
     quenched = factor(priors.disk_size_quiescent, priors.disk_size_quiescent_slope, lever)
-    star_forming = factor(
-        priors.disk_size_star_forming, priors.disk_size_star_forming_slope, lever
-    )
+    star_forming = factor(priors.disk_size_star_forming, priors.disk_size_star_forming_slope, lever)
     disk = size * torch.where(quiescent, quenched, star_forming)
     disk = disk * (1 + priors.disk_size_bulge * bulge)
     ratio = torch.where(quiescent, priors.bulge_size_quiescent, priors.bulge_size_star_forming)
@@ -257,17 +249,17 @@ def _sizes(
     }
 
 
-def _shapes(
-    galaxies: Mapping[str, Tensor], priors: Priors, draws: _Draws
-) -> dict[str, Tensor]:
+def _shapes(galaxies: Mapping[str, Tensor], priors: Priors, draws: Draws) -> dict[str, Tensor]:
     cos_i, log_mass = galaxies["cos_inclination"].float(), galaxies["log_mass"].float()
     pure = galaxies["bulge_fraction"] > 0.9
-    thickness = priors.thickness + priors.thickness_slope * (priors.thickness_mass - log_mass).clamp(
-        0, 2.5
-    )
+    thickness = priors.thickness + priors.thickness_slope * (
+        priors.thickness_mass - log_mass
+    ).clamp(0, 2.5)
     thickness = draws.normal(thickness, priors.thickness_scatter).clamp(0.1, 0.6)
     disk = torch.sqrt(thickness**2 + (1 - thickness**2) * cos_i**2)
-    round_bulge = draws.normal(priors.bulge_axis_ratio, priors.bulge_axis_ratio_scatter).clamp(0.6, 1)
+    round_bulge = draws.normal(priors.bulge_axis_ratio, priors.bulge_axis_ratio_scatter).clamp(
+        0.6, 1
+    )
     spheroid = draws.normal(priors.spheroid_axis_ratio, priors.spheroid_axis_ratio_scatter)
     bulge = torch.where(pure, spheroid.clamp(0.4, 1), (0.5 * (round_bulge + disk)).clamp(0.35, 1))
     return {
@@ -278,97 +270,12 @@ def _shapes(
     }
 
 
-def _breaks(forming: Tensor, priors: Priors, draws: _Draws) -> dict[str, Tensor]:
-    """Down-bending (type II), up-bending (type III) and pure exponential disks: Pohlen & Trujillo (2006)."""
-    kind = draws.uniform()
-    down, up = kind < priors.break_down_fraction, kind > 1 - priors.break_up_fraction
-    at = torch.where(up, priors.break_up_radius, priors.break_down_radius)
-    slope = torch.where(down, 1 / priors.break_down_scale - 1, 0.0)
-    slope = torch.where(up, 1 / priors.break_up_scale - 1, slope)
-    return {
-        "disk_break": draws.normal(at, priors.break_radius_scatter).clamp(min=1),
-        "disk_break_slope": slope * (forming > 0),
-    }
-
-
-def _arms_and_clumps(
-    log_mass: Tensor, forming: Tensor, priors: Priors, draws: _Draws
-) -> dict[str, Tensor]:
-    """Arms, clumps and irregular light; ``forming`` is their amplitude, 0 without star formation."""
-    grade = draws.uniform()
-    contrast = torch.where(grade < priors.grand_design_fraction, 1.6, 1.0)
-    flocculent = grade > 1 - priors.flocculent_fraction
-    contrast = torch.where(flocculent, 0.5, contrast)
-    few = draws.uniform()
-    number = torch.where(few < priors.two_arm_fraction, 2.0, torch.where(few < 0.85, 3.0, 4.0))
-    degrade = draws.normal(priors.pitch, priors.pitch_scatter).clamp(8, 40)
-    hand = torch.where(draws.uniform() < 0.5, -1.0, 1.0)
-    rate = torch.sigmoid((priors.irregular_mass - log_mass) / priors.irregular_width)
-    irregular = draws.chance(rate) * (forming > 0)
-    arms = priors.arm_strength * torch.exp(draws.normal(0.0, priors.arm_strength_scatter))
-    clumps = priors.clumpiness * torch.exp(draws.normal(0.0, priors.clumpiness_scatter))
-    clumps = clumps * torch.where(flocculent, 1.2, 1.0)
-    large = priors.irregularity * torch.exp(draws.normal(0.0, 0.3))
-    return {
-        "arm_strength": forming * (1 - irregular) * contrast * arms.clamp(max=1.0),
-        "arm_number": number,
-        "arm_pitch": hand * degrade * (math.pi / 180),
-        "arm_phase": draws.uniform(0, 2 * math.pi),
-        "clumpiness": forming * clumps,
-        "irregularity": irregular * large,
-        "lopsidedness": forming * draws.normal(0.0, priors.lopsidedness).abs().clamp(max=0.6),
-        "lopsided_angle": draws.uniform(0, 2 * math.pi),
-    }
-
-
-def _bar_and_ring(disk: Tensor, priors: Priors, draws: _Draws) -> dict[str, Tensor]:
-    barred = disk * draws.chance(priors.bar_fraction)
-    light = priors.bar_light * torch.exp(draws.normal(0.0, priors.bar_light_scatter))
-    length = priors.bar_length * torch.exp(draws.normal(0.0, priors.bar_length_scatter))
-    axis_ratio = draws.normal(priors.bar_axis_ratio, priors.bar_axis_ratio_scatter)
-    ringed = disk * draws.chance(priors.ring_fraction)
-    strength = priors.ring_strength * draws.uniform(0.3, 1.7)
-    radius = priors.ring_radius * torch.exp(draws.normal(0.0, priors.ring_radius_scatter))
-    return {
-        "bar_light": barred * light.clamp(max=0.4),
-        "bar_length": length,
-        "bar_axis_ratio": axis_ratio.clamp(0.15, 0.6),
-        "bar_angle": draws.uniform(0, math.pi),
-        "ring_strength": ringed * strength,
-        "ring_radius": radius,
-    }
-
-
-def _companion_and_tail(
-    parts: Mapping[str, Tensor], priors: Priors, draws: _Draws, kpc_per_arcsec: Tensor
-) -> dict[str, Tensor]:
-    paired = draws.chance(priors.companion_fraction)
-    ratio = 10 ** draws.normal(priors.companion_ratio, priors.companion_ratio_scatter)
-    near, far = priors.companion_distance_minimum, priors.companion_distance_maximum
-    rate = torch.where(paired > 0, priors.companion_tails, priors.tail_fraction)
-    tailed = draws.chance(rate)
-    light = priors.tail_light * torch.exp(draws.normal(0.0, 0.4))
-    size = torch.minimum(parts["radius_disk"], 1.5 * parts["radius_bulge"])
-    return {
-        "tail_light": tailed * light,
-        "tail_angle": draws.uniform(0, 2 * math.pi),
-        "companion_ratio": paired * ratio,
-        "companion_distance": draws.uniform(near, far) / kpc_per_arcsec,
-        "companion_angle": draws.uniform(0, 2 * math.pi),
-        "companion_size": size * ratio**0.4 * torch.exp(draws.normal(0.0, 0.3)),
-        "companion_axis_ratio": draws.uniform(0.3, 1.0),
-        "companion_colour": draws.normal(0.0, 0.15),
-    }
-
-
-def fibre_fractions(
-    structure: Structure, fwhm: float = 1.4, diameter: float = 3.0
-) -> Tensor:
+def fibre_fractions(structure: Structure, fwhm: float = 1.4, diameter: float = 3.0) -> Tensor:
     r"""Fraction of the light of each component that enters a fibre on the centre of the galaxy.
 
     The seeing is a Gaussian.  The integral of the blurred image over the aperture is, by Parseval's theorem,
     :math:`\int F(k)\, S(k)\, A(k)\, d^2k` of the transforms of light, seeing and aperture, which is summed on a polar grid.
-    Arms, bars and other features are left out.
+    A break of the disk changes only its total light; arms, bars and other features are left out.
 
     Parameters
     ----------
@@ -403,9 +310,12 @@ def fibre_fractions(
 
     s = structure
     scale = s.radius_disk / EXPONENTIAL_HALF_LIGHT
+    old = 1 / (1 + light_of_break(s.disk_break, s.disk_break_slope) / (2 * math.pi))
+    bend = light_of_break(s.disk_break, s.disk_break_slope, YOUNG_SCALE)
+    young = 1 / (1 + bend / young_disk_total())
     fractions = (
         fraction(s.radius_bulge, s.axis_ratio_bulge, sersic_transform, s.sersic_bulge),
-        fraction(scale, s.axis_ratio_disk, exponential_transform),
-        fraction(scale, s.axis_ratio_disk, young_disk_transform),
+        old * fraction(scale, s.axis_ratio_disk, exponential_transform),
+        young * fraction(scale, s.axis_ratio_disk, young_disk_transform),
     )
     return torch.stack(fractions, 1).clamp(0, 1)

@@ -1,0 +1,202 @@
+"""The demonstration: ``python -m astrogenspec.demo --out results/demo``.
+
+First 24 real SDSS galaxies with photometry and a spectroscopic redshift, then a few simulated galaxies with images, whose
+true properties are known.  Tables and figures go to the output folder.  All data come with the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable, Table
+
+from .quantities import QUANTITIES
+
+if TYPE_CHECKING:
+    from astropy.nddata import CCDData
+
+    from .inference.estimator import PropertyEstimator
+    from .posterior import Posterior
+
+__all__ = ["load_cutouts", "load_galaxies", "main"]
+
+
+def load_galaxies() -> QTable:
+    """Load the 24 SDSS galaxies that come with the package.
+
+    Returns
+    -------
+    `~astropy.table.QTable`, 24 rows
+        ``name``, ``ra``, ``dec`` [deg], ``z_spec``, and for each band ``flux_u``, ``flux_err_u`` [nmgy] (model flux as
+        observed) and ``extinction_u`` [mag].
+
+    Notes
+    -----
+    From the test sample of kcorrect (M. Blanton, BSD 3-Clause).
+
+    References
+    ----------
+    Blanton & Roweis 2007, AJ 133, 734 (kcorrect). Abazajian et al. 2009, ApJS 182, 543 (SDSS DR7).
+    """
+    return QTable.read(_data("sdss_demo_galaxies.ecsv"), format="ascii.ecsv")
+
+
+def load_cutouts() -> tuple[list[dict[str, CCDData]], QTable]:
+    """Load the simulated galaxies that come with the package.
+
+    Returns
+    -------
+    cutouts : list of dict of `~astropy.nddata.CCDData`
+        Images by band, as an observer would have them: no Galactic extinction, noise as in SDSS.
+    truth : `~astropy.table.QTable`
+        A row each: ``file``, and the true quantities under the names of `~astrogenspec.quantities.QUANTITIES`.
+    """
+    from .cutout_files import read_cutout_fits
+
+    truth = QTable.read(_data("demo_cutouts_truth.ecsv"), format="ascii.ecsv")
+    return [read_cutout_fits(_data(str(name))) for name in truth["file"]], truth
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demonstration.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Command line; that of the process by default.
+
+    Returns
+    -------
+    int
+        0
+    """
+    parser = argparse.ArgumentParser(prog="python -m astrogenspec.demo", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results/demo"), help="output folder")
+    parser.add_argument("--model", default=None, help="name or file of the weights")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the draws")
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+
+    import matplotlib as mpl
+
+    from .inference.estimator import PropertyEstimator
+
+    mpl.use("Agg")
+    estimator = PropertyEstimator.from_pretrained(options.model)
+    print(f"{estimator}\n")
+    _show_galaxies(estimator, options.out, options.seed)
+    _show_cutouts(estimator, options.out, options.seed)
+    print(f"Done in {time.perf_counter() - start:.0f} s. The results are in {options.out}:")
+    for path in sorted(options.out.iterdir()):
+        print(f"  {path.name}")
+    return 0
+
+
+def _data(name: str) -> Path:
+    return Path(str(files("astrogenspec") / "data" / name))
+
+
+def _show_galaxies(estimator: PropertyEstimator, out: Path, seed: int) -> None:
+    from . import plotting
+
+    galaxies = load_galaxies()
+    posterior, seconds = _timed(estimator.predict, photometry=galaxies, seed=seed)
+    posterior.write(out / "galaxies.fits", overwrite=True)
+    posterior.write(out / "galaxies.ecsv", overwrite=True)
+    print(
+        f"{len(galaxies)} SDSS galaxies, photometry only: {posterior.n_draws} draws each in {seconds:.1f} s."
+    )
+    print("Medians and 68% intervals (mass in dex(Msun), star-formation rate in dex(Msun / yr)):\n")
+    print(_summary(posterior, galaxies))
+    low, high = posterior["redshift"].interval(0.68)
+    inside = (low.value <= galaxies["z_spec"]) & (galaxies["z_spec"] <= high.value)
+    print(
+        f"\n{np.count_nonzero(inside)} of {len(galaxies)} spectroscopic redshifts lie inside the 68% interval. "
+        "An illustration: the card of the model has the measured accuracy.\n"
+    )
+    axes = plotting.prediction_vs_truth(posterior["redshift"], galaxies["z_spec"])
+    axes.set(xlabel="spectroscopic redshift", ylabel="redshift from photometry (median, 68%)")
+    _save(axes.figure, out / "galaxies_redshift.png")
+
+
+def _show_cutouts(estimator: PropertyEstimator, out: Path, seed: int) -> None:
+    from . import plotting
+    from .cutouts import coerce_cutouts
+
+    cutouts, truth = load_cutouts()
+    posterior, seconds = _timed(estimator.predict, cutouts, ebv=0.0, seed=seed)
+    posterior.write(out / "cutouts.fits", overwrite=True)
+    print(
+        f"{len(cutouts)} simulated galaxies, images only: {seconds:.1f} s. Truth beside the posterior:\n"
+    )
+    stems = [Path(name).stem for name in truth["file"]]
+    print(_compared(posterior, stems, truth))
+    for stem, flag in zip(stems, posterior.flags, strict=True):
+        if flag:
+            print(f"{stem}: {flag}")
+    print()
+    batch = coerce_cutouts(cutouts)
+    images = estimator.reconstruct(batch)
+    for k, stem in enumerate(stems):
+        known = {name: truth[name][k] for name in posterior.quantities if name in truth.colnames}
+        _save(posterior.plot_corner(k, truth=known), out / f"{stem}_corner.png")
+        figure = plotting.reconstruction(batch.flux[k], images[k], ivar=batch.ivar[k])
+        _save(figure, out / f"{stem}_image.png")
+
+
+def _timed(function: Any, *args: Any, **kwargs: Any) -> tuple[Any, float]:
+    start = time.perf_counter()
+    return function(*args, **kwargs), time.perf_counter() - start
+
+
+def _summary(posterior: Posterior, galaxies: QTable) -> str:
+    """Lay out the spectroscopic redshift beside medians and intervals of the main quantities."""
+    columns: dict[str, Any] = {"name": galaxies["name"]}
+    columns["z_spec"] = [f"{z:.4f}" for z in galaxies["z_spec"]]
+    for name in ("redshift", "stellar_mass", "sfr"):
+        columns[name] = [_interval(posterior, name, k) for k in range(len(posterior))]
+    if any(posterior.flags):
+        columns["flag"] = posterior.flags
+    return "\n".join(Table(columns).pformat(-1, -1))
+
+
+def _compared(posterior: Posterior, names: Sequence[str], truth: QTable) -> str:
+    """Lay out the truth beside medians and intervals, one line a galaxy and quantity."""
+    rows = [
+        (galaxy, name, _number(truth[name][k], name), _interval(posterior, name, k), str(info.unit))
+        for k, galaxy in enumerate(names)
+        for name, info in QUANTITIES.items()
+        if name in truth.colnames
+    ]
+    table = Table(rows=rows, names=("galaxy", "quantity", "true", "posterior", "in"))
+    return "\n".join(table.pformat(-1, -1))
+
+
+def _interval(posterior: Posterior, name: str, k: int) -> str:
+    low, middle, high = (value[k] for value in posterior[name].percentiles([16, 50, 84]))
+    return f"{_number(middle, name)} [{_number(low, name)}, {_number(high, name)}]"
+
+
+def _number(value: Any, name: str) -> str:
+    digits = 3 if name == "redshift" else 2
+    number = float(u.Quantity(value, QUANTITIES[name].unit, subok=True).value)
+    return f"{number:.3g}" if QUANTITIES[name].logarithmic else f"{number:.{digits}f}"
+
+
+def _save(figure: Any, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

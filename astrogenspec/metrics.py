@@ -1,0 +1,282 @@
+r"""Scores of estimates and of posterior draws against true values.
+
+* Redshift: with :math:`\delta = (z_\mathrm{est} - z_\mathrm{true}) / (1 + z_\mathrm{true})`, the
+  robust scatter :math:`\sigma_\mathrm{NMAD} = 1.4826\,\mathrm{median}|\delta -
+  \mathrm{median}\,\delta|`, the bias :math:`\langle\delta\rangle`, and the fraction of outliers
+  :math:`|\delta| > 0.05` (as Pasquet et al. 2019, A&A 621, A26).
+* Other quantities: mean and median of estimate minus truth, robust scatter, root mean square, and
+  :math:`R^2`.
+* Draws: the continuous ranked probability score, :math:`\langle|x - y|\rangle - \frac12\langle|x
+  - x'|\rangle` for draws :math:`x, x'` and truth :math:`y` (Gneiting & Raftery 2007, JASA 102,
+  359), in the unit of the quantity; smaller is better.
+
+Galaxies whose truth or estimate is not finite, or masked, are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+
+from .draw_statistics import difference_unit, matched_values, plain_values
+
+__all__ = [
+    "bootstrap_errors",
+    "crps",
+    "interval_coverage",
+    "point_metrics",
+    "redshift_metrics",
+    "robust_scatter",
+]
+
+#: Ratio of the standard deviation to the median absolute deviation of a Gaussian.
+_GAUSSIAN_MAD = 1.4826
+
+_Statistic = Callable[..., float | Mapping[str, float]]
+
+
+def robust_scatter(values: np.ndarray) -> float:
+    """Give 1.4826 times the median absolute deviation from the median: sigma of a Gaussian.
+
+    Parameters
+    ----------
+    values : ndarray
+        Values that are not finite are left out.
+
+    Returns
+    -------
+    float
+        NaN if there are no values.
+    """
+    values = np.asarray(values, dtype=float)
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return float("nan")
+    return float(_GAUSSIAN_MAD * np.median(np.abs(values - np.median(values))))
+
+
+def redshift_metrics(
+    estimate: np.ndarray, truth: np.ndarray, *, outlier: float = 0.05
+) -> dict[str, float]:
+    """Score redshifts, relative to 1 + z.
+
+    Parameters
+    ----------
+    estimate, truth : array_like, shape (n_galaxies,)
+        Redshifts.
+    outlier : float
+        Deviation from which a galaxy counts as an outlier.
+
+    Returns
+    -------
+    dict of str to float
+        ``n`` galaxies used, ``sigma_nmad``, ``bias`` (mean), ``median_bias``,
+        ``outlier_fraction``.  All but ``n`` are NaN if there is no galaxy.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    astropy.units.UnitConversionError
+        If a redshift has a unit.
+    """
+    estimate, truth, _ = _paired(estimate, truth, u.dimensionless_unscaled)
+    deviation = (estimate - truth) / (1 + truth)
+    return {
+        "n": len(deviation),
+        "sigma_nmad": robust_scatter(deviation),
+        "bias": _mean(deviation),
+        "median_bias": _median(deviation),
+        "outlier_fraction": _mean(np.abs(deviation) > outlier),
+    }
+
+
+def point_metrics(estimate: u.Quantity, truth: u.Quantity) -> dict[str, float]:
+    """Score point estimates.
+
+    Parameters
+    ----------
+    estimate : Quantity or array_like, shape (n_galaxies,)
+    truth : Quantity or array_like, shape (n_galaxies,)
+        Converted to the unit of the estimate.
+
+    Returns
+    -------
+    dict of str to float
+        ``n`` galaxies used, ``bias`` (mean of estimate minus truth), ``median_bias``, ``scatter``
+        (robust), ``rmse``, in the unit of the estimate (dex if that is a logarithm), and ``r2``,
+        one minus the ratio of the mean square error to the variance of the truth.  NaN where it
+        is undefined.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    astropy.units.UnitConversionError
+        If the units do not fit.
+    """
+    estimate, truth, _ = _paired(estimate, truth)
+    error = estimate - truth
+    variance = float(np.var(truth)) if len(truth) else 0.0
+    mean_square = _mean(error**2)
+    return {
+        "n": len(error),
+        "bias": _mean(error),
+        "median_bias": _median(error),
+        "scatter": robust_scatter(error),
+        "rmse": mean_square**0.5,
+        "r2": 1 - mean_square / variance if variance > 0 else float("nan"),
+    }
+
+
+def crps(draws: u.Quantity, truth: u.Quantity, *, fair: bool = True) -> u.Quantity | np.ndarray:
+    """Give the continuous ranked probability score of each galaxy.
+
+    Parameters
+    ----------
+    draws : `~astrogenspec.QuantityPosterior`, Quantity or ndarray, shape (n_galaxies, n_draws)
+        NaN draws are left out.
+    truth : Quantity or array_like, shape (n_galaxies,)
+        Converted to the unit of the draws.
+    fair : bool
+        Correct for the finite number of draws, so that the expected score is that of infinitely
+        many (Ferro 2014, QJRMS 140, 1917).  Needs two draws.
+
+    Returns
+    -------
+    Quantity or ndarray, shape (n_galaxies,)
+        In the unit of the draws (dex if that is a logarithm).  NaN where the truth or all draws
+        are.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or a fair score is asked of one draw.
+    astropy.units.UnitConversionError
+        If the units do not fit.
+    """
+    values, true, unit = matched_values(draws, truth)
+    n_draws = values.shape[1]
+    if fair and n_draws == 1:
+        raise ValueError("a fair CRPS needs at least two draws, and there is one; pass fair=False.")
+    score = np.empty(len(values))
+    n_rows = max(2_000_000 // n_draws, 1)
+    for start in range(0, len(values), n_rows):
+        rows = slice(start, start + n_rows)
+        # around the truth, so that the two large terms do not cancel in low precision
+        score[rows] = _energy_score(values[rows].astype(float) - true[rows, None], fair)
+    return score if unit is None else u.Quantity(score, difference_unit(unit), copy=False)
+
+
+def interval_coverage(lower: u.Quantity, upper: u.Quantity, truth: u.Quantity) -> float:
+    """Give the fraction of galaxies whose true value lies in an interval, limits included.
+
+    Parameters
+    ----------
+    lower, upper : Quantity or array_like, shape (n_galaxies,)
+        Limits; ``lower, upper = posterior["sfr"].interval(0.68)``.
+    truth : Quantity or array_like, shape (n_galaxies,)
+        Converted to the unit of the lower limit.
+
+    Returns
+    -------
+    float
+        NaN if there is no galaxy.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    astropy.units.UnitConversionError
+        If the units do not fit.
+    """
+    low, true, usable = _paired(lower, truth, keep=True)
+    high = plain_values(upper, getattr(lower, "unit", None), name="upper").astype(float)
+    if high.shape != low.shape:
+        raise ValueError(f"upper has shape {high.shape}, lower has {low.shape}; give one shape.")
+    usable &= np.isfinite(high)
+    return _mean(((low <= true) & (true <= high))[usable])
+
+
+def bootstrap_errors(
+    statistic: _Statistic,
+    *arrays: np.ndarray,
+    n_resamples: int = 200,
+    seed: int | np.random.Generator | None = None,
+) -> float | dict[str, float]:
+    """Estimate the standard error of a statistic by resampling galaxies with replacement.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes the arrays, returns a number or a mapping of numbers, such as `point_metrics`.
+    *arrays : array_like
+        First axis: galaxies.
+    n_resamples : int
+        Number of resamples.
+    seed : int or `~numpy.random.Generator`, optional
+        Seed of the resampling.
+
+    Returns
+    -------
+    float or dict of str to float
+        Of the same form as the statistic.
+
+    Raises
+    ------
+    ValueError
+        If the arrays differ in length, there are none, or fewer than two resamples are asked for.
+    """
+    lengths = {len(array) for array in arrays}
+    if len(lengths) != 1:
+        raise ValueError(f"arrays have lengths {sorted(lengths)}; give arrays of one length.")
+    if n_resamples < 2:
+        raise ValueError(f"n_resamples is {n_resamples}; give at least 2.")
+    n_galaxies = lengths.pop()
+    rng = np.random.default_rng(seed)
+    results = []
+    for _ in range(n_resamples):
+        rows = rng.integers(n_galaxies, size=n_galaxies) if n_galaxies else slice(0)
+        results.append(statistic(*(array[rows] for array in arrays)))
+    if not isinstance(results[0], Mapping):
+        return float(np.std(np.array(results, dtype=float), ddof=1))
+    return {
+        key: float(np.std([float(result[key]) for result in results], ddof=1)) for key in results[0]
+    }
+
+
+def _energy_score(deviation: np.ndarray, fair: bool) -> np.ndarray:
+    """CRPS of draws minus truth: sum_ij |x_i - x_j| is a weighted sum of the sorted draws."""
+    ordered = np.sort(deviation, axis=1)
+    n_draws = np.count_nonzero(~np.isnan(ordered), axis=1)[:, None]
+    weight = 2.0 * np.arange(ordered.shape[1]) - n_draws + 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        distance = np.nansum(np.abs(ordered), axis=1) / n_draws[:, 0]
+        spread = np.nansum(weight * ordered, axis=1)
+        return distance - spread / (n_draws * (n_draws - 1 if fair else n_draws))[:, 0]
+
+
+def _paired(
+    estimate: Any, truth: Any, unit: u.UnitBase | None = None, *, keep: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bring both to floats of one unit, leave out what is not finite unless ``keep``, say where."""
+    unit = getattr(estimate, "unit", None) if unit is None else unit
+    first = plain_values(estimate, unit, name="estimate").astype(float)
+    second = plain_values(truth, unit, name="truth").astype(float)
+    if first.shape != second.shape or first.ndim != 1:
+        raise ValueError(
+            f"estimate has shape {first.shape}, truth has {second.shape}; give one value a galaxy in both."
+        )
+    usable = np.isfinite(first) & np.isfinite(second)
+    return (first, second, usable) if keep else (first[usable], second[usable], usable)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if len(values) else float("nan")

@@ -1,0 +1,79 @@
+"""An endless stream of random batches whose whole state is one number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["BatchStream"]
+
+
+class BatchStream:
+    """An endless, resumable stream of random batches.
+
+    Step s draws its items from a permutation seeded by its epoch, and hands a generator seeded by s to `make_batch`; so the
+    only state is the step.
+
+    Parameters
+    ----------
+    make_batch : callable
+        ``make_batch(indices, generator)``: build a batch of the items ``indices`` (Tensor of int64).
+    n_items : int
+        Number of items.
+    batch_size : int
+        Number of items in a batch; the rest of an epoch that does not fill one is left out.
+    seed : int, optional
+        Of permutations and generators.
+    """
+
+    def __init__(
+        self,
+        make_batch: Callable[[Tensor, torch.Generator], Any],
+        n_items: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+    ) -> None:
+        if not 0 < batch_size <= n_items:
+            raise ValueError(
+                f"batch_size must lie between 1 and the {n_items} items, not {batch_size}."
+            )
+        self.make_batch = make_batch
+        self.n_items = n_items
+        self.batch_size = batch_size
+        self.seed = seed
+        self.step = 0
+        self._epoch = -1
+        self._permutation = torch.empty(0, dtype=torch.long)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        epoch, place = divmod(self.step, self.n_items // self.batch_size)
+        if epoch != self._epoch:
+            self._permutation = torch.randperm(
+                self.n_items, generator=_generator(self.seed, 2 * epoch)
+            )
+            self._epoch = epoch
+        indices = self._permutation[place * self.batch_size : (place + 1) * self.batch_size]
+        batch = self.make_batch(indices, _generator(self.seed, 2 * self.step + 1))
+        self.step += 1
+        return batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return what `load_state_dict` needs to continue."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue after the step of `state`."""
+        self.step = state["step"]
+
+
+def _generator(seed: int, stream: int) -> torch.Generator:
+    """Seed a generator from two numbers so that neighbouring streams are unrelated."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
+    return torch.Generator().manual_seed(mixed)

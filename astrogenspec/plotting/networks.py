@@ -1,0 +1,248 @@
+"""Figures of what the networks do: latent space, reconstructed images, training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import astropy.units as u
+import numpy as np
+
+from ..draw_statistics import plain_values
+from ..metrics import robust_scatter
+from .style import ACCENT, MAIN, NEUTRAL, new_axes, package, with_unit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["color_image", "latent_map", "reconstruction", "training_history"]
+
+#: Weights of g, r, i which make the colours of galaxies look natural, chosen by eye for SDSS.
+_COLOR_SCALES = (1.4, 1.0, 0.75)
+_ORDINARY_COLUMNS = ("step", "epoch", "seconds", "learning_rate")
+
+
+def color_image(
+    image: np.ndarray, *, stretch: float | None = None, softening: float = 8.0
+) -> np.ndarray:
+    """Combine g, r, i into a colour image on an asinh scale that keeps colours in bright parts.
+
+    Parameters
+    ----------
+    image : array_like, shape (3, ny, nx) in g, r, i or (5, ny, nx) in u, g, r, i, z
+        Flux in nmgy per pixel; NaN count as 0.  `~astropy.nddata.NDData` is accepted.
+    stretch : float, optional
+        Flux in nmgy at the linear end of the scale; by default from the brightest part of the
+        image.
+    softening : float
+        Softening Q of Lupton et al. (2004, PASP 116, 133).
+
+    Returns
+    -------
+    ndarray of uint8, shape (ny, nx, 3)
+        Red, green, blue.
+
+    Raises
+    ------
+    ValueError
+        If the image has another shape.
+    """
+    from astropy.visualization import make_lupton_rgb
+
+    bands = _gri(image, "image")
+    blue, green, red = (np.nan_to_num(b) * s for b, s in zip(bands, _COLOR_SCALES, strict=True))
+    if stretch is None:
+        stretch = _stretch(bands)
+    return make_lupton_rgb(red, green, blue, minimum=-0.05 * stretch, stretch=stretch, Q=softening)
+
+
+def reconstruction(
+    image: np.ndarray,
+    reconstructed: np.ndarray,
+    *,
+    ivar: np.ndarray | None = None,
+    fig: Figure | None = None,
+) -> Figure:
+    """Show a galaxy, what the network made of it, and the difference in r.
+
+    Parameters
+    ----------
+    image, reconstructed : array_like, shape (3, ny, nx) in g, r, i or (5, ny, nx) in u, g, r, i, z
+        Flux in nmgy per pixel.  `~astropy.nddata.NDData` is accepted.
+    ivar : array_like, same shape, optional
+        Inverse variance of the image in nmgy^-2, 0 where bad; the difference is then shown in
+        units of sigma, otherwise in nmgy.
+    fig : `~matplotlib.figure.Figure`, optional
+        Empty figure to draw on.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        With three panels and a colour bar.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or are of another kind.
+    """
+    observed, model = _gri(image, "image"), _gri(reconstructed, "reconstructed")
+    if observed.shape[1:] != model.shape[1:]:
+        raise ValueError(
+            f"image has {observed.shape[1:]} pixels, reconstructed has {model.shape[1:]}; give one size."
+        )
+    residual, unit = observed[1] - model[1], "nmgy / pixel"
+    if ivar is not None:
+        weight = _gri(ivar, "ivar")[1]
+        residual = np.where(weight > 0, residual * np.sqrt(np.abs(weight)), np.nan)
+        unit = r"$\sigma$"
+    if fig is None:
+        fig = package("matplotlib.pyplot").figure(figsize=(9.6, 3.2), layout="constrained")
+    stretch = _stretch(observed)
+    axes = fig.subplots(1, 3)
+    axes[0].imshow(color_image(observed, stretch=stretch), origin="lower")
+    axes[1].imshow(color_image(model, stretch=stretch), origin="lower")
+    finite = np.abs(residual[np.isfinite(residual)])
+    top = 5.0 if ivar is not None else (np.percentile(finite, 99.5) if finite.size else 0.0) or 1.0
+    shown = axes[2].imshow(residual, origin="lower", cmap="RdBu_r", vmin=-top, vmax=top)
+    axes[2].set_facecolor("#bbbbbb")
+    fig.colorbar(shown, ax=axes[2], label=unit, fraction=0.05, pad=0.02)
+    for ax, title in zip(axes, ("image", "reconstruction", "difference in $r$"), strict=True):
+        ax.set_title(title, fontsize=10)
+        ax.set(xticks=[], yticks=[])
+    return fig
+
+
+def latent_map(
+    embedding: np.ndarray,
+    values: u.Quantity | None = None,
+    *,
+    label: str = "",
+    ax: Axes | None = None,
+    cmap: str = "viridis",
+    method: str = "UMAP",
+) -> Axes:
+    """Plot a map of the latent space in two dimensions, coloured by a quantity.
+
+    Parameters
+    ----------
+    embedding : ndarray, shape (n_galaxies, 2)
+        Coordinates, as UMAP gives.
+    values : Quantity or array_like, shape (n_galaxies,), optional
+        Quantity that colours the points; the scale runs from its 2nd to its 98th percentile.
+        Galaxies without it are grey.
+    label : str
+        Label of the colour bar; the unit is added unless it is LaTeX.
+    ax : `~matplotlib.axes.Axes`, optional
+        Axes to draw on.
+    cmap : str
+        Colour map.
+    method : str
+        Name of the axes.
+
+    Returns
+    -------
+    `~matplotlib.axes.Axes`
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    """
+    embedding = np.asarray(embedding, dtype=float)
+    if embedding.ndim != 2 or embedding.shape[1] != 2:
+        raise ValueError(f"embedding has shape {embedding.shape}; give (n_galaxies, 2).")
+    ax = new_axes(ax, (5.4, 4.4))
+    size = float(np.clip(20000 / max(len(embedding), 1), 2, 24))
+    dots = {"s": size, "lw": 0, "rasterized": len(embedding) > 2000}
+    if values is None:
+        ax.scatter(*embedding.T, color=MAIN, alpha=0.6, **dots)
+    else:
+        unit = getattr(values, "unit", None)
+        numbers = plain_values(values, unit, name="values")
+        if numbers.shape != (len(embedding),):
+            raise ValueError(
+                f"values has shape {numbers.shape}, embedding has {len(embedding)} rows; give one a galaxy."
+            )
+        known = np.isfinite(numbers)
+        ax.scatter(*embedding[~known].T, color="#cccccc", **dots)
+        low, high = np.percentile(numbers[known], [2, 98]) if known.any() else (0, 1)
+        points = ax.scatter(
+            *embedding[known].T, c=numbers[known], cmap=cmap, vmin=low, vmax=high, **dots
+        )
+        ax.figure.colorbar(points, ax=ax, label=with_unit(label, unit), extend="both")
+    ax.set(xlabel=f"{method} 1", ylabel=f"{method} 2", xticks=[], yticks=[])
+    return ax
+
+
+def training_history(
+    history: Mapping[str, Sequence[float]],
+    *,
+    terms: Sequence[str] = ("total",),
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot losses of training and validation, and mark the best step.
+
+    Parameters
+    ----------
+    history : table or mapping of str to sequence of float
+        Columns ``step`` (or ``epoch``), ``train_<term>`` and ``valid_<term>``, as
+        `astrogenspec.training.History.to_table` gives.
+    terms : sequence of str
+        Terms of the loss to plot.
+    ax : `~matplotlib.axes.Axes`, optional
+        Axes to draw on.
+
+    Returns
+    -------
+    `~matplotlib.axes.Axes`
+
+    Raises
+    ------
+    KeyError
+        If the history has neither training nor validation of a term.
+    """
+    columns = {name: np.asarray(history[name], dtype=float) for name in list(history.keys())}
+    clock = next((name for name in ("step", "epoch") if name in columns), None)
+    ax = new_axes(ax, (5.4, 3.6))
+    for number, term in enumerate(terms):
+        found = [f"{part}_{term}" for part in ("train", "valid") if f"{part}_{term}" in columns]
+        if not found:
+            there = [name for name in columns if name not in _ORDINARY_COLUMNS]
+            raise KeyError(
+                f"the history has no loss term {term!r}; it has {', '.join(there) or 'none'}."
+            )
+        color = (MAIN, ACCENT)[number] if number < 2 else f"C{number}"
+        for name in found:
+            loss = columns[name]
+            x = np.arange(1, len(loss) + 1) if clock is None else columns[clock]
+            solid = name.startswith("valid_") or len(found) == 1
+            label = f"{'validation' if name.startswith('valid_') else 'training'} {term}"
+            style = {"lw": 1.8} if solid else {"lw": 1.2, "ls": ":"}
+            ax.plot(x, loss, color=color, label=label, **style)
+            if name.startswith("valid_") and np.isfinite(loss).any():
+                best = np.nanargmin(loss)
+                ax.plot(x[best], loss[best], "o", color=color, ms=6, mec="white", zorder=4)
+                ax.axvline(x[best], color=NEUTRAL, lw=0.8, ls="--", zorder=0)
+    ax.set(xlabel=clock or "validation", ylabel="loss")
+    ax.legend(frameon=False, fontsize=9)
+    return ax
+
+
+def _gri(image: Any, argument: str) -> np.ndarray:
+    from astropy.nddata import NDData
+
+    values = image.data if isinstance(image, NDData) else getattr(image, "value", image)
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 3 or len(values) not in (3, 5):
+        raise ValueError(
+            f"{argument} has shape {values.shape}; give (3, ny, nx) in g, r, i or (5, ny, nx) in u, g, r, i, z."
+        )
+    return values[1:4] if len(values) == 5 else values
+
+
+def _stretch(bands: np.ndarray) -> float:
+    """Let bright parts shine, and keep the noise of the sky dark."""
+    mean = np.nan_to_num(bands).mean(axis=0)
+    noise = robust_scatter(np.diff(mean, axis=1)) / np.sqrt(2)
+    return float(max(np.percentile(mean, 99.7) / 8, 3 * noise, 1e-6))

@@ -1,0 +1,236 @@
+"""Samples for `astrogenspec.simulate.statistics`: from tables of real galaxies, and from the simulator.
+
+The real tables are described in the user guide; they are not part of the package.  Expected files in the folder:
+``sdss_photometry.fits`` (SDSS galaxies of the kcorrect test sample), ``scaling_mpajhu_ew_mass_sfr.fits`` (MPA-JHU),
+``sdss_lines.fits`` (ECO and RESOLVE with MPA-JHU fluxes), ``scaling_xgass.fits`` (xGASS) and
+``scaling_bh_dynamical.fits`` (black-hole compilation of van den Bosch 2016).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from astropy.table import Table
+
+from ..surveys import BANDS
+from .nebular import line_index
+from .simulator import Sample, SimulatedGalaxies, Simulator
+from .statistics import bpt_class
+
+__all__ = ["SOURCES", "read_real_samples", "simulate_samples"]
+
+#: Where the real samples come from.
+SOURCES = {
+    "photometry": "SDSS galaxies of the kcorrect test sample (Blanton & Roweis 2007), r < 17.77, 2MASS-matched",
+    "lines": "MPA-JHU equivalent widths, masses and SFR (Brinchmann+2004), public teaching sample",
+    "nearby lines": "ECO and RESOLVE with MPA-JHU fluxes (Moffett+2015, Eckert+2015)",
+    "sizes": "xGASS (Catinella+2018), SDSS Petrosian radii",
+    "black holes": "dynamical black-hole masses (van den Bosch 2016)",
+}
+_LINES = {"halpha": "Halpha", "hbeta": "Hbeta", "oiii": "OIII5008", "nii": "NII6585"}
+#: Continuum at the line over that at Halpha, typical of star-forming galaxies.
+_CONTINUUM = {"halpha": 1.0, "hbeta": 1.12, "oiii": 1.12, "nii": 1.0}
+_PIXEL = 0.396
+
+
+def _column(table: Table, name: str) -> np.ndarray:
+    return np.ma.filled(np.ma.asarray(table[name], dtype=float), np.nan)
+
+
+def read_real_samples(folder: Path | str) -> dict[str, dict[str, np.ndarray]]:
+    """Read the real samples from a folder of tables.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a table is missing.
+    """
+    folder = Path(folder)
+    return {
+        "photometry": _real_photometry(Table.read(folder / "sdss_photometry.fits")),
+        "lines": _real_lines(Table.read(folder / "scaling_mpajhu_ew_mass_sfr.fits")),
+        "nearby lines": _real_nearby(Table.read(folder / "sdss_lines.fits")),
+        "sizes": _real_sizes(Table.read(folder / "scaling_xgass.fits")),
+        "black holes": _real_black_holes(Table.read(folder / "scaling_bh_dynamical.fits")),
+    }
+
+
+def _real_photometry(table: Table) -> dict[str, np.ndarray]:
+    def magnitudes(kind: str) -> np.ndarray:
+        flux = np.stack([_column(table, f"{kind}flux_{b}") for b in BANDS], axis=1)
+        extinction = np.stack([_column(table, f"ext_{b}") for b in BANDS], axis=1)
+        return 22.5 - 2.5 * np.log10(np.maximum(flux, 1e-2)) - extinction
+
+    magnitude, petrosian = magnitudes("model"), magnitudes("petro")
+    use = (petrosian[:, 2] < 17.77) & (magnitude[:, 2] > 13.5) & np.isfinite(_column(table, "tmass_J"))
+    return {"magnitude": magnitude[use], "redshift": _column(table, "z")[use]}
+
+
+def _real_lines(table: Table) -> dict[str, np.ndarray]:
+    names = {"halpha": "h_alpha", "hbeta": "h_beta", "oiii": "oiii_5007", "nii": "nii_6584"}
+    sample = {f"ew_{name}": _column(table, f"ew_{column}") for name, column in names.items()}
+    sample |= {"log_mass": _column(table, "logMstar"), "log_sfr": _column(table, "logSFR")}
+    use = np.all([np.isfinite(column) for column in sample.values()], axis=0)
+    return {name: column[use] for name, column in sample.items()} | {"weight": np.ones(use.sum())}
+
+
+def _real_nearby(table: Table) -> dict[str, np.ndarray]:
+    use = np.array(table["bpt_class"]).astype(str) == "SF"
+    decrement = _column(table, "h_alpha_flux") / _column(table, "h_beta_flux") / 2.86
+    columns = {
+        "log_mass": _column(table, "logmstar"),
+        "log_nii_halpha": _column(table, "log_nii_ha"),
+        "log_oiii_hbeta": _column(table, "log_oiii_hb"),
+        "log_decrement": np.log10(decrement),
+        "oh_o3n2": _column(table, "oh_o3n2_pp04"),
+    }
+    return {name: column[use] for name, column in columns.items()}
+
+
+def _real_sizes(table: Table) -> dict[str, np.ndarray]:
+    from ..cosmology import default_cosmology
+
+    z = _column(table, "z")
+    scale = default_cosmology().kpc_proper_per_arcmin(z).value / 60
+    r50, r90 = _column(table, "petror50_r"), _column(table, "petror90_r")
+    mass = _column(table, "logMstar")
+    return {
+        "log_mass": mass,
+        "log_ssfr": np.log10(np.maximum(_column(table, "SFR"), 1e-5)) - mass,
+        "r50_kpc": r50 * scale,
+        "concentration": r90 / r50,
+    }
+
+
+def _real_black_holes(table: Table) -> dict[str, np.ndarray]:
+    sigma, mass = _column(table, "logsigma"), _column(table, "logMBH")
+    use = (_column(table, "upperlimit") == 0) & np.isfinite(sigma) & (sigma > 1.8)
+    return {"log_sigma": sigma[use], "log_black_hole_mass": mass[use]}
+
+
+def simulate_samples(
+    simulator: Simulator, *, n: int = 12000, n_images: int = 800, seed: int = 0,
+    masses: np.ndarray | None = None,
+) -> dict[str, dict[str, np.ndarray]]:  # fmt: skip
+    """Simulate the counterparts of the real samples.
+
+    Parameters
+    ----------
+    simulator : Simulator
+    n : int
+        Galaxies of the flux-limited samples.
+    n_images : int
+        Galaxies whose sizes are measured on images; none if zero.
+    seed : int
+    masses : ndarray, optional
+        log10 masses of the real ``lines`` sample, to match.
+    """
+    infrared = _collect(simulator, seed, Sample(near_infrared=True), n)
+    main = _collect(simulator, seed + 1, Sample(), n)
+    nearby = simulator.batch(seed + 2, 0, Sample(volume=(0.010, 0.025, 8.3)), candidates=6000)
+    flux = torch.maximum(infrared.observation.flux, 0.15 * infrared.observation.true_flux)
+    samples = {
+        "photometry": {
+            "magnitude": (22.5 - 2.5 * torch.log10(flux)).numpy().astype(float),
+            "redshift": infrared.theta[:, 0].numpy().astype(float),
+        },
+        "lines": _simulated_lines(main, masses),
+        "nearby lines": _simulated_nearby(nearby),
+        "black holes": {
+            "log_sigma": torch.log10(main.properties["velocity_dispersion"]).numpy(),
+            "log_black_hole_mass": main.theta[:, 4].numpy(),
+        },
+    }
+    if n_images:
+        galaxies = simulator.batch(
+            seed + 3, 0, Sample(volume=(0.038, 0.05, 9.5)), candidates=n_images
+        )
+        samples["sizes"] = _simulated_sizes(simulator, galaxies, seed)
+    return samples
+
+
+def _collect(simulator: Simulator, seed: int, sample: Sample, n: int) -> SimulatedGalaxies:
+    parts, total = [], 0
+    for galaxies in simulator.accepted(seed, sample):
+        parts.append(galaxies)
+        total += len(galaxies)
+        if total >= n:
+            return SimulatedGalaxies.concatenate(parts)[:n]
+    raise RuntimeError("the stream of simulated galaxies ended")  # accepted() never ends
+
+
+def _simulated_lines(galaxies: SimulatedGalaxies, masses: np.ndarray | None) -> dict:
+    halpha = galaxies.line_flux[:, line_index("Halpha")]
+    width = galaxies.halpha_width
+    sample = {
+        f"ew_{name}": (
+            width * galaxies.line_flux[:, line_index(line)] / halpha / _CONTINUUM[name]
+        ).numpy()
+        for name, line in _LINES.items()
+    }
+    mass = galaxies.properties["log_mass"].numpy().astype(float)
+    sample |= {"log_mass": mass, "log_sfr": galaxies.properties["log_sfr"].numpy()}
+    sample["weight"] = np.ones(len(mass))
+    use = galaxies.theta[:, 0].numpy() > 0.02
+    if masses is not None:
+        edges = np.arange(8.75, 12.01, 0.25)
+        wanted, given = (np.histogram(m, edges)[0] for m in (masses, mass[use]))
+        place = np.digitize(mass, edges) - 1
+        use &= (place >= 0) & (place < len(wanted))
+        ratio = wanted / np.maximum(given, 1)
+        sample["weight"] = ratio[np.clip(place, 0, len(wanted) - 1)]
+    return {name: column[use] for name, column in sample.items()}
+
+
+def _simulated_nearby(galaxies: SimulatedGalaxies) -> dict:
+    flux = {name: galaxies.line_flux[:, line_index(line)].numpy() for name, line in _LINES.items()}
+    columns = {
+        "log_mass": galaxies.properties["log_mass"].numpy(),
+        "log_nii_halpha": np.log10(flux["nii"] / flux["halpha"]),
+        "log_oiii_hbeta": np.log10(flux["oiii"] / flux["hbeta"]),
+        "log_decrement": np.log10(flux["halpha"] / flux["hbeta"] / 2.86),
+        "oh_o3n2": galaxies.theta[:, 3].numpy(),
+    }
+    use = bpt_class(columns["log_nii_halpha"], columns["log_oiii_hbeta"]) == 0
+    use &= galaxies.halpha_width.numpy() > 6
+    return {name: column[use] for name, column in columns.items()}
+
+
+def _simulated_sizes(simulator: Simulator, galaxies: SimulatedGalaxies, seed: int) -> dict:
+    images = simulator.images(galaxies, simulator.generator(seed), neighbours=False).flux[:, 2]
+    radii = np.array([petrosian_radii(image) for image in images.cpu().numpy()]) * _PIXEL
+    scale = simulator.distances.kpc_per_arcsec(galaxies.theta[:, 0]).numpy()
+    return {
+        "log_mass": galaxies.properties["log_mass"].numpy(),
+        "log_ssfr": galaxies.properties["log_ssfr"].numpy(),
+        "r50_kpc": radii[:, 0] * scale,
+        "concentration": radii[:, 1] / radii[:, 0],
+    }
+
+
+def petrosian_radii(image: np.ndarray) -> tuple[float, float]:
+    """Radii (pixels) of 50 and 90 per cent of the Petrosian flux of a noise-free, centred image.
+
+    Circular apertures of twice the radius at which the local surface brightness is a fifth of the mean inside it
+    (Blanton et al. 2001, AJ 121, 2358).
+    """
+    half = image.shape[0] / 2
+    y, x = np.indices(image.shape) + 0.5 - half
+    radius = np.hypot(x, y).ravel()
+    order = np.argsort(radius)
+    edges = np.arange(0, half, 0.5)
+    growth = np.interp(edges, radius[order], np.cumsum(image.ravel()[order]), left=0)
+    growth[0] = 0
+
+    def inside(r: np.ndarray) -> np.ndarray:
+        return np.interp(r, edges, growth)
+
+    r = edges[3:]
+    outer = np.minimum(1.25 * r, edges[-1])
+    local = (inside(outer) - inside(0.8 * r)) / (outer**2 - (0.8 * r) ** 2)
+    below = np.flatnonzero(local / (inside(r) / r**2) < 0.2)
+    petrosian = r[below[0]] if len(below) else edges[-1]
+    total = inside(min(2 * petrosian, edges[-1]))
+    return tuple(float(np.interp(share * total, growth, edges)) for share in (0.5, 0.9))
