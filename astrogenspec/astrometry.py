@@ -14,7 +14,7 @@ from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS, NoConvergence
 from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
 
-__all__ = ["LocalGrid", "celestial", "local_grid", "to_pixel"]
+__all__ = ["SCALE_RANGE", "LocalGrid", "celestial", "check_scale", "local_grid", "to_pixel"]
 
 #: Pixel scales outside of this range (arcsec) are taken for a mistake.
 SCALE_RANGE = (0.01, 2.5)
@@ -85,6 +85,29 @@ def celestial(wcs: object) -> BaseHighLevelWCS | None:
     return wcs
 
 
+def check_scale(scale: tuple[float, float], what: str) -> None:
+    """Refuse pixel scales that no cutout of a galaxy has.
+
+    Parameters
+    ----------
+    scale : tuple of float
+        Arcsec per pixel along y and x.
+    what : str
+        Where they come from, for the sentence of an error.
+
+    Raises
+    ------
+    ValueError
+        If they are outside of `SCALE_RANGE`.
+    """
+    low, high = SCALE_RANGE
+    if not all(low <= side <= high for side in scale):
+        raise ValueError(
+            f"{what} is {scale[1]:.4g} x {scale[0]:.4g} arcsec (x, y), "
+            f"but it must be between {low} and {high} arcsec; correct it."
+        )
+
+
 def _unit_vectors(wcs: BaseHighLevelWCS, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     low = wcs.low_level_wcs
     lon, lat = (
@@ -132,12 +155,7 @@ def local_grid(wcs: BaseHighLevelWCS, x: float, y: float) -> LocalGrid:
     basis = np.stack([east, np.cross(axis, east)])
     along_x, along_y = basis @ (points[1] - points[2]), basis @ (points[3] - points[4])
     scale_x, scale_y = (float(np.rad2deg(np.hypot(*step)) * 3600) for step in (along_x, along_y))
-    low, high = SCALE_RANGE
-    if not (low <= scale_x <= high and low <= scale_y <= high):
-        raise ValueError(
-            f"the pixel scale is {scale_x:.4g} x {scale_y:.4g} arcsec, but it must be between "
-            f"{low} and {high} arcsec; check the wcs (or pixel_scale) of the cutout."
-        )
+    check_scale((scale_y, scale_x), "the pixel scale of the WCS")
     arcsec = np.deg2rad(1 / 3600)
     skew = float(along_x @ along_y) / (scale_x * scale_y * arcsec**2)
     if abs(skew) > MAXIMUM_SKEW:

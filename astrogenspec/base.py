@@ -90,7 +90,7 @@ class Estimator(ABC):
     >>> untrained.predict([0.8] * u.mag)
     Traceback (most recent call last):
     ...
-    astrogenspec.base.NotFittedError: this ColourRedshift was never trained: use from_pretrained(), load(path), or the estimator that fit(...) returns.
+    astrogenspec.base.NotFittedError: this ColourRedshift was never trained: use from_pretrained(), ...
 
     Weights and card go to a file and come back:
 

@@ -221,14 +221,14 @@ def _to_flux(band: str, way: str, value: _Values, error: _Values) -> tuple[np.nd
     if way == "mag" or value.has_magnitude_unit:
         return _from_magnitude(band, way, value, error)
     if value.unit is not None and value.unit.is_equivalent(u.mag):
-        raise u.UnitsError(
+        raise u.UnitTypeError(
             f"{value.key} is in {value.unit}, which does not say in which magnitude system; use "
             f"u.ABmag, or name it mag_{band} if it is an AB magnitude."
         )
     for column in (value, error):
         if column.unit is None:
             hint = " (if it is a redshift, rename it)" if column.key == "z" else ""
-            raise u.UnitsError(
+            raise u.UnitTypeError(
                 f"{column.key} has no unit{hint}; give it one, such as u.nmgy or u.ABmag for a band."
             )
     negative = [code for code in SENTINELS if code < 0]
@@ -248,10 +248,10 @@ def _from_magnitude(
     band: str, way: str, value: _Values, error: _Values
 ) -> tuple[np.ndarray, np.ndarray]:
     if error.is_inverse_variance:
-        raise u.UnitsError(f"{value.key} is a magnitude, so give its error as {band}_err.")
+        raise u.UnitTypeError(f"{value.key} is a magnitude, so give its error as {band}_err.")
     if value.has_magnitude_unit:
         if not isinstance(value.unit, u.MagUnit):
-            raise u.UnitsError(f"{value.key} is in {value.unit}; use u.ABmag or a flux density.")
+            raise u.UnitTypeError(f"{value.key} is in {value.unit}; use u.ABmag or a flux density.")
         zero = flux_factor(value.unit.physical_unit, band, value.key)
     elif value.unit is None or value.unit.is_equivalent(u.mag):
         zero = 1e9
@@ -263,7 +263,7 @@ def _from_magnitude(
     unit = error.unit
     unitless = unit is None and way == "mag"
     if not (unitless or isinstance(unit, u.MagUnit) or (unit is not None and unit == u.mag)):
-        raise u.UnitsError(
+        raise u.UnitTypeError(
             f"{error.key} is in {unit or 'no unit'}, but {value.key} is a magnitude; use u.mag."
         )
     numbers = np.where(np.isin(value.numbers, SENTINELS), np.nan, value.numbers)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .cli_train import add_simulate, add_train
 
 __all__ = ["main"]
 
@@ -80,7 +81,9 @@ def make_parser() -> argparse.ArgumentParser:
     """
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    common.add_argument("-q", "--quiet", action="store_true", help="show neither progress nor summary")
+    common.add_argument(
+        "-q", "--quiet", action="store_true", help="show neither progress nor summary"
+    )
     parser = argparse.ArgumentParser(
         prog="astrogenspec",
         description="Galaxy physics from broad-band images: posteriors of properties and line fluxes.",
@@ -90,7 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"astrogenspec {__version__}")
     parser.set_defaults(parser=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (_add_infer, _add_weights, _add_simulate, _add_train, _add_evaluate):
+    for add in (_add_infer, _add_weights, add_simulate, add_train, _add_evaluate):
         add(commands, common)
     return parser
 
@@ -106,19 +109,56 @@ def _add_infer(commands: Any, common: argparse.ArgumentParser) -> None:
         fromfile_prefix_chars="@",
     )
     add = parser.add_argument
-    add("input", nargs="+", type=Path, metavar="INPUT", help="FITS cutouts (one galaxy a file), or one catalogue table")
-    add("-o", "--output", type=Path, required=True, metavar="TABLE", help=".fits, .ecsv, .parquet or .hdf5")
-    add("--photometry", type=Path, metavar="TABLE", help="photometry of the cutouts, in the same order")
-    add("--flux-unit", metavar="UNIT", help="unit of flux columns that have none (CSV), such as nmgy or uJy")
+    add(
+        "input",
+        nargs="+",
+        type=Path,
+        metavar="INPUT",
+        help="FITS cutouts (one galaxy a file), or one catalogue table",
+    )
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="TABLE",
+        help=".fits, .ecsv, .parquet or .hdf5",
+    )
+    add(
+        "--photometry",
+        type=Path,
+        metavar="TABLE",
+        help="photometry of the cutouts, in the same order",
+    )
+    add(
+        "--flux-unit",
+        metavar="UNIT",
+        help="unit of flux columns that have none (CSV), such as nmgy or uJy",
+    )
     add("--bands", help='bands to use, such as "gri"; all those present by default')
-    add("--ebv", type=float, metavar="MAG", help="Galactic E(B-V) of all galaxies, if the photometry has none")
+    add(
+        "--ebv",
+        type=float,
+        metavar="MAG",
+        help="Galactic E(B-V) of all galaxies, if the photometry has none",
+    )
     add("--model", default=None, metavar="NAME", help="registered weights, or a .safetensors file")
     add("--device", default="cpu", help="where the network runs: cpu (default) or cuda")
     add("--draws", type=int, default=1000, metavar="N", help="draws a galaxy (default 1000)")
     add("--save-draws", action="store_true", help="write the draws too, for Posterior.read")
     add("--seed", type=int, default=None, help="seed of the draws; fresh randomness by default")
-    add("--plot", type=Path, metavar="DIR", help="draw a corner plot of each galaxy into this folder")
-    add("--on-error", choices=("raise", "flag"), default="raise", help="stop at a bad galaxy (default) or flag it")
+    add(
+        "--plot",
+        type=Path,
+        metavar="DIR",
+        help="draw a corner plot of each galaxy into this folder",
+    )
+    add(
+        "--on-error",
+        choices=("raise", "flag"),
+        default="raise",
+        help="stop at a bad galaxy (default) or flag it",
+    )
     add("--overwrite", action="store_true", help="replace TABLE if it exists")
 
     def run(options: argparse.Namespace) -> int:
@@ -133,13 +173,21 @@ def _add_weights(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("weights", help="list, show and fetch network weights")
     parser.set_defaults(parser=parser)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
-    actions.add_parser("list", parents=[common], help="list the registered models").set_defaults(run=_list_weights)
+    actions.add_parser("list", parents=[common], help="list the registered models").set_defaults(
+        run=_list_weights
+    )
     for name, run, what in (
         ("show", _show_weights, "show the card of a model"),
         ("fetch", _fetch_weights, "download a model if need be, check it, and say where it lies"),
     ):
-        action = actions.add_parser(name, parents=[common], help=what, description=what.capitalize() + ".")
-        action.add_argument("name", nargs="?", help="registered model or .safetensors file; the bundled one by default")
+        action = actions.add_parser(
+            name, parents=[common], help=what, description=what.capitalize() + "."
+        )
+        action.add_argument(
+            "name",
+            nargs="?",
+            help="registered model or .safetensors file; the bundled one by default",
+        )
         action.set_defaults(run=run)
 
 
@@ -166,88 +214,6 @@ def _fetch_weights(options: argparse.Namespace) -> int:
     return SUCCESS
 
 
-def _add_simulate(commands: Any, common: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser(
-        "simulate",
-        parents=[common],
-        help="simulate galaxies, or compare the simulator with real ones",
-        description="Simulate N galaxies into HDF5 shards, or with --report compare the simulator with real tables.",
-    )
-    add = parser.add_argument
-    add("n", nargs="?", type=int, metavar="N", help="number of galaxies, rounded up to whole shards")
-    add("--report", type=Path, metavar="FOLDER", help="folder of real tables to compare with")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for the shards or the report")
-    add("--seed", type=int, default=0, help="seed (default 0)")
-    add("--no-images", action="store_true", help="photometry and labels alone, which is much faster")
-    parser.set_defaults(run=_simulate, parser=parser)
-
-
-def _simulate(options: argparse.Namespace) -> int:
-    if (options.n is None) == (options.report is None):
-        raise ValueError("simulate takes either N, a number of galaxies, or --report FOLDER.")
-    if options.report is not None:
-        from .simulate.report import write_report
-
-        print(write_report(options.report, options.out, seed=options.seed))
-        return SUCCESS
-    from .simulate.dataset import Contents, write_shards
-
-    contents = Contents(images="none" if options.no_images else "noiseless", spectra=False)
-    paths = write_shards(
-        options.n, options.out, seed=options.seed, contents=contents, progress=not options.quiet
-    )
-    _report(options, f"{len(paths)} shards are in {options.out}.")
-    return SUCCESS
-
-
-def _add_train(commands: Any, common: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser("train", help="train networks")
-    parser.set_defaults(parser=parser)
-    lanes = parser.add_subparsers(title="networks", metavar="NETWORK")
-    lane = lanes.add_parser(
-        "properties",
-        parents=[common],
-        help="the network behind PropertyEstimator",
-        description="Train on simulated shards. Called again with the same --out, an interrupted training goes on.",
-    )
-    add = lane.add_argument
-    add("--data", type=Path, nargs="+", required=True, metavar="DIR", help="folders of shards (astrogenspec simulate)")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for checkpoint, history and weights")
-    add("--steps", type=int, help="length of the training in steps")
-    add("--hours", type=float, help="length of the training by the clock (default 2, without --steps)")
-    add("--seed", type=int, default=0, help="seed (default 0)")
-    add("--device", default="cpu", help="cpu (default) or cuda")
-    lane.set_defaults(run=_train_properties)
-
-
-def _train_properties(options: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
-    from .inference.estimator import PropertyEstimator
-    from .inference.recipe import RecipeConfig, train_properties
-    from .training import TrainingConfig
-
-    hours = 2.0 if options.steps is None and options.hours is None else options.hours
-    training = TrainingConfig(
-        max_steps=options.steps,
-        max_seconds=None if hours is None else 3600 * hours,
-        device=options.device,
-        quiet=options.quiet,
-    )
-    recipe = RecipeConfig(seed=options.seed)
-    network, history = train_properties(options.data, options.out, recipe=recipe, training=training)
-    card = {
-        "name": options.out.name,
-        "version": __version__,
-        "recipe": asdict(recipe),
-        "training": {**asdict(training), "best_step": history.best_step, "stopped": history.stopped},
-    }
-    path = options.out / "properties.safetensors"
-    PropertyEstimator(network, card=card).save(path, overwrite=True)
-    _report(options, f"The weights are in {path}; use them with PropertyEstimator.load.")
-    return SUCCESS
-
-
 def _add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "evaluate",
@@ -257,7 +223,12 @@ def _add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add("posterior", type=Path, metavar="POSTERIOR", help="table with draws")
-    add("truth", type=Path, metavar="TRUTH", help="table with columns named as the quantities, and name")
+    add(
+        "truth",
+        type=Path,
+        metavar="TRUTH",
+        help="table with columns named as the quantities, and name",
+    )
     add("-o", "--output", type=Path, metavar="TABLE", help="write the scores to this ECSV file too")
     add("--overwrite", action="store_true", help="replace TABLE if it exists")
     parser.set_defaults(run=_evaluate, parser=parser)
@@ -289,6 +260,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _explain(error: Exception) -> int:
     """Print an error as one sentence and choose the exit status."""
+    from .problems import INPUT_ERRORS
     from .weights import WeightsError
 
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
@@ -297,9 +269,11 @@ def _explain(error: Exception) -> int:
         _say(f"error: {sentence}")
         return NO_WEIGHTS
     if isinstance(error, ModuleNotFoundError):
-        _say(f"error: the package {error.name} is missing: install it, for example with astrogenspec[all].")
+        _say(
+            f"error: the package {error.name} is missing: install it, for example with astrogenspec[all]."
+        )
         return WRONG_INPUT
-    if isinstance(error, ValueError | TypeError | OSError | KeyError | MemoryError | ImportError):
+    if isinstance(error, (*INPUT_ERRORS, OSError, KeyError, MemoryError, ImportError)):
         _say(f"error: {sentence}")
         return WRONG_INPUT
     _say(f"error: {type(error).__name__}: {sentence} (a fault of the program; --debug shows where)")
@@ -324,11 +298,6 @@ def _warnings_in_one_line() -> Iterator[None]:
         usual, warnings.showwarning = warnings.showwarning, show
         warnings.simplefilter("always", AstroGenSpecWarning)
         yield
-
-
-def _report(options: argparse.Namespace, sentence: str) -> None:
-    if not options.quiet:
-        _say(sentence)
 
 
 def _say(sentence: str) -> None:

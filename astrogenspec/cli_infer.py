@@ -17,6 +17,7 @@ from astropy.io import fits
 from astropy.table import QTable
 
 from .fluxes import check_bands, read_unit
+from .problems import INPUT_ERRORS
 from .surveys import BANDS
 
 if TYPE_CHECKING:
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = ["infer", "read_table", "rows_by_name"]
 
-_TABLES = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".txt": "ascii", ".vot": "votable", ".xml": "votable"}
+_TABLES = {
+    ".ecsv": "ascii.ecsv",
+    ".csv": "ascii.csv",
+    ".txt": "ascii",
+    ".vot": "votable",
+    ".xml": "votable",
+}
 _PARQUET = (".parquet", ".pq")
 _GALAXY_NUMBER = re.compile(r"^galaxy (\d+)(?=[: ])")
 _FLAGGED = 3
@@ -59,7 +66,9 @@ def infer(options: argparse.Namespace) -> int:
     from .inference.estimator import PropertyEstimator
 
     estimator = PropertyEstimator.from_pretrained(options.model, device=options.device)
-    images = _Images(files, bands, options.on_error, photometry is None or "name" not in photometry.colnames)
+    images = _Images(
+        files, bands, options.on_error, photometry is None or "name" not in photometry.colnames
+    )
     n = len(files) or len(photometry)
     _check_memory(estimator, n, options.draws)
     try:
@@ -72,7 +81,7 @@ def infer(options: argparse.Namespace) -> int:
             on_error=options.on_error,
             progress=not options.quiet and n > 1 and sys.stderr.isatty(),
         )
-    except (ValueError, TypeError) as error:
+    except INPUT_ERRORS as error:
         raise _naming_the_file(error, files) from error
     posterior = images.with_reasons(posterior)
     posterior.write(options.output, draws=options.save_draws, overwrite=options.overwrite)
@@ -113,7 +122,9 @@ def read_table(path: Path) -> QTable:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise OSError(f"{path} cannot be read as a table ({type(error).__name__}: {reason}).") from error
+        raise OSError(
+            f"{path} cannot be read as a table ({type(error).__name__}: {reason})."
+        ) from error
 
 
 def rows_by_name(wanted: Sequence[str], names: Sequence[str], path: Path) -> np.ndarray:
@@ -167,7 +178,7 @@ class _Images:
         for k, path in enumerate(self.files):
             try:
                 yield self._prepared(read_cutout_fits(path), path)
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, *INPUT_ERRORS) as error:
                 if self.on_error == "raise":
                     raise
                 self.reasons[k] = " ".join(str(error).split()).rstrip(".")
@@ -180,7 +191,9 @@ class _Images:
                 raise ValueError(f"{path} has none of the bands {', '.join(self.bands)}.")
         first = next(iter(images.values()))
         if self.name_by_file and not any("NAME" in image.meta for image in images.values()):
-            first.meta["NAME"] = path.name.removesuffix(".gz").removesuffix(path.suffix).removesuffix(".fits")
+            first.meta["NAME"] = (
+                path.name.removesuffix(".gz").removesuffix(path.suffix).removesuffix(".fits")
+            )
         return images
 
     def with_reasons(self, posterior: Posterior) -> Posterior:
@@ -225,7 +238,9 @@ def _is_table(path: Path) -> bool:
     try:
         with fits.open(path) as hdus:
             has_image = any(hdu.is_image and hdu.header["NAXIS"] > 0 for hdu in hdus)
-            return not has_image and any(isinstance(hdu, fits.BinTableHDU | fits.TableHDU) for hdu in hdus)
+            return not has_image and any(
+                isinstance(hdu, fits.BinTableHDU | fits.TableHDU) for hdu in hdus
+            )
     except OSError:
         return False
 
@@ -235,13 +250,30 @@ def _catalogue(table: QTable, bands: Sequence[str] | None, flux_unit: str | None
     if flux_unit is not None:
         unit = read_unit(flux_unit)
         for band in BANDS:
-            for name, power in ((f"flux_{band}", 1), (f"flux_err_{band}", 1), (f"flux_ivar_{band}", -2)):
+            for name, power in (
+                (f"flux_{band}", 1),
+                (f"flux_err_{band}", 1),
+                (f"flux_ivar_{band}", -2),
+            ):
                 if name in table.colnames and getattr(table[name], "unit", None) is None:
-                    table[name] = u.Quantity(np.ma.filled(table[name].astype(float), np.nan), unit**power)
+                    table[name] = u.Quantity(
+                        np.ma.filled(table[name].astype(float), np.nan), unit**power
+                    )
     for band in () if bands is None else BANDS:
         if band not in bands:
-            keys = ("{}", "{}_err", "{}_ivar", "flux_{}", "flux_err_{}", "flux_ivar_{}", "mag_{}", "mag_err_{}")
-            table.remove_columns([k for k in (key.format(band) for key in keys) if k in table.colnames])
+            keys = (
+                "{}",
+                "{}_err",
+                "{}_ivar",
+                "flux_{}",
+                "flux_err_{}",
+                "flux_ivar_{}",
+                "mag_{}",
+                "mag_err_{}",
+            )
+            table.remove_columns(
+                [k for k in (key.format(band) for key in keys) if k in table.colnames]
+            )
     if not len(table):
         raise ValueError("the catalogue has no rows.")
     return table
@@ -260,7 +292,9 @@ def _read_parquet(path: Path) -> QTable:
     for name in content.column_names:
         values = content[name].to_numpy()
         values = values.astype(str) if values.dtype == object else values
-        table[name] = values if units.get(name) is None else u.Quantity(values, units[name], subok=True)
+        table[name] = (
+            values if units.get(name) is None else u.Quantity(values, units[name], subok=True)
+        )
     return table
 
 
@@ -291,7 +325,7 @@ def _check_memory(estimator: PropertyEstimator, n: int, n_draws: int) -> None:
 
 
 def _naming_the_file(error: Exception, files: Sequence[Path]) -> Exception:
-    from .inference.observations import reworded
+    from .inference.blocks import reworded
 
     found = _GALAXY_NUMBER.match(str(error))
     k = 0 if len(files) == 1 else int(found[1]) if found else len(files)
@@ -311,7 +345,9 @@ def _plot(posterior: Posterior, folder: Path) -> None:
     for k in np.flatnonzero(posterior.usable):
         stem = re.sub(r"[^\w.+-]+", "_", posterior.names[k]) or "galaxy"
         figure = posterior.plot_corner(int(k))
-        figure.savefig(folder / f"{k:05d}_{stem}.png" if len(posterior) > 1 else folder / f"{stem}.png")
+        figure.savefig(
+            folder / f"{k:05d}_{stem}.png" if len(posterior) > 1 else folder / f"{stem}.png"
+        )
         plt.close(figure)
 
 
@@ -322,7 +358,8 @@ def _summarise(posterior: Posterior, path: Path, n_flagged: int) -> None:
         for name in ("redshift", "stellar_mass", "sfr"):
             low, middle, high = posterior[name].percentiles([16, 50, 84]).value
             columns[name] = [
-                f"{m:.3f} -{m - a:.3f} +{b - m:.3f}" for a, m, b in zip(low, middle, high, strict=True)
+                f"{m:.3f} -{m - a:.3f} +{b - m:.3f}"
+                for a, m, b in zip(low, middle, high, strict=True)
             ]
         print("\n".join(QTable(columns).pformat(-1, -1)))
     flagged = f", {n_flagged} flagged (column flag)" if n_flagged else ""

@@ -101,9 +101,9 @@ def _read_image(path: Path, images: dict, name: str, suffix: str, plane: int | N
     try:
         unit = read_unit(header.get("BUNIT"))
     except u.UnitsError as error:
-        raise u.UnitsError(f"{path}, image {name.upper()}: {error}") from None
+        raise u.UnitTypeError(f"{path}, image {name.upper()}: {error}") from None
     if unit is None:
-        raise u.UnitsError(
+        raise u.UnitTypeError(
             f"{path}, image {name.upper()}, has no unit; write one into BUNIT, such as 'nmgy'."
         )
     uncertainty = None

@@ -17,6 +17,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.nddata import NDData
 
+from .astrometry import check_scale
 from .pixels import calibrate, why_unusable
 from .planes import Plane, place_on_grid, planes_of, split_array, steps_for
 from .problems import INPUT_ERRORS, ProblemLog
@@ -207,7 +208,7 @@ def _list_of(cutouts: object) -> list:
     if isinstance(cutouts, NDData | Mapping):
         return [cutouts]
     if isinstance(cutouts, np.ndarray):
-        raise u.UnitsError(
+        raise u.UnitTypeError(
             f"cutouts is an array of shape {cutouts.shape} without a unit; multiply it by the unit "
             "of its pixels, such as u.nmgy."
         )
@@ -230,8 +231,9 @@ def _check_pixel_scale(pixel_scale: object) -> float:
         raise u.UnitConversionError(
             f"pixel_scale is {pixel_scale!r}, but it must be an angle, such as 0.396 * u.arcsec."
         ) from None
-    if np.ndim(value) or not value > 0:
-        raise ValueError(f"pixel_scale is {pixel_scale!r}, but it must be one positive angle.")
+    if np.ndim(value):
+        raise ValueError(f"pixel_scale is {pixel_scale!r}, but it must be one angle for all.")
+    check_scale((float(value), float(value)), "pixel_scale")
     return float(value)
 
 

@@ -94,7 +94,7 @@ def read_unit(unit: object) -> u.UnitBase | None:
     except (ValueError, TypeError):
         parsed = None
     if parsed is None or isinstance(parsed, u.UnrecognizedUnit):
-        raise u.UnitsError(
+        raise u.UnitTypeError(
             f"the unit {name!r} is unknown to astropy; name a flux density, such as nmgy or uJy."
         )
     return parsed
@@ -132,14 +132,14 @@ def flux_factor(unit: u.UnitBase | None, band: str, what: str = "the cutout") ->
 
     Raises
     ------
-    astropy.units.UnitsError
+    astropy.units.UnitTypeError
         If there is no unit.
     astropy.units.UnitConversionError
         If it is no flux density.
     """
     unit = None if unit is None else u.Unit(unit)
     if unit is None or unit == u.dimensionless_unscaled:
-        raise u.UnitsError(
+        raise u.UnitTypeError(
             f"{what} has no unit; multiply it by the unit of its fluxes, such as u.nmgy or u.uJy."
         )
     if isinstance(unit, u.function.FunctionUnitBase):

@@ -185,7 +185,7 @@ def coerce_photometry(
     >>> batch = coerce_photometry(
     ...     {"r": 17.5 * u.ABmag, "r_err": 0.05 * u.mag, "ebv": 0.03 * u.mag}
     ... )
-    >>> batch.flux[0, 2]
+    >>> float(batch.flux[0, 2])
     100.0
     """
     ProblemLog(0, on_error)

@@ -10,7 +10,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.nddata import NDData, NDUncertainty
 
-from .astrometry import LocalGrid, celestial, local_grid, to_pixel
+from .astrometry import LocalGrid, celestial, check_scale, local_grid, to_pixel
 from .fluxes import check_bands
 from .pixels import calibrate, why_unusable
 from .resampling import crop_or_pad, resample
@@ -161,7 +161,7 @@ def planes_of(item: object, bands: object) -> dict[str, Plane]:
         return {band: _plane(item[band], f"band {band} of the cutout") for band in names}
     if not isinstance(item, NDData | u.Quantity):
         if isinstance(item, np.ndarray):
-            raise u.UnitsError(
+            raise u.UnitTypeError(
                 f"the cutout is an array of shape {item.shape} without a unit; "
                 "multiply it by the unit of its pixels, such as u.nmgy."
             )
@@ -223,11 +223,10 @@ def _scale_without_wcs(
     try:
         value = float(u.Quantity(value, u.arcsec).value)
     except (TypeError, u.UnitsError):
-        value = np.nan
-    if not value > 0:
         raise ValueError(
-            f"PIXSCALE is {_look_up(meta, 'pixscale')!r}, but it must be arcsec per pixel."
-        )
+            f"PIXSCALE is {value!r}, but it must be a number: arcsec per pixel."
+        ) from None
+    check_scale((value, value), "PIXSCALE" if pixel_scale is None else "pixel_scale")
     return value, value
 
 

@@ -6,10 +6,10 @@ import astropy.units as u
 
 __all__ = ["INPUT_ERRORS", "ProblemLog"]
 
-#: What a bad input raises; anything else is a fault of the program.
+#: What a bad input raises; anything else is a fault of the program. Some errors of units are neither of the first two.
 INPUT_ERRORS = (ValueError, TypeError, u.UnitsError)
 
-_RAISABLE = (u.UnitConversionError, u.UnitsError, TypeError, ValueError)
+_RAISABLE = (u.UnitConversionError, u.UnitTypeError, u.UnitsError, TypeError, ValueError)
 
 
 class ProblemLog:

@@ -136,7 +136,9 @@ def theta_to_quantities(theta: np.ndarray) -> dict[str, u.Quantity]:
             f"{', '.join(QUANTITIES)}."
         )
     return {
-        name: u.Quantity(10 ** theta[..., k] if info.logarithmic else theta[..., k], info.unit)
+        name: u.Quantity(
+            10 ** theta[..., k] if info.logarithmic else theta[..., k], info.unit, subok=True
+        )
         for k, (name, info) in enumerate(QUANTITIES.items())
     }
 
@@ -170,7 +172,9 @@ def quantities_to_theta(values: Mapping[str, u.Quantity]) -> np.ndarray:
         raise ValueError("no quantities were given: pass at least one of " + ", ".join(QUANTITIES))
     columns = {}
     for name, value in values.items():
-        columns[name] = np.asarray(u.Quantity(value, QUANTITIES[name].unit).value, dtype=float)
+        columns[name] = np.asarray(
+            u.Quantity(value, QUANTITIES[name].unit, subok=True).value, dtype=float
+        )
     shapes = {column.shape for column in columns.values()}
     if len(shapes) > 1:
         raise ValueError(f"the quantities have different shapes: {sorted(shapes)}; give one shape.")

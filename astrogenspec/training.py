@@ -23,8 +23,8 @@ from astropy.table import QTable
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .nn.averaging import ExponentialAverage
-from .nn.batches import BatchStream
+from .nn.averaging import ExponentialAverage, RunningMeans
+from .nn.batches import BatchStream, to_device
 from .nn.schedules import learning_rate_factor, parameter_groups
 
 __all__ = [
@@ -173,9 +173,9 @@ def evaluate(
     """
     training = model.training
     model.eval()
-    means = _Means()
+    means = RunningMeans()
     for batch in batches:
-        means.add(loss_fn(model, _to_device(batch, device), 1.0))
+        means.add(loss_fn(model, to_device(batch, device), 1.0))
     model.train(training)
     return means.result()
 
@@ -242,7 +242,7 @@ class _Trainer:
         self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.best_total = math.inf
-        self.means = _Means()
+        self.means = RunningMeans()
         self.step = 0
         self.bad_steps = 0
         self.seconds_before = 0.0
@@ -286,7 +286,7 @@ class _Trainer:
         factor = learning_rate_factor(progress, config.warmup, config.final_factor)
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * factor
-        terms = loss_fn(self.model, _to_device(batch, config.device), progress)
+        terms = loss_fn(self.model, to_device(batch, config.device), progress)
         self.step += 1
         self.optimiser.zero_grad(set_to_none=True)
         terms["total"].backward()
@@ -311,7 +311,7 @@ class _Trainer:
             "learning_rate": self.optimiser.param_groups[0]["lr"],
             **{f"train_{name}": value for name, value in self.means.result().items()},
         }
-        self.means = _Means()
+        self.means = RunningMeans()
         if validation is not None:
             terms = evaluate(self.average.model, validation, loss_fn, device=self.config.device)
             row |= {f"valid_{name}": value for name, value in terms.items()}
@@ -378,38 +378,10 @@ class _Trainer:
         if self.history.stopped in ("steps", "time"):
             self.history.stopped = ""
         self.best, self.best_total = state["best"], state["best_total"]
-        self.means = _Means(**state["means"])
+        self.means = RunningMeans(**state["means"])
         self.step, self.seconds_before = state["step"], state["seconds"]
         torch.set_rng_state(state["random"].cpu())
         if state["batches"] is not None:
             self.batches.load_state_dict(state["batches"])
         self._mark()
         self._check_end()
-
-
-class _Means:
-    """Running means of named scalars."""
-
-    def __init__(
-        self, sums: dict[str, float] | None = None, counts: dict[str, int] | None = None
-    ) -> None:
-        self.sums = sums or {}
-        self.counts = counts or {}
-
-    def add(self, terms: dict[str, Tensor]) -> None:
-        for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def result(self) -> dict[str, float]:
-        return {name: total / self.counts[name] for name, total in self.sums.items()}
-
-
-def _to_device(batch: Any, device: str) -> Any:
-    if hasattr(batch, "to"):
-        return batch.to(device)
-    if isinstance(batch, dict):
-        return {key: _to_device(value, device) for key, value in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(_to_device(value, device) for value in batch)
-    return batch

@@ -483,7 +483,19 @@ STRUCTURE_ERRORS = {
         nd((1, 64, 64)),
         {"bands": "r", "pixel_scale": -1 * u.arcsec},
         ValueError,
-        "one positive angle",
+        "pixel_scale is -1 x -1 arcsec .* must be between 0.01 and 2.5 arcsec",
+    ),
+    "huge pixel scale": (
+        np.ones((1, 64, 64)) * u.nmgy,
+        {"bands": "r", "pixel_scale": 1 * u.deg},
+        ValueError,
+        "pixel_scale is 3600 x 3600 arcsec",
+    ),
+    "two pixel scales": (
+        nd((1, 64, 64)),
+        {"bands": "r", "pixel_scale": [1, 1] * u.arcsec},
+        ValueError,
+        "must be one angle for all",
     ),
     "position of a wrong type": (
         nd((1, 64, 64)),
@@ -629,12 +641,17 @@ GALAXY_ERRORS = {
     "pixel scale": (
         lambda: {"r": make_ccd(wcs=make_wcs(scale=3600))},
         ValueError,
-        "pixel scale is 3600 x 3600",
+        "pixel scale of the WCS is 3600 x 3600",
+    ),
+    "huge PIXSCALE": (
+        lambda: {"r": nd((64, 64), meta={"PIXSCALE": 99.0})},
+        ValueError,
+        "PIXSCALE is 99 x 99 arcsec",
     ),
     "PIXSCALE": (
         lambda: {"r": nd((64, 64), meta={"PIXSCALE": "small"})},
         ValueError,
-        "PIXSCALE is 'small', but it must be arcsec per pixel",
+        "PIXSCALE is 'small', but it must be a number",
     ),
 }
 

@@ -7,7 +7,8 @@ import torch
 from zuko.transforms import MonotonicRQSTransform
 
 from astrogenspec.inference import flows
-from astrogenspec.inference.flows import FlowChain, standard_normal
+from astrogenspec.inference.flows import FlowChain
+from astrogenspec.nn.noise import standard_normal
 from astrogenspec.nn.splines import n_spline_parameters, spline_log_prob, spline_sample
 
 LOWER, UPPER = (0.0, 5.0, -4.0), (0.5, 13.0, 6.0)

@@ -164,7 +164,9 @@ def test_bare_redshifts_and_further_quantities_are_taken():
 
 def test_masked_draws_are_missing():
     values = Masked(quantity(np.array([[10.0, 11.0, 12.0]]), MASS), mask=[[False, True, False]])
-    assert_array_equal(Posterior({"stellar_mass": values}).draws["stellar_mass"].value, [[10, np.nan, 12]])
+    assert_array_equal(
+        Posterior({"stellar_mass": values}).draws["stellar_mass"].value, [[10, np.nan, 12]]
+    )
 
 
 def test_byte_order_of_files_is_undone():
@@ -253,7 +255,9 @@ def test_what_was_passed_may_change_later():
     assert posterior.photometry["flux"][0] == 1.0
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, copy.copy, lambda p: pickle.loads(pickle.dumps(p))])
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, copy.copy, lambda p: pickle.loads(pickle.dumps(p))]
+)
 def test_copies_are_whole_and_frozen(posterior, duplicate):
     other = duplicate(posterior)
     assert_same(other, posterior)
@@ -432,7 +436,9 @@ def test_repr_says_what_is_inside(posterior):
 
 def test_html_escapes_what_users_wrote():
     posterior = simple(
-        [[10.0, 10.2], [np.nan, np.nan]], names=["<script>α</script>", "x" * 1000], flags=["", "a & b"]
+        [[10.0, 10.2], [np.nan, np.nan]],
+        names=["<script>α</script>", "x" * 1000],
+        flags=["", "a & b"],
     )
     html = posterior._repr_html_()
     assert "<script>" not in html

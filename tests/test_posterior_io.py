@@ -6,6 +6,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.table import QTable
+from astropy.utils.masked import Masked
 from numpy.testing import assert_allclose, assert_array_equal
 from posterior_cases import flagged_posterior, gaussian_posterior
 
@@ -24,11 +25,13 @@ def ending(request):
 
 
 def rich_posterior(dtype=float):
-    plain, _ = flagged_posterior(4, 7)
+    plain, _ = flagged_posterior(
+        4, 7, quantities=("redshift", "stellar_mass", "sfr", "halpha_flux")
+    )
     photometry = QTable(
         {
             "flux": np.arange(20.0).reshape(4, 5) * u.nmgy,
-            "flux_r": np.ma.array([1.0, 2.0, 3.0, 4.0], mask=[0, 1, 0, 0]) * u.nmgy,
+            "flux_r": Masked([1.0, 2.0, 3.0, 4.0] * u.nmgy, mask=[False, True, False, False]),
             "camera": np.array(["α", "", "b", "b"]),
             "run": [1, 2, 3, 4],
             "measured": [True, False, True, False],
@@ -93,7 +96,9 @@ def test_the_table_is_an_ordinary_one(tmp_path, ending):
 def test_summaries_cannot_be_read_as_draws(tmp_path, ending):
     path = tmp_path / f"summary{ending}"
     rich_posterior().write(path)
-    with pytest.raises(ValueError, match="holds summaries and no draws; read the table with QTable"):
+    with pytest.raises(
+        ValueError, match="holds summaries and no draws; read the table with QTable"
+    ):
         Posterior.read(path)
 
 
@@ -201,7 +206,9 @@ def test_a_folder_without_permission_is_refused_in_words(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(QTable, "write", refuse)
-    with pytest.raises(PermissionError, match="cannot write .*a.fits': Permission denied; see that"):
+    with pytest.raises(
+        PermissionError, match="cannot write .*a.fits': Permission denied; see that"
+    ):
         rich_posterior().write(tmp_path / "a.fits")
 
 
@@ -213,7 +220,9 @@ def test_missing_packages_are_named(tmp_path, monkeypatch):
 
 def test_meta_data_that_no_file_can_hold_are_named(tmp_path):
     posterior, _ = gaussian_posterior(1, 2, meta={"seed": 1, "estimator": object()})
-    with pytest.raises(TypeError, match=r"meta\['estimator'\] is a object which a file cannot hold"):
+    with pytest.raises(
+        TypeError, match=r"meta\['estimator'\] is a object which a file cannot hold"
+    ):
         posterior.write(tmp_path / "a.fits")
     assert not list(tmp_path.iterdir())
 
@@ -239,7 +248,9 @@ def test_damaged_files_are_refused_in_words(tmp_path, ending):
     whole = path.read_bytes()
     for part in (b"", whole[: len(whole) // 3], b"\x00\xff" * 400):
         path.write_bytes(part)
-        with pytest.raises((OSError, ValueError), match="cannot read .*it is damaged|was not made by"):
+        with pytest.raises(
+            (OSError, ValueError), match="cannot read .*it is damaged|was not made by"
+        ):
             Posterior.read(path)
 
 

@@ -16,10 +16,10 @@ from tqdm import tqdm
 from ..base import make_generator
 from ..posterior import Posterior
 from ..quantities import QUANTITIES
+from .blocks import InputArguments, InputOptions, ObservationBlocks, positive_int
 from .drawing import chain_prefix, check_rows, draw_block, log_densities
 from .latent import ImageEstimator
 from .model import PropertyNetwork
-from .observations import InputArguments, InputOptions, ObservationBlocks, positive_int
 
 __all__ = ["PropertyEstimator"]
 
@@ -178,10 +178,12 @@ class PropertyEstimator(ImageEstimator):
 
         Parameters
         ----------
-        cutouts, photometry, known, n_draws, seed, measure, progress
+        cutouts, photometry, known, n_draws, seed, measure
             As for `predict`. If ``cutouts`` is an iterator its galaxies are read as they are needed.
         batch_size : int, optional
             Galaxies of a block; 256 by default.
+        progress : bool, optional
+            Show a progress bar; by default for long work on a terminal.
         **options
             ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`.
 
@@ -196,7 +198,9 @@ class PropertyEstimator(ImageEstimator):
         NotFittedError, ValueError, TypeError, astropy.units.UnitsError
             As for `predict`. What concerns an image is raised when its block is reached.
         """
-        blocks = self._open(cutouts, photometry, InputOptions(**options, measure=measure), batch_size)
+        blocks = self._open(
+            cutouts, photometry, InputOptions(**options, measure=measure), batch_size
+        )
         return self._posteriors(blocks, known, positive_int(n_draws, "n_draws"), seed, progress)
 
     def log_prob(
@@ -311,7 +315,12 @@ class PropertyEstimator(ImageEstimator):
         from .finetune import FitSettings, fine_tune
 
         settings = FitSettings(
-            epochs, batch_size, learning_rate, validation_fraction, patience, _wanted(progress, 2, 1)
+            epochs,
+            batch_size,
+            learning_rate,
+            validation_fraction,
+            patience,
+            _wanted(progress, 2, 1),
         )
         blocks = ObservationBlocks(cutouts, photometry, InputOptions(**options))
         network, card = fine_tune(

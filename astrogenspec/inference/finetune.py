@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ..base import make_generator
 from ..photometry import PhotometryBatch
-from ..preprocessing import N_PHOTOMETRY_FEATURES, ModelInputs
+from ..preprocessing import ModelInputs
 from ..quantities import QUANTITIES, quantities_to_theta
 from ..training import BatchStream, History, TrainingConfig, evaluate, fit
 from ..warnings import AstroGenSpecWarning
 from .augment import orient_randomly
+from .blocks import ObservationBlocks
 from .model import PropertyNetwork
-from .observations import ObservationBlocks
 from .ranges import training_range_of
 
 __all__ = ["FitSettings", "LabelledGalaxies", "fine_tune"]
@@ -145,7 +145,10 @@ def fine_tune(
         "seed": seed,
         "n_training": len(training),
         "n_held_out": n_held_out,
-        "labels": {name: int(k) for name, k in zip(QUANTITIES, galaxies.theta.isfinite().sum(0), strict=True)},
+        "labels": {
+            name: int(k)
+            for name, k in zip(QUANTITIES, galaxies.theta.isfinite().sum(0), strict=True)
+        },
         "held_out_loss": [old, min(old, new)],
         "epochs_run": len(history),
     }
@@ -184,9 +187,7 @@ def _train(
         return fit(network, stream, _batches(held_out), config, _loss)
 
 
-def _loss(
-    network: PropertyNetwork, batch: LabelledGalaxies, progress: float
-) -> dict[str, Tensor]:
+def _loss(network: PropertyNetwork, batch: LabelledGalaxies, progress: float) -> dict[str, Tensor]:
     generator = None if network.training else torch.Generator(batch.theta.device).manual_seed(0)
     valid = torch.isfinite(batch.theta)
     terms = network.loss(batch.inputs, batch.theta, valid, generator=generator)
@@ -245,8 +246,12 @@ def _theta_of(labels: Mapping[str, Any] | Table) -> np.ndarray:
         raise ValueError(f"labels has none of the quantities {', '.join(QUANTITIES)}.")
     theta = quantities_to_theta({name: _filled(labels[name]) for name in chosen})
     if theta.ndim != 2:
-        raise ValueError(f"labels has shape {theta.shape[:-1]}: it must be (n,), one value a galaxy.")
-    lower, upper = (np.array([getattr(i, end) for i in QUANTITIES.values()]) for end in ("lower", "upper"))
+        raise ValueError(
+            f"labels has shape {theta.shape[:-1]}: it must be (n,), one value a galaxy."
+        )
+    lower, upper = (
+        np.array([getattr(i, end) for i in QUANTITIES.values()]) for end in ("lower", "upper")
+    )
     with np.errstate(invalid="ignore"):
         return np.where((theta > lower) & (theta < upper), theta, np.nan)
 
@@ -294,7 +299,10 @@ def _joined(parts: list[ModelInputs]) -> ModelInputs:
         return None if columns[0] is None else torch.cat(columns)
 
     return ModelInputs(
-        *(joined(name) for name in ("image", "image_weight", "image_bands", "image_noise", "photometry"))
+        *(
+            joined(name)
+            for name in ("image", "image_weight", "image_bands", "image_noise", "photometry")
+        )
     )
 
 
@@ -320,5 +328,7 @@ def _new_card(
     # Metrics and calibration were measured with other weights.
     for stale in ("sha256", "filename", "metrics", "calibration"):
         new.pop(stale, None)
-    new["name"] = f"{new.get('name') or 'untitled'} (fitted)" if len(new["fits"]) == 1 else new["name"]
+    new["name"] = (
+        f"{new.get('name') or 'untitled'} (fitted)" if len(new["fits"]) == 1 else new["name"]
+    )
     return new

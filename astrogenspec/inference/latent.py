@@ -18,7 +18,8 @@ from torch import Tensor
 from ..base import Estimator, make_generator
 from ..preprocessing import to_flux
 from ..quantities import QUANTITIES, quantities_to_theta
-from .observations import InputArguments, InputOptions, ObservationBlocks, Observations, positive_int
+from .blocks import InputArguments, InputOptions, ObservationBlocks, positive_int
+from .observations import Observations
 
 __all__ = ["ImageEstimator"]
 
@@ -35,7 +36,9 @@ class ImageEstimator(Estimator):
     bands u, g, r, i, z.
     """
 
-    def encode(self, cutouts: Any, **options: Unpack[InputArguments]) -> tuple[np.ndarray, np.ndarray]:
+    def encode(
+        self, cutouts: Any, **options: Unpack[InputArguments]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Encode images.
 
         Parameters
@@ -79,7 +82,9 @@ class ImageEstimator(Estimator):
         if latent.ndim != 2 or latent.shape[1] != size:
             raise ValueError(f"latent has shape {latent.shape}: it must be (n, {size}).")
         if not np.isfinite(latent).all():
-            raise ValueError("latent holds numbers that are not finite: leave flagged galaxies out.")
+            raise ValueError(
+                "latent holds numbers that are not finite: leave flagged galaxies out."
+            )
         blocks = [latent[k : k + _BLOCK] for k in range(0, len(latent), _BLOCK)] or [latent]
         return np.concatenate([self._decoded(torch.from_numpy(block)) for block in blocks]) * u.nmgy
 
@@ -180,7 +185,9 @@ class ImageEstimator(Estimator):
         settings = InputOptions(**({} if photometry is not None else {"ebv": 0.0}) | dict(options))
         seen = next(iter(ObservationBlocks(cutout, photometry, settings)))
         if len(seen) != 1 or not seen.usable[0] or seen.cutouts is None:
-            raise ValueError(f"cutout holds {len(seen)} galaxies: traverse takes one, with an image.")
+            raise ValueError(
+                f"cutout holds {len(seen)} galaxies: traverse takes one, with an image."
+            )
         with torch.inference_mode():
             inputs = seen.inputs().to(self.device)
             draws = self.network.posterior(inputs).sample(_DRAWS_FOR_MEDIAN, make_generator(0))

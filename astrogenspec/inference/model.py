@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..nn.layers import ResidualLinear, make_mlp
+from ..nn.noise import standard_normal
 from ..preprocessing import N_PHOTOMETRY_FEATURES, ModelInputs
 from ..quantities import QUANTITIES
-from .flows import ChainPosterior, FlowChain, standard_normal
+from .flows import ChainPosterior, FlowChain
 from .vae import ImageVAE, elbo_terms
 
 __all__ = ["PropertyNetwork"]

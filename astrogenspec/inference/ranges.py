@@ -42,14 +42,16 @@ def input_range_flags(
     flags = [""] * len(photometry)
     for key, magnitudes in _magnitudes(photometry).items():
         if key in limits:
-            what = f"{key.removesuffix(_MAGNITUDE)} magnitude" if _MAGNITUDE in key else f"colour {key}"
+            what = (
+                f"{key.removesuffix(_MAGNITUDE)} magnitude"
+                if _MAGNITUDE in key
+                else f"colour {key}"
+            )
             _note(flags, what, magnitudes, limits[key], digits=2)
     return flags
 
 
-def posterior_range_flags(
-    limits: Mapping[str, Sequence[float]], median: np.ndarray
-) -> list[str]:
+def posterior_range_flags(limits: Mapping[str, Sequence[float]], median: np.ndarray) -> list[str]:
     """Compare medians of the posterior with the range of training.
 
     Parameters

@@ -22,7 +22,17 @@ from ..training import BatchStream, History, TrainingConfig, fit
 from .augment import AugmentationConfig, augment, augment_photometry
 from .model import PropertyNetwork
 
-__all__ = ["RecipeConfig", "Shards", "TrainingBatch", "make_loss", "train_properties"]
+__all__ = [
+    "DEFAULT_TRAINING",
+    "RecipeConfig",
+    "Shards",
+    "TrainingBatch",
+    "make_loss",
+    "train_properties",
+]
+
+#: Settings of the training loop; give it an end with `dataclasses.replace`.
+DEFAULT_TRAINING = TrainingConfig(max_seconds=7200, learning_rate=1.2e-3, validate_every=400)
 
 _METALLICITY = tuple(QUANTITIES).index("gas_metallicity")
 _COLUMNS = ("theta", "measurable", "true_flux", "error", "measured_flux", "measured_error")
@@ -237,6 +247,7 @@ def train_properties(
         (``history.ecsv``).
     recipe : RecipeConfig, optional
     training : TrainingConfig, optional
+        `DEFAULT_TRAINING` by default.
 
     Returns
     -------
@@ -245,7 +256,7 @@ def train_properties(
     history : History
     """
     recipe = recipe or RecipeConfig()
-    training = training or TrainingConfig(max_seconds=7200)
+    training = training or DEFAULT_TRAINING
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)

@@ -1,13 +1,13 @@
-"""Exponential moving average of a network's weights."""
+"""Averages that run along with a training: of weights, and of loss terms."""
 
 from __future__ import annotations
 
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["ExponentialAverage"]
+__all__ = ["ExponentialAverage", "RunningMeans"]
 
 
 class ExponentialAverage:
@@ -35,3 +35,29 @@ class ExponentialAverage:
         torch._foreach_lerp_(averages, list(model.parameters()), 1 - decay)
         for average, current in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(current)
+
+
+class RunningMeans:
+    """Means of named scalars, added one dictionary at a time.
+
+    Parameters
+    ----------
+    sums, counts : dict, optional
+        Where to go on from.
+    """
+
+    def __init__(
+        self, sums: dict[str, float] | None = None, counts: dict[str, int] | None = None
+    ) -> None:
+        self.sums = sums or {}
+        self.counts = counts or {}
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Add the values of some names."""
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def result(self) -> dict[str, float]:
+        """Return the mean of every name."""
+        return {name: total / self.counts[name] for name, total in self.sums.items()}

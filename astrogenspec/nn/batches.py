@@ -1,4 +1,4 @@
-"""An endless stream of random batches whose whole state is one number."""
+"""Batches: an endless random stream whose whole state is one number, and moving them between devices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["BatchStream"]
+__all__ = ["BatchStream", "to_device"]
 
 
 class BatchStream:
@@ -71,6 +71,17 @@ class BatchStream:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue after the step of `state`."""
         self.step = state["step"]
+
+
+def to_device(batch: Any, device: torch.device | str) -> Any:
+    """Move a batch: anything with ``to``, or dictionaries, tuples and lists of such; the rest is left alone."""
+    if hasattr(batch, "to"):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch
 
 
 def _generator(seed: int, stream: int) -> torch.Generator:

