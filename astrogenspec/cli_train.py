@@ -39,6 +39,13 @@ def add_simulate(commands: Any, common: argparse.ArgumentParser) -> None:
     add(
         "--no-images", action="store_true", help="photometry and labels alone, which is much faster"
     )
+    add("--no-spectra", action="store_true", help="leave the fibre spectra out")
+    add(
+        "--training",
+        action="store_true",
+        help="what the bundled network was trained on: its mixture of samples, noiseless images, no spectra",
+    )
+    add("--workers", type=int, help="processes; one for each core by default")
     parser.set_defaults(run=_simulate, parser=parser)
 
 
@@ -50,11 +57,22 @@ def _simulate(options: argparse.Namespace) -> int:
 
         print(write_report(options.report, options.out, seed=options.seed))
         return 0
-    from .simulate.dataset import Contents, write_shards
+    from .simulate.dataset import TRAINING_SAMPLES, Contents, write_shards
+    from .simulate.simulator import Sample
 
-    contents = Contents(images="none" if options.no_images else "noiseless", spectra=False)
+    images = "noiseless" if options.training else "observed"
+    contents = Contents(
+        images="none" if options.no_images else images,
+        spectra=not (options.no_spectra or options.training),
+    )
     paths = write_shards(
-        options.n, options.out, seed=options.seed, contents=contents, progress=not options.quiet
+        options.n,
+        options.out,
+        seed=options.seed,
+        samples=TRAINING_SAMPLES if options.training else (Sample(),),
+        contents=contents,
+        workers=options.workers,
+        progress=not options.quiet,
     )
     if not options.quiet:
         print(f"{len(paths)} shards are in {options.out}.")
@@ -108,14 +126,14 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _train_properties(options: argparse.Namespace) -> int:
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from .inference.estimator import PropertyEstimator
-    from .inference.recipe import RecipeConfig, train_properties
-    from .training import TrainingConfig
+    from .inference.recipe import DEFAULT_TRAINING, RecipeConfig, train_properties
 
     hours = 2.0 if options.steps is None and options.hours is None else options.hours
-    training = TrainingConfig(
+    training = replace(
+        DEFAULT_TRAINING,
         max_steps=options.steps,
         max_seconds=None if hours is None else 3600 * hours,
         device=options.device,

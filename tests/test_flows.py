@@ -35,6 +35,16 @@ class TestSplines:
         ).exp()
         assert torch.trapezoid(density, y).sub(1).abs().max() < 2e-3
 
+    def test_far_values_pull_with_bounded_force(self):
+        parameters = torch.zeros(2, n_spline_parameters(8), requires_grad=True)
+        log_prob = spline_log_prob(parameters, torch.tensor([6.0, 1000.0]))
+        (gradient,) = torch.autograd.grad(log_prob.sum(), parameters)
+        torch.testing.assert_close(gradient[:, 0], torch.full((2,), 5.0))
+        edge = spline_log_prob(
+            torch.zeros(2, n_spline_parameters(8)), torch.tensor([5 - 1e-4, 5 + 1e-4])
+        )
+        assert edge[0] - edge[1] == pytest.approx(1e-3, abs=1e-4)
+
     def test_sample_inverts_the_spline_of_zuko(self):
         torch.manual_seed(1)
         parameters = 2 * torch.randn(n_spline_parameters(8), 50, 1)

@@ -1,11 +1,12 @@
-import builtins
+# ruff: noqa: E402
+import importlib
 
 import numpy as np
 import pytest
 
 mpl = pytest.importorskip("matplotlib")
 pytest.importorskip("corner")
-mpl.use("Agg")
+mpl.use("Agg")  # before pyplot, so that no window opens
 
 import astropy.units as u
 import matplotlib.pyplot as plt
@@ -135,7 +136,7 @@ def test_corner_refuses_what_it_cannot_show(case):
         gaussian_posterior(1, 1)[0].plot_corner()
     with pytest.raises(u.UnitConversionError, match=r"truth\['redshift'\] has the unit 'm'"):
         posterior.plot_corner(truth={"redshift": 1 * u.m})
-    with pytest.raises(ValueError, match=r"truth\['sfr'\] has 30 values"):
+    with pytest.raises(ValueError, match=r"truth\['stellar_mass'\] has 30 values"):
         posterior.plot_corner(truth=truth | {"redshift": 0.1})
     with pytest.raises(KeyError, match="'nonsense'"):
         posterior.plot_corner(quantities=["nonsense"])
@@ -144,14 +145,14 @@ def test_corner_refuses_what_it_cannot_show(case):
 
 
 def test_missing_packages_are_named(case, monkeypatch):
-    real = builtins.__import__
+    real = importlib.import_module
 
-    def refuse(name, *args, **kwargs):
+    def refuse(name):
         if name == "corner":
             raise ImportError(name)
-        return real(name, *args, **kwargs)
+        return real(name)
 
-    monkeypatch.setattr("astrogenspec.plotting.style.import_module", lambda name: refuse(name))
+    monkeypatch.setattr("astrogenspec.plotting.style.import_module", refuse)
     with pytest.raises(ImportError, match=r"figures need the package corner.*astrogenspec\[plot\]"):
         case[0].plot_corner(0)
 

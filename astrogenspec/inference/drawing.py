@@ -18,7 +18,7 @@ from .ranges import input_range_flags, joined_flags, posterior_range_flags
 if TYPE_CHECKING:
     from .estimator import PropertyEstimator
 
-__all__ = ["chain_prefix", "check_rows", "draw_block", "log_densities"]
+__all__ = ["chain_prefix", "check_rows", "draw_block", "known_values", "log_densities"]
 
 
 def draw_block(
@@ -171,6 +171,43 @@ def chain_prefix(quantities: Mapping[str, u.Quantity], argument: str) -> tuple[n
             given = np.asarray(u.Quantity(quantities[name]).value)
             theta[..., k] = np.where(given <= 0, -np.inf, theta[..., k])
     return theta, len(first)
+
+
+def known_values(quantities: Mapping[str, u.Quantity], n: int | None) -> np.ndarray:
+    """Check quantities that the user knows, and stack them.
+
+    Parameters
+    ----------
+    quantities : mapping of str to Quantity, each of shape (n,)
+        The first of the chain; NaN where unknown.
+    n : int or None
+        Number of galaxies, if it is known yet.
+
+    Returns
+    -------
+    ndarray, shape (n, q)
+        In units of theta.
+
+    Raises
+    ------
+    ValueError
+        For another shape, a gap in the chain, or a value outside of the bounds of its quantity.
+    TypeError, astropy.units.UnitConversionError
+        As for `chain_prefix`.
+    """
+    theta, q = chain_prefix(quantities, "known")
+    if theta.ndim != 2:
+        raise ValueError(f"known has shape {theta.shape[:-1]}: it must be (n,).")
+    check_rows(theta, n, "known")
+    for k, info in enumerate(list(QUANTITIES.values())[:q]):
+        outside = np.flatnonzero((theta[:, k] <= info.lower) | (theta[:, k] >= info.upper))
+        for galaxy in outside:
+            what = "log10 of the flux" if info.logarithmic else "it"
+            raise ValueError(
+                f"galaxy {galaxy}: the known {info.name} is {quantities[info.name][galaxy]:g}, but {what} must lie "
+                f"between {info.lower:g} and {info.upper:g}."
+            )
+    return theta[:, :q]
 
 
 def check_rows(values: np.ndarray, n: int | None, argument: str) -> None:

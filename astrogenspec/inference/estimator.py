@@ -17,7 +17,7 @@ from ..base import make_generator
 from ..posterior import Posterior
 from ..quantities import QUANTITIES
 from .blocks import InputArguments, InputOptions, ObservationBlocks, positive_int
-from .drawing import chain_prefix, check_rows, draw_block, log_densities
+from .drawing import chain_prefix, check_rows, draw_block, known_values, log_densities
 from .latent import ImageEstimator
 from .model import PropertyNetwork
 
@@ -356,20 +356,17 @@ class PropertyEstimator(ImageEstimator):
     ) -> Iterator[Posterior]:
         """Check, then hand out a generator: what is wrong with an argument is said at once."""
         generator = make_generator(seed)
-        fixed = None
-        if known is not None:
-            fixed, q = chain_prefix(known, "known")
-            fixed = fixed[..., :q]
-            if fixed.ndim != 2:
-                raise ValueError(f"known has shape {fixed.shape[:-1]}: it must be (n,).")
-            check_rows(fixed, blocks.n_galaxies, "known")
+        fixed = None if known is None else known_values(known, blocks.n_galaxies)
         meta = {"estimator": type(self).__name__, "model": (self.card or {}).get("name", "")}
         meta |= {"seed": seed if isinstance(seed, int) else None, "known": list(known or ())}
         shown = _wanted(progress, blocks.n_galaxies, blocks.block_size)
 
         def posteriors() -> Iterator[Posterior]:
             start = 0
-            with tqdm(total=blocks.n_galaxies, unit="galaxy", disable=not shown, delay=1) as bar:
+            delay = 1 if progress is None else 0
+            with tqdm(
+                total=blocks.n_galaxies, unit="galaxy", disable=not shown, delay=delay
+            ) as bar:
                 for seen in blocks:
                     rows = slice(start, start + len(seen))
                     part = None if fixed is None else fixed[rows]

@@ -53,6 +53,8 @@ class RecipeConfig:
         Galaxies of each kind in a validation.
     elbo_weight, kl_weight : float
         Weight of the evidence lower bound (per galaxy) against the flows, and of the divergence inside it.
+    elbo_fraction : float
+        Fraction of the images that are decoded at each step.
     warm_kl : float
         Fraction of the training in which the divergence is turned on.
     image_augmentation, photometry_augmentation : AugmentationConfig
@@ -65,8 +67,9 @@ class RecipeConfig:
     photometry_batch: int = 768
     held_out: float = 0.04
     validation_size: int = 3000
-    elbo_weight: float = 1e-3
+    elbo_weight: float = 2e-4
     kl_weight: float = 1.0
+    elbo_fraction: float = 0.5
     warm_kl: float = 0.1
     image_augmentation: AugmentationConfig = field(
         default_factory=lambda: AugmentationConfig(mode_weights=(0.55, 0.0, 0.2, 0.25))
@@ -184,7 +187,7 @@ def make_loss(config: RecipeConfig):
         network: PropertyNetwork, batches: Sequence[TrainingBatch], progress: float
     ) -> dict[str, Tensor]:
         kl_weight = config.kl_weight * min(1.0, progress / config.warm_kl)
-        parts = [_batch_terms(network, batch, kl_weight, config.elbo_weight) for batch in batches]
+        parts = [_batch_terms(network, batch, kl_weight, config) for batch in batches]
         terms = {f"{name}_{k}": value for k, part in enumerate(parts) for name, value in part.items()}
         terms["total"] = torch.stack([part["total"] for part in parts]).mean()
         return terms
@@ -192,7 +195,9 @@ def make_loss(config: RecipeConfig):
     return loss
 
 
-def _batch_terms(network, batch, kl_weight, elbo_weight) -> dict[str, Tensor]:
+def _batch_terms(
+    network: PropertyNetwork, batch: TrainingBatch, kl_weight: float, config: RecipeConfig
+) -> dict[str, Tensor]:
     valid = torch.isfinite(batch.theta)
     valid[:, _METALLICITY] &= batch.measurable > 0.5
     generator = None
@@ -204,7 +209,8 @@ def _batch_terms(network, batch, kl_weight, elbo_weight) -> dict[str, Tensor]:
         valid,
         batch.measurable,
         kl_weight=kl_weight,
-        elbo_weight=elbo_weight,
+        elbo_weight=config.elbo_weight,
+        elbo_fraction=config.elbo_fraction if network.training else 1.0,
         generator=generator,
     )
 
