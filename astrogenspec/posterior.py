@@ -252,12 +252,12 @@ class Posterior:
         fractions = bpt_fractions(self["nii_halpha"].draws, self["oiii_hbeta"].draws)
         return QTable({"name": self._names.astype(str), **fractions})
 
-    def to_table(self, quantities: Iterable[str] | None = None) -> QTable:
+    def to_table(self, quantities: str | Iterable[str] | None = None) -> QTable:
         """Summarise every galaxy in one row.
 
         Parameters
         ----------
-        quantities : iterable of str, optional
+        quantities : str or iterable of str, optional
             Quantities to summarise, drawn or derived; all those drawn by default.
 
         Returns
@@ -270,7 +270,7 @@ class Posterior:
         """
         from .posterior_table import summary_table
 
-        return summary_table(self, self.quantities if quantities is None else tuple(quantities))
+        return summary_table(self, quantities)
 
     def write(
         self, path: str | os.PathLike[str], *, draws: bool = False, overwrite: bool = False

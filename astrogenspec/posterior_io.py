@@ -154,7 +154,7 @@ def read_posterior(made: type[Posterior], path: str | os.PathLike[str]) -> Poste
 
 def _file_table(posterior: Posterior, draws: bool) -> QTable:
     """Join summaries, draws and photometry in one table, with the document that describes them."""
-    table = summary_table(posterior, posterior.quantities)
+    table = summary_table(posterior, None)
     # the ECSV reader of astropy fails on array columns without rows: leave them out of an empty table
     photometry = posterior.photometry if len(posterior) else None
     if draws and len(posterior):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import astropy.units as u
@@ -29,14 +29,14 @@ SUMMARIES = {
 _HTML_ROWS = 10
 
 
-def summary_table(posterior: Posterior, quantities: Sequence[str]) -> QTable:
+def summary_table(posterior: Posterior, quantities: str | Iterable[str] | None) -> QTable:
     """Summarise every galaxy in one row.
 
     Parameters
     ----------
     posterior : Posterior
-    quantities : sequence of str
-        Quantities to summarise, drawn or derived.
+    quantities : str, iterable of str, or None
+        Quantities to summarise, drawn or derived; None: all those drawn.
 
     Returns
     -------
@@ -45,7 +45,9 @@ def summary_table(posterior: Posterior, quantities: Sequence[str]) -> QTable:
     """
     table = QTable()
     table["name"] = np.array(posterior.names, dtype=str)
-    for name in quantities:
+    if isinstance(quantities, str):
+        quantities = [quantities]
+    for name in posterior.quantities if quantities is None else quantities:
         quantity = posterior[name]
         low, middle, high = quantity.percentiles([16, 50, 84])
         summaries = dict(zip(SUMMARIES, (middle, low, high, quantity.std()), strict=True))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from astrogenspec.ranks import central_coverage
 from astropy.table import Table
 
 from astrogenspec import PropertyEstimator
@@ -26,7 +27,6 @@ from astrogenspec.cutouts import CutoutBatch
 from astrogenspec.metrics import bootstrap_errors, crps, redshift_metrics
 from astrogenspec.photometry import PhotometryBatch
 from astrogenspec.quantities import QUANTITIES, theta_to_quantities
-from astrogenspec.ranks import central_coverage
 from astrogenspec.surveys import BANDS
 
 #: Seed of the held-out galaxies; training uses 1 and 2.
@@ -62,7 +62,10 @@ def scores(posterior, theta: np.ndarray, measurable: np.ndarray) -> list[dict]:
         truth["gas_metallicity"].unit
     )
     table = calibration_table(posterior, truth)
-    return [{name: row[name].item() if hasattr(row[name], "item") else str(row[name]) for name in table.colnames} for row in table]  # fmt: skip
+    return [
+        {name: v.item() if hasattr(v := row[name], "item") else str(v) for name in table.colnames}
+        for row in table
+    ]
 
 
 def run_simulated(estimator: PropertyEstimator, n: int) -> dict:

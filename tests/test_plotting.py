@@ -116,6 +116,10 @@ def test_corner_of_few_draws_and_of_one_value():
     drawn(constant.plot_corner(smooth=None))
 
 
+def test_corner_of_one_quantity(case):
+    assert len(drawn(case[0].plot_corner(0, quantities="ssfr")).axes) == 1
+
+
 def test_corner_can_be_drawn_on_another(case):
     posterior, _ = case
     figure = posterior.plot_corner(0, quantities=FEW)

@@ -409,6 +409,7 @@ def test_table_has_the_quantities_asked_for(posterior):
     assert table.colnames[1:5] == ["ssfr_median", "ssfr_p16", "ssfr_p84", "ssfr_std"]
     assert len(table.colnames) == 1 + 8 + 2
     assert not isinstance(table["ssfr_median"], Masked)
+    assert posterior.to_table("sfr").colnames[1] == "sfr_median"
     with pytest.raises(KeyError, match="'nonsense'"):
         posterior.to_table(["nonsense"])
 

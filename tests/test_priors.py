@@ -35,4 +35,4 @@ def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="no prior is named 'knee'"):
         load_priors("population").replace(knee=1.0)
     with pytest.raises(AttributeError, match="knee"):
-        load_priors("population").knee
+        _ = load_priors("population").knee

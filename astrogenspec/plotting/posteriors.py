@@ -10,7 +10,7 @@ import numpy as np
 from ..draw_statistics import plain_values, row_percentiles
 from ..metrics import point_metrics, redshift_metrics
 from ..quantities import QUANTITIES
-from ..ranks import values_in_dex
+from ..calibration.ranks import values_in_dex
 from .style import ACCENT, MAIN, boxed_text, diagonal, log_label, new_axes, package, with_unit
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ __all__ = ["corner", "prediction_vs_truth"]
 def corner(
     posterior: Posterior,
     *,
-    quantities: Sequence[str] | None = None,
+    quantities: str | Sequence[str] | None = None,
     truth: Mapping[str, Any] | None = None,
     fig: Figure | None = None,
     color: str = MAIN,
@@ -41,7 +41,7 @@ def corner(
     ----------
     posterior : `~astrogenspec.Posterior` of one galaxy
         ``posterior[3]``.
-    quantities : sequence of str, optional
+    quantities : str or sequence of str, optional
         Quantities to show, drawn or derived; all those drawn by default.
     truth : mapping of str to scalar Quantity, optional
         True values to mark, in any unit that converts; quantities that are not shown are passed
@@ -71,6 +71,8 @@ def corner(
             f"a corner plot shows one galaxy, and the posterior has {len(posterior)}; index it first, "
             f"as in posterior[0]."
         )
+    if isinstance(quantities, str):
+        quantities = [quantities]
     names = list(posterior.quantities if quantities is None else quantities)
     known = {} if truth is None else truth
     columns, marks, labels = [], [], []

@@ -2,8 +2,8 @@
 
 The real tables are described in the user guide; they are not part of the package.  Expected files in the folder:
 ``sdss_photometry.fits`` (SDSS galaxies of the kcorrect test sample), ``scaling_mpajhu_ew_mass_sfr.fits`` (MPA-JHU),
-``sdss_lines.fits`` (ECO and RESOLVE with MPA-JHU fluxes), ``scaling_xgass.fits`` (xGASS) and
-``scaling_bh_dynamical.fits`` (black-hole compilation of van den Bosch 2016).
+``sdss_lines.fits`` (ECO and RESOLVE with MPA-JHU fluxes), ``scaling_xgass.fits`` (xGASS),
+``scaling_bh_dynamical.fits`` (black-hole compilation of van den Bosch 2016) and ``sdss_spectra.fits`` (13 SDSS spectra).
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from astropy.io import fits
 from astropy.table import Table
 
 from ..surveys import BANDS
+from .images import ImageRenderer
 from .nebular import line_index
 from .simulator import Sample, SimulatedGalaxies, Simulator
+from .spectrum import OBSERVED
 from .statistics import bpt_class
 
 __all__ = ["SOURCES", "read_real_samples", "simulate_samples"]
@@ -28,11 +31,15 @@ SOURCES = {
     "nearby lines": "ECO and RESOLVE with MPA-JHU fluxes (Moffett+2015, Eckert+2015)",
     "sizes": "xGASS (Catinella+2018), SDSS Petrosian radii",
     "black holes": "dynamical black-hole masses (van den Bosch 2016)",
+    "spectra": "13 SDSS galaxy spectra (Abazajian+2009) and their pipeline equivalent widths (Bolton+2012)",
 }
 _LINES = {"halpha": "Halpha", "hbeta": "Hbeta", "oiii": "OIII5008", "nii": "NII6585"}
 #: Continuum at the line over that at Halpha, typical of star-forming galaxies.
 _CONTINUUM = {"halpha": 1.0, "hbeta": 1.12, "oiii": 1.12, "nii": 1.0}
 _PIXEL = 0.396
+_SPECTRA = 600
+#: Pixels on a side of the images on which sizes are measured; nearby galaxies overfill ordinary stamps.
+_SIZE_IMAGE = 160
 
 
 def _column(table: Table, name: str) -> np.ndarray:
@@ -54,6 +61,7 @@ def read_real_samples(folder: Path | str) -> dict[str, dict[str, np.ndarray]]:
         "nearby lines": _real_nearby(Table.read(folder / "sdss_lines.fits")),
         "sizes": _real_sizes(Table.read(folder / "scaling_xgass.fits")),
         "black holes": _real_black_holes(Table.read(folder / "scaling_bh_dynamical.fits")),
+        "spectra": _real_spectra(folder / "sdss_spectra.fits"),
     }
 
 
@@ -83,7 +91,7 @@ def _real_nearby(table: Table) -> dict[str, np.ndarray]:
         "log_mass": _column(table, "logmstar"),
         "log_nii_halpha": _column(table, "log_nii_ha"),
         "log_oiii_hbeta": _column(table, "log_oiii_hb"),
-        "log_decrement": np.log10(decrement),
+        "log_decrement": np.log10(np.where(decrement > 0, decrement, np.nan)),
         "oh_o3n2": _column(table, "oh_o3n2_pp04"),
     }
     return {name: column[use] for name, column in columns.items()}
@@ -108,6 +116,33 @@ def _real_black_holes(table: Table) -> dict[str, np.ndarray]:
     sigma, mass = _column(table, "logsigma"), _column(table, "logMBH")
     use = (_column(table, "upperlimit") == 0) & np.isfinite(sigma) & (sigma > 1.8)
     return {"log_sigma": sigma[use], "log_black_hole_mass": mass[use]}
+
+
+def _real_spectra(path: Path) -> dict[str, np.ndarray]:
+    with fits.open(path) as hdus:
+        table = Table(hdus["SPECTRA"].data)
+        wavelength = 10.0 ** np.atleast_2d(hdus["LOGLAM"].data)
+        flux = np.where(hdus["IVAR"].data > 0, hdus["FLUX"].data, np.nan)
+    z = np.asarray(table["z"], float)
+    wavelength = np.broadcast_to(wavelength, flux.shape)
+    breaks = [dn4000(w / (1 + zz), f) for w, zz, f in zip(wavelength, z, flux, strict=True)]
+    return {"dn4000": np.array(breaks), "ew_halpha": _column(table, "h_alpha_ew") / (1 + z)}
+
+
+def dn4000(wavelength: np.ndarray, flux: np.ndarray) -> float:
+    """Ratio of the mean F_nu in 4000-4100 A to that in 3850-3950 A (Balogh et al. 1999, ApJ 527, 54).
+
+    Parameters
+    ----------
+    wavelength : ndarray, shape (m,)
+        Rest frame, Angstrom.
+    flux : ndarray, shape (m,)
+        F_lambda; NaN where bad.
+    """
+    per_frequency = flux * wavelength**2
+    red = (wavelength > 4000) & (wavelength < 4100)
+    blue = (wavelength > 3850) & (wavelength < 3950)
+    return float(np.nanmean(per_frequency[red]) / np.nanmean(per_frequency[blue]))
 
 
 def simulate_samples(
@@ -142,6 +177,7 @@ def simulate_samples(
             "log_sigma": torch.log10(main.properties["velocity_dispersion"]).numpy(),
             "log_black_hole_mass": main.theta[:, 4].numpy(),
         },
+        "spectra": _simulated_breaks(simulator, main[:_SPECTRA]),
     }
     if n_images:
         galaxies = simulator.batch(
@@ -198,8 +234,21 @@ def _simulated_nearby(galaxies: SimulatedGalaxies) -> dict:
     return {name: column[use] for name, column in columns.items()}
 
 
+def _simulated_breaks(simulator: Simulator, galaxies: SimulatedGalaxies) -> dict:
+    rest = OBSERVED.wavelength / (1 + galaxies.theta[:, :1].numpy().astype(float))
+    spectra = simulator.spectra(galaxies).numpy()
+    breaks = [dn4000(w, f) for w, f in zip(rest, spectra, strict=True)]
+    return {"dn4000": np.array(breaks), "ew_halpha": galaxies.halpha_width.numpy()}
+
+
 def _simulated_sizes(simulator: Simulator, galaxies: SimulatedGalaxies, seed: int) -> dict:
-    images = simulator.images(galaxies, simulator.generator(seed), neighbours=False).flux[:, 2]
+    renderer = ImageRenderer(simulator.survey, _SIZE_IMAGE, simulator.device)
+    images = renderer.render(
+        galaxies.structure,
+        galaxies.component_flux[..., :3],
+        simulator.generator(seed),
+        neighbours=False,
+    ).flux[:, 2]
     radii = np.array([petrosian_radii(image) for image in images.cpu().numpy()]) * _PIXEL
     scale = simulator.distances.kpc_per_arcsec(galaxies.theta[:, 0]).numpy()
     return {

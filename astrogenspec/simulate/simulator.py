@@ -24,7 +24,7 @@ from .spectrum import SpectralSynthesis
 from .ssp import StellarGrid
 from .structure import Structure, draw_structure, fibre_fractions
 
-__all__ = ["Sample", "Simulator", "SimulatedGalaxies"]
+__all__ = ["Sample", "SimulatedGalaxies", "Simulator"]
 
 _LABEL_LINES = ("Halpha", "Hbeta", "NII6585", "OIII5008")
 _CANDIDATES = 4096

@@ -16,6 +16,7 @@ from ..surveys import BANDS
 __all__ = [
     "STATISTICS",
     "black_hole_statistics",
+    "break_statistics",
     "colour_statistics",
     "line_statistics",
     "nearby_line_statistics",
@@ -163,6 +164,23 @@ def black_hole_statistics(sample: Sample) -> dict[str, float]:
     return result
 
 
+def break_statistics(sample: Sample) -> dict[str, float]:
+    """Median 4000 A break of galaxies with weak and with strong Halpha emission.
+
+    Parameters
+    ----------
+    sample : mapping
+        ``dn4000`` and ``ew_halpha`` (A, emission positive).
+    """
+    width = sample["ew_halpha"]
+    kinds = {"EW(Halpha)<3": width < 3, "10<EW(Halpha)<60": (width > 10) & (width < 60)}
+    return {
+        f"dn4000|{where}|q50": float(np.median(sample["dn4000"][chosen]))
+        for where, chosen in kinds.items()
+        if chosen.sum() >= 4
+    }
+
+
 #: Statistics by the name of the sample.
 STATISTICS: dict[str, Callable[[Sample], dict[str, float]]] = {
     "photometry": colour_statistics,
@@ -170,6 +188,7 @@ STATISTICS: dict[str, Callable[[Sample], dict[str, float]]] = {
     "nearby lines": nearby_line_statistics,
     "sizes": size_statistics,
     "black holes": black_hole_statistics,
+    "spectra": break_statistics,
 }
 
 

@@ -21,11 +21,11 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
-from .draw_statistics import plain_values
+from ..draw_statistics import plain_values
 from .ranks import pit, uniformity_test, values_in_dex
 
 if TYPE_CHECKING:
-    from .posterior import Posterior
+    from ..posterior import Posterior
 
 __all__ = ["TarpResult", "tarp"]
 

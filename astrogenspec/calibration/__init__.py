@@ -1,0 +1,33 @@
+r"""Are the error bars true?  Diagnostics of posterior draws against true values.
+
+If the draws of every galaxy come from a calibrated posterior, then
+
+* the probability integral transform, the fraction of draws below the truth, is uniform on [0, 1]
+  over the galaxies (`pit`), and so is the rank of the truth among the draws (`sbc_ranks`:
+  simulation-based calibration; Talts et al. 2018, arXiv:1804.06788);
+* the central interval of probability :math:`\alpha` holds the truth of a fraction :math:`\alpha`
+  of the galaxies (`central_coverage`);
+* for any reference point that does not depend on the truth, the share of draws nearer to it than
+  the truth is uniform, also in several dimensions (`tarp`: tests of accuracy with random points;
+  Lemos et al. 2023, arXiv:2302.03026).
+
+A uniform histogram does not make a posterior good, only honest: a prior is calibrated too.
+`astrogenspec.metrics.crps` measures sharpness.
+"""
+
+from __future__ import annotations
+
+from .ranks import central_coverage, coverage_of_pit, pit, sbc_ranks, uniformity_test
+from .table import calibration_table
+from .tarp import TarpResult, tarp
+
+__all__ = [
+    "TarpResult",
+    "calibration_table",
+    "central_coverage",
+    "coverage_of_pit",
+    "pit",
+    "sbc_ranks",
+    "tarp",
+    "uniformity_test",
+]

@@ -1,0 +1,208 @@
+"""The contract of estimators: building, saving, loading, seeds, and what cannot be done."""
+
+import json
+import os
+
+import pytest
+import torch
+from torch import nn
+
+import astrogenspec.weights
+from astrogenspec.base import Estimator, NotFittedError, make_generator
+from astrogenspec.weights import WeightsError, WeightsFile
+
+
+class Line(nn.Module):
+    def __init__(self, slope=0.5):
+        super().__init__()
+        self.config = {"slope": slope}
+        self.slope = nn.Parameter(torch.tensor(slope))
+
+
+class LineEstimator(Estimator):
+    @classmethod
+    def build_network(cls, config):
+        return Line(**config)
+
+    def predict(self, x):
+        self.check_fitted()
+        return self.network.slope.item() * x
+
+    def fit(self, x, y):
+        return LineEstimator(Line(y / x), card={})
+
+
+@pytest.fixture
+def estimator():
+    return LineEstimator(Line(), card={"name": "line"})
+
+
+def test_the_abstract_parent_cannot_be_used():
+    with pytest.raises(TypeError, match="abstract"):
+        Estimator(Line())
+
+
+def test_the_network_is_set_to_evaluation_and_shown(estimator):
+    assert not estimator.network.training
+    assert repr(estimator) == "<LineEstimator: line, 1 parameters, on cpu>"
+    assert repr(LineEstimator(Line())) == "<LineEstimator: untrained, 1 parameters, on cpu>"
+
+
+def test_what_is_no_network_is_refused():
+    with pytest.raises(TypeError, match=r"network is a str: .* use from_pretrained"):
+        LineEstimator("weights.safetensors")
+
+
+@pytest.mark.parametrize("device", ["gpu", None, "cuda:99"])
+def test_an_impossible_device_is_refused(device):
+    if device == "cuda:99" and torch.cuda.is_available():
+        device = "gpu"
+    with pytest.raises(ValueError, match="device is"):
+        LineEstimator(Line(), device=device)
+
+
+def test_without_a_card_it_counts_as_untrained(tmp_path):
+    untrained = LineEstimator(Line())
+    assert not untrained.fitted
+    for call in (lambda: untrained.predict(1), lambda: untrained.save(tmp_path / "a.safetensors")):
+        with pytest.raises(NotFittedError, match="this LineEstimator was never trained"):
+            call()
+    assert list(tmp_path.iterdir()) == []
+    assert untrained.fit(2, 3).predict(4) == 6
+    assert not untrained.fitted
+    assert issubclass(NotFittedError, ValueError) and issubclass(NotFittedError, AttributeError)
+
+
+def test_save_and_load_give_the_same_estimator(estimator, tmp_path):
+    path = estimator.save(str(tmp_path / "line.safetensors"))
+    again = LineEstimator.load(path)
+    assert type(again) is LineEstimator
+    assert again.predict(3) == estimator.predict(3)
+    assert again.card["name"] == "line"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["line.json", "line.safetensors"]
+
+
+def test_single_precision_is_kept_unless_half_is_wanted(tmp_path):
+    exact = LineEstimator(Line(0.1234567), card={})
+    assert LineEstimator.load(exact.save(tmp_path / "a.safetensors")).predict(1) == exact.predict(1)
+    short = LineEstimator.load(exact.save(tmp_path / "b.safetensors", half=True)).predict(1)
+    assert short != exact.predict(1)
+    assert short == pytest.approx(exact.predict(1), rel=1e-3)
+
+
+def test_a_file_that_exists_is_kept_unless_told(estimator, tmp_path):
+    path = tmp_path / "line.safetensors"
+    estimator.save(path)
+    other = LineEstimator(Line(2.0), card={})
+    with pytest.raises(FileExistsError, match="pass overwrite=True"):
+        other.save(path)
+    assert LineEstimator.load(path).predict(1) == 0.5
+    other.save(path, overwrite=True)
+    assert LineEstimator.load(path).predict(1) == 2.0
+
+
+def test_an_interrupted_save_leaves_the_old_file(estimator, tmp_path, monkeypatch):
+    path = tmp_path / "line.safetensors"
+    estimator.save(path)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            LineEstimator(Line(2.0), card={}).save(path, overwrite=True)
+    assert LineEstimator.load(path).predict(1) == 0.5
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["line.json", "line.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["missing/line.safetensors", "file/line.safetensors"])
+def test_a_folder_that_cannot_be_written_to_is_an_oserror(estimator, tmp_path, name):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="the folder .* does not exist: make it first"):
+        estimator.save(tmp_path / name)
+
+
+def test_load_says_what_is_wrong_with_a_file(estimator, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no file of weights .*nothing\.safetensors"):
+        LineEstimator.load(tmp_path / "nothing.safetensors")
+    (tmp_path / "line.txt").write_text("slope 3")
+    with pytest.raises(ValueError, match="not a .safetensors file"):
+        LineEstimator.load(tmp_path / "line.txt")
+    (tmp_path / "bad.safetensors").write_bytes(b"\x00" * 40)
+    with pytest.raises(WeightsError, match="truncated"):
+        LineEstimator.load(tmp_path / "bad.safetensors")
+    path = tmp_path / "line.safetensors"
+    estimator.save(path)
+    card = json.loads(path.with_suffix(".json").read_text()) | {"sha256": "0" * 64}
+    path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(WeightsError, match="does not fit the weights"):
+        LineEstimator.load(path)
+
+
+def test_the_weights_of_something_else_are_refused(estimator, tmp_path):
+    class Plane(Line):
+        def __init__(self, tilt=1.0):
+            super().__init__()
+            self.config = {"tilt": tilt}
+
+    class Longer(Line):
+        def __init__(self, slope=1.0):
+            super().__init__(slope)
+            self.more = nn.Linear(2, 2)
+
+    for k, network in enumerate((Plane(), Longer())):
+        estimator.network = network
+        path = estimator.save(tmp_path / f"{k}.safetensors")
+        with pytest.raises(WeightsError, match="does not hold the network of a LineEstimator"):
+            LineEstimator.load(path)
+
+
+def test_from_pretrained_takes_registered_names_and_paths(estimator, tmp_path, monkeypatch):
+    path = tmp_path / "line.safetensors"
+    estimator.save(path)
+    asked = []
+
+    def fetch(name):
+        asked.append(name)
+        return WeightsFile(path, {"name": str(name)})
+
+    monkeypatch.setattr("astrogenspec.base.fetch_weights", fetch)
+    assert LineEstimator.from_pretrained().card["name"] == astrogenspec.weights.DEFAULT_MODEL
+    assert LineEstimator.from_pretrained("line").predict(2) == 1.0
+    assert asked == [LineEstimator.default_model, "line"]
+
+
+def test_from_pretrained_names_what_is_registered():
+    with pytest.raises(ValueError, match="no model is named 'nonsense': the registered models"):
+        LineEstimator.from_pretrained("nonsense")
+
+
+# ---- seeds
+
+
+def test_equal_seeds_give_equal_numbers():
+    one, two = (torch.rand(3, generator=make_generator(7)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, torch.rand(3, generator=make_generator(8)))
+
+
+def test_a_generator_is_returned_as_it_is():
+    generator = torch.Generator()
+    assert make_generator(generator) is generator
+
+
+def test_no_seed_is_fresh_and_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    one, two = (torch.rand(3, generator=make_generator(None)) for _ in range(2))
+    assert not torch.equal(one, two)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("seed", "kind"),
+    [(1.5, TypeError), ("1", TypeError), (True, TypeError), (-1, ValueError), (2**64, ValueError)],
+)
+def test_what_is_no_seed_is_refused(seed, kind):
+    with pytest.raises(kind, match="seed is"):
+        make_generator(seed)

@@ -1,0 +1,162 @@
+"""Continuing the training on a user's own galaxies."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+import torch
+from astropy.table import QTable
+from astropy.utils.masked import Masked
+from estimator_cases import (
+    N,
+    make_cutouts,
+    make_estimator,
+    make_network,
+    make_photometry,
+    make_stack,
+)
+
+from astrogenspec import AstroGenSpecWarning, PropertyEstimator
+from astrogenspec.inference.finetune import FitSettings
+
+N_GALAXIES = 80
+FIT = {"epochs": 20, "batch_size": 16, "learning_rate": 1e-2, "seed": 1}
+
+
+def galaxies(n=N_GALAXIES):
+    """Photometry whose g-r colour tells the redshift, and labels of which half the masses are missing."""
+    table = make_photometry(n)
+    rng = np.random.default_rng(2)
+    redshift = rng.uniform(0.03, 0.25, n)
+    table["flux_r"] = table["flux_g"] * (1 + 4 * redshift)
+    mass = (9 + 8 * redshift) * u.dex(u.Msun)
+    mass[::2] = np.nan * u.dex(u.Msun)
+    return table, QTable({"redshift": redshift, "stellar_mass": mass, "comment": np.arange(n)})
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    table, labels = galaxies()
+    untrained = PropertyEstimator(make_network())
+    return untrained, untrained.fit(photometry=table, labels=labels, **FIT)
+
+
+def test_fit_learns_what_the_labels_say(fitted):
+    table, labels = galaxies()
+    posterior = fitted[1].predict(photometry=table, n_draws=100, seed=0)
+    redshift = np.asarray(labels["redshift"])
+    error = posterior["redshift"].median().value - redshift
+    assert np.std(error) < 0.5 * np.std(redshift)
+    truth = 9 + 8 * redshift
+    assert np.std(posterior["stellar_mass"].median().value - truth) < 0.8 * np.std(truth)
+
+
+def test_fit_leaves_the_estimator_as_it_was(fitted):
+    untrained, estimator = fitted
+    assert not untrained.fitted and estimator.fitted
+    assert untrained.network is make_network()
+    before = make_network().state_dict()
+    assert any(
+        not torch.equal(value, before[name])
+        for name, value in estimator.network.state_dict().items()
+    )
+    assert not estimator.network.training
+
+
+def test_the_card_tells_of_the_fit(fitted):
+    entry = fitted[1].card["fits"][0]
+    assert entry["n_training"] == 64 and entry["n_held_out"] == 16
+    assert entry["labels"]["redshift"] == 80 and entry["labels"]["stellar_mass"] == 40
+    assert entry["labels"]["sfr"] == 0
+    assert entry["held_out_loss"][1] < entry["held_out_loss"][0]
+    limits = fitted[1].card["training_range"]
+    assert 0.03 < limits["redshift"][0] < limits["redshift"][1] < 0.25
+
+
+def test_the_same_seed_gives_the_same_weights_and_nothing_global_changes():
+    table, labels = galaxies(40)
+    estimator = PropertyEstimator(make_network())
+    settings = FIT | {"epochs": 2}
+    before = torch.get_rng_state()
+    one, two = (estimator.fit(photometry=table, labels=labels, **settings) for _ in range(2))
+    other = estimator.fit(photometry=table, labels=labels, **settings | {"seed": 2})
+    assert torch.equal(before, torch.get_rng_state())
+    states = [e.network.state_dict() for e in (one, two, other)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
+
+
+def test_a_second_fit_goes_on_from_the_first(fitted):
+    table, labels = galaxies()
+    again = fitted[1].fit(
+        photometry=table,
+        labels={"redshift": labels["redshift"]},
+        **FIT | {"epochs": 2, "learning_rate": 5e-3},
+    )
+    assert len(again.card["fits"]) == 2
+    assert again.card["fits"][1]["held_out_loss"][0] < -1
+    assert again.card["name"] == fitted[1].card["name"]
+
+
+def test_images_and_bad_galaxies_take_part_as_they_can():
+    cutouts = (make_cutouts(bad=[1]) + make_cutouts(bad=[0])) * 2
+    labels = {"redshift": np.linspace(0.05, 0.2, 4 * N)}
+    labels["redshift"][2] = np.nan
+    estimator = make_estimator(training_range={"redshift": [0.1, 0.3]}, metrics={"bias": 0})
+    with pytest.warns(AstroGenSpecWarning, match="ebv = 0"):
+        new = estimator.fit(cutouts, labels=labels, on_error="flag", epochs=1, batch_size=4, seed=0)
+    entry = new.card["fits"][0]
+    assert entry["n_training"] + entry["n_held_out"] == 4 * N - 5
+    assert new.card["training_range"]["redshift"] == [pytest.approx(0.05), 0.3]
+    assert "metrics" not in new.card and "metrics" in estimator.card
+
+
+def test_a_fit_that_does_not_help_is_undone():
+    table, labels = galaxies(40)
+    estimator = make_estimator()
+    with pytest.warns(AstroGenSpecWarning, match="did not improve on the 8 galaxies held out"):
+        new = estimator.fit(photometry=table, labels=labels, epochs=1, learning_rate=1e-30, seed=0)
+    after, before = new.network.state_dict(), estimator.network.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_masked_labels_count_as_missing():
+    table, labels = galaxies(20)
+    mask = np.arange(20) < 12
+    masked = QTable({"redshift": Masked(labels["redshift"] * u.one, mask=mask)})
+    with pytest.raises(ValueError, match="only 8 of 20 galaxies"):
+        make_estimator().fit(photometry=table, labels=masked)
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "message"),
+    [
+        ({"redshift": np.full(3, 0.1)}, ValueError, "labels is of 3 galaxies, but 5 were given"),
+        ({"redshift": np.full(9, 0.1)}, ValueError, "labels is of 9 galaxies, but 5 were given"),
+        ({"redshift": np.full(N, 0.1)}, ValueError, "only 5 of 5 galaxies .* at least 10"),
+        ({"redshift": np.full(N, 3.0)}, ValueError, "only 0 of 5 galaxies"),
+        ({"redshift": 0.1}, ValueError, "labels has shape"),
+        ({"z": np.full(N, 0.1)}, ValueError, "unknown quantity 'z'"),
+        (QTable({"z": np.full(N, 0.1)}), ValueError, "labels has none of the quantities"),
+        ([0.1] * N, TypeError, "labels is a list"),
+        ({"sfr": np.full(N, 1) * u.m}, u.UnitConversionError, "not convertible"),
+    ],
+)
+def test_wrong_labels_are_named(labels, kind, message):
+    with pytest.raises(kind, match=message):
+        make_estimator().fit(make_stack(), make_photometry(), labels=labels)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": -1},
+        {"learning_rate": 0.0},
+        {"validation_fraction": 1.0},
+        {"patience": 0},
+    ],
+)
+def test_wrong_settings_are_named(wrong):
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(ValueError, match=f"{name} is {value}"):
+        FitSettings(**wrong)
