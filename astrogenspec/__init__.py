@@ -12,6 +12,7 @@ _EXPORTS = {
     "base": ("NotFittedError",),
     "cutout_files": ("read_cutout_fits", "write_cutout_fits"),
     "cutouts": ("CutoutBatch", "coerce_cutouts"),
+    "fetch": ("fetch_sdss_cutout",),
     "inference.estimator": ("PropertyEstimator",),
     "photometry": ("PhotometryBatch", "coerce_photometry", "measure_photometry"),
     "posterior": ("Posterior",),

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 #: Unit of emission-line fluxes: 1e-17 erg / (s cm2).
-LINE_FLUX_UNIT = 1e-17 * u.erg / u.s / u.cm**2
+LINE_FLUX_UNIT = u.Unit(1e-17 * u.erg / u.s / u.cm**2)
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from astrogenspec.ranks import central_coverage
 from astropy.table import Table
 
 from astrogenspec import PropertyEstimator
-from astrogenspec.calibration import calibration_table, tarp
+from astrogenspec.calibration import calibration_table, central_coverage, tarp
 from astrogenspec.cutouts import CutoutBatch
 from astrogenspec.metrics import bootstrap_errors, crps, redshift_metrics
 from astrogenspec.photometry import PhotometryBatch

@@ -19,7 +19,7 @@ from astrogenspec import AstroGenSpecWarning, PropertyEstimator
 from astrogenspec.inference.finetune import FitSettings
 
 N_GALAXIES = 80
-FIT = {"epochs": 20, "batch_size": 16, "learning_rate": 1e-2, "seed": 1}
+FIT = {"epochs": 16, "batch_size": 16, "learning_rate": 1e-2, "seed": 1}
 
 
 def galaxies(n=N_GALAXIES):
@@ -47,7 +47,7 @@ def test_fit_learns_what_the_labels_say(fitted):
     error = posterior["redshift"].median().value - redshift
     assert np.std(error) < 0.5 * np.std(redshift)
     truth = 9 + 8 * redshift
-    assert np.std(posterior["stellar_mass"].median().value - truth) < 0.8 * np.std(truth)
+    assert np.std(posterior["stellar_mass"].median().value - truth) < 0.5 * np.std(truth)
 
 
 def test_fit_leaves_the_estimator_as_it_was(fitted):
@@ -93,7 +93,8 @@ def test_a_second_fit_goes_on_from_the_first(fitted):
         **FIT | {"epochs": 2, "learning_rate": 5e-3},
     )
     assert len(again.card["fits"]) == 2
-    assert again.card["fits"][1]["held_out_loss"][0] < -1
+    first, second = (fit["held_out_loss"] for fit in again.card["fits"])
+    assert second[1] < second[0] < first[0]
     assert again.card["name"] == fitted[1].card["name"]
 
 

@@ -154,6 +154,13 @@ def test_observation_has_the_errors_it_states(simulator):
     assert torch.equal(seen.expected_flux, seen.true_flux)
 
 
+def test_draw_gives_as_many_as_asked(simulator, galaxies):
+    drawn = simulator.draw(50, seed=3)
+    assert torch.equal(drawn.theta, galaxies.theta[:50])
+    with pytest.raises(ValueError, match="n is 0"):
+        simulator.draw(0, seed=3)
+
+
 def test_selection_cuts_at_the_limit(simulator, galaxies):
     priors = simulator.priors["observation"]
     assert (galaxies.observation.petrosian_r < priors.magnitude_limit).all()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..calibration.ranks import values_in_dex
 from ..draw_statistics import plain_values, row_percentiles
 from ..metrics import point_metrics, redshift_metrics
 from ..quantities import QUANTITIES
-from ..calibration.ranks import values_in_dex
 from .style import ACCENT, MAIN, boxed_text, diagonal, log_label, new_axes, package, with_unit
 
 if TYPE_CHECKING:

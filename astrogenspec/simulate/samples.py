@@ -162,8 +162,8 @@ def simulate_samples(
     masses : ndarray, optional
         log10 masses of the real ``lines`` sample, to match.
     """
-    infrared = _collect(simulator, seed, Sample(near_infrared=True), n)
-    main = _collect(simulator, seed + 1, Sample(), n)
+    infrared = simulator.draw(n, seed, Sample(near_infrared=True))
+    main = simulator.draw(n, seed + 1)
     nearby = simulator.batch(seed + 2, 0, Sample(volume=(0.010, 0.025, 8.3)), candidates=6000)
     flux = torch.maximum(infrared.observation.flux, 0.15 * infrared.observation.true_flux)
     samples = {
@@ -185,16 +185,6 @@ def simulate_samples(
         )
         samples["sizes"] = _simulated_sizes(simulator, galaxies, seed)
     return samples
-
-
-def _collect(simulator: Simulator, seed: int, sample: Sample, n: int) -> SimulatedGalaxies:
-    parts, total = [], 0
-    for galaxies in simulator.accepted(seed, sample):
-        parts.append(galaxies)
-        total += len(galaxies)
-        if total >= n:
-            return SimulatedGalaxies.concatenate(parts)[:n]
-    raise RuntimeError("the stream of simulated galaxies ended")  # accepted() never ends
 
 
 def _simulated_lines(galaxies: SimulatedGalaxies, masses: np.ndarray | None) -> dict:

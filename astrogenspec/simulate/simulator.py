@@ -237,6 +237,32 @@ class Simulator:
         ]
         return torch.stack(columns, dim=1)
 
+    def draw(self, n: int, seed: int, sample: Sample | None = None) -> SimulatedGalaxies:
+        """Draw a number of selected galaxies.
+
+        Parameters
+        ----------
+        n : int
+            Number of galaxies (of candidates, for a volume-limited sample).
+        seed : int
+        sample : Sample, optional
+            The main galaxy sample of SDSS by default.
+
+        Raises
+        ------
+        ValueError
+            If ``n`` is not positive.
+        """
+        if n < 1:
+            raise ValueError(f"n is {n}, but the number of galaxies to draw must be positive.")
+        parts, total = [], 0
+        for galaxies in self.accepted(seed, sample):
+            parts.append(galaxies)
+            total += len(galaxies)
+            if total >= n:
+                break
+        return SimulatedGalaxies.concatenate(parts)[:n]
+
     def accepted(
         self, seed: int, sample: Sample | None = None, *, candidates: int = _CANDIDATES
     ) -> Iterator[SimulatedGalaxies]:
