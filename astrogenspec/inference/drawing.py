@@ -73,7 +73,7 @@ def draw_block(
     flags = joined_flags(
         seen.flags,
         input_range_flags(limits, seen.photometry),
-        posterior_range_flags(limits, np.median(theta, axis=1)),
+        posterior_range_flags(limits, theta),
         broken,
     )
     draws = {

@@ -51,25 +51,26 @@ def input_range_flags(
     return flags
 
 
-def posterior_range_flags(limits: Mapping[str, Sequence[float]], median: np.ndarray) -> list[str]:
+def posterior_range_flags(limits: Mapping[str, Sequence[float]], theta: np.ndarray) -> list[str]:
     """Compare medians of the posterior with the range of training.
 
     Parameters
     ----------
     limits : mapping of str to (lowest, highest)
         The card's ``training_range``.
-    median : ndarray, shape (n, 9)
-        Medians of theta.
+    theta : ndarray, shape (n, n_draws, 9)
+        Draws.
 
     Returns
     -------
     list of str
         One sentence for each galaxy; empty strings inside of the range.
     """
-    flags = [""] * len(median)
+    flags = [""] * len(theta)
     for k, name in enumerate(QUANTITIES):
         if name in limits:
-            _note(flags, f"median {name}", median[:, k], limits[name], digits=3)
+            median = np.median(theta[:, :, k], axis=1)
+            _note(flags, f"median {name}", median, limits[name], digits=3)
     return flags
 
 

@@ -17,7 +17,7 @@ from astropy.table import QTable, Table
 from ..surveys import BANDS
 from .samples import SOURCES, read_real_samples, simulate_samples
 from .simulator import Simulator
-from .statistics import STATISTICS, with_errors
+from .statistics import STATISTICS, recorded_masses, with_errors
 
 __all__ = ["compare_statistics", "record_statistics", "recorded_statistics", "write_report"]
 
@@ -65,8 +65,10 @@ def compare_statistics(
     QTable
         The recorded table with columns ``simulated`` and ``difference`` (simulated minus real).
     """
-    samples = simulate_samples(simulator, n=n, n_images=n_images, seed=seed)
-    return _beside(recorded_statistics(), samples)
+    recorded = recorded_statistics()
+    masses = recorded_masses(dict(zip(recorded["statistic"], recorded["value"], strict=True)))
+    samples = simulate_samples(simulator, n=n, n_images=n_images, seed=seed, masses=masses)
+    return _beside(recorded, samples)
 
 
 def _beside(table: Table, samples: dict) -> QTable:

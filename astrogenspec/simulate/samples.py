@@ -20,7 +20,7 @@ from .images import ImageRenderer
 from .nebular import line_index
 from .simulator import Sample, SimulatedGalaxies, Simulator
 from .spectrum import OBSERVED
-from .statistics import bpt_class
+from .statistics import MASS_EDGES, bpt_class
 
 __all__ = ["SOURCES", "read_real_samples", "simulate_samples"]
 
@@ -201,9 +201,8 @@ def _simulated_lines(galaxies: SimulatedGalaxies, masses: np.ndarray | None) -> 
     sample["weight"] = np.ones(len(mass))
     use = galaxies.theta[:, 0].numpy() > 0.02
     if masses is not None:
-        edges = np.arange(8.75, 12.01, 0.25)
-        wanted, given = (np.histogram(m, edges)[0] for m in (masses, mass[use]))
-        place = np.digitize(mass, edges) - 1
+        wanted, given = (np.histogram(m, MASS_EDGES)[0] for m in (masses, mass[use]))
+        place = np.digitize(mass, MASS_EDGES) - 1
         use &= (place >= 0) & (place < len(wanted))
         ratio = wanted / np.maximum(given, 1)
         sample["weight"] = ratio[np.clip(place, 0, len(wanted) - 1)]

@@ -14,12 +14,14 @@ import numpy as np
 from ..surveys import BANDS
 
 __all__ = [
+    "MASS_EDGES",
     "STATISTICS",
     "black_hole_statistics",
     "break_statistics",
     "colour_statistics",
     "line_statistics",
     "nearby_line_statistics",
+    "recorded_masses",
     "size_statistics",
     "with_errors",
 ]
@@ -27,6 +29,9 @@ __all__ = [
 Sample = Mapping[str, np.ndarray]
 _REDSHIFT_EDGES = (0.02, 0.06, 0.10, 0.14, 0.20, 0.28)
 _FEWEST = 25
+#: Bins of log10 mass in which the masses of simulated samples are matched to those of real ones.
+MASS_EDGES = np.arange(8.75, 12.01, 0.25)
+_MASS = "mass fraction|logM="
 #: EW cuts (A) of Halpha, Hbeta, [OIII], [NII] that stand for a detection of all four lines.
 _FOUR_LINES = (0.8, 0.6, 0.6, 0.6)
 
@@ -83,6 +88,9 @@ def line_statistics(sample: Sample) -> dict[str, float]:
     result = {"four_lines|all|fraction": np.average(four, weights=weight)}
     for k, name in enumerate(("star_forming", "composite", "agn")):
         result[f"{name}|four lines|fraction"] = np.average(kind[four] == k, weights=weight[four])
+    counts = np.histogram(mass, MASS_EDGES, weights=weight)[0] / weight.sum()
+    centres = 0.5 * (MASS_EDGES[1:] + MASS_EDGES[:-1])
+    result |= {f"{_MASS}{c:.3f}": count for c, count in zip(centres, counts, strict=True)}
     log_width = np.log10(np.maximum(sample["ew_halpha"], 0.1))
     specific = sample["log_sfr"] - mass
     for where, chosen in _bins(mass, (9.25, 9.75, 10.25, 10.75, 11.25), 0.5):
@@ -97,6 +105,16 @@ def line_statistics(sample: Sample) -> dict[str, float]:
                 sample["log_sfr"][forming], weight[forming], 0.5
             )
     return {name: float(value) for name, value in result.items()}
+
+
+def recorded_masses(statistics: Mapping[str, float]) -> np.ndarray:
+    """Make masses (log10 Msun) whose histogram is that of the recorded statistics of `line_statistics`."""
+    fractions = {
+        float(name.removeprefix(_MASS)): value
+        for name, value in statistics.items()
+        if name.startswith(_MASS)
+    }
+    return np.repeat(list(fractions), np.round(1e4 * np.array(list(fractions.values()))).astype(int))
 
 
 def bpt_class(log_nii_halpha: np.ndarray, log_oiii_hbeta: np.ndarray) -> np.ndarray:

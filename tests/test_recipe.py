@@ -1,0 +1,119 @@
+"""Tests of the training recipe of lane A on small made-up shards."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from astrogenspec.inference.recipe import (
+    DEFAULT_TRAINING,
+    RecipeConfig,
+    Shards,
+    make_loss,
+    train_properties,
+)
+from astrogenspec.quantities import QUANTITIES
+
+h5py = pytest.importorskip("h5py")
+
+NETWORK = {"latent_size": 4, "context_size": 8, "width": 16, "factor_width": 8}
+RECIPE = RecipeConfig(
+    image_batch=8, photometry_batch=16, held_out=0.25, validation_size=12, network=NETWORK, seed=3
+)
+TRAINING = replace(DEFAULT_TRAINING, max_seconds=None, max_steps=4, validate_every=2, quiet=True)
+
+
+def make_columns(n, images, seed=0):
+    rng = np.random.default_rng(seed)
+    middle = [0.1, 10.5, 0.0, 8.7, 8.0, 1.5, 1.0, 1.2, 0.8]
+    flux = (10 ** rng.normal(1.8, 0.3, (n, 1)) * [0.2, 0.6, 1.0, 1.3, 1.6]).astype(np.float32)
+    columns = {
+        "theta": (middle + 0.02 * rng.normal(size=(n, 9))).astype(np.float32),
+        "measurable": rng.random(n) < 0.5,
+        "true_flux": flux,
+        "error": 0.02 * flux,
+    }
+    if images:
+        image = rng.random((n, 5, 64, 64)).astype(np.float16)
+        columns |= {"image": image, "measured_flux": flux, "measured_error": 0.02 * flux}
+    return columns
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name, images in (("images", True), ("photometry", False)):
+        (tmp_path / name).mkdir()
+        for k in range(2):
+            with h5py.File(tmp_path / name / f"shard-{k:05d}.h5", "w") as file:
+                for key, values in make_columns(24, images, seed=k).items():
+                    file[key] = values
+    return [tmp_path / "images", tmp_path / "photometry"]
+
+
+def test_shards_are_read_in_order_and_split_at_the_end(folders):
+    shards = Shards.read(folders[0])
+    assert len(shards) == 48
+    assert shards.has_images
+    second = torch.from_numpy(make_columns(24, True, seed=1)["theta"])
+    assert torch.equal(shards.columns["theta"][24:], second)
+    train, held_out = shards.split(0.25)
+    assert (len(train), len(held_out)) == (36, 12)
+    assert torch.equal(held_out.columns["theta"], second[12:])
+
+
+def test_a_folder_without_shards_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="astrogenspec simulate"):
+        Shards.read(tmp_path)
+
+
+def test_the_loss_joins_both_kinds_of_batches(folders):
+    from astrogenspec.inference.model import PropertyNetwork
+
+    network = PropertyNetwork(**NETWORK)
+    batches = [
+        Shards.read(folder).batch(torch.arange(12), config, torch.Generator().manual_seed(1))
+        for folder, config in zip(
+            folders, (RECIPE.image_augmentation, RECIPE.photometry_augmentation), strict=True
+        )
+    ]
+    terms = make_loss(RECIPE)(network, batches, 0.5)
+    terms = {name: float(value.detach()) for name, value in terms.items()}
+    assert np.isfinite(terms["total"])
+    assert "reconstruction_0" in terms and "reconstruction_1" not in terms
+    assert terms["total"] == pytest.approx((terms["total_0"] + terms["total_1"]) / 2, rel=1e-5)
+
+
+def test_training_writes_what_it_promises_and_resumes(folders, tmp_path):
+    whole, history = train_properties(
+        folders, tmp_path / "whole", recipe=RECIPE, training=TRAINING
+    )
+    assert (tmp_path / "whole" / "checkpoint.pt").exists()
+    assert (tmp_path / "whole" / "history.ecsv").exists()
+    assert history.stopped == "steps"
+    assert history.rows[-1]["step"] == 4
+    again, resumed = train_properties(
+        folders, tmp_path / "whole", recipe=RECIPE, training=replace(TRAINING, max_steps=6)
+    )
+    assert resumed.rows[-1]["step"] == 6
+    assert not all(
+        torch.equal(a, b)
+        for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True)
+    )
+
+
+def test_training_is_reproducible(folders, tmp_path):
+    states = [
+        train_properties(folders, tmp_path / name, recipe=RECIPE, training=TRAINING)[0].state_dict()
+        for name in ("a", "b")
+    ]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_the_standardisation_is_that_of_the_labels(folders, tmp_path):
+    network, _ = train_properties(folders, tmp_path / "run", recipe=RECIPE, training=TRAINING)
+    theta = Shards.read(folders[0]).split(RECIPE.held_out)[0].columns["theta"]
+    mass = list(QUANTITIES).index("stellar_mass")
+    y, _ = network.chain.standardise(theta)
+    assert y[:, mass].mean().abs() < 1e-3
+    assert y[:, mass].std() == pytest.approx(1, abs=1e-3)
