@@ -16,7 +16,7 @@ _EXPORTS = {
     "inference.estimator": ("PropertyEstimator",),
     "photometry": ("PhotometryBatch", "coerce_photometry", "measure_photometry"),
     "posterior": ("Posterior",),
-    "quantity_posterior": ("QuantityPosterior",),
+    "draws.quantity": ("QuantityPosterior",),
     "quantities": ("LINE_FLUX_UNIT", "QUANTITIES", "QuantityInfo"),
     "surveys": ("BANDS", "SDSS", "Survey", "get_survey"),
     "warnings": ("AstroGenSpecWarning",),

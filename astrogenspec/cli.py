@@ -260,7 +260,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _explain(error: Exception) -> int:
     """Print an error as one sentence and choose the exit status."""
-    from .problems import INPUT_ERRORS
+    from .inputs.problems import INPUT_ERRORS
     from .weights import WeightsError
 
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)

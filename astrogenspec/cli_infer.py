@@ -16,8 +16,8 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import QTable
 
-from .fluxes import check_bands, read_unit
-from .problems import INPUT_ERRORS
+from .inputs.fluxes import check_bands, read_unit
+from .inputs.problems import INPUT_ERRORS
 from .surveys import BANDS
 
 if TYPE_CHECKING:

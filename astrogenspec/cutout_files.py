@@ -25,7 +25,7 @@ from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty
 from astropy.wcs import WCS
 
 from .cutouts import CutoutBatch
-from .fluxes import check_bands, read_unit
+from .inputs.fluxes import check_bands, read_unit
 from .surveys import BANDS, SDSS, STAMP_SIZE
 
 __all__ = ["read_cutout_fits", "write_cutout_fits"]

@@ -3,7 +3,7 @@
 A stamp has 64 x 64 pixels of 0.396 arcsec in each of the bands u, g, r, i, z, in nanomaggies per pixel as observed,
 with the galaxy in its middle.  An image already at that pixel scale (to 0.5%) is cropped or padded by whole pixels, so
 that its noise stays as it is and the galaxy is centred to half a pixel; any other is resampled with conservation of
-flux (`astrogenspec.resampling`) and centred exactly.  Pixels without data have an inverse variance of zero.
+flux (`astrogenspec.inputs.resampling`) and centred exactly.  Pixels without data have an inverse variance of zero.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.nddata import NDData
 
-from .astrometry import check_scale
-from .pixels import calibrate, why_unusable
-from .planes import Plane, place_on_grid, planes_of, split_array, steps_for
-from .problems import INPUT_ERRORS, ProblemLog
-from .resampling import crop_or_pad, resample
+from .inputs.astrometry import check_scale
+from .inputs.pixels import calibrate, why_unusable
+from .inputs.planes import Plane, place_on_grid, planes_of, split_array, steps_for
+from .inputs.problems import INPUT_ERRORS, ProblemLog
+from .inputs.resampling import crop_or_pad, resample
 from .surveys import BANDS, SDSS, STAMP_SIZE
 from .warnings import AstroGenSpecWarning
 
@@ -149,7 +149,7 @@ def coerce_cutouts(
     Warns
     -----
     AstroGenSpecWarning
-        If a pixel scale had to be assumed, or noise to be estimated from the sky (`astrogenspec.pixels`).
+        If a pixel scale had to be assumed, or noise to be estimated from the sky (`astrogenspec.inputs.pixels`).
 
     Examples
     --------

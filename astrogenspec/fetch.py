@@ -30,7 +30,7 @@ from astropy.nddata import CCDData, Cutout2D, InverseVariance, NoOverlapError
 from astropy.wcs import WCS, FITSFixedWarning
 from scipy.ndimage import map_coordinates
 
-from .fluxes import check_bands
+from .inputs.fluxes import check_bands
 from .surveys import BANDS, STAMP_SIZE
 
 __all__ = ["cut_out", "fetch_sdss_cutout", "frame_noise", "read_sdss_frame"]

@@ -21,7 +21,7 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 
-from .draw_statistics import difference_unit, matched_values, plain_values
+from .draws.statistics import difference_unit, matched_values, plain_values
 
 __all__ = [
     "bootstrap_errors",

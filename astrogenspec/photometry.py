@@ -26,9 +26,9 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Row, Table
 
-from .catalogues import SENTINELS, Catalogue, dust_values, join_catalogues, read_catalogue
 from .cutouts import CutoutBatch
-from .problems import INPUT_ERRORS, ProblemLog
+from .inputs.catalogues import SENTINELS, Catalogue, dust_values, join_catalogues, read_catalogue
+from .inputs.problems import INPUT_ERRORS, ProblemLog
 from .surveys import BANDS, SDSS
 from .warnings import AstroGenSpecWarning
 
@@ -278,7 +278,7 @@ def _warn_no_ebv() -> None:
 def measure_photometry(
     cutouts: CutoutBatch, ebv: float | np.ndarray | u.Quantity | None = None
 ) -> PhotometryBatch:
-    """Measure the fluxes of galaxies on their stamps (the method is that of `astrogenspec.apertures`).
+    """Measure the fluxes of galaxies on their stamps (the method is that of `astrogenspec.inputs.apertures`).
 
     Parameters
     ----------
@@ -304,7 +304,7 @@ def measure_photometry(
     AstroGenSpecWarning
         If ``ebv`` is not given.
     """
-    from .apertures import measure_stamp
+    from .inputs.apertures import measure_stamp
 
     n = len(cutouts)
     if ebv is None:

@@ -13,7 +13,7 @@ from astropy.table import QTable, Table
 from astropy.uncertainty import Distribution
 
 from .derived import bpt_fractions, derivable
-from .posterior_checks import (
+from .draws.checks import (
     checked_draws,
     checked_flags,
     checked_index,
@@ -22,12 +22,12 @@ from .posterior_checks import (
     checked_photometry,
     index_of_name,
 )
-from .quantity_posterior import posterior_of
+from .draws.quantity import posterior_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .quantity_posterior import QuantityPosterior
+    from .draws.quantity import QuantityPosterior
 
 __all__ = ["Posterior"]
 
@@ -169,7 +169,7 @@ class Posterior:
         )
 
     def _repr_html_(self) -> str:
-        from .posterior_table import html_summary
+        from .draws.table import html_summary
 
         return html_summary(self)
 
@@ -268,7 +268,7 @@ class Posterior:
             that the gas metallicity is measurable) if known; ``flag``. Summaries are masked where
             a galaxy has no draws.
         """
-        from .posterior_table import summary_table
+        from .draws.table import summary_table
 
         return summary_table(self, quantities)
 
@@ -296,7 +296,7 @@ class Posterior:
         ValueError
             If the ending names no known format.
         """
-        from .posterior_io import write_posterior
+        from .draws.io import write_posterior
 
         write_posterior(self, path, draws=draws, overwrite=overwrite)
 
@@ -320,7 +320,7 @@ class Posterior:
         ValueError
             If the file holds no draws, or was not made by `write`.
         """
-        from .posterior_io import read_posterior
+        from .draws.io import read_posterior
 
         return read_posterior(cls, path)
 
@@ -344,7 +344,7 @@ class Posterior:
         ValueError
             If there is nothing to join, or the parts differ in their quantities or number of draws.
         """
-        from .posterior_joining import joined_parts
+        from .draws.joining import joined_parts
 
         return cls._from_checked(**joined_parts(list(posteriors), cls))
 

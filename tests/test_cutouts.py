@@ -18,9 +18,10 @@ from astropy.nddata import (
 from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
-from astrogenspec import cutouts, pixels
+from astrogenspec import cutouts
 from astrogenspec.cutout_files import read_cutout_fits, write_cutout_fits
 from astrogenspec.cutouts import CutoutBatch, coerce_cutouts
+from astrogenspec.inputs import pixels
 from astrogenspec.surveys import BANDS, SDSS
 from astrogenspec.warnings import AstroGenSpecWarning
 

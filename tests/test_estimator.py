@@ -388,7 +388,11 @@ def test_known_quantities_condition_the_others(estimator):
 @pytest.mark.parametrize(
     ("known", "kind", "message"),
     [
-        ({"redshift": np.full(N, 0.9)}, ValueError, "galaxy 0: the known redshift is 0.9, but it must lie between 0 and 0.5"),
+        (
+            {"redshift": np.full(N, 0.9)},
+            ValueError,
+            "galaxy 0: the known redshift is 0.9, but it must lie between 0 and 0.5",
+        ),
         ({"sfr": np.zeros(N)}, ValueError, "known has sfr but not redshift"),
         ({"redshift": 0.1}, ValueError, "known has shape"),
         ([0.1], TypeError, "known is a list"),

@@ -6,8 +6,8 @@ import pytest
 from astropy.table import Column, MaskedColumn, QTable, Table
 from astropy.utils.masked import Masked
 
-from astrogenspec.apertures import Ellipse, find_galaxy, measure_stamp
 from astrogenspec.cutouts import CutoutBatch
+from astrogenspec.inputs.apertures import Ellipse, find_galaxy, measure_stamp
 from astrogenspec.photometry import (
     SENTINELS,
     PhotometryBatch,

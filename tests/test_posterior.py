@@ -45,7 +45,7 @@ def test_summaries_agree_with_numpy():
 def test_summaries_are_the_same_in_blocks_of_galaxies(monkeypatch):
     posterior, _ = gaussian_posterior(23, 40)
     whole = posterior.to_table()
-    monkeypatch.setattr("astrogenspec.draw_statistics._BLOCK", 160)
+    monkeypatch.setattr("astrogenspec.draws.statistics._BLOCK", 160)
     for name, column in posterior.to_table().columns.items():
         assert_array_equal(column, whole[name])
 

@@ -271,7 +271,7 @@ def test_other_tables_are_refused_in_words(tmp_path, ending):
 
 
 def test_files_of_the_future_are_refused_in_words(tmp_path, monkeypatch):
-    monkeypatch.setattr("astrogenspec.posterior_io._LAYOUT", 9)
+    monkeypatch.setattr("astrogenspec.draws.io._LAYOUT", 9)
     rich_posterior().write(tmp_path / "a.ecsv", draws=True)
     monkeypatch.undo()
     with pytest.raises(ValueError, match="newer version of astrogenspec .layout 9"):

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import astropy.units as u
 import numpy as np
 
-from ..draw_statistics import difference_unit, matched_values, row_ranks
+from ..draws.statistics import difference_unit, matched_values, row_ranks
 from ..quantities import QUANTITIES
 
 if TYPE_CHECKING:
-    from ..quantity_posterior import QuantityPosterior
+    from ..draws.quantity import QuantityPosterior
 
 __all__ = [
     "central_coverage",

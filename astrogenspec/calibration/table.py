@@ -9,7 +9,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable, Table
 
-from ..draw_statistics import row_percentiles
+from ..draws.statistics import row_percentiles
 from ..metrics import crps, point_metrics
 from .ranks import coverage_of_pit, pit, uniformity_test, values_in_dex
 

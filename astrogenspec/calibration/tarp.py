@@ -21,7 +21,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
-from ..draw_statistics import plain_values
+from ..draws.statistics import plain_values
 from .ranks import pit, uniformity_test, values_in_dex
 
 if TYPE_CHECKING:

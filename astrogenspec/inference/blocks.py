@@ -14,8 +14,8 @@ from astropy.coordinates import SkyCoord
 from astropy.nddata import NDData
 
 from ..cutouts import CutoutBatch, coerce_cutouts
+from ..inputs.problems import INPUT_ERRORS
 from ..photometry import coerce_photometry
-from ..problems import INPUT_ERRORS
 from .observations import Observations, observe
 
 __all__ = ["InputArguments", "InputOptions", "ObservationBlocks", "positive_int", "reworded"]
@@ -241,7 +241,7 @@ def reworded(error: Exception, sentence: str) -> Exception:
 
     Parameters
     ----------
-    error : one of `astrogenspec.problems.INPUT_ERRORS`
+    error : one of `astrogenspec.inputs.problems.INPUT_ERRORS`
         A kind that needs more than a sentence becomes its parent.
     sentence : str
 

@@ -15,8 +15,8 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
-from ..catalogues import dust_values
 from ..cutouts import CutoutBatch
+from ..inputs.catalogues import dust_values
 from ..photometry import PhotometryBatch, measure_photometry
 from ..preprocessing import ModelInputs, make_inputs
 from ..surveys import BANDS

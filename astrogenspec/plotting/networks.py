@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import astropy.units as u
 import numpy as np
 
-from ..draw_statistics import plain_values
+from ..draws.statistics import plain_values
 from ..metrics import robust_scatter
 from .style import ACCENT, MAIN, NEUTRAL, new_axes, package, with_unit
 

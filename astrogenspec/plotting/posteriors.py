@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..calibration.ranks import values_in_dex
-from ..draw_statistics import plain_values, row_percentiles
+from ..draws.statistics import plain_values, row_percentiles
 from ..metrics import point_metrics, redshift_metrics
 from ..quantities import QUANTITIES
 from .style import ACCENT, MAIN, boxed_text, diagonal, log_label, new_axes, package, with_unit
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ..draws.quantity import QuantityPosterior
     from ..posterior import Posterior
-    from ..quantity_posterior import QuantityPosterior
 
 __all__ = ["corner", "prediction_vs_truth"]
 

@@ -30,11 +30,11 @@ import numpy as np
 from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 
-from .draw_statistics import plain_values
-from .posterior_table import summary_table
+from .statistics import plain_values
+from .table import summary_table
 
 if TYPE_CHECKING:
-    from .posterior import Posterior
+    from ..posterior import Posterior
 
 __all__ = ["read_posterior", "write_posterior"]
 

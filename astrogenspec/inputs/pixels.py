@@ -25,8 +25,8 @@ from astropy.nddata import (
     VarianceUncertainty,
 )
 
+from ..surveys import SDSS
 from .fluxes import flux_factor, read_unit
-from .surveys import SDSS
 
 __all__ = ["calibrate", "estimate_inverse_variance", "why_unusable"]
 

@@ -23,7 +23,7 @@ import numpy as np
 from photutils.aperture import EllipticalAperture
 from scipy import ndimage
 
-from .surveys import BANDS, STAMP_SIZE
+from ..surveys import BANDS, STAMP_SIZE
 
 __all__ = ["CONTRAST", "PROMINENCE", "Ellipse", "find_galaxy", "measure_stamp"]
 

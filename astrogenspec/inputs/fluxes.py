@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import astropy.units as u
 
-from .surveys import BANDS, SDSS
+from ..surveys import BANDS, SDSS
 
 __all__ = ["check_bands", "flux_factor", "read_unit"]
 

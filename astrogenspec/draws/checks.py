@@ -9,10 +9,10 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable, Table
 
-from .derived import DERIVED_QUANTITIES
-from .draw_statistics import plain_values
-from .quantities import QUANTITIES
-from .quantity_posterior import suggestion
+from ..derived import DERIVED_QUANTITIES
+from ..quantities import QUANTITIES
+from .quantity import suggestion
+from .statistics import plain_values
 
 __all__ = [
     "checked_draws",

@@ -10,11 +10,11 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.nddata import NDData, NDUncertainty
 
+from ..surveys import SDSS, STAMP_SIZE
 from .astrometry import LocalGrid, celestial, check_scale, local_grid, to_pixel
 from .fluxes import check_bands
 from .pixels import calibrate, why_unusable
 from .resampling import crop_or_pad, resample
-from .surveys import SDSS, STAMP_SIZE
 
 __all__ = ["Plane", "Stack", "place_on_grid", "planes_of", "split_array", "steps_for"]
 

@@ -9,8 +9,8 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Column, Row, Table
 
+from ..surveys import BANDS
 from .fluxes import flux_factor, read_unit
-from .surveys import BANDS
 
 __all__ = ["SENTINELS", "Catalogue", "dust_values", "join_catalogues", "read_catalogue"]
 

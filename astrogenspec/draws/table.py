@@ -11,10 +11,10 @@ import numpy as np
 from astropy.table import QTable
 from astropy.utils.masked import Masked
 
-from .quantity_posterior import QuantityPosterior
+from .quantity import QuantityPosterior
 
 if TYPE_CHECKING:
-    from .posterior import Posterior
+    from ..posterior import Posterior
 
 __all__ = ["SUMMARIES", "html_summary", "summary_table"]
 

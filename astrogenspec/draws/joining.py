@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import QTable, vstack
 
 if TYPE_CHECKING:
-    from .posterior import Posterior
+    from ..posterior import Posterior
 
 __all__ = ["joined_parts"]
 

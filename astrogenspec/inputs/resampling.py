@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .surveys import STAMP_SIZE
+from ..surveys import STAMP_SIZE
 
 __all__ = ["MINIMUM_COVERAGE", "crop_or_pad", "overlap_weights", "resample"]
 
@@ -46,7 +46,7 @@ def overlap_weights(n_in: int, n_out: int, *, step: float, start: float) -> np.n
 
     Examples
     --------
-    >>> from astrogenspec.resampling import overlap_weights
+    >>> from astrogenspec.inputs.resampling import overlap_weights
     >>> overlap_weights(4, 2, step=2.0, start=0.0)
     array([[1., 1., 0., 0.],
            [0., 0., 1., 1.]])

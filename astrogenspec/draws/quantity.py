@@ -9,9 +9,9 @@ import astropy.units as u
 import numpy as np
 from astropy.uncertainty import Distribution
 
-from .derived import DERIVED_QUANTITIES, derivable, derive
-from .draw_statistics import difference_unit, row_means, row_percentiles, row_standard_deviations
-from .quantities import QUANTITIES
+from ..derived import DERIVED_QUANTITIES, derivable, derive
+from ..quantities import QUANTITIES
+from .statistics import difference_unit, row_means, row_percentiles, row_standard_deviations
 
 __all__ = ["QuantityPosterior", "posterior_of", "suggestion"]
 

@@ -1,0 +1,1 @@
+"""Inside `astrogenspec.Posterior`: checks, summaries, joining, tables, reading and writing."""
