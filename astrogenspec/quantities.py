@@ -123,13 +123,16 @@ def theta_to_quantities(theta: np.ndarray) -> dict[str, u.Quantity]:
     Returns
     -------
     dict of Quantity, each of shape (...)
+        In the precision of ``theta``.
 
     Raises
     ------
     ValueError
         If the last axis does not have nine entries.
     """
-    theta = np.asarray(theta, dtype=float)
+    theta = np.asarray(theta)
+    if not np.issubdtype(theta.dtype, np.floating):
+        theta = theta.astype(float)
     if theta.shape[-1:] != (len(QUANTITIES),):
         raise ValueError(
             f"theta has shape {theta.shape}; its last axis must hold the {len(QUANTITIES)} quantities "
@@ -137,7 +140,10 @@ def theta_to_quantities(theta: np.ndarray) -> dict[str, u.Quantity]:
         )
     return {
         name: u.Quantity(
-            10 ** theta[..., k] if info.logarithmic else theta[..., k], info.unit, subok=True
+            10 ** theta[..., k] if info.logarithmic else theta[..., k],
+            info.unit,
+            dtype=theta.dtype,
+            subok=True,
         )
         for k, (name, info) in enumerate(QUANTITIES.items())
     }

@@ -29,7 +29,7 @@ def choose(galaxies) -> dict[str, tuple[int, str]]:
     kinds = {
         "spiral": (spiral & (p["cos_inclination"] > 0.7) & galaxies.measurable, "ugriz"),
         "edge_on": (spiral & (p["cos_inclination"] < 0.15), "gri"),
-        "elliptical": (bright & (p["bulge_fraction"] > 0.9), "ugriz"),
+        "elliptical": (bright & (p["bulge_fraction"] > 0.9) & ~p["active"], "ugriz"),
         "faint": ((r > 17.3) & ~p["quiescent"] & galaxies.measurable, "gri"),
     }
     return {kind: (int(torch.nonzero(mask)[0, 0]), bands) for kind, (mask, bands) in kinds.items()}

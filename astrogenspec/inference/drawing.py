@@ -76,12 +76,8 @@ def draw_block(
         posterior_range_flags(limits, theta),
         broken,
     )
-    draws = {
-        name: u.Quantity(values, dtype=np.float32, subok=True)
-        for name, values in theta_to_quantities(theta).items()
-    }
     return Posterior(
-        draws,
+        theta_to_quantities(theta),
         names=seen.names,
         flags=flags,
         measurable=measurable,
