@@ -63,7 +63,7 @@ $(VENV)/.installed-demo: $(VENV)/.installed-torch pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed-torch pyproject.toml
 	@echo "Installing the package and what it needs in $(VENV) ..."
-	$(PIP) -c constraints.txt -e '.[test,plot,simulate]'
+	$(PIP) -c constraints.txt -e '.[test,plot,simulate,parquet]'
 	touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed-torch pyproject.toml

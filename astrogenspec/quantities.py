@@ -178,9 +178,7 @@ def quantities_to_theta(values: Mapping[str, u.Quantity]) -> np.ndarray:
         raise ValueError("no quantities were given: pass at least one of " + ", ".join(QUANTITIES))
     columns = {}
     for name, value in values.items():
-        columns[name] = np.asarray(
-            u.Quantity(value, QUANTITIES[name].unit, subok=True).value, dtype=float
-        )
+        columns[name] = _in_unit(name, value)
     shapes = {column.shape for column in columns.values()}
     if len(shapes) > 1:
         raise ValueError(f"the quantities have different shapes: {sorted(shapes)}; give one shape.")
@@ -191,3 +189,14 @@ def quantities_to_theta(values: Mapping[str, u.Quantity]) -> np.ndarray:
             flux = theta[..., k]
             theta[..., k] = np.log10(flux, out=np.full(flux.shape, np.nan), where=flux > 0)
     return theta
+
+
+def _in_unit(name: str, value: u.Quantity) -> np.ndarray:
+    """Values of a quantity in its own unit, as a bare array of float."""
+    unit = QUANTITIES[name].unit
+    try:
+        return np.asarray(u.Quantity(value, unit, subok=True).value, dtype=float)
+    except u.UnitsError as error:
+        raise u.UnitConversionError(
+            f"{name} has the unit {getattr(value, 'unit', None)}, which is not convertible to {unit or 'a pure number'}."
+        ) from error

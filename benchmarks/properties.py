@@ -61,10 +61,21 @@ def scores(posterior, theta: np.ndarray, measurable: np.ndarray) -> list[dict]:
         truth["gas_metallicity"].unit
     )
     table = calibration_table(posterior, truth)
-    return [
+    rows = [
         {name: v.item() if hasattr(v := row[name], "item") else str(v) for name in table.colnames}
         for row in table
     ]
+    for row in rows:
+        if QUANTITIES[row["quantity"]].logarithmic:
+            row["r2_log1p"] = log1p_r2(posterior[row["quantity"]], truth[row["quantity"]])
+    return rows
+
+
+def log1p_r2(summary, truth) -> float:
+    """R2 of log(1 + flux), the measure of the method's first publication; faint lines count less in it."""
+    true = np.log1p(truth.value)
+    residual = np.log1p(summary.median().value) - true
+    return float(1 - np.mean(residual**2) / true.var())
 
 
 def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
@@ -91,6 +102,10 @@ def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
         result["bands"][subset] = scores(posterior, theta, measurable)
     result["tarp_max_deviation"] = {
         mode: float(tarp(posterior, theta_to_quantities(theta), seed=0).max_deviation)
+        for mode, posterior in posteriors.items()
+    }
+    result["redshift_metrics"] = {
+        mode: redshift_metrics(posterior["redshift"].median(), theta[:, 0])
         for mode, posterior in posteriors.items()
     }
     result["label_scatter_ceiling_r2"] = ceiling(theta)
