@@ -2,9 +2,11 @@
 
     python benchmarks/properties.py simulated --out results/benchmarks
     python benchmarks/properties.py real FOLDER --out results/benchmarks
+    python benchmarks/properties.py images FOLDER --out results/benchmarks
     python benchmarks/properties.py speed --out results/benchmarks
 
-``real`` reads ``sdss_photometry.fits`` from a folder of real tables (see the user guide).  Every figure is written to a JSON
+``real`` reads ``sdss_photometry.fits``, ``images`` ``sdss_images.npz`` and ``sdss_images.fits``, from a folder of real data.
+  Every figure is written to a JSON
 file and says whether it was measured on simulated or on real galaxies; no galaxy of these was used in training.
 """
 
@@ -152,6 +154,37 @@ def run_real(estimator: PropertyEstimator, folder: Path) -> dict:
     return result
 
 
+def run_images(estimator: PropertyEstimator, folder: Path) -> dict:
+    """Redshifts of the real gri cutouts, to which the missing sky noise is added."""
+    data, table = np.load(folder / "sdss_images.npz"), Table.read(folder / "sdss_images.fits")
+    n = len(table)
+    flux, ivar = np.zeros((2, n, len(BANDS), 64, 64), np.float32)
+    missing = np.sqrt(np.square((0.017, 0.028, 0.041)) - np.square((0.004, 0.006, 0.008)))
+    noise = np.random.default_rng(0).normal(size=data["flux"].shape) * missing[:, None, None]
+    flux[:, 1:4] = data["flux"] + noise
+    ivar[:, 1:4] = data["ivar"]
+    magnitude = np.full((n, len(BANDS)), np.nan)
+    for k, name in ((1, "mag_g"), (2, "mag_r"), (3, "mag_i_img")):
+        magnitude[:, k] = np.ma.filled(np.ma.asarray(table[name], dtype=float), np.nan)
+    total = 10 ** (0.4 * (22.5 - magnitude))
+    cutouts, photometry = CutoutBatch(flux, ivar), photometry_batch(total, 0.03 * total)
+    truth, everything = np.asarray(table["z"], float), np.ones(n, bool)
+    inputs = {
+        "both": ((cutouts, photometry), {}),
+        "photometry": ((None, photometry), {}),
+        "image": ((cutouts, None), {"ebv": 0.0, "measure": False}),
+        "image, measured": ((cutouts, None), {"ebv": 0.0}),
+    }
+    result = {"kind": "real held-out (approximate cutouts; Galactic extinction not corrected)", "n": n}
+    for name, (arguments, options) in inputs.items():
+        posterior = estimator.predict(
+            *arguments, n_draws=1000, seed=0, on_error="flag", progress=False, **options
+        )
+        usable = everything & np.isfinite(posterior["redshift"].draws.value).all(axis=1)
+        result[name] = redshift_scores(posterior, truth, usable)
+    return result
+
+
 def redshift_scores(posterior, truth: np.ndarray, chosen: np.ndarray) -> dict:
     """Point scores of the median with bootstrap errors, coverage and CRPS."""
     draws = posterior["redshift"].draws[chosen]
@@ -192,7 +225,7 @@ def run_speed(estimator: PropertyEstimator) -> dict:
 def main() -> None:
     """Run one benchmark and write its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=("simulated", "real", "speed"))
+    parser.add_argument("what", choices=("simulated", "real", "images", "speed"))
     parser.add_argument("folder", nargs="?", type=Path, help="real tables")
     parser.add_argument("--model", default="astrogenspec-properties")
     parser.add_argument("--n", type=int, default=5000)
@@ -204,6 +237,8 @@ def main() -> None:
         result = run_simulated(estimator, arguments.n)
     elif arguments.what == "real":
         result = run_real(estimator, arguments.folder)
+    elif arguments.what == "images":
+        result = run_images(estimator, arguments.folder)
     else:
         result = run_speed(estimator)
     arguments.out.mkdir(parents=True, exist_ok=True)
