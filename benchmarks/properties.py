@@ -6,8 +6,8 @@
     python benchmarks/properties.py speed --out results/benchmarks
 
 ``real`` reads ``sdss_photometry.fits``, ``images`` ``sdss_images.npz`` and ``sdss_images.fits``, from a folder of real data.
-  Every figure is written to a JSON
-file and says whether it was measured on simulated or on real galaxies; no galaxy of these was used in training.
+Every figure is written to a JSON file and says whether it was measured on simulated or on real galaxies; no galaxy of these
+was used in training the network.
 """
 
 from __future__ import annotations
