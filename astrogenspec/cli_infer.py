@@ -325,7 +325,7 @@ def _check_memory(estimator: PropertyEstimator, n: int, n_draws: int) -> None:
 
 
 def _naming_the_file(error: Exception, files: Sequence[Path]) -> Exception:
-    from .inference.blocks import reworded
+    from .blocks import reworded
 
     found = _GALAXY_NUMBER.match(str(error))
     k = 0 if len(files) == 1 else int(found[1]) if found else len(files)

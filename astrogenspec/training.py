@@ -24,13 +24,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .nn.averaging import ExponentialAverage, RunningMeans
-from .nn.batches import BatchStream, to_device
+from .nn.batches import BatchStream, ZippedStreams, to_device
 from .nn.schedules import learning_rate_factor, parameter_groups
 
 __all__ = [
     "BatchStream",
     "History",
     "TrainingConfig",
+    "ZippedStreams",
     "evaluate",
     "fit",
     "save_atomically",

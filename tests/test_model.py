@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from astrogenspec.inference.augment import (
+from astrogenspec.augmentation import (
     AugmentationConfig,
     add_background,
     add_noise,

@@ -9,11 +9,12 @@ import torch
 from astrogenspec.inference.recipe import (
     DEFAULT_TRAINING,
     RecipeConfig,
-    Shards,
+    make_batch,
     make_loss,
     train_properties,
 )
 from astrogenspec.quantities import QUANTITIES
+from astrogenspec.shards import Shards
 
 h5py = pytest.importorskip("h5py")
 
@@ -67,12 +68,17 @@ def test_a_folder_without_shards_says_what_to_do(tmp_path):
         Shards.read(tmp_path)
 
 
+def test_shards_without_a_column_say_so(folders):
+    with pytest.raises(ValueError, match="have no continuum: simulate them again"):
+        Shards.read(folders[0], labels=("theta", "continuum"))
+
+
 def test_the_loss_joins_both_kinds_of_batches(folders):
     from astrogenspec.inference.model import PropertyNetwork
 
     network = PropertyNetwork(**NETWORK)
     batches = [
-        Shards.read(folder).batch(torch.arange(12), config, torch.Generator().manual_seed(1))
+        make_batch(Shards.read(folder), torch.arange(12), config, torch.Generator().manual_seed(1))
         for folder, config in zip(
             folders, (RECIPE.image_augmentation, RECIPE.photometry_augmentation), strict=True
         )
@@ -85,9 +91,7 @@ def test_the_loss_joins_both_kinds_of_batches(folders):
 
 
 def test_training_writes_what_it_promises_and_resumes(folders, tmp_path):
-    whole, history = train_properties(
-        folders, tmp_path / "whole", recipe=RECIPE, training=TRAINING
-    )
+    whole, history = train_properties(folders, tmp_path / "whole", recipe=RECIPE, training=TRAINING)
     assert (tmp_path / "whole" / "checkpoint.pt").exists()
     assert (tmp_path / "whole" / "history.ecsv").exists()
     assert history.stopped == "steps"

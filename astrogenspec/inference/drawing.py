@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from ..base import make_generator
+from ..observations import Observations
 from ..posterior import Posterior
 from ..quantities import QUANTITIES, quantities_to_theta, theta_to_quantities
-from .observations import Observations
 from .ranges import input_range_flags, joined_flags, posterior_range_flags
 
 if TYPE_CHECKING:

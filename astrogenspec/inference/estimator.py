@@ -14,9 +14,9 @@ from astropy.table import Table
 from tqdm import tqdm
 
 from ..base import make_generator
+from ..blocks import InputArguments, InputOptions, ObservationBlocks, positive_int
 from ..posterior import Posterior
 from ..quantities import QUANTITIES
-from .blocks import InputArguments, InputOptions, ObservationBlocks, positive_int
 from .drawing import chain_prefix, check_rows, draw_block, known_values, log_densities
 from .latent import ImageEstimator
 from .model import PropertyNetwork

@@ -13,14 +13,14 @@ import torch
 from astropy.table import Table
 from torch import Tensor
 
+from ..augmentation import orient_randomly
 from ..base import make_generator
+from ..blocks import ObservationBlocks
 from ..photometry import PhotometryBatch
 from ..preprocessing import ModelInputs
 from ..quantities import QUANTITIES, quantities_to_theta
 from ..training import BatchStream, History, TrainingConfig, evaluate, fit
 from ..warnings import AstroGenSpecWarning
-from .augment import orient_randomly
-from .blocks import ObservationBlocks
 from .model import PropertyNetwork
 from .ranges import training_range_of
 

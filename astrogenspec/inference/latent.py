@@ -16,10 +16,10 @@ from astropy.table import QTable
 from torch import Tensor
 
 from ..base import Estimator, make_generator
+from ..blocks import InputArguments, InputOptions, ObservationBlocks, positive_int
+from ..observations import Observations
 from ..preprocessing import to_flux
 from ..quantities import QUANTITIES, quantities_to_theta
-from .blocks import InputArguments, InputOptions, ObservationBlocks, positive_int
-from .observations import Observations
 
 __all__ = ["ImageEstimator"]
 

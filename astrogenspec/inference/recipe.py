@@ -1,32 +1,32 @@
 """Training of lane A from simulated shards: the recipe behind the bundled weights.
 
-Each step sees a batch of galaxies with images, in one of several modes (see `astrogenspec.inference.augment`), and a larger
+Each step sees a batch of galaxies with images, in one of several modes (see `astrogenspec.augmentation`), and a larger
 batch of galaxies with photometry alone, which are cheap.  The evidence lower bound of the images and the flows are
 trained together; ``frozen_vae`` lets the flows leave the encoder alone, as in the method's first publication.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ..augmentation import AugmentationConfig
 from ..preprocessing import ModelInputs
 from ..quantities import QUANTITIES
-from ..training import BatchStream, History, TrainingConfig, fit
-from .augment import AugmentationConfig, augment, augment_photometry
+from ..shards import Shards
+from ..training import BatchStream, History, TrainingConfig, ZippedStreams, fit
 from .model import PropertyNetwork
 
 __all__ = [
     "DEFAULT_TRAINING",
     "RecipeConfig",
-    "Shards",
     "TrainingBatch",
+    "make_batch",
     "make_loss",
     "train_properties",
 ]
@@ -35,7 +35,6 @@ __all__ = [
 DEFAULT_TRAINING = TrainingConfig(max_seconds=7200, learning_rate=1.2e-3, validate_every=400)
 
 _METALLICITY = tuple(QUANTITIES).index("gas_metallicity")
-_COLUMNS = ("theta", "measurable", "true_flux", "error", "measured_flux", "measured_error")
 _VALIDATION_BATCHES = 6
 
 
@@ -104,80 +103,13 @@ class TrainingBatch:
         )
 
 
-class Shards:
-    """Columns of simulated shards in memory.
-
-    Parameters
-    ----------
-    columns : dict of str to Tensor
-        At least ``theta``, ``measurable``, ``true_flux`` and ``error``; ``image`` for galaxies with images.
-    """
-
-    def __init__(self, columns: dict[str, Tensor]):
-        self.columns = columns
-
-    def __len__(self) -> int:
-        return len(self.columns["theta"])
-
-    @property
-    def has_images(self) -> bool:
-        """True if the galaxies have images."""
-        return "image" in self.columns
-
-    @classmethod
-    def read(cls, folder: Path | str) -> Shards:
-        """Read every shard of a folder, in order.
-
-        Raises
-        ------
-        FileNotFoundError
-            If the folder holds no shard.
-        """
-        import h5py
-
-        paths = sorted(Path(folder).glob("shard-*.h5"))
-        if not paths:
-            raise FileNotFoundError(
-                f"{folder} holds no shard-*.h5: make them with `astrogenspec simulate N --out {folder}`."
-            )
-        with h5py.File(paths[0]) as file:
-            names = [name for name in (*_COLUMNS, "image") if name in file]
-            sizes = {name: file[name].shape for name in names}
-            kinds = {name: file[name].dtype for name in names}
-        n = sizes["theta"][0]
-        columns = {
-            name: np.empty((n * len(paths), *sizes[name][1:]), dtype=kinds[name]) for name in names
-        }
-        for k, path in enumerate(paths):
-            with h5py.File(path) as file:
-                for name in names:
-                    file[name].read_direct(columns[name], dest_sel=np.s_[k * n : (k + 1) * n])
-        return cls({name: torch.from_numpy(column) for name, column in columns.items()})
-
-    def split(self, fraction: float) -> tuple[Shards, Shards]:
-        """Split into the first galaxies and the last ``fraction`` of them."""
-        cut = round(len(self) * (1 - fraction))
-        parts = (slice(None, cut), slice(cut, None))
-        return tuple(Shards({k: v[part] for k, v in self.columns.items()}) for part in parts)
-
-    def batch(
-        self, indices: Tensor, config: AugmentationConfig, generator: torch.Generator
-    ) -> TrainingBatch:
-        """Make augmented inputs of some galaxies."""
-        chosen = {name: column[indices] for name, column in self.columns.items()}
-        if self.has_images:
-            inputs = augment(
-                chosen["image"],
-                chosen["true_flux"],
-                chosen["error"],
-                measured_flux=chosen["measured_flux"],
-                measured_error=chosen["measured_error"],
-                config=config,
-                generator=generator,
-            )
-        else:
-            inputs = augment_photometry(chosen["true_flux"], chosen["error"], config, generator)
-        return TrainingBatch(inputs, chosen["theta"], chosen["measurable"].float())
+def make_batch(
+    shards: Shards, indices: Tensor, config: AugmentationConfig, generator: torch.Generator
+) -> TrainingBatch:
+    """Make augmented inputs of some galaxies, with their labels."""
+    inputs = shards.inputs(indices, config, generator)
+    labels = shards.labels(indices)
+    return TrainingBatch(inputs, labels["theta"], labels["measurable"].float())
 
 
 def make_loss(config: RecipeConfig):
@@ -188,7 +120,9 @@ def make_loss(config: RecipeConfig):
     ) -> dict[str, Tensor]:
         kl_weight = config.kl_weight * min(1.0, progress / config.warm_kl)
         parts = [_batch_terms(network, batch, kl_weight, config) for batch in batches]
-        terms = {f"{name}_{k}": value for k, part in enumerate(parts) for name, value in part.items()}
+        terms = {
+            f"{name}_{k}": value for k, part in enumerate(parts) for name, value in part.items()
+        }
         terms["total"] = torch.stack([part["total"] for part in parts]).mean()
         return terms
 
@@ -213,26 +147,6 @@ def _batch_terms(
         elbo_fraction=config.elbo_fraction if network.training else 1.0,
         generator=generator,
     )
-
-
-class _Pairs:
-    """Zip resumable streams of batches."""
-
-    def __init__(self, streams: Sequence[BatchStream]):
-        self.streams = streams
-
-    def __iter__(self) -> Iterator[list[TrainingBatch]]:
-        return self
-
-    def __next__(self) -> list[TrainingBatch]:
-        return [next(stream) for stream in self.streams]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {str(k): stream.state_dict() for k, stream in enumerate(self.streams)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for k, stream in enumerate(self.streams):
-            stream.load_state_dict(state[str(k)])
 
 
 def train_properties(
@@ -279,7 +193,7 @@ def train_properties(
     _standardise(network, labels[0])
     history = fit(
         network,
-        _Pairs(streams),
+        ZippedStreams(streams),
         [list(batches) for batches in zip(*validation, strict=True)],
         replace(training, checkpoint=out / "checkpoint.pt"),
         make_loss(recipe),
@@ -290,7 +204,7 @@ def train_properties(
 
 def _stream(shards: Shards, config: AugmentationConfig, size: int, seed: int) -> BatchStream:
     return BatchStream(
-        lambda indices, generator: shards.batch(indices, config, generator),
+        lambda indices, generator: make_batch(shards, indices, config, generator),
         len(shards),
         size,
         seed=seed,
@@ -301,7 +215,9 @@ def _fixed_batches(shards: Shards, config: AugmentationConfig, n: int) -> list[T
     """Batches with frozen augmentation, the same at each validation."""
     generator = torch.Generator().manual_seed(20)
     indices = torch.arange(min(n, len(shards)))
-    return [shards.batch(part, config, generator) for part in indices.chunk(_VALIDATION_BATCHES)]
+    return [
+        make_batch(shards, part, config, generator) for part in indices.chunk(_VALIDATION_BATCHES)
+    ]
 
 
 def _standardise(network: PropertyNetwork, shards: Shards) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["BatchStream", "to_device"]
+__all__ = ["BatchStream", "ZippedStreams", "to_device"]
 
 
 class BatchStream:
@@ -71,6 +71,33 @@ class BatchStream:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue after the step of `state`."""
         self.step = state["step"]
+
+
+class ZippedStreams:
+    """Zip resumable streams: each item is a list with one batch of every stream.
+
+    Parameters
+    ----------
+    streams : sequence of BatchStream
+    """
+
+    def __init__(self, streams: Sequence[BatchStream]) -> None:
+        self.streams = streams
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return self
+
+    def __next__(self) -> list[Any]:
+        return [next(stream) for stream in self.streams]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` needs to continue."""
+        return {str(k): stream.state_dict() for k, stream in enumerate(self.streams)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue after the step of `state`."""
+        for k, stream in enumerate(self.streams):
+            stream.load_state_dict(state[str(k)])
 
 
 def to_device(batch: Any, device: torch.device | str) -> Any:

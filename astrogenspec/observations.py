@@ -15,11 +15,11 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
-from ..cutouts import CutoutBatch
-from ..inputs.catalogues import dust_values
-from ..photometry import PhotometryBatch, measure_photometry
-from ..preprocessing import ModelInputs, make_inputs
-from ..surveys import BANDS
+from .cutouts import CutoutBatch
+from .inputs.catalogues import dust_values
+from .photometry import PhotometryBatch, measure_photometry
+from .preprocessing import ModelInputs, make_inputs
+from .surveys import BANDS
 
 __all__ = ["Observations", "observe"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..preprocessing import PIXEL_SIGMA, ModelInputs, image_features, photometry_features
+from .preprocessing import PIXEL_SIGMA, ModelInputs, image_features, photometry_features
 
 __all__ = [
     "AugmentationConfig",

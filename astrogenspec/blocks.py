@@ -13,10 +13,10 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.nddata import NDData
 
-from ..cutouts import CutoutBatch, coerce_cutouts
-from ..inputs.problems import INPUT_ERRORS
-from ..photometry import coerce_photometry
+from .cutouts import CutoutBatch, coerce_cutouts
+from .inputs.problems import INPUT_ERRORS
 from .observations import Observations, observe
+from .photometry import coerce_photometry
 
 __all__ = ["InputArguments", "InputOptions", "ObservationBlocks", "positive_int", "reworded"]
 
