@@ -39,11 +39,11 @@ def add_simulate(commands: Any, common: argparse.ArgumentParser) -> None:
     add(
         "--no-images", action="store_true", help="photometry and labels alone, which is much faster"
     )
-    add("--no-spectra", action="store_true", help="leave the fibre spectra out")
+    add("--no-spectra", action="store_true", help="leave the spectra out")
     add(
         "--training",
         action="store_true",
-        help="what the bundled network was trained on: its mixture of samples, noiseless images, no spectra",
+        help="what the bundled networks were trained on: their mixture of samples, noiseless images, rest-frame spectra",
     )
     add("--workers", type=int, help="processes; one for each core by default")
     parser.set_defaults(run=_simulate, parser=parser)
@@ -60,10 +60,10 @@ def _simulate(options: argparse.Namespace) -> int:
     from .simulate.dataset import TRAINING_SAMPLES, Contents, write_shards
     from .simulate.simulator import Sample
 
-    images = "noiseless" if options.training else "observed"
+    images, spectra = ("noiseless", "rest") if options.training else ("observed", "observed")
     contents = Contents(
         images="none" if options.no_images else images,
-        spectra=not (options.no_spectra or options.training),
+        spectra="none" if options.no_spectra else spectra,
     )
     paths = write_shards(
         options.n,

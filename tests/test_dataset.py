@@ -40,7 +40,7 @@ def test_stream_gives_labels_images_and_spectra():
 
 
 def test_shards_are_reproducible_and_resumable(tmp_path):
-    contents = Contents(images="none", spectra=False)
+    contents = Contents(images="none", spectra="none")
     settings = {"seed": 3, "contents": contents, "shard_size": 20, "workers": 1, "progress": False}
     paths = write_shards(40, tmp_path / "a", **settings)
     assert [path.name for path in paths] == ["shard-00000.h5", "shard-00001.h5"]
@@ -63,13 +63,13 @@ def test_an_interrupted_shard_leaves_nothing_that_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(dataset.h5py.Group, "create_dataset", fail)
     with pytest.raises(KeyboardInterrupt):
         write_shards(
-            20, tmp_path, contents=Contents("none", False), shard_size=20, workers=1, progress=False
+            20, tmp_path, contents=Contents("none", "none"), shard_size=20, workers=1, progress=False
         )
     assert not list(tmp_path.glob("shard-*.h5"))
 
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):
-    contents = Contents(images="none", spectra=False)
+    contents = Contents(images="none", spectra="none")
     options = {"contents": contents, "shard_size": 20, "workers": 1, "progress": False}
     write_shards(20, tmp_path, seed=1, **options)
     with pytest.raises(ValueError, match="other settings"):

@@ -9,8 +9,10 @@ import torch
 from astropy.cosmology import z_at_value
 
 from astrogenspec.cosmology import default_cosmology
+from astrogenspec.emission import LINES, line_index
 from astrogenspec.quantities import QUANTITIES
 from astrogenspec.surveys import BANDS
+from astrogenspec.wavelengths import LogGrid
 
 pytest.importorskip("speclite")
 if find_spec("bagpipes") is None:
@@ -18,11 +20,10 @@ if find_spec("bagpipes") is None:
 
 from astrogenspec.simulate.filters import observed_filters
 from astrogenspec.simulate.interpolation import interpolate, inverse_cdf
-from astrogenspec.simulate.nebular import LINES, line_index
 from astrogenspec.simulate.observe import observe, selection_probability
 from astrogenspec.simulate.simulator import Sample, Simulator
 from astrogenspec.simulate.spectrum import OBSERVED
-from astrogenspec.simulate.ssp import FINE, LogGrid, StellarGrid
+from astrogenspec.simulate.ssp import FINE, StellarGrid
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,14 @@ from .images import add_noise
 from .simulator import Sample, SimulatedGalaxies, Simulator
 from .spectrum import OBSERVED
 
-__all__ = ["SHARD_SIZES", "TRAINING_SAMPLES", "Contents", "GalaxyStream", "write_shards"]
+__all__ = [
+    "SHARD_SIZES",
+    "TRAINING_SAMPLES",
+    "Contents",
+    "GalaxyStream",
+    "rest_frame_columns",
+    "write_shards",
+]
 
 #: Galaxies per shard, with and without images or spectra.
 SHARD_SIZES = (2000, 20000)
@@ -57,17 +64,24 @@ class Contents:
     images : {"observed", "noiseless", "none"}
         ``observed``: ``image`` with noise and its ``ivar``; ``noiseless``: ``image`` alone. Both in half precision,
         with the photometry measured on a noisy version.
-    spectra : bool
-        Keep the fibre spectrum (noise-free, half precision).
+    spectra : {"observed", "rest", "none"}
+        ``observed``: the fibre spectrum as ``spectrum``.  ``rest``: through the fibre and of the whole galaxy (second
+        axis), ``continuum`` per nmgy in r at rest-frame wavelengths, ``aperture_flux`` (nmgy in r), and line fluxes
+        ``narrow_flux`` and ``broad_flux``; what networks that generate spectra learn from.  All noise-free, spectra
+        in half precision.
     """
 
     images: str = "observed"
-    spectra: bool = True
+    spectra: str = "observed"
 
     def __post_init__(self):
         if self.images not in ("observed", "noiseless", "none"):
             raise ValueError(
                 f"images is {self.images!r}, but one of 'observed', 'noiseless', 'none' is wanted."
+            )
+        if self.spectra not in ("observed", "rest", "none"):
+            raise ValueError(
+                f"spectra is {self.spectra!r}, but one of 'observed', 'rest', 'none' is wanted."
             )
 
 
@@ -91,6 +105,21 @@ def _measure(noisy: Tensor, ivar: Tensor) -> dict[str, Tensor]:
     return {
         "measured_flux": torch.tensor(measured.flux, dtype=torch.float32),
         "measured_error": torch.tensor(measured.error, dtype=torch.float32),
+    }
+
+
+def rest_frame_columns(
+    simulator: Simulator, galaxies: SimulatedGalaxies
+) -> dict[str, Tensor]:
+    """Columns of ``Contents(spectra="rest")``: through the fibre and of the whole galaxy."""
+    frame = simulator.rest_frame(galaxies)
+    r = galaxies.component_flux[:, BANDS.index("r")]
+    flux = torch.stack([(r * galaxies.fibre).sum(1), r.sum(1)], dim=1)
+    return {
+        "continuum": (frame.continuum / flux[..., None]).half(),
+        "aperture_flux": flux,
+        "narrow_flux": frame.narrow,
+        "broad_flux": frame.broad,
     }
 
 
@@ -144,8 +173,10 @@ class GalaxyStream(IterableDataset):
                 result |= {"image": noisy.half(), "ivar": ivar.half()}
             else:
                 result |= {"image": images.flux.half()}
-        if self.contents.spectra:
+        if self.contents.spectra == "observed":
             result["spectrum"] = self.simulator.spectra(galaxies).half()
+        elif self.contents.spectra == "rest":
+            result |= rest_frame_columns(self.simulator, galaxies)
         return {name: value.cpu() for name, value in result.items()}
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -199,7 +230,7 @@ def write_shards(
         raise ValueError(f"n is {n}, but the number of galaxies to simulate must be positive.")
     contents = contents or Contents()
     if shard_size is None:
-        shard_size = SHARD_SIZES[contents.images == "none" and not contents.spectra]
+        shard_size = SHARD_SIZES[contents.images == "none" and contents.spectra == "none"]
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     settings = json.dumps(

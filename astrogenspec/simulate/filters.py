@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..surveys import SDSS, Survey
-from .ssp import COARSE, LogGrid
+from ..wavelengths import LogGrid
+from .ssp import COARSE
 
 __all__ = ["MAX_SHIFT", "observed_filters", "shifted_filters"]
 

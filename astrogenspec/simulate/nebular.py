@@ -13,29 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..emission import LINE_NAMES, LINES, line_index
 from .dust import lines_curve
 from .population import Galaxies
 from .priors import Priors
 
-__all__ = ["LINES", "LINE_NAMES", "NebularLines", "line_index", "nebular_lines", "o3n2_abundance"]
+__all__ = ["NebularLines", "nebular_lines", "o3n2_abundance"]
 
-#: Vacuum wavelengths (Angstrom) of the lines.
-LINES = {
-    "OII3727": 3727.09, "OII3730": 3729.88, "NeIII3870": 3869.86, "Hdelta": 4102.89,
-    "Hgamma": 4341.69, "Hbeta": 4862.69, "OIII4960": 4960.30, "OIII5008": 5008.24,
-    "HeI5877": 5877.30, "OI6302": 6302.05, "NII6550": 6549.86, "Halpha": 6564.61,
-    "NII6585": 6585.27, "SII6718": 6718.29, "SII6733": 6732.67, "ArIII7138": 7137.80,
-    "SIII9071": 9071.10,
-}  # fmt: skip
-LINE_NAMES = tuple(LINES)
 _LSUN_OF_LOG_ERG = -float(np.log10(3.828e33))
 #: Case B ratios to Hbeta of Hgamma and Hdelta (Osterbrock & Ferland 2006).
 _HGAMMA, _HDELTA = 0.468, 0.259
-
-
-def line_index(name: str) -> int:
-    """Column of a line in arrays of lines."""
-    return LINE_NAMES.index(name)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import torch
 from astropy.io import fits
 from astropy.table import Table
 
+from ..emission import line_index
 from ..surveys import BANDS
 from .images import ImageRenderer
-from .nebular import line_index
 from .simulator import Sample, SimulatedGalaxies, Simulator
 from .spectrum import OBSERVED
 from .statistics import MASS_EDGES, bpt_class

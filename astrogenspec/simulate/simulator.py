@@ -12,15 +12,16 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from ..emission import line_index
 from ..surveys import SDSS, Survey
 from .dust import add_dust
 from .histories import Histories
 from .images import ImageRenderer, RenderedImages
-from .nebular import NebularLines, line_index, nebular_lines, o3n2_abundance
+from .nebular import NebularLines, nebular_lines, o3n2_abundance
 from .observe import Observation, observe, selection_probability
 from .population import Distances, Galaxies, draw_population
 from .priors import Priors, load_priors, prior_groups
-from .spectrum import SpectralSynthesis
+from .spectrum import RestFrame, SpectralSynthesis
 from .ssp import StellarGrid
 from .structure import Structure, draw_structure, fibre_fractions
 
@@ -319,6 +320,17 @@ class Simulator:
             for part in parts
         ]
         return torch.cat(spectra)
+
+    def rest_frame(self, galaxies: SimulatedGalaxies) -> RestFrame:
+        """Spectra through the fibre and of the whole galaxy; see `~astrogenspec.simulate.spectrum.RestFrame`."""
+        parts = []
+        for k in range(0, len(galaxies), _SPECTRA):
+            part = galaxies[k : k + _SPECTRA]
+            apertures = torch.stack([part.fibre, torch.ones_like(part.fibre)], dim=1)
+            parts.append(
+                self.synthesis.rest_frame(part.properties, part.weights, part.lines, apertures)
+            )
+        return _joined(parts)
 
 
 def _fibre_radius(radius: Tensor, aperture: float = 1.5) -> Tensor:

@@ -13,16 +13,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..emission import (
+    BROAD_LINES,
+    BROAD_VELOCITY,
+    LINE_NAMES,
+    LINES,
+    add_lines,
+    line_index,
+    narrow_line_velocity,
+)
 from ..surveys import SDSS, Survey
+from ..wavelengths import PIXEL_VELOCITY, REST, LogGrid
 from .dust import stellar_transmission
 from .filters import shifted_filters
 from .interpolation import interpolate
-from .nebular import LINES, NebularLines, line_index
+from .nebular import NebularLines
 from .population import Distances, Galaxies
 from .priors import Priors
-from .ssp import COARSE, FINE, LogGrid, StellarGrid
+from .ssp import COARSE, FINE, StellarGrid
 
-__all__ = ["OBSERVED", "PARTS", "BroadBand", "SpectralSynthesis", "flux_factor"]
+__all__ = ["OBSERVED", "PARTS", "BroadBand", "RestFrame", "SpectralSynthesis", "flux_factor"]
 
 #: Parts of a galaxy that differ in shape; the nucleus is a point source.
 PARTS = ("bulge", "old_disk", "young_disk", "nucleus")
@@ -31,10 +41,8 @@ OBSERVED = LogGrid(FINE.start + 1300 * FINE.step, FINE.step, 5830)
 
 _LSUN = 3.828e33  # erg/s
 _MPC = 3.0857e24  # cm
-_PIXEL_VELOCITY = 69.0  # km/s per 1e-4 dex
 _SPECTROGRAPH = 0.6  # dispersion of the spectrograph beyond that of the library, pixels
 _FFT = 8192
-_BROAD_VELOCITY = 1300.0  # km/s, dispersion of broad lines
 _NUCLEAR_SLOPE = -1.56  # f_lambda of the nuclear continuum, Vanden Berk et al. (2001)
 _LN10 = float(np.log(10))
 
@@ -44,6 +52,25 @@ def flux_factor(redshift: Tensor, distances: Distances) -> Tensor:
     distance = interpolate(redshift, distances.redshift, distances.luminosity_distance).double()
     factor = _LSUN / (4 * np.pi * (distance * _MPC) ** 2 * (1 + redshift.double())) * 1e17
     return factor.float()[:, None]
+
+
+@dataclass(frozen=True)
+class RestFrame:
+    """Spectra through k apertures, continuum and lines apart; flux densities as observed, 1e-17 erg/s/cm2/A.
+
+    Attributes
+    ----------
+    continuum : Tensor, shape (n, k, 5120)
+        At the rest-frame wavelengths of `astrogenspec.wavelengths.REST`, broadened by velocities and spectrograph.
+    narrow : Tensor, shape (n, k, 17)
+        Fluxes of the narrow lines, 1e-17 erg/s/cm2.
+    broad : Tensor, shape (n, k, 2)
+        Fluxes of the broad lines Hbeta and Halpha, 1e-17 erg/s/cm2.
+    """
+
+    continuum: Tensor
+    narrow: Tensor
+    broad: Tensor
 
 
 @dataclass(frozen=True)
@@ -181,31 +208,66 @@ class SpectralSynthesis:
             1e-17 erg/s/cm2/A on `OBSERVED`.
         """
         parts, at_halpha = self._parts(galaxies, weights, lines, FINE)
-        rest = torch.einsum("npl,np->nl", parts, fibre)
-        narrow_lines = self._narrow_lines(galaxies, lines, at_halpha)
-        luminosity = torch.einsum("nlp,np->nl", narrow_lines, fibre)
-        z = galaxies["redshift"].double()
-        shift = torch.log10(1 + z) / FINE.step
-        dispersion = galaxies["velocity_dispersion"]
-        factor = flux_factor(galaxies["redshift"], self.distances)
-        observed = _shift_and_broaden(rest, shift, dispersion) * factor
-        of_lines = factor * (1 + z.float())[:, None]
-        narrow = (0.7 * dispersion).clamp(40, 250)
-        observed = _add_lines(observed, self._rest, luminosity * of_lines, shift, narrow)
-        broad = torch.stack([lines.broad_hbeta, lines.broad_halpha], 1) * fibre[:, 3:] * of_lines
+        z = galaxies["redshift"]
+        observed = self._light(galaxies, parts, fibre, torch.log10(1 + z.double()) / FINE.step, OBSERVED)
+        narrow, broad = self._line_fluxes(galaxies, lines, at_halpha, fibre)
+        velocity = narrow_line_velocity(galaxies["velocity_dispersion"])
+        observed = add_lines(observed, OBSERVED, LINE_NAMES, narrow, velocity, z)
         shown = torch.nonzero(lines.broad_halpha > 0)[:, 0]
         if len(shown):
-            at = self._rest[[line_index("Hbeta"), line_index("Halpha")]]
-            velocity = torch.full_like(dispersion[shown], _BROAD_VELOCITY)
-            observed[shown] = _add_lines(
-                observed[shown], at, broad[shown], shift[shown], velocity, reach=80
+            velocity = torch.full_like(z[shown], BROAD_VELOCITY)
+            observed[shown] = add_lines(
+                observed[shown], OBSERVED, BROAD_LINES, broad[shown], velocity, z[shown]
             )
         return observed
 
+    def rest_frame(
+        self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines, fibre: Tensor
+    ) -> RestFrame:
+        """Continuum and lines apart, as functions of rest-frame wavelength.
 
-def _shift_and_broaden(rest: Tensor, shift: Tensor, dispersion: Tensor) -> Tensor:
-    """Shift by ``shift`` pixels and convolve with the line-of-sight velocities, in Fourier space."""
-    width = torch.sqrt((dispersion / _PIXEL_VELOCITY) ** 2 + _SPECTROGRAPH**2)[:, None]
+        Parameters
+        ----------
+        fibre : Tensor, shape (n, k, 4)
+            For each of k apertures the share of each of `PARTS`.
+        """
+        parts, at_halpha = self._parts(galaxies, weights, lines, FINE)
+        no_shift = torch.zeros_like(galaxies["redshift"]).double()
+        continuum, narrow, broad = [], [], []
+        for share in fibre.unbind(1):
+            continuum.append(self._light(galaxies, parts, share, no_shift, REST))
+            fluxes = self._line_fluxes(galaxies, lines, at_halpha, share)
+            narrow.append(fluxes[0])
+            broad.append(fluxes[1])
+        return RestFrame(*(torch.stack(values, dim=1) for values in (continuum, narrow, broad)))
+
+    def _light(
+        self, galaxies: Galaxies, parts: Tensor, share: Tensor, shift: Tensor, grid: LogGrid
+    ) -> Tensor:
+        """Continuum through an aperture, broadened, shifted by ``shift`` pixels, in observed flux density."""
+        rest = torch.einsum("npl,np->nl", parts, share)
+        broadened = _shift_and_broaden(rest, shift, galaxies["velocity_dispersion"], grid)
+        return broadened * flux_factor(galaxies["redshift"], self.distances)
+
+    def _line_fluxes(
+        self, galaxies: Galaxies, lines: NebularLines, at_halpha: Tensor, share: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Observed fluxes through an aperture: narrow (n, 17) and broad (n, 2), 1e-17 erg/s/cm2."""
+        z = galaxies["redshift"]
+        factor = flux_factor(z, self.distances) * (1 + z)[:, None]
+        luminosity = torch.einsum(
+            "nlp,np->nl", self._narrow_lines(galaxies, lines, at_halpha), share
+        )
+        broad = torch.stack([lines.broad_hbeta, lines.broad_halpha], 1) * share[:, 3:]
+        return luminosity * factor, broad * factor
+
+
+def _shift_and_broaden(rest: Tensor, shift: Tensor, dispersion: Tensor, grid: LogGrid) -> Tensor:
+    """Shift by ``shift`` pixels and convolve with the line-of-sight velocities, in Fourier space.
+
+    Takes spectra on `FINE`; ``grid``, with the same step, says which pixels to return.
+    """
+    width = torch.sqrt((dispersion / PIXEL_VELOCITY) ** 2 + _SPECTROGRAPH**2)[:, None]
     frequency = torch.arange(_FFT // 2 + 1, device=rest.device) / _FFT
     padded = torch.cat(
         [rest, rest[:, -1:].expand(-1, _FFT - rest.shape[1])], dim=1
@@ -214,23 +276,5 @@ def _shift_and_broaden(rest: Tensor, shift: Tensor, dispersion: Tensor) -> Tenso
     phase = (-2 * np.pi * frequency * shift[:, None].float()).remainder(2 * np.pi)
     kernel = torch.polar(amplitude, phase)
     shifted = torch.fft.irfft(torch.fft.rfft(padded) * kernel, n=_FFT)
-    first = round((OBSERVED.start - FINE.start) / FINE.step)
-    return shifted[:, first : first + OBSERVED.size]
-
-
-def _add_lines(
-    spectrum: Tensor, rest: Tensor, flux: Tensor, shift: Tensor, velocity: Tensor, reach: int = 14
-) -> Tensor:
-    """Add Gaussian lines of given flux (n, n_lines); velocity dispersion (km/s) of shape (n,)."""
-    position = (torch.log10(rest) - OBSERVED.start) / OBSERVED.step + shift[:, None]
-    sigma = torch.sqrt((velocity / _PIXEL_VELOCITY) ** 2 + 1.0)[:, None, None]
-    pixel = torch.round(position).long()[..., None] + torch.arange(
-        -reach, reach + 1, device=spectrum.device
-    )
-    profile = torch.exp(-0.5 * ((pixel - position[..., None]).float() / sigma) ** 2)
-    profile = profile / profile.sum(-1, keepdim=True)
-    inside = (pixel >= 0) & (pixel < OBSERVED.size)
-    pixel = pixel.clamp(0, OBSERVED.size - 1)
-    width = torch.tensor(OBSERVED.wavelength, device=spectrum.device).float() * OBSERVED.step * _LN10
-    height = profile * flux[..., None] / width[pixel] * inside
-    return spectrum.scatter_add(1, pixel.flatten(1), height.flatten(1))
+    first = round((grid.start - FINE.start) / FINE.step)
+    return shifted[:, first : first + grid.size]

@@ -24,44 +24,15 @@ import torch
 from astropy.io import fits
 from torch import Tensor
 
-__all__ = ["COARSE", "FINE", "LogGrid", "StellarGrid"]
+from ..wavelengths import LogGrid
+
+__all__ = ["COARSE", "FINE", "StellarGrid"]
 
 #: Metallicities of the grid in units of the solar value 0.02 (names of the FITS extensions).
 METALLICITY = np.array([0.005, 0.02, 0.2, 0.4, 1.0, 2.5, 5.0])
 
 _SEAM = (7350.0, 7650.0)
 _OLDEST = 13.8e9
-
-
-@dataclass(frozen=True)
-class LogGrid:
-    """A grid of vacuum wavelengths, equally spaced in log10.
-
-    Attributes
-    ----------
-    start, step : float
-        log10 of the first wavelength (Angstrom) and spacing (dex).
-    size : int
-    """
-
-    start: float
-    step: float
-    size: int
-
-    @property
-    def log_wavelength(self) -> np.ndarray:
-        """log10 of the bin centres (Angstrom)."""
-        return self.start + self.step * np.arange(self.size)
-
-    @property
-    def wavelength(self) -> np.ndarray:
-        """Bin centres (Angstrom)."""
-        return 10**self.log_wavelength
-
-    @property
-    def edges(self) -> np.ndarray:
-        """Bin edges (Angstrom), one more than bins."""
-        return 10 ** (self.start + self.step * (np.arange(self.size + 1) - 0.5))
 
 
 FINE = LogGrid(3.34, 1e-4, 7250)

@@ -1,0 +1,54 @@
+"""Grids of vacuum wavelengths, equally spaced in log10, of the simulator and of generated spectra."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["GENERATED", "PIXEL_VELOCITY", "REST", "LogGrid"]
+
+#: Velocity of a pixel of 1e-4 dex (km/s).
+PIXEL_VELOCITY = 69.0
+
+
+@dataclass(frozen=True)
+class LogGrid:
+    """A grid of vacuum wavelengths, equally spaced in log10.
+
+    Attributes
+    ----------
+    start, step : float
+        log10 of the first wavelength (Angstrom) and spacing (dex).
+    size : int
+    """
+
+    start: float
+    step: float
+    size: int
+
+    @property
+    def log_wavelength(self) -> np.ndarray:
+        """log10 of the bin centres (Angstrom)."""
+        return self.start + self.step * np.arange(self.size)
+
+    @property
+    def wavelength(self) -> np.ndarray:
+        """Bin centres (Angstrom)."""
+        return 10**self.log_wavelength
+
+    @property
+    def edges(self) -> np.ndarray:
+        """Bin edges (Angstrom), one more than bins."""
+        return 10 ** (self.start + self.step * (np.arange(self.size + 1) - 0.5))
+
+    @property
+    def width(self) -> np.ndarray:
+        """Bin widths (Angstrom)."""
+        return np.diff(self.edges)
+
+
+#: Rest-frame grid on which spectra are generated, 2900-9427 A.
+REST = LogGrid(3.4624, 1e-4, 5120)
+#: Observed-frame grid of the spectra handed out, 3800-9200 A.
+GENERATED = LogGrid(3.5798, 1e-4, 3841)
