@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
+
+if TYPE_CHECKING:
+    from .base import Estimator
+    from .training import History, TrainingConfig
 
 __all__ = ["add_simulate", "add_train"]
 
@@ -92,14 +97,13 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("train", help="train networks")
     parser.set_defaults(parser=parser)
     lanes = parser.add_subparsers(title="networks", metavar="NETWORK")
-    lane = lanes.add_parser(
+    properties = lanes.add_parser(
         "properties",
         parents=[common],
         help="the network behind PropertyEstimator",
         description="Train on simulated shards. Called again with the same --out, an interrupted training goes on.",
     )
-    add = lane.add_argument
-    add(
+    properties.add_argument(
         "--data",
         type=Path,
         nargs="+",
@@ -107,6 +111,25 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folders of shards (astrogenspec simulate)",
     )
+    _add_training(properties)
+    properties.set_defaults(run=_train_properties)
+    spectra = lanes.add_parser(
+        "spectra",
+        parents=[common],
+        help="the network behind SpectrumEstimator",
+        description="Train on simulated shards with images and rest-frame spectra (astrogenspec simulate N "
+        "--training). Called again with the same --out, an interrupted training goes on.",
+    )
+    spectra.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="folder of shards"
+    )
+    _add_training(spectra)
+    spectra.set_defaults(run=_train_spectra)
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every training has."""
+    add = parser.add_argument
     add(
         "--out",
         type=Path,
@@ -122,26 +145,45 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=0, help="seed (default 0)")
     add("--device", default="cpu", help="cpu (default) or cuda")
-    lane.set_defaults(run=_train_properties)
 
 
 def _train_properties(options: argparse.Namespace) -> int:
-    from dataclasses import asdict, replace
-
     from .inference.estimator import PropertyEstimator
     from .inference.recipe import DEFAULT_TRAINING, RecipeConfig, train_properties
 
+    training = _training(DEFAULT_TRAINING, options)
+    recipe = RecipeConfig(seed=options.seed)
+    network, history = train_properties(options.data, options.out, recipe=recipe, training=training)
+    card = _card(recipe, training, history, options)
+    return _save(PropertyEstimator(network, card=card), "properties", options)
+
+
+def _train_spectra(options: argparse.Namespace) -> int:
+    from .generation.estimator import SpectrumEstimator
+    from .generation.recipe import DEFAULT_TRAINING, SpectrumRecipe, train_spectra
+
+    training = _training(DEFAULT_TRAINING, options)
+    recipe = SpectrumRecipe(seed=options.seed)
+    network, history = train_spectra(options.data, options.out, recipe=recipe, training=training)
+    card = _card(recipe, training, history, options)
+    return _save(SpectrumEstimator(network, card=card), "spectra", options)
+
+
+def _training(default: TrainingConfig, options: argparse.Namespace) -> TrainingConfig:
     hours = 2.0 if options.steps is None and options.hours is None else options.hours
-    training = replace(
-        DEFAULT_TRAINING,
+    return replace(
+        default,
         max_steps=options.steps,
         max_seconds=None if hours is None else 3600 * hours,
         device=options.device,
         quiet=options.quiet,
     )
-    recipe = RecipeConfig(seed=options.seed)
-    network, history = train_properties(options.data, options.out, recipe=recipe, training=training)
-    card = {
+
+
+def _card(
+    recipe: object, training: TrainingConfig, history: History, options: argparse.Namespace
+) -> dict[str, Any]:
+    return {
         "name": options.out.name,
         "version": __version__,
         "recipe": asdict(recipe),
@@ -151,8 +193,11 @@ def _train_properties(options: argparse.Namespace) -> int:
             "stopped": history.stopped,
         },
     }
-    path = options.out / "properties.safetensors"
-    PropertyEstimator(network, card=card).save(path, overwrite=True)
+
+
+def _save(estimator: Estimator, lane: str, options: argparse.Namespace) -> int:
+    path = options.out / f"{lane}.safetensors"
+    estimator.save(path, overwrite=True)
     if not options.quiet:
-        print(f"The weights are in {path}; use them with PropertyEstimator.load.")
+        print(f"The weights are in {path}; use them with {type(estimator).__name__}.load.")
     return 0

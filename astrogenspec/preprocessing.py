@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .photometry import PhotometryBatch
 
 __all__ = [
+    "MAGNITUDE_SCALE",
     "N_PHOTOMETRY_FEATURES",
     "PIXEL_SIGMA",
     "ModelInputs",
@@ -49,7 +50,8 @@ _MODEL_FLOOR = 0.05
 #: Softening of asinh magnitudes [nmgy] as tabulated for SDSS: 1.4, 0.9, 1.2, 1.8, 7.4 e-10 of the zero point.
 _SOFTENING = (0.14, 0.09, 0.12, 0.18, 0.74)
 _MAGNITUDE_CENTRE = (19.3, 17.9, 17.3, 17.0, 16.8)
-_MAGNITUDE_SCALE = 1.5
+#: Magnitudes in a unit of the features.
+MAGNITUDE_SCALE = 1.5
 _COLOUR_CENTRE = (1.45, 0.75, 0.35, 0.25)
 _COLOUR_SCALE = (0.5, 0.3, 0.15, 0.15)
 _LOG_SNR_RANGE = (-1.0, 3.0)
@@ -235,7 +237,7 @@ def photometry_features(flux: Tensor, error: Tensor, measured: Tensor | None = N
     if measured is None:
         measured = torch.zeros(len(flux), dtype=torch.bool, device=flux.device)
     columns = [
-        torch.where(present, (magnitude - centre) / _MAGNITUDE_SCALE, 0.0),
+        torch.where(present, (magnitude - centre) / MAGNITUDE_SCALE, 0.0),
         torch.where(both, colour, 0.0),
         torch.where(present, snr, 0.0),
         present.float(),

@@ -48,7 +48,7 @@ class LogGrid:
         return np.diff(self.edges)
 
 
-#: Rest-frame grid on which spectra are generated, 2900-9427 A.
-REST = LogGrid(3.4624, 1e-4, 5120)
+#: Rest-frame grid on which spectra are generated, 2500-10912 A: it covers ugriz at all redshifts of training.
+REST = LogGrid(3.398, 1e-4, 6400)
 #: Observed-frame grid of the spectra handed out, 3800-9200 A.
 GENERATED = LogGrid(3.5798, 1e-4, 3841)

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..nn.layers import ResidualConv2d
+from ..nn.layers import strided_trunk
 
 __all__ = ["ImageVAE", "elbo_terms"]
 
@@ -65,7 +65,7 @@ class ImageVAE(nn.Module):
         super().__init__()
         self.latent_size = latent_size
         self.n_bands = n_bands
-        self.trunk = _trunk(n_bands + 1, encoder_widths, bottlenecks)
+        self.trunk = strided_trunk(n_bands + 1, encoder_widths, bottlenecks)
         self.head = nn.Sequential(
             nn.Linear(encoder_widths[-1] * _GRID**2 + 2 * n_bands, 128),
             nn.SiLU(),
@@ -136,17 +136,6 @@ def elbo_terms(
     reconstruction = 0.5 * (nu + 1) * torch.log(1 + chi2 / nu).flatten(1).sum(-1)
     kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(-1)
     return reconstruction, kl
-
-
-def _trunk(n_in: int, widths: Sequence[int], bottlenecks: Sequence[int]) -> nn.Sequential:
-    """Strided convolutions from 64 to 4 pixels; the first is large and strided, which a CPU likes."""
-    layers: list[nn.Module] = [nn.Conv2d(n_in, widths[0], 4, stride=2, padding=1), nn.SiLU()]
-    for k, width in enumerate(widths):
-        if k:
-            layers.append(nn.Conv2d(widths[k - 1], width, 3, stride=2, padding=1))
-        if bottlenecks[k]:
-            layers.append(ResidualConv2d(width, bottlenecks[k]))
-    return nn.Sequential(*layers, nn.SiLU())
 
 
 def _decoder(n_bands: int, widths: Sequence[int]) -> nn.Sequential:

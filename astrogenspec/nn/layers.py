@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ResidualConv2d", "ResidualLinear", "make_mlp", "n_parameters"]
+__all__ = ["ResidualConv2d", "ResidualLinear", "make_mlp", "n_parameters", "strided_trunk"]
 
 
 class ResidualConv2d(nn.Module):
@@ -78,3 +78,28 @@ def make_mlp(sizes: Sequence[int]) -> nn.Sequential:
 def n_parameters(module: nn.Module) -> int:
     """Count the trainable numbers of a module."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def strided_trunk(n_in: int, widths: Sequence[int], bottlenecks: Sequence[int]) -> nn.Sequential:
+    """Build convolutions that halve an image once for each width; the first kernel is large, which a CPU likes.
+
+    Parameters
+    ----------
+    n_in : int
+        Channels of the image.
+    widths : sequence of int
+        Channels after each halving.
+    bottlenecks : sequence of int
+        Bottleneck channels of the residual block at each of these; 0 for none.
+
+    Returns
+    -------
+    trunk : `torch.nn.Sequential`
+    """
+    layers: list[nn.Module] = [nn.Conv2d(n_in, widths[0], 4, stride=2, padding=1), nn.SiLU()]
+    for k, width in enumerate(widths):
+        if k:
+            layers.append(nn.Conv2d(widths[k - 1], width, 3, stride=2, padding=1))
+        if bottlenecks[k]:
+            layers.append(ResidualConv2d(width, bottlenecks[k]))
+    return nn.Sequential(*layers, nn.SiLU())

@@ -60,7 +60,7 @@ class RestFrame:
 
     Attributes
     ----------
-    continuum : Tensor, shape (n, k, 5120)
+    continuum : Tensor, shape (n, k, 6400)
         At the rest-frame wavelengths of `astrogenspec.wavelengths.REST`, broadened by velocities and spectrograph.
     narrow : Tensor, shape (n, k, 17)
         Fluxes of the narrow lines, 1e-17 erg/s/cm2.

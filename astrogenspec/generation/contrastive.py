@@ -1,0 +1,136 @@
+r"""Contrastive networks: which spectrum belongs to which observation?
+
+An observation and a spectrum are each mapped to a unit vector; the networks are trained so that the product of the right
+pair is larger than of all others of a batch (InfoNCE; van den Oord et al. 2018, arXiv:1807.03748, with the symmetric form and
+learned temperature of Radford et al. 2021, arXiv:2103.00020).  The optimal score is the logarithm of
+:math:`p(\mathrm{spectrum} | \mathrm{observation}) / p(\mathrm{spectrum})` up to a constant.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..nn.layers import ResidualLinear, make_mlp
+from ..wavelengths import REST
+
+__all__ = ["ComponentEncoder", "Matcher", "SpectrumEncoder", "info_nce"]
+
+_FIRST_TEMPERATURE = 0.1
+_HIGHEST_SCALE = 100.0
+_CHANNELS = (16, 32, 64, 96)
+
+
+class ComponentEncoder(nn.Module):
+    """Embed spectra at low resolution: vectors of components.
+
+    Parameters
+    ----------
+    size : int
+        Length of the vectors.
+    embedding : int
+        Length of the result.
+    """
+
+    def __init__(self, size: int, embedding: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(size, 256),
+            ResidualLinear(256),
+            ResidualLinear(256),
+            nn.SiLU(),
+            nn.Linear(256, embedding),
+        )
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Map vectors (n, size), clipped to 8 standard deviations, to (n, embedding)."""
+        return self.layers(vectors.clamp(-8, 8))
+
+
+class SpectrumEncoder(nn.Module):
+    """Embed spectra at full resolution, lines included, with strided convolutions.
+
+    Parameters
+    ----------
+    embedding : int
+        Length of the result.
+    """
+
+    def __init__(self, embedding: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for n_in, n_out in zip((1, *_CHANNELS), _CHANNELS, strict=False):
+            layers += [nn.Conv1d(n_in, n_out, 8, stride=4, padding=2), nn.SiLU()]
+        self.trunk = nn.Sequential(*layers)
+        n_out = _CHANNELS[-1] * (REST.size // 4 ** len(_CHANNELS))
+        self.head = make_mlp((n_out + 1, 256, embedding))
+
+    def forward(self, spectra: Tensor, redshift: Tensor) -> Tensor:
+        """Map spectra (n, 6400), 1e-17 erg/s/cm2/A per nmgy, and redshifts (n,) to (n, embedding)."""
+        x = spectra.clamp_min(1e-4).log()
+        x = (x - math.log(0.25)).clamp(-4, 4)
+        features = self.trunk(x[:, None]).flatten(1)
+        return self.head(torch.cat([features, 10 * redshift[:, None]], dim=1))
+
+
+class Matcher(nn.Module):
+    """Score pairs of observations and spectra.
+
+    Parameters
+    ----------
+    width : int
+        Features of a token of the observations.
+    encoder : `torch.nn.Module`
+        Of the spectra.
+    embedding : int
+        Length of the vectors compared.
+    """
+
+    def __init__(self, width: int, encoder: nn.Module, embedding: int = 128) -> None:
+        super().__init__()
+        self.of_observation = make_mlp((width, 256, embedding))
+        self.of_spectrum = encoder
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / _FIRST_TEMPERATURE)))
+
+    @property
+    def scale(self) -> Tensor:
+        """Inverse temperature."""
+        return self.log_scale.exp().clamp(max=_HIGHEST_SCALE)
+
+    def observation(self, tokens: Tensor) -> Tensor:
+        """Map tokens of observations, (n, k, width), to unit vectors, (n, embedding)."""
+        return F.normalize(self.of_observation(tokens.mean(1)), dim=-1)
+
+    def spectrum(self, *spectra: Tensor) -> Tensor:
+        """Map spectra to unit vectors, (n, embedding); arguments as for the encoder."""
+        return F.normalize(self.of_spectrum(*spectra), dim=-1)
+
+    def scores(self, observations: Tensor, spectra: Tensor) -> Tensor:
+        """Scores in nats of spectra (n, k, embedding) given observations (n, embedding): shape (n, k)."""
+        return self.scale * torch.einsum("ne,nke->nk", observations, spectra)
+
+
+def info_nce(observations: Tensor, spectra: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Symmetric cross-entropy of finding the partner among a batch.
+
+    Parameters
+    ----------
+    observations, spectra : Tensor, shape (n, embedding)
+        Unit vectors of pairs.
+    scale : Tensor
+        Inverse temperature.
+
+    Returns
+    -------
+    loss : Tensor
+        Mean, nats.
+    top1 : Tensor
+        Fraction of observations whose spectrum has the largest score.
+    """
+    logits = scale * observations @ spectra.T
+    target = torch.arange(len(logits), device=logits.device)
+    loss = 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
+    return loss, (logits.argmax(1) == target).float().mean()
