@@ -18,6 +18,7 @@ _EXPORTS = {
     "posterior": ("Posterior",),
     "draws.quantity": ("QuantityPosterior",),
     "quantities": ("LINE_FLUX_UNIT", "QUANTITIES", "QuantityInfo"),
+    "spectra": ("SpectrumDraws", "SpectrumWriter"),
     "surveys": ("BANDS", "SDSS", "Survey", "get_survey"),
     "warnings": ("AstroGenSpecWarning",),
     "weights": ("WeightsError", "conf", "fetch_weights", "list_models", "load_card"),

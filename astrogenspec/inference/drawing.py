@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from ..base import make_generator
+from ..calibration.recalibration import Recalibration
+from ..magnitudes import ab_magnitudes
 from ..observations import Observations
 from ..posterior import Posterior
 from ..quantities import QUANTITIES, quantities_to_theta, theta_to_quantities
@@ -18,7 +20,14 @@ from .ranges import input_range_flags, joined_flags, posterior_range_flags
 if TYPE_CHECKING:
     from .estimator import PropertyEstimator
 
-__all__ = ["chain_prefix", "check_rows", "draw_block", "known_values", "log_densities"]
+__all__ = [
+    "chain_prefix",
+    "check_rows",
+    "draw_block",
+    "input_modes",
+    "known_values",
+    "log_densities",
+]
 
 
 def draw_block(
@@ -28,6 +37,7 @@ def draw_block(
     n_draws: int,
     generator: torch.Generator,
     meta: Mapping[str, Any],
+    recalibration: Recalibration | None = None,
 ) -> Posterior:
     """Draw from the posterior of every galaxy of a block.
 
@@ -47,6 +57,8 @@ def draw_block(
         Source of randomness; it advances by as much as n and ``n_draws`` say.
     meta : mapping
         Put in the posterior.
+    recalibration : Recalibration, optional
+        Applied to galaxies of which nothing is known.
 
     Returns
     -------
@@ -58,6 +70,9 @@ def draw_block(
         If a known value lies outside of the bounds of its quantity, or follows an unknown one.
     """
     network, device = estimator.network, estimator.device
+    modes = input_modes(seen)
+    if known is not None:
+        modes[np.isfinite(known).any(axis=1)] = ""
     with torch.inference_mode():
         posterior = network.posterior(seen.inputs().to(device))
         if known is not None:
@@ -69,6 +84,9 @@ def draw_block(
     blank = ~(seen.usable & finite)
     theta[blank] = np.nan
     measurable[blank] = np.nan
+    if recalibration is not None:
+        magnitudes = ab_magnitudes(seen.photometry.dereddened()[0])
+        theta = recalibration.correct_theta(theta, magnitudes, modes)
     limits = (estimator.card or {}).get("training_range") or {}
     flags = joined_flags(
         seen.flags,
@@ -84,6 +102,25 @@ def draw_block(
         photometry=seen.photometry_table(),
         meta=meta,
     )
+
+
+def input_modes(seen: Observations) -> np.ndarray:
+    """Say what each galaxy is inferred from; photometry measured on its image counts as the image.
+
+    Parameters
+    ----------
+    seen : Observations
+        n galaxies.
+
+    Returns
+    -------
+    ndarray of str, shape (n,)
+        One of `~astrogenspec.calibration.INPUT_MODES`; empty if there is nothing.
+    """
+    nothing = np.zeros(len(seen), bool)
+    image = nothing if seen.cutouts is None else seen.cutouts.bands_present.any(axis=1)
+    catalogue = seen.photometry.bands_present.any(axis=1) & ~seen.photometry.measured
+    return np.select([image & catalogue, image, catalogue], ["both", "image", "photometry"], "")
 
 
 def log_densities(

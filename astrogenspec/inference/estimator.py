@@ -15,9 +15,11 @@ from tqdm import tqdm
 
 from ..base import make_generator
 from ..blocks import InputArguments, InputOptions, ObservationBlocks, positive_int
+from ..calibration.recalibration import Recalibration
 from ..posterior import Posterior
 from ..quantities import QUANTITIES
 from .drawing import chain_prefix, check_rows, draw_block, known_values, log_densities
+from .evaluation import EvaluatedEstimator
 from .latent import ImageEstimator
 from .model import PropertyNetwork
 
@@ -29,7 +31,7 @@ _BYTES_PER_DRAW = 2 * 4 * len(QUANTITIES)
 _DENSITIES = 50_000
 
 
-class PropertyEstimator(ImageEstimator):
+class PropertyEstimator(EvaluatedEstimator, ImageEstimator):
     """Infer redshift, stellar mass, star-formation rate, metallicity, black-hole mass and line fluxes.
 
     Parameters
@@ -76,6 +78,7 @@ class PropertyEstimator(ImageEstimator):
         seed: int | torch.Generator | None = None,
         on_error: str = "raise",
         measure: bool = True,
+        calibrated: bool = True,
         batch_size: int | None = None,
         progress: bool | None = None,
     ) -> Posterior:
@@ -111,6 +114,9 @@ class PropertyEstimator(ImageEstimator):
             other way round; one of which nothing can be used has NaN draws.
         measure : bool
             Whether to measure photometry that is missing on the image (slower, and more accurate).
+        calibrated : bool
+            Whether to apply the recalibration in the card, if there is one: draws are moved, their ranks within a galaxy
+            stay. Galaxies of which something is ``known`` are left as the network draws them.
         batch_size : int, optional
             Galaxies that are read and encoded at a time; 256 by default.
         progress : bool, optional
@@ -140,7 +146,7 @@ class PropertyEstimator(ImageEstimator):
         n_draws = positive_int(n_draws, "n_draws")
         self._check_memory(blocks.n_galaxies or 0, n_draws)
         parts, n_read = [], 0
-        for part in self._posteriors(blocks, known, n_draws, seed, progress):
+        for part in self._posteriors(blocks, known, n_draws, seed, progress, calibrated):
             parts.append(part)
             n_read += len(part)
             self._check_memory(n_read, n_draws)
@@ -170,6 +176,7 @@ class PropertyEstimator(ImageEstimator):
         n_draws: int = 1000,
         seed: int | torch.Generator | None = None,
         measure: bool = True,
+        calibrated: bool = True,
         batch_size: int | None = None,
         progress: bool | None = None,
         **options: Unpack[InputArguments],
@@ -178,7 +185,7 @@ class PropertyEstimator(ImageEstimator):
 
         Parameters
         ----------
-        cutouts, photometry, known, n_draws, seed, measure
+        cutouts, photometry, known, n_draws, seed, measure, calibrated
             As for `predict`. If ``cutouts`` is an iterator its galaxies are read as they are needed.
         batch_size : int, optional
             Galaxies of a block; 256 by default.
@@ -201,7 +208,8 @@ class PropertyEstimator(ImageEstimator):
         blocks = self._open(
             cutouts, photometry, InputOptions(**options, measure=measure), batch_size
         )
-        return self._posteriors(blocks, known, positive_int(n_draws, "n_draws"), seed, progress)
+        n_draws = positive_int(n_draws, "n_draws")
+        return self._posteriors(blocks, known, n_draws, seed, progress, calibrated)
 
     def log_prob(
         self,
@@ -323,8 +331,10 @@ class PropertyEstimator(ImageEstimator):
             _wanted(progress, 2, 1),
         )
         blocks = ObservationBlocks(cutouts, photometry, InputOptions(**options))
+        # A recalibration corrects the weights it was learnt with and no others.
+        card = self.card and {k: v for k, v in self.card.items() if k != "recalibration"}
         network, card = fine_tune(
-            self.network, self.card, blocks, labels, settings, make_generator(seed), self.device
+            self.network, card, blocks, labels, settings, make_generator(seed), self.device
         )
         return type(self)(network, card=card, device=self.device)
 
@@ -353,12 +363,18 @@ class PropertyEstimator(ImageEstimator):
         n_draws: int,
         seed: int | torch.Generator | None,
         progress: bool | None,
+        calibrated: bool,
     ) -> Iterator[Posterior]:
         """Check, then hand out a generator: what is wrong with an argument is said at once."""
         generator = make_generator(seed)
         fixed = None if known is None else known_values(known, blocks.n_galaxies)
-        meta = {"estimator": type(self).__name__, "model": (self.card or {}).get("name", "")}
+        card = self.card or {}
+        correction = card.get("recalibration") if calibrated else None
+        recalibration = None if correction is None else Recalibration.from_dict(correction)
+        meta = {"estimator": type(self).__name__, "model": card.get("name", "")}
         meta |= {"seed": seed if isinstance(seed, int) else None, "known": list(known or ())}
+        meta |= {"calibrated": recalibration is not None}
+        meta |= {key: card[key] for key in ("population",) if key in card}
         shown = _wanted(progress, blocks.n_galaxies, blocks.block_size)
 
         def posteriors() -> Iterator[Posterior]:
@@ -370,7 +386,7 @@ class PropertyEstimator(ImageEstimator):
                 for seen in blocks:
                     rows = slice(start, start + len(seen))
                     part = None if fixed is None else fixed[rows]
-                    yield draw_block(self, seen, part, n_draws, generator, meta)
+                    yield draw_block(self, seen, part, n_draws, generator, meta, recalibration)
                     start = rows.stop
                     bar.update(len(seen))
 

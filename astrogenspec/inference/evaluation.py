@@ -1,0 +1,172 @@
+"""Judge an estimator on a labelled sample of the user's own, and recalibrate it there."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+import astropy.units as u
+import numpy as np
+from astropy.table import Table
+
+from ..base import make_generator
+from ..blocks import InputArguments, InputOptions, positive_int
+from ..calibration.recalibration import Recalibration
+from ..calibration.report import CalibrationReport, calibration_report, checked_page
+from ..posterior import Posterior
+from .drawing import draw_block, input_modes
+
+if TYPE_CHECKING:
+    from .estimator import PropertyEstimator
+
+__all__ = ["EvaluatedEstimator"]
+
+
+class EvaluatedEstimator:
+    """Methods of `PropertyEstimator` that need true values."""
+
+    def calibration_report(
+        self: PropertyEstimator,
+        cutouts: Any = None,
+        photometry: Any = None,
+        *,
+        truth: Mapping[str, u.Quantity] | Table,
+        out: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+        n_draws: int = 500,
+        seed: int = 0,
+        **options: Unpack[InputArguments],
+    ) -> CalibrationReport:
+        """Say how far the posteriors may be trusted, by galaxies whose properties are known.
+
+        Parameters
+        ----------
+        cutouts, photometry
+            As for `PropertyEstimator.predict`; galaxies which the weights were not fitted to.
+        truth : mapping or table of Quantity, each of shape (n,)
+            True values of any quantities, drawn or derived; NaN or masked where unknown. Other columns of a table are
+            ignored.
+        out : path-like, optional
+            Write a page (``.html``) with verdicts in words, figures and tables, and the table of scores (``.ecsv``) beside.
+        overwrite : bool
+            Replace files that exist.
+        n_draws : int
+            Draws for each galaxy.
+        seed : int
+            Source of randomness.
+        **options
+            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `PropertyEstimator.predict`.
+
+        Returns
+        -------
+        CalibrationReport
+            ``print(report)`` gives the verdicts.
+
+        Raises
+        ------
+        ValueError, TypeError, KeyError, astropy.units.UnitsError
+            If an input or a true value cannot be used.
+        FileExistsError
+            If a file exists and ``overwrite`` is False.
+        """
+        if out is not None:
+            checked_page(out, overwrite)
+        raw, posterior, modes = _drawn(self, cutouts, photometry, options, n_draws, seed)
+        report = calibration_report(posterior, truth, mode=modes, raw=raw, seed=seed)
+        if out is not None:
+            report.write(out, overwrite=overwrite)
+        return report
+
+    def recalibrated(
+        self: PropertyEstimator,
+        cutouts: Any = None,
+        photometry: Any = None,
+        *,
+        truth: Mapping[str, u.Quantity] | Table,
+        n_draws: int = 500,
+        seed: int = 0,
+        **options: Unpack[InputArguments],
+    ) -> Self:
+        """Learn a recalibration from galaxies whose properties are known.
+
+        The network stays as it is. Where this estimator has a correction of the same quantity and kind of input, the new
+        one takes its place; its other corrections are kept.
+
+        Parameters
+        ----------
+        cutouts, photometry
+            As for `PropertyEstimator.predict`; galaxies which the weights were not fitted to.
+        truth : mapping or table of Quantity, each of shape (n,)
+            True values of any drawn quantities, at least 100 of one of them; NaN or masked where unknown.
+        n_draws : int
+            Draws for each galaxy.
+        seed : int
+            Source of randomness.
+        **options
+            As for `calibration_report`.
+
+        Returns
+        -------
+        PropertyEstimator
+            A new one, with the recalibration in its card.
+
+        Raises
+        ------
+        ValueError, TypeError, astropy.units.UnitsError
+            If an input or a true value cannot be used, or there are too few.
+
+        Warns
+        -----
+        AstroGenSpecWarning
+            If a quantity is known of fewer than 100 galaxies.
+        """
+        raw, _, modes = _drawn(self, cutouts, photometry, options, n_draws, seed)
+        usable = modes != ""
+        known = {name: truth[name] for name in _names(truth) if name in raw.draws}
+        new = Recalibration.fit(
+            raw[usable],
+            {name: _rows(values, usable) for name, values in known.items()},
+            mode=modes[usable],
+            seed=seed,
+        )
+        card = copy.deepcopy(dict(self.card))
+        if "recalibration" in card:
+            new = Recalibration.from_dict(card["recalibration"]) | new
+        card["recalibration"] = new.to_dict()
+        return type(self)(self.network, card=card, device=self.device)
+
+
+def _drawn(
+    estimator: PropertyEstimator,
+    cutouts: Any,
+    photometry: Any,
+    options: InputArguments,
+    n_draws: int,
+    seed: int,
+) -> tuple[Posterior, Posterior, np.ndarray]:
+    """Draw without recalibration and with it, and say what each galaxy was inferred from."""
+    blocks = estimator._open(cutouts, photometry, InputOptions(**options), None)
+    generator, n_draws = make_generator(seed), positive_int(n_draws, "n_draws")
+    meta = {"model": estimator.card.get("name", ""), "calibrated": False}
+    meta |= {key: estimator.card[key] for key in ("population",) if key in estimator.card}
+    parts, modes = [], []
+    for seen in blocks:
+        modes.append(np.where(seen.usable, input_modes(seen), ""))
+        parts.append(draw_block(estimator, seen, None, n_draws, generator, meta))
+    if not parts:
+        raise ValueError("cutouts is empty: give at least one galaxy.")
+    raw, kinds = Posterior.concatenate(parts), np.concatenate(modes)
+    if "recalibration" not in estimator.card:
+        return raw, raw, kinds
+    recalibration = Recalibration.from_dict(estimator.card["recalibration"])
+    return raw, recalibration.apply(raw, mode=np.where(kinds == "", "image", kinds)), kinds
+
+
+def _names(truth: Mapping[str, Any] | Table) -> list[str]:
+    return truth.colnames if isinstance(truth, Table) else list(truth)
+
+
+def _rows(values: Any, rows: np.ndarray) -> Any:
+    return values[rows] if hasattr(values, "dtype") else np.asarray(values)[rows]

@@ -1,0 +1,123 @@
+import astropy.constants as const
+import astropy.units as u
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from astrogenspec.simulate.filters import observed_filters
+from astrogenspec.surveys import SDSS
+from astrogenspec.synthetic import band_coverage, pixel_edges, synthetic_flux
+from astrogenspec.wavelengths import REST
+
+FLUX_UNIT = u.Unit(1e-17 * u.erg / u.s / u.cm**2 / u.AA)
+WIDE = 10 ** np.arange(3.4, 4.06, 1e-4) * u.AA
+GENERATED = 10 ** (3.5798 + 1e-4 * np.arange(3841)) * u.AA
+
+
+def flat(wavelength, magnitude=20.0):
+    """A source of the same AB magnitude at all frequencies."""
+    density = 10 ** (-0.4 * magnitude) * 3631 * u.Jy
+    return (density * const.c / wavelength**2).to(FLUX_UNIT)
+
+
+def test_a_flat_source_has_its_magnitude_in_every_band():
+    flux = synthetic_flux(WIDE, flat(WIDE))
+    assert flux.unit == u.nmgy
+    assert_allclose(flux.to_value(u.ABmag, u.zero_point_flux(u.ABflux)), 20, atol=1e-4)
+    assert_allclose(synthetic_flux(WIDE, flat(WIDE).to(u.Jy, u.spectral_density(WIDE))), flux)
+
+
+def test_fluxes_agree_with_speclite():
+    filters = pytest.importorskip("speclite.filters")
+    x = WIDE.value / 6000
+    values = (20 * x**-1.3 + 3 * np.sin(40 * x)) * FLUX_UNIT
+    ours = synthetic_flux(WIDE, values)
+    for band, flux in zip(SDSS.bands, ours, strict=True):
+        maggies = filters.load_filter(f"sdss2010-{band}").get_ab_maggies(
+            values.to(u.erg / u.s / u.cm**2 / u.AA), WIDE
+        )
+        # speclite integrates over the 20 A steps of its curves
+        assert_allclose(flux.value, 1e9 * float(maggies), rtol=1e-3)
+
+
+def test_fluxes_agree_with_the_simulator():
+    x = REST.wavelength / 6000
+    values = 20 * x**-1.3 + 3 * np.sin(40 * x)
+    theirs = values @ observed_filters(REST).double().numpy()
+    ours = synthetic_flux(REST.wavelength * u.AA, values * FLUX_UNIT, bands=["g", "r", "i"])
+    assert_allclose(ours.value, theirs[1:4], rtol=2e-4)
+
+
+def test_coarse_grids_are_as_good_as_fine_ones():
+    coarse = np.geomspace(2800, 11400, 400) * u.AA
+    fine = synthetic_flux(WIDE, 20 * (WIDE / (6000 * u.AA)) ** -1.3 * FLUX_UNIT)
+    assert_allclose(
+        synthetic_flux(coarse, 20 * (coarse / (6000 * u.AA)) ** -1.3 * FLUX_UNIT), fine, rtol=1e-3
+    )
+
+
+def test_bands_that_are_not_covered_are_nan():
+    flux = synthetic_flux(GENERATED, np.ones((2, 3, len(GENERATED)), np.float32) * FLUX_UNIT)
+    assert flux.shape == (2, 3, 5)
+    assert_array_equal(np.isnan(flux[0, 0]), [True, False, False, False, True])
+    coverage = band_coverage(GENERATED)
+    assert_allclose(coverage, [0.126, 0.999, 1, 1, 0.769], atol=0.001)
+    assert_allclose(synthetic_flux(GENERATED, flat(GENERATED)).value[1:4], 10, rtol=1e-4)
+
+
+def test_pixels_that_are_missing_count_as_not_covered():
+    values = np.full((3, len(WIDE)), 20.0)
+    values[1, np.abs(WIDE.value - 4700) < 100] = np.nan
+    values[2] = np.nan
+    flux = synthetic_flux(WIDE, values * FLUX_UNIT)
+    assert_array_equal(np.isnan(flux).sum(axis=1), [0, 1, 5])
+    assert np.isnan(flux[1, 1])
+    assert_allclose(flux[1, [0, 2, 3, 4]].value, flux[0, [0, 2, 3, 4]].value, rtol=2e-4)
+    # one missing pixel in a band of a flat source changes nothing
+    values[0, np.argmin(np.abs(WIDE.value - 6200))] = np.nan
+    part = synthetic_flux(WIDE, flat(WIDE) * np.where(np.isnan(values[0]), np.nan, 1))
+    assert_allclose(part.value, 10, rtol=1e-4)
+
+
+def test_some_bands_of_a_survey():
+    source = flat(GENERATED)
+    assert_allclose(
+        synthetic_flux(GENERATED, source, "sdss", ["i", "g"]),
+        synthetic_flux(GENERATED, source, SDSS)[[3, 1]],
+    )
+
+
+def test_rows_are_integrated_alike_in_blocks(monkeypatch):
+    values = np.random.default_rng(1).normal(20, 1, (7, len(GENERATED))) * FLUX_UNIT
+    whole = synthetic_flux(GENERATED, values)
+    monkeypatch.setattr("astrogenspec.synthetic._BLOCK", 2 * len(GENERATED))
+    assert_allclose(synthetic_flux(GENERATED, values), whole)
+    assert synthetic_flux(GENERATED, values[:0]).shape == (0, 5)
+
+
+def test_edges_lie_between_the_pixels():
+    grid = GENERATED.value
+    edges = pixel_edges(grid)
+    assert len(edges) == len(grid) + 1
+    assert (edges[:-1] < grid).all() and (edges[1:] > grid).all()
+    assert_allclose(np.diff(np.log10(edges)), 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("wavelength", "flux", "kwargs", "kind", "message"),
+    [
+        (GENERATED.value, flat(GENERATED), {}, TypeError, "wavelength is a ndarray"),
+        (GENERATED, flat(GENERATED).value, {}, TypeError, "flux is a ndarray"),
+        (GENERATED, flat(GENERATED)[:-1], {}, ValueError, r"shape \(3840,\).*3841 wavelengths"),
+        (GENERATED[::-1], flat(GENERATED), {}, ValueError, "rise from pixel to pixel"),
+        (GENERATED[:1], flat(GENERATED)[:1], {}, ValueError, "at least two pixels"),
+        (GENERATED.value * u.s, flat(GENERATED), {}, u.UnitConversionError, "wavelength has the"),
+        (GENERATED, flat(GENERATED).value * u.K, {}, u.UnitConversionError, "flux has the unit"),
+        (GENERATED, flat(GENERATED), {"bands": ["y"]}, ValueError, "names 'y'; the bands of sdss"),
+        (GENERATED, flat(GENERATED), {"bands": []}, ValueError, "bands is empty"),
+        (GENERATED, flat(GENERATED), {"survey": "x"}, ValueError, "known surveys are"),
+    ],
+)
+def test_wrong_input_is_refused_in_words(wavelength, flux, kwargs, kind, message):
+    with pytest.raises(kind, match=message):
+        synthetic_flux(wavelength, flux, **kwargs)
