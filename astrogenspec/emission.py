@@ -12,6 +12,7 @@ from torch import Tensor
 from .wavelengths import PIXEL_VELOCITY, LogGrid
 
 __all__ = [
+    "BROAD_DECREMENT",
     "BROAD_LINES",
     "BROAD_VELOCITY",
     "LINES",
@@ -33,6 +34,8 @@ LINE_NAMES = tuple(LINES)
 #: Lines that an unobscured nucleus adds, and their dispersion (km/s).
 BROAD_LINES = ("Hbeta", "Halpha")
 BROAD_VELOCITY = 1300.0
+#: Halpha over Hbeta of broad lines.
+BROAD_DECREMENT = 3.1
 
 _REACH = 4.5
 _LINES_SIGMA = 1.0  # dispersion of the spectrograph, pixels

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["GENERATED", "PIXEL_VELOCITY", "REST", "LogGrid"]
+__all__ = ["GENERATED", "PIXEL_VELOCITY", "REST", "WIDE", "LogGrid"]
 
 #: Velocity of a pixel of 1e-4 dex (km/s).
 PIXEL_VELOCITY = 69.0
@@ -50,5 +50,7 @@ class LogGrid:
 
 #: Rest-frame grid on which spectra are generated, 2500-10912 A: it covers ugriz at all redshifts of training.
 REST = LogGrid(3.398, 1e-4, 6400)
-#: Observed-frame grid of the spectra handed out, 3800-9200 A.
+#: Observed-frame grid that holds the bands ugriz, 2950-11421 A.
+WIDE = LogGrid(3.4698, 1e-4, 5880)
+#: Observed-frame grid of the spectra handed out, 3800-9200 A; pixels of `WIDE`.
 GENERATED = LogGrid(3.5798, 1e-4, 3841)

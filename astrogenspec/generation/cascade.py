@@ -8,7 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..emission import BROAD_LINES, BROAD_VELOCITY, LINE_NAMES, add_lines, narrow_line_velocity
+from ..emission import (
+    BROAD_DECREMENT,
+    BROAD_LINES,
+    BROAD_VELOCITY,
+    LINE_NAMES,
+    add_lines,
+    narrow_line_velocity,
+)
 from ..preprocessing import ModelInputs
 from ..wavelengths import REST
 from .components import PER_BIN, Components, Galaxy
@@ -27,10 +34,8 @@ from .diffusion import NoiseLevels, denoising_loss, precondition
 from .rebinning import conserve, to_bins, to_pixels
 from .sampling import SAMPLERS, guided
 
-__all__ = ["BROAD_DECREMENT", "SamplerSettings", "SpectrumNetwork", "spectrum_with_lines"]
+__all__ = ["SamplerSettings", "SpectrumNetwork", "spectrum_with_lines"]
 
-#: Halpha over Hbeta of broad lines.
-BROAD_DECREMENT = 3.1
 _LEAST_DETAIL = 3e-4
 #: Largest noise added to the components that guide the detail in training, standard deviations.
 _MOST_GUIDE_NOISE = 0.5
@@ -54,7 +59,7 @@ class SamplerSettings:
     """
 
     method: str = "heun"
-    low_steps: int = 14
+    low_steps: int = 10
     high_steps: int = 4
     guidance: float = 1.0
     guide_noise: float = 0.05
@@ -119,7 +124,7 @@ class SpectrumNetwork(nn.Module):
         self.register_buffer("detail_scale", torch.ones(REST.size))
         self.register_buffer("zero_points", torch.zeros(N_BANDS))
         self.low_levels = NoiseLevels()
-        self.high_levels = NoiseLevels(mean=-0.3, width=1.3, lowest=0.02)
+        self.high_levels = NoiseLevels(mean=-0.3, width=1.3)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> SpectrumNetwork:
@@ -232,8 +237,8 @@ class SpectrumNetwork(nn.Module):
             nothing = self.conditions(unconditional, theta, torch.zeros_like(given), log_flux)
             free = self._low_denoiser(self.low.transformer.keys(nothing))
             denoiser = guided(denoiser, free, settings.guidance)
-        levels = self.low_levels.steps(settings.low_steps, noise.device)
-        return SAMPLERS[settings.method](denoiser, noise, levels)
+        angles = self.low_levels.steps(settings.low_steps, noise.device)
+        return SAMPLERS[settings.method](denoiser, noise, angles)
 
     def refine(self, vectors: Tensor, noise: Tensor, settings: SamplerSettings) -> Galaxy:
         """Sample the detail of spectra at low resolution.
@@ -261,11 +266,11 @@ class SpectrumNetwork(nn.Module):
             vectors.new_full((n * k,), settings.guide_noise),
             starts.repeat(n),
         )
-        levels = self.high_levels.steps(settings.high_steps, vectors.device)
+        angles = self.high_levels.steps(settings.high_steps, vectors.device)
         detail = SAMPLERS[settings.method](
             lambda x, s: precondition(lambda y, t: self.high(y, t, guide), x, s),
             noise.unflatten(1, (k, CROP)).flatten(0, 1),
-            levels,
+            angles,
         )
         detail = detail.unflatten(0, (n, k)).flatten(1).clamp(-_DETAIL_CEILING, _DETAIL_CEILING)
         continuum = smooth * torch.exp(detail * self.detail_scale + self.detail_mean)

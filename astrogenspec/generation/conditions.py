@@ -9,7 +9,14 @@ from ..nn.layers import make_mlp, strided_trunk
 from ..preprocessing import MAGNITUDE_SCALE, N_PHOTOMETRY_FEATURES, ModelInputs
 from ..quantities import QUANTITIES
 
-__all__ = ["APERTURES", "N_BANDS", "Conditions", "ObservationEncoder", "PropertyEncoder", "reference_log_flux"]
+__all__ = [
+    "APERTURES",
+    "N_BANDS",
+    "Conditions",
+    "ObservationEncoder",
+    "PropertyEncoder",
+    "reference_log_flux",
+]
 
 #: Light of the 3 arcsec fibre, or of the aperture of the input photometry.
 APERTURES = ("fibre", "total")

@@ -6,6 +6,7 @@ expected to have zero mean and unit variance.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,14 +32,14 @@ class NoiseLevels:
     lowest, highest : float
         Sigma of the last and of the first step of sampling.
     exponent : float
-        Spacing of the steps: uniform in sigma to the power 1 / exponent.
+        Steps are uniform in the angle arctan(sigma) to the power 1 / exponent.
     """
 
     mean: float = -0.6
     width: float = 1.4
-    lowest: float = 0.01
-    highest: float = 40.0
-    exponent: float = 7.0
+    lowest: float = 0.0075
+    highest: float = 80.0
+    exponent: float = 3.0
 
     def draw(self, n: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
         """Draw levels for training, shape (n,)."""
@@ -47,11 +48,11 @@ class NoiseLevels:
         return torch.exp(self.mean + self.width * normal)
 
     def steps(self, n: int, device: torch.device) -> Tensor:
-        """Levels of ``n`` steps of sampling, from the highest down, and a last one of zero: shape (n + 1,)."""
+        """Give the angles arctan(sigma) of ``n`` steps from the highest level down, and zero: shape (n + 1,)."""
         ramp = torch.linspace(0, 1, n, device=device)
-        high, low = (level ** (1 / self.exponent) for level in (self.highest, self.lowest))
-        levels = (high + ramp * (low - high)) ** self.exponent
-        return torch.cat([levels, levels.new_zeros(1)])
+        high, low = (math.atan(s) ** (1 / self.exponent) for s in (self.highest, self.lowest))
+        angles = (high + ramp * (low - high)) ** self.exponent
+        return torch.cat([angles, angles.new_zeros(1)])
 
 
 def _column(sigma: Tensor, like: Tensor) -> Tensor:

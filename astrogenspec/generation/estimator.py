@@ -1,22 +1,379 @@
-"""Lane B as users see it."""
+"""Lane B as users see it: images, photometry and a posterior in, draws of the optical spectrum out."""
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, Self, Unpack
 
-from ..base import Estimator
-from .cascade import SpectrumNetwork
+import astropy.units as u
+import numpy as np
+import torch
+from astropy.coordinates import SkyCoord
+from tqdm import tqdm
+
+from ..base import Estimator, make_generator
+from ..blocks import InputArguments, InputOptions, ObservationBlocks, positive_int
+from ..observations import Observations
+from ..posterior import Posterior
+from ..quantities import QUANTITIES, quantities_to_theta
+from ..spectra import SpectrumDraws
+from ..wavelengths import GENERATED, REST, WIDE
+from .assembly import Photometry
+from .candidates import SELECTIONS, DrawnSpectra, Request, draw_spectra, galaxy_generators
+from .cascade import SamplerSettings, SpectrumNetwork
+from .conditions import APERTURES
 
 __all__ = ["SpectrumEstimator"]
 
+_FLUX_UNIT = u.Unit(1e-17 * u.erg / u.s / u.cm**2 / u.AA)
+_FIRST = round((GENERATED.start - WIDE.start) / WIDE.step)
+_BLOCK = 64
+#: Rest-frame wavelengths (Angstrom) within which the stellar library resolves features.
+_TRUSTED = (10**REST.start, 9200.0)
+
 
 class SpectrumEstimator(Estimator):
-    """Draw optical spectra."""
+    """Draw the optical spectrum of galaxies from their images and photometry.
+
+    Parameters
+    ----------
+    network : SpectrumNetwork
+        The network.
+    card : dict, optional
+        What is known of its weights; without a card the network counts as never trained.
+    device : str or `torch.device`
+        Where the network runs.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from astrogenspec import PropertyEstimator, SpectrumEstimator
+    >>> galaxy = {"g": 17.6 * u.ABmag, "r": 16.8 * u.ABmag, "i": 16.4 * u.ABmag, "ebv": 0.03 * u.mag}
+    >>> galaxy |= {f"{band}_err": 0.02 * u.mag for band in "gri"}
+    >>> posterior = PropertyEstimator.from_pretrained().predict(photometry=galaxy, seed=1)  # doctest: +SKIP
+    >>> estimator = SpectrumEstimator.from_pretrained()  # doctest: +SKIP
+    >>> spectra = estimator.predict(photometry=galaxy, posterior=posterior, seed=1)  # doctest: +SKIP
+    >>> spectra.best  # doctest: +SKIP
+    """
+
+    default_model = "astrogenspec-spectra"
+    #: Bytes which `predict` may need for its spectra before it refuses; `predict_iter` has no limit.
+    memory_limit = 4e9
 
     @classmethod
     def build_network(cls, config: dict[str, Any]) -> SpectrumNetwork:
         """Build the untrained network from the ``config`` of another."""
         return SpectrumNetwork.from_config(config)
 
-    def predict(self): ...
-    def fit(self): ...
+    def predict(
+        self,
+        cutouts: Any = None,
+        photometry: Any = None,
+        posterior: Posterior | None = None,
+        *,
+        n_draws: int = 16,
+        n_candidates: int | None = None,
+        select: str = "all",
+        aperture: str = "fibre",
+        sampler: SamplerSettings | None = None,
+        bands: str | Sequence[str] | None = None,
+        position: SkyCoord | None = None,
+        pixel_scale: u.Quantity | None = None,
+        ebv: float | np.ndarray | u.Quantity | None = None,
+        seed: int | torch.Generator | None = None,
+        on_error: str = "raise",
+        batch_size: int | None = None,
+        progress: bool | None = None,
+    ) -> SpectrumDraws:
+        """Draw spectra of each galaxy.
+
+        Parameters
+        ----------
+        cutouts : see `~astrogenspec.coerce_cutouts`, or an iterator of galaxies, optional
+            Images of one galaxy or of many.
+        photometry : see `~astrogenspec.coerce_photometry`, optional
+            Fluxes or magnitudes of the same galaxies, in the same order, as observed. What is missing is measured on
+            the image; it fixes the absolute flux.
+        posterior : Posterior, optional
+            Of the same galaxies: each spectrum belongs to one of its draws, whose redshift it has and, in the fibre,
+            whose line fluxes. Without it redshifts and lines are generated with the spectrum.
+        n_draws : int
+            Spectra of each galaxy.
+        n_candidates : int, optional
+            Spectra at low resolution from which they are chosen; by default twice ``n_draws`` with
+            ``select="best"``, else ``n_draws``.
+        select : {"all", "weighted", "best"}
+            What the contrastive networks do. ``all``: nothing, every draw counts alike, as the posterior demands.
+            ``weighted``: the draws are weighted by their score. ``best``: the candidates of the highest scores at low
+            resolution are kept and weighted by their score at full resolution.
+        aperture : {"fibre", "total"}
+            Light in a fibre of 3 arcsec on the centre, or in the aperture of the photometry.
+        sampler : SamplerSettings, optional
+            How the diffusions are sampled.
+        bands, position, pixel_scale, ebv, on_error
+            As for `PropertyEstimator.predict`.
+        seed : int, `torch.Generator` or None
+            Source of randomness. The spectra of a galaxy depend on the seed, its number and what is asked for; not on
+            ``batch_size``, nor on the galaxies around it.
+        batch_size : int, optional
+            Galaxies that are read at a time; 64 by default.
+        progress : bool, optional
+            Show a progress bar; by default for long work on a terminal.
+
+        Returns
+        -------
+        SpectrumDraws
+            Corrected for Galactic extinction, on vacuum wavelengths of 3800 to 9200 Angstrom. Spectrum k
+            belongs to draw k of the posterior, unless ``select="best"`` chose others: see its ``posterior_draw``.
+
+        Raises
+        ------
+        NotFittedError
+            If the network was never trained.
+        ValueError, TypeError, astropy.units.UnitsError
+            If an input cannot be used; the sentence names it.
+        MemoryError
+            If the spectra would need more than ``memory_limit`` bytes.
+        """
+        options = InputOptions(bands, position, pixel_scale, ebv, on_error)
+        request = _request(n_draws, n_candidates, select, aperture, sampler)
+        blocks, theta = self._open(cutouts, photometry, posterior, options, batch_size)
+        parts, n_read = [], blocks.n_galaxies or 0
+        self._check_memory(n_read, n_draws)
+        for part in self._spectra(blocks, theta, request, seed, progress):
+            parts.append(part)
+            self._check_memory(sum(map(len, parts)), n_draws)
+        if not parts:
+            raise ValueError("cutouts is empty: give at least one galaxy.")
+        return parts[0] if len(parts) == 1 else SpectrumDraws.concatenate(parts)
+
+    def predict_iter(
+        self,
+        cutouts: Any = None,
+        photometry: Any = None,
+        posterior: Posterior | None = None,
+        *,
+        n_draws: int = 16,
+        n_candidates: int | None = None,
+        select: str = "all",
+        aperture: str = "fibre",
+        sampler: SamplerSettings | None = None,
+        seed: int | torch.Generator | None = None,
+        batch_size: int | None = None,
+        progress: bool | None = None,
+        **options: Unpack[InputArguments],
+    ) -> Iterator[SpectrumDraws]:
+        """Draw spectra block by block, so that memory does not grow with the number of galaxies.
+
+        Parameters
+        ----------
+        cutouts, photometry, posterior, n_draws, n_candidates, select, aperture, sampler, seed
+            As for `predict`.
+        batch_size : int, optional
+            Galaxies of a block; 64 by default.
+        progress : bool, optional
+            Show a progress bar; by default for long work on a terminal.
+        **options
+            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`.
+
+        Returns
+        -------
+        iterator of SpectrumDraws
+            In order; hand each to `SpectrumWriter.append` to write them to one file.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError, astropy.units.UnitsError
+            As for `predict`.
+        """
+        request = _request(n_draws, n_candidates, select, aperture, sampler)
+        blocks, theta = self._open(
+            cutouts, photometry, posterior, InputOptions(**options), batch_size
+        )
+        return self._spectra(blocks, theta, request, seed, progress)
+
+    def fit(self, *args: Any, **kwargs: Any) -> Self:
+        """Refuse: spectra are learnt from simulations alone, by ``astrogenspec train spectra``.
+
+        Raises
+        ------
+        NotImplementedError
+            Always.
+        """
+        raise NotImplementedError(
+            "a SpectrumEstimator cannot be fitted to observed galaxies: train one with `astrogenspec train spectra`."
+        )
+
+    # ---- inside
+
+    def _open(
+        self,
+        cutouts: Any,
+        photometry: Any,
+        posterior: Posterior | None,
+        options: InputOptions,
+        batch_size: int | None,
+    ) -> tuple[ObservationBlocks, np.ndarray | None]:
+        self.check_fitted()
+        size = _BLOCK if batch_size is None else batch_size
+        blocks = ObservationBlocks(cutouts, photometry, options, block_size=size)
+        theta = None if posterior is None else _theta_of(posterior, blocks.n_galaxies)
+        return blocks, theta
+
+    def _check_memory(self, n_galaxies: int, n_draws: int) -> None:
+        needed = 2 * 4 * n_galaxies * n_draws * GENERATED.size
+        if needed > self.memory_limit:
+            raise MemoryError(
+                f"{n_galaxies} galaxies with {n_draws} spectra need {needed / 1e9:.1f} GB, more than the limit of "
+                f"{self.memory_limit / 1e9:.1f} GB: use predict_iter with a SpectrumWriter, or take fewer draws."
+            )
+
+    def _spectra(
+        self,
+        blocks: ObservationBlocks,
+        theta: np.ndarray | None,
+        request: Request,
+        seed: int | torch.Generator | None,
+        progress: bool | None,
+    ) -> Iterator[SpectrumDraws]:
+        generator = make_generator(seed)
+        root = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        meta = {"estimator": type(self).__name__, "model": (self.card or {}).get("name", "")}
+        meta |= {
+            "seed": seed if isinstance(seed, int) else None,
+            "aperture": request.aperture,
+            "select": request.select,
+        }
+        shown = progress
+        if shown is None:
+            shown = sys.stderr.isatty() and (blocks.n_galaxies or 2) > 1
+
+        def spectra() -> Iterator[SpectrumDraws]:
+            start = 0
+            delay = 1 if progress is None else 0
+            with tqdm(
+                total=blocks.n_galaxies, unit="galaxy", disable=not shown, delay=delay
+            ) as bar:
+                for seen in blocks:
+                    rows = slice(start, start + len(seen))
+                    if theta is not None and rows.stop > len(theta):
+                        raise ValueError(
+                            f"posterior is of {len(theta)} galaxies, but there are more cutouts: give one of the same galaxies."
+                        )
+                    generators = list(galaxy_generators(root, start, len(seen)))
+                    part = None if theta is None else theta[rows]
+                    yield self._block(seen, part, generators, request, meta)
+                    start = rows.stop
+                    bar.update(len(seen))
+
+        return spectra()
+
+    def _block(
+        self,
+        seen: Observations,
+        theta: np.ndarray | None,
+        generators: list[torch.Generator],
+        request: Request,
+        meta: dict[str, Any],
+    ) -> SpectrumDraws:
+        network, device = self.network, self.device
+        scaled = Photometry.on_ab(*seen.photometry.dereddened(), network.zero_points)
+        reasons = list(seen.flags)
+        usable = seen.usable & np.isfinite(scaled.flux.numpy()).any(axis=1)
+        _note(reasons, seen.usable & ~usable, "there is no photometry to scale the spectrum to")
+        if theta is not None:
+            known = np.isfinite(theta).any(axis=(1, 2))
+            _note(reasons, usable & ~known, "the posterior has no draws")
+            usable = usable & known
+            theta = torch.as_tensor(theta, dtype=torch.float32, device=device)
+        drawn = draw_spectra(
+            network,
+            seen.inputs().to(device),
+            Photometry(scaled.flux.to(device), scaled.error.to(device)),
+            theta,
+            generators,
+            request,
+        )
+        broken = ~np.isfinite(drawn.flux).all(axis=(1, 2))
+        _note(reasons, usable & broken, "the network gave no finite spectrum")
+        return _packed(drawn, usable & ~broken, seen.names, reasons, request, meta)
+
+
+def _request(
+    n_draws: int,
+    n_candidates: int | None,
+    select: str,
+    aperture: str,
+    sampler: SamplerSettings | None,
+) -> Request:
+    """Check what is asked for."""
+    n_draws = positive_int(n_draws, "n_draws")
+    if select not in SELECTIONS:
+        raise ValueError(f"select is {select!r}: it must be one of {', '.join(SELECTIONS)}.")
+    if aperture not in APERTURES:
+        raise ValueError(f"aperture is {aperture!r}: it must be one of {', '.join(APERTURES)}.")
+    if n_candidates is None:
+        n_candidates = 2 * n_draws if select == "best" else n_draws
+    if positive_int(n_candidates, "n_candidates") < n_draws:
+        raise ValueError(
+            f"n_candidates is {n_candidates}, but {n_draws} draws are to be chosen from them: give at least as many."
+        )
+    if select != "best" and n_candidates > n_draws:
+        raise ValueError(
+            f'n_candidates is {n_candidates} with select={select!r}: only select="best" chooses among more than n_draws.'
+        )
+    if sampler is not None and not isinstance(sampler, SamplerSettings):
+        raise TypeError(f"sampler is a {type(sampler).__name__}: it must be a SamplerSettings.")
+    return Request(n_draws, n_candidates, select, aperture, sampler or SamplerSettings())
+
+
+def _theta_of(posterior: Posterior, n: int | None) -> np.ndarray:
+    """Draws in internal units, shape (n, m, 9); NaN for a quantity that the posterior lacks."""
+    if not isinstance(posterior, Posterior):
+        raise TypeError(
+            f"posterior is a {type(posterior).__name__}: it must be the Posterior that PropertyEstimator.predict returns."
+        )
+    if n is not None and len(posterior) != n:
+        raise ValueError(
+            f"posterior is of {len(posterior)} galaxies, but {n} were given: give the posterior of the same "
+            "galaxies, in the same order."
+        )
+    if "redshift" not in posterior.quantities:
+        raise ValueError(
+            "posterior has no redshift: give one that PropertyEstimator.predict returned."
+        )
+    known = {name: q for name, q in posterior.draws.items() if name in QUANTITIES}
+    return quantities_to_theta(known)
+
+
+def _note(reasons: list[str], rows: np.ndarray, sentence: str) -> None:
+    for k in np.flatnonzero(rows):
+        reasons[k] = f"{reasons[k]}; {sentence}" if reasons[k] else sentence
+
+
+def _packed(
+    drawn: DrawnSpectra,
+    usable: np.ndarray,
+    names: tuple[str, ...],
+    flags: list[str],
+    request: Request,
+    meta: dict[str, Any],
+) -> SpectrumDraws:
+    flux = drawn.flux[:, :, _FIRST : _FIRST + GENERATED.size].astype(np.float32)
+    redshift, residual = drawn.redshift.copy(), drawn.residual.copy()
+    for values in (flux, redshift, residual):
+        values[~usable] = np.nan
+    middle = np.where(usable, np.median(drawn.redshift, axis=1), 0.0)
+    rest = GENERATED.wavelength / (1 + middle[:, None])
+    return SpectrumDraws(
+        flux * _FLUX_UNIT,
+        GENERATED.wavelength * u.AA,
+        redshift,
+        weights=None if request.select == "all" else drawn.weights,
+        names=names,
+        flags=flags,
+        photometric_residual=residual * u.mag,
+        trusted=(rest > _TRUSTED[0]) & (rest < _TRUSTED[1]),
+        meta=meta,
+    )

@@ -15,6 +15,7 @@ from ..preprocessing import ModelInputs
 from ..quantities import QUANTITIES
 from ..shards import OBSERVED_COLUMNS, Shards
 from ..training import BatchStream, History, TrainingConfig, ZippedStreams, fit
+from .assembly import ab_flux
 from .cascade import SpectrumNetwork
 from .components import Galaxy
 from .conditions import APERTURES
@@ -24,6 +25,7 @@ __all__ = [
     "LABELS",
     "SpectrumBatch",
     "SpectrumRecipe",
+    "fit_scales",
     "galaxies_of",
     "make_batch",
     "make_loss",
@@ -42,6 +44,7 @@ LABELS = (
     "velocity_dispersion",
 )
 _SCALE_SAMPLE = 8000
+_ZERO_POINT_SAMPLE = 1000
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,7 @@ def train_spectra(
     torch.manual_seed(recipe.seed)
     network = SpectrumNetwork(**recipe.network)
     with_images, held_out = Shards.read(data, LABELS).split(recipe.held_out)
-    _fit_scales(network, with_images)
+    fit_scales(network, with_images)
     kinds = (
         (recipe.image_augmentation, recipe.image_batch, lambda shards: shards),
         (recipe.photometry_augmentation, recipe.photometry_batch, _without_images),
@@ -268,8 +271,22 @@ def _without_images(shards: Shards) -> Shards:
     return Shards({k: v for k, v in shards.columns.items() if k not in images})
 
 
-def _fit_scales(network: SpectrumNetwork, shards: Shards) -> None:
-    """Both apertures in turn, from the first galaxies."""
+def fit_scales(network: SpectrumNetwork, shards: Shards) -> None:
+    """Take scales and zero points from the first galaxies of some shards.
+
+    Parameters
+    ----------
+    network : SpectrumNetwork
+        Changed in place.
+    shards : Shards
+        With the columns `LABELS`.
+    """
     rows = torch.arange(min(_SCALE_SAMPLE, len(shards)))
-    labels = {name: column[rows] for name, column in shards.labels(rows).items()}
+    labels = shards.labels(rows)
     network.fit_scales(galaxies_of(labels, rows % len(APERTURES)), labels["theta"])
+    some = rows[:_ZERO_POINT_SAMPLE]
+    total = torch.full_like(some, APERTURES.index("total"))
+    labels = shards.labels(some)
+    magnitude = -2.5 * torch.log10(ab_flux(galaxies_of(labels, total)))
+    flux = shards.columns["true_flux"][some] / labels["aperture_flux"][:, 1:]
+    network.zero_points.copy_((-2.5 * torch.log10(flux) - magnitude).median(0).values)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..emission import LINE_NAMES, LINES, line_index
+from ..emission import BROAD_DECREMENT, LINE_NAMES, LINES, line_index
 from .dust import lines_curve
 from .population import Galaxies
 from .priors import Priors
@@ -150,7 +150,7 @@ def nebular_lines(galaxies: Galaxies, priors: Priors, abundance: Tensor) -> Nebu
         nuclear=10**nuclear * torch.exp(-0.5 * optical_depth),
         old_gas=10**old_gas,
         broad_halpha=broad_halpha,
-        broad_hbeta=broad_halpha / 3.1,
+        broad_hbeta=broad_halpha / BROAD_DECREMENT,
         continuum_5100=continuum,
         halpha_intrinsic=10**halpha,
     )
