@@ -24,7 +24,9 @@ def make_galaxies(n, seed=0):
     lines = 10 ** rng.normal(0, 0.4, (n, 1)) * 10 ** rng.normal(-0.5, 0.1, (n, len(LINE_NAMES)))
     tensors = (0.25 * shape, lines, np.where(np.arange(n) % 5 == 0, 20.0, 0.0))
     scalars = (rng.uniform(0.03, 0.25, n), rng.uniform(60, 300, n), rng.uniform(0.1, 0.7, n))
-    return Galaxy(*(torch.as_tensor(values, dtype=torch.float32) for values in (*tensors, *scalars)))
+    return Galaxy(
+        *(torch.as_tensor(values, dtype=torch.float32) for values in (*tensors, *scalars))
+    )
 
 
 def make_theta(galaxies, seed=0):

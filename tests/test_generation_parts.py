@@ -87,7 +87,9 @@ def test_a_trained_denoiser_samples_the_conditional_distribution():
         with torch.no_grad():
             for name, sampler, steps in (("heun", heun, 12), ("ddim", ddim, 80)):
                 y = sampler(
-                    lambda v, s, x=x: precondition(conditioned(x), v, s), noise, levels.steps(steps, x.device)
+                    lambda v, s, x=x: precondition(conditioned(x), v, s),
+                    noise,
+                    levels.steps(steps, x.device),
                 )
                 found[name, where] = y / 2
         y = found["heun", where]
