@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["add_simulate", "add_train"]
 
+_ANCHOR = """\
+tables for --anchor:
+  photometry as for `astrogenspec infer`; labels in columns named as the quantities (redshift, stellar_mass, sfr,
+  gas_metallicity, black_hole_mass, halpha_flux, hbeta_flux, nii6584_flux, oiii5007_flux), with units, empty where
+  unknown; in columns known_redshift and so on what is known of a galaxy but is not to be learnt
+example:
+  astrogenspec train properties --anchor mine.ecsv --out anchored
+"""
+
 
 def add_simulate(commands: Any, common: argparse.ArgumentParser) -> None:
     """Register the command.
@@ -101,17 +110,24 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
         "properties",
         parents=[common],
         help="the network behind PropertyEstimator",
-        description="Train on simulated shards. Called again with the same --out, an interrupted training goes on.",
+        description="Train on simulated shards; called again with the same --out, an interrupted training goes on. Or, "
+        "with --anchor, continue from trained weights on labelled galaxies.",
+        epilog=_ANCHOR,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    properties.add_argument(
+    add = properties.add_argument
+    add(
         "--data",
         type=Path,
         nargs="+",
-        required=True,
+        default=[],
         metavar="DIR",
-        help="folders of shards (astrogenspec simulate)",
+        help="folders of shards (astrogenspec simulate); with --anchor they are mixed in, so that nothing is forgotten",
     )
     _add_training(properties)
+    add("--anchor", type=Path, nargs="+", metavar="TABLE", help="catalogues of labelled galaxies")
+    add("--model", metavar="NAME", help="weights to begin with (with --anchor)")
+    add("--epochs", type=int, default=50, help="most passes over the tables (with --anchor)")
     properties.set_defaults(run=_train_properties)
     spectra = lanes.add_parser(
         "spectra",
@@ -148,6 +164,10 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_properties(options: argparse.Namespace) -> int:
+    if options.anchor:
+        return _anchor(options)
+    if not options.data:
+        raise ValueError("give --data, folders of simulated shards, or --anchor, labelled galaxies.")
     from .inference.estimator import PropertyEstimator
     from .inference.recipe import DEFAULT_TRAINING, RecipeConfig, train_properties
 
@@ -156,6 +176,37 @@ def _train_properties(options: argparse.Namespace) -> int:
     network, history = train_properties(options.data, options.out, recipe=recipe, training=training)
     card = _card(recipe, training, history, options)
     return _save(PropertyEstimator(network, card=card), "properties", options)
+
+
+def _anchor(options: argparse.Namespace) -> int:
+    from astropy.table import vstack
+
+    from .cli_inputs import read_table
+    from .inference.estimator import PropertyEstimator
+    from .quantities import QUANTITIES
+
+    table = vstack([read_table(path) for path in options.anchor], metadata_conflicts="silent")
+    labels = {name: table[name] for name in QUANTITIES if name in table.colnames}
+    known = {
+        name: table[f"known_{name}"] for name in QUANTITIES if f"known_{name}" in table.colnames
+    }
+    if not labels:
+        raise ValueError(f"{options.anchor[0]} has none of the columns {', '.join(QUANTITIES)}.")
+    estimator = PropertyEstimator.from_pretrained(options.model, device=options.device).fit(
+        photometry=table[[name for name in table.colnames if name not in QUANTITIES]],
+        labels=labels,
+        known=known or None,
+        rehearsal=options.data,
+        epochs=options.epochs,
+        batch_size=128 if len(table) > 2000 else 32,
+        seed=options.seed,
+        on_error="flag",
+        progress=not options.quiet,
+    )
+    if not options.quiet:
+        print("\n".join(estimator.fit_report().pformat(-1, -1)))
+    options.out.mkdir(parents=True, exist_ok=True)
+    return _save(estimator, "properties", options)
 
 
 def _train_spectra(options: argparse.Namespace) -> int:

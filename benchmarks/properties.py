@@ -4,8 +4,10 @@
     python benchmarks/properties.py real FOLDER --out results/benchmarks
     python benchmarks/properties.py images FOLDER --out results/benchmarks
     python benchmarks/properties.py speed --out results/benchmarks
+    python benchmarks/properties.py ceiling SHARDS --out results/benchmarks
 
-``real`` reads ``sdss_photometry.fits``, ``images`` ``sdss_images.npz`` and ``sdss_images.fits``, from a folder of real data.
+``ceiling`` asks how well labels could be known from noise-free magnitudes and true properties of simulated galaxies: what is left is
+the simulator's own scatter.  ``real`` reads ``sdss_photometry.fits``, ``images`` ``sdss_images.npz`` and ``sdss_images.fits``, from a folder of real data.
 Every figure is written to a JSON file and says whether it was measured on simulated or on real galaxies; no galaxy of these
 was used in training the network.
 """
@@ -130,6 +132,41 @@ def ceiling(theta: np.ndarray) -> dict[str, float]:
     }
 
 
+def run_ceiling(folder: Path, n: int = 60_000) -> dict:
+    """R2 of gradient boosting that is told what no observation tells without error."""
+    import h5py
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    columns: dict[str, list] = {}
+    for path in sorted(folder.glob("shard-*.h5"))[:4]:
+        with h5py.File(path) as file:
+            for name in ("theta", "measurable", "true_flux", *_TOLD):
+                columns.setdefault(name, []).append(file[name][:])
+    data = {name: np.concatenate(values)[:n].astype(float) for name, values in columns.items()}
+    theta = data["theta"]
+    magnitudes = -2.5 * np.log10(np.clip(data["true_flux"], 1e-3, None))
+    seen = np.column_stack([magnitudes, theta[:, 0]])
+    told = np.column_stack([seen, *(data[name] for name in _TOLD)])
+    result = {"kind": "simulated", "n": n, "noise-free magnitudes and redshift": {}, "all of it": {}}
+    for k, name in enumerate(QUANTITIES):
+        rows = np.isfinite(theta[:, k])
+        if name == "gas_metallicity":
+            rows &= data["measurable"] > 0
+        chosen = np.flatnonzero(rows)
+        cut = len(chosen) * 3 // 4
+        train, test = chosen[:cut], chosen[cut:]
+        for key, features in (("noise-free magnitudes and redshift", seen), ("all of it", told)):
+            model = HistGradientBoostingRegressor(max_iter=300, learning_rate=0.1, random_state=0)
+            found = model.fit(features[train], theta[train, k]).predict(features[test])
+            true = theta[test, k]
+            result[key][name] = float(1 - np.mean((found - true) ** 2) / true.var())
+    return result
+
+
+#: Properties that the ceiling is told, beside magnitudes and redshift.
+_TOLD = ("log_mass", "log_sfr", "bulge_fraction", "cos_inclination", "velocity_dispersion", "attenuation_stars", "active")
+
+
 def run_real(estimator: PropertyEstimator, folder: Path) -> dict:
     """Photometric redshifts of every row of the real table, and of those within the main sample's limits."""
     table = Table.read(folder / "sdss_photometry.fits")
@@ -225,7 +262,7 @@ def run_speed(estimator: PropertyEstimator) -> dict:
 def main() -> None:
     """Run one benchmark and write its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=("simulated", "real", "images", "speed"))
+    parser.add_argument("what", choices=("simulated", "real", "images", "speed", "ceiling"))
     parser.add_argument("folder", nargs="?", type=Path, help="real tables")
     parser.add_argument("--model", default="astrogenspec-properties")
     parser.add_argument("--n", type=int, default=5000)
@@ -233,7 +270,9 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     estimator = PropertyEstimator.from_pretrained(arguments.model)
-    if arguments.what == "simulated":
+    if arguments.what == "ceiling":
+        result = run_ceiling(arguments.folder)
+    elif arguments.what == "simulated":
         result = run_simulated(estimator, arguments.n)
     elif arguments.what == "real":
         result = run_real(estimator, arguments.folder)

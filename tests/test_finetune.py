@@ -122,6 +122,73 @@ def test_a_fit_that_does_not_help_is_undone():
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
+@pytest.fixture(scope="module")
+def with_masses():
+    table, labels = galaxies(160)
+    mass = (9 + 8 * labels["redshift"]) * u.dex(u.Msun)
+    labels = {"redshift": np.asarray(labels["redshift"]), "stellar_mass": mass}
+    return PropertyEstimator(make_network()).fit(photometry=table, labels=labels, **FIT)
+
+
+def medians(estimator, table, name):
+    return estimator.predict(photometry=table, n_draws=100, seed=0)[name].median().value
+
+
+def test_known_quantities_are_conditions_and_not_learnt(with_masses):
+    table, labels = galaxies(160)
+    redshift = np.asarray(labels["redshift"]) + 0.05
+    mass = (9.5 + 8 * redshift) * u.dex(u.Msun)
+    new = with_masses.fit(
+        photometry=table,
+        labels={"redshift": redshift, "stellar_mass": mass},
+        known={"redshift": redshift},
+        **FIT | {"learning_rate": 3e-3},
+    )
+    entry = new.card["fits"][-1]
+    assert entry["labels"]["redshift"] == 0 and entry["labels"]["stellar_mass"] == 160
+    moved = np.mean(medians(new, table, "redshift") - medians(with_masses, table, "redshift"))
+    assert abs(moved) < 0.015
+    given = {"redshift": redshift}
+    heavier = new.predict(photometry=table, known=given, n_draws=100, seed=0)["stellar_mass"]
+    assert np.mean(heavier.median().value - mass.value) == pytest.approx(0, abs=0.15)
+
+
+def test_what_has_no_label_is_not_forgotten(with_masses):
+    table, labels = galaxies(160)
+    redshift = np.asarray(labels["redshift"]) + 0.02
+    new = with_masses.fit(
+        photometry=table, labels={"redshift": redshift}, **FIT | {"learning_rate": 3e-3}
+    )
+    before, after = (medians(e, table, "stellar_mass") for e in (with_masses, new))
+    assert np.std(after - before) < 0.5 * np.std(before)
+
+
+def test_simulated_galaxies_may_be_mixed_in(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    table, labels = galaxies(40)
+    flux = 10 * np.ones((30, 5), np.float32)
+    with h5py.File(tmp_path / "shard-00000.h5", "w") as file:
+        file["theta"] = np.tile([0.1, 10.5, 0, 8.7, 8, 1.5, 1, 1.2, 0.8], (30, 1)).astype(
+            np.float32
+        )
+        file["measurable"] = np.ones(30, bool)
+        file["true_flux"], file["error"] = flux, 0.02 * flux
+    new = PropertyEstimator(make_network()).fit(
+        photometry=table, labels=labels, rehearsal=[tmp_path], **FIT | {"epochs": 2}
+    )
+    assert new.card["fits"][0]["rehearsal"]
+
+
+def test_the_report_compares_before_and_after(fitted):
+    untrained, estimator = fitted
+    report = estimator.fit_report()
+    assert list(report["quantity"]) == ["redshift", "stellar_mass"]
+    assert report["n"][0] == 16
+    assert report["scatter_after"][0] < report["scatter_before"][0]
+    with pytest.raises(ValueError, match="was not fitted"):
+        untrained.fit_report()
+
+
 def test_masked_labels_count_as_missing():
     table, labels = galaxies(20)
     mask = np.arange(20) < 12

@@ -148,17 +148,19 @@ class TestNetwork:
         )
         assert terms["flow"] == 0 and terms["measurable"] == 0 and torch.isfinite(terms["total"])
 
-    def test_sample_weights_select_galaxies(self):
+    def test_quantity_weights_select_what_is_learnt(self):
         network = make_network()
         inputs, theta, valid, measurable = make_batch(
             config=AugmentationConfig(mode_weights=(0.0, 1.0, 0.0, 0.0))
         )
         valid[:] = True
-        weight = (torch.arange(12) < 4).float()
-        one = network.loss(inputs, theta, valid, measurable, sample_weight=weight)
-        two = network.loss(inputs[:4], theta[:4], valid[:4], measurable[:4])
-        torch.testing.assert_close(one["flow"], two["flow"])
-        torch.testing.assert_close(one["measurable"], two["measurable"])
+        weight = torch.zeros(12, 9)
+        weight[:, 1] = 1.0
+        chosen = network.loss(inputs, theta, valid, measurable, quantity_weight=weight)
+        whole = network.loss(inputs, theta, valid, measurable)
+        torch.testing.assert_close(chosen["flow"], whole["nll_stellar_mass"])
+        parts = [value for name, value in whole.items() if name.startswith("nll_")]
+        torch.testing.assert_close(whole["flow"].detach(), torch.stack(parts).sum())
 
     def test_measurable_is_a_probability(self):
         network = make_network()

@@ -12,6 +12,7 @@ from astrogenspec.generation.cascade import SamplerSettings
 from astrogenspec.generation.estimator import SpectrumEstimator
 from astrogenspec.quantities import theta_to_quantities
 from astrogenspec.spectra import SpectrumDraws
+from astrogenspec.warnings import AstroGenSpecWarning
 from astrogenspec.wavelengths import GENERATED
 
 QUICK = SamplerSettings(low_steps=2, high_steps=1)
@@ -133,7 +134,7 @@ def test_images_alone_are_measured(estimator):
     galaxy = 3 * np.exp(-np.hypot(x, y) / 3)
     noise = np.random.default_rng(1).normal(0, 0.02, (3, 64, 64))
     cube = np.stack([0.5 * galaxy, galaxy, 1.3 * galaxy]) + noise
-    with pytest.warns(UserWarning):
+    with pytest.warns(AstroGenSpecWarning):
         spectra = predict(estimator, cube * u.nmgy, bands="gri", pixel_scale=0.396 * u.arcsec)
     assert np.isfinite(spectra.flux.value).all()
     assert np.isnan(spectra.photometric_residual.value[..., [0, 4]]).all()

@@ -1,37 +1,63 @@
-"""Continue the training of a network on galaxies whose properties are known, with any of the labels missing."""
+"""Continue the training of a network on galaxies whose properties are known, with any of the labels missing.
+
+What has no label is not forgotten: the network as it was before teaches it, by draws of the unknown quantities given the known
+ones (replay).  Simulated galaxies may be mixed in (rehearsal), which also keeps the skill with images.
+"""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from astropy.table import Table
 from torch import Tensor
 
-from ..augmentation import orient_randomly
 from ..base import make_generator
 from ..blocks import ObservationBlocks
-from ..photometry import PhotometryBatch
-from ..preprocessing import ModelInputs
-from ..quantities import QUANTITIES, quantities_to_theta
-from ..training import BatchStream, History, TrainingConfig, evaluate, fit
+from ..quantities import QUANTITIES
+from ..shards import Shards
+from ..training import BatchStream, History, TrainingConfig, ZippedStreams, evaluate, fit
 from ..warnings import AstroGenSpecWarning
+from .labelled import LabelledGalaxies, augmented, read_labelled, theta_of
 from .model import PropertyNetwork
-from .ranges import training_range_of
+from .recipe import RecipeConfig, TrainingBatch, make_batch
+from .scores import held_out_scores
 
-__all__ = ["FitSettings", "LabelledGalaxies", "fine_tune"]
+__all__ = ["Examples", "FitSettings", "fine_tune"]
 
-_FEWEST = 10
-#: Probability that the image, or the photometry, of a galaxy that has both is hidden in a step.
-_HIDDEN_IMAGE = 0.2
-_HIDDEN_PHOTOMETRY = 0.1
+#: Weight of quantities that only the former network teaches.
+_REPLAY = 0.3
+#: Simulated galaxies of a step, with and without images.
+_REHEARSED = (48, 192)
 #: Galaxies evaluated at once on the held-out part.
 _VALIDATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What to learn from.
+
+    Attributes
+    ----------
+    blocks : ObservationBlocks
+        The galaxies.
+    labels : mapping or table of Quantity, each of shape (n,)
+        Any of the quantities; NaN or masked where unknown.
+    known : mapping or table of Quantity, optional
+        Quantities that are conditions, not learnt; NaN or masked where unknown.
+    rehearsal : sequence of path
+        Folders of simulated shards to mix in.
+    """
+
+    blocks: ObservationBlocks
+    labels: Mapping[str, Any] | Table
+    known: Mapping[str, Any] | Table | None = None
+    rehearsal: Sequence[str | Path] = ()
 
 
 @dataclass(frozen=True)
@@ -56,37 +82,10 @@ class FitSettings:
                 raise ValueError(f"{name} is {value}: it must be positive.")
 
 
-@dataclass(frozen=True)
-class LabelledGalaxies:
-    """Network inputs and labels.
-
-    Attributes
-    ----------
-    inputs : ModelInputs
-    theta : Tensor, shape (n, 9)
-        NaN where unknown.
-    """
-
-    inputs: ModelInputs
-    theta: Tensor
-
-    def __len__(self) -> int:
-        return len(self.theta)
-
-    def __getitem__(self, rows: Tensor) -> LabelledGalaxies:
-        """Select galaxies."""
-        return LabelledGalaxies(self.inputs[rows], self.theta[rows])
-
-    def to(self, device: torch.device | str) -> LabelledGalaxies:
-        """Move every tensor to a device."""
-        return LabelledGalaxies(self.inputs.to(device), self.theta.to(device))
-
-
 def fine_tune(
     network: PropertyNetwork,
     card: Mapping[str, Any] | None,
-    blocks: ObservationBlocks,
-    labels: Mapping[str, Any] | Table,
+    examples: Examples,
     settings: FitSettings,
     generator: torch.Generator,
     device: torch.device,
@@ -99,10 +98,7 @@ def fine_tune(
         Where to begin; not changed.
     card : mapping or None
         Its card; None if it was never trained, and then takes its scales from the labels.
-    blocks : ObservationBlocks
-        The galaxies.
-    labels : mapping or table of Quantity, each of shape (n,)
-        Any of the quantities; NaN or masked where unknown.
+    examples : Examples
     settings : FitSettings
     generator : `torch.Generator`
         Source of randomness.
@@ -119,8 +115,8 @@ def fine_tune(
     ValueError
         If there are too few labelled galaxies, or the labels do not fit them.
     """
-    theta = _theta_of(labels)
-    galaxies, limits = _read(blocks, theta)
+    known = None if examples.known is None else theta_of(examples.known, "known")
+    galaxies, limits = read_labelled(examples.blocks, theta_of(examples.labels), known)
     n = len(galaxies)
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     order = torch.randperm(n, generator=make_generator(seed))
@@ -129,9 +125,15 @@ def fine_tune(
     trained = copy.deepcopy(network)
     if card is None:
         trained.chain.set_standardisation(training.theta)
-    before = copy.deepcopy(trained)
-    history = _train(trained, training, held_out, settings, seed, device)
-    old, new = (_validation_loss(model, held_out, device) for model in (before, trained))
+    before = copy.deepcopy(trained).to(device).eval()
+    teacher = None if card is None else before
+    streams = _streams(training, examples.rehearsal, settings, seed)
+    history = _train(trained, streams, held_out, _Loss(teacher), settings, seed, device)
+    judge = _Loss(None)
+    old, new = (
+        evaluate(model.to(device), _batches(held_out), judge, device=str(device))["total"]
+        for model in (before, trained)
+    )
     if not new < old:
         warnings.warn(
             f"fit did not improve on the {n_held_out} galaxies held out (loss {old:.4g} before, {new:.4g} after): "
@@ -145,32 +147,57 @@ def fine_tune(
         "seed": seed,
         "n_training": len(training),
         "n_held_out": n_held_out,
+        "rehearsal": len(examples.rehearsal) > 0,
         "labels": {
-            name: int(k)
-            for name, k in zip(QUANTITIES, galaxies.theta.isfinite().sum(0), strict=True)
+            name: int(k) for name, k in zip(QUANTITIES, galaxies.learnt.sum(0), strict=True)
         },
         "held_out_loss": [old, min(old, new)],
+        "held_out": held_out_scores(before, trained, held_out.to(device)),
         "epochs_run": len(history),
     }
     return trained.eval(), _new_card(card, entry, limits)
 
 
+def _streams(
+    training: LabelledGalaxies,
+    rehearsal: Sequence[str | Path],
+    settings: FitSettings,
+    seed: int,
+) -> list[BatchStream]:
+    """Make streams of the labelled galaxies, and of simulated ones of each folder."""
+    size = min(settings.batch_size, len(training))
+    streams = [
+        BatchStream(
+            lambda rows, generator: augmented(training[rows], generator),
+            len(training),
+            size,
+            seed=seed,
+        )
+    ]
+    recipe = RecipeConfig()
+    for k, folder in enumerate(rehearsal, start=1):
+        shards = Shards.read(folder).split(recipe.held_out)[0]
+        config = recipe.image_augmentation if shards.has_images else recipe.photometry_augmentation
+
+        def batch(rows, generator, shards=shards, config=config):
+            return make_batch(shards, rows, config, generator)
+
+        size = _REHEARSED[0 if shards.has_images else 1]
+        streams.append(BatchStream(batch, len(shards), min(size, len(shards)), seed=seed + k))
+    return streams
+
+
 def _train(
     network: PropertyNetwork,
-    training: LabelledGalaxies,
+    streams: list[BatchStream],
     held_out: LabelledGalaxies,
+    loss: _Loss,
     settings: FitSettings,
     seed: int,
     device: torch.device,
 ) -> History:
-    size = min(settings.batch_size, len(training))
-    steps = len(training) // size
-    stream = BatchStream(
-        lambda rows, generator: _augmented(training[rows], generator),
-        len(training),
-        size,
-        seed=seed,
-    )
+    first = streams[0]
+    steps = first.n_items // first.batch_size
     config = TrainingConfig(
         max_steps=settings.epochs * steps,
         learning_rate=settings.learning_rate,
@@ -184,133 +211,100 @@ def _train(
     # Dropout and the noise of the latent come from the global generator, which must be as it was afterwards.
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        return fit(network, stream, _batches(held_out), config, _loss)
+        return fit(network, ZippedStreams(streams), _batches(held_out), config, loss)
 
 
-def _loss(network: PropertyNetwork, batch: LabelledGalaxies, progress: float) -> dict[str, Tensor]:
-    generator = None if network.training else torch.Generator(batch.theta.device).manual_seed(0)
-    valid = torch.isfinite(batch.theta)
-    terms = network.loss(batch.inputs, batch.theta, valid, generator=generator)
-    if not network.training:
-        # What is held out judges the quantities, not the images.
-        terms["total"] = terms["flow"]
-    return terms
+class _Loss:
+    """Loss of a step: labelled galaxies, with replay of what they lack, and simulated ones.
 
+    Parameters
+    ----------
+    teacher : PropertyNetwork or None
+        The network as it was before; None without replay.
+    """
 
-def _validation_loss(
-    network: PropertyNetwork, held_out: LabelledGalaxies, device: torch.device
-) -> float:
-    network.to(device)
-    return evaluate(network, _batches(held_out), _loss, device=str(device))["total"]
+    def __init__(self, teacher: PropertyNetwork | None) -> None:
+        self.teacher = teacher
+
+    def __call__(
+        self, network: PropertyNetwork, batches: Any, progress: float
+    ) -> dict[str, Tensor]:
+        if not network.training:
+            return self._held_out(network, batches)
+        real, *simulated = batches
+        terms = self._real(network, real)
+        for k, batch in enumerate(simulated):
+            part = self._simulated(network, batch)
+            terms |= {f"simulated_{k}": part}
+            terms["total"] = terms["total"] + part
+        return terms
+
+    def _held_out(self, network: PropertyNetwork, galaxies: LabelledGalaxies) -> dict[str, Tensor]:
+        """Judge quantities alone, not the images."""
+        generator = torch.Generator(galaxies.theta.device).manual_seed(0)
+        valid = torch.isfinite(galaxies.theta)
+        terms = network.loss(
+            galaxies.inputs,
+            galaxies.theta,
+            valid,
+            quantity_weight=galaxies.learnt.float(),
+            elbo_weight=0.0,
+            generator=generator,
+        )
+        return {"total": terms["flow"]}
+
+    def _real(self, network: PropertyNetwork, galaxies: LabelledGalaxies) -> dict[str, Tensor]:
+        valid = torch.isfinite(galaxies.theta)
+        weight = galaxies.learnt.float()
+        if self.teacher is None:
+            return network.loss(galaxies.inputs, galaxies.theta, valid, quantity_weight=weight)
+        theta, measurable = self._taught(galaxies, valid)
+        weight = torch.where(valid, weight, _REPLAY)
+        everything = torch.ones_like(valid)
+        terms = network.loss(galaxies.inputs, theta, everything, measurable, quantity_weight=weight)
+        condition = valid & ~galaxies.learnt
+        if bool(condition.any()):
+            # What is only a condition is taught too, given the observations alone.
+            theta, _ = self._taught(galaxies, ~everything)
+            part = network.loss(
+                galaxies.inputs,
+                theta,
+                everything,
+                quantity_weight=_REPLAY * condition.float(),
+                elbo_weight=0.0,
+            )
+            terms["total"] = terms["total"] + part["flow"]
+        return terms
+
+    @torch.no_grad()
+    def _taught(self, galaxies: LabelledGalaxies, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Fill in what is not valid from the former network; and its P(metallicity is measurable)."""
+        context = self.teacher.context(galaxies.inputs)
+        drawn = self.teacher.chain(context).log_prob_and_completed(galaxies.theta, valid)[1]
+        theta = torch.where(valid, galaxies.theta, self.teacher.chain.unstandardise(drawn))
+        return theta, self.teacher.measurable(context)
+
+    def _simulated(self, network: PropertyNetwork, batch: TrainingBatch) -> Tensor:
+        valid = torch.isfinite(batch.theta)
+        valid[:, 3] &= batch.measurable > 0.5
+        weight = valid.float()
+        if batch.inputs.image is None:
+            # Real galaxies teach how photometry tells the redshift.
+            weight[:, 0] = 0.0
+        terms = network.loss(
+            batch.inputs,
+            batch.theta,
+            valid,
+            batch.measurable,
+            quantity_weight=weight,
+            elbo_weight=2e-4,
+            elbo_fraction=0.5,
+        )
+        return terms["total"]
 
 
 def _batches(galaxies: LabelledGalaxies) -> list[LabelledGalaxies]:
     return [galaxies[rows] for rows in torch.arange(len(galaxies)).split(_VALIDATION_BATCH)]
-
-
-def _augmented(galaxies: LabelledGalaxies, generator: torch.Generator) -> LabelledGalaxies:
-    """Turn and mirror images; hide image or photometry of some galaxies that have both."""
-    inputs = galaxies.inputs
-    if inputs.image is None:
-        return galaxies
-    n = len(galaxies)
-    image, weight = orient_randomly(
-        torch.cat([inputs.image, inputs.image_weight], dim=1), generator
-    ).chunk(2, dim=1)
-    chance = torch.rand(n, generator=generator)
-    both = inputs.has_image & inputs.has_photometry
-    hide_image = both & (chance < _HIDDEN_IMAGE)
-    hide_flux = both & (chance > 1 - _HIDDEN_PHOTOMETRY)
-    keep_image, keep_flux = ((~hidden).float() for hidden in (hide_image, hide_flux))
-    return LabelledGalaxies(
-        ModelInputs(
-            image * keep_image[:, None, None, None],
-            weight * keep_image[:, None, None, None],
-            inputs.image_bands * keep_image[:, None],
-            inputs.image_noise * keep_image[:, None],
-            inputs.photometry * keep_flux[:, None],
-        ),
-        galaxies.theta,
-    )
-
-
-def _theta_of(labels: Mapping[str, Any] | Table) -> np.ndarray:
-    """Stack labels; masked ones and values outside of the bounds become NaN."""
-    if not isinstance(labels, Mapping | Table):
-        raise TypeError(
-            f"labels is a {type(labels).__name__}: it must be a table or a mapping of names to Quantities."
-        )
-    names = list(labels.keys())
-    chosen = [name for name in names if name in QUANTITIES or not isinstance(labels, Table)]
-    if not chosen:
-        raise ValueError(f"labels has none of the quantities {', '.join(QUANTITIES)}.")
-    theta = quantities_to_theta({name: _filled(labels[name]) for name in chosen})
-    if theta.ndim != 2:
-        raise ValueError(
-            f"labels has shape {theta.shape[:-1]}: it must be (n,), one value a galaxy."
-        )
-    lower, upper = (
-        np.array([getattr(i, end) for i in QUANTITIES.values()]) for end in ("lower", "upper")
-    )
-    with np.errstate(invalid="ignore"):
-        return np.where((theta > lower) & (theta < upper), theta, np.nan)
-
-
-def _filled(column: Any) -> Any:
-    """Replace what is masked by NaN."""
-    mask = getattr(column, "mask", None)
-    if mask is None:
-        return column
-    values = column.unmasked if hasattr(column, "unmasked") else np.ma.getdata(column)
-    values = values.astype(float)
-    values[np.asarray(mask, dtype=bool)] = np.nan
-    return values
-
-
-def _read(
-    blocks: ObservationBlocks, theta: np.ndarray
-) -> tuple[LabelledGalaxies, dict[str, list[float]]]:
-    """Read all galaxies; keep those that can be used and have a label."""
-    parts, fluxes, start = [], [], 0
-    for seen in blocks:
-        rows = np.arange(start, start + len(seen))
-        start += len(seen)
-        if start > len(theta):
-            break
-        keep = seen.usable & np.isfinite(theta[rows]).any(axis=1)
-        parts.append((seen.inputs(), keep, theta[rows]))
-        fluxes.append(seen.photometry[keep])
-    if start != len(theta):
-        raise ValueError(f"labels is of {len(theta)} galaxies, but {start} were given.")
-    kept = np.concatenate([labels[keep] for _, keep, labels in parts])
-    if len(kept) < _FEWEST:
-        raise ValueError(
-            f"only {len(kept)} of {len(theta)} galaxies can be used and have a label within the bounds of its "
-            f"quantity: fit needs at least {_FEWEST}."
-        )
-    inputs = _joined([inputs[torch.from_numpy(keep)] for inputs, keep, _ in parts])
-    theta_kept = torch.as_tensor(kept, dtype=torch.float32)
-    return LabelledGalaxies(inputs, theta_kept), training_range_of(_joined_photometry(fluxes), kept)
-
-
-def _joined(parts: list[ModelInputs]) -> ModelInputs:
-    def joined(name: str) -> Tensor | None:
-        columns = [getattr(part, name) for part in parts]
-        return None if columns[0] is None else torch.cat(columns)
-
-    return ModelInputs(
-        *(
-            joined(name)
-            for name in ("image", "image_weight", "image_bands", "image_noise", "photometry")
-        )
-    )
-
-
-def _joined_photometry(parts: list[PhotometryBatch]) -> PhotometryBatch:
-    columns = ("flux", "error", "ebv", "measured", "extinction")
-    return PhotometryBatch(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
-    )
 
 
 def _new_card(
@@ -325,8 +319,8 @@ def _new_card(
         for key, (low, high) in limits.items():
             if key in known:
                 known[key] = [min(low, known[key][0]), max(high, known[key][1])]
-    # Metrics and calibration were measured with other weights.
-    for stale in ("sha256", "filename", "metrics", "calibration"):
+    # Metrics and calibration were measured with other weights, and a recalibration learnt with them.
+    for stale in ("sha256", "filename", "metrics", "calibration", "recalibration"):
         new.pop(stale, None)
     new["name"] = (
         f"{new.get('name') or 'untitled'} (fitted)" if len(new["fits"]) == 1 else new["name"]

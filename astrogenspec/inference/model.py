@@ -145,7 +145,7 @@ class PropertyNetwork(nn.Module):
         kl_weight: float = 1.0,
         elbo_weight: float = 1e-3,
         elbo_fraction: float = 1.0,
-        sample_weight: Tensor | None = None,
+        quantity_weight: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """Evaluate every term of the training loss on a batch.
@@ -165,8 +165,8 @@ class PropertyNetwork(nn.Module):
             Weight of the bound relative to the flows; with 0 the decoder is not run.
         elbo_fraction : float, optional
             Fraction of the images, the first ones of the batch, that are decoded; the decoder costs as much as all else.
-        sample_weight : Tensor, shape (n,), optional
-            Weight of each galaxy in the flow and head terms.
+        quantity_weight : Tensor, shape (n, 9), optional
+            Weight of each quantity of each galaxy in the flow term: one of weight 0 is a condition of those after it.
         generator : `torch.Generator`, optional
             Source of the latent noise and of draws for unknown quantities.
 
@@ -176,17 +176,17 @@ class PropertyNetwork(nn.Module):
             ``total`` (to be minimised), ``flow`` (negative log density summed over known quantities), ``measurable``,
             and ``nll_<quantity>`` for each; with images also ``reconstruction`` (nats a valid pixel), ``kl``, ``latent_map``.
         """
-        weights = torch.ones_like(theta[:, 0]) if sample_weight is None else sample_weight
+        weights = torch.ones_like(theta) if quantity_weight is None else quantity_weight
         mu, logvar = self.latent(inputs)
         context = self._context(inputs, mu, logvar)
         log_prob, completed = self.chain(context).log_prob_and_completed(theta, valid, generator)
         usable = torch.isfinite(log_prob)
         nll = torch.where(usable, -log_prob, 0.0)
-        terms = {"flow": _weighted_mean(nll.sum(-1), weights)}
+        terms = {"flow": (nll * weights).sum(-1).mean()}
         for k, name in enumerate(_FACTOR_NAMES):
-            known = weights * (valid[:, k] & usable[:, k] & theta[:, k].isfinite())
+            known = weights[:, k] * (valid[:, k] & usable[:, k] & theta[:, k].isfinite())
             terms[f"nll_{name}"] = _weighted_mean(nll[:, k], known).detach()
-        terms["measurable"] = self._measurable_loss(context, measurable, weights)
+        terms["measurable"] = self._measurable_loss(context, measurable)
         if inputs.image is not None and elbo_weight > 0:
             rows = inputs.has_image.nonzero()[:, 0]
             rows = rows[: math.ceil(elbo_fraction * len(rows))]
@@ -247,9 +247,7 @@ class PropertyNetwork(nn.Module):
         parts = [mu, logvar, flags, inputs.image_bands, inputs.image_noise, inputs.photometry]
         return self.context_network(torch.cat(parts, -1))
 
-    def _measurable_loss(
-        self, context: Tensor, measurable: Tensor | None, weights: Tensor
-    ) -> Tensor:
+    def _measurable_loss(self, context: Tensor, measurable: Tensor | None) -> Tensor:
         if measurable is None:
             return context.new_zeros(())
         measurable = measurable.to(context.dtype)
@@ -257,7 +255,7 @@ class PropertyNetwork(nn.Module):
         logit = self.measurable_head(context)[:, 0]
         target = torch.where(known, measurable, 0.5)
         loss = F.binary_cross_entropy_with_logits(logit, target, reduction="none")
-        return _weighted_mean(loss, weights * known)
+        return _weighted_mean(loss, known.to(loss.dtype))
 
     def _image_loss(
         self,

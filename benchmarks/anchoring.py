@@ -1,0 +1,370 @@
+"""Anchor lane A on real galaxies, and measure by cross-validation what that brings.
+
+    python benchmarks/anchoring.py table FOLDER runs/anchor.fits
+    python benchmarks/anchoring.py folds FOLDER [--folds 5] [--model NAME] --out results/benchmarks
+    python benchmarks/anchoring.py few FOLDER [--model NAME] --out results/benchmarks
+
+``table`` makes the table for ``astrogenspec train properties --anchor``.  FOLDER holds ``sdss_photometry.fits``,
+``sdss_lines.fits`` and ``sdss_masses.fits``.  The 24 galaxies of the demonstration are left out everywhere.  In ``folds`` every
+galaxy is judged by an estimator that never saw it; peers see the same rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable, Table, vstack
+
+from astrogenspec import PropertyEstimator
+from astrogenspec.calibration import central_coverage, pit, uniformity_test
+from astrogenspec.demo import load_galaxies
+from astrogenspec.metrics import crps, redshift_metrics
+from astrogenspec.quantities import QUANTITIES
+from astrogenspec.surveys import BANDS
+
+SEED = 5
+FIT = {"epochs": 40, "batch_size": 128, "learning_rate": 3e-4, "patience": 6, "progress": False}
+#: Relative error added to magnitudes of tables whose errors are those of another pipeline.
+_FLOOR = 0.03
+_LINES = {
+    "halpha_flux": "h_alpha_flux",
+    "hbeta_flux": "h_beta_flux",
+    "nii6584_flux": "nii_6584_flux",
+    "oiii5007_flux": "oiii_5007_flux",
+}
+
+
+def _plain(column) -> np.ndarray:
+    return np.ma.filled(np.ma.asarray(column, dtype=float), np.nan)
+
+
+def _blank(n: int) -> QTable:
+    table = QTable()
+    for name, info in QUANTITIES.items():
+        table[name] = np.full(n, np.nan) * info.unit
+    table["known_redshift"] = np.full(n, np.nan) * u.one
+    return table
+
+
+def photometry_rows(folder: Path) -> QTable:
+    """Redshifts of the SDSS photometry table, and the few masses and star-formation rates of GSWLC."""
+    source = Table.read(folder / "sdss_photometry.fits")
+    demo = load_galaxies()
+    near = [
+        np.hypot((source["ra"] - ra) * np.cos(np.radians(dec)), source["dec"] - dec) * 3600 < 2
+        for ra, dec in zip(demo["ra"].value, demo["dec"].value, strict=True)
+    ]
+    source = source[~np.any(near, axis=0)]
+    table = _blank(len(source))
+    table["redshift"] = _plain(source["z"]) * u.one
+    table["stellar_mass"] = _plain(source["logMstar_gswlc"]) * u.dex(u.Msun)
+    table["sfr"] = _plain(source["logSFR_gswlc"]) * u.dex(u.Msun / u.yr)
+    for band in BANDS:
+        table[f"flux_{band}"] = _plain(source[f"modelflux_{band}"]) * u.nmgy
+        table[f"flux_err_{band}"] = _plain(source[f"modelflux_ivar_{band}"]) ** -0.5 * u.nmgy
+        table[f"extinction_{band}"] = _plain(source[f"ext_{band}"]) * u.mag
+    table["source"] = "photometry"
+    return table
+
+
+def _from_magnitudes(table: QTable, magnitude: dict, error: dict, extinction: dict) -> None:
+    for band in BANDS:
+        flux = 10 ** (0.4 * (22.5 - magnitude[band]))
+        table[f"flux_{band}"] = flux * u.nmgy
+        table[f"flux_err_{band}"] = flux * np.hypot(_FLOOR, error[band] / 1.0857) * u.nmgy
+        table[f"extinction_{band}"] = np.nan_to_num(extinction[band]) * u.mag
+
+
+def lines_rows(folder: Path) -> QTable:
+    """Masses, star-formation rates, metallicities and line fluxes of ECO and RESOLVE, at known redshift."""
+    source = Table.read(folder / "sdss_lines.fits")
+    table = _blank(len(source))
+    table["known_redshift"] = _plain(source["z"]) * u.one
+    table["stellar_mass"] = _plain(source["logmstar"]) * u.dex(u.Msun)
+    table["sfr"] = _plain(source["logSFR_nuv"]) * u.dex(u.Msun / u.yr)
+    table["gas_metallicity"] = _plain(source["oh_o3n2_pp04"]) * u.dex
+    for name, column in _LINES.items():
+        flux = _plain(source[column])
+        flux[flux < 2 * _plain(source[f"{column}_err"])] = np.nan
+        table[name] = flux * QUANTITIES[name].unit
+    _from_magnitudes(
+        table,
+        {band: _plain(source[f"{band}mag"]) for band in BANDS},
+        {band: _plain(source[f"e_{band}mag"]) for band in BANDS},
+        {band: _plain(source[f"ext{band}"]) for band in BANDS},
+    )
+    table["source"] = "lines"
+    return table
+
+
+def masses_rows(folder: Path) -> QTable:
+    """Masses and star-formation rates of ALFALFA-SDSS galaxies with g and r, at known redshift."""
+    source = Table.read(folder / "sdss_masses.fits")
+    source = source[np.isfinite(_plain(source["modelmag_g"])) & np.isfinite(_plain(source["modelmag_r"]))]
+    table = _blank(len(source))
+    z = _plain(source["z"])
+    table["known_redshift"] = np.where(z > 0.003, z, np.nan) * u.one
+    table["stellar_mass"] = _plain(source["logMstar_gswlc"]) * u.dex(u.Msun)
+    table["sfr"] = _plain(source["logSFR_gswlc"]) * u.dex(u.Msun / u.yr)
+    _from_magnitudes(
+        table,
+        {band: _plain(source[f"modelmag_{band}"]) for band in BANDS},
+        dict.fromkeys(BANDS, 0.02),
+        {band: _plain(source[f"ext_{band}"]) for band in BANDS},
+    )
+    table["source"] = "masses"
+    return table[z > 0.003]
+
+
+def anchor_table(folder: Path) -> QTable:
+    """All labelled rows; masses of ECO and RESOLVE are brought to the scale of GSWLC (see `mass_offset`)."""
+    lines = lines_rows(folder)
+    lines["stellar_mass"] += mass_offset(folder) * u.dex
+    return vstack([photometry_rows(folder), lines, masses_rows(folder)])
+
+
+def mass_offset(folder: Path) -> float:
+    """GSWLC minus ECO/RESOLVE masses of the galaxies that both have, median (dex)."""
+    lines, masses = (Table.read(folder / f"sdss_{name}.fits") for name in ("lines", "masses"))
+    offsets = []
+    known = np.isfinite(_plain(masses["logMstar_gswlc"]))
+    for row in lines:
+        near = known & (np.abs(masses["dec"] - row["dec"]) < 3 / 3600)
+        near &= np.abs(masses["ra"] - row["ra"]) * np.cos(np.radians(row["dec"])) < 3 / 3600
+        if near.any():
+            offsets.append(masses["logMstar_gswlc"][near][0] - row["logmstar"])
+    return float(np.nanmedian(offsets)) if len(offsets) > 10 else 0.0
+
+
+def inputs_of(table: QTable, subset: str = "ugriz") -> QTable:
+    """Photometry alone, of some bands."""
+    names = [f"{kind}_{band}" for band in BANDS for kind in ("flux", "flux_err", "extinction")]
+    photometry = table[names]
+    for band in set(BANDS) - set(subset):
+        photometry[f"flux_{band}"][:] = np.nan * u.nmgy
+    return photometry
+
+
+def fit(estimator: PropertyEstimator, table: QTable, seed: int = SEED, **settings) -> PropertyEstimator:
+    """Fit to all labels of a table."""
+    labels = {name: table[name] for name in QUANTITIES}
+    return estimator.fit(
+        photometry=inputs_of(table),
+        labels=labels,
+        known={"redshift": table["known_redshift"]},
+        seed=seed,
+        on_error="flag",
+        **FIT | settings,
+    )
+
+
+def redshift_scores(draws: np.ndarray, true: np.ndarray) -> dict:
+    """Point scores of the median, CRPS, coverage, PIT overall and by fifths of the median."""
+    median = np.median(draws, axis=1)
+    ranks = pit(draws * u.one, true * u.one, seed=0)
+    edges = np.quantile(median, [0.2, 0.4, 0.6, 0.8])
+    fifth = np.digitize(median, edges)
+    coverage = central_coverage(draws * u.one, true * u.one, levels=(0.68, 0.95))
+    return {
+        **{k: float(v) for k, v in redshift_metrics(median, true).items()},
+        "crps_over_1+z": float(np.mean(np.asarray(crps(draws, true)) / (1 + true))),
+        "coverage_68": float(coverage[0]),
+        "coverage_95": float(coverage[1]),
+        "pit_ks": float(uniformity_test(ranks)[0]),
+        "pit_ks_fifths": [float(uniformity_test(ranks[fifth == k])[0]) for k in range(5)],
+    }
+
+
+def label_scores(posterior, table: QTable) -> dict:
+    """RMSE, bias and coverage of every labelled quantity but the redshift, in dex."""
+    scores = {}
+    for name in list(QUANTITIES)[1:]:
+        true, draws = table[name].value, posterior[name].draws.value
+        if QUANTITIES[name].logarithmic:
+            true, draws = np.log10(true), np.log10(draws)
+        rows = np.isfinite(true) & np.isfinite(draws).all(axis=1)
+        if rows.sum() < 50:
+            continue
+        error = np.median(draws[rows], axis=1) - true[rows]
+        low, high = np.percentile(draws[rows], [16, 84], axis=1)
+        lower, upper = np.percentile(draws[rows], [2.5, 97.5], axis=1)
+        true = true[rows]
+        scores[name] = {
+            "n": int(rows.sum()),
+            "rmse": float(np.sqrt(np.mean(error**2))),
+            "rmse_without_bias": float(error.std()),
+            "bias": float(error.mean()),
+            "coverage_68": float(np.mean((true > low) & (true < high))),
+            "coverage_95": float(np.mean((true > lower) & (true < upper))),
+        }
+    return scores
+
+
+def predict(estimator: PropertyEstimator, table: QTable, subset: str = "ugriz", *, known: bool):
+    """Draw 500 times; with ``known`` given the redshift."""
+    options = {"known": {"redshift": table["known_redshift"]}} if known else {}
+    return estimator.predict(
+        photometry=inputs_of(table, subset), n_draws=500, seed=0, on_error="flag", progress=False, **options
+    )
+
+
+def peer_medians(train: QTable, test: QTable, subset: str) -> dict[str, np.ndarray]:
+    """Redshifts by gradient boosting and by an ensemble of small perceptrons on colours and r."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.neural_network import MLPRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def features(table: QTable) -> np.ndarray:
+        flux = {b: (table[f"flux_{b}"].value, table[f"extinction_{b}"].value) for b in subset}
+        magnitude = {
+            b: -1.0857 * np.arcsinh(np.clip(f, -5, None) / 1.0) - e for b, (f, e) in flux.items()
+        }
+        bands = list(subset)
+        colours = [magnitude[a] - magnitude[b] for a, b in zip(bands, bands[1:], strict=False)]
+        return np.column_stack([*colours, magnitude["r"]])
+
+    x, y, at = features(train), train["redshift"].value, features(test)
+    boosting = HistGradientBoostingRegressor(
+        loss="absolute_error", max_iter=400, learning_rate=0.05, random_state=0
+    )
+    networks = [
+        make_pipeline(
+            StandardScaler(),
+            MLPRegressor((64, 64), early_stopping=True, max_iter=300, alpha=1e-4, random_state=k),
+        ).fit(x, y)
+        for k in range(5)
+    ]
+    return {
+        "gradient boosting": boosting.fit(x, y).predict(at),
+        "perceptrons": np.mean([net.predict(at) for net in networks], axis=0),
+    }
+
+
+def run_folds(folder: Path, model: str, n_folds: int) -> dict:
+    """Cross-validate on every table."""
+    table = anchor_table(folder)
+    fold = np.random.default_rng(SEED).permutation(len(table)) % n_folds
+    before = PropertyEstimator.from_pretrained(model)
+    redshifts = {name: np.full((len(table), 500), np.nan) for name in ("ugriz", "gri", "zero-shot")}
+    peers: dict[str, np.ndarray] = {}
+    parts, zero = [], []
+    of_redshift = np.isfinite(table["redshift"].value)
+    start = time.perf_counter()
+    for k in range(n_folds):
+        training, judged = table[fold != k], np.flatnonzero(fold == k)
+        after = fit(before, training, seed=SEED + k)
+        rows, others = judged[of_redshift[judged]], judged[~of_redshift[judged]]
+        for name, estimator, subset in (
+            ("ugriz", after, "ugriz"),
+            ("gri", after, "gri"),
+            ("zero-shot", before, "ugriz"),
+        ):
+            found = predict(estimator, table[rows], subset, known=False)
+            redshifts[name][rows] = found["redshift"].draws.value
+        for estimator, scores in ((after, parts), (before, zero)):
+            found = predict(estimator, table[others], known=True)
+            scores.append((others, {n: found[n].draws for n in QUANTITIES}))
+        labelled = training[np.isfinite(training["redshift"].value)]
+        for subset in ("ugriz", "gri"):
+            for name, values in peer_medians(labelled, table[rows], subset).items():
+                peers.setdefault(f"{name}, {subset}", np.full(len(table), np.nan))[rows] = values
+        print(f"fold {k}: {time.perf_counter() - start:.0f} s", after.fit_report()[:3], flush=True)
+    true = table["redshift"].value[of_redshift]
+    result = {"kind": "real, cross-validated", "folds": n_folds, "rows": len(table), "mass_offset": mass_offset(folder)}
+    result["redshift"] = {name: redshift_scores(d[of_redshift], true) for name, d in redshifts.items()}
+    result["peers"] = {
+        name: {k: float(v) for k, v in redshift_metrics(values[of_redshift], true).items()}
+        for name, values in peers.items()
+    }
+    result["against_peers"] = {
+        name: _paired(np.median(redshifts[name.split(", ")[1]][of_redshift], axis=1), values[of_redshift], true)
+        for name, values in peers.items()
+    }
+    for key, scores in (("anchored", parts), ("zero-shot", zero)):
+        order = np.concatenate([rows for rows, _ in scores])
+        draws = {n: np.concatenate([d[n].value for _, d in scores]) * d[n].unit for n in QUANTITIES for _, d in scores[:1]}
+        for source in ("lines", "masses"):
+            chosen = table["source"][order] == source
+            posterior = _Draws({n: values[chosen] for n, values in draws.items()})
+            result[f"{source}, {key}"] = label_scores(posterior, table[order][chosen])
+    return result
+
+
+class _Draws(dict):
+    """Draws by name, as a posterior hands them out."""
+
+    def __getitem__(self, name: str):
+        values = super().__getitem__(name)
+        return type("Summary", (), {"draws": values})
+
+
+def _paired(ours: np.ndarray, theirs: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """Difference of sigma_NMAD, ours minus theirs, by paired bootstrap."""
+    rng = np.random.default_rng(0)
+    errors = [(z - true) / (1 + true) for z in (ours, theirs)]
+
+    def nmad(e: np.ndarray) -> float:
+        return 1.4826 * np.median(np.abs(e - np.median(e)))
+
+    differences = []
+    for _ in range(500):
+        rows = rng.integers(len(true), size=len(true))
+        differences.append(nmad(errors[0][rows]) - nmad(errors[1][rows]))
+    low, high = np.percentile(differences, [2.5, 97.5])
+    return {"difference": nmad(errors[0]) - nmad(errors[1]), "low": float(low), "high": float(high)}
+
+
+def run_few(folder: Path, model: str) -> dict:
+    """Redshifts after a fit to 200, 500 or 1000 real galaxies; judged on 2,000 others."""
+    table = photometry_rows(folder)
+    order = np.random.default_rng(SEED).permutation(len(table))
+    judged, rest = table[order[:2000]], order[2000:]
+    before = PropertyEstimator.from_pretrained(model)
+    result = {"kind": "real held-out", "judged": len(judged), "zero-shot": _few_scores(before, judged)}
+    for n in (200, 500, 1000):
+        for repeat in range(3):
+            rows = rest[repeat * 1000 : repeat * 1000 + n]
+            after = fit(before, table[rows], seed=repeat, batch_size=32, patience=8)
+            result.setdefault(str(n), []).append(_few_scores(after, judged))
+    return result
+
+
+def _few_scores(estimator: PropertyEstimator, table: QTable) -> dict:
+    draws = predict(estimator, table, known=False)["redshift"].draws.value
+    return redshift_scores(draws, table["redshift"].value)
+
+
+def main() -> None:
+    """Run one of the tasks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=("table", "folds", "few"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("target", nargs="?", type=Path, help="table to write")
+    parser.add_argument("--model", default="astrogenspec-properties-simulated")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if arguments.what == "table":
+        table = anchor_table(arguments.folder)
+        table.write(arguments.target, overwrite=True)
+        print(len(table), "rows in", arguments.target)
+        return
+    if arguments.what == "folds":
+        result = run_folds(arguments.folder, arguments.model, arguments.folds)
+    else:
+        result = run_few(arguments.folder, arguments.model)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / f"anchoring_{arguments.what}.json").write_text(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,398 @@
+"""How often are unusual inputs flagged, and usual ones?  Detections on a made-up set of each kind, false alarms on real galaxies.
+
+    python benchmarks/flags.py FOLDER --out results/benchmarks
+    python benchmarks/flags.py FOLDER --write statistics.json
+
+FOLDER has ``sdss_photometry.fits``, ``sdss_images.npz`` and ``sdss_images.fits``.  The statistics of training are those in the
+card of the model, if it has them; otherwise (or with ``--write``) they are computed from ``--n`` simulated galaxies with
+images and ten times as many without.  ``--write`` writes ``{"novelty": ..., "population": ..., "predictive": ...}`` for the
+card and stops.
+The unusual inputs are made from other simulated galaxies, with seeds of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from astropy.table import Table
+
+from astrogenspec import PropertyEstimator
+from astrogenspec.cutouts import CutoutBatch
+from astrogenspec.draws.information import population_of
+from astrogenspec.inference.novelty import (
+    magnitudes_and_errors,
+    novelties,
+    novelty_flags,
+    novelty_statistics,
+)
+from astrogenspec.inference.predictive import PhotometryEmulator
+from astrogenspec.observations import observe
+from astrogenspec.photometry import PhotometryBatch
+from astrogenspec.simulate import GalaxyStream, Simulator, load_priors
+from astrogenspec.simulate.dataset import TRAINING_SAMPLES, Contents
+from astrogenspec.simulate.images import add_noise
+from astrogenspec.simulate.psf import draw_point_spread
+from astrogenspec.surveys import BANDS, SDSS
+from astrogenspec.weights import load_card
+
+#: What `statistics_of` adds to a card.
+ADDED = ("novelty", "population", "predictive")
+SEED, SEED_OF_TEST = 5001, 5002
+PIXELS = np.arange(64) - 31.5
+
+
+def photometry_batch(flux: np.ndarray, error: np.ndarray, extinction: np.ndarray | None = None):
+    """Make a batch of catalogue photometry, nmgy as observed."""
+    n = len(flux)
+    flux, error = np.asarray(flux, float), np.asarray(error, float)
+    return PhotometryBatch(flux, error, np.zeros(n), np.zeros(n, bool), extinction=extinction)
+
+
+def simulate(n: int, seed: int, *, images: bool) -> dict[str, np.ndarray]:
+    """Simulate galaxies as in training, with observed images or without."""
+    contents = Contents("observed" if images else "none", "none")
+    parts, total = [], 0
+    for batch in GalaxyStream(Simulator(), seed, TRAINING_SAMPLES, contents):
+        parts.append(batch)
+        total += len(batch["theta"])
+        if total >= n:
+            break
+    columns = ["theta", "measurable", "flux", "error"] + ["image", "ivar"] * images
+    return {k: torch.cat([p[k] for p in parts])[:n].float().numpy() for k in columns}
+
+
+def statistics_of(n: int) -> dict:
+    """Compute what goes into the card: novelty statistics, and the population."""
+    with_images, without = simulate(n, SEED, images=True), simulate(10 * n, SEED + 10, images=False)
+    theta = without["theta"].astype(float)
+    theta[without["measurable"] < 0.5, 3] = np.nan
+    return {
+        "novelty": novelty_statistics(
+            photometry_batch(without["flux"], without["error"]),
+            CutoutBatch(with_images["image"], with_images["ivar"]),
+        ),
+        "population": population_of(theta),
+        "predictive": PhotometryEmulator.fit(
+            without["theta"],
+            *magnitudes_and_errors(photometry_batch(without["flux"], without["error"])),
+        ).to_dict(),
+    }
+
+
+# ---- unusual images: each takes flux, inverse variance and a generator, and changes copies
+
+
+def blank(flux, ivar, rng):
+    """Sky, and nothing else."""
+    sky = np.array([SDSS.pixel_sigma[b] for b in BANDS], np.float32)[:, None, None]
+    return rng.normal(0, sky, flux.shape), np.broadcast_to(sky**-2.0, flux.shape)
+
+
+def star(flux, ivar, rng):
+    """Point sources of r = 14.5 to 18.3 with colours of the main sequence, in the seeing of the survey."""
+    n = len(flux)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    spread = draw_point_spread(n, SDSS, load_priors("structure"), generator, "cpu")
+    red, i = rng.uniform(14.5, 18.3, n), rng.uniform(0.05, 1.4, n)
+    green = 1.39 * (1 - np.exp(-4.9 * i**3 - 2.45 * i**2 - 1.68 * i - 0.05))
+    magnitude = np.stack([red + green * 2.7, red + green, red, red - i, red - 1.6 * i], axis=1)
+    x, y = rng.uniform(-0.5, 0.5, (2, n, 1, 1))
+    square = ((PIXELS - x) ** 2 + (PIXELS[:, None] - y) ** 2)[:, None] * 0.396**2
+    light = np.zeros(flux.shape)
+    for sigma, weight in zip(
+        spread.sigma.numpy().transpose(2, 0, 1), spread.weight.numpy(), strict=True
+    ):
+        variance = sigma[:, :, None, None] ** 2
+        light += weight * np.exp(-square / 2 / variance) / (2 * np.pi * variance) * 0.396**2
+    light *= 10 ** (0.4 * (22.5 - magnitude))[:, :, None, None]
+    noisy, inverse = add_noise(torch.tensor(light, dtype=torch.float32), SDSS, generator)
+    return noisy.numpy(), inverse.numpy()
+
+
+def cosmic_ray(flux, ivar, rng):
+    """Add a track of four pixels in r, 50 to 500 times the noise, anywhere."""
+    for k in range(len(flux)):
+        y, x = rng.integers(4, 58, 2)
+        charge = 0.029 * 10 ** rng.uniform(1.7, 2.7)
+        flux[k, 2, y + np.arange(4) * rng.integers(0, 2), x + np.arange(4)] += charge
+    return flux, ivar
+
+
+def trail(flux, ivar, rng):
+    """Add a satellite's trail in i across the stamp, as bright as the middle of the galaxy."""
+    for k in range(len(flux)):
+        angle, away = rng.uniform(0, np.pi), rng.uniform(-20, 20)
+        distance = PIXELS * np.sin(angle) - PIXELS[:, None] * np.cos(angle) - away
+        for band in (2, 3):
+            flux[k, band] += flux[k, band].max() * np.exp(-0.5 * (distance / 1.6) ** 2)
+    return flux, ivar
+
+
+def saturated(flux, ivar, rng):
+    """Galaxies as bright as r = 15, whose cores are cut off at a third of their height in all bands."""
+    flux = 8 * flux
+    top = flux[:, :, 26:38, 26:38].max(axis=(2, 3), keepdims=True)
+    return np.minimum(flux, 0.33 * top), ivar
+
+
+def masked_core(flux, ivar, rng):
+    """Mask the middle within 4 pixels."""
+    hole = np.hypot(PIXELS, PIXELS[:, None]) < 4
+    return np.where(hole, 0, flux), np.where(hole, 0, ivar)
+
+
+def masked_half(flux, ivar, rng):
+    """Half of the stamp is outside of the image."""
+    outside = rng.uniform(-4, 4, (len(flux), 1, 1, 1)) < PIXELS
+    outside = np.broadcast_to(outside, flux.shape)
+    return np.where(outside, 0, flux), np.where(outside, 0, ivar)
+
+
+def misregistered(flux, ivar, rng):
+    """Displace one of g, r, i by 2 to 4 pixels."""
+    for k in range(len(flux)):
+        angle, band = rng.uniform(0, 2 * np.pi), rng.integers(1, 4)
+        reach = rng.uniform(2, 4)
+        step = np.rint([reach * np.sin(angle), reach * np.cos(angle)]).astype(int)
+        flux[k, band] = np.roll(flux[k, band], step, axis=(0, 1))
+    return flux, ivar
+
+
+def bright_neighbour(flux, ivar, rng):
+    """Add a star 15 to 25 pixels away, 2 to 4 magnitudes brighter than the galaxy."""
+    for k in range(len(flux)):
+        angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(15, 25)
+        square = (PIXELS - away * np.cos(angle)) ** 2 + (
+            PIXELS[:, None] - away * np.sin(angle)
+        ) ** 2
+        shape = np.exp(-square / (2 * 1.5**2)) / (2 * np.pi * 1.5**2)
+        total = flux[k].clip(0).sum(axis=(1, 2)) * 10 ** (0.4 * rng.uniform(2, 4))
+        flux[k] += total[:, None, None] * shape
+    return flux, ivar
+
+
+def off_centre(flux, ivar, rng):
+    """Put the galaxy 14 to 20 pixels from the middle."""
+    for k in range(len(flux)):
+        angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(14, 20)
+        step = np.rint([away * np.sin(angle), away * np.cos(angle)]).astype(int)
+        flux[k] = np.roll(flux[k], step, axis=(1, 2))
+    return flux, ivar
+
+
+def low_sky(flux, ivar, rng):
+    """Subtract too much sky by half of the noise of a pixel."""
+    return flux - 0.5 * np.sqrt(np.median(1 / ivar, axis=(2, 3), keepdims=True)), ivar
+
+
+def wrong_noise(flux, ivar, rng):
+    """Uncertainties are too small by a factor of 2 to 5."""
+    return flux, ivar * rng.uniform(2, 5, (len(flux), 1, 1, 1)) ** 2
+
+
+def wrong_unit(flux, ivar, rng):
+    """One band has another zero point: 0.6 magnitudes off."""
+    flux[:, 1] *= 1.74
+    return flux, ivar / np.array([1, 1.74**2, 1, 1, 1], np.float32)[:, None, None]
+
+
+IMAGES = {
+    "blank field": (blank, "blank field"),
+    "star": (star, "star"),
+    "cosmic ray": (cosmic_ray, "artefact"),
+    "satellite trail": (trail, "artefact"),
+    "saturated core": (saturated, "saturated"),
+    "masked core": (masked_core, "masked"),
+    "half outside": (masked_half, "masked"),
+    "misregistered by 2-4 pixels": (misregistered, "misregistered"),
+    "star 2-4 mag brighter beside": (bright_neighbour, "neighbour"),
+    "14-20 pixels off centre": (off_centre, "off centre"),
+    "sky too low by 0.5 sigma": (low_sky, "background"),
+    "uncertainty too small by 2-5": (wrong_noise, "noise"),
+    "g off by 0.6 mag": (wrong_unit, "image colour"),
+}
+
+
+# ---- unusual photometry: each takes flux, error and a generator
+
+
+def locus(low: float, high: float) -> Callable:
+    """Main-sequence stars between two r - i colours."""
+
+    def make(flux, error, rng):
+        n = len(flux)
+        red, i = rng.uniform(14.5, 17.7, n), rng.uniform(low, high, n)
+        green = 1.39 * (1 - np.exp(-4.9 * i**3 - 2.45 * i**2 - 1.68 * i - 0.05))
+        ultra = np.where(green < 1.2, 0.6 + 1.4 * green, 2.5)
+        magnitude = np.stack(
+            [red + green + ultra, red + green, red, red - i, red - 1.55 * i], axis=1
+        )
+        magnitude += rng.normal(0, 0.03, magnitude.shape)
+        new = 10 ** (0.4 * (22.5 - magnitude))
+        return new, 0.02 * new
+
+    return make
+
+
+def quasar(flux, error, rng):
+    """Quasars at low redshift: blue, with u - g below 0.5."""
+    n = len(flux)
+    colours = rng.normal([0.15, 0.2, 0.15, 0.1], 0.12, (n, 4))
+    magnitude = rng.uniform(16, 18, (n, 1)) + np.column_stack(
+        [colours[:, ::-1].cumsum(axis=1)[:, ::-1], np.zeros(n)]
+    )
+    new = 10 ** (0.4 * (22.5 - magnitude))
+    return new, 0.02 * new
+
+
+def one_band_wrong(flux, error, rng):
+    """One of g, r, i, z is off by half a magnitude, up or down."""
+    band = rng.integers(1, 5, len(flux))
+    factor = 10 ** (0.2 * rng.choice([-1, 1], len(flux)))
+    flux[np.arange(len(flux)), band] *= factor
+    return flux, error
+
+
+def swapped(flux, error, rng):
+    """Bands in reverse order."""
+    return flux[:, ::-1].copy(), error[:, ::-1].copy()
+
+
+def reddened(flux, error, rng):
+    """Behind E(B-V) = 0.4 of Galactic dust that nobody corrected."""
+    factor = 10 ** (-0.16 * np.array([SDSS.extinction_coefficient[b] for b in BANDS]))
+    return flux * factor, error
+
+
+def faint(flux, error, rng):
+    """Signal-to-noise ratio of 1 to 3."""
+    return flux, flux / rng.uniform(1, 3, (len(flux), 1))
+
+
+PHOTOMETRY = {
+    "M stars, r-i 0.6-1.6": (locus(0.6, 1.6), "colours"),
+    "F to K stars, r-i 0.05-0.5": (locus(0.05, 0.5), "colours"),
+    "quasars": (quasar, "colours"),
+    "one band off by 0.5 mag": (one_band_wrong, "colours"),
+    "bands in reverse order": (swapped, "colours"),
+    "E(B-V) = 0.4 not corrected": (reddened, "colours"),
+    "signal-to-noise ratio 1-3": (faint, "signal"),
+}
+
+
+def rates(statistics: dict, seen, kind: str = "") -> dict[str, float]:
+    """Fractions flagged, and flagged with the right kind."""
+    found = novelties(statistics, seen)
+    flagged = np.array([bool(flag) for flag in novelty_flags(statistics, seen)])
+    result = {"n": len(flagged), "flagged": round(float(flagged.mean()), 4)}
+    if kind:
+        result["with_this_reason"] = round(float(np.mean([bool(s) for s in found[kind]])), 4)
+    else:
+        result["reasons"] = {k: sum(map(bool, v)) for k, v in found.items() if any(v)}
+    return result
+
+
+def unexplained(estimator: PropertyEstimator, photometry: PhotometryBatch) -> dict[str, float]:
+    """Fractions whose photometry the posterior does not explain, by the predictive p-value."""
+    if "predictive" not in estimator.card:
+        return {}
+    posterior = estimator.predict(
+        photometry=photometry, n_draws=50, seed=0, on_error="flag", progress=False
+    )
+    p_value = np.asarray(posterior.to_table()["predictive_p_value"], float)
+    return {
+        f"p_value_below_{limit}": round(float(np.mean(p_value < limit)), 4)
+        for limit in (0.01, 0.001)
+    }
+
+
+def detections(card: dict, estimator: PropertyEstimator, n: int) -> dict:
+    """Flag a made-up set of each kind."""
+    statistics = card["novelty"]
+    data, rng = simulate(n, SEED_OF_TEST, images=True), np.random.default_rng(0)
+    usual = observe(
+        CutoutBatch(data["image"], data["ivar"]), photometry_batch(data["flux"], data["error"])
+    )
+    result = {"usual": rates(statistics, usual), "images": {}, "photometry": {}}
+    result["usual"] |= unexplained(estimator, usual.photometry)
+    for name, (make, kind) in IMAGES.items():
+        flux, ivar = make(data["image"].copy(), data["ivar"].copy(), rng)
+        cutouts = CutoutBatch(np.asarray(flux, np.float32), np.asarray(ivar, np.float32))
+        seen = observe(cutouts, None, ebv=0.0, measure=False)
+        result["images"][name] = rates(statistics, seen, kind)
+    for name, (make, kind) in PHOTOMETRY.items():
+        flux, error = make(data["flux"].astype(float), data["error"].astype(float), rng)
+        photometry = photometry_batch(flux, error)
+        result["photometry"][name] = rates(statistics, observe(None, photometry), kind)
+        result["photometry"][name] |= unexplained(estimator, photometry)
+    return result
+
+
+def real_rates(card: dict, estimator: PropertyEstimator, folder: Path) -> dict:
+    """Count false alarms on real galaxies: photometry in several sets of bands, and cutouts."""
+    statistics, table = card["novelty"], Table.read(folder / "sdss_photometry.fits")
+    columns = {
+        kind: np.stack([np.asarray(table[f"{kind}{b}"], float) for b in BANDS], axis=1)
+        for kind in ("modelflux_", "modelflux_ivar_", "ext_")
+    }
+    result = {}
+    for bands in ("ugriz", "griz", "gri", "gr"):
+        missing = np.array([band not in bands for band in BANDS])
+        flux = np.where(missing, np.nan, columns["modelflux_"])
+        error = np.where(missing, np.nan, columns["modelflux_ivar_"] ** -0.5)
+        photometry = photometry_batch(flux, error, columns["ext_"])
+        result[f"photometry, {bands}"] = rates(statistics, observe(None, photometry))
+        result[f"photometry, {bands}"] |= unexplained(estimator, photometry)
+    data, table = np.load(folder / "sdss_images.npz"), Table.read(folder / "sdss_images.fits")
+    flux, ivar = np.zeros((2, len(table), len(BANDS), 64, 64), np.float32)
+    missing = np.sqrt(np.square((0.017, 0.028, 0.041)) - np.square((0.004, 0.006, 0.008)))
+    noise = np.random.default_rng(0).normal(size=data["flux"].shape) * missing[:, None, None]
+    flux[:, 1:4], ivar[:, 1:4] = data["flux"] + noise, data["ivar"]
+    result["cutouts, gri"] = rates(
+        statistics, observe(CutoutBatch(flux, ivar), None, ebv=0.0, measure=False)
+    )
+    return result
+
+
+def main() -> None:
+    """Write the table of rates, or the statistics."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", default="astrogenspec-properties")
+    parser.add_argument(
+        "--n", type=int, default=6000, help="simulated galaxies with images for the statistics"
+    )
+    parser.add_argument(
+        "--n-test", type=int, default=1000, help="galaxies of each kind of unusual input"
+    )
+    parser.add_argument("--statistics", type=Path, help="take them from this file (see --write)")
+    parser.add_argument("--write", type=Path, metavar="JSON", help="write the statistics and stop")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    arguments = parser.parse_args()
+    card = load_card(arguments.model)
+    if arguments.statistics is not None:
+        card = json.loads(arguments.statistics.read_text())
+    elif arguments.write is not None or "novelty" not in card:
+        card = statistics_of(arguments.n)
+    if arguments.write is not None:
+        arguments.write.write_text(json.dumps({k: card[k] for k in ADDED if k in card}))
+        return
+    result = {"kind": "flags of unusual inputs", "n_for_statistics": arguments.n}
+    result["real, false alarms"] = real_rates(card["novelty"], arguments.folder)
+    result |= {
+        f"simulated, {k}": v for k, v in detections(card["novelty"], arguments.n_test).items()
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "flags.json").write_text(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
