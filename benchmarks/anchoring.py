@@ -21,8 +21,9 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable, Table, vstack
 
-from astrogenspec import PropertyEstimator
+from astrogenspec import Posterior, PropertyEstimator
 from astrogenspec.calibration import central_coverage, pit, uniformity_test
+from astrogenspec.calibration.recalibration import Recalibration, cross_fitted
 from astrogenspec.demo import load_galaxies
 from astrogenspec.metrics import crps, redshift_metrics
 from astrogenspec.quantities import QUANTITIES
@@ -254,7 +255,7 @@ def run_folds(folder: Path, model: str, n_folds: int) -> dict:
     before = PropertyEstimator.from_pretrained(model)
     redshifts = {name: np.full((len(table), 500), np.nan) for name in ("ugriz", "gri", "zero-shot")}
     peers: dict[str, np.ndarray] = {}
-    parts, zero = [], []
+    parts, zero, unseen = [], [], []
     of_redshift = np.isfinite(table["redshift"].value)
     start = time.perf_counter()
     for k in range(n_folds):
@@ -268,6 +269,8 @@ def run_folds(folder: Path, model: str, n_folds: int) -> dict:
         ):
             found = predict(estimator, table[rows], subset, known=False)
             redshifts[name][rows] = found["redshift"].draws.value
+            if name == "ugriz":
+                unseen.append(found)
         for estimator, scores in ((after, parts), (before, zero)):
             found = predict(estimator, table[others], known=True)
             scores.append((others, {n: found[n].draws for n in QUANTITIES}))
@@ -279,6 +282,12 @@ def run_folds(folder: Path, model: str, n_folds: int) -> dict:
     true = table["redshift"].value[of_redshift]
     result = {"kind": "real, cross-validated", "folds": n_folds, "rows": len(table), "mass_offset": mass_offset(folder)}
     result["redshift"] = {name: redshift_scores(d[of_redshift], true) for name, d in redshifts.items()}
+    order = np.concatenate([np.flatnonzero((fold == k) & of_redshift) for k in range(n_folds)])
+    unseen = Posterior.concatenate(unseen)
+    known = {"redshift": table["redshift"][order]}
+    corrected = cross_fitted(unseen, known, seed=SEED)["redshift"].draws.value
+    result["redshift"]["ugriz, recalibrated (cross-fitted)"] = redshift_scores(corrected, known["redshift"].value)
+    result["recalibration"] = Recalibration.fit(unseen, known, seed=SEED).to_dict()
     result["peers"] = {
         name: {k: float(v) for k, v in redshift_metrics(values[of_redshift], true).items()}
         for name, values in peers.items()

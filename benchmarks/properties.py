@@ -6,10 +6,10 @@
     python benchmarks/properties.py speed --out results/benchmarks
     python benchmarks/properties.py ceiling SHARDS --out results/benchmarks
 
-``ceiling`` asks how well labels could be known from noise-free magnitudes and true properties of simulated galaxies: what is left is
-the simulator's own scatter.  ``real`` reads ``sdss_photometry.fits``, ``images`` ``sdss_images.npz`` and ``sdss_images.fits``, from a folder of real data.
-Every figure is written to a JSON file and says whether it was measured on simulated or on real galaxies; no galaxy of these
-was used in training the network.
+``ceiling`` asks how well labels could be known from noise-free magnitudes and true properties of simulated galaxies: what is
+left is the simulator's own scatter.  ``real`` reads ``sdss_photometry.fits``, ``images`` ``sdss_images.npz`` and
+``sdss_images.fits``, from a folder of real data.  Every figure is written to a JSON file and says whether it was measured on
+simulated or on real galaxies.
 """
 
 from __future__ import annotations

@@ -1,0 +1,249 @@
+"""Put trained networks into the package, with their cards.
+
+    python benchmarks/bundle.py simulated runs/properties --commit COMMIT [--results results/simulated]
+    python benchmarks/bundle.py anchored runs/anchored --commit COMMIT [--results results/anchored]
+    python benchmarks/bundle.py spectra runs/spectra --commit COMMIT [--results results/spectra]
+
+Run once after training, then again with the results of the other benchmarks to add them to the card.  What the cards hold of the
+training set (population, novelty and predictive statistics) is simulated anew; ``anchored`` takes the recalibration from
+``anchoring_folds.json`` among the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from astropy.table import Table
+
+from astrogenspec import PropertyEstimator
+from astrogenspec.cutouts import CutoutBatch
+from astrogenspec.draws.information import population_of
+from astrogenspec.generation.estimator import SpectrumEstimator
+from astrogenspec.generation.recipe import LABELS, fit_scales
+from astrogenspec.inference.novelty import magnitudes_and_errors, novelty_statistics
+from astrogenspec.inference.predictive import PhotometryEmulator
+from astrogenspec.photometry import PhotometryBatch
+from astrogenspec.quantities import QUANTITIES
+from astrogenspec.shards import Shards
+from astrogenspec.simulate import GalaxyStream, Simulator, load_priors
+from astrogenspec.simulate.dataset import TRAINING_SAMPLES, Contents
+from astrogenspec.simulate.priors import prior_groups
+from astrogenspec.weights import load_card, register_weights, save_weights
+
+DATA = Path(__file__).parents[1] / "astrogenspec" / "data"
+#: Name, file and description of each bundled model.
+MODELS = {
+    "anchored": (
+        "astrogenspec-properties",
+        "properties-v1.safetensors",
+        "Properties and line fluxes from SDSS-like ugriz images and photometry, trained on simulations, anchored on real galaxies",
+    ),
+    "simulated": (
+        "astrogenspec-properties-simulated",
+        "properties-simulated-v1.safetensors",
+        "Properties and line fluxes from SDSS-like ugriz images and photometry, trained on simulations alone",
+    ),
+    "spectra": (
+        "astrogenspec-spectra",
+        "spectra-v1.safetensors",
+        "Optical spectra from SDSS-like ugriz images and photometry and draws of properties, trained on simulations alone",
+    ),
+}
+SIMULATE = (
+    "astrogenspec simulate 90000 --training --seed 1 --out runs/images",
+    "astrogenspec simulate 600000 --training --no-images --seed 2 --out runs/photometry",
+)
+_STATISTICS_SEED = 900
+
+
+def training_statistics() -> dict:
+    """Compute population, novelty and predictive statistics of galaxies like those of the training."""
+
+    def draw(seed: int, n: int, images: bool) -> dict[str, np.ndarray]:
+        contents = Contents("observed" if images else "none", "none")
+        parts, total = [], 0
+        for batch in GalaxyStream(Simulator(), seed, TRAINING_SAMPLES, contents):
+            parts.append(batch)
+            total += len(batch["theta"])
+            if total >= n:
+                break
+        names = ["theta", "measurable", "flux", "error"] + ["image", "ivar"] * images
+        return {k: torch.cat([p[k] for p in parts])[:n].float().numpy() for k in names}
+
+    seen, many = draw(_STATISTICS_SEED, 4000, True), draw(_STATISTICS_SEED + 1, 40000, False)
+    theta = many["theta"].astype(float)
+    theta[many["measurable"] < 0.5, 3] = np.nan
+    n = len(theta)
+    photometry = PhotometryBatch(
+        many["flux"].astype(float), many["error"].astype(float), np.zeros(n), np.zeros(n, bool)
+    )
+    return {
+        "novelty": novelty_statistics(photometry, CutoutBatch(seen["image"], seen["ivar"])),
+        "population": population_of(theta),
+        "predictive": PhotometryEmulator.fit(
+            many["theta"], *magnitudes_and_errors(photometry)
+        ).to_dict(),
+    }
+
+
+def log_of(run: Path) -> dict:
+    """Give the main columns of the history of a training."""
+    history = Table.read(run / "history.ecsv", format="ascii.ecsv")
+    return {
+        name: [None if not np.isfinite(v) else round(float(v), 4) for v in history[name]]
+        for name in ("step", "seconds", "train_total", "valid_total")
+    }
+
+
+def base_card(kind: str, trained: dict, commit: str) -> dict:
+    """Give what every card has."""
+    name, _, description = MODELS[kind]
+    return {
+        "name": name,
+        "version": trained["version"],
+        "licence": "BSD-3-Clause",
+        "commit": commit,
+        "description": description,
+        "preprocessing": "asinh images in units of nominal SDSS sky noise, 64 x 64 pixels of 0.396 arcsec; asinh magnitudes, "
+        "colours, signal-to-noise; corrected for Galactic extinction (Schlafly & Finkbeiner 2011)",
+    }
+
+
+def simulated_card(run: Path, commit: str) -> dict:
+    """Make the card of the properties network that no real galaxy trained."""
+    trained = json.loads((run / "properties.json").read_text())
+    hours = trained["training"]["max_seconds"] / 3600
+    train = f"astrogenspec train properties --data runs/images runs/photometry --hours {hours:.2f} --out runs/properties"
+    return base_card("simulated", trained, commit) | {
+        "architecture": "variational autoencoder (32-d latent) and a chain of conditional neural-spline flows over "
+        + ", ".join(QUANTITIES),
+        "labels": {name: info.description for name, info in QUANTITIES.items()},
+        "training_set": {
+            "kind": "simulated",
+            "with_images": 86400,
+            "photometry_only": 576000,
+            "held_out_for_early_stopping": 27600,
+            "priors": {group: len(load_priors(group)) for group in prior_groups()},
+            "real_galaxies": "none were used to train the network; colour, magnitude and redshift distributions of 70% of "
+            "the real SDSS photometry table fitted the simulator's population, and sizes and line ratios of published tables "
+            "set its structure and line parameters",
+        },
+        "training_range": {"r_magnitude": [12.0, 18.5], "redshift": [0.003, 0.36]},
+        "commands": [*SIMULATE, train],
+        "recipe": trained["recipe"],
+        "training": trained["training"],
+        "log": log_of(run),
+        **training_statistics(),
+        "limitations": [
+            "Trained on simulations alone: intervals of mass and star-formation rate rest on the simulator's scales.",
+            "Black-hole masses follow from the bulge-mass relation of Kormendy & Ho (2013); they are no measurements.",
+            "Galaxies fainter than r = 18.5, beyond z = 0.36, stars and quasars are outside of the training set.",
+        ],
+    }
+
+
+def anchored_card(run: Path, commit: str, results: Path | None) -> dict:
+    """Make the card of the properties network that continued on real galaxies."""
+    trained = json.loads((run / "properties.json").read_text())
+    card = load_card(MODELS["simulated"][0])
+    for key in ("sha256", "filename", "metrics"):
+        card.pop(key, None)
+    card |= base_card("anchored", trained, commit)
+    card["training_range"] = trained["training_range"]
+    card["fits"] = trained["fits"]
+    card["commands"] = [
+        *card["commands"],
+        "python benchmarks/anchoring.py table FOLDER runs/anchor.fits",
+        "astrogenspec train properties --anchor runs/anchor.fits --model astrogenspec-properties-simulated "
+        "--data runs/images runs/photometry --out runs/anchored",
+    ]
+    card["training_set"] = card["training_set"] | {
+        "kind": "simulated, then real",
+        "real_galaxies": "7,422 SDSS galaxies (kcorrect test sample without those of the demonstration; photometry and redshift, "
+        "98 masses and star-formation rates of GSWLC), 3,039 of ECO and RESOLVE (mass, star-formation rate, O/H, line fluxes at "
+        "known redshift; masses brought to the scale of GSWLC) and 1,964 of ALFALFA-SDSS (g, r; GSWLC mass and star-formation "
+        "rate at known redshift). Their photometry alone was used; simulated galaxies, images too, were mixed in",
+    }
+    card["limitations"] = [
+        "Anchored on the photometry of real galaxies; with images the redshifts are those of simulations.",
+        *card["limitations"][1:],
+    ]
+    folds = None if results is None else results / "anchoring_folds.json"
+    if folds is not None and folds.exists():
+        card["recalibration"] = json.loads(folds.read_text())["recalibration"]
+    return card
+
+
+def spectra_card(run: Path, commit: str) -> dict:
+    """Make the card of the spectra network."""
+    trained = json.loads((run / "spectra.json").read_text())
+    hours = trained["training"]["max_seconds"] / 3600
+    return base_card("spectra", trained, commit) | {
+        "architecture": "EDM diffusion of 45 whitened components (24 of the binned rest-frame continuum, 17 line fluxes, broad "
+        "Halpha, redshift, velocity dispersion, fibre share) by a transformer that attends to image, photometry and property "
+        "tokens; EDM diffusion of the detail at 1e-4 dex on crops of 1280 pixels; two contrastive networks",
+        "training_set": {
+            "kind": "simulated",
+            "galaxies": 86400,
+            "held_out_for_early_stopping": 3600,
+            "real_galaxies": "none were used to train the network",
+        },
+        "commands": [
+            SIMULATE[0],
+            f"astrogenspec train spectra --data runs/images --hours {hours:.2f} --out runs/spectra",
+        ],
+        "recipe": trained["recipe"],
+        "training": trained["training"],
+        "log": log_of(run),
+        "limitations": [
+            "Spectra are those of the simulator: stars of Bruzual & Charlot (2003) with MILES, no alpha enhancement.",
+            "Beyond 8750 A (rest frame) the stellar library has no narrow features.",
+            "The noise of a spectrograph is not part of the draws.",
+        ],
+    }
+
+
+def main() -> None:
+    """Write weights, card and registry entry of one model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("kind", choices=tuple(MODELS))
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--commit", required=True, help="of the code that trained the network")
+    parser.add_argument("--results", type=Path)
+    parser.add_argument("--data", type=Path, default=Path("runs/images"), help="shards of the spectra")
+    arguments = parser.parse_args()
+    kind, run, results = arguments.kind, arguments.run, arguments.results
+    if kind == "spectra":
+        network = SpectrumEstimator.load(run / "spectra.safetensors").network
+        if not network.zero_points.any():
+            scales = type(network).from_config(network.config)
+            fit_scales(scales, Shards.read(arguments.data, LABELS))
+            network.zero_points.copy_(scales.zero_points)
+        card = spectra_card(run, arguments.commit)
+    else:
+        network = PropertyEstimator.load(run / "properties.safetensors").network
+        card = (
+            simulated_card(run, arguments.commit)
+            if kind == "simulated"
+            else anchored_card(run, arguments.commit, results)
+        )
+    if results is not None:
+        card["metrics"] = {
+            path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))
+        }
+        card["metrics"].get("anchoring_folds", {}).pop("recalibration", None)
+    name, filename, description = MODELS[kind]
+    path = DATA / filename
+    save_weights(
+        path, network.state_dict(), network.config, card, half=kind == "spectra", overwrite=True
+    )
+    register_weights(path, name, lane="spectra" if kind == "spectra" else "properties", description=description)
+    print(path, f"{path.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
