@@ -1,6 +1,6 @@
 """Anchor lane A on real galaxies, and measure by cross-validation what that brings.
 
-    python benchmarks/anchoring.py table FOLDER runs/anchor.fits
+    python benchmarks/anchoring.py table FOLDER runs/anchor.ecsv
     python benchmarks/anchoring.py folds FOLDER [--folds 5] [--model NAME] --out results/benchmarks
     python benchmarks/anchoring.py few FOLDER [--model NAME] --out results/benchmarks
 

@@ -157,8 +157,8 @@ def anchored_card(run: Path, commit: str, results: Path | None) -> dict:
     card["fits"] = trained["fits"]
     card["commands"] = [
         *card["commands"],
-        "python benchmarks/anchoring.py table FOLDER runs/anchor.fits",
-        "astrogenspec train properties --anchor runs/anchor.fits --model astrogenspec-properties-simulated "
+        "python benchmarks/anchoring.py table FOLDER runs/anchor.ecsv",
+        "astrogenspec train properties --anchor runs/anchor.ecsv --model astrogenspec-properties-simulated "
         "--data runs/images runs/photometry --out runs/anchored",
     ]
     card["training_set"] = card["training_set"] | {

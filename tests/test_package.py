@@ -78,9 +78,12 @@ def broken_rules(path, found):
         if part == "nn" and name.startswith(".") and not imports_part(name, "nn"):
             yield f"nn imports {name}"
         sees = ("measure", "spectra")
+        # Template fitting reads the stellar grid of the simulator, when it is asked for.
+        grid = not top and imports_part(name, "simulate.ssp")
         if (
             part == "measure"
             and name.startswith(".")
+            and not grid
             and not any(imports_part(name, p) for p in sees)
         ):
             yield f"measure imports {name}"

@@ -81,8 +81,8 @@ class SpectrumEstimator(Estimator):
         position: SkyCoord | None = None,
         pixel_scale: u.Quantity | None = None,
         ebv: float | np.ndarray | u.Quantity | None = None,
-        seed: int | torch.Generator | None = None,
         on_error: str = "raise",
+        seed: int | torch.Generator | None = None,
         batch_size: int | None = None,
         progress: bool | None = None,
     ) -> SpectrumDraws:

@@ -1,0 +1,108 @@
+"""``astrogenspec train``: anchoring on labelled galaxies, and spectra, end to end on files."""
+
+import json
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.table import QTable
+from estimator_cases import make_estimator, make_photometry
+from generation_cases import NETWORK, make_columns
+
+from astrogenspec import PropertyEstimator
+from astrogenspec.cli import main
+from astrogenspec.generation import recipe
+from astrogenspec.generation.estimator import SpectrumEstimator
+
+N = 60
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("train")
+    make_estimator().save(path / "tiny.safetensors")
+    rng = np.random.default_rng(1)
+    table = make_photometry(N)
+    redshift = rng.uniform(0.03, 0.25, N)
+    table["flux_r"] = table["flux_g"] * (1 + 4 * redshift)
+    known = redshift.copy()
+    known[::2] = np.nan
+    table["redshift"] = np.where(np.isnan(known), redshift, np.nan) * u.one
+    table["known_redshift"] = known * u.one
+    table["stellar_mass"] = (9 + 8 * redshift) * u.dex(u.Msun)
+    table.write(path / "labelled.ecsv")
+    make_photometry(N).write(path / "bare.ecsv")
+    return path
+
+
+def anchor(folder, out, *more, table="labelled.ecsv"):
+    model = ["--model", str(folder / "tiny.safetensors")]
+    return main(
+        [
+            "train",
+            "properties",
+            "--anchor",
+            str(folder / table),
+            *model,
+            "--out",
+            str(out),
+            "--epochs",
+            "2",
+            *more,
+        ]
+    )
+
+
+def test_anchoring_writes_weights_and_reports(folder, tmp_path, capsys):
+    assert anchor(folder, tmp_path / "anchored", "--seed", "3") == 0
+    printed = capsys.readouterr().out
+    assert "scatter_before" in printed and "stellar_mass" in printed
+    new = PropertyEstimator.load(tmp_path / "anchored" / "properties.safetensors")
+    assert new.card["fits"][0]["labels"]["redshift"] == 30
+    assert new.card["fits"][0]["labels"]["stellar_mass"] == N
+    card = json.loads((tmp_path / "anchored" / "properties.json").read_text())
+    assert card["fits"][0]["epochs"] == 2
+
+
+def test_a_table_without_labels_is_refused(folder, tmp_path, capsys):
+    assert anchor(folder, tmp_path / "anchored", table="bare.ecsv") == 2
+    assert "has none of the columns redshift" in capsys.readouterr().err
+    assert not (tmp_path / "anchored").exists()
+
+
+def test_training_needs_something_to_learn_from(tmp_path, capsys):
+    assert main(["train", "properties", "--out", str(tmp_path / "new")]) == 2
+    assert "give --data" in capsys.readouterr().err
+
+
+def test_spectra_are_trained_from_shards(tmp_path, monkeypatch, capsys):
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "shards").mkdir()
+    with h5py.File(tmp_path / "shards" / "shard-00000.h5", "w") as file:
+        for name, values in make_columns(48).items():
+            file[name] = values
+    small = {
+        "image_batch": 6,
+        "photometry_batch": 8,
+        "detail": 4,
+        "held_out": 0.25,
+        "network": NETWORK,
+    }
+    monkeypatch.setattr(recipe, "SpectrumRecipe", lambda seed: _recipe(seed=seed, **small))
+    arguments = [
+        "train",
+        "spectra",
+        "--data",
+        str(tmp_path / "shards"),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert main([*arguments, "--steps", "2", "-q"]) == 0
+    estimator = SpectrumEstimator.load(tmp_path / "run" / "spectra.safetensors")
+    assert estimator.card["training"]["stopped"] == "steps"
+    table = make_photometry(2)
+    spectra = estimator.predict(photometry=QTable(table), n_draws=2, seed=0, progress=False)
+    assert np.isfinite(spectra.flux.value).all()
+
+
+_recipe = recipe.SpectrumRecipe

@@ -1,0 +1,83 @@
+"""Redshifts of spectra with known shift, with and without the stellar grid."""
+
+import numpy as np
+import pytest
+from measure_cases import WAVELENGTH, emission, gaussian, spectrum
+
+from astrogenspec.measure import cross_correlation_redshift, measure_redshift
+from astrogenspec.measure import redshift as module
+
+LINES = {
+    "oii3726": 85.0, "oii3729": 120.0, "hbeta": 100.0, "oiii4959": 17.0, "oiii5007": 50.0, "nii6548": 40.0, "halpha": 310.0,
+    "nii6584": 120.0, "sii6717": 50.0, "sii6731": 40.0,
+}  # fmt: skip
+ABSORBED = {3934.8: 80.0, 3969.6: 80.0, 4305.6: 50.0, 4862.7: 20.0, 5176.6: 50.0, 5270.0: 30.0, 5895.6: 30.0}  # fmt: skip
+
+
+@pytest.fixture
+def without_grid(monkeypatch):
+    monkeypatch.setattr(module, "templates_available", lambda: False)
+    module._templates.cache_clear()
+    yield
+    module._templates.cache_clear()
+
+
+def noisy(flux, error, seed):
+    return spectrum(flux + error * np.random.default_rng(seed).normal(size=flux.shape), error=error)
+
+
+@pytest.mark.usefixtures("without_grid")
+@pytest.mark.parametrize("z", [0.0123, 0.0871, 0.31])
+def test_redshift_of_emission_lines(z):
+    row = measure_redshift(noisy(10 + emission(LINES, z, 110.0), 0.7, 1))[0]
+    assert row["redshift"] == pytest.approx(z, abs=4 * row["redshift_err"] + 2e-5)
+    assert row["redshift_err"] < 1e-4 and row["r"] > 5 and row["flag"] == ""
+
+
+@pytest.mark.usefixtures("without_grid")
+def test_redshift_of_absorption_lines():
+    z = 0.113
+    flux = 10 - sum(gaussian(w * (1 + z), f, 250.0) for w, f in ABSORBED.items())
+    row = measure_redshift(noisy(flux, 0.5, 2))[0]
+    assert row["redshift"] == pytest.approx(z, abs=3e-4) and row["template"] == "absorption_lines"
+
+
+@pytest.mark.usefixtures("without_grid")
+def test_errors_are_those_of_repeated_noise():
+    pulls = []
+    for seed in range(15):
+        row = measure_redshift(noisy(10 + emission(LINES, 0.05, 110.0), 2.0, seed))[0]
+        pulls.append((row["redshift"] - 0.05) / row["redshift_err"])
+    assert 0.5 < np.std(pulls) < 1.6
+
+
+@pytest.mark.usefixtures("without_grid")
+def test_noise_alone_is_flagged():
+    row = measure_redshift(noisy(np.full(len(WAVELENGTH), 10.0), 2.0, 3))[0]
+    assert row["flag"]
+
+
+@pytest.mark.usefixtures("without_grid")
+def test_range_stack_and_function():
+    flux = np.stack([10 + emission(LINES, z, 110.0) for z in (0.02, 0.07)])
+    table = measure_redshift(spectrum(flux, redshift=0.5))
+    assert np.allclose(table["redshift"], [0.02, 0.07], atol=1e-4)
+    assert cross_correlation_redshift(spectrum(flux[0])) == pytest.approx(0.02, abs=1e-4)
+    inside = measure_redshift(spectrum(flux[1]), redshift_range=(0.05, 0.1))[0]
+    assert inside["redshift"] == pytest.approx(0.07, abs=1e-4)
+    wrong = measure_redshift(spectrum(flux[1]), redshift_range=(0.2, 0.3))[0]
+    assert 0.19 < wrong["redshift"] < 0.31
+
+
+@pytest.mark.parametrize("given", [(0.3, 0.1), 0.2, (0, 9), (np.nan, 1)])
+def test_bad_ranges_are_refused(given):
+    with pytest.raises(ValueError, match="lowest and the highest"):
+        measure_redshift(spectrum(np.ones(3841)), redshift_range=given)
+
+
+@pytest.mark.usefixtures("without_grid")
+def test_a_masked_spectrum_is_flagged():
+    mask = np.ones(3841, dtype=bool)
+    mask[:50] = False
+    row = measure_redshift(spectrum(np.ones(3841), mask=mask))[0]
+    assert np.isnan(row["redshift"]) and row["flag"] == "too few pixels"
