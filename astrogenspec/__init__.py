@@ -13,6 +13,8 @@ _EXPORTS = {
     "cutout_files": ("read_cutout_fits", "write_cutout_fits"),
     "cutouts": ("CutoutBatch", "coerce_cutouts"),
     "fetch": ("fetch_sdss_cutout",),
+    "generation.cascade": ("SamplerSettings",),
+    "generation.estimator": ("SpectrumEstimator",),
     "inference.estimator": ("PropertyEstimator",),
     "photometry": ("PhotometryBatch", "coerce_photometry", "measure_photometry"),
     "posterior": ("Posterior",),

@@ -1,7 +1,8 @@
 """The demonstration: ``python -m astrogenspec.demo --out results/demo``.
 
 First 24 real SDSS galaxies with photometry and a spectroscopic redshift, then a few simulated galaxies with images, whose
-true properties are known.  Tables and figures go to the output folder.  All data come with the package.
+true properties are known, and draws of their spectra.  Tables and figures go to the output folder.  All data come with the
+package.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     estimator = PropertyEstimator.from_pretrained(options.model)
     print(f"{estimator}\n")
     _show_galaxies(estimator, options.out, options.seed)
-    _show_cutouts(estimator, options.out, options.seed)
+    posterior = _show_cutouts(estimator, options.out, options.seed)
+    _show_spectra(posterior, options.out, options.seed)
     print(f"Done in {time.perf_counter() - start:.0f} s. The results are in {options.out}:")
     for path in sorted(options.out.iterdir()):
         print(f"  {path.name}")
@@ -127,7 +129,7 @@ def _show_galaxies(estimator: PropertyEstimator, out: Path, seed: int) -> None:
     _save(axes.figure, out / "galaxies_redshift.png")
 
 
-def _show_cutouts(estimator: PropertyEstimator, out: Path, seed: int) -> None:
+def _show_cutouts(estimator: PropertyEstimator, out: Path, seed: int) -> Posterior:
     from . import plotting
     from .cutouts import coerce_cutouts
 
@@ -150,6 +152,29 @@ def _show_cutouts(estimator: PropertyEstimator, out: Path, seed: int) -> None:
         _save(posterior.plot_corner(k, truth=known), out / f"{stem}_corner.png")
         figure = plotting.reconstruction(batch.flux[k], images[k], ivar=batch.ivar[k])
         _save(figure, out / f"{stem}_image.png")
+    return posterior
+
+
+def _show_spectra(posterior: Posterior, out: Path, seed: int) -> None:
+    from .generation.estimator import SpectrumEstimator
+    from .measure import line_flux
+
+    cutouts, truth = load_cutouts()
+    estimator = SpectrumEstimator.from_pretrained()
+    spectra, seconds = _timed(estimator.predict, cutouts, None, posterior, ebv=0.0, seed=seed)
+    spectra.write(out / "cutouts_spectra.fits", overwrite=True)
+    print(f"{spectra.n_draws} spectra of each of them, in the 3 arcsec fibre: {seconds:.1f} s.")
+    for k, name in enumerate(truth["file"]):
+        ax = spectra.plot(k)
+        _save(ax.figure, out / f"{Path(name).stem}_spectrum.png")
+    first = spectra[0]
+    measured = first.measure(line_flux("halpha"))
+    table = posterior["halpha_flux"].draws[0, : first.n_draws]
+    print(
+        f"Halpha of {Path(truth['file'][0]).stem}, in {table.unit}: {measured.pdf_median()[0].value:.3g} +- "
+        f"{measured.pdf_std()[0].value:.2g} measured on the spectra, {np.median(table.value):.3g} in the table, "
+        f"{truth['halpha_flux'][0].value:.3g} in truth.\n"
+    )
 
 
 def _timed(function: Any, *args: Any, **kwargs: Any) -> tuple[Any, float]:

@@ -42,8 +42,8 @@ def test_the_demonstration_shows_and_writes_its_results(tmp_path, capsys):
     assert all(name in said for name in load_galaxies()["name"])
     written = {path.name for path in (tmp_path / "new" / "demo").iterdir()}
     stems = [name.removesuffix(".fits") for name in load_cutouts()[1]["file"]]
-    figures = {f"{stem}_{kind}.png" for stem in stems for kind in ("corner", "image")}
-    tables = {"galaxies.fits", "galaxies.ecsv", "cutouts.fits"}
+    figures = {f"{stem}_{kind}.png" for stem in stems for kind in ("corner", "image", "spectrum")}
+    tables = {"galaxies.fits", "galaxies.ecsv", "cutouts.fits", "cutouts_spectra.fits"}
     assert written == figures | tables | {"galaxies_redshift.png"}
     assert all(name in said for name in written)
     for name in ("galaxies.fits", "galaxies.ecsv"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from .diagnostics import coverage_curve, pit_histogram, tarp_curve
 from .networks import color_image, latent_map, reconstruction, training_history
 from .posteriors import corner, prediction_vs_truth
+from .spectra import spectrum
 
 __all__ = [
     "color_image",
@@ -19,6 +20,7 @@ __all__ = [
     "pit_histogram",
     "prediction_vs_truth",
     "reconstruction",
+    "spectrum",
     "tarp_curve",
     "training_history",
 ]
