@@ -1,9 +1,10 @@
-"""The command line: ``astrogenspec infer | weights | simulate | train | evaluate``.
+"""The command line: ``astrogenspec infer | spectrum | weights | simulate | train | evaluate``.
 
 Exit status
 -----------
 0 success; 1 a fault of the program; 2 a wrong command line, or a file that cannot be read or written; 3 finished, but
-some galaxies are flagged (see the column ``flag`` of the table); 4 weights that are missing or damaged; 130 interrupted.
+some galaxies are flagged (see the column ``flag`` of the table, or ``flags`` of the spectra); 4 weights that are missing
+or damaged; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .cli_options import add_infer, add_spectrum
 from .cli_train import add_simulate, add_train
 
 __all__ = ["main"]
@@ -25,17 +27,6 @@ __all__ = ["main"]
 SUCCESS, FAULT, WRONG_INPUT, FLAGGED, NO_WEIGHTS, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 _STATUS = __doc__.partition("-----------\n")[2].replace("``", "").strip()
-
-_INFER_EXAMPLES = """\
-examples:
-  astrogenspec infer galaxies.ecsv -o properties.fits
-      photometry alone: columns flux_g and flux_err_g (with a unit), or mag_g and mag_err_g, for any of the bands
-      u, g, r, i, z; ebv or extinction_g; name
-  astrogenspec infer ngc*.fits --ebv 0.03 -o properties.ecsv --plot figures
-      images: one FITS file a galaxy, an extension for each band (or a cube with the keyword BANDS)
-  astrogenspec infer @files.txt --photometry galaxies.csv --flux-unit nmgy --on-error flag -o properties.fits
-      images, listed one a line in files.txt, and photometry in the same order
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,87 +77,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser = argparse.ArgumentParser(
         prog="astrogenspec",
-        description="Galaxy physics from broad-band images: posteriors of properties and line fluxes.",
+        description="Galaxy physics from broad-band images: posteriors of properties and line fluxes, and spectra.",
         epilog=f"exit status:\n{_STATUS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"astrogenspec {__version__}")
     parser.set_defaults(parser=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (_add_infer, _add_weights, add_simulate, add_train, _add_evaluate):
+    for add in (add_infer, add_spectrum, _add_weights, add_simulate, add_train, _add_evaluate):
         add(commands, common)
     return parser
-
-
-def _add_infer(commands: Any, common: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser(
-        "infer",
-        parents=[common],
-        help="infer properties from images and photometry",
-        description="Infer the joint posterior of galaxy properties; write a table with one row a galaxy.",
-        epilog=_INFER_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        fromfile_prefix_chars="@",
-    )
-    add = parser.add_argument
-    add(
-        "input",
-        nargs="+",
-        type=Path,
-        metavar="INPUT",
-        help="FITS cutouts (one galaxy a file), or one catalogue table",
-    )
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        required=True,
-        metavar="TABLE",
-        help=".fits, .ecsv, .parquet or .hdf5",
-    )
-    add(
-        "--photometry",
-        type=Path,
-        metavar="TABLE",
-        help="photometry of the cutouts, in the same order",
-    )
-    add(
-        "--flux-unit",
-        metavar="UNIT",
-        help="unit of flux columns that have none (CSV), such as nmgy or uJy",
-    )
-    add("--bands", help='bands to use, such as "gri"; all those present by default')
-    add(
-        "--ebv",
-        type=float,
-        metavar="MAG",
-        help="Galactic E(B-V) of all galaxies, if the photometry has none",
-    )
-    add("--model", default=None, metavar="NAME", help="registered weights, or a .safetensors file")
-    add("--device", default="cpu", help="where the network runs: cpu (default) or cuda")
-    add("--draws", type=int, default=1000, metavar="N", help="draws a galaxy (default 1000)")
-    add("--save-draws", action="store_true", help="write the draws too, for Posterior.read")
-    add("--seed", type=int, default=None, help="seed of the draws; fresh randomness by default")
-    add(
-        "--plot",
-        type=Path,
-        metavar="DIR",
-        help="draw a corner plot of each galaxy into this folder",
-    )
-    add(
-        "--on-error",
-        choices=("raise", "flag"),
-        default="raise",
-        help="stop at a bad galaxy (default) or flag it",
-    )
-    add("--overwrite", action="store_true", help="replace TABLE if it exists")
-
-    def run(options: argparse.Namespace) -> int:
-        from .cli_infer import infer
-
-        return infer(options)
-
-    parser.set_defaults(run=run, parser=parser)
 
 
 def _add_weights(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -230,13 +150,25 @@ def _add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
         help="table with columns named as the quantities, and name",
     )
     add("-o", "--output", type=Path, metavar="TABLE", help="write the scores to this ECSV file too")
-    add("--overwrite", action="store_true", help="replace TABLE if it exists")
+    add(
+        "--report",
+        type=Path,
+        metavar="PAGE",
+        help="write a page (.html) that says how far to trust each quantity, and its table (.ecsv)",
+    )
+    add(
+        "--mode",
+        choices=("image", "photometry", "both"),
+        default="photometry",
+        help="what the posterior was inferred from, for the recalibration that the page tries",
+    )
+    add("--overwrite", action="store_true", help="replace files that exist")
     parser.set_defaults(run=_evaluate, parser=parser)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     from .calibration import calibration_table
-    from .cli_infer import read_table, rows_by_name
+    from .cli_tables import read_table, rows_by_name
     from .posterior import Posterior
 
     posterior = Posterior.read(options.posterior)
@@ -255,6 +187,12 @@ def _evaluate(options: argparse.Namespace) -> int:
     print("\n".join(scores.pformat(-1, -1)))
     if options.output is not None:
         scores.write(options.output, format="ascii.ecsv", overwrite=options.overwrite)
+    if options.report is not None:
+        from .calibration import calibration_report
+
+        report = calibration_report(posterior, truth, mode=options.mode)
+        report.write(options.report, overwrite=options.overwrite)
+        print(f"\n{report}\n\n{options.report}")
     return SUCCESS
 
 

@@ -181,7 +181,7 @@ def _train_properties(options: argparse.Namespace) -> int:
 def _anchor(options: argparse.Namespace) -> int:
     from astropy.table import vstack
 
-    from .cli_inputs import read_table
+    from .cli_tables import read_table
     from .inference.estimator import PropertyEstimator
     from .quantities import QUANTITIES
 

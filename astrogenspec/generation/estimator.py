@@ -125,7 +125,8 @@ class SpectrumEstimator(Estimator):
         -------
         SpectrumDraws
             Corrected for Galactic extinction, on vacuum wavelengths of 3800 to 9200 Angstrom. Spectrum k
-            belongs to draw k of the posterior, unless ``select="best"`` chose others: see its ``posterior_draw``.
+            belongs to draw k of the posterior, unless ``select="best"`` chose others: then the redshift
+            tells which.
 
         Raises
         ------
