@@ -23,6 +23,7 @@ from .draws.checks import (
     index_of_name,
 )
 from .draws.quantity import posterior_of
+from .draws.views import PosteriorViews
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Posterior"]
 
 
-class Posterior:
+class Posterior(PosteriorViews):
     """Hold the joint posterior draws of the properties of many galaxies.
 
     Draw *k* of every quantity of a galaxy belongs together: any function of the quantities may be
@@ -264,9 +265,10 @@ class Posterior:
         -------
         `~astropy.table.QTable`, n_galaxies rows
             ``name``; for each quantity ``<quantity>_median``, ``<quantity>_p16``,
-            ``<quantity>_p84`` (percentiles) and ``<quantity>_std``; ``measurable`` (probability
-            that the gas metallicity is measurable) if known; ``flag``. Summaries are masked where
-            a galaxy has no draws.
+            ``<quantity>_p84`` (percentiles), ``<quantity>_std``, and ``<quantity>_information`` if
+            the population is known (see `information`); ``measurable`` (probability that the gas
+            metallicity is measurable) if known; ``flag``. Summaries are masked where a galaxy has
+            no draws.
         """
         from .draws.table import summary_table
 

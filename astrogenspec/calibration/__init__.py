@@ -17,15 +17,23 @@ A uniform histogram does not make a posterior good, only honest: a prior is cali
 
 from __future__ import annotations
 
+from .features import INPUT_MODES
 from .ranks import central_coverage, coverage_of_pit, pit, sbc_ranks, uniformity_test
+from .recalibration import Recalibration, cross_fitted
+from .report import CalibrationReport, calibration_report
 from .table import calibration_table
 from .tarp import TarpResult, tarp
 
 __all__ = [
+    "INPUT_MODES",
+    "CalibrationReport",
+    "Recalibration",
     "TarpResult",
+    "calibration_report",
     "calibration_table",
     "central_coverage",
     "coverage_of_pit",
+    "cross_fitted",
     "pit",
     "sbc_ranks",
     "tarp",

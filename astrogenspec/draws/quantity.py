@@ -11,6 +11,7 @@ from astropy.uncertainty import Distribution
 
 from ..derived import DERIVED_QUANTITIES, derivable, derive
 from ..quantities import QUANTITIES
+from .modes import row_modes
 from .statistics import difference_unit, row_means, row_percentiles, row_standard_deviations
 
 __all__ = ["QuantityPosterior", "posterior_of", "suggestion"]
@@ -101,6 +102,47 @@ class QuantityPosterior:
         Quantity, shape (n_galaxies,)
         """
         return self.percentiles(50)
+
+    def mode(self) -> u.Quantity:
+        """Give the value of highest density, from a kernel estimate.
+
+        Of the three point estimates it scatters most; the median has the least bias, the mean the fewest outliers.
+
+        Returns
+        -------
+        Quantity, shape (n_galaxies,)
+            The mode of the draws as they are: of a line flux that of the flux, not of its logarithm.
+        """
+        return self._with_unit(row_modes(self._draws.value), self.unit)
+
+    def odds(self, width: float = 0.03) -> np.ndarray:
+        """Give the share of the draws near the mode, a measure of trust in a photometric redshift.
+
+        Parameters
+        ----------
+        width : float
+            Half the width of the interval around the mode: in units of 1 + z for a redshift (Benitez 2000, ApJ 536, 571,
+            took 0.06 for deeper surveys), otherwise in the unit of the draws.
+
+        Returns
+        -------
+        ndarray, shape (n_galaxies,)
+            Between 0 and 1; NaN for a galaxy without draws.
+
+        Raises
+        ------
+        ValueError
+            If the width is not positive.
+        """
+        if not width > 0:
+            raise ValueError(f"width is {width}; give a positive number.")
+        mode = self.mode().value[:, None]
+        reach = width * (1 + mode) if self._name == "redshift" else width
+        with np.errstate(invalid="ignore"):
+            near = np.abs(self._draws.value - mode) <= reach
+        n_finite = np.count_nonzero(~np.isnan(self._draws.value), axis=1)
+        share = np.count_nonzero(near, axis=1) / np.maximum(n_finite, 1)
+        return np.where(n_finite > 0, share, np.nan)
 
     def std(self) -> u.Quantity:
         """Give the standard deviation of the draws.

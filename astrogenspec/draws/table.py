@@ -11,12 +11,13 @@ import numpy as np
 from astropy.table import QTable
 from astropy.utils.masked import Masked
 
+from .information import MINIMUM_DRAWS
 from .quantity import QuantityPosterior
 
 if TYPE_CHECKING:
     from ..posterior import Posterior
 
-__all__ = ["SUMMARIES", "html_summary", "summary_table"]
+__all__ = ["PREDICTIVE", "SUMMARIES", "html_summary", "summary_table"]
 
 #: Ends of the names of the summary columns, and what they mean.
 SUMMARIES = {
@@ -25,6 +26,9 @@ SUMMARIES = {
     "p84": "84th percentile",
     "std": "Standard deviation",
 }
+
+#: Column of the photometry, and of the summary, with the posterior predictive p-value.
+PREDICTIVE = "predictive_p_value"
 
 _HTML_ROWS = 10
 
@@ -57,12 +61,28 @@ def summary_table(posterior: Posterior, quantities: str | Iterable[str] | None) 
             table[column] = Masked(values, mask=missing) if missing.any() else values
             table[column].info.format = _table_format(name, values.unit)
             table[column].info.description = f"{SUMMARIES[ending]}. {quantity.description}".strip()
+        if _has_information(posterior, name):
+            bits = posterior.information(name)
+            unknown = np.isnan(bits.value)
+            column = f"{name}_information"
+            table[column] = Masked(bits, mask=unknown) if unknown.any() else bits
+            table[column].info.format = ".2f"
+            table[
+                column
+            ].info.description = f"Divergence of the posterior of {name} from the population; below 0.5: mostly prior."
     if posterior.measurable is not None:
         unknown = np.isnan(posterior.measurable)
         values = posterior.measurable.copy()
         table["measurable"] = np.ma.array(values, mask=unknown) if unknown.any() else values
         table["measurable"].info.format = ".3f"
         table["measurable"].info.description = "Probability that the gas metallicity is measurable."
+    photometry = posterior.photometry
+    if photometry is not None and PREDICTIVE in photometry.colnames:
+        table[PREDICTIVE] = photometry[PREDICTIVE]
+        table[PREDICTIVE].info.format = ".3f"
+        table[
+            PREDICTIVE
+        ].info.description = "Posterior predictive p-value of the photometry; if very small, the draws do not explain it."
     table["flag"] = np.array(posterior.flags, dtype=str)
     table["flag"].info.description = "Why not to trust this galaxy; empty if nothing is wrong."
     return table
@@ -96,6 +116,11 @@ def html_summary(posterior: Posterior) -> str:
         f"<table><thead><tr><th>name</th>{head}<th>flag</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>{more}"
     )
+
+
+def _has_information(posterior: Posterior, name: str) -> bool:
+    population = posterior.meta.get("population") or {}
+    return name in posterior.draws and name in population and posterior.n_draws >= MINIMUM_DRAWS
 
 
 def _html_column(quantity: QuantityPosterior) -> tuple[str, list[str]]:

@@ -11,10 +11,13 @@ import torch
 
 from ..base import make_generator
 from ..calibration.recalibration import Recalibration
+from ..draws.table import PREDICTIVE
 from ..magnitudes import ab_magnitudes
 from ..observations import Observations
 from ..posterior import Posterior
 from ..quantities import QUANTITIES, quantities_to_theta, theta_to_quantities
+from .novelty import magnitudes_and_errors, novelty_flags
+from .predictive import PhotometryEmulator
 from .ranges import input_range_flags, joined_flags, posterior_range_flags
 
 if TYPE_CHECKING:
@@ -87,19 +90,26 @@ def draw_block(
     if recalibration is not None:
         magnitudes = ab_magnitudes(seen.photometry.dereddened()[0])
         theta = recalibration.correct_theta(theta, magnitudes, modes)
-    limits = (estimator.card or {}).get("training_range") or {}
+    card = estimator.card or {}
+    limits = card.get("training_range") or {}
     flags = joined_flags(
         seen.flags,
+        novelty_flags(card.get("novelty") or {}, seen),
         input_range_flags(limits, seen.photometry),
         posterior_range_flags(limits, theta),
         broken,
     )
+    photometry = seen.photometry_table()
+    if "predictive" in card:
+        emulator = PhotometryEmulator.from_dict(card["predictive"])
+        observed = magnitudes_and_errors(seen.photometry)
+        photometry[PREDICTIVE] = emulator.p_values(theta, *observed)
     return Posterior(
         theta_to_quantities(theta),
         names=seen.names,
         flags=flags,
         measurable=measurable,
-        photometry=seen.photometry_table(),
+        photometry=photometry,
         meta=meta,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, Unpack
@@ -265,6 +266,8 @@ class PropertyEstimator(EvaluatedEstimator, ImageEstimator):
         photometry: Any = None,
         *,
         labels: Mapping[str, u.Quantity] | Table,
+        known: Mapping[str, u.Quantity] | Table | None = None,
+        rehearsal: Sequence[str | os.PathLike[str]] = (),
         epochs: int = 50,
         batch_size: int = 64,
         learning_rate: float = 3e-4,
@@ -277,8 +280,9 @@ class PropertyEstimator(EvaluatedEstimator, ImageEstimator):
         """Continue the training on galaxies whose properties are known.
 
         Some of the rows are held out; training stops when they no longer improve, and the best weights are kept. Images
-        are turned and mirrored at random. Galaxies with an image and photometry are sometimes shown with one of
-        them only, so that the estimator keeps its skill with either.
+        are turned and mirrored at random, photometry is varied within its errors, and some of what a galaxy has (image,
+        photometry, bands) is hidden at random, so that the estimator keeps its skill with less. Quantities
+        without label are learnt from what this estimator says of them, with less weight, so that they are not forgotten.
 
         Parameters
         ----------
@@ -286,6 +290,12 @@ class PropertyEstimator(EvaluatedEstimator, ImageEstimator):
             As for `predict`.
         labels : mapping or table of Quantity, each of shape (n,)
             Any of `~astrogenspec.QUANTITIES`; NaN or masked where unknown. Other columns of a table are ignored.
+        known : mapping or table of Quantity, each of shape (n,), optional
+            Quantities that are known but not to be learnt, as in `predict`: the redshifts of a sample, say, that was
+            selected by redshift, and so says nothing of how common they are. NaN or masked where not.
+        rehearsal : sequence of path
+            Folders of simulated shards (``astrogenspec simulate --training``) to mix in, so that the skill with images
+            and of quantities without labels stays.
         epochs : int
             Most passes over the galaxies.
         batch_size : int
@@ -320,7 +330,7 @@ class PropertyEstimator(EvaluatedEstimator, ImageEstimator):
         AstroGenSpecWarning
             If nothing improved on the galaxies held out; the weights are then the old ones.
         """
-        from .finetune import FitSettings, fine_tune
+        from .finetune import Examples, FitSettings, fine_tune
 
         settings = FitSettings(
             epochs,
@@ -331,10 +341,9 @@ class PropertyEstimator(EvaluatedEstimator, ImageEstimator):
             _wanted(progress, 2, 1),
         )
         blocks = ObservationBlocks(cutouts, photometry, InputOptions(**options))
-        # A recalibration corrects the weights it was learnt with and no others.
-        card = self.card and {k: v for k, v in self.card.items() if k != "recalibration"}
+        examples = Examples(blocks, labels, known, rehearsal)
         network, card = fine_tune(
-            self.network, card, blocks, labels, settings, make_generator(seed), self.device
+            self.network, self.card, examples, settings, make_generator(seed), self.device
         )
         return type(self)(network, card=card, device=self.device)
 

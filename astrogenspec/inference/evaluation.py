@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import astropy.units as u
 import numpy as np
-from astropy.table import Table
+from astropy.table import QTable, Table
 
 from ..base import make_generator
 from ..blocks import InputArguments, InputOptions, positive_int
@@ -123,19 +123,37 @@ class EvaluatedEstimator:
             If a quantity is known of fewer than 100 galaxies.
         """
         raw, _, modes = _drawn(self, cutouts, photometry, options, n_draws, seed)
-        usable = modes != ""
-        known = {name: truth[name] for name in _names(truth) if name in raw.draws}
-        new = Recalibration.fit(
-            raw[usable],
-            {name: _rows(values, usable) for name, values in known.items()},
-            mode=modes[usable],
-            seed=seed,
-        )
+        new = Recalibration.fit(raw, truth, mode=modes, seed=seed)
         card = copy.deepcopy(dict(self.card))
         if "recalibration" in card:
             new = Recalibration.from_dict(card["recalibration"]) | new
         card["recalibration"] = new.to_dict()
         return type(self)(self.network, card=card, device=self.device)
+
+    def fit_report(self: PropertyEstimator) -> QTable:
+        """Tabulate what the last `fit` changed, on the galaxies that it held out.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+            One row a quantity with labels: ``quantity``, ``n`` galaxies, and before and after the fit the ``bias``
+            (mean error of the median), robust ``scatter`` and coverage of 68% intervals; dex, and dz / (1 + z).
+
+        Raises
+        ------
+        ValueError
+            If the estimator was never fitted.
+        """
+        fits = (self.card or {}).get("fits")
+        if not fits:
+            raise ValueError("this estimator was not fitted to labelled galaxies: call fit first.")
+        rows = []
+        for name, scores in fits[-1]["held_out"].items():
+            row = {"quantity": name, "n": scores["n"]}
+            for key in ("bias", "scatter", "coverage_68"):
+                row[f"{key}_before"], row[f"{key}_after"] = scores[key]
+            rows.append(row)
+        return QTable(rows)
 
 
 def _drawn(
@@ -153,7 +171,9 @@ def _drawn(
     meta |= {key: estimator.card[key] for key in ("population",) if key in estimator.card}
     parts, modes = [], []
     for seen in blocks:
-        modes.append(np.where(seen.usable, input_modes(seen), ""))
+        # A galaxy of which nothing can be used has no draws, and counts nowhere.
+        found = input_modes(seen)
+        modes.append(np.where(found == "", "photometry", found))
         parts.append(draw_block(estimator, seen, None, n_draws, generator, meta))
     if not parts:
         raise ValueError("cutouts is empty: give at least one galaxy.")
@@ -161,12 +181,4 @@ def _drawn(
     if "recalibration" not in estimator.card:
         return raw, raw, kinds
     recalibration = Recalibration.from_dict(estimator.card["recalibration"])
-    return raw, recalibration.apply(raw, mode=np.where(kinds == "", "image", kinds)), kinds
-
-
-def _names(truth: Mapping[str, Any] | Table) -> list[str]:
-    return truth.colnames if isinstance(truth, Table) else list(truth)
-
-
-def _rows(values: Any, rows: np.ndarray) -> Any:
-    return values[rows] if hasattr(values, "dtype") else np.asarray(values)[rows]
+    return raw, recalibration.apply(raw, mode=kinds), kinds

@@ -1,0 +1,384 @@
+r"""Local recalibration: correct the draws of galaxies where posteriors like theirs were found wrong.
+
+A sample with known truth says, by the PIT, how wrong a posterior is; `Recalibration` learns how that depends on the
+galaxy (predicted value and its uncertainty, r magnitude, colours, number of bands) by
+`astrogenspec.calibration.regression`, for each quantity and each kind of input apart.  If the truth has the PIT
+:math:`p` with :math:`\Phi^{-1}(p) = m + s\,H(g)` and :math:`g` standard normal, the corrected quantile function is
+
+.. math:: Q'(q) = Q\left[\Phi\left(m + s\,H(\Phi^{-1}(q))\right)\right] ,
+
+and the draw of rank :math:`q` moves from :math:`Q(q)` to :math:`Q'(q)`.  The ranks within a galaxy stay, and with them
+the dependence of the quantities on one another.  A quantity for which held-out galaxies show no gain stays as it is.
+
+The idea of recalibrating by the PIT, locally, is that of Dey et al. 2022 (arXiv:2205.14568); the shape of the correction
+here is our own.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import astropy.units as u
+import numpy as np
+from astropy.table import Table
+
+from ..draws.mapping import deviates_of, moved_draws, rank_deviates
+from ..quantities import QUANTITIES, QuantityInfo
+from ..warnings import AstroGenSpecWarning
+from .features import INPUT_MODES, checked_modes, correction_features, magnitudes_of
+from .ranks import values_in_dex
+from .regression import ProbitRegression, fit_probit_regression
+
+if TYPE_CHECKING:
+    from ..posterior import Posterior
+
+__all__ = ["MINIMUM_ROWS", "Recalibration", "cross_fitted"]
+
+#: Fewest galaxies with a true value from which a correction is learnt.
+MINIMUM_ROWS = 100
+
+_LAYOUT = 1
+_BLOCK = 2_000_000
+
+
+class Recalibration:
+    """Correct draws as a function of what is known of a galaxy.
+
+    Use `fit` to make one, `|` to join those of different inputs; it goes into the card of weights as
+    ``card["recalibration"] = recalibration.to_dict()``, and `PropertyEstimator.predict` then applies it.
+
+    Parameters
+    ----------
+    corrections : mapping of (str, str) to ProbitRegression
+        By kind of input and quantity.
+    notes : mapping of (str, str) to str, optional
+        What is to be said of each: the gain, or why there is no correction.
+
+    Examples
+    --------
+    Posteriors that are too narrow by a factor of two become calibrated:
+
+    >>> import astropy.units as u
+    >>> import numpy as np
+    >>> from astrogenspec import Posterior
+    >>> from astrogenspec.calibration import Recalibration, central_coverage
+    >>> rng = np.random.default_rng(1)
+    >>> centre = rng.uniform(0.05, 0.2, (600, 1))
+    >>> posterior = Posterior({"redshift": rng.normal(centre, 0.005, (600, 300)) * u.one})
+    >>> truth = {"redshift": rng.normal(centre[:, 0], 0.01)}
+    >>> recalibration = Recalibration.fit(posterior, truth)
+    >>> before = central_coverage(posterior["redshift"], truth["redshift"], [0.68])
+    >>> after = central_coverage(recalibration.apply(posterior)["redshift"], truth["redshift"], [0.68])
+    >>> print(before.round(1), after.round(1))
+    [0.4] [0.7]
+    """
+
+    def __init__(
+        self,
+        corrections: Mapping[tuple[str, str], ProbitRegression],
+        notes: Mapping[tuple[str, str], str] | None = None,
+    ) -> None:
+        self._corrections = dict(corrections)
+        self._notes = dict(notes or {})
+
+    def __repr__(self) -> str:
+        listed = ", ".join(f"{name} ({mode})" for mode, name in self._corrections)
+        return f"<Recalibration of {listed or 'nothing'}>"
+
+    def __or__(self, other: Recalibration) -> Recalibration:
+        """Join two; where both correct the same quantity of the same input, the second is kept."""
+        if not isinstance(other, Recalibration):
+            return NotImplemented
+        return Recalibration(self._corrections | other._corrections, self._notes | other._notes)
+
+    @property
+    def corrected(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of kind of input and quantity that are corrected."""
+        return tuple(self._corrections)
+
+    @property
+    def notes(self) -> dict[tuple[str, str], str]:
+        """What came of the fit, a sentence for each pair of kind of input and quantity."""
+        return dict(self._notes)
+
+    @classmethod
+    def fit(
+        cls,
+        posterior: Posterior,
+        truth: Mapping[str, u.Quantity] | Table,
+        *,
+        mode: str | Sequence[str] = "photometry",
+        seed: int = 0,
+    ) -> Recalibration:
+        """Learn how wrong posteriors are.
+
+        Parameters
+        ----------
+        posterior : Posterior
+            Draws of galaxies which the network was not fitted to (or, of each, by a network that did not see it), not yet
+            recalibrated. Its photometry gives magnitudes and colours, if it has any.
+        truth : mapping of str to Quantity of shape (n_galaxies,), or table with such columns
+            True values; NaN or masked where unknown. Names other than those of drawn quantities are passed over.
+        mode : {"image", "photometry", "both"}, or a sequence of these, one a galaxy
+            What the posterior of a galaxy was inferred from.
+        seed : int
+            Of the folds.
+
+        Returns
+        -------
+        Recalibration
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit, a mode is unknown, or no quantity is known of as many as 100 galaxies.
+        astropy.units.UnitConversionError
+            If a unit does not fit.
+
+        Warns
+        -----
+        AstroGenSpecWarning
+            If a quantity is known of fewer than 100 galaxies; it is left as it is.
+        """
+        modes = checked_modes(mode, len(posterior))
+        magnitudes = magnitudes_of(posterior)
+        available = truth.colnames if isinstance(truth, Table) else list(truth)
+        corrections, notes, enough = {}, {}, False
+        for name in (name for name in available if name in posterior.draws and name in QUANTITIES):
+            draws, true, _ = values_in_dex(posterior[name], truth[name])
+            usable = np.isfinite(true) & np.isfinite(draws).all(axis=1)
+            usable &= draws.max(axis=1) > draws.min(axis=1)
+            info = QUANTITIES[name]
+            deviates = np.full(len(true), np.nan)
+            deviates[usable] = deviates_of(draws[usable], true[usable], info.lower, info.upper)
+            for kind in dict.fromkeys(modes.tolist()):
+                rows = np.flatnonzero(usable & (modes == kind))
+                if len(rows) < MINIMUM_ROWS:
+                    notes[kind, name] = _too_few(name, kind, len(rows))
+                    continue
+                enough = True
+                fitted, gain = fit_probit_regression(
+                    correction_features(draws[rows], magnitudes[rows]), deviates[rows], seed=seed
+                )
+                notes[kind, name] = _outcome(len(rows), fitted, gain)
+                if fitted is not None:
+                    corrections[kind, name] = fitted
+        short = [notes[key] for key in notes if "are needed" in notes[key]]
+        if not enough:
+            raise ValueError(
+                "truth has too few true values to learn a correction from: "
+                + (" ".join(short) or "it names no quantity that the posterior has.")
+            )
+        if short:
+            warnings.warn(" ".join(short), AstroGenSpecWarning, stacklevel=2)
+        return cls(corrections, notes)
+
+    def apply(self, posterior: Posterior, *, mode: str | Sequence[str] = "photometry") -> Posterior:
+        """Correct the draws of a posterior.
+
+        Parameters
+        ----------
+        posterior : Posterior
+            Not yet recalibrated.
+        mode : {"image", "photometry", "both"}, or a sequence of these, one a galaxy
+            What the posterior of a galaxy was inferred from.
+
+        Returns
+        -------
+        Posterior
+            A new one; ``meta["calibrated"]`` is True.
+
+        Raises
+        ------
+        ValueError
+            If a mode is unknown, or the posterior has been recalibrated already.
+        """
+        if posterior.meta.get("calibrated"):
+            raise ValueError(
+                "posterior is recalibrated already; predict with calibrated=False to do it yourself."
+            )
+        modes = checked_modes(mode, len(posterior))
+        magnitudes = magnitudes_of(posterior)
+        draws = dict(posterior.draws)
+        for name in (name for name in draws if name in QUANTITIES):
+            info = QUANTITIES[name]
+            values = np.asarray(draws[name].value)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                inner = np.log10(values) if info.logarithmic else values.copy()
+            if self._correct(name, inner, magnitudes, modes):
+                moved = 10**inner if info.logarithmic else inner
+                draws[name] = u.Quantity(moved, info.unit, subok=True)
+        return type(posterior)(
+            draws,
+            names=posterior.names,
+            flags=posterior.flags,
+            measurable=posterior.measurable,
+            photometry=posterior.photometry,
+            meta=dict(posterior.meta) | {"calibrated": True},
+        )
+
+    def correct_theta(
+        self, theta: np.ndarray, magnitudes: np.ndarray, modes: np.ndarray
+    ) -> np.ndarray:
+        """Correct the internal vectors of the network.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (n, k, 9)
+            Draws; galaxies whose draws are not finite, or of a quantity all the same, stay as they are.
+        magnitudes : ndarray, shape (n, 5)
+            AB magnitudes in u, g, r, i, z without Galactic extinction; NaN where missing.
+        modes : ndarray of str, shape (n,)
+            What each galaxy was inferred from; others than `INPUT_MODES` are not corrected.
+
+        Returns
+        -------
+        ndarray, shape (n, k, 9)
+            A new array.
+        """
+        theta = theta.copy()
+        for k, name in enumerate(QUANTITIES):
+            column = theta[:, :, k].copy()
+            if self._correct(name, column, magnitudes, modes):
+                theta[:, :, k] = column
+        return theta
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give a dictionary that fits JSON, for the card of weights.
+
+        Returns
+        -------
+        dict
+        """
+        return {
+            "layout": _LAYOUT,
+            "corrections": [
+                {"mode": mode, "quantity": name, "regression": regression.to_dict()}
+                for (mode, name), regression in self._corrections.items()
+            ],
+            "notes": [
+                {"mode": mode, "quantity": name, "note": note}
+                for (mode, name), note in self._notes.items()
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recalibration:
+        """Read what `to_dict` gave.
+
+        Parameters
+        ----------
+        values : mapping
+
+        Returns
+        -------
+        Recalibration
+
+        Raises
+        ------
+        ValueError
+            If it is something else, or of a newer version.
+        """
+        try:
+            if values["layout"] > _LAYOUT:
+                raise ValueError(
+                    f"the recalibration has layout {values['layout']} and this version knows {_LAYOUT}; "
+                    "update astrogenspec."
+                )
+            corrections = {
+                (entry["mode"], entry["quantity"]): ProbitRegression.from_dict(entry["regression"])
+                for entry in values["corrections"]
+            }
+            notes = {(entry["mode"], entry["quantity"]): entry["note"] for entry in values["notes"]}
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"the recalibration lacks or garbles {error}; use what Recalibration.to_dict gave."
+            ) from error
+        return cls(corrections, notes)
+
+    def _correct(
+        self, name: str, values: np.ndarray, magnitudes: np.ndarray, modes: np.ndarray
+    ) -> bool:
+        """Correct one quantity in place, in its internal unit; say whether anything was done."""
+        done = False
+        for kind in INPUT_MODES:
+            regression = self._corrections.get((kind, name))
+            if regression is None:
+                continue
+            finite = np.isfinite(values).all(axis=1)
+            varied = values.max(axis=1, initial=-np.inf) > values.min(axis=1, initial=np.inf)
+            rows = np.flatnonzero((modes == kind) & finite & varied)
+            n_rows = max(_BLOCK // values.shape[1], 1)
+            for part in (rows[k : k + n_rows] for k in range(0, len(rows), n_rows)):
+                values[part] = _moved(regression, QUANTITIES[name], values[part], magnitudes[part])
+                done = True
+        return done
+
+
+def cross_fitted(
+    posterior: Posterior,
+    truth: Mapping[str, u.Quantity] | Table,
+    *,
+    mode: str | Sequence[str] = "photometry",
+    n_folds: int = 5,
+    seed: int = 0,
+) -> Posterior:
+    """Recalibrate each galaxy by what the others say, for an honest test of recalibration.
+
+    Parameters
+    ----------
+    posterior, truth, mode
+        As for `Recalibration.fit`.
+    n_folds : int
+        Number of parts; each is corrected by a fit to the others.
+    seed : int
+        Of all folds.
+
+    Returns
+    -------
+    Posterior
+        Its galaxies in the order of ``posterior``.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two folds, or too few true values.
+    """
+    if n_folds < 2:
+        raise ValueError(f"n_folds is {n_folds}; give at least 2.")
+    modes = checked_modes(mode, len(posterior))
+    folds = np.random.default_rng(seed).permutation(len(posterior)) % n_folds
+    available = truth.colnames if isinstance(truth, Table) else list(truth)
+    names = [name for name in available if name in posterior.draws]
+    parts = []
+    for fold in range(n_folds):
+        out = folds == fold
+        known = {name: truth[name][~out] for name in names}
+        fitted = Recalibration.fit(posterior[~out], known, mode=modes[~out], seed=seed)
+        parts.append(fitted.apply(posterior[out], mode=modes[out]))
+    back = np.argsort(np.concatenate([np.flatnonzero(folds == fold) for fold in range(n_folds)]))
+    return type(posterior).concatenate(parts)[back]
+
+
+def _moved(
+    regression: ProbitRegression, info: QuantityInfo, values: np.ndarray, magnitudes: np.ndarray
+) -> np.ndarray:
+    shift, scale = regression.moments(correction_features(values, magnitudes))
+    deviates = regression.quantiles(rank_deviates(values.shape[1]))
+    new = shift[:, None] + scale[:, None] * deviates
+    return moved_draws(values, new, info.lower, info.upper)
+
+
+def _too_few(name: str, kind: str, n: int) -> str:
+    return (
+        f"{name} from {kind}: {n} {'galaxy has' if n == 1 else 'galaxies have'} draws and a true value and "
+        f"{MINIMUM_ROWS} are needed, so it stays uncorrected."
+    )
+
+
+def _outcome(n: int, fitted: ProbitRegression | None, gain: float) -> str:
+    if fitted is None:
+        return f"not corrected: {n} galaxies, held out in turn, show no gain"
+    return f"corrected from {n} galaxies; held-out gain {gain:.3f} nats a galaxy"

@@ -1,0 +1,375 @@
+r"""Regress the probit of the PIT on features of a galaxy: where are error bars too small, or off to one side?
+
+For a calibrated posterior the probit of the PIT, :math:`t = \Phi^{-1}(p)`, is a standard normal variate whatever the
+galaxy.  The model is
+
+.. math:: t = m(x) + s(x)\, H(g), \qquad g \sim N(0, 1),
+
+where the shift :math:`m` and :math:`\ln s` are sums of natural cubic splines [1]_ of the features :math:`x`, and
+:math:`H` is a monotone map, the identity unless the residuals ask for another.  Shift and scale are fitted by
+penalised Gaussian likelihood (Fisher scoring); how strong the penalty is, whether there is a map :math:`H`, and whether
+there is a correction at all is decided by cross-validation.  Beyond the features met in the fit nothing is
+extrapolated: they are clipped.
+
+References
+----------
+.. [1] Hastie, Tibshirani & Friedman 2009, The Elements of Statistical Learning, section 5.2.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+__all__ = ["ProbitRegression", "SplineBasis", "fit_probit_regression"]
+
+#: Places of the knots of a spline, as fractions of the galaxies (Harrell 2015, Regression Modeling Strategies, table 2.3).
+_KNOTS = (0.05, 0.275, 0.5, 0.725, 0.95)
+_LIMITS = (0.01, 0.99)
+_PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0, 1e6)
+_FIRST_PENALTY = 100.0
+_N_FOLDS = 5
+_N_ITERATIONS = 12
+_LARGEST_SHIFT, _LARGEST_LOG_SCALE = 3.0, 1.5
+#: Normal deviates between which the map of residuals is tabulated, and galaxies it needs.
+_NODES = np.linspace(-2.5, 2.5, 11)
+_ROWS_FOR_MAP = 500
+_FINE = np.linspace(-6.0, 6.0, 601)
+
+
+@dataclass(frozen=True)
+class SplineBasis:
+    """Natural cubic splines of several features, made orthonormal over the galaxies of the fit.
+
+    Attributes
+    ----------
+    centres : ndarray, shape (d,)
+        What takes the place of a feature that is missing.
+    limits : ndarray, shape (d, 2)
+        Features are clipped to these.
+    knots : tuple of ndarray
+        Knots of each feature; none for one that does not vary.
+    means, transforms : tuple of ndarray
+        Make the columns of each feature orthonormal.
+    """
+
+    centres: np.ndarray
+    limits: np.ndarray
+    knots: tuple[np.ndarray, ...]
+    means: tuple[np.ndarray, ...]
+    transforms: tuple[np.ndarray, ...]
+
+    @classmethod
+    def fit(cls, features: np.ndarray) -> SplineBasis:
+        """Choose knots and scales.
+
+        Parameters
+        ----------
+        features : ndarray, shape (n, d)
+            NaN where missing.
+
+        Returns
+        -------
+        SplineBasis
+        """
+        centres, limits, knots, means, transforms = [], [], [], [], []
+        for column in features.T:
+            known = column[np.isfinite(column)]
+            centre = float(np.median(known)) if known.size else 0.0
+            limit = np.quantile(known, _LIMITS) if known.size else np.zeros(2)
+            values = np.clip(np.where(np.isfinite(column), column, centre), *limit)
+            places = np.unique(np.quantile(values, _KNOTS))
+            if values.std() < 1e-9 * (1 + abs(centre)):
+                places = np.zeros(0)
+            raw = _natural_spline(values, places)
+            mean = raw.mean(axis=0) if len(raw) else np.zeros(raw.shape[1])
+            transform = _orthonormalising(raw - mean)
+            for parts, part in zip(
+                (centres, limits, knots, means, transforms),
+                (centre, limit, places, mean, transform),
+                strict=True,
+            ):
+                parts.append(part)
+        return cls(
+            np.array(centres), np.array(limits), tuple(knots), tuple(means), tuple(transforms)
+        )
+
+    def design(self, features: np.ndarray) -> np.ndarray:
+        """Evaluate a column of ones and the columns of all features.
+
+        Parameters
+        ----------
+        features : ndarray, shape (n, d)
+            NaN where missing.
+
+        Returns
+        -------
+        ndarray, shape (n, p)
+        """
+        columns = [np.ones((len(features), 1))]
+        for k, column in enumerate(features.T):
+            values = np.where(np.isfinite(column), column, self.centres[k])
+            raw = _natural_spline(np.clip(values, *self.limits[k]), self.knots[k])
+            columns.append((raw - self.means[k]) @ self.transforms[k])
+        return np.concatenate(columns, axis=1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give lists of numbers, which fit JSON."""
+        return {
+            "centres": _rounded(self.centres),
+            "limits": _rounded(self.limits),
+            **{
+                name: [_rounded(part) for part in getattr(self, name)]
+                for name in ("knots", "means", "transforms")
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SplineBasis:
+        """Read what `to_dict` gave."""
+        knots, means = (tuple(np.array(v, float) for v in values[k]) for k in ("knots", "means"))
+        transforms = tuple(
+            np.array(part, float).reshape(len(mean), -1 if len(mean) else 0)
+            for part, mean in zip(values["transforms"], means, strict=True)
+        )
+        limits = np.array(values["limits"], float).reshape(-1, 2)
+        return cls(np.array(values["centres"], float), limits, knots, means, transforms)
+
+
+@dataclass(frozen=True)
+class ProbitRegression:
+    """Shift, scale and shape of the probit of the PIT, as they depend on features.
+
+    Attributes
+    ----------
+    basis : SplineBasis
+        Of the features.
+    shift, log_scale : ndarray, shape (p,)
+        Coefficients.
+    residual_map : ndarray, shape (11,), or None
+        Values of H at normal deviates from -2.5 to 2.5; None for the identity.
+    """
+
+    basis: SplineBasis
+    shift: np.ndarray
+    log_scale: np.ndarray
+    residual_map: np.ndarray | None = None
+
+    def moments(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give shift and scale.
+
+        Parameters
+        ----------
+        features : ndarray, shape (n, d)
+
+        Returns
+        -------
+        shift, scale : ndarray, shape (n,)
+        """
+        return _moments(self.basis.design(features), self.shift, self.log_scale)
+
+    def quantiles(self, deviates: np.ndarray) -> np.ndarray:
+        """Apply the map H.
+
+        Parameters
+        ----------
+        deviates : ndarray
+
+        Returns
+        -------
+        ndarray, of the same shape
+        """
+        return deviates if self.residual_map is None else _mapped(self.residual_map, deviates)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give lists of numbers, which fit JSON."""
+        residual = None if self.residual_map is None else _rounded(self.residual_map)
+        return {
+            "basis": self.basis.to_dict(),
+            "shift": _rounded(self.shift),
+            "log_scale": _rounded(self.log_scale),
+            "residual_map": residual,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ProbitRegression:
+        """Read what `to_dict` gave."""
+        residual = values["residual_map"]
+        return cls(
+            SplineBasis.from_dict(values["basis"]),
+            np.array(values["shift"], float),
+            np.array(values["log_scale"], float),
+            None if residual is None else np.array(residual, float),
+        )
+
+
+def fit_probit_regression(
+    features: np.ndarray, deviates: np.ndarray, *, seed: int = 0
+) -> tuple[ProbitRegression | None, float]:
+    """Fit shift, scale and shape, if that helps.
+
+    Parameters
+    ----------
+    features : ndarray, shape (n, d)
+        NaN where missing.
+    deviates : ndarray, shape (n,)
+        Probit of the PIT, finite.
+    seed : int
+        Of the folds.
+
+    Returns
+    -------
+    regression : ProbitRegression or None
+        None if galaxies that were held out say that there is nothing to correct.
+    gain : float
+        Gain in log likelihood, nats a galaxy, of galaxies held out.
+    """
+    folds = np.random.default_rng(seed).permutation(len(deviates)) % _N_FOLDS
+    basis = SplineBasis.fit(features)
+    design = basis.design(features)
+    strengths, (mean, scale) = _chosen_penalties(design, deviates, folds)
+    losses, residual = _loss(deviates, mean, scale), (deviates - mean) / scale
+    residual_map = None
+    if len(deviates) >= _ROWS_FOR_MAP:
+        bent = losses + _held_out_map_loss(residual, folds)
+        if _is_better(bent, losses):
+            losses, residual_map = bent, _fit_map(residual)
+    identity = deviates**2 / 2
+    gain = float(np.mean(identity - losses))
+    if not _is_better(losses, identity):
+        return None, gain
+    shift, log_scale = _fit_moments(design, deviates, *strengths)
+    return ProbitRegression(basis, shift, log_scale, residual_map), gain
+
+
+def _chosen_penalties(
+    design: np.ndarray, deviates: np.ndarray, folds: np.ndarray
+) -> tuple[list[float], tuple[np.ndarray, np.ndarray]]:
+    """Choose the penalty on the shift, then that on the scale; give them and the held-out moments."""
+    strengths, best, moments = [_FIRST_PENALTY, _FIRST_PENALTY], np.inf, None
+    for which in (0, 1):
+        for strength in _PENALTIES:
+            trial = list(strengths)
+            trial[which] = strength
+            held_out = _held_out_moments(design, deviates, folds, *trial)
+            loss = _loss(deviates, *held_out).mean()
+            if loss < best:
+                strengths, best, moments = trial, loss, held_out
+    return strengths, moments
+
+
+def _natural_spline(values: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """Columns of a natural cubic spline without the constant, in units of the range of the knots."""
+    if len(knots) == 0:
+        return np.zeros((len(values), 0))
+    if len(knots) < 3:
+        return values[:, None] - knots[0]
+    width = knots[-1] - knots[0]
+    cubes = np.maximum((values[:, None] - knots) / width, 0) ** 3
+    slopes = (cubes[:, :-1] - cubes[:, -1:]) * (width / (knots[-1] - knots[:-1]))
+    return np.column_stack([(values - knots[0]) / width, slopes[:, :-1] - slopes[:, -1:]])
+
+
+def _orthonormalising(columns: np.ndarray) -> np.ndarray:
+    """Matrix that turns centred columns into orthonormal ones; columns that others imply are left out."""
+    n, m = columns.shape
+    if m == 0:
+        return np.zeros((0, 0))
+    lengths = np.maximum(np.linalg.norm(columns, axis=0), 1e-12)
+    keep = np.abs(np.diag(np.linalg.qr(columns, mode="r"))) > 1e-6 * lengths
+    transform = np.zeros((m, np.count_nonzero(keep)))
+    transform[keep] = np.linalg.inv(np.linalg.qr(columns[:, keep], mode="r")) * n**0.5
+    return transform
+
+
+def _moments(
+    design: np.ndarray, shift: np.ndarray, log_scale: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    mean = np.clip(design @ shift, -_LARGEST_SHIFT, _LARGEST_SHIFT)
+    return mean, np.exp(np.clip(design @ log_scale, -_LARGEST_LOG_SCALE, _LARGEST_LOG_SCALE))
+
+
+def _loss(deviates: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return np.log(scale) + ((deviates - mean) / scale) ** 2 / 2
+
+
+def _fit_moments(
+    design: np.ndarray, deviates: np.ndarray, of_shift: float, of_scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Maximise the Gaussian likelihood with ridge penalties on all but the constants."""
+    free = np.ones(design.shape[1])
+    free[0] = 1e-6
+    log_scale = np.zeros(design.shape[1])
+    information = 2 * design.T @ design + np.diag(of_scale * free)
+    shift = log_scale
+    for _ in range(_N_ITERATIONS):
+        spread = _moments(design, shift, log_scale)[1]
+        weighted = design / spread[:, None] ** 2
+        shift = np.linalg.solve(
+            weighted.T @ design + np.diag(of_shift * free), weighted.T @ deviates
+        )
+        mean, spread = _moments(design, shift, log_scale)
+        # Squares of outliers would throw the first steps far off.
+        square = np.minimum(((deviates - mean) / spread) ** 2, 20.0)
+        score = design.T @ (square - 1) - of_scale * free * log_scale
+        log_scale = log_scale + np.linalg.solve(information, score)
+    return shift, log_scale
+
+
+def _held_out_moments(
+    design: np.ndarray, deviates: np.ndarray, folds: np.ndarray, of_shift: float, of_scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    mean, scale = np.zeros(len(deviates)), np.ones(len(deviates))
+    for fold in range(_N_FOLDS):
+        out = folds == fold
+        fitted = _fit_moments(design[~out], deviates[~out], of_shift, of_scale)
+        mean[out], scale[out] = _moments(design[out], *fitted)
+    return mean, scale
+
+
+def _fit_map(residual: np.ndarray) -> np.ndarray:
+    """Quantiles of residuals, kept increasing."""
+    from scipy.special import ndtr
+
+    values = np.quantile(residual, ndtr(_NODES))
+    steps = np.maximum(np.diff(values), 0.05 * np.diff(_NODES))
+    return values[0] + np.concatenate([[0.0], np.cumsum(steps)])
+
+
+def _mapped(values: np.ndarray, deviates: np.ndarray) -> np.ndarray:
+    """Monotone cubic inside of the nodes, straight lines outside."""
+    inside = np.clip(deviates, _NODES[0], _NODES[-1])
+    low = (values[1] - values[0]) / (_NODES[1] - _NODES[0])
+    high = (values[-1] - values[-2]) / (_NODES[-1] - _NODES[-2])
+    beyond = deviates - inside
+    return PchipInterpolator(_NODES, values)(inside) + np.where(beyond < 0, low, high) * beyond
+
+
+def _held_out_map_loss(residual: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Change of the loss of each galaxy by a map that was fitted to the other folds."""
+    change = np.zeros(len(residual))
+    for fold in range(_N_FOLDS):
+        out = folds == fold
+        curve = _mapped(_fit_map(residual[~out]), _FINE)
+        slope = np.gradient(curve, _FINE)
+        deviate = np.interp(residual[out], curve, _FINE)
+        straight = (residual[out] < curve[0]) | (residual[out] > curve[-1])
+        steepness = np.log(np.interp(deviate, _FINE, slope))
+        new = deviate**2 / 2 + steepness
+        change[out] = np.where(straight, 0.0, new - residual[out] ** 2 / 2)
+    return change
+
+
+def _is_better(losses: np.ndarray, others: np.ndarray) -> bool:
+    """Whether the mean is smaller by more than twice its standard error."""
+    gain = others - losses
+    return bool(gain.mean() > 2 * gain.std() / len(gain) ** 0.5)
+
+
+def _rounded(values: np.ndarray) -> list:
+    """Nine digits are more than single precision has."""
+    return np.vectorize(lambda value: float(f"{value:.9g}"), otypes=[float])(values).tolist()

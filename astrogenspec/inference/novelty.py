@@ -1,0 +1,356 @@
+"""Inputs unlike those that the network was trained on, and why.
+
+The card of a network may hold ``novelty``, what `novelty_statistics` computes from (simulated) galaxies like those of
+its training: a description of their magnitudes and colours, and limits of measures of their images.  `novelties`
+compares a galaxy with it and gives a sentence for each kind of deviation.  A galaxy that is flagged keeps its draws.
+
+The limits let one or two galaxies in a thousand of the training set pass for unusual in each measure, before margins.
+Rates of false alarms on real galaxies and of detections are in the documentation of the weights (``benchmarks/flags.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..cutouts import CutoutBatch
+from ..magnitudes import ab_magnitudes
+from ..observations import Observations
+from ..photometry import PhotometryBatch
+from .colours import ColourMixture, near_stellar_locus
+from .stamps import aperture_magnitudes, stamp_measures
+
+__all__ = ["KINDS", "magnitudes_and_errors", "novelties", "novelty_flags", "novelty_statistics"]
+
+#: Kinds of deviation, in the order in which they are named.
+KINDS = (
+    "blank field",
+    "star",
+    "artefact",
+    "saturated",
+    "masked",
+    "misregistered",
+    "neighbour",
+    "off centre",
+    "background",
+    "noise",
+    "size",
+    "image colour",
+    "signal",
+    "colours",
+)
+
+_LAYOUT = 1
+_TAIL = 0.0005
+#: What is allowed beyond the limits of the training set, downwards and upwards, since no simulation is quite real.
+_MARGINS = {
+    "signal": (0.15, 9.0),
+    "size": (0.3, 2.0),
+    "offset": (9.0, 1.0),
+    "misregistration": (9.0, 0.1),
+    "plateau": (9.0, 3.0),
+    "sharpness": (9.0, 0.05),
+    "neighbour": (9.0, 0.05),
+    "edge": (9.0, 0.1),
+    "opposite": (9.0, 0.1),
+    "background": (0.15, 2.0),
+    "noise": (0.35, 0.08),
+}
+#: Decades: of probability for colours; of the signal-to-noise ratio of photometry, which matters little while it is high.
+_COLOUR_MARGIN, _SIGNAL_MARGIN = 0.5, 0.8
+_COLOUR_TAIL = 0.002
+#: A point source: its size, and how much wider it may seem under a wider window (see `stamps`).
+_STAR_SIZE, _STAR_WINGS = 6.5, 0.11
+_MOST_MASKED, _MOST_MASKED_CORE = 0.4, 0.1
+_DETECTED = 5.0
+
+
+def novelty_statistics(
+    photometry: PhotometryBatch, cutouts: CutoutBatch | None = None, *, seed: int = 0
+) -> dict[str, Any]:
+    """Describe the training set, for ``card["novelty"]``; needs scikit-learn.
+
+    Parameters
+    ----------
+    photometry : PhotometryBatch
+        Catalogue photometry of galaxies as the network was trained on, errors and all; tens of thousands.
+    cutouts : CutoutBatch, optional
+        Images of such galaxies (not necessarily the same); thousands. Without Galactic extinction.
+    seed : int
+        Of the mixture.
+
+    Returns
+    -------
+    dict
+        Fits JSON.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 200 galaxies with all bands.
+    """
+    signal = np.log10(np.maximum(_signal(photometry), 1.0))
+    statistics: dict[str, Any] = {
+        "layout": _LAYOUT,
+        "colours": _colour_statistics(*magnitudes_and_errors(photometry), seed),
+        "least_signal": round(float(np.quantile(signal, _TAIL)) - _SIGNAL_MARGIN, 3),
+    }
+    if cutouts is not None:
+        observed = aperture_magnitudes(cutouts.flux, cutouts.ivar)
+        statistics["image_colours"] = _colour_statistics(*observed, seed)
+        measures = stamp_measures(cutouts.flux, cutouts.ivar)
+        statistics["image"] = {
+            name: [
+                round(float(np.nanquantile(measures[name], share)) + sign * margin, 4)
+                for share, sign, margin in zip((_TAIL, 1 - _TAIL), (-1, 1), margins, strict=True)
+            ]
+            for name, margins in _MARGINS.items()
+        }
+    return statistics
+
+
+def _colour_statistics(magnitudes: np.ndarray, errors: np.ndarray, seed: int) -> dict[str, Any]:
+    mixture = ColourMixture.fit(magnitudes, seed=seed)
+    tails = mixture.log_tail(magnitudes, errors)
+    least = float(np.nanquantile(tails, _COLOUR_TAIL)) - _COLOUR_MARGIN
+    return {"mixture": mixture.to_dict(), "least_log_tail": round(least, 3)}
+
+
+def _unusual(
+    statistics: Mapping[str, Any], magnitudes: np.ndarray, errors: np.ndarray
+) -> np.ndarray:
+    tails = ColourMixture.from_dict(statistics["mixture"]).log_tail(magnitudes, errors)
+    with np.errstate(invalid="ignore"):
+        return tails < statistics["least_log_tail"]
+
+
+def novelties(statistics: Mapping[str, Any], seen: Observations) -> dict[str, list[str]]:
+    """Say for each kind of deviation which galaxies show it.
+
+    Parameters
+    ----------
+    statistics : mapping
+        The card's ``novelty``.
+    seen : Observations
+        n galaxies.
+
+    Returns
+    -------
+    dict of str to list of str
+        For each of `KINDS`, n sentences, empty where a galaxy is as usual in that respect.
+
+    Raises
+    ------
+    ValueError
+        If the statistics are of a newer version.
+    """
+    if statistics.get("layout", 0) > _LAYOUT:
+        raise ValueError(
+            f"the novelty statistics have layout {statistics['layout']} and this version knows {_LAYOUT}; update "
+            "astrogenspec."
+        )
+    found = {kind: [""] * len(seen) for kind in KINDS}
+    if seen.cutouts is not None and "image" in statistics:
+        _check_images(found, statistics, seen)
+    _check_photometry(found, statistics, seen.photometry)
+    return found
+
+
+def novelty_flags(statistics: Mapping[str, Any], seen: Observations) -> list[str]:
+    """Join what is unusual about each galaxy.
+
+    Parameters
+    ----------
+    statistics : mapping
+        The card's ``novelty``; empty: nothing is known.
+    seen : Observations
+        n galaxies.
+
+    Returns
+    -------
+    list of str
+        Empty strings where nothing is.
+    """
+    if not statistics:
+        return [""] * len(seen)
+    found = novelties(statistics, seen)
+    return ["; ".join(filter(None, sentences)) for sentences in zip(*found.values(), strict=True)]
+
+
+def _check_images(
+    found: dict[str, list[str]], statistics: Mapping[str, Any], seen: Observations
+) -> None:
+    limits = statistics["image"]
+    measures = stamp_measures(seen.cutouts.flux, seen.cutouts.ivar)
+    observed, errors = aperture_magnitudes(seen.cutouts.flux, seen.cutouts.ivar)
+    unusual = _unusual(statistics["image_colours"], observed - seen.photometry.extinction, errors)
+    present = seen.cutouts.bands_present.any(axis=1)
+    detected = present & (10 ** measures["signal"] >= _DETECTED)
+    blank = present & ~detected
+
+    def low(name: str) -> np.ndarray:
+        return detected & (measures[name] < limits[name][0])
+
+    def high(name: str) -> np.ndarray:
+        return detected & (measures[name] > limits[name][1])
+
+    star = detected & (measures["size"] < _STAR_SIZE) & (measures["wings"] < _STAR_WINGS)
+    ratio = 10 ** measures["neighbour"]
+    masked = present & (
+        (measures["masked"] > _MOST_MASKED) | (measures["masked_core"] > _MOST_MASKED_CORE)
+    )
+    _note(found, "blank field", blank, lambda k: "no source is seen in the middle of the image")
+    _note(found, "star", star, lambda k: "the image shows a point source: a star or a quasar")
+    _note(
+        found,
+        "artefact",
+        high("sharpness"),
+        lambda k: "the image has pixels sharper than any source: a cosmic ray or an artefact",
+    )
+    _note(
+        found,
+        "artefact",
+        high("opposite"),
+        lambda k: (
+            "there is bright light at opposite sides of the image: a trail, or two neighbours"
+        ),
+    )
+    _note(
+        found,
+        "saturated",
+        high("plateau"),
+        lambda k: (
+            f"{measures['plateau'][k]:.0f} pixels have the highest value: the image may be saturated"
+        ),
+    )
+    _note(
+        found,
+        "masked",
+        masked,
+        lambda k: (
+            f"{measures['masked'][k]:.0%} of the pixels of a band are bad, "
+            f"{measures['masked_core'][k]:.0%} of those in the middle"
+        ),
+    )
+    _note(
+        found,
+        "misregistered",
+        high("misregistration"),
+        lambda k: (
+            f"the bands are displaced by {measures['misregistration'][k]:.1f} pixels from one another"
+        ),
+    )
+    _note(
+        found,
+        "neighbour",
+        high("neighbour") | high("edge"),
+        lambda k: f"other light in the image is {ratio[k]:.2g} times as bright as its middle",
+    )
+    _note(
+        found,
+        "off centre",
+        high("offset"),
+        lambda k: (
+            f"the light is centred {measures['offset'][k]:.1f} pixels from the middle of the image"
+        ),
+    )
+    _note(
+        found,
+        "background",
+        low("background") | high("background"),
+        lambda k: (
+            f"the rim of the image is at {measures['background'][k]:.2g} times the noise: check the sky subtraction"
+        ),
+    )
+    _note(
+        found,
+        "noise",
+        low("noise") | high("noise"),
+        lambda k: (
+            f"the noise of the image is {10 ** measures['noise'][k]:.2g} times what its uncertainty says"
+        ),
+    )
+    _note(
+        found,
+        "size",
+        (low("size") | high("size")) & ~star,
+        lambda k: "the size of the galaxy is outside of the range of training",
+    )
+    _note(
+        found,
+        "image colour",
+        detected & unusual,
+        lambda k: "no galaxy of the training has such colours in the middle of its image",
+    )
+    _note(
+        found,
+        "signal",
+        low("signal"),
+        lambda k: (
+            f"the signal-to-noise ratio of the image, {10 ** measures['signal'][k]:.0f}, is below that of training"
+        ),
+    )
+
+
+def _check_photometry(
+    found: dict[str, list[str]], statistics: Mapping[str, Any], photometry: PhotometryBatch
+) -> None:
+    magnitudes, errors = magnitudes_and_errors(photometry)
+    unusual = _unusual(statistics["colours"], magnitudes, errors)
+    signal = _signal(photometry)
+    present = photometry.bands_present.any(axis=1)
+    with np.errstate(invalid="ignore"):
+        faint = present & (np.log10(np.maximum(signal, 1.0)) < statistics["least_signal"])
+    stellar = near_stellar_locus(magnitudes)
+    _note(
+        found,
+        "colours",
+        unusual & ~faint,
+        lambda k: (
+            "no galaxy of the training has such magnitudes and colours"
+            + (" (they are those of a star)" if stellar[k] else "")
+        ),
+    )
+    _note(
+        found,
+        "signal",
+        faint,
+        lambda k: (
+            f"the signal-to-noise ratio of the photometry, {signal[k]:.1f}, is below that of training"
+        ),
+    )
+
+
+def _note(found: dict[str, list[str]], kind: str, chosen: np.ndarray, words: Any) -> None:
+    sentences = found[kind]
+    for k in np.flatnonzero(chosen):
+        sentences[k] = f"{sentences[k]}; {words(k)}" if sentences[k] else words(k)
+
+
+def magnitudes_and_errors(photometry: PhotometryBatch) -> tuple[np.ndarray, np.ndarray]:
+    """Give magnitudes without Galactic extinction, of fluxes that exceed twice their error.
+
+    Parameters
+    ----------
+    photometry : PhotometryBatch
+        n galaxies.
+
+    Returns
+    -------
+    magnitudes, errors : ndarray, shape (n, 5)
+        AB; NaN where missing or too faint.
+    """
+    flux, error = photometry.dereddened()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        usable = flux > 2 * error
+        errors = np.where(usable, 1.0857 * error / flux, np.nan)
+    return np.where(usable, ab_magnitudes(flux), np.nan), errors
+
+
+def _signal(photometry: PhotometryBatch) -> np.ndarray:
+    """Give the highest signal-to-noise ratio of a band."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.nan_to_num(photometry.flux / photometry.error, posinf=0.0)
+    return np.maximum(ratio.max(axis=1), 0.0)
