@@ -5,7 +5,8 @@
     python benchmarks/anchoring.py few FOLDER [--model NAME] --out results/benchmarks
 
 ``table`` makes the table for ``astrogenspec train properties --anchor``.  FOLDER holds ``sdss_photometry.fits``,
-``sdss_lines.fits`` and ``sdss_masses.fits``.  The 24 galaxies of the demonstration are left out everywhere.  In ``folds`` every
+``sdss_lines.fits``, ``sdss_masses.fits`` and ``sdss_images.fits``.  The 24 galaxies of the demonstration and those of the image
+table are left out everywhere, so that both stay unseen.  In ``folds`` every
 galaxy is judged by an estimator that never saw it; peers see the same rows.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import astropy.units as u
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table, vstack
 
 from astrogenspec import Posterior, PropertyEstimator
@@ -30,6 +32,7 @@ from astrogenspec.quantities import QUANTITIES
 from astrogenspec.surveys import BANDS
 
 SEED = 5
+SUBSETS = ("ugriz", "griz", "gri", "ugr", "gr", "r")
 FIT = {"epochs": 40, "batch_size": 128, "learning_rate": 3e-4, "patience": 6, "progress": False}
 #: Relative error added to magnitudes of tables whose errors are those of another pipeline.
 _FLOOR = 0.03
@@ -53,15 +56,17 @@ def _blank(n: int) -> QTable:
     return table
 
 
+def _near(source: Table, others: Table) -> np.ndarray:
+    """Rows within 3 arcsec of any of other positions (degrees)."""
+    places = [SkyCoord(_plain(t["ra"]), _plain(t["dec"]), unit="deg") for t in (source, others)]
+    return places[0].match_to_catalog_sky(places[1])[1] < 3 * u.arcsec
+
+
 def photometry_rows(folder: Path) -> QTable:
     """Redshifts of the SDSS photometry table, and the few masses and star-formation rates of GSWLC."""
     source = Table.read(folder / "sdss_photometry.fits")
-    demo = load_galaxies()
-    near = [
-        np.hypot((source["ra"] - ra) * np.cos(np.radians(dec)), source["dec"] - dec) * 3600 < 2
-        for ra, dec in zip(demo["ra"].value, demo["dec"].value, strict=True)
-    ]
-    source = source[~np.any(near, axis=0)]
+    images = Table.read(folder / "sdss_images.fits")
+    source = source[~_near(source, load_galaxies()) & ~_near(source, images)]
     table = _blank(len(source))
     table["redshift"] = _plain(source["z"]) * u.one
     table["stellar_mass"] = _plain(source["logMstar_gswlc"]) * u.dex(u.Msun)
@@ -133,14 +138,12 @@ def anchor_table(folder: Path) -> QTable:
 def mass_offset(folder: Path) -> float:
     """GSWLC minus ECO/RESOLVE masses of the galaxies that both have, median (dex)."""
     lines, masses = (Table.read(folder / f"sdss_{name}.fits") for name in ("lines", "masses"))
-    offsets = []
-    known = np.isfinite(_plain(masses["logMstar_gswlc"]))
-    for row in lines:
-        near = known & (np.abs(masses["dec"] - row["dec"]) < 3 / 3600)
-        near &= np.abs(masses["ra"] - row["ra"]) * np.cos(np.radians(row["dec"])) < 3 / 3600
-        if near.any():
-            offsets.append(masses["logMstar_gswlc"][near][0] - row["logmstar"])
-    return float(np.nanmedian(offsets)) if len(offsets) > 10 else 0.0
+    masses = masses[np.isfinite(_plain(masses["logMstar_gswlc"]))]
+    places = [SkyCoord(_plain(t["ra"]), _plain(t["dec"]), unit="deg") for t in (lines, masses)]
+    nearest, distance, _ = places[0].match_to_catalog_sky(places[1])
+    both = distance < 3 * u.arcsec
+    offsets = _plain(masses["logMstar_gswlc"])[nearest[both]] - _plain(lines["logmstar"])[both]
+    return float(np.nanmedian(offsets))
 
 
 def inputs_of(table: QTable, subset: str = "ugriz") -> QTable:
@@ -253,7 +256,9 @@ def run_folds(folder: Path, model: str, n_folds: int) -> dict:
     table = anchor_table(folder)
     fold = np.random.default_rng(SEED).permutation(len(table)) % n_folds
     before = PropertyEstimator.from_pretrained(model)
-    redshifts = {name: np.full((len(table), 500), np.nan) for name in ("ugriz", "gri", "zero-shot")}
+    redshifts = {
+        name: np.full((len(table), 500), np.nan, np.float32) for name in (*SUBSETS, "zero-shot")
+    }
     peers: dict[str, np.ndarray] = {}
     parts, zero, unseen = [], [], []
     of_redshift = np.isfinite(table["redshift"].value)
@@ -262,11 +267,8 @@ def run_folds(folder: Path, model: str, n_folds: int) -> dict:
         training, judged = table[fold != k], np.flatnonzero(fold == k)
         after = fit(before, training, seed=SEED + k)
         rows, others = judged[of_redshift[judged]], judged[~of_redshift[judged]]
-        for name, estimator, subset in (
-            ("ugriz", after, "ugriz"),
-            ("gri", after, "gri"),
-            ("zero-shot", before, "ugriz"),
-        ):
+        runs = [(subset, after, subset) for subset in SUBSETS] + [("zero-shot", before, "ugriz")]
+        for name, estimator, subset in runs:
             found = predict(estimator, table[rows], subset, known=False)
             redshifts[name][rows] = found["redshift"].draws.value
             if name == "ugriz":

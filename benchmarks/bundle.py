@@ -163,7 +163,7 @@ def anchored_card(run: Path, commit: str, results: Path | None) -> dict:
     ]
     card["training_set"] = card["training_set"] | {
         "kind": "simulated, then real",
-        "real_galaxies": "7,422 SDSS galaxies (kcorrect test sample without those of the demonstration; photometry and redshift, "
+        "real_galaxies": "7,408 SDSS galaxies (kcorrect test sample without those of the demonstration and of the image table; photometry and redshift, "
         "98 masses and star-formation rates of GSWLC), 3,039 of ECO and RESOLVE (mass, star-formation rate, O/H, line fluxes at "
         "known redshift; masses brought to the scale of GSWLC) and 1,964 of ALFALFA-SDSS (g, r; GSWLC mass and star-formation "
         "rate at known redshift). Their photometry alone was used; simulated galaxies, images too, were mixed in",
