@@ -163,7 +163,8 @@ def anchored_card(run: Path, commit: str, results: Path | None) -> dict:
     ]
     card["training_set"] = card["training_set"] | {
         "kind": "simulated, then real",
-        "real_galaxies": "7,408 SDSS galaxies (kcorrect test sample without those of the demonstration and of the image table; photometry and redshift, "
+        "real_galaxies": "7,408 SDSS galaxies (kcorrect test sample without those of the demonstration and of the image table; "
+        "photometry and redshift, "
         "98 masses and star-formation rates of GSWLC), 3,039 of ECO and RESOLVE (mass, star-formation rate, O/H, line fluxes at "
         "known redshift; masses brought to the scale of GSWLC) and 1,964 of ALFALFA-SDSS (g, r; GSWLC mass and star-formation "
         "rate at known redshift). Their photometry alone was used; simulated galaxies, images too, were mixed in",
@@ -209,12 +210,16 @@ def spectra_card(run: Path, commit: str) -> dict:
 
 def main() -> None:
     """Write weights, card and registry entry of one model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("kind", choices=tuple(MODELS))
     parser.add_argument("run", type=Path)
     parser.add_argument("--commit", required=True, help="of the code that trained the network")
     parser.add_argument("--results", type=Path)
-    parser.add_argument("--data", type=Path, default=Path("runs/images"), help="shards of the spectra")
+    parser.add_argument(
+        "--data", type=Path, default=Path("runs/images"), help="shards of the spectra"
+    )
     arguments = parser.parse_args()
     kind, run, results = arguments.kind, arguments.run, arguments.results
     if kind == "spectra":
@@ -241,7 +246,9 @@ def main() -> None:
     save_weights(
         path, network.state_dict(), network.config, card, half=kind == "spectra", overwrite=True
     )
-    register_weights(path, name, lane="spectra" if kind == "spectra" else "properties", description=description)
+    register_weights(
+        path, name, lane="spectra" if kind == "spectra" else "properties", description=description
+    )
     print(path, f"{path.stat().st_size / 1e6:.2f} MB")
 
 
