@@ -33,7 +33,7 @@ __all__ = ["Examples", "FitSettings", "fine_tune"]
 #: Weight of quantities that only the former network teaches.
 _REPLAY = 0.3
 #: Simulated galaxies of a step, with and without images.
-_REHEARSED = (48, 192)
+_REHEARSED = (16, 128)
 #: Galaxies evaluated at once on the held-out part.
 _VALIDATION_BATCH = 256
 
