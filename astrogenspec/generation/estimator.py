@@ -30,7 +30,7 @@ _FLUX_UNIT = u.Unit(1e-17 * u.erg / u.s / u.cm**2 / u.AA)
 _FIRST = round((GENERATED.start - WIDE.start) / WIDE.step)
 _BLOCK = 64
 #: Rest-frame wavelengths (Angstrom) within which the stellar library resolves features.
-_TRUSTED = (10**REST.start, 9200.0)
+_TRUSTED = (10**REST.start, 8750.0)
 
 
 class SpectrumEstimator(Estimator):
