@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_simulate", "add_train"]
 
+#: Labelled galaxies beyond which a fit takes larger steps.
+_MANY = 2000
+
 _ANCHOR = """\
 tables for --anchor:
   photometry as for `astrogenspec infer`; labels in columns named as the quantities (redshift, stellar_mass, sfr,
@@ -198,7 +201,8 @@ def _anchor(options: argparse.Namespace) -> int:
         known=known or None,
         rehearsal=options.data,
         epochs=options.epochs,
-        batch_size=128 if len(table) > 2000 else 32,
+        batch_size=128 if len(table) > _MANY else 32,
+        learning_rate=1e-3 if len(table) > _MANY else 3e-4,
         seed=options.seed,
         on_error="flag",
         progress=not options.quiet,

@@ -33,7 +33,7 @@ from astrogenspec.surveys import BANDS
 
 SEED = 5
 SUBSETS = ("ugriz", "griz", "gri", "ugr", "gr", "r")
-FIT = {"epochs": 40, "batch_size": 128, "learning_rate": 3e-4, "patience": 6, "progress": False}
+FIT = {"epochs": 20, "batch_size": 128, "learning_rate": 1e-3, "patience": 6, "progress": False}
 #: Relative error added to magnitudes of tables whose errors are those of another pipeline.
 _FLOOR = 0.03
 _LINES = {

@@ -263,17 +263,14 @@ class _Loss:
         everything = torch.ones_like(valid)
         terms = network.loss(galaxies.inputs, theta, everything, measurable, quantity_weight=weight)
         condition = valid & ~galaxies.learnt
-        if bool(condition.any()):
+        rows = condition.any(1).nonzero()[:, 0]
+        if len(rows):
             # What is only a condition is taught too, given the observations alone.
-            theta, _ = self._taught(galaxies, ~everything)
-            part = network.loss(
-                galaxies.inputs,
-                theta,
-                everything,
-                quantity_weight=_REPLAY * condition.float(),
-                elbo_weight=0.0,
-            )
-            terms["total"] = terms["total"] + part["flow"]
+            some, none = galaxies[rows], torch.zeros_like(valid[rows])
+            theta, _ = self._taught(some, none)
+            weight = _REPLAY * condition[rows].float()
+            part = network.loss(some.inputs, theta, ~none, quantity_weight=weight, elbo_weight=0.0)
+            terms["total"] = terms["total"] + part["flow"] * len(rows) / len(galaxies)
         return terms
 
     @torch.no_grad()
