@@ -33,7 +33,7 @@ from astrogenspec.surveys import BANDS
 
 SEED = 5
 SUBSETS = ("ugriz", "griz", "gri", "ugr", "gr", "r")
-FIT = {"epochs": 20, "batch_size": 128, "learning_rate": 1e-3, "patience": 6, "progress": False}
+FIT = {"epochs": 14, "batch_size": 128, "learning_rate": 1e-3, "patience": 6, "progress": False}
 #: Relative error added to magnitudes of tables whose errors are those of another pipeline.
 _FLOOR = 0.03
 _LINES = {
@@ -241,7 +241,7 @@ def peer_medians(train: QTable, test: QTable, subset: str) -> dict[str, np.ndarr
     networks = [
         make_pipeline(
             StandardScaler(),
-            MLPRegressor((64, 64), early_stopping=True, max_iter=300, alpha=1e-4, random_state=k),
+            MLPRegressor(hidden_layer_sizes=(64, 64), early_stopping=True, max_iter=300, alpha=1e-4, random_state=k),
         ).fit(x, y)
         for k in range(5)
     ]

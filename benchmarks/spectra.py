@@ -163,7 +163,7 @@ def run_simulated(properties, estimator, n: int) -> dict:
         for aperture in ("fibre", "total"):
             true = sample.fibre if aperture == "fibre" else sample.total
             posterior, drawn = predict(
-                properties, estimator, sample.inputs(mode), posterior=posterior, n_draws=32, aperture=aperture
+                properties, estimator, sample.inputs(mode), posterior=posterior, n_draws=24, aperture=aperture
             )
             usable = drawn.usable
             entry = {"n": int(usable.sum())}
