@@ -9,7 +9,7 @@
 ``ceiling`` asks how well labels could be known from noise-free magnitudes and true properties of simulated galaxies: what is
 left is the simulator's own scatter.  ``real`` reads ``sdss_photometry.fits``, ``images`` ``sdss_images.npz`` and
 ``sdss_images.fits``, from a folder of real data.  Every figure is written to a JSON file and says whether it was measured on
-simulated or on real galaxies.
+simulated or on real galaxies.  The recalibration on real galaxies is switched off throughout; ``anchoring.py`` measures it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
     theta, measurable = data["theta"], data["measurable"] > 0
     cutouts = CutoutBatch(data["image"], data["ivar"])
     photometry = photometry_batch(data["flux"].astype(float), data["error"].astype(float))
-    options = {"n_draws": 500, "seed": 0, "on_error": "flag", "progress": False}
+    options = {"n_draws": 500, "seed": 0, "on_error": "flag", "progress": False, "calibrated": False}
     result = {"kind": "simulated held-out", "n": n, "seed": HELD_OUT_SEED, "modes": {}, "bands": {}}
     posteriors = {
         "both": estimator.predict(cutouts, photometry, **options),
@@ -181,7 +181,7 @@ def run_real(estimator: PropertyEstimator, folder: Path) -> dict:
             np.where(missing, np.nan, flux), np.where(missing, np.nan, ivar**-0.5), extinction
         )
         posterior = estimator.predict(
-            photometry=batch, n_draws=1000, seed=0, on_error="flag", progress=False
+            photometry=batch, n_draws=1000, seed=0, on_error="flag", progress=False, calibrated=False
         )
         for name, chosen in {
             "all": np.ones(len(table), bool),
@@ -215,7 +215,7 @@ def run_images(estimator: PropertyEstimator, folder: Path) -> dict:
     result = {"kind": "real held-out (approximate cutouts; Galactic extinction not corrected)", "n": n}
     for name, (arguments, options) in inputs.items():
         posterior = estimator.predict(
-            *arguments, n_draws=1000, seed=0, on_error="flag", progress=False, **options
+            *arguments, n_draws=1000, seed=0, on_error="flag", progress=False, calibrated=False, **options
         )
         usable = everything & np.isfinite(posterior["redshift"].draws.value).all(axis=1)
         result[name] = redshift_scores(posterior, truth, usable)
