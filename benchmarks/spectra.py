@@ -189,6 +189,15 @@ def spectrum_of(flux: np.ndarray, redshift: float) -> Spectrum:
     return Spectrum(flux=flux * UNIT, spectral_axis=WAVELENGTH * u.AA, redshift=float(redshift))
 
 
+def stack_of(flux: np.ndarray) -> Spectrum:
+    """Several spectra for the toolbox, which is told their redshifts."""
+    return Spectrum(flux=flux * UNIT, spectral_axis=WAVELENGTH * u.AA)
+
+
+def _plain(column) -> np.ndarray:
+    return np.asarray(getattr(column, "value", column), dtype=float)
+
+
 def compared(found: np.ndarray, true: np.ndarray) -> dict[str, float]:
     """Bias, robust scatter and correlation."""
     good = np.isfinite(found) & np.isfinite(true)
@@ -205,6 +214,7 @@ def compared(found: np.ndarray, true: np.ndarray) -> dict[str, float]:
 def run_measured(properties, estimator, n: int) -> dict:
     """Measurements on generated spectra against the same measurements on the true ones, and against the table."""
     from astrogenspec.measure import (
+        INDEX_NAMES,
         bpt_class,
         measure_indices,
         measure_kinematics,
@@ -222,17 +232,18 @@ def run_measured(properties, estimator, n: int) -> dict:
         (spectrum_of(f, z), spectrum_of(t, s))
         for f, z, t, s in zip(flux, redshift, sample.fibre, z_true, strict=True)
     ]
-    tables = [[measure_indices(one), measure_indices(two)] for one, two in pairs]
-    draws = [
-        [measure_indices(spectrum_of(f, z)) for f, z in zip(drawn.flux.value[k], drawn.redshift[k], strict=True)]
-        for k in range(n)
+    tables = [
+        measure_indices(stack_of(values), redshift=z)
+        for values, z in ((flux, redshift), (sample.fibre, z_true))
     ]
-    names = list(tables[0][0]["name"])
+    draws = [
+        measure_indices(stack_of(drawn.flux.value[k]), redshift=drawn.redshift[k]) for k in range(n)
+    ]
     indices = {}
-    for row, name in enumerate(names):
-        found, true = (np.array([float(t[k]["value"][row]) for t in tables]) for k in (0, 1))
-        of_draws = np.array([[float(t["value"][row]) for t in galaxy] for galaxy in draws])
-        indices[str(name)] = compared(found, true) | pixel_coverage(of_draws[:, :, None], true[:, None])
+    for name in INDEX_NAMES:
+        found, true = (_plain(table[name]) for table in tables)
+        of_draws = np.array([_plain(table[name]) for table in draws])
+        indices[name] = compared(found, true) | pixel_coverage(of_draws[:, :, None], true[:, None])
     result["indices"] = indices
     for key, function, column in (
         ("velocity_dispersion", measure_kinematics, "dispersion"),
