@@ -16,6 +16,7 @@ An estimator binds a network to the objects of astronomy.  Whatever it infers,
 from __future__ import annotations
 
 import os
+import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +26,7 @@ from torch import nn
 
 from .weights import DEFAULT_MODEL, WeightsError, fetch_weights, read_weights, save_weights
 
-__all__ = ["Estimator", "NotFittedError", "make_generator"]
+__all__ = ["Estimator", "NotFittedError", "bar_wanted", "make_generator"]
 
 
 class NotFittedError(ValueError, AttributeError):
@@ -311,3 +312,24 @@ def _check_device(device: str | torch.device) -> torch.device:
             f'device is {str(checked)!r}, but torch finds no CUDA device here; use "cpu".'
         )
     return checked
+
+
+def bar_wanted(progress: bool | None, n: int | None, batch_size: int) -> bool:
+    """Say whether to show a progress bar: by default on a terminal, if there is more than one block.
+
+    Parameters
+    ----------
+    progress : bool or None
+        What the user wants; None for the default.
+    n : int or None
+        Number of galaxies; None if unknown.
+    batch_size : int
+        Galaxies of a block.
+
+    Returns
+    -------
+    bool
+    """
+    if progress is not None:
+        return progress
+    return (n is None or n > batch_size) and sys.stderr.isatty()

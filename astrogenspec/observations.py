@@ -56,13 +56,19 @@ class Observations:
         return make_inputs(self.cutouts, self.photometry)
 
     def photometry_table(self) -> QTable:
-        """Tabulate the photometry that the network saw, as observed, with its Galactic extinction."""
+        """Tabulate the photometry that the network saw, as observed, with its Galactic extinction and its structure."""
         batch = self.photometry
         table = QTable()
         for k, band in enumerate(BANDS):
             table[f"flux_{band}"] = batch.flux[:, k] * u.nmgy
             table[f"flux_err_{band}"] = batch.error[:, k] * u.nmgy
             table[f"extinction_{band}"] = batch.extinction[:, k] * u.mag
+        if batch.structure is not None:
+            for k, band in enumerate(BANDS):
+                table[f"petro_flux_{band}"] = batch.structure.petro_flux[:, k] * u.nmgy
+            table["r50"] = batch.structure.r50 * u.arcsec
+            table["r90"] = batch.structure.r90 * u.arcsec
+            table["axis_ratio"] = batch.structure.axis_ratio
         table["measured"] = np.asarray(batch.measured, dtype=bool)
         return table
 
@@ -121,6 +127,10 @@ def observe(
     if photometry is None:
         photometry = _blank_photometry(n, ebv, start)
     flux_problems = _prefixed("photometry not used: ", photometry.problems)
+    structure = photometry.structure
+    size_problems = [""] * n
+    if structure is not None:
+        size_problems = _prefixed("structure not used: ", structure.problems)
     photometry = _without(photometry, ~_fine(photometry.problems))
     wanted = has_image & ~photometry.bands_present.any(axis=1)
     if measure and wanted.any():
@@ -128,7 +138,8 @@ def observe(
         photometry = _filled(photometry, wanted, measured)
         _note_measured(flux_problems, np.flatnonzero(wanted), measured.problems)
     usable = has_image | photometry.bands_present.any(axis=1)
-    flags = [_sentence(pair) for pair in zip(image_problems, flux_problems, strict=True)]
+    problems = zip(image_problems, flux_problems, size_problems, strict=True)
+    flags = [_sentence(parts) for parts in problems]
     for k in np.flatnonzero(~usable):
         flags[k] = flags[k] or "there is neither an image nor photometry"
         if on_error == "raise":
@@ -167,10 +178,12 @@ def _blank_photometry(n: int, ebv: Any, start: int) -> PhotometryBatch:
 def _without(photometry: PhotometryBatch, rows: np.ndarray) -> PhotometryBatch:
     """Blank some galaxies; extinction that is not finite becomes zero."""
     flux, error = (np.where(rows[:, None], np.nan, a) for a in (photometry.flux, photometry.error))
+    structure = photometry.structure
     return replace(
         photometry,
         flux=flux,
         error=error,
+        structure=None if structure is None else structure.without(rows),
         extinction=np.nan_to_num(photometry.extinction, posinf=0.0, neginf=0.0),
     )
 

@@ -14,6 +14,10 @@ Further keys: ``ebv``, the Galactic E(B-V) in magnitudes; ``extinction_g`` and s
 magnitudes, which then takes the place of ``ebv``; ``name``.  Every flux needs an error.  Bands that are absent, masked,
 not finite, or equal to a value of `SENTINELS` are missing; so is a band whose error is, or whose inverse variance is 0.
 Fluxes and magnitudes are as observed: they are corrected for Galactic dust inside, with the coefficients of the survey.
+
+Sizes and shapes may be given too, all of them optional (`astrogenspec.inputs.structure`): Petrosian fluxes, as
+``petro_flux_g`` or ``petro_mag_g``; the radii ``r50`` and ``r90`` with half and with 90% of the light in r, angles; and
+``axis_ratio``, minor over major axis.
 """
 
 from __future__ import annotations
@@ -29,10 +33,11 @@ from astropy.table import Row, Table
 from .cutouts import CutoutBatch
 from .inputs.catalogues import SENTINELS, Catalogue, dust_values, join_catalogues, read_catalogue
 from .inputs.problems import INPUT_ERRORS, ProblemLog
+from .inputs.structure import Structure
 from .surveys import BANDS, SDSS
 from .warnings import AstroGenSpecWarning
 
-__all__ = ["SENTINELS", "PhotometryBatch", "coerce_photometry", "measure_photometry"]
+__all__ = ["SENTINELS", "PhotometryBatch", "Structure", "coerce_photometry", "measure_photometry"]
 
 Photometry = Table | Row | Mapping[str, object]
 
@@ -57,6 +62,8 @@ class PhotometryBatch:
         Why a galaxy cannot be used; empty strings by default.
     extinction : ndarray, shape (n, 5), optional
         Galactic extinction in the bands, mag; by default ``ebv`` times the coefficients of the survey.
+    structure : Structure, optional
+        Sizes and shapes of the galaxies.
 
     Raises
     ------
@@ -71,6 +78,7 @@ class PhotometryBatch:
     names: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     extinction: np.ndarray | None = None
+    structure: Structure | None = None
 
     def __post_init__(self) -> None:
         n = len(self.flux)
@@ -89,6 +97,8 @@ class PhotometryBatch:
                     f"{what} has shape {np.shape(values)}, but it must be ({n}, {len(BANDS)})."
                 )
         lists = {"ebv": self.ebv, "measured": self.measured, "names": names, "problems": problems}
+        if self.structure is not None:
+            lists["structure"] = self.structure
         for what, values in lists.items():
             if len(values) != n:
                 raise ValueError(f"{what} has {len(values)} entries for {n} galaxies.")
@@ -112,6 +122,7 @@ class PhotometryBatch:
             tuple(self.names[k] for k in index),
             tuple(self.problems[k] for k in index),
             self.extinction[item],
+            None if self.structure is None else self.structure[item],
         )
 
     def __repr__(self) -> str:
@@ -158,7 +169,8 @@ def coerce_photometry(
         with a warning.
     on_error : {"raise", "flag"}
         What to do if a galaxy cannot be used: raise an error with its index, or leave it blank and put the
-        reason in ``problems``. An error that concerns the call as a whole is always raised.
+        reason in ``problems``. A size or shape that cannot be is left out, with the reason in the problems of
+        ``structure``. An error that concerns the call as a whole is always raised.
 
     Returns
     -------
@@ -212,6 +224,12 @@ def coerce_photometry(
     _check_dust(reddening, extinction, problems)
     for index, sentence in sorted(problems.items()):
         log.add(index, sentence)
+    structure = catalogue.structure
+    if structure is not None:
+        sizes = ProblemLog(n, on_error)
+        for index in np.flatnonzero(structure.problems):
+            sizes.add(index, structure.problems[index])
+        structure = structure.without(np.isin(np.arange(n), list(problems)))
     flux, error = catalogue.flux.copy(), catalogue.error.copy()
     bad = list(problems)
     flux[bad] = error[bad] = np.nan
@@ -220,7 +238,9 @@ def coerce_photometry(
         extinction[bad] = 0
     measured = np.zeros(n, bool)
     names = catalogue.names or ()
-    return PhotometryBatch(flux, error, reddening, measured, names, log.sentences, extinction)
+    return PhotometryBatch(
+        flux, error, reddening, measured, names, log.sentences, extinction, structure
+    )
 
 
 def _read(photometry: object) -> Catalogue:

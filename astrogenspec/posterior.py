@@ -36,15 +36,14 @@ __all__ = ["Posterior"]
 class Posterior(PosteriorViews):
     """Hold the joint posterior draws of the properties of many galaxies.
 
-    Draw *k* of every quantity of a galaxy belongs together: any function of the quantities may be
-    computed draw by draw. The object does not change after it is made.
+    Draw *k* of every quantity of a galaxy belongs together: any function of the quantities may be computed draw by draw.
+    The object does not change after it is made.
 
     Parameters
     ----------
     draws : mapping of str to Quantity, each of shape (n_galaxies, n_draws)
-        The quantities of `~astrogenspec.quantities.QUANTITIES`, or some of them; further ones are
-        kept under their own names. NaN marks draws that do not exist; a galaxy with nothing but
-        NaN is unusable.
+        The quantities of `~astrogenspec.quantities.QUANTITIES`, or some of them; further ones are kept under their own
+        names. NaN marks draws that do not exist; a galaxy with nothing but NaN is unusable.
     names : sequence of str, optional
         Names of the galaxies; their numbers, counted from 0, by default.
     flags : sequence of str, optional

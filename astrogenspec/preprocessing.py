@@ -18,6 +18,7 @@ References
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
 __all__ = [
     "MAGNITUDE_SCALE",
     "N_PHOTOMETRY_FEATURES",
+    "N_STRUCTURE_FEATURES",
     "PIXEL_SIGMA",
     "ModelInputs",
     "image_features",
     "make_inputs",
     "photometry_features",
+    "structure_features",
     "to_flux",
 ]
 
@@ -44,6 +47,8 @@ __all__ = [
 PIXEL_SIGMA = (0.047, 0.017, 0.029, 0.045, 0.18)
 #: Length of the photometric feature vector.
 N_PHOTOMETRY_FEATURES = 20
+#: Length of the vector of sizes and shapes.
+N_STRUCTURE_FEATURES = 16
 
 _N_BANDS = 5
 _MODEL_FLOOR = 0.05
@@ -56,6 +61,13 @@ _COLOUR_CENTRE = (1.45, 0.75, 0.35, 0.25)
 _COLOUR_SCALE = (0.5, 0.3, 0.15, 0.15)
 _LOG_SNR_RANGE = (-1.0, 3.0)
 _LOG_SNR_CENTRE = 1.5
+#: Range of Petrosian minus model magnitude, and of log10 of the half-light radius [arcsec],
+#: and of the concentration r90/r50.
+_PETROSIAN_RANGE = (-1.0, 2.0)
+_LOG_RADIUS_RANGE = (-1.0, 2.0)
+_CONCENTRATION_RANGE = (1.0, 6.0)
+_LOG_RADIUS_CENTRE, _CONCENTRATION_CENTRE, _AXIS_RATIO_CENTRE = 0.5, 2.5, 0.6
+_PETROSIAN_SCALE, _LOG_RADIUS_SCALE, _CONCENTRATION_SCALE, _AXIS_RATIO_SCALE = 0.15, 0.3, 0.5, 0.2
 #: The noise of a band is the median over every fourth pixel in each direction.
 _NOISE_STRIDE = 4
 
@@ -76,6 +88,8 @@ class ModelInputs:
         log10 of the median pixel noise over `PIXEL_SIGMA`; 0 where the band is missing.
     photometry : Tensor, shape (n, 20)
         See `photometry_features`.
+    structure : Tensor, shape (n, 16), or None
+        See `structure_features`. None, the same as zeros, if sizes and shapes were given for no galaxy of the batch.
     """
 
     image: Tensor | None
@@ -83,6 +97,7 @@ class ModelInputs:
     image_bands: Tensor
     image_noise: Tensor
     photometry: Tensor
+    structure: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.photometry)
@@ -104,6 +119,32 @@ class ModelInputs:
     def to(self, device: torch.device | str) -> ModelInputs:
         """Move every tensor to a device."""
         return replace(self, **{name: value.to(device) for name, value in self._tensors()})
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[ModelInputs]) -> ModelInputs:
+        """Put galaxies behind one another.
+
+        Parameters
+        ----------
+        parts : sequence of ModelInputs
+            At least one. What a part lacks but another has, images or structure, is zero.
+
+        Returns
+        -------
+        ModelInputs
+        """
+        columns = {}
+        for field in fields(cls):
+            values = [getattr(part, field.name) for part in parts]
+            given = [value for value in values if value is not None]
+            if given:
+                shape = given[0].shape[1:]
+                values = [
+                    given[0].new_zeros(len(part), *shape) if value is None else value
+                    for part, value in zip(parts, values, strict=True)
+                ]
+            columns[field.name] = torch.cat(values) if given else None
+        return cls(**columns)
 
     def _tensors(self) -> list[tuple[str, Tensor]]:
         pairs = [(field.name, getattr(self, field.name)) for field in fields(self)]
@@ -145,7 +186,7 @@ def make_inputs(
         )
     image = weight = None
     bands = noise = torch.zeros(n, _N_BANDS)
-    features = torch.zeros(n, N_PHOTOMETRY_FEATURES)
+    features, structure = torch.zeros(n, N_PHOTOMETRY_FEATURES), None
     if cutouts is not None:
         if extinction is None:
             extinction = np.zeros((n, _N_BANDS)) if photometry is None else photometry.extinction
@@ -159,7 +200,17 @@ def make_inputs(
         features = photometry_features(
             *(torch.as_tensor(np.asarray(a)) for a in (flux, error, photometry.measured))
         )
-    return ModelInputs(image, weight, bands, noise, features)
+        if photometry.structure is not None:
+            # What is measured on a stamp is no model flux; Petrosian fluxes are not compared to it.
+            model = np.where(photometry.measured[:, None], np.nan, photometry.flux)
+            sizes = photometry.structure
+            structure = structure_features(
+                *(
+                    torch.as_tensor(np.asarray(a))
+                    for a in (model, sizes.petro_flux, sizes.r50, sizes.r90, sizes.axis_ratio)
+                )
+            )
+    return ModelInputs(image, weight, bands, noise, features, structure)
 
 
 def image_features(flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -244,3 +295,44 @@ def photometry_features(flux: Tensor, error: Tensor, measured: Tensor | None = N
         (measured.bool() & present.any(-1)).float()[:, None],
     ]
     return torch.cat(columns, -1)
+
+
+def structure_features(
+    flux: Tensor, petro_flux: Tensor, r50: Tensor, r90: Tensor, axis_ratio: Tensor
+) -> Tensor:
+    """Turn sizes and shapes into the feature vector of the networks.
+
+    Parameters
+    ----------
+    flux, petro_flux : Tensor, shape (n, 5)
+        Model and Petrosian flux [nmgy], both dereddened or both not; NaN where missing. A flux that is not positive has
+        no magnitude and counts as missing.
+    r50, r90, axis_ratio : Tensor, shape (n,)
+        Radii with half and with 90% of the light in r [arcsec], and minor over major axis; NaN where missing.
+
+    Returns
+    -------
+    features : Tensor, shape (n, 16), float32
+        Petrosian minus model magnitude in five bands, between -1 and 2, over 0.15; log10 of r50, less 0.5, over 0.3; r90/r50,
+        less 2.5, over 0.5; axis ratio, less 0.6, over 0.2 (0 where missing); eight flags of presence.
+    """
+    positive = (flux > 0) & (petro_flux > 0) & torch.isfinite(flux) & torch.isfinite(petro_flux)
+    ratio = torch.where(positive, petro_flux, 1.0) / torch.where(positive, flux, 1.0)
+    sized, ringed = (torch.isfinite(a) & (a > 0) for a in (r50, r90))
+    radius = torch.where(sized, r50, 1.0)
+    log_radius = torch.log10(radius).clamp(*_LOG_RADIUS_RANGE)
+    concentration = (torch.where(ringed, r90, 1.0) / radius).clamp(*_CONCENTRATION_RANGE)
+    shape = torch.stack(
+        [
+            (log_radius - _LOG_RADIUS_CENTRE) / _LOG_RADIUS_SCALE,
+            (concentration - _CONCENTRATION_CENTRE) / _CONCENTRATION_SCALE,
+            (torch.nan_to_num(axis_ratio).clamp(0, 1) - _AXIS_RATIO_CENTRE) / _AXIS_RATIO_SCALE,
+        ],
+        -1,
+    )
+    petrosian = (-2.5 * torch.log10(ratio)).clamp(*_PETROSIAN_RANGE) / _PETROSIAN_SCALE
+    values = torch.cat([petrosian, shape], -1)
+    present = torch.cat(
+        [positive, torch.stack([sized, sized & ringed, torch.isfinite(axis_ratio)], -1)], -1
+    )
+    return torch.cat([torch.where(present, values, 0.0), present], -1).float()

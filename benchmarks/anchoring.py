@@ -1,14 +1,15 @@
 """Anchor lane A on real galaxies, and measure by cross-validation what that brings.
 
     python benchmarks/anchoring.py table FOLDER runs/anchor.ecsv
-    python benchmarks/anchoring.py folds FOLDER [--folds 5] [--model NAME] --out results/benchmarks
+    python benchmarks/anchoring.py folds FOLDER [--folds 5] [--model NAME] --data SHARDS --out results/benchmarks
     python benchmarks/anchoring.py recalibration FOLDER [--model NAME] --out results/benchmarks
-    python benchmarks/anchoring.py few FOLDER [--model NAME] --out results/benchmarks
+    python benchmarks/anchoring.py few FOLDER [--model NAME] --data SHARDS --out results/benchmarks
 
 ``table`` makes the table for ``astrogenspec train properties --anchor``.  FOLDER holds ``sdss_photometry.fits``,
 ``sdss_lines.fits``, ``sdss_masses.fits`` and ``sdss_images.fits``.  The 24 galaxies of the demonstration and those of the image
 table are left out everywhere, so that both stay unseen.  In ``folds`` every
-galaxy is judged by an estimator that never saw it; peers see the same rows.
+galaxy is judged by an estimator that never saw it; peers see the same rows.  SHARDS are simulated galaxies to rehearse.
+"With structure" means Petrosian fluxes (redshifts) or radii and axis ratio (lines) beside the magnitudes.
 """
 
 from __future__ import annotations
@@ -34,9 +35,12 @@ from astrogenspec.surveys import BANDS
 
 SEED = 5
 SUBSETS = ("ugriz", "griz", "gri", "ugr", "gr", "r")
-FIT = {"epochs": 14, "batch_size": 128, "learning_rate": 1e-3, "patience": 6, "progress": False}
+FIT = {"epochs": 16, "batch_size": 128, "learning_rate": 1e-3, "patience": 6, "progress": False}
+FEW = {"epochs": 40, "batch_size": 32, "learning_rate": 3e-4, "patience": 8}
 #: Relative error added to magnitudes of tables whose errors are those of another pipeline.
 _FLOOR = 0.03
+#: Sizes and shapes that a table may have.
+STRUCTURE = {f"petro_flux_{band}": u.nmgy for band in BANDS} | {"r50": u.arcsec, "r90": u.arcsec, "axis_ratio": u.one}
 _LINES = {
     "halpha_flux": "h_alpha_flux",
     "hbeta_flux": "h_beta_flux",
@@ -54,6 +58,8 @@ def _blank(n: int) -> QTable:
     for name, info in QUANTITIES.items():
         table[name] = np.full(n, np.nan) * info.unit
     table["known_redshift"] = np.full(n, np.nan) * u.one
+    for name, unit in STRUCTURE.items():
+        table[name] = np.full(n, np.nan) * unit
     return table
 
 
@@ -76,6 +82,7 @@ def photometry_rows(folder: Path) -> QTable:
         table[f"flux_{band}"] = _plain(source[f"modelflux_{band}"]) * u.nmgy
         table[f"flux_err_{band}"] = _plain(source[f"modelflux_ivar_{band}"]) ** -0.5 * u.nmgy
         table[f"extinction_{band}"] = _plain(source[f"ext_{band}"]) * u.mag
+        table[f"petro_flux_{band}"] = _plain(source[f"petroflux_{band}"]) * u.nmgy
     table["source"] = "photometry"
     return table
 
@@ -106,6 +113,8 @@ def lines_rows(folder: Path) -> QTable:
         {band: _plain(source[f"e_{band}mag"]) for band in BANDS},
         {band: _plain(source[f"ext{band}"]) for band in BANDS},
     )
+    for name, column in (("r50", "r50"), ("r90", "r90"), ("axis_ratio", "b_a")):
+        table[name] = _plain(source[column]) * STRUCTURE[name]
     table["source"] = "lines"
     return table
 
@@ -147,13 +156,20 @@ def mass_offset(folder: Path) -> float:
     return float(np.nanmedian(offsets))
 
 
-def inputs_of(table: QTable, subset: str = "ugriz") -> QTable:
-    """Photometry alone, of some bands."""
+def inputs_of(table: QTable, subset: str = "ugriz", *, structure: bool = True) -> QTable:
+    """Photometry alone, of some bands, with or without structure."""
     names = [f"{kind}_{band}" for band in BANDS for kind in ("flux", "flux_err", "extinction")]
-    photometry = table[names]
+    photometry = table[[*names, *(STRUCTURE if structure else ())]]
     for band in set(BANDS) - set(subset):
         photometry[f"flux_{band}"][:] = np.nan * u.nmgy
     return photometry
+
+
+def opened(model: str) -> PropertyEstimator:
+    """Open bundled weights by name, or a file."""
+    if model.endswith(".safetensors"):
+        return PropertyEstimator.load(model)
+    return PropertyEstimator.from_pretrained(model)
 
 
 def fit(estimator: PropertyEstimator, table: QTable, seed: int = SEED, **settings) -> PropertyEstimator:
@@ -211,11 +227,13 @@ def label_scores(posterior, table: QTable) -> dict:
     return scores
 
 
-def predict(estimator: PropertyEstimator, table: QTable, subset: str = "ugriz", *, known: bool):
+def predict(
+    estimator: PropertyEstimator, table: QTable, subset: str = "ugriz", *, known: bool, structure: bool = False
+):
     """Draw 500 times; with ``known`` given the redshift."""
     options = {"known": {"redshift": table["known_redshift"]}} if known else {}
     return estimator.predict(
-        photometry=inputs_of(table, subset),
+        photometry=inputs_of(table, subset, structure=structure),
         n_draws=500,
         seed=0,
         on_error="flag",
@@ -225,12 +243,14 @@ def predict(estimator: PropertyEstimator, table: QTable, subset: str = "ugriz", 
     )
 
 
-def peer_medians(train: QTable, test: QTable, subset: str) -> dict[str, np.ndarray]:
-    """Redshifts by gradient boosting and by an ensemble of small perceptrons on colours and r."""
+def peer_medians(train: QTable, test: QTable, inputs: str) -> dict[str, np.ndarray]:
+    """Redshifts by gradient boosting and by an ensemble of small perceptrons on colours and r, and structure if wanted."""
     from sklearn.ensemble import HistGradientBoostingRegressor
     from sklearn.neural_network import MLPRegressor
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+
+    subset = inputs.split()[0]
 
     def features(table: QTable) -> np.ndarray:
         flux = {b: (table[f"flux_{b}"].value, table[f"extinction_{b}"].value) for b in subset}
@@ -239,7 +259,11 @@ def peer_medians(train: QTable, test: QTable, subset: str) -> dict[str, np.ndarr
         }
         bands = list(subset)
         colours = [magnitude[a] - magnitude[b] for a, b in zip(bands, bands[1:], strict=False)]
-        return np.column_stack([*colours, magnitude["r"]])
+        extra = []
+        if "structure" in inputs:
+            ratio = [(table[f"petro_flux_{b}"] / table[f"flux_{b}"]).value for b in bands]
+            extra = [np.clip(-2.5 * np.log10(np.clip(np.nan_to_num(r, nan=1.0), 0.1, 10)), -1, 2) for r in ratio]
+        return np.column_stack([*colours, magnitude["r"], *extra])
 
     x, y, at = features(train), train["redshift"].value, features(test)
     boosting = HistGradientBoostingRegressor(
@@ -258,35 +282,37 @@ def peer_medians(train: QTable, test: QTable, subset: str) -> dict[str, np.ndarr
     }
 
 
-def run_folds(folder: Path, model: str, n_folds: int) -> dict:
+def run_folds(folder: Path, model: str, n_folds: int, shards: list[Path]) -> dict:
     """Cross-validate on every table."""
     table = anchor_table(folder)
     fold = np.random.default_rng(SEED).permutation(len(table)) % n_folds
-    before = PropertyEstimator.from_pretrained(model)
+    before = opened(model)
     redshifts = {
-        name: np.full((len(table), 500), np.nan, np.float32) for name in (*SUBSETS, "zero-shot")
+        name: np.full((len(table), 500), np.nan, np.float32)
+        for name in (*SUBSETS, "ugriz with structure", "zero-shot")
     }
     peers: dict[str, np.ndarray] = {}
-    parts, zero, unseen = [], [], []
+    parts, zero, sized, unseen = [], [], [], []
     of_redshift = np.isfinite(table["redshift"].value)
     start = time.perf_counter()
     for k in range(n_folds):
         training, judged = table[fold != k], np.flatnonzero(fold == k)
-        after = fit(before, training, seed=SEED + k)
+        after = fit(before, training, seed=SEED + k, rehearsal=shards)
         rows, others = judged[of_redshift[judged]], judged[~of_redshift[judged]]
         runs = [(subset, after, subset) for subset in SUBSETS] + [("zero-shot", before, "ugriz")]
+        runs.append(("ugriz with structure", after, "ugriz"))
         for name, estimator, subset in runs:
-            found = predict(estimator, table[rows], subset, known=False)
+            found = predict(estimator, table[rows], subset, known=False, structure="structure" in name)
             redshifts[name][rows] = found["redshift"].draws.value
             if name == "ugriz":
                 unseen.append(found)
-        for estimator, scores in ((after, parts), (before, zero)):
-            found = predict(estimator, table[others], known=True)
+        for estimator, scores in ((after, parts), (before, zero), (after, sized)):
+            found = predict(estimator, table[others], known=True, structure=scores is sized)
             scores.append((others, {n: found[n].draws for n in QUANTITIES}))
         labelled = training[np.isfinite(training["redshift"].value)]
-        for subset in ("ugriz", "gri"):
-            for name, values in peer_medians(labelled, table[rows], subset).items():
-                peers.setdefault(f"{name}, {subset}", np.full(len(table), np.nan))[rows] = values
+        for name in ("ugriz", "ugriz with structure", "gri"):
+            for peer, values in peer_medians(labelled, table[rows], name).items():
+                peers.setdefault(f"{peer}, {name}", np.full(len(table), np.nan))[rows] = values
         print(f"fold {k}: {time.perf_counter() - start:.0f} s", after.fit_report()[:3], flush=True)
     true = table["redshift"].value[of_redshift]
     result = {"kind": "real, cross-validated", "folds": n_folds, "rows": len(table), "mass_offset": mass_offset(folder)}
@@ -305,7 +331,7 @@ def run_folds(folder: Path, model: str, n_folds: int) -> dict:
         name: _paired(np.median(redshifts[name.split(", ")[1]][of_redshift], axis=1), values[of_redshift], true)
         for name, values in peers.items()
     }
-    for key, scores in (("anchored", parts), ("zero-shot", zero)):
+    for key, scores in (("anchored", parts), ("zero-shot", zero), ("anchored, with structure", sized)):
         order = np.concatenate([rows for rows, _ in scores])
         draws = {n: np.concatenate([d[n].value for _, d in scores]) * d[n].unit for n in QUANTITIES for _, d in scores[:1]}
         for source in ("lines", "masses"):
@@ -343,7 +369,7 @@ def run_recalibration(folder: Path, model: str) -> dict:
     """Redshifts from photometry without recalibration and with one that is cross-fitted; and that of all galaxies."""
     table = photometry_rows(folder)
     known = {"redshift": table["redshift"]}
-    posterior = predict(PropertyEstimator.from_pretrained(model), table, known=False)
+    posterior = predict(opened(model), table, known=False)
     corrected = cross_fitted(posterior, known, seed=SEED)
     result: dict = {"kind": "real; recalibrated by other galaxies", "rows": len(table)}
     for name, found in (("as trained", posterior), ("recalibrated (cross-fitted)", corrected)):
@@ -352,17 +378,17 @@ def run_recalibration(folder: Path, model: str) -> dict:
     return result
 
 
-def run_few(folder: Path, model: str) -> dict:
+def run_few(folder: Path, model: str, shards: list[Path]) -> dict:
     """Redshifts after a fit to 200, 500 or 1000 real galaxies; judged on 2,000 others."""
     table = photometry_rows(folder)
     order = np.random.default_rng(SEED).permutation(len(table))
     judged, rest = table[order[:2000]], order[2000:]
-    before = PropertyEstimator.from_pretrained(model)
+    before = opened(model)
     result = {"kind": "real held-out", "judged": len(judged), "zero-shot": _few_scores(before, judged)}
     for n in (200, 500, 1000):
         for repeat in range(3):
             rows = rest[repeat * 1000 : repeat * 1000 + n]
-            after = fit(before, table[rows], seed=repeat, batch_size=32, patience=8)
+            after = fit(before, table[rows], seed=repeat, rehearsal=shards, **FEW)
             result.setdefault(str(n), []).append(_few_scores(after, judged))
     return result
 
@@ -380,6 +406,7 @@ def main() -> None:
     parser.add_argument("target", nargs="?", type=Path, help="table to write")
     parser.add_argument("--model", default="astrogenspec-properties")
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--data", nargs="+", type=Path, default=[], help="simulated shards to rehearse")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -389,11 +416,11 @@ def main() -> None:
         print(len(table), "rows in", arguments.target)
         return
     if arguments.what == "folds":
-        result = run_folds(arguments.folder, arguments.model, arguments.folds)
+        result = run_folds(arguments.folder, arguments.model, arguments.folds, arguments.data)
     elif arguments.what == "recalibration":
         result = run_recalibration(arguments.folder, arguments.model)
     else:
-        result = run_few(arguments.folder, arguments.model)
+        result = run_few(arguments.folder, arguments.model, arguments.data)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / f"anchoring_{arguments.what}.json").write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))

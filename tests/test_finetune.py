@@ -1,6 +1,7 @@
 """Continuing the training on a user's own galaxies."""
 
 import warnings
+from dataclasses import replace
 
 import astropy.units as u
 import numpy as np
@@ -18,6 +19,7 @@ from estimator_cases import (
 )
 
 from astrogenspec import AstroGenSpecWarning, PropertyEstimator
+from astrogenspec.blocks import InputOptions, ObservationBlocks
 from astrogenspec.inference.finetune import FitSettings
 
 N_GALAXIES = 80
@@ -173,10 +175,53 @@ def test_simulated_galaxies_may_be_mixed_in(tmp_path):
         )
         file["measurable"] = np.ones(30, bool)
         file["true_flux"], file["error"] = flux, 0.02 * flux
-    new = PropertyEstimator(make_network()).fit(
-        photometry=table, labels=labels, rehearsal=[tmp_path], **FIT | {"epochs": 2}
-    )
+    estimator = make_estimator()
+    settings = FIT | {"epochs": 2}
+    new = estimator.fit(photometry=table, labels=labels, rehearsal=[tmp_path], **settings)
     assert new.card["fits"][0]["rehearsal"]
+    before, after = estimator.network.state_dict(), new.network.state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"context_network", "chain", "measurable_head"}
+    untrained = PropertyEstimator(make_network())
+    with pytest.raises(ValueError, match="this estimator was never trained"):
+        untrained.fit(photometry=table, labels=labels, rehearsal=[tmp_path], **settings)
+
+
+def test_sizes_are_learnt_and_may_be_missing_afterwards():
+    table, labels = galaxies(200)
+    rng = np.random.default_rng(3)
+    size = 10 ** rng.uniform(0.2, 0.9, len(table))
+    flux = 10 ** (1 + 2 * (np.log10(size) - 0.5)) * u.Unit("1e-17 erg / (s cm2)")
+    labels = {"redshift": np.asarray(labels["redshift"]), "halpha_flux": flux}
+    table["r50"] = size * u.arcsec
+    estimator = make_estimator()
+    assert not estimator.network.config["structure"]
+    new = estimator.fit(photometry=table, labels=labels, **FIT | {"epochs": 30})
+    assert new.network.config["structure"]
+
+    def correlation(fitted, photometry):
+        found = fitted.predict(photometry=photometry, n_draws=100, seed=0)["halpha_flux"].median()
+        return np.corrcoef(np.log10(found.value), np.log10(flux.value))[0, 1]
+
+    assert correlation(new, table) > 0.7
+    del table["r50"]
+    assert abs(correlation(new, table)) < 0.4
+
+
+def test_a_network_with_structure_begins_as_the_one_without(tmp_path):
+    estimator = make_estimator()
+    network = estimator.network.with_structure()
+    inputs = ObservationBlocks(None, make_photometry(4), InputOptions())
+    seen = next(iter(inputs)).inputs()
+    sized = replace(seen, structure=torch.randn(4, 16))
+    assert torch.equal(network.context(sized), estimator.network.context(seen))
+    with torch.no_grad():
+        network.structure_layer.weight += 0.1
+    assert not torch.allclose(network.context(sized), network.context(seen), atol=1e-3)
+    again = PropertyEstimator(network, card=estimator.card)
+    again.save(tmp_path / "w.safetensors")
+    opened = PropertyEstimator.load(tmp_path / "w.safetensors").network
+    torch.testing.assert_close(opened.context(sized), network.context(sized), atol=1e-2, rtol=1e-2)
 
 
 def test_the_report_compares_before_and_after(fitted):

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self, Unpack
+from typing import Any, Unpack
 
 import astropy.units as u
 import numpy as np
 import torch
 from astropy.coordinates import SkyCoord
-from astropy.table import Table
 from tqdm import tqdm
 
-from ..base import make_generator
+from ..base import bar_wanted, make_generator
 from ..blocks import InputArguments, InputOptions, ObservationBlocks, positive_int
 from ..calibration.recalibration import Recalibration
 from ..posterior import Posterior
 from ..quantities import QUANTITIES
 from .drawing import chain_prefix, check_rows, draw_block, known_values, log_densities
-from .evaluation import EvaluatedEstimator
 from .latent import ImageEstimator
+from .learning import LearningEstimator
 from .model import PropertyNetwork
 
 __all__ = ["PropertyEstimator"]
@@ -32,7 +29,7 @@ _BYTES_PER_DRAW = 2 * 4 * len(QUANTITIES)
 _DENSITIES = 50_000
 
 
-class PropertyEstimator(EvaluatedEstimator, ImageEstimator):
+class PropertyEstimator(LearningEstimator, ImageEstimator):
     """Infer redshift, stellar mass, star-formation rate, metallicity, black-hole mass and line fluxes.
 
     Parameters
@@ -260,93 +257,6 @@ class PropertyEstimator(EvaluatedEstimator, ImageEstimator):
         check_rows(values, start, "theta")
         return np.concatenate(parts).reshape(values.shape[:-1])
 
-    def fit(
-        self,
-        cutouts: Any = None,
-        photometry: Any = None,
-        *,
-        labels: Mapping[str, u.Quantity] | Table,
-        known: Mapping[str, u.Quantity] | Table | None = None,
-        rehearsal: Sequence[str | os.PathLike[str]] = (),
-        epochs: int = 50,
-        batch_size: int = 64,
-        learning_rate: float = 3e-4,
-        validation_fraction: float = 0.2,
-        patience: int | None = 10,
-        seed: int | torch.Generator | None = None,
-        progress: bool | None = None,
-        **options: Unpack[InputArguments],
-    ) -> Self:
-        """Continue the training on galaxies whose properties are known.
-
-        Some of the rows are held out; training stops when they no longer improve, and the best weights are kept. Images
-        are turned and mirrored at random, photometry is varied within its errors, and some of what a galaxy has (image,
-        photometry, bands) is hidden at random, so that the estimator keeps its skill with less. Quantities
-        without label are learnt from what this estimator says of them, with less weight, so that they are not forgotten.
-
-        Parameters
-        ----------
-        cutouts, photometry
-            As for `predict`.
-        labels : mapping or table of Quantity, each of shape (n,)
-            Any of `~astrogenspec.QUANTITIES`; NaN or masked where unknown. Other columns of a table are ignored.
-        known : mapping or table of Quantity, each of shape (n,), optional
-            Quantities that are known but not to be learnt, as in `predict`: the redshifts of a sample, say, that was
-            selected by redshift, and so says nothing of how common they are. NaN or masked where not.
-        rehearsal : sequence of path
-            Folders of simulated shards (``astrogenspec simulate --training``) to mix in, so that the skill with images
-            and of quantities without labels stays.
-        epochs : int
-            Most passes over the galaxies.
-        batch_size : int
-            Galaxies in a step.
-        learning_rate : float
-            Largest learning rate.
-        validation_fraction : float
-            Fraction of the galaxies held out, between 0 and 1.
-        patience : int, optional
-            Passes without improvement after which training stops; None to use all epochs.
-        seed : int, `torch.Generator` or None
-            Source of randomness: same seed, same weights.
-        progress : bool, optional
-            Show a progress bar; by default on a terminal.
-        **options
-            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`. A flagged galaxy is left out.
-
-        Returns
-        -------
-        PropertyEstimator
-            A new one; its card tells of the training under ``"fits"``. This one stays as it is.
-
-        Raises
-        ------
-        ValueError
-            If fewer than 10 galaxies have a label, or an argument is out of range.
-        TypeError, astropy.units.UnitsError
-            If an input or a label cannot be used.
-
-        Warns
-        -----
-        AstroGenSpecWarning
-            If nothing improved on the galaxies held out; the weights are then the old ones.
-        """
-        from .finetune import Examples, FitSettings, fine_tune
-
-        settings = FitSettings(
-            epochs,
-            batch_size,
-            learning_rate,
-            validation_fraction,
-            patience,
-            _wanted(progress, 2, 1),
-        )
-        blocks = ObservationBlocks(cutouts, photometry, InputOptions(**options))
-        examples = Examples(blocks, labels, known, rehearsal)
-        network, card = fine_tune(
-            self.network, self.card, examples, settings, make_generator(seed), self.device
-        )
-        return type(self)(network, card=card, device=self.device)
-
     # ---- inside
 
     def _open(
@@ -384,7 +294,7 @@ class PropertyEstimator(EvaluatedEstimator, ImageEstimator):
         meta |= {"seed": seed if isinstance(seed, int) else None, "known": list(known or ())}
         meta |= {"calibrated": recalibration is not None}
         meta |= {key: card[key] for key in ("population",) if key in card}
-        shown = _wanted(progress, blocks.n_galaxies, blocks.block_size)
+        shown = bar_wanted(progress, blocks.n_galaxies, blocks.block_size)
 
         def posteriors() -> Iterator[Posterior]:
             start = 0
@@ -400,10 +310,3 @@ class PropertyEstimator(EvaluatedEstimator, ImageEstimator):
                     bar.update(len(seen))
 
         return posteriors()
-
-
-def _wanted(progress: bool | None, n: int | None, batch_size: int) -> bool:
-    """Whether to show a progress bar: by default on a terminal, if there is more than one block."""
-    if progress is not None:
-        return progress
-    return (n is None or n > batch_size) and sys.stderr.isatty()

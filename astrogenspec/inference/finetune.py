@@ -1,7 +1,8 @@
 """Continue the training of a network on galaxies whose properties are known, with any of the labels missing.
 
 What has no label is not forgotten: the network as it was before teaches it, by draws of the unknown quantities given the known
-ones (replay).  Simulated galaxies may be mixed in (rehearsal), which also keeps the skill with images.
+ones (replay).  Simulated galaxies may be mixed in (rehearsal), which also keeps the skill with images.  The image encoder of a
+trained network stays as it is: a few thousand galaxies would only spoil it.
 """
 
 from __future__ import annotations
@@ -20,20 +21,22 @@ from torch import Tensor
 from ..base import make_generator
 from ..blocks import ObservationBlocks
 from ..quantities import QUANTITIES
-from ..shards import Shards
 from ..training import BatchStream, History, TrainingConfig, ZippedStreams, evaluate, fit
 from ..warnings import AstroGenSpecWarning
 from .labelled import LabelledGalaxies, augmented, read_labelled, theta_of
 from .model import PropertyNetwork
-from .recipe import RecipeConfig, TrainingBatch, make_batch
+from .rehearsal import EncodedGalaxies, encode_shards
 from .scores import held_out_scores
 
 __all__ = ["Examples", "FitSettings", "fine_tune"]
 
 #: Weight of quantities that only the former network teaches.
 _REPLAY = 0.3
-#: Simulated galaxies of a step, with and without images.
-_REHEARSED = (16, 128)
+#: Simulated galaxies of a step, from each folder.
+_REHEARSED = 192
+#: Simulated galaxies of a folder: this many for each labelled one, and within these bounds.
+_PER_LABELLED, _FEWEST_REHEARSED, _MOST_REHEARSED = 2, 2_000, 24_000
+_METALLICITY = tuple(QUANTITIES).index("gas_metallicity")
 #: Galaxies evaluated at once on the held-out part.
 _VALIDATION_BATCH = 256
 
@@ -117,18 +120,21 @@ def fine_tune(
     """
     known = None if examples.known is None else theta_of(examples.known, "known")
     galaxies, limits = read_labelled(examples.blocks, theta_of(examples.labels), known)
+    if card is None and len(examples.rehearsal):
+        raise ValueError(
+            "rehearsal is for trained weights, and this estimator was never trained: leave it out, or begin with "
+            "PropertyEstimator.from_pretrained()."
+        )
     n = len(galaxies)
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     order = torch.randperm(n, generator=make_generator(seed))
     n_held_out = min(max(round(settings.validation_fraction * n), 1), n - 1)
     held_out, training = galaxies[order[:n_held_out]], galaxies[order[n_held_out:]]
-    trained = copy.deepcopy(network)
-    if card is None:
-        trained.chain.set_standardisation(training.theta)
+    trained = _prepared(network, card, training)
     before = copy.deepcopy(trained).to(device).eval()
-    teacher = None if card is None else before
-    streams = _streams(training, examples.rehearsal, settings, seed)
-    history = _train(trained, streams, held_out, _Loss(teacher), settings, seed, device)
+    loss = _Loss(None if card is None else before, with_redshifts=bool(galaxies.learnt[:, 0].any()))
+    streams = _streams(before, training, examples.rehearsal, settings, seed)
+    history = _train(trained, streams, held_out, loss, settings, seed, device)
     judge = _Loss(None)
     old, new = (
         evaluate(model.to(device), _batches(held_out), judge, device=str(device))["total"]
@@ -158,7 +164,23 @@ def fine_tune(
     return trained.eval(), _new_card(card, entry, limits)
 
 
+def _prepared(
+    network: PropertyNetwork, card: Mapping[str, Any] | None, training: LabelledGalaxies
+) -> PropertyNetwork:
+    """Copy the network; what is not to be trained any more asks for no gradient."""
+    if training.inputs.structure is not None and not network.config["structure"]:
+        network = network.with_structure()
+    trained = copy.deepcopy(network)
+    if card is None:
+        trained.chain.set_standardisation(training.theta)
+    else:
+        trained.vae.requires_grad_(False)
+        trained.latent_of_properties.requires_grad_(False)
+    return trained
+
+
 def _streams(
+    network: PropertyNetwork,
     training: LabelledGalaxies,
     rehearsal: Sequence[str | Path],
     settings: FitSettings,
@@ -174,16 +196,15 @@ def _streams(
             seed=seed,
         )
     ]
-    recipe = RecipeConfig()
+    most = min(max(_PER_LABELLED * len(training), _FEWEST_REHEARSED), _MOST_REHEARSED)
     for k, folder in enumerate(rehearsal, start=1):
-        shards = Shards.read(folder).split(recipe.held_out)[0]
-        config = recipe.image_augmentation if shards.has_images else recipe.photometry_augmentation
+        pool = encode_shards(network, folder, most, seed + k)
 
-        def batch(rows, generator, shards=shards, config=config):
-            return make_batch(shards, rows, config, generator)
+        def batch(rows, generator, pool=pool):
+            return pool[rows]
 
-        size = _REHEARSED[0 if shards.has_images else 1]
-        streams.append(BatchStream(batch, len(shards), min(size, len(shards)), seed=seed + k))
+        size = min(_REHEARSED, len(pool))
+        streams.append(BatchStream(batch, len(pool), size, seed=seed + k))
     return streams
 
 
@@ -221,10 +242,13 @@ class _Loss:
     ----------
     teacher : PropertyNetwork or None
         The network as it was before; None without replay.
+    with_redshifts : bool
+        Whether there are redshifts among the labels: then real galaxies alone teach how photometry tells them.
     """
 
-    def __init__(self, teacher: PropertyNetwork | None) -> None:
+    def __init__(self, teacher: PropertyNetwork | None, *, with_redshifts: bool = False) -> None:
         self.teacher = teacher
+        self.with_redshifts = with_redshifts
 
     def __call__(
         self, network: PropertyNetwork, batches: Any, progress: float
@@ -261,7 +285,14 @@ class _Loss:
         theta, measurable = self._taught(galaxies, valid)
         weight = torch.where(valid, weight, _REPLAY)
         everything = torch.ones_like(valid)
-        terms = network.loss(galaxies.inputs, theta, everything, measurable, quantity_weight=weight)
+        terms = network.loss(
+            galaxies.inputs,
+            theta,
+            everything,
+            measurable,
+            quantity_weight=weight,
+            elbo_weight=0.0,
+        )
         condition = valid & ~galaxies.learnt
         rows = condition.any(1).nonzero()[:, 0]
         if len(rows):
@@ -281,23 +312,20 @@ class _Loss:
         theta = torch.where(valid, galaxies.theta, self.teacher.chain.unstandardise(drawn))
         return theta, self.teacher.measurable(context)
 
-    def _simulated(self, network: PropertyNetwork, batch: TrainingBatch) -> Tensor:
+    def _simulated(self, network: PropertyNetwork, batch: EncodedGalaxies) -> Tensor:
         valid = torch.isfinite(batch.theta)
-        valid[:, 3] &= batch.measurable > 0.5
+        valid[:, _METALLICITY] &= batch.measurable > 0.5
         weight = valid.float()
-        if batch.inputs.image is None:
-            # Real galaxies teach how photometry tells the redshift.
-            weight[:, 0] = 0.0
-        terms = network.loss(
+        if self.with_redshifts:
+            weight[~batch.inputs.has_image, 0] = 0.0
+        return network.loss(
             batch.inputs,
             batch.theta,
             valid,
             batch.measurable,
             quantity_weight=weight,
-            elbo_weight=2e-4,
-            elbo_fraction=0.5,
-        )
-        return terms["total"]
+            latent=(batch.mu, batch.logvar),
+        )["total"]
 
 
 def _batches(galaxies: LabelledGalaxies) -> list[LabelledGalaxies]:

@@ -29,7 +29,25 @@ __all__ = ["ChainPosterior", "ConditionalFactor", "FlowChain"]
 _EARLIER_LIMIT = 6.0
 _UNIT_MARGIN = 1e-6
 #: Draws made at a time; more are no faster and take more memory.
-_DRAWS_PER_PIECE = 16384
+_DRAWS_PER_PIECE = 65536
+#: Columns of hidden features made at a time: as many as fit the cache of a core.
+_COLUMNS = 4096
+
+
+def columns_at_once(n: int, draws: int) -> int:
+    """Give the columns of hidden features that `ConditionalFactor.per_draw` works on at a time.
+
+    Parameters
+    ----------
+    n, draws : int
+        Galaxies, and draws of each.
+
+    Returns
+    -------
+    int
+        Draws of a whole number of galaxies.
+    """
+    return draws * min(n, max(1, _COLUMNS // draws))
 
 
 class ConditionalFactor(nn.Module):
@@ -72,34 +90,46 @@ class ConditionalFactor(nn.Module):
         ----------
         context : Tensor, shape (n, context_size)
         earlier : Tensor, shape (n_earlier, n, draws)
-        workspace : Tensor, shape (>= 2 hidden n draws,), optional
-            Memory for the hidden features; fresh memory costs as much as the arithmetic.
+        workspace : Tensor, shape (>= 2 (hidden + 1) columns,), optional
+            Memory for the hidden features of as many columns as `columns_at_once` says; fresh memory costs as much as
+            the arithmetic.
 
         Returns
         -------
         parameters : Tensor, shape (3 K + 1, n, draws), or (3 K + 1, n, 1) for the first factor
         """
-        features = self.of_context(context).T.contiguous()
+        features = self.of_context(context).T
         hidden, n = features.shape
-        draws = 1
-        if self.of_earlier is not None:
-            draws = earlier.shape[-1]
-            size = hidden * n * draws
-            if workspace is None:
-                workspace = features.new_empty(2 * size)
+        draws = 1 if self.of_earlier is None else earlier.shape[-1]
+        columns = columns_at_once(n, draws)
+        if workspace is None:
+            workspace = features.new_empty(2 * (hidden + 1) * columns)
+        # A row of ones below the features adds the bias within the product of the matrices.
+        second, third = (
+            torch.cat([layer.weight, layer.bias[:, None]], dim=1)
+            for layer in (self.hidden, self.out)
+        )
+        parameters = features.new_empty(len(third), n * draws)
+        step = columns // draws
+        for start in range(0, n, step):
+            n_here = min(step, n - start)
+            size = n_here * draws
             one, two = (
-                workspace[k * size : (k + 1) * size].view(hidden, n * draws) for k in (0, 1)
+                workspace[k * (hidden + 1) * size : (k + 1) * (hidden + 1) * size].view(-1, size)
+                for k in (0, 1)
             )
-            torch.mm(self.of_earlier.weight, earlier.reshape(len(earlier), -1), out=one)
-            one.view(hidden, n, draws).add_(features[:, :, None])
-        else:
-            one, two = features, torch.empty_like(features)
-        torch.mm(self.hidden.weight, F.silu(one, inplace=True), out=two).add_(
-            self.hidden.bias[:, None]
-        )
-        parameters = torch.mm(self.out.weight, F.silu(two, inplace=True)).add_(
-            self.out.bias[:, None]
-        )
+            one[-1] = two[-1] = 1
+            galaxies = slice(start, start + n_here)
+            if self.of_earlier is None:
+                one[:-1] = features[:, galaxies]
+            else:
+                known = earlier[:, galaxies].reshape(-1, size)
+                torch.mm(self.of_earlier.weight, known, out=one[:-1])
+                one[:-1].view(hidden, n_here, draws).add_(features[:, galaxies, None])
+            F.silu(one[:-1], inplace=True)
+            torch.mm(second, one, out=two[:-1])
+            F.silu(two[:-1], inplace=True)
+            torch.mm(third, two, out=parameters[:, start * draws : start * draws + size])
         return parameters.view(-1, n, draws)
 
 
@@ -223,7 +253,7 @@ class ChainPosterior:
         theta = torch.empty(n, n_draws, chain.n_quantities, device=self.context.device)
         step = max(1, _DRAWS_PER_PIECE // n_draws)
         hidden = chain.factors[0].hidden.out_features
-        workspace = theta.new_empty(2 * hidden * min(step, n) * n_draws)
+        workspace = theta.new_empty(2 * (hidden + 1) * columns_at_once(min(step, n), n_draws))
         for start in range(0, n, step):
             piece = slice(start, start + step)
             context = self.context[piece]

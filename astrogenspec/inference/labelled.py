@@ -25,6 +25,8 @@ _FEWEST = 10
 #: Probability that the image, or the photometry, of a galaxy that has both is hidden in a step.
 _HIDDEN_IMAGE = 0.2
 _HIDDEN_PHOTOMETRY = 0.1
+#: Probability that sizes and shapes are hidden in a step, so that the skill without them is not lost.
+_HIDDEN_STRUCTURE = 0.4
 #: Bands that photometry keeps in a step, so that the skill with few of them is not lost.
 _BANDS = AugmentationConfig(full_bands=0.7, gri_bands=0.15)
 #: Noise added to fluxes in a step, in units of their errors.
@@ -118,7 +120,7 @@ def read_labelled(
         )
     inputs, flux, error, measured = zip(*parts, strict=True)
     galaxies = LabelledGalaxies(
-        _joined(inputs),
+        ModelInputs.concatenate(inputs),
         torch.cat(flux),
         torch.cat(error),
         torch.cat(measured),
@@ -178,6 +180,9 @@ def augmented(galaxies: LabelledGalaxies, generator: torch.Generator) -> Labelle
         galaxies.inputs,
         photometry=photometry_features(flux, galaxies.error, galaxies.measured),
     )
+    if inputs.structure is not None:
+        keep = torch.rand(n, 1, generator=generator) > _HIDDEN_STRUCTURE
+        inputs = replace(inputs, structure=inputs.structure * keep)
     if inputs.image is not None:
         inputs = _varied_images(inputs, generator)
     return replace(galaxies, inputs=inputs)
@@ -193,12 +198,13 @@ def _varied_images(inputs: ModelInputs, generator: torch.Generator) -> ModelInpu
     hide_image = both & (chance < _HIDDEN_IMAGE)
     hide_flux = both & (chance > 1 - _HIDDEN_PHOTOMETRY)
     keep_image, keep_flux = ((~hidden).float() for hidden in (hide_image, hide_flux))
-    return ModelInputs(
-        image * keep_image[:, None, None, None],
-        weight * keep_image[:, None, None, None],
-        inputs.image_bands * keep_image[:, None],
-        inputs.image_noise * keep_image[:, None],
-        inputs.photometry * keep_flux[:, None],
+    return replace(
+        inputs,
+        image=image * keep_image[:, None, None, None],
+        image_weight=weight * keep_image[:, None, None, None],
+        image_bands=inputs.image_bands * keep_image[:, None],
+        image_noise=inputs.image_noise * keep_image[:, None],
+        photometry=inputs.photometry * keep_flux[:, None],
     )
 
 
@@ -217,14 +223,6 @@ def _filled(column: Any) -> Any:
     values = values.astype(float)
     values[np.asarray(mask, dtype=bool)] = np.nan
     return values
-
-
-def _joined(parts: tuple[ModelInputs, ...]) -> ModelInputs:
-    def joined(name: str) -> Tensor | None:
-        columns = [getattr(part, name) for part in parts]
-        return None if columns[0] is None else torch.cat(columns)
-
-    return ModelInputs(*(joined(field.name) for field in fields(ModelInputs)))
 
 
 def _joined_photometry(parts: list[PhotometryBatch]) -> PhotometryBatch:

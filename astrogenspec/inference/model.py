@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..nn.layers import ResidualLinear, make_mlp
 from ..nn.noise import standard_normal
-from ..preprocessing import N_PHOTOMETRY_FEATURES, ModelInputs
+from ..preprocessing import N_PHOTOMETRY_FEATURES, N_STRUCTURE_FEATURES, ModelInputs
 from ..quantities import QUANTITIES
 from .flows import ChainPosterior, FlowChain
 from .vae import ImageVAE, elbo_terms
@@ -48,6 +48,9 @@ class PropertyNetwork(nn.Module):
         Dropout in the context network.
     frozen_vae : bool, optional
         If True, the flows do not train the encoder: it learns from the images alone.
+    structure : bool, optional
+        If True, the network also sees sizes and shapes of a catalogue, of galaxies without image. It begins by ignoring
+        them.
 
     Attributes
     ----------
@@ -65,6 +68,7 @@ class PropertyNetwork(nn.Module):
         n_bins: Sequence[int] = (16, 8, 8, 8, 8, 8, 8, 8, 8),
         dropout: float = 0.0,
         frozen_vae: bool = False,
+        structure: bool = False,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -75,6 +79,7 @@ class PropertyNetwork(nn.Module):
             "n_bins": list(n_bins),
             "dropout": dropout,
             "frozen_vae": frozen_vae,
+            "structure": structure,
         }
         self.vae = ImageVAE(latent_size)
         self.context_network = nn.Sequential(
@@ -86,6 +91,10 @@ class PropertyNetwork(nn.Module):
             ResidualLinear(context_size, dropout=dropout),
             nn.LayerNorm(context_size),
         )
+        self.structure_layer = None
+        if structure:
+            self.structure_layer = nn.Linear(N_STRUCTURE_FEATURES, width, bias=False)
+            nn.init.zeros_(self.structure_layer.weight)
         self.chain = FlowChain(
             context_size,
             lower=[info.lower for info in QUANTITIES.values()],
@@ -100,6 +109,12 @@ class PropertyNetwork(nn.Module):
     def from_config(cls, config: dict[str, Any]) -> PropertyNetwork:
         """Build an untrained network from the `config` of another."""
         return cls(**config)
+
+    def with_structure(self) -> PropertyNetwork:
+        """Copy the network into one that can also learn from sizes and shapes, and says the same until it does."""
+        network = type(self).from_config({**self.config, "structure": True})
+        network.load_state_dict({**network.state_dict(), **self.state_dict()})
+        return network.to(self.chain.lower.device).train(self.training)
 
     def latent(self, inputs: ModelInputs) -> tuple[Tensor, Tensor]:
         """Encode the images.
@@ -146,6 +161,7 @@ class PropertyNetwork(nn.Module):
         elbo_weight: float = 1e-3,
         elbo_fraction: float = 1.0,
         quantity_weight: Tensor | None = None,
+        latent: tuple[Tensor, Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """Evaluate every term of the training loss on a batch.
@@ -167,6 +183,8 @@ class PropertyNetwork(nn.Module):
             Fraction of the images, the first ones of the batch, that are decoded; the decoder costs as much as all else.
         quantity_weight : Tensor, shape (n, 9), optional
             Weight of each quantity of each galaxy in the flow term: one of weight 0 is a condition of those after it.
+        latent : tuple of Tensor, optional
+            What `latent` gives for these inputs, if the images are encoded already.
         generator : `torch.Generator`, optional
             Source of the latent noise and of draws for unknown quantities.
 
@@ -177,7 +195,7 @@ class PropertyNetwork(nn.Module):
             and ``nll_<quantity>`` for each; with images also ``reconstruction`` (nats a valid pixel), ``kl``, ``latent_map``.
         """
         weights = torch.ones_like(theta) if quantity_weight is None else quantity_weight
-        mu, logvar = self.latent(inputs)
+        mu, logvar = self.latent(inputs) if latent is None else latent
         context = self._context(inputs, mu, logvar)
         log_prob, completed = self.chain(context).log_prob_and_completed(theta, valid, generator)
         usable = torch.isfinite(log_prob)
@@ -245,7 +263,12 @@ class PropertyNetwork(nn.Module):
             mu, logvar = mu.detach(), logvar.detach()
         flags = torch.stack([inputs.has_image, inputs.has_photometry], -1).to(mu.dtype)
         parts = [mu, logvar, flags, inputs.image_bands, inputs.image_noise, inputs.photometry]
-        return self.context_network(torch.cat(parts, -1))
+        hidden = self.context_network[0](torch.cat(parts, -1))
+        if self.structure_layer is not None and inputs.structure is not None:
+            # With an image the network has seen the shape, and was never shown both.
+            structure = inputs.structure * ~inputs.has_image[:, None]
+            hidden = hidden + self.structure_layer(structure)
+        return self.context_network[1:](hidden)
 
     def _measurable_loss(self, context: Tensor, measurable: Tensor | None) -> Tensor:
         if measurable is None:

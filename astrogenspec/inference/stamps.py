@@ -216,14 +216,19 @@ def _plateau(flux: np.ndarray, sigma: np.ndarray) -> np.ndarray:
 
 def _sharpness(flux: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     inner = flux[:, :, 1:-1, 1:-1]
-    rows = flux[:, :, :-2] + flux[:, :, 1:-1] + flux[:, :, 2:]
-    around = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
     with np.errstate(invalid="ignore"):
-        bright = inner > _SHARP * sigma[..., None, None]
+        # Bands without a bright pixel need no sums.
+        galaxy, band = np.nonzero(inner.max(axis=(2, 3)) > _SHARP * sigma)
+    chosen, inner = flux[galaxy, band], inner[galaxy, band]
+    rows = chosen[:, :-2] + chosen[:, 1:-1] + chosen[:, 2:]
+    around = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    bright = inner > _SHARP * sigma[galaxy, band][:, None, None]
     share = np.divide(
         inner, around, out=np.zeros(inner.shape, np.float32), where=bright & (around > 0)
     )
-    return share.max(axis=(1, 2, 3))
+    largest = np.zeros(len(flux), np.float32)
+    np.maximum.at(largest, galaxy, share.max(axis=(1, 2)))
+    return largest
 
 
 def _fraction(bad: np.ndarray, present: np.ndarray) -> np.ndarray:

@@ -10,13 +10,10 @@ import numpy as np
 from astropy.table import Column, Row, Table
 
 from ..surveys import BANDS
-from .fluxes import flux_factor, read_unit
+from .fluxes import SENTINELS, Values, common_length, to_flux
+from .structure import STRUCTURE_KEYS, Structure, read_structure, structure_columns
 
 __all__ = ["SENTINELS", "Catalogue", "dust_values", "join_catalogues", "read_catalogue"]
-
-#: Values that catalogues put in the place of a missing magnitude or its error; a flux is missing if it is one of
-#: the negative ones.
-SENTINELS = (-9999.0, -999.0, -99.0, 99.0, 99.99, 999.0, 9999.0)
 
 #: For each way to name the columns: the flux or magnitude, its error, its inverse variance.
 _WAYS = {
@@ -42,6 +39,8 @@ class Catalogue:
         Names of the galaxies.
     problems : dict of int to str
         What is wrong with a galaxy, by its index.
+    structure : Structure or None
+        Sizes and shapes, if any were given.
     """
 
     flux: np.ndarray
@@ -50,44 +49,10 @@ class Catalogue:
     extinction: np.ndarray | None = None
     names: tuple[str, ...] | None = None
     problems: dict[int, str] = field(default_factory=dict)
+    structure: Structure | None = None
 
     def __len__(self) -> int:
         return len(self.flux)
-
-
-@dataclass(frozen=True, eq=False)
-class _Values:
-    """A column: numbers (NaN where masked) and unit."""
-
-    key: str
-    numbers: np.ndarray
-    unit: u.UnitBase | None
-
-    @classmethod
-    def read(cls, key: str, value: object) -> _Values:
-        unit = read_unit(getattr(value, "unit", None))
-        mask = getattr(value, "mask", None)
-        if isinstance(value, u.Quantity):
-            value = (value if mask is None else value.unmasked).value
-        try:
-            numbers = np.array(np.ma.getdata(value), dtype=float)
-        except (TypeError, ValueError):
-            raise TypeError(f"{key} holds {value!r}, but it must hold numbers.") from None
-        if numbers.ndim > 1:
-            raise ValueError(
-                f"{key} has shape {numbers.shape}, but it must be one value or one for each galaxy."
-            )
-        if mask is not None:
-            numbers[np.asarray(mask, bool)] = np.nan
-        return cls(key, numbers, None if unit == u.dimensionless_unscaled else unit)
-
-    @property
-    def is_inverse_variance(self) -> bool:
-        return "ivar" in self.key
-
-    @property
-    def has_magnitude_unit(self) -> bool:
-        return isinstance(self.unit, u.function.FunctionUnitBase)
 
 
 def read_catalogue(photometry: Table | Row | Mapping[str, object]) -> Catalogue:
@@ -123,13 +88,14 @@ def read_catalogue(photometry: Table | Row | Mapping[str, object]) -> Catalogue:
         _check_keys(keys)
     way, bands = _way_of(photometry, keys)
     columns = {band: _band_columns(photometry, keys, way, band) for band in bands}
-    dust = {key: _Values.read(key, photometry[key]) for key in keys if key in _DUST_KEYS}
+    dust = {key: Values.read(key, photometry[key]) for key in keys if key in _DUST_KEYS}
+    sizes = structure_columns(photometry)
     values = [item for pair in columns.values() for item in pair]
-    n = _common_length([*values, *dust.values()])
+    n = common_length([*values, *dust.values(), *sizes.values()])
     flux, error, problems = np.full((n, len(BANDS)), np.nan), np.full((n, len(BANDS)), np.nan), {}
     for band, pair in columns.items():
         k = BANDS.index(band)
-        flux[:, k], error[:, k] = _to_flux(band, way, *pair)
+        flux[:, k], error[:, k] = to_flux(band, way, *pair)
         bad = np.isfinite(flux[:, k]) & np.isfinite(error[:, k]) & ~(error[:, k] > 0)
         given = np.broadcast_to(pair[1].numbers, n)
         for index in np.flatnonzero(bad):
@@ -140,21 +106,23 @@ def read_catalogue(photometry: Table | Row | Mapping[str, object]) -> Catalogue:
     for index in np.flatnonzero(missing.all(axis=1)):
         problems.setdefault(int(index), "no band has both a flux and an error.")
     ebv, extinction = _dust_of(dust, bands, n)
-    return Catalogue(flux, error, ebv, extinction, _names_of(photometry, keys, n), problems)
+    names = _names_of(photometry, keys, n)
+    return Catalogue(flux, error, ebv, extinction, names, problems, read_structure(sizes, n))
 
 
 _DUST_KEYS = ("ebv", *(f"extinction_{band}" for band in BANDS))
 
 
 def _check_keys(keys: list) -> None:
-    known = {"name", *_DUST_KEYS}
+    known = {"name", *_DUST_KEYS, *STRUCTURE_KEYS}
     known |= {key.format(band) for way in _WAYS.values() for key in way if key for band in BANDS}
     for key in keys:
         if key not in known:
             raise ValueError(
                 f"photometry has the key {key!r}, which means nothing here; the bands are "
                 f"{', '.join(BANDS)}, with keys such as 'g' and 'g_err', 'flux_g' and 'flux_err_g', "
-                "'mag_g' and 'mag_err_g', and 'ebv', 'extinction_g', 'name'."
+                "'mag_g' and 'mag_err_g', and 'ebv', 'extinction_g', 'petro_flux_g', 'petro_mag_g', 'r50', 'r90', "
+                "'axis_ratio', 'name'."
             )
 
 
@@ -183,14 +151,14 @@ def _is_redshift(table: Table) -> bool:
     return (
         "z" in names
         and "z_ivar" not in names
-        and _Values.read("z", table["z"]).unit is None
-        and ("z_err" not in names or _Values.read("z_err", table["z_err"]).unit is None)
+        and Values.read("z", table["z"]).unit is None
+        and ("z_err" not in names or Values.read("z_err", table["z_err"]).unit is None)
     )
 
 
 def _band_columns(
     photometry: Table | Mapping, keys: list, way: str, band: str
-) -> tuple[_Values, _Values]:
+) -> tuple[Values, Values]:
     """Read a band and its error, or its inverse variance."""
     names = [pattern and pattern.format(band) for pattern in _WAYS[way]]
     given = [name for name in names[1:] if name in keys]
@@ -198,78 +166,7 @@ def _band_columns(
     if len(given) != 1:
         what = "no error" if not given else "two errors"
         raise ValueError(f"photometry has {what} for {names[0]}; give {wanted}.")
-    return _Values.read(names[0], photometry[names[0]]), _Values.read(
-        given[0], photometry[given[0]]
-    )
-
-
-def _common_length(values: list[_Values]) -> int:
-    lengths = {item.numbers.shape[0]: item.key for item in values if item.numbers.ndim}
-    if len(lengths) > 1:
-        (n, one), (m, other) = list(lengths.items())[:2]
-        raise ValueError(
-            f"{one} has {n} values but {other} has {m}; give one value or one for each galaxy."
-        )
-    n = next(iter(lengths), 1)
-    if n == 0:
-        raise ValueError("photometry is empty; give at least one galaxy.")
-    return n
-
-
-def _to_flux(band: str, way: str, value: _Values, error: _Values) -> tuple[np.ndarray, np.ndarray]:
-    """Convert a column and its error to nanomaggies."""
-    if way == "mag" or value.has_magnitude_unit:
-        return _from_magnitude(band, way, value, error)
-    if value.unit is not None and value.unit.is_equivalent(u.mag):
-        raise u.UnitTypeError(
-            f"{value.key} is in {value.unit}, which does not say in which magnitude system; use "
-            f"u.ABmag, or name it mag_{band} if it is an AB magnitude."
-        )
-    for column in (value, error):
-        if column.unit is None:
-            hint = " (if it is a redshift, rename it)" if column.key == "z" else ""
-            raise u.UnitTypeError(
-                f"{column.key} has no unit{hint}; give it one, such as u.nmgy or u.ABmag for a band."
-            )
-    negative = [code for code in SENTINELS if code < 0]
-    factor = flux_factor(value.unit, band, value.key)
-    flux = np.where(np.isin(value.numbers, negative), np.nan, value.numbers * factor)
-    numbers = np.where(np.isin(error.numbers, negative), np.nan, error.numbers)
-    if not error.is_inverse_variance:
-        return flux, numbers * flux_factor(error.unit, band, error.key)
-    factor = flux_factor(error.unit**-0.5, band, f"{error.key} to the power -1/2")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sigma = np.where(numbers > 0, numbers, np.nan) ** -0.5 * factor
-    # Zero is the usual way to say that there is no measurement; less than zero is a mistake.
-    return flux, np.where(numbers < 0, numbers, sigma)
-
-
-def _from_magnitude(
-    band: str, way: str, value: _Values, error: _Values
-) -> tuple[np.ndarray, np.ndarray]:
-    if error.is_inverse_variance:
-        raise u.UnitTypeError(f"{value.key} is a magnitude, so give its error as {band}_err.")
-    if value.has_magnitude_unit:
-        if not isinstance(value.unit, u.MagUnit):
-            raise u.UnitTypeError(f"{value.key} is in {value.unit}; use u.ABmag or a flux density.")
-        zero = flux_factor(value.unit.physical_unit, band, value.key)
-    elif value.unit is None or value.unit.is_equivalent(u.mag):
-        zero = 1e9
-    else:
-        raise u.UnitConversionError(
-            f"{value.key} is in {value.unit}, but by its name it is an AB magnitude; use u.ABmag, or "
-            f"name it flux_{band}."
-        )
-    unit = error.unit
-    unitless = unit is None and way == "mag"
-    if not (unitless or isinstance(unit, u.MagUnit) or (unit is not None and unit == u.mag)):
-        raise u.UnitTypeError(
-            f"{error.key} is in {unit or 'no unit'}, but {value.key} is a magnitude; use u.mag."
-        )
-    numbers = np.where(np.isin(value.numbers, SENTINELS), np.nan, value.numbers)
-    sigma = np.where(np.isin(error.numbers, SENTINELS), np.nan, error.numbers)
-    flux = zero * 10 ** (-0.4 * numbers)
-    return flux, flux * sigma * (0.4 * np.log(10))
+    return Values.read(names[0], photometry[names[0]]), Values.read(given[0], photometry[given[0]])
 
 
 def dust_values(key: str, value: object) -> np.ndarray:
@@ -291,14 +188,14 @@ def dust_values(key: str, value: object) -> np.ndarray:
     astropy.units.UnitConversionError
         If the unit is no magnitude.
     """
-    column = value if isinstance(value, _Values) else _Values.read(key, value)
+    column = value if isinstance(value, Values) else Values.read(key, value)
     if column.unit is None or column.unit == u.mag:
         return column.numbers
     raise u.UnitConversionError(f"{key} is in {column.unit}, but it must be in u.mag.")
 
 
 def _dust_of(
-    dust: dict[str, _Values], bands: list[str], n: int
+    dust: dict[str, Values], bands: list[str], n: int
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     ebv = extinction = None
     if "ebv" in dust:
@@ -359,6 +256,11 @@ def join_catalogues(parts: list[Catalogue]) -> Catalogue:
         dust[what] = np.concatenate([getattr(part, what) for part in parts]) if all(given) else None
     names = tuple(part.names[0] if part.names else str(k) for k, part in enumerate(parts))
     problems = {k: part.problems[0] for k, part in enumerate(parts) if part.problems}
+    structure = None
+    given = [part.structure for part in parts]
+    if any(sizes is not None for sizes in given):
+        blank = Structure.missing(1)
+        structure = Structure.concatenate([blank if sizes is None else sizes for sizes in given])
     return Catalogue(
         np.concatenate([part.flux for part in parts]),
         np.concatenate([part.error for part in parts]),
@@ -366,4 +268,5 @@ def join_catalogues(parts: list[Catalogue]) -> Catalogue:
         dust["extinction"],
         names,
         problems,
+        structure,
     )

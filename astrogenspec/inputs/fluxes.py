@@ -11,11 +11,26 @@ References
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import astropy.units as u
+import numpy as np
 
 from ..surveys import BANDS, SDSS
 
-__all__ = ["check_bands", "flux_factor", "read_unit"]
+__all__ = [
+    "SENTINELS",
+    "Values",
+    "check_bands",
+    "common_length",
+    "flux_factor",
+    "read_unit",
+    "to_flux",
+]
+
+#: Values that catalogues put in the place of a missing magnitude or its error; a flux is missing if it is one of
+#: the negative ones.
+SENTINELS = (-9999.0, -999.0, -99.0, 99.0, 99.99, 999.0, 9999.0)
 
 _ALIASES = {"nanomaggies": u.nmgy, "nanomaggy": u.nmgy, "nmaggy": u.nmgy, "maggies": u.mgy}
 _PER_WAVELENGTH = u.erg / u.s / u.cm**2 / u.AA
@@ -153,3 +168,192 @@ def flux_factor(unit: u.UnitBase | None, band: str, what: str = "the cutout") ->
             pivot = u.spectral_density(SDSS.pivot_wavelength[band])
             return float(candidate.to(u.AB, equivalencies=pivot)) * 1e9
     raise u.UnitConversionError(_refusal(unit, what))
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """A column of a table, or a value of a mapping: numbers and unit.
+
+    Attributes
+    ----------
+    key : str
+        Its name.
+    numbers : ndarray of float, shape () or (n,)
+        NaN where masked.
+    unit : Unit or None
+        None also if it is dimensionless.
+    """
+
+    key: str
+    numbers: np.ndarray
+    unit: u.UnitBase | None
+
+    @classmethod
+    def read(cls, key: str, value: object) -> Values:
+        """Read what a user passed in.
+
+        Parameters
+        ----------
+        key : str
+            Its name, for the sentence of an error.
+        value : float, ndarray, Column or Quantity
+            One value or one for each galaxy.
+
+        Returns
+        -------
+        Values
+
+        Raises
+        ------
+        TypeError
+            If it does not hold numbers.
+        ValueError
+            If it has more than one dimension.
+        astropy.units.UnitsError
+            If its unit is unknown.
+        """
+        unit = read_unit(getattr(value, "unit", None))
+        mask = getattr(value, "mask", None)
+        if isinstance(value, u.Quantity):
+            value = (value if mask is None else value.unmasked).value
+        try:
+            numbers = np.array(np.ma.getdata(value), dtype=float)
+        except (TypeError, ValueError):
+            raise TypeError(f"{key} holds {value!r}, but it must hold numbers.") from None
+        if numbers.ndim > 1:
+            raise ValueError(
+                f"{key} has shape {numbers.shape}, but it must be one value or one for each galaxy."
+            )
+        if mask is not None:
+            numbers[np.asarray(mask, bool)] = np.nan
+        return cls(key, numbers, None if unit == u.dimensionless_unscaled else unit)
+
+    @property
+    def is_inverse_variance(self) -> bool:
+        """Whether it is an inverse variance, by its name."""
+        return "ivar" in self.key
+
+    @property
+    def has_magnitude_unit(self) -> bool:
+        """Whether its unit is one of a magnitude or another logarithm."""
+        return isinstance(self.unit, u.function.FunctionUnitBase)
+
+    def renamed(self, stem: str, band: str) -> str:
+        """Give the name of this column in another way, "mag_g" of "flux_g", say.
+
+        Parameters
+        ----------
+        stem : str
+            ``"flux"`` or ``"mag"``.
+        band : str
+
+        Returns
+        -------
+        str
+        """
+        return f"{'petro_' if self.key.startswith('petro_') else ''}{stem}_{band}"
+
+
+def common_length(values: list[Values]) -> int:
+    """Find for how many galaxies columns hold values.
+
+    Parameters
+    ----------
+    values : list of Values
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, or are zero.
+    """
+    lengths = {item.numbers.shape[0]: item.key for item in values if item.numbers.ndim}
+    if len(lengths) > 1:
+        (n, one), (m, other) = list(lengths.items())[:2]
+        raise ValueError(
+            f"{one} has {n} values but {other} has {m}; give one value or one for each galaxy."
+        )
+    n = next(iter(lengths), 1)
+    if n == 0:
+        raise ValueError("photometry is empty; give at least one galaxy.")
+    return n
+
+
+def to_flux(band: str, way: str, value: Values, error: Values) -> tuple[np.ndarray, np.ndarray]:
+    """Convert a column and its error to nanomaggies.
+
+    Parameters
+    ----------
+    band : str
+    way : str
+        "mag" if the column is an AB magnitude by its name.
+    value, error : Values
+        The error may be an inverse variance.
+
+    Returns
+    -------
+    flux, error : ndarray, shape () or (n,)
+        nmgy; NaN where missing. An inverse variance below zero is returned as it is, for the caller to find.
+
+    Raises
+    ------
+    astropy.units.UnitsError
+        For units that are missing or do not fit.
+    """
+    if way == "mag" or value.has_magnitude_unit:
+        return _from_magnitude(band, way, value, error)
+    if value.unit is not None and value.unit.is_equivalent(u.mag):
+        raise u.UnitTypeError(
+            f"{value.key} is in {value.unit}, which does not say in which magnitude system; use "
+            f"u.ABmag, or name it {value.renamed('mag', band)} if it is an AB magnitude."
+        )
+    for column in (value, error):
+        if column.unit is None:
+            hint = " (if it is a redshift, rename it)" if column.key == "z" else ""
+            raise u.UnitTypeError(
+                f"{column.key} has no unit{hint}; give it one, such as u.nmgy or u.ABmag for a band."
+            )
+    negative = [code for code in SENTINELS if code < 0]
+    factor = flux_factor(value.unit, band, value.key)
+    flux = np.where(np.isin(value.numbers, negative), np.nan, value.numbers * factor)
+    numbers = np.where(np.isin(error.numbers, negative), np.nan, error.numbers)
+    if not error.is_inverse_variance:
+        return flux, numbers * flux_factor(error.unit, band, error.key)
+    factor = flux_factor(error.unit**-0.5, band, f"{error.key} to the power -1/2")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sigma = np.where(numbers > 0, numbers, np.nan) ** -0.5 * factor
+    # Zero is the usual way to say that there is no measurement; less than zero is a mistake.
+    return flux, np.where(numbers < 0, numbers, sigma)
+
+
+def _from_magnitude(
+    band: str, way: str, value: Values, error: Values
+) -> tuple[np.ndarray, np.ndarray]:
+    if error.is_inverse_variance:
+        raise u.UnitTypeError(
+            f"{value.key} is a magnitude, so give its error as {error.key.replace('ivar', 'err')}."
+        )
+    if value.has_magnitude_unit:
+        if not isinstance(value.unit, u.MagUnit):
+            raise u.UnitTypeError(f"{value.key} is in {value.unit}; use u.ABmag or a flux density.")
+        zero = flux_factor(value.unit.physical_unit, band, value.key)
+    elif value.unit is None or value.unit.is_equivalent(u.mag):
+        zero = 1e9
+    else:
+        raise u.UnitConversionError(
+            f"{value.key} is in {value.unit}, but by its name it is an AB magnitude; use u.ABmag, or "
+            f"name it {value.renamed('flux', band)}."
+        )
+    unit = error.unit
+    unitless = unit is None and way == "mag"
+    if not (unitless or isinstance(unit, u.MagUnit) or (unit is not None and unit == u.mag)):
+        raise u.UnitTypeError(
+            f"{error.key} is in {unit or 'no unit'}, but {value.key} is a magnitude; use u.mag."
+        )
+    numbers = np.where(np.isin(value.numbers, SENTINELS), np.nan, value.numbers)
+    sigma = np.where(np.isin(error.numbers, SENTINELS), np.nan, error.numbers)
+    flux = zero * 10 ** (-0.4 * numbers)
+    return flux, flux * sigma * (0.4 * np.log(10))

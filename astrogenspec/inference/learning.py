@@ -1,31 +1,119 @@
-"""Judge an estimator on a labelled sample of the user's own, and recalibrate it there."""
+"""What galaxies whose properties are known are for: train an estimator further, judge it, recalibrate it."""
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import astropy.units as u
 import numpy as np
+import torch
 from astropy.table import QTable, Table
 
-from ..base import make_generator
-from ..blocks import InputArguments, InputOptions, positive_int
+from ..base import bar_wanted, make_generator
+from ..blocks import InputArguments, InputOptions, ObservationBlocks, positive_int
 from ..calibration.recalibration import Recalibration
 from ..calibration.report import CalibrationReport, calibration_report, checked_page
 from ..posterior import Posterior
 from .drawing import draw_block, input_modes
+from .finetune import Examples, FitSettings, fine_tune
 
 if TYPE_CHECKING:
     from .estimator import PropertyEstimator
 
-__all__ = ["EvaluatedEstimator"]
+__all__ = ["LearningEstimator"]
 
 
-class EvaluatedEstimator:
+class LearningEstimator:
     """Methods of `PropertyEstimator` that need true values."""
+
+    def fit(
+        self: PropertyEstimator,
+        cutouts: Any = None,
+        photometry: Any = None,
+        *,
+        labels: Mapping[str, u.Quantity] | Table,
+        known: Mapping[str, u.Quantity] | Table | None = None,
+        rehearsal: Sequence[str | os.PathLike[str]] = (),
+        epochs: int = 50,
+        batch_size: int = 64,
+        learning_rate: float = 3e-4,
+        validation_fraction: float = 0.2,
+        patience: int | None = 10,
+        seed: int | torch.Generator | None = None,
+        progress: bool | None = None,
+        **options: Unpack[InputArguments],
+    ) -> PropertyEstimator:
+        """Continue the training on galaxies whose properties are known.
+
+        Some of the rows are held out; training stops when they no longer improve, and the best weights are kept. Images
+        are turned and mirrored at random, photometry is varied within its errors, and some of what a galaxy has (image,
+        photometry, bands, sizes) is hidden at random, so that the estimator keeps its skill with less. Quantities
+        without label are learnt from what this estimator says of them, with less weight, so that they are not forgotten.
+        The image encoder of trained weights stays as it is.
+
+        Parameters
+        ----------
+        cutouts, photometry
+            As for `predict`.
+        labels : mapping or table of Quantity, each of shape (n,)
+            Any of `~astrogenspec.QUANTITIES`; NaN or masked where unknown. Other columns of a table are ignored.
+        known : mapping or table of Quantity, each of shape (n,), optional
+            Quantities that are known but not to be learnt, as in `predict`: the redshifts of a sample, say, that was
+            selected by redshift, and so says nothing of how common they are. NaN or masked where not.
+        rehearsal : sequence of path
+            Folders of simulated shards (``astrogenspec simulate --training``) to mix in, so that the skill with images
+            and of quantities without labels stays.
+        epochs : int
+            Most passes over the galaxies.
+        batch_size : int
+            Galaxies in a step.
+        learning_rate : float
+            Largest learning rate.
+        validation_fraction : float
+            Fraction of the galaxies held out, between 0 and 1.
+        patience : int, optional
+            Passes without improvement after which training stops; None to use all epochs.
+        seed : int, `torch.Generator` or None
+            Source of randomness: same seed, same weights.
+        progress : bool, optional
+            Show a progress bar; by default on a terminal.
+        **options
+            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`. A flagged galaxy is left out.
+
+        Returns
+        -------
+        PropertyEstimator
+            A new one; its card tells of the training under ``"fits"``. This one stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If fewer than 10 galaxies have a label, or an argument is out of range.
+        TypeError, astropy.units.UnitsError
+            If an input or a label cannot be used.
+
+        Warns
+        -----
+        AstroGenSpecWarning
+            If nothing improved on the galaxies held out; the weights are then the old ones.
+        """
+        settings = FitSettings(
+            epochs,
+            batch_size,
+            learning_rate,
+            validation_fraction,
+            patience,
+            bar_wanted(progress, 2, 1),
+        )
+        blocks = ObservationBlocks(cutouts, photometry, InputOptions(**options))
+        examples = Examples(blocks, labels, known, rehearsal)
+        network, card = fine_tune(
+            self.network, self.card, examples, settings, make_generator(seed), self.device
+        )
+        return type(self)(network, card=card, device=self.device)
 
     def calibration_report(
         self: PropertyEstimator,

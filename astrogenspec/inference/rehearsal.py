@@ -1,0 +1,102 @@
+"""Simulated galaxies that are shown again while a network learns from real ones, so that it forgets nothing.
+
+Their images are observed and encoded once, before the training: with an encoder that stays as it is, a step then costs no more
+with them than with photometry alone, and thousands of galaxies with images can be rehearsed on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..preprocessing import ModelInputs
+from ..shards import Shards
+from .model import PropertyNetwork
+from .recipe import RecipeConfig, make_batch
+
+__all__ = ["EncodedGalaxies", "encode_shards"]
+
+#: Galaxies encoded at once.
+_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class EncodedGalaxies:
+    """Simulated galaxies as a network sees them behind its image encoder.
+
+    Attributes
+    ----------
+    inputs : ModelInputs
+        Without images.
+    mu, logvar : Tensor, shape (n, latent_size)
+        What the encoder says of the images; zero without image.
+    theta : Tensor, shape (n, 9)
+    measurable : Tensor, shape (n,)
+        1 where the gas metallicity can be measured, else 0.
+    """
+
+    inputs: ModelInputs
+    mu: Tensor
+    logvar: Tensor
+    theta: Tensor
+    measurable: Tensor
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    def __getitem__(self, rows: Tensor) -> EncodedGalaxies:
+        """Select galaxies."""
+        return EncodedGalaxies(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def to(self, device: torch.device | str) -> EncodedGalaxies:
+        """Move every tensor to a device."""
+        return EncodedGalaxies(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[EncodedGalaxies]) -> EncodedGalaxies:
+        """Put galaxies behind one another."""
+        inputs = ModelInputs.concatenate([part.inputs for part in parts])
+        others = [torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)[1:]]
+        return cls(inputs, *others)
+
+
+@torch.no_grad()
+def encode_shards(
+    network: PropertyNetwork, folder: str | Path, n_largest: int, seed: int
+) -> EncodedGalaxies:
+    """Observe and encode galaxies of a folder of shards, as in the first training.
+
+    Parameters
+    ----------
+    network : PropertyNetwork
+        Whose encoder will not change.
+    folder : path
+        Shards of `astrogenspec.simulate.write_shards` with labels, with images or with photometry alone. What the
+        first training holds out is left out here too.
+    n_largest : int
+        Most galaxies to take.
+    seed : int
+        Of the choice, the noise and what is hidden.
+
+    Returns
+    -------
+    EncodedGalaxies
+    """
+    recipe = RecipeConfig()
+    shards = Shards.read(folder).split(recipe.held_out)[0]
+    config = recipe.image_augmentation if shards.has_images else recipe.photometry_augmentation
+    generator = torch.Generator().manual_seed(seed)
+    device = network.chain.lower.device
+    chosen = torch.randperm(len(shards), generator=generator)[:n_largest]
+    parts = []
+    for rows in chosen.split(_BLOCK):
+        batch = make_batch(shards, rows, config, generator)
+        mu, logvar = (part.cpu() for part in network.latent(batch.inputs.to(device)))
+        seen = batch.inputs
+        inputs = ModelInputs(None, None, seen.image_bands, seen.image_noise, seen.photometry)
+        parts.append(EncodedGalaxies(inputs, mu, logvar, batch.theta, batch.measurable))
+    return EncodedGalaxies.concatenate(parts)
