@@ -404,7 +404,7 @@ def main() -> None:
     parser.add_argument("what", choices=("table", "folds", "recalibration", "few"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("target", nargs="?", type=Path, help="table to write")
-    parser.add_argument("--model", default="astrogenspec-properties")
+    parser.add_argument("--model", default="astrogenspec-properties-simulated")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--data", nargs="+", type=Path, default=[], help="simulated shards to rehearse")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))

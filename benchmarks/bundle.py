@@ -1,7 +1,7 @@
 """Put trained networks into the package, with their cards.
 
-    python benchmarks/bundle.py properties runs/properties --commit COMMIT [--results results/properties]
-    python benchmarks/bundle.py anchored runs/anchored --commit COMMIT [--results results/anchored]
+    python benchmarks/bundle.py simulated runs/properties --commit COMMIT [--results results/simulated]
+    python benchmarks/bundle.py properties runs/anchored --commit COMMIT [--results results/properties]
     python benchmarks/bundle.py spectra runs/spectra --commit COMMIT [--results results/spectra]
 
 Run once after training, then again with the results of the other benchmarks to add them to the card.  What the cards hold of the
@@ -39,14 +39,14 @@ DATA = Path(__file__).parents[1] / "astrogenspec" / "data"
 MODELS = {
     "properties": (
         "astrogenspec-properties",
-        "properties-v1.safetensors",
-        "Properties and line fluxes from SDSS-like ugriz images and photometry, trained on simulations; redshifts from "
-        "photometry recalibrated on real galaxies",
+        "properties-v2.safetensors",
+        "Properties and line fluxes from SDSS-like ugriz images and photometry, trained on simulations and anchored on the "
+        "photometry of real galaxies",
     ),
-    "anchored": (
-        "astrogenspec-properties-anchored",
-        "properties-anchored-v1.safetensors",
-        "The same, trained further on the photometry of real galaxies: better from photometry alone, worse with images",
+    "simulated": (
+        "astrogenspec-properties-simulated",
+        "properties-simulated-v2.safetensors",
+        "The same, trained on simulations alone; redshifts from photometry recalibrated on real galaxies",
     ),
     "spectra": (
         "astrogenspec-spectra",
@@ -114,13 +114,13 @@ def base_card(kind: str, trained: dict, commit: str) -> dict:
     }
 
 
-def properties_card(run: Path, commit: str, results: Path | None) -> dict:
+def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
     """Make the card of the properties network that no real galaxy trained."""
     trained = json.loads((run / "properties.json").read_text())
     hours = trained["training"]["max_seconds"] / 3600
     train = f"astrogenspec train properties --data runs/images runs/photometry --hours {hours:.2f} --out runs/properties"
-    recalibrate = "python benchmarks/anchoring.py recalibration FOLDER --out results/properties"
-    card = base_card("properties", trained, commit) | {
+    recalibrate = "python benchmarks/anchoring.py recalibration FOLDER --out results/simulated"
+    card = base_card("simulated", trained, commit) | {
         "architecture": "variational autoencoder (32-d latent) and a chain of conditional neural-spline flows over "
         + ", ".join(QUANTITIES),
         "labels": {name: info.description for name, info in QUANTITIES.items()},
@@ -158,20 +158,20 @@ def recalibration_of(results: Path | None, name: str) -> dict:
     return {"recalibration": json.loads(path.read_text())["recalibration"]}
 
 
-def anchored_card(run: Path, commit: str, results: Path | None) -> dict:
+def properties_card(run: Path, commit: str, results: Path | None) -> dict:
     """Make the card of the properties network that continued on real galaxies."""
     trained = json.loads((run / "properties.json").read_text())
-    card = load_card(MODELS["properties"][0])
+    card = load_card(MODELS["simulated"][0])
     for key in ("sha256", "filename", "metrics", "recalibration"):
         card.pop(key, None)
-    card |= base_card("anchored", trained, commit)
+    card |= base_card("properties", trained, commit)
     card["training_range"] = trained["training_range"]
     card["fits"] = trained["fits"]
     card["commands"] = [
         *card["commands"][:-1],
         "python benchmarks/anchoring.py table FOLDER runs/anchor.ecsv",
-        "astrogenspec train properties --anchor runs/anchor.ecsv --model astrogenspec-properties "
-        "--data runs/images runs/photometry --epochs 20 --out runs/anchored",
+        "astrogenspec train properties --anchor runs/anchor.ecsv --model astrogenspec-properties-simulated "
+        "--data runs/images --epochs 16 --out runs/anchored",
     ]
     card["training_set"] = card["training_set"] | {
         "kind": "simulated, then real",
@@ -179,10 +179,12 @@ def anchored_card(run: Path, commit: str, results: Path | None) -> dict:
         "photometry and redshift, "
         "98 masses and star-formation rates of GSWLC), 3,039 of ECO and RESOLVE (mass, star-formation rate, O/H, line fluxes at "
         "known redshift; masses brought to the scale of GSWLC) and 1,964 of ALFALFA-SDSS (g, r; GSWLC mass and star-formation "
-        "rate at known redshift). Their photometry alone was used; simulated galaxies, images too, were mixed in",
+        "rate at known redshift). Their photometry, Petrosian fluxes, radii and axis ratios were used, no image; 24,000 simulated "
+        "galaxies with images were mixed in",
     }
     card["limitations"] = [
-        "Anchored on the photometry of real galaxies: with images it is less accurate than astrogenspec-properties.",
+        "Real galaxies taught the relation of photometry, sizes and properties; what images add was learnt from simulations.",
+        "Masses, star-formation rates and metallicities of real galaxies were those of catalogues, with their conventions.",
         *card["limitations"][1:],
     ]
     return card | recalibration_of(results, "anchoring_folds.json")
@@ -243,7 +245,7 @@ def main() -> None:
         card = (
             properties_card(run, arguments.commit, results)
             if kind == "properties"
-            else anchored_card(run, arguments.commit, results)
+            else simulated_card(run, arguments.commit, results)
         )
     if results is not None:
         card["metrics"] = {

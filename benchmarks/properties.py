@@ -1,7 +1,7 @@
 """Measure lane A: accuracy and calibration on simulated held-out galaxies, redshifts of real ones, speed.
 
     python benchmarks/properties.py simulated --out results/benchmarks
-    python benchmarks/properties.py real FOLDER --out results/benchmarks
+    python benchmarks/properties.py real FOLDER --model astrogenspec-properties-simulated --out results/benchmarks
     python benchmarks/properties.py images FOLDER --out results/benchmarks
     python benchmarks/properties.py speed --out results/benchmarks
     python benchmarks/properties.py ceiling SHARDS --out results/benchmarks
@@ -285,7 +285,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", choices=("simulated", "real", "images", "speed", "ceiling"))
     parser.add_argument("folder", nargs="?", type=Path, help="real tables")
-    parser.add_argument("--model", default="astrogenspec-properties", help="name of weights, or a file")
+    parser.add_argument("--model", default="astrogenspec-properties", help="name of weights, or a file; for real: weights that "
+                        "no real galaxy trained")
     parser.add_argument("--n", type=int, default=5000)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     arguments = parser.parse_args()

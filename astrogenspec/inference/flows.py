@@ -30,24 +30,8 @@ _EARLIER_LIMIT = 6.0
 _UNIT_MARGIN = 1e-6
 #: Draws made at a time; more are no faster and take more memory.
 _DRAWS_PER_PIECE = 65536
-#: Columns of hidden features made at a time: as many as fit the cache of a core.
+#: Draws whose hidden features are made at a time: as many as fit the cache.
 _COLUMNS = 4096
-
-
-def columns_at_once(n: int, draws: int) -> int:
-    """Give the columns of hidden features that `ConditionalFactor.per_draw` works on at a time.
-
-    Parameters
-    ----------
-    n, draws : int
-        Galaxies, and draws of each.
-
-    Returns
-    -------
-    int
-        Draws of a whole number of galaxies.
-    """
-    return draws * min(n, max(1, _COLUMNS // draws))
 
 
 class ConditionalFactor(nn.Module):
@@ -83,6 +67,7 @@ class ConditionalFactor(nn.Module):
             features = features + self.of_earlier(earlier)
         return self.out(F.silu(self.hidden(F.silu(features))))
 
+    @torch.no_grad()
     def per_draw(self, context: Tensor, earlier: Tensor, workspace: Tensor | None = None) -> Tensor:
         """Evaluate the network for many draws of each galaxy, without gradient.
 
@@ -90,9 +75,9 @@ class ConditionalFactor(nn.Module):
         ----------
         context : Tensor, shape (n, context_size)
         earlier : Tensor, shape (n_earlier, n, draws)
-        workspace : Tensor, shape (>= 2 (hidden + 1) columns,), optional
-            Memory for the hidden features of as many columns as `columns_at_once` says; fresh memory costs as much as
-            the arithmetic.
+        workspace : Tensor, shape (2, hidden + 1, columns), optional
+            Memory for hidden features of some galaxies, at least ``draws`` columns; fresh memory costs as much as the
+            arithmetic.
 
         Returns
         -------
@@ -101,35 +86,29 @@ class ConditionalFactor(nn.Module):
         features = self.of_context(context).T
         hidden, n = features.shape
         draws = 1 if self.of_earlier is None else earlier.shape[-1]
-        columns = columns_at_once(n, draws)
         if workspace is None:
-            workspace = features.new_empty(2 * (hidden + 1) * columns)
+            workspace = features.new_empty(2, hidden + 1, max(_COLUMNS, draws))
         # A row of ones below the features adds the bias within the product of the matrices.
+        workspace[:, -1] = 1
         second, third = (
-            torch.cat([layer.weight, layer.bias[:, None]], dim=1)
-            for layer in (self.hidden, self.out)
+            torch.cat([layer.weight, layer.bias[:, None]], 1) for layer in (self.hidden, self.out)
         )
         parameters = features.new_empty(len(third), n * draws)
-        step = columns // draws
+        step = workspace.shape[-1] // draws
         for start in range(0, n, step):
-            n_here = min(step, n - start)
-            size = n_here * draws
-            one, two = (
-                workspace[k * (hidden + 1) * size : (k + 1) * (hidden + 1) * size].view(-1, size)
-                for k in (0, 1)
-            )
-            one[-1] = two[-1] = 1
-            galaxies = slice(start, start + n_here)
+            rows = slice(start, min(start + step, n))
+            columns = slice(rows.start * draws, rows.stop * draws)
+            one, two = workspace[..., : columns.stop - columns.start]
             if self.of_earlier is None:
-                one[:-1] = features[:, galaxies]
+                one[:-1] = features[:, rows]
             else:
-                known = earlier[:, galaxies].reshape(-1, size)
+                known = earlier[:, rows].reshape(len(earlier), -1)
                 torch.mm(self.of_earlier.weight, known, out=one[:-1])
-                one[:-1].view(hidden, n_here, draws).add_(features[:, galaxies, None])
+                one[:-1].unflatten(1, (-1, draws)).add_(features[:, rows, None])
             F.silu(one[:-1], inplace=True)
             torch.mm(second, one, out=two[:-1])
             F.silu(two[:-1], inplace=True)
-            torch.mm(third, two, out=parameters[:, start * draws : start * draws + size])
+            torch.mm(third, two, out=parameters[:, columns])
         return parameters.view(-1, n, draws)
 
 
@@ -253,7 +232,7 @@ class ChainPosterior:
         theta = torch.empty(n, n_draws, chain.n_quantities, device=self.context.device)
         step = max(1, _DRAWS_PER_PIECE // n_draws)
         hidden = chain.factors[0].hidden.out_features
-        workspace = theta.new_empty(2 * (hidden + 1) * columns_at_once(min(step, n), n_draws))
+        workspace = theta.new_empty(2, hidden + 1, max(_COLUMNS, n_draws))
         for start in range(0, n, step):
             piece = slice(start, start + step)
             context = self.context[piece]

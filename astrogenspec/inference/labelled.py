@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..augmentation import AugmentationConfig, draw_band_subsets, orient_randomly
 from ..blocks import ObservationBlocks
+from ..conventions import converted_labels
 from ..observations import Observations
 from ..photometry import PhotometryBatch
 from ..preprocessing import ModelInputs, photometry_features
@@ -136,6 +137,7 @@ def theta_of(labels: Mapping[str, Any] | Table, argument: str = "labels") -> np.
     Parameters
     ----------
     labels : mapping or table of Quantity, each of shape (n,)
+        Of other conventions too, if the metadata of a column says which (see `astrogenspec.conventions`).
     argument : str
         What the user knows them as.
 
@@ -152,6 +154,7 @@ def theta_of(labels: Mapping[str, Any] | Table, argument: str = "labels") -> np.
         raise TypeError(
             f"{argument} is a {type(labels).__name__}: it must be a table or a mapping of names to Quantities."
         )
+    labels = converted_labels(labels)
     names = list(labels.keys())
     chosen = [name for name in names if name in QUANTITIES or not isinstance(labels, Table)]
     if not chosen:

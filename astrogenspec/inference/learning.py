@@ -16,6 +16,7 @@ from ..base import bar_wanted, make_generator
 from ..blocks import InputArguments, InputOptions, ObservationBlocks, positive_int
 from ..calibration.recalibration import Recalibration
 from ..calibration.report import CalibrationReport, calibration_report, checked_page
+from ..conventions import converted_labels
 from ..posterior import Posterior
 from .drawing import draw_block, input_modes
 from .finetune import Examples, FitSettings, fine_tune
@@ -59,7 +60,8 @@ class LearningEstimator:
         cutouts, photometry
             As for `predict`.
         labels : mapping or table of Quantity, each of shape (n,)
-            Any of `~astrogenspec.QUANTITIES`; NaN or masked where unknown. Other columns of a table are ignored.
+            Any of `~astrogenspec.QUANTITIES`; NaN or masked where unknown. Other columns of a table are ignored. Columns
+            whose metadata state another IMF or metallicity scale are converted (see `astrogenspec.conventions`).
         known : mapping or table of Quantity, each of shape (n,), optional
             Quantities that are known but not to be learnt, as in `predict`: the redshifts of a sample, say, that was
             selected by redshift, and so says nothing of how common they are. NaN or masked where not.
@@ -161,6 +163,7 @@ class LearningEstimator:
         """
         if out is not None:
             checked_page(out, overwrite)
+        truth = converted_labels(truth)
         raw, posterior, modes = _drawn(self, cutouts, photometry, options, n_draws, seed)
         report = calibration_report(posterior, truth, mode=modes, raw=raw, seed=seed)
         if out is not None:
@@ -210,6 +213,7 @@ class LearningEstimator:
         AstroGenSpecWarning
             If a quantity is known of fewer than 100 galaxies.
         """
+        truth = converted_labels(truth)
         raw, _, modes = _drawn(self, cutouts, photometry, options, n_draws, seed)
         new = Recalibration.fit(raw, truth, mode=modes, seed=seed)
         card = copy.deepcopy(dict(self.card))
