@@ -9,6 +9,7 @@
 ``sdss_lines.fits``, ``sdss_masses.fits`` and ``sdss_images.fits``.  The 24 galaxies of the demonstration and those of the image
 table are left out everywhere, so that both stay unseen.  In ``folds`` every
 galaxy is judged by an estimator that never saw it; peers see the same rows.  SHARDS are simulated galaxies to rehearse.
+The fitted networks are kept in ``folds`` beside the results: remove them to begin anew.
 "With structure" means Petrosian fluxes (redshifts) or radii and axis ratio (lines) beside the magnitudes.
 """
 
@@ -282,7 +283,16 @@ def peer_medians(train: QTable, test: QTable, inputs: str) -> dict[str, np.ndarr
     }
 
 
-def run_folds(folder: Path, model: str, n_folds: int, shards: list[Path]) -> dict:
+def fitted_fold(out: Path, k: int, before: PropertyEstimator, training: QTable, shards: list[Path]) -> PropertyEstimator:
+    """Fit without one fold, or open what an interrupted run has fitted."""
+    path = out / f"fold-{k}.safetensors"
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        fit(before, training, seed=SEED + k, rehearsal=shards).save(path)
+    return PropertyEstimator.load(path)
+
+
+def run_folds(folder: Path, model: str, n_folds: int, shards: list[Path], out: Path) -> dict:
     """Cross-validate on every table."""
     table = anchor_table(folder)
     fold = np.random.default_rng(SEED).permutation(len(table)) % n_folds
@@ -297,7 +307,7 @@ def run_folds(folder: Path, model: str, n_folds: int, shards: list[Path]) -> dic
     start = time.perf_counter()
     for k in range(n_folds):
         training, judged = table[fold != k], np.flatnonzero(fold == k)
-        after = fit(before, training, seed=SEED + k, rehearsal=shards)
+        after = fitted_fold(out / "folds", k, before, training, shards)
         rows, others = judged[of_redshift[judged]], judged[~of_redshift[judged]]
         runs = [(subset, after, subset) for subset in SUBSETS] + [("zero-shot", before, "ugriz")]
         runs.append(("ugriz with structure", after, "ugriz"))
@@ -416,7 +426,7 @@ def main() -> None:
         print(len(table), "rows in", arguments.target)
         return
     if arguments.what == "folds":
-        result = run_folds(arguments.folder, arguments.model, arguments.folds, arguments.data)
+        result = run_folds(arguments.folder, arguments.model, arguments.folds, arguments.data, arguments.out)
     elif arguments.what == "recalibration":
         result = run_recalibration(arguments.folder, arguments.model)
     else:

@@ -58,6 +58,19 @@ class TestSplines:
         assert (back - noise).abs().quantile(0.999) < 2e-3
         assert torch.isfinite(y).all()
 
+    @pytest.mark.parametrize("n_bins", [2, 8])
+    def test_beyond_the_knots_the_map_is_affine_and_arguments_stay(self, n_bins):
+        parameters = torch.randn(n_spline_parameters(n_bins), 3, 1)
+        noise = torch.tensor([-5.4, -5.0, 0.3, 5.0, 5.3]).expand(3, 5).clone()
+        before = parameters.clone(), noise.clone()
+        y = spline_sample(parameters, noise)
+        shift, log_scale = parameters[0], parameters[1]
+        scale = torch.exp(log_scale / (1 + log_scale.abs() / -math.log(1e-3)))
+        outer = [0, 1, 3, 4]
+        expected = (shift + scale * noise)[:, outer]
+        torch.testing.assert_close(y[:, outer], expected, rtol=1e-5, atol=1e-5)
+        assert torch.equal(parameters, before[0]) and torch.equal(noise, before[1])
+
     def test_shared_and_individual_parameters_agree(self):
         torch.manual_seed(2)
         parameters = torch.randn(n_spline_parameters(8), 5, 1)
@@ -113,6 +126,29 @@ class TestDensity:
             assert below.item() == pytest.approx(0.5, abs=0.03)
 
 
+class TestPerDraw:
+    @pytest.mark.parametrize(("n", "draws"), [(5, 5), (7, 1), (3, 13), (1, 30)])
+    def test_it_is_the_network_of_the_density(self, monkeypatch, n, draws):
+        """Whether the draws of several galaxies are made at a time, or those of one exceed the memory set aside."""
+        monkeypatch.setattr(flows, "_COLUMNS", 12)
+        chain = make_chain()
+        context = torch.randn(n, 6)
+        for k, factor in enumerate(chain.factors):
+            earlier = torch.randn(k, n, draws)
+            found = factor.per_draw(context, earlier)
+            assert found.shape == (n_spline_parameters((6, 4, 4)[k]), n, draws if k else 1)
+            for j in range(found.shape[-1]):
+                expected = factor(context, earlier[:, :, j].T)
+                torch.testing.assert_close(found[..., j].T, expected, rtol=1e-5, atol=1e-5)
+
+    def test_memory_may_hold_what_was_there_before(self):
+        chain = make_chain()
+        context, earlier = torch.randn(5, 6), torch.randn(2, 5, 4)
+        workspace = torch.full((2, 17, 9), torch.nan)
+        found = chain.factors[2].per_draw(context, earlier, workspace)
+        torch.testing.assert_close(found, chain.factors[2].per_draw(context, earlier))
+
+
 class TestDraws:
     def test_shape_and_support(self):
         chain = make_chain(spread=1.5)
@@ -124,6 +160,7 @@ class TestDraws:
         posterior = make_chain()(torch.randn(13, 6))
         one = posterior.sample(11, torch.Generator().manual_seed(5))
         monkeypatch.setattr(flows, "_DRAWS_PER_PIECE", 30)
+        monkeypatch.setattr(flows, "_COLUMNS", 20)
         two = posterior.sample(11, torch.Generator().manual_seed(5))
         other = posterior.sample(11, torch.Generator().manual_seed(6))
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)

@@ -150,7 +150,7 @@ def central_coverage(
     return coverage_of_pit(pit(draws, truth, seed=seed), levels)
 
 
-def coverage_of_pit(values: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+def coverage_of_pit(values: np.ndarray, levels: Sequence[float] | np.ndarray) -> np.ndarray:
     """Give the coverage of central intervals from the probability integral transform.
 
     Parameters

@@ -239,7 +239,8 @@ class Recalibration:
             A new array.
         """
         theta = theta.copy()
-        for k, name in enumerate(QUANTITIES):
+        known = {name for _, name in self._corrections}
+        for k, name in ((k, name) for k, name in enumerate(QUANTITIES) if name in known):
             column = theta[:, :, k].copy()
             if self._correct(name, column, magnitudes, modes):
                 theta[:, :, k] = column

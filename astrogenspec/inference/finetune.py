@@ -33,10 +33,9 @@ __all__ = ["Examples", "FitSettings", "fine_tune"]
 #: Weight of quantities that only the former network teaches.
 _REPLAY = 0.3
 #: Simulated galaxies of a step, from each folder.
-_REHEARSED = 192
+_REHEARSED = 160
 #: Simulated galaxies of a folder: this many for each labelled one, and within these bounds.
 _PER_LABELLED, _FEWEST_REHEARSED, _MOST_REHEARSED = 2, 2_000, 24_000
-_METALLICITY = tuple(QUANTITIES).index("gas_metallicity")
 #: Galaxies evaluated at once on the held-out part.
 _VALIDATION_BATCH = 256
 
@@ -313,19 +312,25 @@ class _Loss:
         return theta, self.teacher.measurable(context)
 
     def _simulated(self, network: PropertyNetwork, batch: EncodedGalaxies) -> Tensor:
-        valid = torch.isfinite(batch.theta)
-        valid[:, _METALLICITY] &= batch.measurable > 0.5
-        weight = valid.float()
+        theta, measurable = self._recalled(batch)
+        weight = torch.ones_like(theta)
         if self.with_redshifts:
             weight[~batch.inputs.has_image, 0] = 0.0
         return network.loss(
             batch.inputs,
-            batch.theta,
-            valid,
-            batch.measurable,
+            theta,
+            torch.isfinite(theta),
+            measurable,
             quantity_weight=weight,
             latent=(batch.mu, batch.logvar),
         )["total"]
+
+    @torch.no_grad()
+    def _recalled(self, batch: EncodedGalaxies) -> tuple[Tensor, Tensor]:
+        """Draw anew what the former network says of simulated galaxies: their true properties would be learnt by heart."""
+        context = self.teacher.context_of(batch.inputs, (batch.mu, batch.logvar))
+        drawn = self.teacher.chain(context).sample(1)[:, 0]
+        return drawn, self.teacher.measurable(context)
 
 
 def _batches(galaxies: LabelledGalaxies) -> list[LabelledGalaxies]:

@@ -28,8 +28,8 @@ __all__ = ["ChainPosterior", "ConditionalFactor", "FlowChain"]
 
 _EARLIER_LIMIT = 6.0
 _UNIT_MARGIN = 1e-6
-#: Draws made at a time; more are no faster and take more memory.
-_DRAWS_PER_PIECE = 65536
+#: Draws made at a time; more are no faster and take more memory, and with less than 32768 torch uses one thread only.
+_DRAWS_PER_PIECE = 40960
 #: Draws whose hidden features are made at a time: as many as fit the cache.
 _COLUMNS = 4096
 

@@ -140,7 +140,11 @@ class PropertyNetwork(nn.Module):
 
     def context(self, inputs: ModelInputs) -> Tensor:
         """Summarise all inputs in one vector for each galaxy, shape (n, context_size)."""
-        return self._context(inputs, *self.latent(inputs))
+        return self.context_of(inputs, self.latent(inputs))
+
+    def context_of(self, inputs: ModelInputs, latent: tuple[Tensor, Tensor]) -> Tensor:
+        """Do the same for images that are encoded already: ``latent`` is what `latent` gave for them."""
+        return self._context(inputs, *latent)
 
     def posterior(self, inputs: ModelInputs) -> ChainPosterior:
         """Return the joint posterior of the nine quantities, as a distribution over `theta`."""

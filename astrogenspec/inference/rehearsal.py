@@ -1,7 +1,8 @@
 """Simulated galaxies that are shown again while a network learns from real ones, so that it forgets nothing.
 
 Their images are observed and encoded once, before the training: with an encoder that stays as it is, a step then costs no more
-with them than with photometry alone, and thousands of galaxies with images can be rehearsed on a CPU.
+with them than with photometry alone, and thousands of galaxies with images can be rehearsed on a CPU. What is to be said of them
+is not their true properties but what the network said before, drawn anew each time.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 from ..preprocessing import ModelInputs
 from ..shards import Shards
 from .model import PropertyNetwork
-from .recipe import RecipeConfig, make_batch
+from .recipe import RecipeConfig
 
 __all__ = ["EncodedGalaxies", "encode_shards"]
 
@@ -34,19 +35,14 @@ class EncodedGalaxies:
         Without images.
     mu, logvar : Tensor, shape (n, latent_size)
         What the encoder says of the images; zero without image.
-    theta : Tensor, shape (n, 9)
-    measurable : Tensor, shape (n,)
-        1 where the gas metallicity can be measured, else 0.
     """
 
     inputs: ModelInputs
     mu: Tensor
     logvar: Tensor
-    theta: Tensor
-    measurable: Tensor
 
     def __len__(self) -> int:
-        return len(self.theta)
+        return len(self.mu)
 
     def __getitem__(self, rows: Tensor) -> EncodedGalaxies:
         """Select galaxies."""
@@ -59,9 +55,11 @@ class EncodedGalaxies:
     @classmethod
     def concatenate(cls, parts: Sequence[EncodedGalaxies]) -> EncodedGalaxies:
         """Put galaxies behind one another."""
-        inputs = ModelInputs.concatenate([part.inputs for part in parts])
-        others = [torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)[1:]]
-        return cls(inputs, *others)
+        return cls(
+            ModelInputs.concatenate([part.inputs for part in parts]),
+            torch.cat([part.mu for part in parts]),
+            torch.cat([part.logvar for part in parts]),
+        )
 
 
 @torch.no_grad()
@@ -75,8 +73,8 @@ def encode_shards(
     network : PropertyNetwork
         Whose encoder will not change.
     folder : path
-        Shards of `astrogenspec.simulate.write_shards` with labels, with images or with photometry alone. What the
-        first training holds out is left out here too.
+        Shards of `astrogenspec.simulate.write_shards`, with images or with photometry alone. What the first training
+        holds out is left out here too.
     n_largest : int
         Most galaxies to take.
     seed : int
@@ -94,9 +92,8 @@ def encode_shards(
     chosen = torch.randperm(len(shards), generator=generator)[:n_largest]
     parts = []
     for rows in chosen.split(_BLOCK):
-        batch = make_batch(shards, rows, config, generator)
-        mu, logvar = (part.cpu() for part in network.latent(batch.inputs.to(device)))
-        seen = batch.inputs
+        seen = shards.inputs(rows, config, generator)
+        mu, logvar = (part.cpu() for part in network.latent(seen.to(device)))
         inputs = ModelInputs(None, None, seen.image_bands, seen.image_noise, seen.photometry)
-        parts.append(EncodedGalaxies(inputs, mu, logvar, batch.theta, batch.measurable))
+        parts.append(EncodedGalaxies(inputs, mu, logvar))
     return EncodedGalaxies.concatenate(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -35,4 +36,6 @@ def standard_normal(
     """
     source = generator.device if generator is not None else device
     uniform = torch.rand(tuple(shape), generator=generator, device=source)
-    return torch.special.ndtri(uniform.clamp_(2.0**-25, 1 - 2.0**-24)).to(device)
+    # Uniform numbers are multiples of 2**-24, so that 2 u - 1 is exact; `torch.special.ndtri` takes ten times as long.
+    noise = uniform.clamp_(2.0**-25, 1 - 2.0**-24).mul_(2).sub_(1).erfinv_().mul_(math.sqrt(2))
+    return noise.to(device)

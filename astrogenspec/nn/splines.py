@@ -41,6 +41,13 @@ def _soften(x: Tensor, limit: float) -> Tensor:
     return x / (1 + x.abs() / limit)
 
 
+def _softened(x: Tensor, limit: float) -> Tensor:
+    """Do the same without gradient, and with one array of new memory."""
+    size = x.abs()
+    torch.add(size.new_ones(()), size, alpha=1 / limit, out=size)
+    return torch.div(x, size, out=size)
+
+
 def spline_log_prob(parameters: Tensor, y: Tensor) -> Tensor:
     """Evaluate the logarithm of the density.
 
@@ -78,29 +85,64 @@ def spline_sample(parameters: Tensor, noise: Tensor) -> Tensor:
     -------
     y : Tensor, shape s
     """
-    shift, log_scale, widths, heights, slopes = _split(parameters, dim=0)
-    n_bins = len(widths)
-    widths = torch.exp(_soften(widths, _LOG_SLOPE / 2))
-    heights = torch.exp(_soften(heights, _LOG_SLOPE / 2))
-    x, y = _cumulate(widths), _cumulate(heights)
-    target = (noise.clamp(-_BOUND, _BOUND) + _BOUND) * (y[-1] / (2 * _BOUND))
-    k = torch.zeros_like(target, dtype=torch.long)
-    for edge in y[:-1]:
-        k += edge <= target
-    dx, dy = _take(widths, k) / x[-1], _take(heights, k)
-    above = ((target - _take(y, k) + dy) / y[-1]).clamp_min_(0)
-    dy = dy / y[-1]
-    d0 = torch.exp(_soften(_take(slopes, (k - 1).clamp_min_(0)) * (k > 0), _LOG_SLOPE))
-    d1 = torch.exp(_soften(_take(slopes, k.clamp(max=n_bins - 2)) * (k < n_bins - 1), _LOG_SLOPE))
-    s = dy / dx
-    curvature = above * (d0 + d1 - 2 * s)
-    a = dy * (s - d0) + curvature
-    b = dy * d0 - curvature
-    c = s * above
-    fraction = (2 * c / (b + (b * b + 4 * a * c).clamp_min_(0).sqrt_())).clamp_(0, 1)
-    inside = _BOUND * (2 * (_take(x, k) / x[-1] - dx + fraction * dx) - 1)
-    u = torch.where(noise.abs() < _BOUND, inside, noise)
-    return torch.addcmul(shift, torch.exp(_soften(log_scale, _LOG_SLOPE)), u)
+    shift, log_scale, *_, slopes = _split(parameters, dim=0)
+    n_bins = len(slopes) + 1
+    sizes = _softened(parameters[2 : 2 + 2 * n_bins], _LOG_SLOPE / 2).exp_()
+    sizes = sizes.unflatten(0, (2, n_bins))
+    x_end, edges = sizes[0].sum(0), _cumulate(sizes[1])
+    near = noise.clamp(-_BOUND, _BOUND)
+    target = (near + _BOUND).mul_(edges[-1] / (2 * _BOUND))
+    # Ones and zeros as floats: comparing and choosing by them is many times faster than by booleans or indices.
+    passed = target.new_empty(n_bins - 1, *target.shape)
+    torch.le(edges[:-1], target, out=passed)
+    (width, height), (x, y), slope = _chosen(sizes, slopes, passed)
+    d0, d1 = _softened(slope, _LOG_SLOPE).exp_()
+    above = target.sub_(y).clamp_min_(0)
+    s = (height / width).mul_(x_end / edges[-1])
+    curvature = torch.sub(d0 + d1, s, alpha=2).mul_(above)
+    b = torch.mul(height, d0).sub_(curvature)
+    a = curvature.addcmul_(height, s - d0)
+    c = s.mul_(above)
+    root = torch.mul(b, b).addcmul_(a, c, value=4).clamp_min_(0).sqrt_()
+    fraction = c.mul_(2).div_(root.add_(b)).clamp_(0, 1)
+    inside = torch.addcmul(x, fraction, width).mul_(2 * _BOUND / x_end).sub_(_BOUND)
+    # Beyond the knots the map is the identity.
+    u = inside.add_(noise).sub_(near)
+    return torch.addcmul(shift, _softened(log_scale, _LOG_SLOPE).exp_(), u)
+
+
+def _chosen(sizes: Tensor, slopes: Tensor, passed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose the bin of each draw.
+
+    Parameters
+    ----------
+    sizes : Tensor, shape (2, K, *p)
+        Widths and heights.
+    slopes : Tensor, shape (K - 1, *p)
+        Unconstrained logarithms of the slopes at the inner knots.
+    passed : Tensor, shape (K - 1, *s)
+        1 where the bin lies beyond a knot, else 0.
+
+    Returns
+    -------
+    own, before, slope : Tensor, shape (2, *s)
+        Width and height of the bin; those of all bins before it; log slopes at its ends, 0 at the outermost knots.
+    """
+    n_bins = len(slopes) + 1
+    here = passed.new_empty(n_bins, *passed.shape[1:])
+    torch.sub(1, passed[0], out=here[0])
+    torch.sub(passed[:-1], passed[1:], out=here[1:-1])
+    here[-1] = passed[-1]
+    own, before = sizes[:, 0] * here[0], sizes[:, 0] * passed[0]
+    slope = torch.zeros_like(own)
+    torch.mul(slopes[0], here[0], out=slope[1])
+    for k in range(1, n_bins - 1):
+        own.addcmul_(sizes[:, k], here[k])
+        before.addcmul_(sizes[:, k], passed[k])
+        slope.addcmul_(slopes[k - 1 : k + 1], here[k])
+    own.addcmul_(sizes[:, -1], here[-1])
+    slope[0].addcmul_(slopes[-1], here[-1])
+    return own, before, slope
 
 
 def _split(parameters: Tensor, dim: int) -> tuple[Tensor, ...]:
@@ -117,8 +159,3 @@ def _cumulate(sizes: Tensor) -> Tensor:
     for before, row in zip(total[:-1], total[1:], strict=True):
         row += before
     return total
-
-
-def _take(table: Tensor, index: Tensor) -> Tensor:
-    """Read ``table[index, ...]`` with broadcasting of the other axes."""
-    return table.expand(-1, *index.shape).gather(0, index[None])[0]

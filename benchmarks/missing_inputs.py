@@ -1,0 +1,122 @@
+"""Measure what is lost, and whether error bars grow as they should, when bands, images or photometry are missing.
+
+    python benchmarks/missing_inputs.py FOLDER [--model NAME] [--rows 2000] [--n 2000] --out results/benchmarks
+
+Real galaxies: redshifts from every set of bands of ``sdss_photometry.fits`` in FOLDER, of a random choice of its rows, as
+the network draws them: the recalibration in the card was learnt from such rows.  They are held out only from weights that no
+real galaxy trained.  Simulated held-out galaxies: all quantities from an image, from photometry, and from both, in several sets
+of bands.  Everything is written to one JSON file, and says whether it was measured on simulated or on real galaxies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from anchoring import opened, photometry_rows, predict
+from properties import photometry_batch, redshift_scores, scores, simulate_held_out
+
+from astrogenspec import PropertyEstimator
+from astrogenspec.cutouts import CutoutBatch
+from astrogenspec.surveys import BANDS
+
+#: Every set of bands; a single band says little of a redshift, and is there to see that the posterior knows.
+SUBSETS = tuple("".join(chosen) for size in range(5, 0, -1) for chosen in combinations(BANDS, size))
+SIMULATED_SUBSETS = ("ugriz", "griz", "gri")
+MODES = ("image", "photometry", "both")
+_OPTIONS = {"n_draws": 500, "seed": 0, "on_error": "flag", "progress": False, "calibrated": False}
+_SEED = 11
+
+
+def run_real(estimator: PropertyEstimator, folder: Path, n_rows: int) -> dict:
+    """Redshifts of real galaxies from each set of bands."""
+    table = photometry_rows(folder)
+    table = table[np.random.default_rng(_SEED).permutation(len(table))[:n_rows]]
+    truth = table["redshift"].value
+    result: dict = {
+        "kind": "real, photometry only, not recalibrated",
+        "rows": len(table),
+        "bands": {},
+    }
+    for subset in SUBSETS:
+        posterior = predict(estimator, table, subset, known=False)
+        usable = np.isfinite(posterior["redshift"].draws.value).all(axis=1)
+        result["bands"][subset] = redshift_scores(posterior, truth, usable) | _width(
+            posterior, usable
+        )
+    return result
+
+
+def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
+    """All quantities of simulated galaxies from each kind of input and set of bands."""
+    data = simulate_held_out(n)
+    theta, measurable = data["theta"], data["measurable"] > 0
+    result: dict = {"kind": "simulated held-out, not recalibrated", "n": n, "modes": {}}
+    for subset in SIMULATED_SUBSETS:
+        missing = np.array([band not in subset for band in BANDS])
+        ivar = np.where(missing[:, None, None], 0, data["ivar"]).astype(np.float32)
+        cutouts = CutoutBatch(data["image"], ivar)
+        flux, error = (
+            np.where(missing, np.nan, data[name].astype(float)) for name in ("flux", "error")
+        )
+        photometry = photometry_batch(flux, error)
+        inputs = {
+            "image": ((cutouts, None), {"ebv": 0.0}),
+            "photometry": ((None, photometry), {}),
+            "both": ((cutouts, photometry), {}),
+        }
+        for mode in MODES:
+            arguments, options = inputs[mode]
+            posterior = estimator.predict(*arguments, **_OPTIONS, **options)
+            usable = np.isfinite(posterior["redshift"].draws.value).all(axis=1)
+            chosen = posterior[usable]
+            result["modes"].setdefault(mode, {})[subset] = {
+                "redshift": redshift_scores(posterior, theta[:, 0], usable)
+                | _width(posterior, usable),
+                "quantities": scores(chosen, theta[usable], measurable[usable]),
+            }
+    return result
+
+
+def _width(posterior, chosen: np.ndarray) -> dict[str, float]:
+    """Median of half the 68% interval of (1 + z)."""
+    low, middle, high = np.percentile(
+        posterior["redshift"].draws.value[chosen], [16, 50, 84], axis=1
+    )
+    return {"half_width_over_1+z": float(np.median((high - low) / 2 / (1 + middle)))}
+
+
+def main() -> None:
+    """Measure both and write the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="real tables")
+    parser.add_argument(
+        "--model", default="astrogenspec-properties", help="name of weights, or a file"
+    )
+    parser.add_argument("--rows", type=int, default=2000, help="real galaxies")
+    parser.add_argument("--n", type=int, default=2000, help="simulated galaxies")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    estimator = opened(arguments.model)
+    result = {
+        "model": arguments.model,
+        "real": run_real(estimator, arguments.folder, arguments.rows),
+        "simulated": run_simulated(estimator, arguments.n),
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / "missing_inputs.json"
+    path.write_text(json.dumps(result, indent=1))
+    for subset, row in result["real"]["bands"].items():
+        print(subset, {k: round(v, 4) for k, v in row.items() if not k.endswith("_error")})
+    print("written to", path)
+
+
+if __name__ == "__main__":
+    main()
