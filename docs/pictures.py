@@ -1,0 +1,156 @@
+"""Pictures of the documentation that are made in its build; called by ``conf.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("Agg")
+
+__all__ = ["draw_architecture", "draw_overview"]
+
+_BLUE, _RED, _GREY = "#2f5d8a", "#c2452d", "#7a7a7a"
+
+
+def draw_overview(path: Path) -> None:
+    """Draw what the package does, with a simulated galaxy that comes with it: image, posterior, spectra.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    """
+    import matplotlib.pyplot as plt
+
+    from astrogenspec import PropertyEstimator, SpectrumEstimator, plotting
+    from astrogenspec.demo import load_cutouts
+
+    cutouts, truth = load_cutouts()
+    cutout, true = cutouts[0], truth[0]
+    posterior = PropertyEstimator.from_pretrained().predict(cutout, ebv=0.0, seed=1)
+    spectra = SpectrumEstimator.from_pretrained().predict(
+        cutout, posterior=posterior, ebv=0.0, seed=1
+    )
+
+    figure = plt.figure(figsize=(11, 6.2), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.05))
+    axes = top.subplots(1, 4, width_ratios=(1.15, 1, 1, 1))
+    image = np.stack([cutout[band].data for band in "gri"])
+    axes[0].imshow(plotting.color_image(image), origin="lower")
+    axes[0].set(xticks=[], yticks=[])
+    axes[0].set_title("images, or magnitudes", fontsize=11)
+    labels = {
+        "redshift": "redshift",
+        "stellar_mass": r"$\log M_\star\ [\mathrm{M}_\odot]$",
+        "sfr": r"$\log\,\mathrm{SFR}\ [\mathrm{M}_\odot\,\mathrm{yr}^{-1}]$",
+    }
+    for ax, (name, label) in zip(axes[1:], labels.items(), strict=True):
+        ax.hist(posterior[name].draws[0].value, bins=40, density=True, color=_BLUE, alpha=0.6)
+        ax.axvline(true[name].value, color=_RED, lw=1.5)
+        ax.set(xlabel=label, yticks=[])
+        for side in ("left", "right", "top"):
+            ax.spines[side].set_visible(False)
+    axes[2].set_title("a joint posterior (red: the truth of this simulated galaxy)", fontsize=11)
+    ax = spectra.plot(ax=bottom.subplots())
+    ax.set_title("", loc="left")
+    bottom.suptitle("and spectra that belong to its draws", fontsize=11)
+    _save(figure, path)
+
+
+#: Rows of the diagram from top to bottom: a title, and boxes of (name, what it does).
+_ROWS = (
+    ("what users call", (
+        ("cli", "the command line"),
+        ("PropertyEstimator", "inference/"),
+        ("SpectrumEstimator", "generation/"),
+        ("Simulator", "simulate/"),
+    )),
+    ("what is done with it", (
+        ("measure/", "lines, indices, stars, classes"),
+        ("calibration/, metrics", "are the error bars true?"),
+        ("plotting/", "figures"),
+    )),
+    ("what they hand out", (
+        ("Posterior", "posterior, derived, draws/"),
+        ("SpectrumDraws", "spectra, synthetic, draws/"),
+    )),
+    ("what the networks see", (
+        ("inputs/", "cutouts, photometry: objects to arrays"),
+        ("blocks, observations", "galaxies, block by block"),
+        ("preprocessing, magnitudes", "arrays to tensors"),
+    )),
+    ("what all rest on", (
+        ("nn/", "layers, schedules, splines"),
+        ("base, weights, training", "the contract, files, the loop"),
+        ("quantities, surveys, ...", "emission, wavelengths, cosmology"),
+    )),
+)  # fmt: skip
+
+
+def draw_architecture(path: Path) -> None:
+    """Draw the parts of the package, upper ones resting on lower ones.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(11.5, 6.6), layout="constrained")
+    ax.set(xlim=(0, 10), ylim=(-0.25, len(_ROWS)), xticks=[], yticks=[])
+    ax.axis("off")
+    for number, (title, boxes) in enumerate(_ROWS):
+        y = len(_ROWS) - 1 - number
+        ax.axhspan(y + 0.02, y + 0.88, color="#f1f3f6" if number % 2 else "#e8edf3", lw=0)
+        ax.text(0.1, y + 0.45, title.replace(" ", "\n", 1), va="center", fontsize=9.5, color=_GREY)
+        width = 8.2 / len(boxes)
+        for k, (name, text) in enumerate(boxes):
+            _box(ax, 1.7 + k * width, y + 0.12, width - 0.15, name, text)
+        if number:
+            ax.annotate(
+                "",
+                (5.8, y + 0.88),
+                (5.8, y + 1.02),
+                arrowprops={"arrowstyle": "<-", "color": _GREY},
+            )
+    ax.text(
+        0.1,
+        -0.15,
+        "Imports point downwards, but for figures that are drawn on demand. inference/ and generation/ do not know "
+        "one another, and neither knows simulate/; measure/ knows spectra alone.",
+        fontsize=8.5,
+        color=_GREY,
+    )
+    _save(figure, path)
+
+
+def _box(ax: Any, x: float, y: float, width: float, name: str, text: str) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    ax.add_patch(
+        FancyBboxPatch(
+            (x, y),
+            width,
+            0.64,
+            boxstyle="round,pad=0,rounding_size=0.06",
+            fc="white",
+            ec=_BLUE,
+            lw=1.1,
+        )
+    )
+    middle = x + width / 2
+    ax.text(
+        middle, y + 0.42, name, ha="center", va="center", fontsize=9.5, weight="bold", color=_BLUE
+    )
+    ax.text(middle, y + 0.14, text, ha="center", va="center", fontsize=8.5, color="#333333")
+
+
+def _save(figure: Any, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,88 @@
+"""
+Perturbational decoding, and a map of the latent space
+======================================================
+
+The network describes an image by 32 numbers. Moving them shows what it thinks a change of mass or star formation would
+look like; mapping them to two dimensions shows how it sorts galaxies.
+"""
+
+# %%
+# What if it formed more stars?
+# -----------------------------
+# ``traverse`` moves one quantity, keeps the others at the medians of the posterior, and decodes the image. The galaxy
+# is a simulated one that comes with the package. Such images are what the network learnt of the simulator, not a
+# prediction of how a galaxy evolves.
+
+import astropy.units as u
+import matplotlib.pyplot as plt
+import numpy as np
+import umap
+
+from astrogenspec import CutoutBatch, PropertyEstimator, plotting
+from astrogenspec.demo import load_cutouts
+from astrogenspec.quantities import theta_to_quantities
+from astrogenspec.simulate import Sample, Simulator
+from astrogenspec.simulate.images import add_noise
+
+cutout = load_cutouts()[0][0]
+estimator = PropertyEstimator.from_pretrained()
+moves = {
+    "sfr": np.linspace(-1.2, 1.2, 5) * u.dex(u.Msun / u.yr),
+    "stellar_mass": np.linspace(9.2, 11.2, 5) * u.dex(u.Msun),
+    "redshift": np.linspace(0.03, 0.15, 5) * u.one,
+}
+symbols = {"sfr": r"log SFR", "stellar_mass": r"$\log M_\star$", "redshift": "$z$"}
+fig, axes = plt.subplots(3, 5, figsize=(9, 5.9), layout="constrained")
+for row, (quantity, values) in zip(axes, moves.items(), strict=True):
+    images = estimator.traverse(cutout, quantity, values).value
+    stretch = np.percentile(images[:, 1:4].mean(axis=1), 99.7) / 8
+    for ax, value, image in zip(row, values, images, strict=True):
+        ax.imshow(plotting.color_image(image, stretch=stretch), origin="lower")
+        ax.set_title(f"{symbols[quantity]} = {value.value:.2f}", fontsize=9)
+        ax.set(xticks=[], yticks=[])
+fig.supxlabel(
+    "each stamp 25 arcsec wide; mass in solar masses, star-formation rate in solar masses per year",
+    fontsize=9,
+)
+
+# %%
+# The difference to the image in the middle shows where the change sits, here in g:
+
+images = estimator.traverse(cutout, "sfr", [-0.7, 0.3, 1.3] * u.dex(u.Msun / u.yr)).value[:, 1]
+fig, axes = plt.subplots(1, 2, figsize=(7, 3), layout="constrained")
+for ax, changed, title in zip(
+    axes, (images[0], images[2]), ("1 dex lower", "1 dex higher"), strict=True
+):
+    difference = changed - images[1]
+    top = np.abs(difference).max()
+    shown = ax.imshow(difference, origin="lower", cmap="RdBu_r", vmin=-top, vmax=top)
+    ax.set_title(f"SFR {title}", fontsize=9)
+    ax.set(xticks=[], yticks=[])
+    fig.colorbar(shown, ax=ax, label="change in g [nmgy / pixel]")
+
+# %%
+# A map of many galaxies
+# ----------------------
+# Images of 400 simulated galaxies, with noise like that of SDSS, are encoded. UMAP brings the latents to two
+# dimensions. The network was trained with images of such galaxies, not of these.
+
+simulator = Simulator()
+galaxies = simulator.draw(400, seed=20, sample=Sample(magnitude_limit=17.3))
+generator = simulator.generator(21)
+flux, ivar = add_noise(simulator.images(galaxies, generator).flux, simulator.survey, generator)
+table = estimator.embed(CutoutBatch(flux.numpy(), ivar.numpy()))
+placed = umap.UMAP(n_neighbors=20, min_dist=0.2, random_state=1, n_jobs=1).fit_transform(
+    table["latent"]
+)
+
+true = theta_to_quantities(galaxies.theta.numpy())
+fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")
+plotting.latent_map(placed, true["redshift"], label="true redshift", ax=axes[0])
+ssfr = true["sfr"].value - true["stellar_mass"].value
+plotting.latent_map(
+    placed, ssfr * u.dex(1 / u.yr), label="true log sSFR", ax=axes[1], cmap="RdYlBu"
+)
+
+# %%
+# Redshift and star formation were not among what is mapped: they are in the image, and the encoder sorts by them. The
+# axes of such a map have no meaning of their own, and distances between far points have none either.

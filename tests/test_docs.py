@@ -1,0 +1,303 @@
+"""The documentation: every code block runs or says why not, tutorials use names that exist, nothing is left out."""
+
+import ast
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+import astrogenspec
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.glob("*.rst"), ROOT / "README.rst", ROOT / "CONTRIBUTING.rst"])
+TUTORIALS = sorted((DOCS / "tutorials").glob("*.py"))
+
+#: Blocks of Python that are no doctests, by page and first line: why they are compiled, their names checked, and not run.
+NOT_RUN = {
+    ("README.rst", 'cutout = {band: CCDData.read(f"galaxy-{band}.fits") for band in "gri"}'): "files",
+    ("index.rst", "from astropy.nddata import CCDData"): "files of the reader",
+    ("inputs.rst", "from astropy.coordinates import SkyCoord"): "network",
+    ("install.rst", 'estimator = PropertyEstimator.from_pretrained(device="cuda")'): "a GPU",
+    ("measuring.rst", "from astrogenspec.measure import measure_kinematics, measure_populations"): "the extra simulate",
+    ("measuring.rst", "from pathlib import Path"): "pPXF, which is no part of the package",
+    ("quickstart.rst", "from astropy.nddata import CCDData"): "files of the reader",
+    ("spectra.rst", "posterior = PropertyEstimator.from_pretrained().predict(photometry=catalogue, n_draws=16, seed=1)"):
+        "a catalogue of the reader; run in tests/test_spectrum_estimator.py",
+    ("spectra.rst", "from astrogenspec.generation.cascade import SamplerSettings"): "takes long",
+    ("training.rst", "from astropy.table import QTable"): "a catalogue of the reader; run in the tutorial 08_fine_tune",
+    ("training.rst", 'better = estimator.fit(photometry=table, labels={"stellar_mass": table["stellar_mass"]},'):
+        "the same",
+    ("training.rst", 'better = estimator.fit(photometry=table, labels=table["redshift", "sfr"], rehearsal=["runs/images"], seed=1)'):  # noqa: E501
+        "simulated shards",
+    ("training.rst", 'print(better.calibration_report(photometry=apart, truth=apart, out="report.html"))'):
+        "run in the tutorial 07_calibrated_for_my_sample",
+    ("trust.rst", 'better = estimator.recalibrated(photometry=table, truth={"redshift": table["z_spec"]})'):
+        "needs 100 galaxies; run in the tutorial 07_calibrated_for_my_sample",
+}  # fmt: skip
+
+_SHELL = re.compile(r"^(\$ |make |python -m |pip |export |astrogenspec |OMP_NUM_THREADS|pytest )")
+
+
+def _blocks(path):
+    """Literal blocks and code blocks of a page: (directive or "", text)."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    k = 0
+    while k < len(lines):
+        line = lines[k]
+        directive = re.match(r"\s*\.\. code(?:-block)?:: *(\S*)", line)
+        if directive or (line.rstrip().endswith("::") and not line.strip().startswith("..")):
+            indent = len(line) - len(line.lstrip())
+            body, k = [], k + 1
+            while k < len(lines) and (
+                not lines[k].strip() or len(lines[k]) - len(lines[k].lstrip()) > indent
+            ):
+                body.append(lines[k])
+                k += 1
+            text = "\n".join(row for row in body if not row.strip().startswith(":"))
+            yield (directive[1] if directive else ""), _dedented(text)
+        else:
+            k += 1
+
+
+def _dedented(text):
+    import textwrap
+
+    return textwrap.dedent(text).strip("\n")
+
+
+def _python_blocks(path):
+    for language, text in _blocks(path):
+        if ">>>" in text or language in ("ini", "bash", "shell", "console", "text"):
+            continue
+        if language.lower() != "python" and _SHELL.match(text):
+            continue
+        yield text
+
+
+def _names_used(tree):
+    """Modules and names of ours that are imported: (module, name or None)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "astrogenspec":
+            for alias in node.names:
+                yield node.module, alias.name
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "astrogenspec":
+                    yield alias.name, None
+
+
+def _check_names(tree):
+    for module, name in _names_used(tree):
+        home = importlib.import_module(module)
+        if name is not None and not hasattr(home, name):
+            importlib.import_module(f"{module}.{name}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_code_blocks_that_are_no_doctests_compile_and_are_listed(page):
+    for text in _python_blocks(page):
+        tree = ast.parse(text)
+        _check_names(tree)
+        assert (page.name, text.splitlines()[0]) in NOT_RUN, (
+            f"{page.name} has a block that is not run: make it a doctest, or list it in NOT_RUN.\n{text}"
+        )
+
+
+def test_the_list_of_blocks_that_do_not_run_is_true():
+    found = {(page.name, text.splitlines()[0]) for page in PAGES for text in _python_blocks(page)}
+    assert set(NOT_RUN) <= found
+
+
+def test_pages_are_doctests(pytestconfig):
+    assert {"docs", "README.rst"} <= set(pytestconfig.getini("testpaths"))
+    assert pytestconfig.getini("text_file_format") == "rst"
+    assert sum(page.read_text(encoding="utf-8").count("\n>>> ") for page in PAGES) > 100
+
+
+# ---- tutorials
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_tutorials_compile_and_use_names_that_exist(path):
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    _check_names(tree)
+    assert ast.get_docstring(tree).strip().splitlines()[1].startswith("===")
+    compile(source, str(path), "exec")
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_attributes_of_our_modules_exist_in_tutorials(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules = {}
+    for module, name in _names_used(tree):
+        if name is not None:
+            value = getattr(importlib.import_module(module), name, None)
+            if value is None or type(value).__name__ == "module":
+                modules[name] = importlib.import_module(f"{module}.{name}")
+    used = [
+        (modules[node.value.id], node.attr)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in modules
+    ]
+    missing = [f"{module.__name__}.{name}" for module, name in used if not hasattr(module, name)]
+    assert not missing
+
+
+def test_there_are_ten_tutorials_and_none_needs_a_network():
+    assert [path.name[:2] for path in TUTORIALS] == [f"{k:02d}" for k in range(1, 11)]
+    for path in TUTORIALS:
+        source = path.read_text(encoding="utf-8")
+        assert not re.search(r"https?://|fetch_sdss_cutout|urlopen|requests\.", source), path.name
+
+
+def test_every_axis_of_a_tutorial_has_a_unit_or_none():
+    # a label of a mass, rate, flux or wavelength names its unit
+    for path in TUTORIALS:
+        for label in re.findall(r'[xy]label=(r?f?"[^"]*")', path.read_text(encoding="utf-8")):
+            if re.search(r"M_|SFR|wavelength|F_.lambda|flux", label):
+                assert re.search(r"\[|median|\{", label), f"{path.name}: {label}"
+
+
+# ---- pages
+
+
+def test_every_page_is_reached():
+    reached = set()
+    for page in DOCS.glob("*.rst"):
+        for entries in _toctrees(page):
+            reached |= {entry.split("<")[-1].rstrip(">").strip() for entry in entries}
+    pages = {page.stem for page in DOCS.glob("*.rst")} - {"index"}
+    assert pages <= reached
+    assert {"gallery/index", "models/index"} <= reached
+
+
+def _toctrees(page):
+    lines = page.read_text(encoding="utf-8").splitlines()
+    for k, line in enumerate(lines):
+        if line.strip() == ".. toctree::":
+            entries = []
+            for row in lines[k + 1 :]:
+                if row.strip() and not row.startswith(" "):
+                    break
+                if row.strip() and not row.strip().startswith(":"):
+                    entries.append(row.strip())
+            yield entries
+
+
+def test_the_reference_has_every_public_name():
+    documented = re.findall(
+        r"^\.\. automodapi:: (\S+)", (DOCS / "reference.rst").read_text(encoding="utf-8"), re.M
+    )
+    text = (DOCS / "reference.rst").read_text(encoding="utf-8")
+    met = set()
+    for module in documented:
+        met |= set(getattr(importlib.import_module(module), "__all__", ()))
+    for package in ("", ".measure", ".calibration", ".plotting", ".simulate"):
+        home = importlib.import_module(f"astrogenspec{package}")
+        missing = [name for name in home.__all__ if name not in met and f"{name}``" not in text]
+        assert not missing, f"astrogenspec{package}: {missing}"
+        constants = [
+            name
+            for name in home.__all__
+            if not callable(getattr(home, name)) and f"{name}``" not in text
+        ]
+        assert not constants, f"constants of astrogenspec{package}: {constants}"
+
+
+def _strings_of_the_package():
+    for path in (ROOT / "astrogenspec").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_messages_of_the_troubleshooting_page_are_real():
+    everything = "\0".join(_strings_of_the_package())
+    rows = re.findall(
+        r"^   \* - ``(.+?)``$", (DOCS / "troubleshooting.rst").read_text(encoding="utf-8"), re.M
+    )
+    fragments = [
+        part.strip() for row in rows for part in row.split("...") if len(part.strip()) > 11
+    ]
+    assert len(fragments) > 30
+    unknown = [part for part in fragments if part not in everything and "Error" not in part]
+    assert not unknown
+
+
+# ---- what conf.py calls
+
+
+@pytest.fixture(scope="module")
+def model_cards():
+    return _module("model_cards")
+
+
+def _module(name):
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_model_pages_have_tables_and_figures(model_cards, tmp_path):
+    pages = model_cards.write_model_pages(tmp_path)
+    bundled = [str(r["name"]) for r in astrogenspec.list_models() if r["where"] == "bundled"]
+    assert [page.stem for page in pages] == ["index", *bundled]
+    for name in bundled:
+        card = astrogenspec.load_card(name)
+        text = (tmp_path / f"{name}.rst").read_text(encoding="utf-8")
+        assert card["sha256"] in text
+        figures = re.findall(r"^\.\. figure:: (\S+)", text, re.M)
+        assert figures and all((tmp_path / figure).stat().st_size > 5000 for figure in figures)
+        for key in card["metrics"]:
+            assert key.replace("_", " ") in text
+
+
+def test_model_page_shows_the_numbers_of_its_card(model_cards, tmp_path):
+    card = {
+        "name": "mine",
+        "description": "A test",
+        "limitations": ["None of it is true"],
+        "metrics": {"real": {"n": 12, "both": {"scatter": 0.0123456, "n": 7.0}, "rows": [1, 2]}},
+    }
+    text = model_cards.card_page(card, tmp_path)
+    assert "- None of it is true" in text
+    assert "0.01235" in text and "* - both" in text
+    assert "figure::" not in text and "1, 2" not in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_that_is_up_to_date_is_not_written_again(model_cards, tmp_path):
+    page = tmp_path / "page.rst"
+    model_cards._write(page, "text")
+    before = page.stat().st_mtime_ns
+    model_cards._write(page, "text")
+    assert page.stat().st_mtime_ns == before
+    model_cards._write(page, "other")
+    assert page.read_text() == "other"
+
+
+def test_architecture_is_drawn_of_parts_that_exist(tmp_path):
+    pictures = _module("pictures")
+    pictures.draw_architecture(tmp_path / "architecture.png")
+    assert (tmp_path / "architecture.png").stat().st_size > 20_000
+    package = ROOT / "astrogenspec"
+    text = " ".join(f"{name} {what}" for _, boxes in pictures._ROWS for name, what in boxes)
+    for folder in re.findall(r"(\w+)/", text):
+        assert (package / folder).is_dir(), folder
+    for name in ("observations", "blocks", "preprocessing", "magnitudes", "base", "weights"):
+        assert name in text and (package / f"{name}.py").exists()
+
+
+def test_places_of_the_contributing_page_exist():
+    text = (DOCS / "contributing.rst").read_text(encoding="utf-8")
+    rows = text[text.index("Where would I add") : text.index("Documentation\n---")]
+    for place in re.findall(r"``([\w/]+(?:\.py|/|\.json))``", rows):
+        found = [ROOT / place, ROOT / "astrogenspec" / place]
+        assert any(path.exists() for path in found), place
