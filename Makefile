@@ -19,12 +19,15 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test coverage lint typing docs wheel-check clean
 
 help:
 	@echo "make demo    make an environment, install, infer the properties of 24 SDSS galaxies and of simulated images"
 	@echo "make test    make an environment, install, check the style and run all tests"
 	@echo "make lint    check the style only"
+	@echo "make typing  check the type hints with mypy"
+	@echo "make coverage     run all tests and list the lines that they do not reach"
+	@echo "make wheel-check  build wheel and sdist, and run the quickstart from the wheel in an empty environment"
 	@echo "make docs    build the documentation in docs/_build/html"
 	@echo "make clean   remove what was built and the results of the demonstration, but not the environment ($(VENV))"
 
@@ -34,6 +37,16 @@ demo: $(VENV)/.installed-demo
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+coverage: $(VENV)/.installed-test
+	$(BIN)/python -m pytest --cov --cov-config=setup.cfg --cov-report=term $(PYTEST_ARGS)
+
+typing: $(VENV)/.installed-test
+	$(PIP) -c constraints.txt mypy
+	$(BIN)/mypy
+
+wheel-check: $(VENV)/.installed-test
+	$(BIN)/python .ci/check_distribution.py
+
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 
@@ -41,7 +54,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going $(DOCS_ARGS) -b html docs docs/_build/html
 
 clean:
-	rm -rf build dist *.egg-info docs/_build docs/api docs/gallery $(RESULTS) .pytest_cache .ruff_cache .coverage htmlcov
+	rm -rf build dist *.egg-info docs/_build docs/api docs/gallery docs/models docs/pictures $(RESULTS) .pytest_cache .mypy_cache .tox .tmp .ruff_cache .coverage htmlcov
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # One stamp for each step, so that a second call starts at once and an interrupted one goes on where it was.
@@ -68,5 +81,5 @@ $(VENV)/.installed-test: $(VENV)/.installed-torch pyproject.toml
 
 $(VENV)/.installed-docs: $(VENV)/.installed-torch pyproject.toml
 	@echo "Installing the package and what it needs in $(VENV) ..."
-	$(PIP) -c constraints.txt -e '.[docs,plot]'
+	$(PIP) -c constraints.txt -e '.[docs,plot,simulate]'
 	touch $@

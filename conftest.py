@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 # Before astropy is imported: neither the settings nor the cache of the user are touched.
 _FOLDER = tempfile.TemporaryDirectory(prefix="astrogenspec-tests-")
@@ -13,6 +14,8 @@ for _name in (
     "MPLCONFIGDIR",
 ):
     os.environ[_name] = _FOLDER.name
+# Before version 8, astropy takes a folder for its own only where it finds one.
+(Path(_FOLDER.name) / "astropy").mkdir()
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.pop("ASTROGENSPEC_WEIGHTS_URL", None)
 

@@ -1,10 +1,14 @@
 """Galaxy physics from broad-band images: calibrated posteriors of properties and line fluxes.
 
 The names of `__all__` are imported when they are first used, so that ``import astrogenspec`` costs next to nothing.
+Settings are items of `astrogenspec.conf`, as of any package of the astropy ecosystem.  What the package does (which
+weights it reads, how a training goes) is told to the logger ``astrogenspec`` of `logging`, level ``INFO``; what may be
+wrong is warned of with `AstroGenSpecWarning`.
 """
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import Any
 
@@ -37,6 +41,8 @@ __citation__ = f"""\
   year    = {{2026}},
 }}
 """
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = ["__citation__", "__version__", *sorted(_HOME)]
 

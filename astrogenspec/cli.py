@@ -1,4 +1,4 @@
-"""The command line: ``astrogenspec infer | spectrum | weights | simulate | train | evaluate``.
+"""The command line: ``astrogenspec infer | spectrum | weights | simulate | train | evaluate | completion``.
 
 Exit status
 -----------
@@ -10,6 +10,7 @@ or damaged; 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import traceback
 import warnings
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .cli_completion import add_completion
 from .cli_options import add_infer, add_spectrum
 from .cli_train import add_simulate, add_train
 
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not hasattr(options, "run"):
         options.parser.print_help()
         return WRONG_INPUT
-    with _warnings_in_one_line():
+    with _warnings_in_one_line(), _log_on_stderr(options.verbose):
         try:
             return options.run(options)
         except KeyboardInterrupt:
@@ -71,6 +73,12 @@ def make_parser() -> argparse.ArgumentParser:
         The namespace that it makes has ``run``, a function of the namespace that returns the exit status.
     """
     common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="say which weights are read, how a training goes",
+    )
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     common.add_argument(
         "-q", "--quiet", action="store_true", help="show neither progress nor summary"
@@ -84,7 +92,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"astrogenspec {__version__}")
     parser.set_defaults(parser=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (add_infer, add_spectrum, _add_weights, add_simulate, add_train, _add_evaluate):
+    for add in (
+        add_infer,
+        add_spectrum,
+        _add_weights,
+        add_simulate,
+        add_train,
+        _add_evaluate,
+        add_completion,
+    ):
         add(commands, common)
     return parser
 
@@ -236,6 +252,22 @@ def _warnings_in_one_line() -> Iterator[None]:
         usual, warnings.showwarning = warnings.showwarning, show
         warnings.simplefilter("always", AstroGenSpecWarning)
         yield
+
+
+@contextmanager
+def _log_on_stderr(wanted: bool) -> Iterator[None]:
+    """Show what the package tells its logger."""
+    log, handler = logging.getLogger(__package__), logging.StreamHandler()
+    level = log.level
+    if wanted:
+        handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 def _say(sentence: str) -> None:

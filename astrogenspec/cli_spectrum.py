@@ -259,6 +259,7 @@ def _renamed(block: SpectrumDraws, names: Sequence[str], flags: Sequence[str]) -
         flags=flags,
         photometric_residual=block.photometric_residual,
         trusted=block.trusted,
+        posterior_draw=block.posterior_draw,
         meta=block.meta,
     )
 

@@ -236,7 +236,7 @@ def _training(default: TrainingConfig, options: argparse.Namespace) -> TrainingC
 
 
 def _card(
-    recipe: object, training: TrainingConfig, history: History, options: argparse.Namespace
+    recipe: Any, training: TrainingConfig, history: History, options: argparse.Namespace
 ) -> dict[str, Any]:
     return {
         "name": options.out.name,

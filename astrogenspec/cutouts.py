@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import astropy.units as u
 import numpy as np
@@ -27,7 +28,7 @@ from .warnings import AstroGenSpecWarning
 
 __all__ = ["CutoutBatch", "coerce_cutouts"]
 
-Cutout = NDData | u.Quantity | Mapping[str, NDData | u.Quantity]
+Cutout: TypeAlias = NDData | u.Quantity | Mapping[str, NDData | u.Quantity]
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -284,7 +285,7 @@ def fetch_sdss_cutout(
     return {band: cutouts[band] for band in names if band in cutouts}
 
 
-def _field_at(archive: object, position: SkyCoord, cache: bool) -> object:
+def _field_at(archive: Any, position: SkyCoord, cache: bool) -> object:
     """Find the field of the primary object closest to a position: a table of one row."""
     columns = ["ra", "dec", "run", "rerun", "camcol", "field", "mode"]
     for radius in (3 * u.arcsec, 30 * u.arcsec):

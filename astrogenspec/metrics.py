@@ -237,7 +237,7 @@ def bootstrap_errors(
         raise ValueError(f"n_resamples is {n_resamples}; give at least 2.")
     n_galaxies = lengths.pop()
     rng = np.random.default_rng(seed)
-    results = []
+    results: list[Any] = []
     for _ in range(n_resamples):
         rows = rng.integers(n_galaxies, size=n_galaxies) if n_galaxies else slice(0)
         results.append(statistic(*(array[rows] for array in arrays)))

@@ -32,8 +32,8 @@ __all__ = ["FLUX_UNIT", "RESOLVING_POWER", "SpectrumDraws", "SpectrumWriter"]
 class SpectrumDraws(DrawArrays):
     """Hold draws of the spectra of many galaxies.
 
-    Draw *k* of a galaxy belongs to draw *k* of its posterior. The object does not change after it
-    is made.
+    Each draw of a galaxy belongs to a draw of its posterior, `posterior_draw`. The object does not
+    change after it is made.
 
     Parameters
     ----------
@@ -54,6 +54,9 @@ class SpectrumDraws(DrawArrays):
         Synthetic minus input magnitude in the bands ugriz; NaN for a band without input.
     trusted : array_like of bool, shape (n_galaxies, n_wavelength) or (n_wavelength,), optional
         False where the model has no coverage; such pixels are masked in what is handed out.
+    posterior_draw : array_like of int, shape (n_galaxies, n_draws), optional
+        Number of the draw of the posterior each spectrum belongs to; -1 where it is not known, as
+        by default.
     meta : mapping, optional
         What made the draws (model, seed, ...). The entry ``resolving_power`` says what `degrade`
         starts from.
@@ -89,8 +92,8 @@ class SpectrumDraws(DrawArrays):
 
         A `specutils.Spectrum` with the redshift of that draw, the scatter of the draws as
         `~astropy.nddata.StdDevUncertainty` (None if there is only one), a mask of the pixels that
-        are not `trusted`, and in its meta data ``name``, ``draw``, ``flag`` and
-        ``photometric_residual``. Several galaxies make a `specutils.SpectrumList`. An unusable
+        are not `trusted`, and in its meta data ``name``, ``draw``,
+        ``posterior_draw``, ``flag`` and ``photometric_residual``. Several galaxies make a `specutils.SpectrumList`. An unusable
         galaxy is NaN and masked. Nearest means the least mean square difference in flux over the
         trusted pixels.
         """

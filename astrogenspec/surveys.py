@@ -74,7 +74,7 @@ class Survey:
         return f"<Survey {self.name}: bands {', '.join(self.bands)}; {scale}>"
 
 
-def _by_band(*values: float, unit: u.UnitBase | None = None) -> dict:
+def _by_band(*values: float | str, unit: u.UnitBase | None = None) -> dict:
     return {
         band: value if unit is None else u.Quantity(value, unit, subok=True)
         for band, value in zip(BANDS, values, strict=True)

@@ -10,6 +10,7 @@ holds weights, averages, optimiser, random state, and the state of the batches i
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import os
 import time
@@ -36,6 +37,8 @@ __all__ = [
     "fit",
     "save_atomically",
 ]
+
+_LOG = logging.getLogger(__name__)
 
 LossFunction = Callable[[nn.Module, Any, float], dict[str, Tensor]]
 
@@ -234,7 +237,7 @@ class _Trainer:
 
     def __init__(self, model: nn.Module, batches: Iterable[Any], config: TrainingConfig) -> None:
         self.config = config
-        self.batches = batches
+        self.batches: Any = batches
         self.model = model.to(config.device)
         self.average = ExponentialAverage(self.model, config.ema_decay)
         self.optimiser = torch.optim.AdamW(
@@ -321,6 +324,7 @@ class _Trainer:
                 self.best = copy.deepcopy(self.average.model.state_dict())
                 self.history.best_step = self.step
         self.history.rows.append(row)
+        _LOG.info("step %d, %.0f s: %s", self.step, self.seconds, self._summary())
         self._check_patience(validation is not None)
 
     def _mark(self) -> None:
@@ -386,3 +390,4 @@ class _Trainer:
             self.batches.load_state_dict(state["batches"])
         self._mark()
         self._check_end()
+        _LOG.info("training goes on at step %d of %s", self.step, path)

@@ -59,13 +59,16 @@ DEFAULT_MODEL = "astrogenspec-properties"
 _ENVIRONMENT = "ASTROGENSPEC_WEIGHTS_URL"
 _SCHEMES = ("http", "https", "doi", "file")
 
+_LOG = logging.getLogger(__name__)
 logging.getLogger("pooch").setLevel(logging.WARNING)
 
 
 class Conf(ConfigNamespace):
-    """Settings of the package, `astrogenspec.conf`."""
+    """Settings of the package, `astrogenspec.conf`.
 
-    rootname = "astrogenspec"
+    They are read from ``astrogenspec.cfg`` in the configuration folder of astropy, which
+    ``astropy.config.create_config_file("astrogenspec")`` writes.
+    """
 
     weights_url = ConfigItem(
         "",
@@ -135,6 +138,7 @@ def fetch_weights(name: str | os.PathLike[str] = DEFAULT_MODEL) -> WeightsFile:
     if not path.exists():
         raise WeightsError(f"the file {path} of model {name!r} is missing. {advice}")
     check_file(path, entry["sha256"], advice)
+    _LOG.info("model %r is the bundled file %s", name, path)
     return WeightsFile(path, read_card(path.with_suffix(".json"), entry["sha256"], advice))
 
 
@@ -231,6 +235,8 @@ def _download(name: str, entry: Mapping[str, Any]) -> WeightsFile:
                 path.unlink()
                 raise WeightsError(f"{path} was damaged and has been removed; {error}") from error
             raise
+        _LOG.info("%s of model %r was downloaded into %s", filename, name, folder)
+    _LOG.info("model %r is the file %s", name, folder / tensors)
     return WeightsFile(folder / tensors, read_card(folder / card, entry["sha256"], "Remove it."))
 
 

@@ -6,6 +6,7 @@ import torch
 from astrogenspec.emission import LINE_NAMES
 from astrogenspec.generation.cascade import SpectrumNetwork
 from astrogenspec.generation.components import Galaxy
+from astrogenspec.generation.flux_scale import Photometry
 from astrogenspec.wavelengths import REST
 
 NETWORK = {"width": 16, "depth": 1, "heads": 2, "detail_width": 16, "detail_depth": 1}
@@ -38,6 +39,12 @@ def make_theta(galaxies, seed=0):
     columns = [LINE_NAMES.index(name) for name in names]
     theta[:, 5:] = torch.log10(10 * galaxies.narrow[:, columns])
     return theta
+
+
+def photometry_of(flux, relative_error=0.02, **options):
+    """Photometry on the AB system of fluxes (n, 5)."""
+    values = flux.numpy().astype(float)
+    return Photometry.on_ab(values, relative_error * values, torch.zeros(5), **options)
 
 
 def make_network(seed=0):

@@ -32,6 +32,7 @@ def some_spectra(n_galaxies=4, n_draws=6, *, n_pixels=300, bad=2, seed=0, **kwar
     residual = rng.normal(0, 0.02, (n_galaxies, n_draws, 5)).astype(np.float32)
     residual[:, :, 0] = np.nan
     trusted = rng.random((n_galaxies, n_pixels)) > 0.1
+    posterior_draw = rng.integers(0, 50, (n_galaxies, n_draws))
     flags = [""] * n_galaxies
     if bad is not None and bad < n_galaxies:
         flux[bad], redshift[bad], residual[bad], trusted[bad] = np.nan, np.nan, np.nan, False
@@ -42,6 +43,7 @@ def some_spectra(n_galaxies=4, n_draws=6, *, n_pixels=300, bad=2, seed=0, **kwar
         "flags": flags,
         "photometric_residual": residual * u.mag,
         "trusted": trusted,
+        "posterior_draw": posterior_draw,
         "meta": {"seed": seed},
     }
     return SpectrumDraws(flux * FLUX_UNIT, log_grid(n_pixels), redshift, **(options | kwargs))
@@ -50,7 +52,7 @@ def some_spectra(n_galaxies=4, n_draws=6, *, n_pixels=300, bad=2, seed=0, **kwar
 def assert_same(one, other):
     np.testing.assert_array_equal(one.flux.value, other.flux.value)
     np.testing.assert_array_equal(one.wavelength.value, other.wavelength.value)
-    for name in ("redshift", "weights", "trusted"):
+    for name in ("redshift", "weights", "trusted", "posterior_draw"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     assert (one.names, one.flags) == (other.names, other.flags)
     assert dict(one.meta) == dict(other.meta)

@@ -1,6 +1,7 @@
 """The command line, end to end on files."""
 
 import json
+import logging
 import subprocess
 import sys
 import warnings
@@ -21,6 +22,7 @@ from astrogenspec.cutouts import coerce_cutouts
 from astrogenspec.inference import recipe
 from astrogenspec.simulate import dataset, report
 
+NULL = logging.NullHandler
 NAMES = [f"g{k}" for k in range(N)]
 
 
@@ -283,6 +285,16 @@ def test_weights_are_listed_shown_and_fetched(folder, capsys):
     assert capsys.readouterr().out.strip() == path
     assert main(["weights", "fetch", "nonsense"]) == 2
     assert "no model is named 'nonsense'" in capsys.readouterr().err
+
+
+def test_verbose_says_which_weights_are_read(capsys):
+    assert main(["weights", "fetch"]) == 0
+    quiet = capsys.readouterr()
+    assert main(["weights", "fetch", "--verbose"]) == 0
+    told = capsys.readouterr()
+    assert quiet.err == "" and told.out == quiet.out
+    assert told.err.startswith("astrogenspec.weights: model 'astrogenspec-properties' is ")
+    assert not [h for h in logging.getLogger("astrogenspec").handlers if type(h) is not NULL]
 
 
 def test_simulate_hands_its_options_on(monkeypatch, tmp_path, capsys):

@@ -5,11 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from generation_cases import NETWORK, make_columns, make_galaxies, make_network, make_theta
+from generation_cases import (
+    NETWORK,
+    make_columns,
+    make_galaxies,
+    make_network,
+    make_theta,
+    photometry_of,
+)
 
 from astrogenspec.emission import LINE_NAMES, LINES
 from astrogenspec.generation.assembly import (
-    Photometry,
     ab_flux,
     assemble,
     impose_properties,
@@ -156,7 +162,7 @@ def test_assembled_spectra_have_the_photometry_lines_and_redshift_wanted():
     moved, anchor = impose_properties(galaxies, theta, given)
     assert torch.equal(moved.redshift, theta[:, 0])
     flux = 50 * ab_flux(moved)
-    result = assemble(moved, anchor, Photometry(flux, 0.02 * flux), fibre=False)
+    result = assemble(moved, anchor, photometry_of(flux), fibre=False)
     assert (
         result.residual.abs().max() < 0.12
     )  # lines were made brighter than those of the photometry
@@ -164,7 +170,7 @@ def test_assembled_spectra_have_the_photometry_lines_and_redshift_wanted():
         continuum = assemble(
             moved,
             torch.where(torch.isfinite(anchor), 0.0, anchor),
-            Photometry(flux, 0.02 * flux),
+            photometry_of(flux),
             False,
         )
         for row in range(1, 5):
@@ -182,7 +188,7 @@ def test_the_share_of_the_fibre_scales_the_spectrum():
     galaxies = make_galaxies(4)
     free = torch.full((4, 17), torch.nan)
     flux = 50 * ab_flux(galaxies)
-    photometry = Photometry(flux, 0.02 * flux)
+    photometry = photometry_of(flux)
     whole, part = (assemble(galaxies, free, photometry, fibre) for fibre in (False, True))
     assert torch.allclose(whole.scale, torch.full((4,), 50.0), rtol=1e-3)
     assert torch.allclose(part.flux, whole.flux * galaxies.fibre_share[:, None], rtol=1e-4)
@@ -196,7 +202,7 @@ def test_missing_bands_are_left_out_of_the_scale():
     flux = 50 * ab_flux(galaxies)
     flux[:, [0, 3, 4]] = torch.nan
     flux[2] = torch.nan
-    result = assemble(galaxies, free, Photometry(flux, 0.02 * flux), fibre=False)
+    result = assemble(galaxies, free, photometry_of(flux), fibre=False)
     assert torch.allclose(result.scale[:2], torch.full((2,), 50.0), rtol=1e-3)
     assert torch.isnan(result.residual[:, 0]).all() and torch.isfinite(result.residual[:2, 1]).all()
     assert torch.isnan(result.scale[2])

@@ -128,6 +128,20 @@ def test_odd_stamps_are_measured_without_warnings():
     assert stamp_measures(flux[:0], ivar[:0])["size"].shape == (0,)
 
 
+def test_sharpness_is_the_share_of_its_surroundings():
+    flux, ivar = training_stamps(6)
+    flux[2, 3, 40, 10] += 500 * SIGMA[3, 0, 0]
+    flux[4] = 0.1 * SIGMA
+    expected = np.zeros(len(flux))
+    for k, b, y, x in np.argwhere(flux[:, :, 1:-1, 1:-1] > 20 * SIGMA) + [0, 0, 1, 1]:
+        around = flux[k, b, y - 1 : y + 2, x - 1 : x + 2].sum()
+        expected[k] = max(expected[k], flux[k, b, y, x] / around)
+    found = stamp_measures(flux, ivar)["sharpness"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert found[2] > 0.9
+    assert found[4] == 0
+
+
 def test_blocks_do_not_change_measures():
     flux, ivar = training_stamps(20)
     together = stamp_measures(flux, ivar)

@@ -1,4 +1,4 @@
-"""The package as a whole: cost of its import, public names, import rules, sizes of modules, bundled files."""
+"""The package as a whole: cost of its import, public names, import rules, layout, sizes, bundled files."""
 
 import ast
 import importlib
@@ -151,6 +151,66 @@ def test_the_scan_lets_pass_what_is_allowed(path, source):
     assert not list(broken_rules(path, scan(source, path)))
 
 
+def modules_of(name):
+    """Paths of our modules that an import of a dotted name loads at once."""
+    parts = name.strip(".").split(".")
+    for k in range(len(parts) + 1):
+        stem = "/".join(parts[:k])
+        yield from {f"{stem}.py", f"{stem}/__init__.py".lstrip("/")}.intersection(MODULES)
+
+
+def reached(path, graph):
+    seen, waiting = set(), [path]
+    while waiting:
+        for other in graph[waiting.pop()] - seen:
+            seen.add(other)
+            waiting.append(other)
+    return seen
+
+
+def test_no_module_imports_itself_through_others():
+    graph = {
+        path: {
+            other
+            for name, top in imports(path)
+            if top and name.startswith(".")
+            for other in modules_of(name)
+            # A package is loaded before its modules, and is no dependency of theirs.
+            if other != path and not other.endswith("__init__.py")
+        }
+        for path in MODULES
+    }
+    assert [path for path in MODULES if path in reached(path, graph)] == []
+
+
+#: Parts of the layout, from what users meet down to what knows nothing of the rest.
+LAYERS = (
+    ("cli", "cli_completion", "cli_infer", "cli_inputs", "cli_options", "cli_spectrum"),
+    ("cli_tables", "cli_train", "demo", "__main__"),
+    ("inference", "generation"),
+    ("nn", "warnings", "quantities", "surveys", "cosmology", "wavelengths", "magnitudes"),
+)
+
+
+def test_imports_go_down():
+    """Nothing below imports what is above, at module level: command line, lanes, the rest, foundations."""
+    command_line = {name for layer in LAYERS[:2] for name in layer}
+    lanes, foundations = set(LAYERS[2]), set(LAYERS[3])
+    wrong = []
+    for path in MODULES:
+        part = name_of(path).split(".")[0]
+        tops = {
+            name.strip(".").split(".")[0] for name, top in imports(path) if top and name[0] == "."
+        }
+        forbidden = set() if part in command_line else command_line
+        if part not in command_line | lanes:
+            forbidden |= lanes
+        wrong += [f"{path} imports {name}" for name in tops & forbidden]
+        if part in foundations:
+            wrong += [f"{path} imports {name}" for name in tops - foundations - {""}]
+    assert wrong == []
+
+
 def test_inference_needs_no_extras():
     """Follow the module-level imports of lane A: neither the simulator nor a package of the extras is met."""
     waiting = [path for path in MODULES if path.startswith("inference/") or path == "posterior.py"]
@@ -166,11 +226,7 @@ def test_inference_needs_no_extras():
             if not name.startswith("."):
                 outside.add(name.split(".")[0])
                 continue
-            parts = name.strip(".").split(".")
-            for k in range(len(parts) + 1):
-                stem = "/".join(parts[:k])
-                ours = {f"{stem}.py", f"{stem}/__init__.py".lstrip("/")}
-                waiting.extend(ours.intersection(MODULES))
+            waiting.extend(modules_of(name))
     assert "inference/estimator.py" in seen
     assert not [path for path in seen if path.startswith("simulate/")]
     core = {re.split(r"[<>=]", requirement)[0] for requirement in PROJECT["dependencies"]}
@@ -208,9 +264,97 @@ def test_docstrings_name_the_parameters_there_are(path):
     assert wrong == []
 
 
-@pytest.mark.parametrize("path", MODULES)
-def test_modules_are_short(path):
-    assert len((PACKAGE / path).read_text().splitlines()) <= 420
+@cache
+def tree(path):
+    return ast.parse((PACKAGE / path).read_text())
+
+
+def functions(path):
+    """The functions of a module as (name, lines of the body without docstring, number of arguments)."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            lines = node.end_lineno - body[0].lineno + 1 if body else 0
+            arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+            yield node.name, lines, len(arguments)
+
+
+def lines_of(path):
+    return (PACKAGE / path).read_text().splitlines()
+
+
+def test_modules_are_short():
+    assert {path: len(lines_of(path)) for path in MODULES if len(lines_of(path)) > 400} == {}
+
+
+def test_functions_are_short():
+    assert [
+        f"{path}: {name} has {lines} lines"
+        for path in MODULES
+        for name, lines, _ in functions(path)
+        if lines > 60
+    ] == []
+
+
+def test_constructors_take_few_arguments():
+    """All but ``self``; a dataclass is a record, and has as many fields as it needs."""
+    assert [
+        f"{path}: a constructor takes {n - 1} arguments"
+        for path in MODULES
+        for name, _, n in functions(path)
+        if name == "__init__" and n > 9
+    ] == []
+
+
+def test_modules_have_telling_names():
+    vague = {"utils", "util", "helpers", "misc", "common", "tools", "core"}
+    assert [path for path in MODULES if vague & set(name_of(path).split("."))] == []
+
+
+def is_public(node):
+    return isinstance(node, ast.Assign) and "__all__" in map(ast.unparse, node.targets)
+
+
+def test_modules_have_the_form_of_the_others():
+    wrong = []
+    for path in MODULES:
+        source, body = "\n".join(lines_of(path)), tree(path).body
+        if not ast.get_docstring(tree(path)):
+            wrong.append(f"{path} has no docstring")
+        if re.search(r"^ *(?:from|import) astrogenspec\b", source, re.M):
+            wrong.append(f"{path} imports the package by its name")
+        if len(body) == 1 or path == "__main__.py":
+            continue
+        if "from __future__ import annotations" not in source:
+            wrong.append(f"{path} evaluates its annotations")
+        if not any(is_public(node) for node in body):
+            wrong.append(f"{path} does not say what is public")
+    assert wrong == []
+
+
+LEFTOVER = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX|breakpoint\(\)|pdb)\b")
+
+
+def test_nothing_is_left_to_do():
+    assert [
+        f"{path}:{k}: {line}"
+        for path in MODULES
+        for k, line in enumerate(lines_of(path), 1)
+        if LEFTOVER.search(line)
+    ] == []
+
+
+def test_the_layout_is_that_of_the_design():
+    wanted = {
+        *("base.py", "cli.py", "cutouts.py", "metrics.py", "photometry.py", "posterior.py"),
+        *("preprocessing.py", "spectra.py", "surveys.py", "training.py", "weights.py", "py.typed"),
+        *("calibration", "data", "draws", "generation", "inference", "inputs", "measure", "nn"),
+        *("plotting", "simulate"),
+    }
+    there = {path.name for path in PACKAGE.iterdir()}
+    assert wanted - there == set()
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"}
+    assert folders <= wanted, "a new part has to be described in the layout"
 
 
 def test_the_version_is_the_same_everywhere():

@@ -65,6 +65,7 @@ def test_companions_have_defaults():
     plain = SpectrumDraws(np.ones((2, 3, 4)) * FLUX_UNIT, log_grid(4), np.zeros((2, 3)))
     assert_allclose(plain.weights, 1 / 3)
     assert plain.trusted.all()
+    assert (plain.posterior_draw == -1).all()
     assert plain.photometric_residual is None
     assert plain.names == ("0", "1")
     assert plain.resolving_power == RESOLVING_POWER
@@ -95,6 +96,28 @@ def test_weights_are_scaled_and_missing_draws_have_none():
     assert_array_equal(np.isnan(made.redshift), [[False, True, False], [False] * 3])
     equal = SpectrumDraws(flux * FLUX_UNIT, log_grid(4), redshift)
     assert_allclose(equal.weights[0], [0.5, 0, 0.5])
+
+
+def test_draws_say_which_of_the_posterior_they_belong_to():
+    flux = np.ones((2, 3, 400))
+    flux[0, 1] = np.nan
+    made = SpectrumDraws(
+        flux * FLUX_UNIT,
+        log_grid(400),
+        np.full((2, 3), 0.001),
+        weights=[[1, 1, 3], [3, 1, 1]],
+        posterior_draw=np.array([[7, 5, 2], [0, -1, 9]], dtype=np.int16),
+    )
+    assert_array_equal(made.posterior_draw, [[7, -1, 2], [0, -1, 9]])
+    for other in (made.rest_frame(), made.degrade(900), SpectrumDraws.concatenate(made)):
+        assert_array_equal(other.posterior_draw, made.posterior_draw)
+    assert [best.meta["posterior_draw"] for best in made.best] == [2, 0]
+    assert [s.meta["posterior_draw"] for s in made[1].to_collection()] == [0, None, 9]
+    assert_array_equal(made[0].draws.meta["posterior_draw"], [7, -1, 2])
+    seen = made[0].measure(lambda spectrum: float(spectrum.meta["posterior_draw"]))
+    assert set(seen.distribution.ravel()) == {7, 2}
+    with pytest.raises(ValueError, match="read-only"):
+        made.posterior_draw[0, 0] = 1
 
 
 def test_masked_pixels_are_missing():
@@ -142,6 +165,9 @@ INFINITE = np.where(np.arange(4) == 3, np.inf, ONES.value) * FLUX_UNIT
         ({"photometric_residual": np.ones((2, 3, 5)) * u.m}, u.UnitConversionError, "'m'"),
         ({"trusted": np.ones((2, 4))}, TypeError, "trusted has values of type float64"),
         ({"trusted": np.ones((2, 3), bool)}, ValueError, r"trusted has shape \(2, 3\)"),
+        ({"posterior_draw": np.ones((2, 3))}, TypeError, "posterior_draw has values of type float"),
+        ({"posterior_draw": np.arange(3)}, ValueError, r"posterior_draw has shape \(3,\)"),
+        ({"posterior_draw": np.full((2, 3), -2)}, ValueError, "posterior_draw holds -2"),
     ],
 )
 def test_wrong_input_is_refused_in_words(change, kind, message):
@@ -206,7 +232,8 @@ def test_galaxies_are_selected(spectra, key, rows):
     chosen = spectra[key]
     assert isinstance(chosen, SpectrumDraws)
     assert chosen.names == tuple(spectra.names[row] for row in rows)
-    for name in ("flux", "redshift", "weights", "trusted", "photometric_residual", "best_draw"):
+    arrays = ("flux", "redshift", "weights", "trusted", "photometric_residual", "best_draw")
+    for name in (*arrays, "posterior_draw"):
         assert_array_equal(getattr(chosen, name), getattr(spectra, name)[rows])
     assert_array_equal(chosen.wavelength, spectra.wavelength)
 

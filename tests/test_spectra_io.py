@@ -61,6 +61,18 @@ def test_spectra_without_companions_come_back(path):
     assert again.photometric_residual is None
 
 
+def test_files_without_numbers_of_posterior_draws_are_read(spectra, path, monkeypatch):
+    from astrogenspec.draws import spectrum_io
+
+    monkeypatch.setattr(spectrum_io, "_NUMBERS", {"redshift": "D", "weight": "D"})
+    spectra.write(path)
+    with fits.open(path) as units:
+        assert "posterior_draw" not in units["GALAXIES"].columns.names
+    again = SpectrumDraws.read(path)
+    assert (again.posterior_draw == -1).all()
+    np.testing.assert_array_equal(again.redshift, spectra.redshift)
+
+
 def test_no_galaxies_are_written_and_read(spectra, path):
     spectra[:0].write(path)
     again = SpectrumDraws.read(path)

@@ -8,6 +8,7 @@ from astropy.table import QTable
 from generation_cases import make_galaxies, make_network, make_theta
 
 from astrogenspec import Posterior
+from astrogenspec.cutouts import CutoutBatch
 from astrogenspec.generation.cascade import SamplerSettings
 from astrogenspec.generation.estimator import SpectrumEstimator
 from astrogenspec.quantities import theta_to_quantities
@@ -56,6 +57,7 @@ def test_draws_have_units_redshifts_and_photometry_of_the_posterior(estimator):
     assert spectra.flags == ("", "", "")
     assert np.allclose(spectra.redshift, properties["redshift"].draws[:, :4].value, rtol=1e-6)
     assert np.allclose(spectra.weights, 0.25)
+    assert np.array_equal(spectra.posterior_draw, np.tile(np.arange(4), (3, 1)))
     assert np.isfinite(spectra.photometric_residual).all()
     assert spectra.meta["aperture"] == "fibre"
     assert spectra[0].best.spectral_axis[[0, -1]].value == pytest.approx([3800.1, 9200.1], abs=1)
@@ -108,12 +110,14 @@ def test_without_a_posterior_redshifts_are_generated(estimator):
     spectra = predict(estimator, None, photometry())
     assert np.isfinite(spectra.flux.value).all()
     assert np.unique(spectra.redshift).size == spectra.redshift.size
+    assert (spectra.posterior_draw == -1).all()
 
 
 def test_few_draws_of_a_posterior_are_used_again(estimator):
     spectra = predict(estimator, None, photometry(), posterior(k=2))
     assert np.array_equal(spectra.redshift[:, :2], spectra.redshift[:, 2:])
     assert not np.array_equal(spectra.flux.value[:, 0], spectra.flux.value[:, 2])
+    assert np.array_equal(spectra.posterior_draw, np.tile([0, 1, 0, 1], (3, 1)))
 
 
 def test_selections_choose_and_weigh(estimator):
@@ -122,7 +126,9 @@ def test_selections_choose_and_weigh(estimator):
     best = predict(estimator, None, photometry(), posterior(), select="best")
     known = posterior()["redshift"].draws.value
     for row in range(3):
-        assert set(best.redshift[row].astype(np.float32)) <= set(known[row].astype(np.float32))
+        chosen = known[row, best.posterior_draw[row]]
+        assert np.allclose(best.redshift[row], chosen, rtol=1e-6)
+        assert len(set(best.posterior_draw[row])) == 4
     with pytest.raises(ValueError, match="n_candidates is 2, but 4 draws"):
         predict(estimator, None, photometry(), select="best", n_candidates=2)
     with pytest.raises(ValueError, match='only select="best" chooses'):
@@ -138,6 +144,28 @@ def test_images_alone_are_measured(estimator):
         spectra = predict(estimator, cube * u.nmgy, bands="gri", pixel_scale=0.396 * u.arcsec)
     assert np.isfinite(spectra.flux.value).all()
     assert np.isnan(spectra.photometric_residual.value[..., [0, 4]]).all()
+
+
+def test_the_image_tells_how_much_light_enters_the_fibre(estimator):
+    radius = np.hypot(*(np.indices((64, 64)) - 31.5))
+    noise = np.random.default_rng(1).normal(0, 0.02, (64, 64))
+    images = [np.exp(-0.5 * (radius / size) ** 2) / (2 * np.pi * size**2) for size in (3.0, 9.0)]
+    cube = np.stack([np.stack([100 * image + noise] * 5) for image in images]).astype(np.float32)
+    cutouts = CutoutBatch(cube, np.full_like(cube, 0.02**-2))
+    table = {f"flux_{band}": np.full(2, 100.0) * u.nmgy for band in "ugriz"}
+    table |= {f"flux_err_{band}": np.full(2, 1.0) * u.nmgy for band in "ugriz"}
+    table["ebv"] = np.zeros(2) * u.mag
+
+    def brightness(**options):
+        spectra = predict(estimator, cutouts, QTable(table), **options)
+        return np.median(spectra.flux.value, axis=(1, 2))
+
+    compact, wide = brightness()
+    assert compact > 2 * wide
+    sharp, blurred = (brightness(psf_fwhm=f * u.arcsec) for f in (0.9, 1.8))
+    assert (sharp < blurred).all()
+    whole = brightness(aperture="total")
+    assert whole[0] == pytest.approx(whole[1], rel=0.25)
 
 
 def test_a_bad_galaxy_is_flagged_and_the_others_stay(estimator):

@@ -9,10 +9,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from astropy.config import create_config_file, reload_config, set_temp_config
 
 from astrogenspec import weights
 from astrogenspec.weights import (
     WeightsError,
+    conf,
     fetch_weights,
     list_models,
     load_card,
@@ -246,6 +248,29 @@ def test_the_configuration_item_names_a_mirror(mirror, monkeypatch):
     monkeypatch.delenv("ASTROGENSPEC_WEIGHTS_URL")
     with weights.conf.set_temp("weights_url", mirror.as_uri()):
         assert fetch_weights("big").path.exists()
+
+
+def test_the_settings_are_those_of_an_astropy_package(tmp_path):
+    """A file with every item is written where astropy's own lies, and what it says is used."""
+    with set_temp_config(tmp_path):
+        assert create_config_file("astrogenspec")
+        (path,) = tmp_path.rglob("astrogenspec.cfg")
+        text = path.read_text()
+        assert "Address of a folder with the files of registered models" in text
+        assert "\n# weights_url =" in text
+        path.write_text('weights_url = "https://mirror.example/weights"\n')
+        reload_config("astrogenspec")
+        assert conf.weights_url == "https://mirror.example/weights"
+    assert conf.weights_url == ""
+
+
+def test_what_is_read_is_told_to_the_logger(mirror, caplog):
+    with caplog.at_level("INFO", logger="astrogenspec"):
+        path = fetch_weights("big").path
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 3  # two downloads, and what is used
+    assert told[-1] == f"model 'big' is the file {path}"
+    assert {record.name for record in caplog.records} == {"astrogenspec.weights"}
 
 
 def test_a_model_is_downloaded_by_http(web):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import astropy.units as u
@@ -265,7 +265,7 @@ def _checked_quantity(name: Any, values: Any) -> u.Quantity:
     return u.Quantity(numbers, wanted, subok=True, copy=False)
 
 
-def _checked_strings(argument: str, values: Iterable[Any], n_galaxies: int) -> np.ndarray:
+def _checked_strings(argument: str, values: Any, n_galaxies: int) -> np.ndarray:
     if isinstance(values, str):
         raise TypeError(f"{argument} is one string, {values!r}; give one string a galaxy.")
     mask = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None

@@ -76,7 +76,7 @@ def _photometry(posteriors: Sequence[Posterior]) -> QTable | None:
     return vstack(tables, metadata_conflicts="silent")
 
 
-def _check(posteriors: Sequence[Any], kind: type) -> None:
+def _check(posteriors: Sequence[Any], kind: type[Any]) -> None:
     if not posteriors:
         raise ValueError("posteriors is empty; give at least one Posterior to concatenate.")
     for number, part in enumerate(posteriors):

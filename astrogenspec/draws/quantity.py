@@ -155,7 +155,7 @@ class QuantityPosterior:
         scatter = row_standard_deviations(self._draws.value)
         return self._with_unit(scatter, difference_unit(self.unit))
 
-    def percentiles(self, percentiles: float | Sequence[float]) -> u.Quantity:
+    def percentiles(self, percentiles: float | Sequence[float] | np.ndarray) -> u.Quantity:
         """Give percentiles of the draws.
 
         Parameters
@@ -250,7 +250,7 @@ def posterior_of(name: str, draws: Mapping[str, u.Quantity]) -> QuantityPosterio
     return QuantityPosterior(name, values, label=label, description=description)
 
 
-def suggestion(name: str, known: Sequence[str]) -> str:
+def suggestion(name: str, known: Sequence[str] | np.ndarray) -> str:
     """Word a guess at what a misspelt name meant.
 
     Parameters

@@ -12,6 +12,7 @@ import numpy as np
 from .checks import checked_flags, checked_index, checked_names, index_of_name
 from .spectrum_checks import (
     checked_flux,
+    checked_posterior_draw,
     checked_redshift,
     checked_residual,
     checked_trusted,
@@ -27,6 +28,8 @@ __all__ = ["RESOLVING_POWER", "DrawArrays", "check_alike", "common_meta"]
 #: 2013, AJ 146, 32).
 RESOLVING_POWER = 1850.0
 
+_ARRAYS = ("flux", "redshift", "weights", "names", "flags", "trusted", "posterior_draw")
+
 
 class DrawArrays:
     """Keep the arrays of `astrogenspec.SpectrumDraws`, which describes the arguments, and never change them.
@@ -40,6 +43,7 @@ class DrawArrays:
     names, flags : sequence of str, optional
     photometric_residual : Quantity, shape (n_galaxies, n_draws, 5), optional
     trusted : array_like of bool, shape (n_galaxies, n_wavelength) or (n_wavelength,), optional
+    posterior_draw : array_like of int, shape (n_galaxies, n_draws), optional
     meta : mapping, optional
     """
 
@@ -54,6 +58,7 @@ class DrawArrays:
         flags: Sequence[str] | None = None,
         photometric_residual: u.Quantity | None = None,
         trusted: np.ndarray | None = None,
+        posterior_draw: np.ndarray | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> None:
         self._wavelength = checked_wavelength(wavelength)
@@ -66,6 +71,7 @@ class DrawArrays:
         self._flags = checked_flags(flags, n_galaxies)
         self._residual = checked_residual(photometric_residual, (n_galaxies, n_draws))
         self._trusted = checked_trusted(trusted, n_galaxies, n_wavelength)
+        self._posterior_draw = checked_posterior_draw(posterior_draw, exists)
         self._meta = dict(meta or {})
         self._best: np.ndarray | None = None
         self._freeze()
@@ -114,6 +120,14 @@ class DrawArrays:
     def redshift(self) -> np.ndarray:
         """Redshifts of the draws, read-only, shape (n_galaxies, n_draws)."""
         return self._redshift
+
+    @property
+    def posterior_draw(self) -> np.ndarray:
+        """Number of the draw of the posterior each spectrum belongs to, read-only, shape (n_galaxies, n_draws).
+
+        -1 where it is not known: the spectra were drawn without a posterior, or come from an old file.
+        """
+        return self._posterior_draw
 
     @property
     def photometric_residual(self) -> u.Quantity | None:
@@ -180,6 +194,7 @@ class DrawArrays:
             flags=self._flags[rows],
             residual=None if self._residual is None else self._residual[rows],
             trusted=self._trusted[rows],
+            posterior_draw=self._posterior_draw[rows],
             best=None if self._best is None else self._best[rows],
         )
 
@@ -235,8 +250,7 @@ class DrawArrays:
         for number, part in enumerate(parts):
             check_alike(part, parts[0], f"spectra[{number}]")
         joined = {
-            name: np.concatenate([getattr(part, f"_{name}") for part in parts])
-            for name in ("flux", "redshift", "weights", "names", "flags", "trusted")
+            name: np.concatenate([getattr(part, f"_{name}") for part in parts]) for name in _ARRAYS
         }
         return parts[0]._replaced(
             **joined,

@@ -13,6 +13,7 @@ from .statistics import plain_values
 __all__ = [
     "FLUX_UNIT",
     "checked_flux",
+    "checked_posterior_draw",
     "checked_redshift",
     "checked_residual",
     "checked_trusted",
@@ -173,6 +174,42 @@ def checked_weights(weights: Any, exists: np.ndarray) -> np.ndarray:
         )
     # weights that were scaled before stay what they are, to the last bit
     return values / np.where(np.abs(total - 1) < 1e-12, 1.0, total)
+
+
+def checked_posterior_draw(posterior_draw: Any, exists: np.ndarray) -> np.ndarray:
+    """Copy the numbers of the draws of the posterior.
+
+    Parameters
+    ----------
+    posterior_draw : array_like of int, shape (n_galaxies, n_draws), or None if they are unknown
+    exists : ndarray of bool, shape (n_galaxies, n_draws)
+        Draws that are not NaN.
+
+    Returns
+    -------
+    ndarray of int64
+        -1 where unknown, and for draws that do not exist.
+
+    Raises
+    ------
+    TypeError
+        If they are no integers.
+    ValueError
+        If the shape is another, or a number is below -1.
+    """
+    if posterior_draw is None:
+        return np.full(exists.shape, -1)
+    values = np.asarray(posterior_draw)
+    if values.dtype.kind not in "iu":
+        raise TypeError(
+            f"posterior_draw has values of type {values.dtype}; give integers, -1 where the draw is not known."
+        )
+    _need_shape("posterior_draw", values, exists.shape, "give one number a draw")
+    if (values < -1).any():
+        raise ValueError(
+            f"posterior_draw holds {values.min()}; give numbers from 0, or -1 where the draw is not known."
+        )
+    return np.where(exists, values, -1).astype(np.int64)
 
 
 def checked_residual(residual: Any, shape: tuple[int, int]) -> u.Quantity | None:

@@ -5,8 +5,8 @@ A file holds, after an empty primary unit,
 * ``BEST``: a table of the best spectrum of the first galaxy (wavelength, flux, uncertainty, mask),
   which `specutils.Spectrum.read` finds;
 * ``DRAWS``: an image of all draws, shape (n_galaxies, n_draws, n_wavelength), single precision;
-* ``GALAXIES``: a table with a row for each galaxy: ``name``, ``flag``, ``redshift`` and ``weight``
-  of each draw, ``residual`` of the photometry, ``trusted`` pixels;
+* ``GALAXIES``: a table with a row for each galaxy: ``name``, ``flag``, ``redshift``, ``weight`` and
+  ``posterior_draw`` of each draw, ``residual`` of the photometry, ``trusted`` pixels;
 * ``DOCUMENT``: a JSON text: version of the layout, shape, checksums, meta data.
 
 The draws are written as they come, and their number is entered in the header at the end, so that
@@ -46,6 +46,8 @@ LAYOUT = 1
 
 _ENDINGS = (".fits", ".fit")
 _CHUNK = 32
+#: Numbers of each draw, with their format in the file.
+_NUMBERS = {"redshift": "D", "weight": "D", "posterior_draw": "K"}
 
 
 class SpectrumWriter:
@@ -248,6 +250,7 @@ def _columns(spectra: SpectrumDraws) -> dict[str, Any]:
         "flag": [flag.encode() for flag in spectra.flags],
         "redshift": spectra.redshift,
         "weight": spectra.weights,
+        "posterior_draw": spectra.posterior_draw,
         "residual": None if residual is None else residual.value,
         "trusted": np.packbits(spectra.trusted, axis=1),
     }
@@ -261,14 +264,14 @@ def _galaxies_table(blocks: list[dict[str, Any]], first: DrawArrays) -> fits.Bin
         else block["residual"]
         for block in blocks
     ]
-    numbers = {
-        name: np.concatenate([block[name] for block in blocks]) for name in ("redshift", "weight")
-    }
+    numbers = {name: np.concatenate([block[name] for block in blocks]) for name in _NUMBERS}
     trusted = np.concatenate([block["trusted"] for block in blocks])
     columns = [
         _text_column(name, [text for b in blocks for text in b[name]]) for name in ("name", "flag")
     ]
-    columns += [fits.Column(name, f"{k}D", array=values) for name, values in numbers.items()]
+    columns += [
+        fits.Column(name, f"{k}{_NUMBERS[name]}", array=values) for name, values in numbers.items()
+    ]
     columns += [
         fits.Column(
             "residual",

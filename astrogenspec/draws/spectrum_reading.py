@@ -123,6 +123,10 @@ def _read_parts(units: fits.HDUList, document: dict[str, Any], rows: Any) -> dic
     n_galaxies, n_draws, _ = document["shape"]
     chosen = np.arange(n_galaxies)[rows]
     of_draws = (len(chosen), n_draws)
+    posterior_draw = None
+    if "posterior_draw" in table.names:
+        numbers = np.array(table["posterior_draw"], dtype=int)
+        posterior_draw = numbers[chosen].reshape(of_draws)
     residual = None
     if document["residual"]:
         residual = u.Quantity(np.array(table["residual"], dtype=np.float32)[chosen], u.mag)
@@ -135,6 +139,7 @@ def _read_parts(units: fits.HDUList, document: dict[str, Any], rows: Any) -> dic
         "flags": _strings(np.asarray(table["flag"]).view(np.ndarray)[chosen]),
         "photometric_residual": residual,
         "trusted": np.array(table["trusted"], dtype=bool)[chosen],
+        "posterior_draw": posterior_draw,
         "meta": document["meta"],
     }
 

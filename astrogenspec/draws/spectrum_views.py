@@ -46,7 +46,7 @@ def best_spectra(spectra: SpectrumDraws) -> Spectrum | SpectrumList:
 
     def one(number: int) -> Spectrum:
         draw = int(spectra.best_draw[number])
-        meta = _meta(spectra, number, "best") | {"draw": draw if draw >= 0 else None}
+        meta = _meta(spectra, number, "best") | _numbers(spectra, number, draw)
         if spectra.photometric_residual is not None:
             meta["photometric_residual"] = spectra.photometric_residual[number, draw]
         redshift = spectra.redshift[number, draw] if draw >= 0 else np.nan
@@ -139,6 +139,7 @@ def draw_spectra(spectra: SpectrumDraws) -> Spectrum | SpectrumList:
         meta = _meta(spectra, number, "draws")
         meta["redshift"] = spectra.redshift[number].copy()
         meta["weights"] = spectra.weights[number].copy()
+        meta["posterior_draw"] = spectra.posterior_draw[number].copy()
         if spectra.photometric_residual is not None:
             meta["photometric_residual"] = spectra.photometric_residual[number].copy()
         return _spectrum(spectra, number, spectra.flux.value[number], redshift[number], meta)
@@ -165,7 +166,7 @@ def single_draw(spectra: SpectrumDraws, number: int, draw: int) -> Spectrum:
     flux = spectra.flux.value[number, draw]
     present = np.flatnonzero(np.isfinite(flux))
     pixels = slice(present[0], present[-1] + 1)
-    meta = _meta(spectra, number, "draw") | {"draw": draw}
+    meta = _meta(spectra, number, "draw") | _numbers(spectra, number, draw)
     if spectra.photometric_residual is not None:
         meta["photometric_residual"] = spectra.photometric_residual[number, draw]
     redshift = spectra.redshift[number, draw]
@@ -198,7 +199,7 @@ def draws_collection(spectra: SpectrumDraws) -> SpectrumCollection:
     flux = spectra.flux.value[0].astype(float)
     base = _meta(spectra, 0, "draw")
     meta = [
-        base | {"draw": draw, "redshift": float(z), "weight": float(weight)}
+        base | _numbers(spectra, 0, draw) | {"redshift": float(z), "weight": float(weight)}
         for draw, (z, weight) in enumerate(
             zip(spectra.redshift[0], spectra.weights[0], strict=True)
         )
@@ -281,6 +282,13 @@ def _meta(spectra: SpectrumDraws, number: int, kind: str) -> dict[str, Any]:
         "flag": spectra.flags[number],
         "kind": kind,
     }
+
+
+def _numbers(spectra: SpectrumDraws, number: int, draw: int) -> dict[str, int | None]:
+    """Give the number of a draw, and of the draw of the posterior it belongs to; None if there is none."""
+    of_posterior = int(spectra.posterior_draw[number, draw]) if draw >= 0 else -1
+    numbers = {"draw": draw, "posterior_draw": of_posterior}
+    return {key: value if value >= 0 else None for key, value in numbers.items()}
 
 
 def _spectrum(

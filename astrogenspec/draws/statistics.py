@@ -7,7 +7,7 @@ of galaxies, so that temporary arrays stay small.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import astropy.units as u
@@ -56,7 +56,7 @@ def row_standard_deviations(values: np.ndarray) -> np.ndarray:
     return _by_blocks(_moments, values)[1]
 
 
-def row_percentiles(values: np.ndarray, percentiles: np.ndarray) -> np.ndarray:
+def row_percentiles(values: np.ndarray, percentiles: Sequence[float] | np.ndarray) -> np.ndarray:
     """Give percentiles of the finite draws of each galaxy, linearly interpolated.
 
     Parameters

@@ -1,7 +1,7 @@
 """From galaxies at rest, per nanomaggy, to spectra as a telescope sees them: redshift, lines, and absolute flux.
 
-The flux of a draw is fixed by the input photometry: its continuum is scaled so that its synthetic magnitudes fit the observed
-ones in a least-squares sense.  Lines whose flux the draw of the properties gives keep that flux, whatever the scale.
+The flux of a draw is fixed by the input photometry: its continuum is scaled and tilted so that its synthetic magnitudes fit the
+observed ones, see `astrogenspec.generation.flux_scale`.  Lines whose flux the draw of the properties gives keep that flux.
 """
 
 from __future__ import annotations
@@ -27,10 +27,18 @@ from ..surveys import BANDS, SDSS
 from ..synthetic import response_weights
 from ..wavelengths import REST, WIDE, LogGrid
 from .components import Galaxy
+from .flux_scale import (
+    N_NOISES,
+    REFERENCE_WAVELENGTH,
+    Photometry,
+    fit_factor,
+    fit_slope,
+    light_in_fibre,
+    perturbed,
+)
 
 __all__ = [
     "Assembled",
-    "Photometry",
     "ab_flux",
     "assemble",
     "impose_properties",
@@ -38,8 +46,6 @@ __all__ = [
     "to_observed",
 ]
 
-#: Relative error added to that of the photometry in the fit of the scale: the accuracy of flux calibration.
-_SYSTEMATIC = 0.01
 #: Lines that follow each line whose flux the properties give.
 _FOLLOWERS = {
     "Halpha": ("HeI5877", "OI6302", "SII6718", "SII6733", "ArIII7138", "SIII9071"),
@@ -53,33 +59,6 @@ _MAG = 2.5 / np.log(10)
 
 
 @dataclass(frozen=True)
-class Photometry:
-    """What the flux of the spectra of n galaxies is fixed by, on the AB system.
-
-    Attributes
-    ----------
-    flux, error : Tensor, shape (n, 5)
-        nmgy, corrected for Galactic extinction; NaN where missing.
-    """
-
-    flux: Tensor
-    error: Tensor
-
-    @classmethod
-    def on_ab(cls, flux: np.ndarray, error: np.ndarray, zero_points: Tensor) -> Photometry:
-        """Bring survey fluxes of shape (n, 5) to the AB system."""
-        factor = 10 ** (0.4 * zero_points.cpu().double().numpy())
-        tensors = (
-            torch.as_tensor(values * factor, dtype=torch.float32) for values in (flux, error)
-        )
-        return cls(*tensors)
-
-    def repeated(self, n: int) -> Photometry:
-        """Repeat each galaxy ``n`` times."""
-        return Photometry(*(v.repeat_interleave(n, dim=0) for v in (self.flux, self.error)))
-
-
-@dataclass(frozen=True)
 class Assembled:
     """Spectra of n draws in the frame of the observer.
 
@@ -90,7 +69,7 @@ class Assembled:
     scale : Tensor, shape (n,)
         nmgy in r through the aperture; NaN without photometry.
     residual : Tensor, shape (n, 5)
-        Synthetic minus input magnitude; NaN for a missing band.
+        Synthetic minus input magnitude (in the fibre: that of its light, see `light_in_fibre`); NaN for a missing band.
     """
 
     flux: Tensor
@@ -138,6 +117,12 @@ def _filters() -> Tensor:
     return torch.as_tensor(weights, dtype=torch.float32)
 
 
+@cache
+def _log_wavelength() -> Tensor:
+    """Logarithm of the wavelengths of `WIDE` over the one at which a slope changes nothing."""
+    return torch.as_tensor(np.log(WIDE.wavelength / REFERENCE_WAVELENGTH), dtype=torch.float32)
+
+
 def synthetic_nmgy(flux: Tensor) -> Tensor:
     """AB fluxes in ugriz (nmgy, shape (n, 5)) of spectra (n, 5880) on `WIDE`, 1e-17 erg/s/cm2/A."""
     return flux @ _filters().to(flux)
@@ -181,7 +166,13 @@ def impose_properties(galaxies: Galaxy, theta: Tensor, given: Tensor) -> tuple[G
     return Galaxy(**parts), anchor
 
 
-def assemble(galaxies: Galaxy, anchor: Tensor, photometry: Photometry, fibre: bool) -> Assembled:
+def assemble(
+    galaxies: Galaxy,
+    anchor: Tensor,
+    photometry: Photometry,
+    fibre: bool,
+    noise: Tensor | None = None,
+) -> Assembled:
     """Make spectra in the frame of the observer, in absolute flux.
 
     Parameters
@@ -193,38 +184,37 @@ def assemble(galaxies: Galaxy, anchor: Tensor, photometry: Photometry, fibre: bo
     photometry : Photometry
         Of the n draws.
     fibre : bool
-        Whether the spectrum is that of the fibre, so that its share of the light is to be had, or that of the
-        aperture of the photometry.
+        Whether the spectrum is that of the fibre, so that its light is to be had, or that of the aperture of the photometry.
+    noise : Tensor, shape (n, 6), optional
+        Standard normal; by what the photometry of each draw is perturbed. Nothing by default.
 
     Returns
     -------
     Assembled
     """
     continuum = to_observed(galaxies.continuum, galaxies.redshift)
-    blank = torch.zeros_like(continuum)
     fixed = torch.isfinite(anchor)
-    fixed_lines = _with_lines(blank, galaxies, torch.where(fixed, anchor, 0.0))
+    fixed_lines = _with_lines(
+        torch.zeros_like(continuum), galaxies, torch.where(fixed, anchor, 0.0)
+    )
     free = _with_lines(continuum, galaxies, torch.where(fixed, 0.0, galaxies.narrow))
     free = _with_broad(free, galaxies)
-    share = galaxies.fibre_share[:, None] if fibre else 1.0
-    wanted, error = photometry.flux * share, photometry.error * share
-    of_lines, of_free = synthetic_nmgy(fixed_lines), synthetic_nmgy(free)
-    scale = _fitted_scale(of_free, wanted - of_lines, torch.hypot(error, _SYSTEMATIC * wanted))
+    if noise is None:
+        noise = free.new_zeros(len(free), N_NOISES)
+    wanted, error = photometry.flux, photometry.error
+    if fibre:
+        wanted, error = light_in_fibre(photometry, galaxies.fibre_share, noise[:, -1])
+    target, weight = perturbed(wanted, error, noise[:, :-1])
+    of_lines = synthetic_nmgy(fixed_lines)
+    slope = fit_slope(synthetic_nmgy(free), of_lines, target, weight)
+    free *= torch.exp(slope[:, None] * _log_wavelength().to(free))
+    of_free = synthetic_nmgy(free)
+    scale = fit_factor(of_free, of_lines, target, weight)
     flux = free * scale[:, None] + fixed_lines
     synthetic = of_free * scale[:, None] + of_lines
     residual = -_MAG * torch.log(synthetic / wanted.clamp_min(1e-6))
     residual = torch.where(wanted > 0, residual, torch.nan)
     return Assembled(flux, scale, residual)
-
-
-def _fitted_scale(model: Tensor, wanted: Tensor, error: Tensor) -> Tensor:
-    """Least squares over the bands that are there; NaN if there is none."""
-    weight = torch.where(torch.isfinite(wanted), error.square().reciprocal(), 0.0)
-    wanted = torch.where(weight > 0, wanted, 0.0)
-    scale = (weight * model * wanted).sum(1) / (weight * model.square()).sum(1)
-    # Lines alone may outshine faint photometry: the continuum stays positive.
-    floor = 1e-3 * (weight * wanted).abs().sum(1) / (weight * model).sum(1)
-    return torch.maximum(scale, floor)
 
 
 def _with_lines(flux: Tensor, galaxies: Galaxy, narrow: Tensor) -> Tensor:

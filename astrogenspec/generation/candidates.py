@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ..preprocessing import ModelInputs
-from .assembly import Photometry, assemble, impose_properties
+from .assembly import assemble, impose_properties
 from .cascade import SamplerSettings, SpectrumNetwork, spectrum_with_lines
 from .components import Galaxy
 from .conditions import APERTURES, reference_log_flux
+from .flux_scale import N_NOISES, Photometry
 
 __all__ = ["SELECTIONS", "DrawnSpectra", "Request", "draw_spectra", "galaxy_generators"]
 
@@ -113,7 +114,7 @@ def draw_spectra(
             _draw_block(
                 network,
                 inputs[rows],
-                Photometry(photometry.flux[rows], photometry.error[rows]),
+                photometry[rows],
                 None if theta is None else theta[rows],
                 [generators[int(k)] for k in rows],
                 request,
@@ -135,7 +136,7 @@ def _draw_block(
     n, device = len(inputs), inputs.photometry.device
     if theta is None:
         theta = inputs.photometry.new_full((n, 1, 9), torch.nan)
-    low_noise, high_noise = _noise(network, generators, request)
+    low_noise, high_noise, flux_noise = _noise(network, generators, request)
     # Draws of a posterior are exchangeable: the first ones are as good as any, and easy to find again.
     chosen = torch.arange(request.n_candidates, device=device) % theta.shape[1]
     picked = theta[:, chosen]
@@ -157,7 +158,13 @@ def _draw_block(
     in_fibre = request.aperture == "fibre"
     if not in_fibre:
         anchor = torch.full_like(anchor, torch.nan)
-    assembled = assemble(fine, anchor, photometry.repeated(request.n_draws), in_fibre)
+    assembled = assemble(
+        fine,
+        anchor,
+        photometry.repeated(request.n_draws),
+        in_fibre,
+        flux_noise.to(device).flatten(0, 1),
+    )
     score = _fine_scores(network, observed, fine, anchor, assembled.scale, request.n_draws)
     of_draws = (assembled.flux, fine.redshift, assembled.residual)
     values = [*(value.unflatten(0, (n, -1)) for value in of_draws), score, draw]
@@ -166,15 +173,16 @@ def _draw_block(
 
 def _noise(
     network: SpectrumNetwork, generators: list[torch.Generator], request: Request
-) -> tuple[Tensor, Tensor]:
-    """Noise of both diffusions; that of a galaxy depends on its own generator alone."""
-    low, high = [], []
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Noise of both diffusions and of the photometry; that of a galaxy depends on its own generator alone."""
+    low, high, flux = [], [], []
     for generator in generators:
         shape = (request.n_candidates, network.components.size)
         low.append(torch.randn(shape, generator=generator))
         shape = (request.n_draws, network.detail_mean.numel())
         high.append(torch.randn(shape, generator=generator))
-    return torch.stack(low), torch.stack(high)
+        flux.append(torch.randn((request.n_draws, N_NOISES), generator=generator))
+    return torch.stack(low), torch.stack(high), torch.stack(flux)
 
 
 def _low_resolution(

@@ -13,16 +13,16 @@ from astropy.coordinates import SkyCoord
 from tqdm import tqdm
 
 from ..base import Estimator, make_generator
-from ..blocks import InputArguments, InputOptions, ObservationBlocks, positive_int
+from ..blocks import InputArguments, InputOptions, ObservationBlocks
 from ..observations import Observations
 from ..posterior import Posterior
-from ..quantities import QUANTITIES, quantities_to_theta
 from ..spectra import SpectrumDraws
 from ..wavelengths import GENERATED, REST, WIDE
-from .assembly import Photometry
-from .candidates import SELECTIONS, DrawnSpectra, Request, draw_spectra, galaxy_generators
+from .arguments import checked_psf, checked_request, theta_of
+from .candidates import DrawnSpectra, Request, draw_spectra, galaxy_generators
 from .cascade import SamplerSettings, SpectrumNetwork
-from .conditions import APERTURES
+from .fibre import fibre_fluxes
+from .flux_scale import Photometry
 
 __all__ = ["SpectrumEstimator"]
 
@@ -77,6 +77,7 @@ class SpectrumEstimator(Estimator):
         select: str = "all",
         aperture: str = "fibre",
         sampler: SamplerSettings | None = None,
+        psf_fwhm: u.Quantity | None = None,
         bands: str | Sequence[str] | None = None,
         position: SkyCoord | None = None,
         pixel_scale: u.Quantity | None = None,
@@ -111,6 +112,10 @@ class SpectrumEstimator(Estimator):
             Light in a fibre of 3 arcsec on the centre, or in the aperture of the photometry.
         sampler : SamplerSettings, optional
             How the diffusions are sampled.
+        psf_fwhm : Quantity ['angle'], optional
+            Full width at half maximum of the point-spread function of the images: one for all, one for each galaxy, or
+            shape (n_galaxies, 5) for ugriz. With it the light in the fibre is measured on the image to 2%, without it
+            to 6%, as the typical seeing of the survey is assumed.
         bands, position, pixel_scale, ebv, on_error
             As for `PropertyEstimator.predict`.
         seed : int, `torch.Generator` or None
@@ -125,8 +130,8 @@ class SpectrumEstimator(Estimator):
         -------
         SpectrumDraws
             Corrected for Galactic extinction, on vacuum wavelengths of 3800 to 9200 Angstrom. Spectrum k
-            belongs to draw k of the posterior, unless ``select="best"`` chose others: then the redshift
-            tells which.
+            belongs to draw k of the posterior, unless ``select="best"`` chose others:
+            `SpectrumDraws.posterior_draw` tells which.
 
         Raises
         ------
@@ -138,11 +143,12 @@ class SpectrumEstimator(Estimator):
             If the spectra would need more than ``memory_limit`` bytes.
         """
         options = InputOptions(bands, position, pixel_scale, ebv, on_error)
-        request = _request(n_draws, n_candidates, select, aperture, sampler)
+        request = checked_request(n_draws, n_candidates, select, aperture, sampler)
         blocks, theta = self._open(cutouts, photometry, posterior, options, batch_size)
+        seeing = checked_psf(psf_fwhm, cutouts, blocks.n_galaxies)
         parts, n_read = [], blocks.n_galaxies or 0
         self._check_memory(n_read, n_draws)
-        for part in self._spectra(blocks, theta, request, seed, progress):
+        for part in self._spectra(blocks, theta, seeing, request, seed, progress):
             parts.append(part)
             self._check_memory(sum(map(len, parts)), n_draws)
         if not parts:
@@ -160,6 +166,7 @@ class SpectrumEstimator(Estimator):
         select: str = "all",
         aperture: str = "fibre",
         sampler: SamplerSettings | None = None,
+        psf_fwhm: u.Quantity | None = None,
         seed: int | torch.Generator | None = None,
         batch_size: int | None = None,
         progress: bool | None = None,
@@ -169,7 +176,7 @@ class SpectrumEstimator(Estimator):
 
         Parameters
         ----------
-        cutouts, photometry, posterior, n_draws, n_candidates, select, aperture, sampler, seed
+        cutouts, photometry, posterior, n_draws, n_candidates, select, aperture, sampler, psf_fwhm, seed
             As for `predict`.
         batch_size : int, optional
             Galaxies of a block; 64 by default.
@@ -188,11 +195,12 @@ class SpectrumEstimator(Estimator):
         NotFittedError, ValueError, TypeError, astropy.units.UnitsError
             As for `predict`.
         """
-        request = _request(n_draws, n_candidates, select, aperture, sampler)
+        request = checked_request(n_draws, n_candidates, select, aperture, sampler)
         blocks, theta = self._open(
             cutouts, photometry, posterior, InputOptions(**options), batch_size
         )
-        return self._spectra(blocks, theta, request, seed, progress)
+        seeing = checked_psf(psf_fwhm, cutouts, blocks.n_galaxies)
+        return self._spectra(blocks, theta, seeing, request, seed, progress)
 
     def fit(self, *args: Any, **kwargs: Any) -> Self:
         """Refuse: spectra are learnt from simulations alone, by ``astrogenspec train spectra``.
@@ -219,7 +227,7 @@ class SpectrumEstimator(Estimator):
         self.check_fitted()
         size = _BLOCK if batch_size is None else batch_size
         blocks = ObservationBlocks(cutouts, photometry, options, block_size=size)
-        theta = None if posterior is None else _theta_of(posterior, blocks.n_galaxies)
+        theta = None if posterior is None else theta_of(posterior, blocks.n_galaxies)
         return blocks, theta
 
     def _check_memory(self, n_galaxies: int, n_draws: int) -> None:
@@ -234,6 +242,7 @@ class SpectrumEstimator(Estimator):
         self,
         blocks: ObservationBlocks,
         theta: np.ndarray | None,
+        seeing: np.ndarray | None,
         request: Request,
         seed: int | torch.Generator | None,
         progress: bool | None,
@@ -264,7 +273,13 @@ class SpectrumEstimator(Estimator):
                         )
                     generators = list(galaxy_generators(root, start, len(seen)))
                     part = None if theta is None else theta[rows]
-                    yield self._block(seen, part, generators, request, meta)
+                    scaled = _photometry(
+                        seen,
+                        None if seeing is None else seeing[rows],
+                        self.network.zero_points,
+                        in_fibre=request.aperture == "fibre",
+                    )
+                    yield self._block(seen, scaled, part, generators, request, meta)
                     start = rows.stop
                     bar.update(len(seen))
 
@@ -273,13 +288,13 @@ class SpectrumEstimator(Estimator):
     def _block(
         self,
         seen: Observations,
+        scaled: Photometry,
         theta: np.ndarray | None,
         generators: list[torch.Generator],
         request: Request,
         meta: dict[str, Any],
     ) -> SpectrumDraws:
         network, device = self.network, self.device
-        scaled = Photometry.on_ab(*seen.photometry.dereddened(), network.zero_points)
         reasons = list(seen.flags)
         usable = seen.usable & np.isfinite(scaled.flux.numpy()).any(axis=1)
         _note(reasons, seen.usable & ~usable, "there is no photometry to scale the spectrum to")
@@ -291,61 +306,15 @@ class SpectrumEstimator(Estimator):
         drawn = draw_spectra(
             network,
             seen.inputs().to(device),
-            Photometry(scaled.flux.to(device), scaled.error.to(device)),
+            scaled.to(device),
             theta,
             generators,
             request,
         )
         broken = ~np.isfinite(drawn.flux).all(axis=(1, 2))
         _note(reasons, usable & broken, "the network gave no finite spectrum")
-        return _packed(drawn, usable & ~broken, seen.names, reasons, request, meta)
-
-
-def _request(
-    n_draws: int,
-    n_candidates: int | None,
-    select: str,
-    aperture: str,
-    sampler: SamplerSettings | None,
-) -> Request:
-    """Check what is asked for."""
-    n_draws = positive_int(n_draws, "n_draws")
-    if select not in SELECTIONS:
-        raise ValueError(f"select is {select!r}: it must be one of {', '.join(SELECTIONS)}.")
-    if aperture not in APERTURES:
-        raise ValueError(f"aperture is {aperture!r}: it must be one of {', '.join(APERTURES)}.")
-    if n_candidates is None:
-        n_candidates = 2 * n_draws if select == "best" else n_draws
-    if positive_int(n_candidates, "n_candidates") < n_draws:
-        raise ValueError(
-            f"n_candidates is {n_candidates}, but {n_draws} draws are to be chosen from them: give at least as many."
-        )
-    if select != "best" and n_candidates > n_draws:
-        raise ValueError(
-            f'n_candidates is {n_candidates} with select={select!r}: only select="best" chooses among more than n_draws.'
-        )
-    if sampler is not None and not isinstance(sampler, SamplerSettings):
-        raise TypeError(f"sampler is a {type(sampler).__name__}: it must be a SamplerSettings.")
-    return Request(n_draws, n_candidates, select, aperture, sampler or SamplerSettings())
-
-
-def _theta_of(posterior: Posterior, n: int | None) -> np.ndarray:
-    """Draws in internal units, shape (n, m, 9); NaN for a quantity that the posterior lacks."""
-    if not isinstance(posterior, Posterior):
-        raise TypeError(
-            f"posterior is a {type(posterior).__name__}: it must be the Posterior that PropertyEstimator.predict returns."
-        )
-    if n is not None and len(posterior) != n:
-        raise ValueError(
-            f"posterior is of {len(posterior)} galaxies, but {n} were given: give the posterior of the same "
-            "galaxies, in the same order."
-        )
-    if "redshift" not in posterior.quantities:
-        raise ValueError(
-            "posterior has no redshift: give one that PropertyEstimator.predict returned."
-        )
-    known = {name: q for name, q in posterior.draws.items() if name in QUANTITIES}
-    return quantities_to_theta(known)
+        belongs = None if theta is None else drawn.draw
+        return _packed(drawn, usable & ~broken, belongs, seen.names, reasons, request, meta)
 
 
 def _note(reasons: list[str], rows: np.ndarray, sentence: str) -> None:
@@ -353,9 +322,30 @@ def _note(reasons: list[str], rows: np.ndarray, sentence: str) -> None:
         reasons[k] = f"{reasons[k]}; {sentence}" if reasons[k] else sentence
 
 
+def _photometry(
+    seen: Observations, seeing: np.ndarray | None, zero_points: torch.Tensor, *, in_fibre: bool
+) -> Photometry:
+    """Photometry that the flux is scaled to; in the fibre also that of its light on the image."""
+    flux, error = seen.photometry.dereddened()
+    fibre, known = None, False
+    if in_fibre and seen.cutouts is not None:
+        factor = 10 ** (0.4 * seen.photometry.extinction)
+        fibre = tuple(values * factor for values in fibre_fluxes(seen.cutouts, seeing))
+        known = False if seeing is None else np.isfinite(seeing).all(axis=1)
+    return Photometry.on_ab(
+        flux,
+        error,
+        zero_points,
+        fibre=fibre,
+        measured=seen.photometry.measured,
+        seeing_known=known,
+    )
+
+
 def _packed(
     drawn: DrawnSpectra,
     usable: np.ndarray,
+    belongs: np.ndarray | None,
     names: tuple[str, ...],
     flags: list[str],
     request: Request,
@@ -375,6 +365,7 @@ def _packed(
         names=names,
         flags=flags,
         photometric_residual=residual * u.mag,
+        posterior_draw=belongs,
         trusted=(rest > _TRUSTED[0]) & (rest < _TRUSTED[1]),
         meta=meta,
     )

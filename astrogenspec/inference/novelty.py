@@ -10,7 +10,8 @@ Rates of false alarms on real galaxies and of detections are in the documentatio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -179,118 +180,126 @@ def novelty_flags(statistics: Mapping[str, Any], seen: Observations) -> list[str
     return ["; ".join(filter(None, sentences)) for sentences in zip(*found.values(), strict=True)]
 
 
+@dataclass(frozen=True)
+class _Stamps:
+    """Measures of images, and their range in the training set."""
+
+    measures: Mapping[str, np.ndarray]
+    limits: Mapping[str, Sequence[float]]
+    present: np.ndarray
+
+    @property
+    def detected(self) -> np.ndarray:
+        return self.present & (10 ** self.measures["signal"] >= _DETECTED)
+
+    @property
+    def star(self) -> np.ndarray:
+        small = self.measures["size"] < _STAR_SIZE
+        return self.detected & small & (self.measures["wings"] < _STAR_WINGS)
+
+    @property
+    def masked(self) -> np.ndarray:
+        core = self.measures["masked_core"] > _MOST_MASKED_CORE
+        return self.present & (core | (self.measures["masked"] > _MOST_MASKED))
+
+    def low(self, name: str) -> np.ndarray:
+        return self.detected & (self.measures[name] < self.limits[name][0])
+
+    def high(self, name: str) -> np.ndarray:
+        return self.detected & (self.measures[name] > self.limits[name][1])
+
+    def outside(self, name: str) -> np.ndarray:
+        return self.low(name) | self.high(name)
+
+
+#: What may be wrong with an image: kind, which images have it, and how to say it, with the measures of one.
+_IMAGE_CHECKS = (
+    (
+        "blank field",
+        lambda s: s.present & ~s.detected,
+        "no source is seen in the middle of the image",
+    ),
+    ("star", lambda s: s.star, "the image shows a point source: a star or a quasar"),
+    (
+        "artefact",
+        lambda s: s.high("sharpness"),
+        "the image has pixels sharper than any source: a cosmic ray or an artefact",
+    ),
+    (
+        "artefact",
+        lambda s: s.high("opposite"),
+        "there is bright light at opposite sides of the image: a trail, or two neighbours",
+    ),
+    (
+        "saturated",
+        lambda s: s.high("plateau"),
+        "{plateau:.0f} pixels have the highest value: the image may be saturated",
+    ),
+    (
+        "masked",
+        lambda s: s.masked,
+        "{masked:.0%} of the pixels of a band are bad, {masked_core:.0%} of those in the middle",
+    ),
+    (
+        "misregistered",
+        lambda s: s.high("misregistration"),
+        "the bands are displaced by {misregistration:.1f} pixels from one another",
+    ),
+    (
+        "neighbour",
+        lambda s: s.high("neighbour") | s.high("edge"),
+        "other light in the image is {neighbour_ratio:.2g} times as bright as its middle",
+    ),
+    (
+        "off centre",
+        lambda s: s.high("offset"),
+        "the light is centred {offset:.1f} pixels from the middle of the image",
+    ),
+    (
+        "background",
+        lambda s: s.outside("background"),
+        "the rim of the image is at {background:.2g} times the noise: check the sky subtraction",
+    ),
+    (
+        "noise",
+        lambda s: s.outside("noise"),
+        "the noise of the image is {noise_ratio:.2g} times what its uncertainty says",
+    ),
+    (
+        "size",
+        lambda s: s.outside("size") & ~s.star,
+        "the size of the galaxy is outside of the range of training",
+    ),
+    (
+        "signal",
+        lambda s: s.low("signal"),
+        "the signal-to-noise ratio of the image, {signal_ratio:.0f}, is below that of training",
+    ),
+)
+
+
 def _check_images(
     found: dict[str, list[str]], statistics: Mapping[str, Any], seen: Observations
 ) -> None:
-    limits = statistics["image"]
-    measures = stamp_measures(seen.cutouts.flux, seen.cutouts.ivar)
-    observed, errors = aperture_magnitudes(seen.cutouts.flux, seen.cutouts.ivar)
+    cutouts = seen.cutouts
+    measures = stamp_measures(cutouts.flux, cutouts.ivar)
+    stamps = _Stamps(measures, statistics["image"], cutouts.bands_present.any(axis=1))
+    said = dict(measures)
+    for name in ("neighbour", "noise", "signal"):
+        said[f"{name}_ratio"] = 10 ** measures[name]
+
+    def sentence(template: str):
+        return lambda k: template.format(**{name: values[k] for name, values in said.items()})
+
+    for kind, which, template in _IMAGE_CHECKS:
+        _note(found, kind, which(stamps), sentence(template))
+    observed, errors = aperture_magnitudes(cutouts.flux, cutouts.ivar)
     unusual = _unusual(statistics["image_colours"], observed - seen.photometry.extinction, errors)
-    present = seen.cutouts.bands_present.any(axis=1)
-    detected = present & (10 ** measures["signal"] >= _DETECTED)
-    blank = present & ~detected
-
-    def low(name: str) -> np.ndarray:
-        return detected & (measures[name] < limits[name][0])
-
-    def high(name: str) -> np.ndarray:
-        return detected & (measures[name] > limits[name][1])
-
-    star = detected & (measures["size"] < _STAR_SIZE) & (measures["wings"] < _STAR_WINGS)
-    ratio = 10 ** measures["neighbour"]
-    masked = present & (
-        (measures["masked"] > _MOST_MASKED) | (measures["masked_core"] > _MOST_MASKED_CORE)
-    )
-    _note(found, "blank field", blank, lambda k: "no source is seen in the middle of the image")
-    _note(found, "star", star, lambda k: "the image shows a point source: a star or a quasar")
-    _note(
-        found,
-        "artefact",
-        high("sharpness"),
-        lambda k: "the image has pixels sharper than any source: a cosmic ray or an artefact",
-    )
-    _note(
-        found,
-        "artefact",
-        high("opposite"),
-        lambda k: (
-            "there is bright light at opposite sides of the image: a trail, or two neighbours"
-        ),
-    )
-    _note(
-        found,
-        "saturated",
-        high("plateau"),
-        lambda k: (
-            f"{measures['plateau'][k]:.0f} pixels have the highest value: the image may be saturated"
-        ),
-    )
-    _note(
-        found,
-        "masked",
-        masked,
-        lambda k: (
-            f"{measures['masked'][k]:.0%} of the pixels of a band are bad, "
-            f"{measures['masked_core'][k]:.0%} of those in the middle"
-        ),
-    )
-    _note(
-        found,
-        "misregistered",
-        high("misregistration"),
-        lambda k: (
-            f"the bands are displaced by {measures['misregistration'][k]:.1f} pixels from one another"
-        ),
-    )
-    _note(
-        found,
-        "neighbour",
-        high("neighbour") | high("edge"),
-        lambda k: f"other light in the image is {ratio[k]:.2g} times as bright as its middle",
-    )
-    _note(
-        found,
-        "off centre",
-        high("offset"),
-        lambda k: (
-            f"the light is centred {measures['offset'][k]:.1f} pixels from the middle of the image"
-        ),
-    )
-    _note(
-        found,
-        "background",
-        low("background") | high("background"),
-        lambda k: (
-            f"the rim of the image is at {measures['background'][k]:.2g} times the noise: check the sky subtraction"
-        ),
-    )
-    _note(
-        found,
-        "noise",
-        low("noise") | high("noise"),
-        lambda k: (
-            f"the noise of the image is {10 ** measures['noise'][k]:.2g} times what its uncertainty says"
-        ),
-    )
-    _note(
-        found,
-        "size",
-        (low("size") | high("size")) & ~star,
-        lambda k: "the size of the galaxy is outside of the range of training",
-    )
     _note(
         found,
         "image colour",
-        detected & unusual,
+        stamps.detected & unusual,
         lambda k: "no galaxy of the training has such colours in the middle of its image",
-    )
-    _note(
-        found,
-        "signal",
-        low("signal"),
-        lambda k: (
-            f"the signal-to-noise ratio of the image, {10 ** measures['signal'][k]:.0f}, is below that of training"
-        ),
     )
 
 

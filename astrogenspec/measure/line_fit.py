@@ -4,6 +4,11 @@ Lines of one group share velocity and width; doublets from one upper level share
 fluxes, the local continua and any stellar Balmer absorption are linear and are solved for exactly (variable
 projection: Golub & Pereyra 1973, SIAM J. Numer. Anal. 10, 413); the kinematics are searched on a coarse grid and then by
 least squares.  Fluxes may come out negative, so that those of lines that are absent scatter about zero.
+
+`specutils.fitting.fit_lines` is not underneath, as it makes every flux a parameter of one non-linear fit, and refuses polynomials
+in such a sum (2.4), so that continua and absorption cannot be fitted along.  For eight strong lines with the same ties
+both agree to 1% and take 0.07 and 0.09 s; for all 15 default lines it took 0.57 s against 0.09 s a spectrum, and left
+Halpha 6% off in the mean of six spectra with a noise of 2.5% a pixel.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def latent_map(
         raise ValueError(f"embedding has shape {embedding.shape}; give (n_galaxies, 2).")
     ax = new_axes(ax, (5.4, 4.4))
     size = float(np.clip(20000 / max(len(embedding), 1), 2, 24))
-    dots = {"s": size, "lw": 0, "rasterized": len(embedding) > 2000}
+    dots: dict[str, Any] = {"s": size, "lw": 0, "rasterized": len(embedding) > 2000}
     if values is None:
         ax.scatter(*embedding.T, color=MAIN, alpha=0.6, **dots)
     else:

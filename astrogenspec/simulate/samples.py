@@ -271,4 +271,5 @@ def petrosian_radii(image: np.ndarray) -> tuple[float, float]:
     below = np.flatnonzero(local / (inside(r) / r**2) < 0.2)
     petrosian = r[below[0]] if len(below) else edges[-1]
     total = inside(min(2 * petrosian, edges[-1]))
-    return tuple(float(np.interp(share * total, growth, edges)) for share in (0.5, 0.9))
+    half, most = np.interp([0.5 * total, 0.9 * total], growth, edges)
+    return float(half), float(most)

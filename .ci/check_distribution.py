@@ -1,0 +1,224 @@
+"""Build the distributions, and use the wheel in an empty environment outside of the source tree.
+
+``python .ci/check_distribution.py`` needs the package ``build``; ``--out dist`` keeps what was built.  Checked are:
+
+1. the source distribution holds tests, documentation, licence and constraints, and nothing that was built;
+2. the wheel holds every file of the package, weights and cards included, and no file besides;
+3. the wheel made from the source distribution and the one made from the source tree are the same;
+4. in a new environment with the wheel alone, from another folder: the version, both estimators with the bundled
+   weights, the command line, and the quickstart of the documentation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+WANTED_IN_SDIST = (
+    "CHANGES.rst",
+    "CITATION.cff",
+    "CODE_OF_CONDUCT.rst",
+    "LICENSE.rst",
+    "Makefile",
+    "README.rst",
+    "benchmarks/properties.py",
+    "conftest.py",
+    "constraints.txt",
+    "docs/conf.py",
+    "docs/quickstart.rst",
+    "pyproject.toml",
+    "setup.cfg",
+    "tests/test_package.py",
+)
+#: Folders and endings of what is made and never shipped.
+MADE = (
+    *("__pycache__", "results", ".git", ".venv"),
+    *("docs/_build", "docs/api", "docs/gallery", "docs/models", "docs/pictures"),
+)
+LEFTOVERS = ("build", "dist", "*.egg-info", ".*_cache", ".tox", ".tmp", "runs")
+
+SMOKE_TEST = """
+import astrogenspec
+from pathlib import Path
+assert Path(astrogenspec.__file__).is_relative_to({prefix!r}), astrogenspec.__file__
+from astrogenspec import PropertyEstimator, SpectrumEstimator
+from astrogenspec.demo import load_cutouts, load_galaxies
+cutouts = load_cutouts()[0]
+properties, spectra = PropertyEstimator.from_pretrained(), SpectrumEstimator.from_pretrained()
+posterior = properties.predict(photometry=load_galaxies()[:2], n_draws=8, seed=1)
+drawn = spectra.predict(photometry=load_galaxies()[:2], posterior=posterior, n_draws=2, seed=1)
+print(posterior["redshift"].median(), drawn.best[0].flux.unit, len(cutouts))
+"""
+
+
+def main() -> int:
+    """Run all checks and say what is wrong.
+
+    Returns
+    -------
+    int
+        Exit status.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, help="folder for the distributions; kept")
+    parser.add_argument(
+        "--no-isolation", action="store_true", help="build with the setuptools that is here"
+    )
+    parser.add_argument("--build-only", action="store_true", help="leave out the environment")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="astrogenspec-dist-") as name:
+        folder = Path(name)
+        out = (options.out or folder / "dist").resolve()
+        wheel, problems = check_files(out, folder, isolated=not options.no_isolation)
+        print(f"built {wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB")
+        if not problems and not options.build_only:
+            use_wheel(wheel, folder)
+    print(*problems, sep="\n")
+    return 1 if problems else 0
+
+
+def check_files(out: Path, folder: Path, *, isolated: bool) -> tuple[Path, list[str]]:
+    """Build, and compare the files with those of the source tree.
+
+    Parameters
+    ----------
+    out, folder : `pathlib.Path`
+        Where the distributions go, and a folder for the rest.
+    isolated : bool
+        Whether what builds is installed first.
+
+    Returns
+    -------
+    wheel : `pathlib.Path`
+    problems : list of str
+    """
+    how = [] if isolated else ["--no-isolation"]
+    # A copy, so that the leftovers of an earlier build of setuptools cannot get in.
+    source = folder / "source"
+    leave = shutil.ignore_patterns(*(name.rpartition("/")[2] for name in MADE), *LEFTOVERS)
+    shutil.copytree(ROOT, source, ignore=leave)
+    before = set(out.glob("*"))
+    # Without --sdist or --wheel, the wheel is built from the source distribution.
+    _run(sys.executable, "-m", "build", *how, "--outdir", out, source)
+    _run(sys.executable, "-m", "build", *how, "--wheel", "--outdir", folder / "tree", source)
+    made = sorted(set(out.glob("*")) - before) or sorted(out.glob("*"))
+    (sdist,) = (path for path in made if path.suffix == ".gz")
+    (wheel,) = (path for path in made if path.suffix == ".whl")
+    (other,) = (folder / "tree").glob("*.whl")
+    shipped, contents = sdist_files(sdist), wheel_files(wheel)
+    problems = [f"the sdist lacks {name}" for name in WANTED_IN_SDIST if name not in shipped]
+    problems += [f"the sdist holds {name}" for name in sorted(shipped) if _is_made(name)]
+    package = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "astrogenspec").rglob("*")
+        if path.is_file() and not _is_made(path.relative_to(ROOT).as_posix())
+    }
+    inside = {name for name in contents if ".dist-info/" not in name}
+    problems += [f"the wheel lacks {name}" for name in sorted(package - inside)]
+    problems += [f"the wheel holds {name}" for name in sorted(inside - package)]
+    if not any(name.endswith("LICENSE.rst") for name in contents):
+        problems.append("the wheel lacks LICENSE.rst")
+    again = wheel_files(other)
+    problems += [
+        f"{name} differs between the wheels of the sdist and of the source tree"
+        for name in sorted(contents.keys() | again.keys())
+        if contents.get(name) != again.get(name) and not name.endswith(".dist-info/RECORD")
+    ]
+    return wheel, problems
+
+
+def sdist_files(path: Path) -> set[str]:
+    """List the files of a source distribution, without its top folder.
+
+    Parameters
+    ----------
+    path : `pathlib.Path`
+        The ``.tar.gz``.
+
+    Returns
+    -------
+    set of str
+    """
+    with tarfile.open(path) as archive:
+        files = [member.name for member in archive.getmembers() if member.isfile()]
+    return {name.partition("/")[2] for name in files}
+
+
+def wheel_files(path: Path) -> dict[str, str]:
+    """Hash the files of a wheel.
+
+    Parameters
+    ----------
+    path : `pathlib.Path`
+        The ``.whl``.
+
+    Returns
+    -------
+    dict
+        SHA-256 by name.
+    """
+    with zipfile.ZipFile(path) as archive:
+        return {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
+
+
+def use_wheel(wheel: Path, folder: Path) -> None:
+    """Install the wheel in an empty environment and use it from another folder.
+
+    Parameters
+    ----------
+    wheel : `pathlib.Path`
+        What to install.
+    folder : `pathlib.Path`
+        Empty folder for the environment.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        If a step fails.
+    """
+    prefix, elsewhere = folder / "environment", folder / "elsewhere"
+    elsewhere.mkdir()
+    venv.create(prefix, with_pip=True)
+    python = prefix / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    install = (python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt")
+    # torch goes first: what depends on it then takes the build that is already there.
+    _run(*install, "torch")
+    _run(*install, wheel)
+    _run(python, "-m", "pip", "check")
+    for arguments in (("--version",), ("weights", "list"), ("weights", "show", "--quiet")):
+        _run(python, "-W", "error", "-m", "astrogenspec", *arguments, cwd=elsewhere)
+    _run(python, "-c", SMOKE_TEST.format(prefix=os.fspath(prefix.resolve())), cwd=elsewhere)
+    _run(*install, "pytest", "pytest-doctestplus")
+    quickstart = elsewhere / "quickstart.rst"
+    quickstart.write_bytes((ROOT / "docs" / "quickstart.rst").read_bytes())
+    flags = "doctest_optionflags=NORMALIZE_WHITESPACE ELLIPSIS FLOAT_CMP"
+    doctest = ("--doctest-plus", "--doctest-rst", "-o", flags, "-c", os.devnull, "-rs")
+    _run(python, "-m", "pytest", "-p", "no:cacheprovider", *doctest, quickstart, cwd=elsewhere)
+
+
+def _is_made(name: str) -> bool:
+    parts = f"/{name}/"
+    return name.endswith((".pyc", ".pyo")) or any(f"/{made}/" in parts for made in MADE)
+
+
+def _run(*command: str | Path, cwd: Path | None = None) -> None:
+    line = [os.fspath(part) for part in command]
+    print("$", *(part if len(part) < 200 else "..." for part in line[:9]), flush=True)
+    # The environment of the caller must not lend the wheel its packages.
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run(line, check=True, cwd=cwd, env=variables)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

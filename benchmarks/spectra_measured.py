@@ -1,0 +1,202 @@
+"""Measure generated spectra of simulated held-out galaxies, and compare with the same measurements on the true ones.
+
+    python benchmarks/spectra.py measured [--n 60] --out results/spectra
+
+Indices and stellar populations of `n` galaxies; line fluxes and redshifts of draws against the posterior they belong to; and
+active nuclei against star formation, for which as many galaxies of each kind are looked up.  No script of its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from spectra_sample import (
+    Sample,
+    best_of,
+    pixel_coverage,
+    predict,
+    spectrum_of,
+    stack_of,
+)
+
+from astrogenspec.emission import line_index
+from astrogenspec.measure import (
+    BPT_CLASSES,
+    INDEX_NAMES,
+    bpt_class,
+    measure_indices,
+    measure_kinematics,
+    measure_lines,
+    measure_populations,
+    measure_redshift,
+)
+
+_LEAST_WIDTH = 3.0  # Angstrom, equivalent width of the lines that are compared
+_LINES = ("halpha", "hbeta", "oiii5007", "nii6584")
+_BPT_DRAWS = 8
+_POPULATIONS = (
+    ("velocity_dispersion", measure_kinematics, "dispersion"),
+    ("age", measure_populations, "log_age"),
+    ("stellar_metallicity", measure_populations, "metallicity"),
+    ("ebv", measure_populations, "ebv"),
+)
+
+
+def run_measured(properties, estimator, n: int) -> dict:
+    """Run all comparisons."""
+    sample = Sample(n)
+    posterior, drawn = predict(properties, estimator, sample.inputs("both"))
+    result = {"kind": "simulated held-out, image and photometry, fibre", "n": n}
+    result["indices"] = indices(sample, drawn)
+    result |= populations(sample, drawn)
+    result |= lines_and_redshifts(sample, drawn, posterior)
+    result["agn"] = active_nuclei(properties, estimator, n // 2)
+    return result
+
+
+def compared(found: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """Bias, robust scatter and correlation."""
+    good = np.isfinite(found) & np.isfinite(true)
+    difference = (found - true)[good]
+    return {
+        "n": int(good.sum()),
+        "bias": float(np.median(difference)),
+        "scatter": robust_scatter(difference),
+        "rms": float(np.sqrt(np.mean(difference**2))),
+        "correlation": float(np.corrcoef(found[good], true[good])[0, 1]),
+    }
+
+
+def robust_scatter(values: np.ndarray) -> float:
+    """1.4826 times the median absolute deviation from the median."""
+    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+
+
+def indices(sample: Sample, drawn) -> dict:
+    """Every index of the best spectrum against that of the true one, and coverage by the draws."""
+    flux, redshift = best_of(drawn)
+    tables = [
+        measure_indices(stack_of(values), redshift=z)
+        for values, z in ((flux, redshift), (sample.fibre, sample.redshift))
+    ]
+    draws = [
+        measure_indices(stack_of(drawn.flux.value[k]), redshift=drawn.redshift[k])
+        for k in range(len(sample))
+    ]
+    scores = {}
+    for name in INDEX_NAMES:
+        found, true = (_plain(table[name]) for table in tables)
+        of_draws = np.array([_plain(table[name]) for table in draws])
+        scores[name] = compared(found, true) | pixel_coverage(of_draws[:, :, None], true[:, None])
+    return scores
+
+
+def populations(sample: Sample, drawn) -> dict:
+    """Measure velocity dispersion, age, metallicity and E(B-V) of the best spectrum and of the true one."""
+    best = [spectrum_of(*pair) for pair in zip(*best_of(drawn), strict=True)]
+    true = [spectrum_of(*pair) for pair in zip(sample.fibre, sample.redshift, strict=True)]
+    return {
+        key: compared(
+            *(np.array([_first(function(s), column) for s in spectra]) for spectra in (best, true))
+        )
+        for key, function, column in _POPULATIONS
+    }
+
+
+def lines_and_redshifts(sample: Sample, drawn, posterior) -> dict:
+    """Lines and redshifts measured on draws against those of the posterior's draws."""
+    some = np.flatnonzero(sample.halpha_width > _LEAST_WIDTH)[:40]
+    ratios: dict[str, list[float]] = {name: [] for name in _LINES}
+    shifts = []
+    for k in some:
+        for draw in range(2):
+            spectrum = spectrum_of(drawn.flux.value[k, draw], drawn.redshift[k, draw])
+            table = measure_lines(spectrum)
+            shifts.append(_first(measure_redshift(spectrum), "redshift") - drawn.redshift[k, draw])
+            for name, found in ratios.items():
+                row = list(table["line"]).index(name)
+                wanted = posterior[f"{name}_flux"].draws[k, draw].value
+                if table["equivalent_width"][row].value > _LEAST_WIDTH:
+                    found.append(float(np.log10(table["flux"][row].value / wanted)))
+    return {
+        "lines_against_table": {
+            name: {"n": len(v), "bias": float(np.median(v)), "scatter": robust_scatter(np.array(v))}
+            for name, v in ratios.items()
+            if v
+        },
+        "redshift_against_draw": {
+            "n": len(shifts),
+            "within_0.0005": float(np.mean(np.abs(shifts) < 0.0005)),
+        },
+    }
+
+
+def active_nuclei(properties, estimator, n: int) -> dict:
+    """Balanced accuracy of active nuclei against star formation in the [N II] diagram, n of each kind.
+
+    The truth are the ratios of the simulated lines, of galaxies with Halpha and [O III] of more than 1 A; composites are no
+    part of it.  A spectrum is called active if its measured lines lie above the curve of Kauffmann et al. (2003): by those of
+    the best draw, or by most draws.
+    """
+
+    def chosen(columns) -> np.ndarray:
+        kind = true_classes(columns["line_flux"].numpy())
+        strong = columns["halpha_width"].numpy() > 1.0
+        sides = [
+            np.flatnonzero((kind == BPT_CLASSES.index(c)) & strong)[:n]
+            for c in ("star_forming", "agn")
+        ]
+        return np.concatenate(sides)
+
+    sample = Sample(0, rows=chosen)
+    active = true_classes(sample.line_flux) == BPT_CLASSES.index("agn")
+    posterior, drawn = predict(properties, estimator, sample.inputs("both"))
+    spectra = {
+        "of the true spectrum": [sample.fibre[:, None], sample.redshift[:, None]],
+        "of the best draw": [values[:, None] for values in best_of(drawn)],
+        "of most draws": [drawn.flux.value[:, :_BPT_DRAWS], drawn.redshift[:, :_BPT_DRAWS]],
+    }
+    result = {"n_agn": int(active.sum()), "n_star_forming": int((~active).sum())}
+    for name, (flux, redshift) in spectra.items():
+        share = np.array([_active_share(f, z) for f, z in zip(flux, redshift, strict=True)])
+        result[name] = balanced(share, active)
+    ratios = [posterior[f"{name}_flux"].draws.value for name in _LINES]
+    halpha, hbeta, oiii, nii = ratios
+    share = (bpt_class(np.log10(nii / halpha), np.log10(oiii / hbeta)) > 0).mean(1)
+    result["of the posterior, without spectra"] = balanced(share, active)
+    return result
+
+
+def balanced(share: np.ndarray, active: np.ndarray) -> dict[str, float]:
+    """Score shares of the draws that are active against the truth."""
+    pairs = share[active][:, None] - share[~active][None]
+    hits = np.mean(share[active] > 0.5), np.mean(share[~active] <= 0.5)
+    return {
+        "balanced_accuracy": float(np.mean(hits)),
+        "agn_found": float(hits[0]),
+        "star_forming_found": float(hits[1]),
+        "area_under_curve": float(np.mean((pairs > 0) + 0.5 * (pairs == 0))),
+    }
+
+
+def true_classes(line_flux: np.ndarray) -> np.ndarray:
+    """Classes in the [N II] diagram of simulated line fluxes, shape (n, 17)."""
+    halpha, hbeta, nii, oiii = (
+        line_flux[:, line_index(name)] for name in ("Halpha", "Hbeta", "NII6585", "OIII5008")
+    )
+    return bpt_class(np.log10(nii / halpha), np.log10(oiii / hbeta))
+
+
+def _active_share(flux: np.ndarray, redshift: np.ndarray) -> float:
+    """Share of some spectra whose lines lie above the curve of Kauffmann et al. (2003)."""
+    tables = [measure_lines(spectrum_of(f, z), _LINES) for f, z in zip(flux, redshift, strict=True)]
+    found = np.clip([table["flux"].value for table in tables], 1e-3, None)
+    halpha, hbeta, oiii, nii = found.T
+    return float(np.mean(bpt_class(np.log10(nii / halpha), np.log10(oiii / hbeta)) > 0))
+
+
+def _plain(column) -> np.ndarray:
+    return np.asarray(getattr(column, "value", column), dtype=float)
+
+
+def _first(table, column: str) -> float:
+    return float(_plain(table[column])[0])
