@@ -105,6 +105,12 @@ def add_spectrum(commands: Any, common: argparse.ArgumentParser) -> None:
         help="light in a fibre of 3 arcsec (default), or that of the photometry",
     )
     add(
+        "--psf-fwhm",
+        type=float,
+        metavar="ARCSEC",
+        help="seeing of the images in r, if known: the light in the fibre is then known to 2%% instead of 6%%",
+    )
+    add(
         "--select",
         choices=("all", "weighted", "best"),
         default="all",

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
@@ -223,6 +224,7 @@ def _spectra(
         n_draws=options.draws,
         select=options.select,
         aperture=options.aperture,
+        psf_fwhm=None if options.psf_fwhm is None else options.psf_fwhm * u.arcsec,
         ebv=options.ebv,
         seed=options.seed,
         on_error=options.on_error,

@@ -139,9 +139,7 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
         description="Train on simulated shards with images and rest-frame spectra (astrogenspec simulate N "
         "--training). Called again with the same --out, an interrupted training goes on.",
     )
-    spectra.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="folder of shards"
-    )
+    spectra.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of shards")
     _add_training(spectra)
     spectra.set_defaults(run=_train_spectra)
 
@@ -170,7 +168,9 @@ def _train_properties(options: argparse.Namespace) -> int:
     if options.anchor:
         return _anchor(options)
     if not options.data:
-        raise ValueError("give --data, folders of simulated shards, or --anchor, labelled galaxies.")
+        raise ValueError(
+            "give --data, folders of simulated shards, or --anchor, labelled galaxies."
+        )
     from .inference.estimator import PropertyEstimator
     from .inference.recipe import DEFAULT_TRAINING, RecipeConfig, train_properties
 

@@ -55,7 +55,12 @@ def narrow_line_velocity(dispersion: Tensor) -> Tensor:
 
 
 def add_lines(
-    spectrum: Tensor, grid: LogGrid, names: tuple[str, ...], flux: Tensor, velocity: Tensor, redshift: Tensor
+    spectrum: Tensor,
+    grid: LogGrid,
+    names: tuple[str, ...],
+    flux: Tensor,
+    velocity: Tensor,
+    redshift: Tensor,
 ) -> Tensor:
     """Add Gaussian lines to spectra.
 
@@ -77,7 +82,9 @@ def add_lines(
     Tensor, shape (n, grid.size)
         A line that is not on the grid, or not wholly, keeps what falls on it.
     """
-    rest = torch.tensor([LINES[name] for name in names], dtype=torch.float64, device=spectrum.device)
+    rest = torch.tensor(
+        [LINES[name] for name in names], dtype=torch.float64, device=spectrum.device
+    )
     position = torch.log10(rest * (1 + redshift.double()[:, None])) - grid.start
     position = position / grid.step
     sigma = torch.sqrt((velocity / PIXEL_VELOCITY) ** 2 + _LINES_SIGMA**2)[:, None, None]

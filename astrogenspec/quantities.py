@@ -54,9 +54,7 @@ class QuantityInfo:
 
 
 _INFOS = (
-    QuantityInfo(
-        "redshift", u.dimensionless_unscaled, r"$z$", "Heliocentric redshift.", 0.0, 0.5
-    ),
+    QuantityInfo("redshift", u.dimensionless_unscaled, r"$z$", "Heliocentric redshift.", 0.0, 0.5),
     QuantityInfo(
         "stellar_mass",
         u.dex(u.Msun),

@@ -41,7 +41,11 @@ FEW = {"epochs": 40, "batch_size": 32, "learning_rate": 3e-4, "patience": 8}
 #: Relative error added to magnitudes of tables whose errors are those of another pipeline.
 _FLOOR = 0.03
 #: Sizes and shapes that a table may have.
-STRUCTURE = {f"petro_flux_{band}": u.nmgy for band in BANDS} | {"r50": u.arcsec, "r90": u.arcsec, "axis_ratio": u.one}
+STRUCTURE = {f"petro_flux_{band}": u.nmgy for band in BANDS} | {
+    "r50": u.arcsec,
+    "r90": u.arcsec,
+    "axis_ratio": u.one,
+}
 _LINES = {
     "halpha_flux": "h_alpha_flux",
     "hbeta_flux": "h_beta_flux",
@@ -123,7 +127,9 @@ def lines_rows(folder: Path) -> QTable:
 def masses_rows(folder: Path) -> QTable:
     """Masses and star-formation rates of ALFALFA-SDSS galaxies with g and r, at known redshift."""
     source = Table.read(folder / "sdss_masses.fits")
-    source = source[np.isfinite(_plain(source["modelmag_g"])) & np.isfinite(_plain(source["modelmag_r"]))]
+    source = source[
+        np.isfinite(_plain(source["modelmag_g"])) & np.isfinite(_plain(source["modelmag_r"]))
+    ]
     table = _blank(len(source))
     z = _plain(source["z"])
     table["known_redshift"] = np.where(z > 0.003, z, np.nan) * u.one
@@ -173,7 +179,9 @@ def opened(model: str) -> PropertyEstimator:
     return PropertyEstimator.from_pretrained(model)
 
 
-def fit(estimator: PropertyEstimator, table: QTable, seed: int = SEED, **settings) -> PropertyEstimator:
+def fit(
+    estimator: PropertyEstimator, table: QTable, seed: int = SEED, **settings
+) -> PropertyEstimator:
     """Fit to all labels of a table."""
     labels = {name: table[name] for name in QUANTITIES}
     return estimator.fit(
@@ -229,7 +237,12 @@ def label_scores(posterior, table: QTable) -> dict:
 
 
 def predict(
-    estimator: PropertyEstimator, table: QTable, subset: str = "ugriz", *, known: bool, structure: bool = False
+    estimator: PropertyEstimator,
+    table: QTable,
+    subset: str = "ugriz",
+    *,
+    known: bool,
+    structure: bool = False,
 ):
     """Draw 500 times; with ``known`` given the redshift."""
     options = {"known": {"redshift": table["known_redshift"]}} if known else {}
@@ -263,7 +276,10 @@ def peer_medians(train: QTable, test: QTable, inputs: str) -> dict[str, np.ndarr
         extra = []
         if "structure" in inputs:
             ratio = [(table[f"petro_flux_{b}"] / table[f"flux_{b}"]).value for b in bands]
-            extra = [np.clip(-2.5 * np.log10(np.clip(np.nan_to_num(r, nan=1.0), 0.1, 10)), -1, 2) for r in ratio]
+            extra = [
+                np.clip(-2.5 * np.log10(np.clip(np.nan_to_num(r, nan=1.0), 0.1, 10)), -1, 2)
+                for r in ratio
+            ]
         return np.column_stack([*colours, magnitude["r"], *extra])
 
     x, y, at = features(train), train["redshift"].value, features(test)
@@ -273,7 +289,13 @@ def peer_medians(train: QTable, test: QTable, inputs: str) -> dict[str, np.ndarr
     networks = [
         make_pipeline(
             StandardScaler(),
-            MLPRegressor(hidden_layer_sizes=(64, 64), early_stopping=True, max_iter=300, alpha=1e-4, random_state=k),
+            MLPRegressor(
+                hidden_layer_sizes=(64, 64),
+                early_stopping=True,
+                max_iter=300,
+                alpha=1e-4,
+                random_state=k,
+            ),
         ).fit(x, y)
         for k in range(5)
     ]
@@ -283,7 +305,9 @@ def peer_medians(train: QTable, test: QTable, inputs: str) -> dict[str, np.ndarr
     }
 
 
-def fitted_fold(out: Path, k: int, before: PropertyEstimator, training: QTable, shards: list[Path]) -> PropertyEstimator:
+def fitted_fold(
+    out: Path, k: int, before: PropertyEstimator, training: QTable, shards: list[Path]
+) -> PropertyEstimator:
     """Fit without one fold, or open what an interrupted run has fitted."""
     path = out / f"fold-{k}.safetensors"
     if not path.exists():
@@ -312,7 +336,9 @@ def run_folds(folder: Path, model: str, n_folds: int, shards: list[Path], out: P
         runs = [(subset, after, subset) for subset in SUBSETS] + [("zero-shot", before, "ugriz")]
         runs.append(("ugriz with structure", after, "ugriz"))
         for name, estimator, subset in runs:
-            found = predict(estimator, table[rows], subset, known=False, structure="structure" in name)
+            found = predict(
+                estimator, table[rows], subset, known=False, structure="structure" in name
+            )
             redshifts[name][rows] = found["redshift"].draws.value
             if name == "ugriz":
                 unseen.append(found)
@@ -325,25 +351,46 @@ def run_folds(folder: Path, model: str, n_folds: int, shards: list[Path], out: P
                 peers.setdefault(f"{peer}, {name}", np.full(len(table), np.nan))[rows] = values
         print(f"fold {k}: {time.perf_counter() - start:.0f} s", after.fit_report()[:3], flush=True)
     true = table["redshift"].value[of_redshift]
-    result = {"kind": "real, cross-validated", "folds": n_folds, "rows": len(table), "mass_offset": mass_offset(folder)}
-    result["redshift"] = {name: redshift_scores(d[of_redshift], true) for name, d in redshifts.items()}
+    result = {
+        "kind": "real, cross-validated",
+        "folds": n_folds,
+        "rows": len(table),
+        "mass_offset": mass_offset(folder),
+    }
+    result["redshift"] = {
+        name: redshift_scores(d[of_redshift], true) for name, d in redshifts.items()
+    }
     order = np.concatenate([np.flatnonzero((fold == k) & of_redshift) for k in range(n_folds)])
     unseen = Posterior.concatenate(unseen)
     known = {"redshift": table["redshift"][order]}
     corrected = cross_fitted(unseen, known, seed=SEED)["redshift"].draws.value
-    result["redshift"]["ugriz, recalibrated (cross-fitted)"] = redshift_scores(corrected, known["redshift"].value)
+    result["redshift"]["ugriz, recalibrated (cross-fitted)"] = redshift_scores(
+        corrected, known["redshift"].value
+    )
     result["recalibration"] = Recalibration.fit(unseen, known, seed=SEED).to_dict()
     result["peers"] = {
         name: {k: float(v) for k, v in redshift_metrics(values[of_redshift], true).items()}
         for name, values in peers.items()
     }
     result["against_peers"] = {
-        name: _paired(np.median(redshifts[name.split(", ")[1]][of_redshift], axis=1), values[of_redshift], true)
+        name: _paired(
+            np.median(redshifts[name.split(", ")[1]][of_redshift], axis=1),
+            values[of_redshift],
+            true,
+        )
         for name, values in peers.items()
     }
-    for key, scores in (("anchored", parts), ("zero-shot", zero), ("anchored, with structure", sized)):
+    for key, scores in (
+        ("anchored", parts),
+        ("zero-shot", zero),
+        ("anchored, with structure", sized),
+    ):
         order = np.concatenate([rows for rows, _ in scores])
-        draws = {n: np.concatenate([d[n].value for _, d in scores]) * d[n].unit for n in QUANTITIES for _, d in scores[:1]}
+        draws = {
+            n: np.concatenate([d[n].value for _, d in scores]) * d[n].unit
+            for n in QUANTITIES
+            for _, d in scores[:1]
+        }
         for source in ("lines", "masses"):
             chosen = table["source"][order] == source
             posterior = _Draws({n: values[chosen] for n, values in draws.items()})
@@ -394,7 +441,11 @@ def run_few(folder: Path, model: str, shards: list[Path]) -> dict:
     order = np.random.default_rng(SEED).permutation(len(table))
     judged, rest = table[order[:2000]], order[2000:]
     before = opened(model)
-    result = {"kind": "real held-out", "judged": len(judged), "zero-shot": _few_scores(before, judged)}
+    result = {
+        "kind": "real held-out",
+        "judged": len(judged),
+        "zero-shot": _few_scores(before, judged),
+    }
     for n in (200, 500, 1000):
         for repeat in range(3):
             rows = rest[repeat * 1000 : repeat * 1000 + n]
@@ -410,13 +461,17 @@ def _few_scores(estimator: PropertyEstimator, table: QTable) -> dict:
 
 def main() -> None:
     """Run one of the tasks."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("what", choices=("table", "folds", "recalibration", "few"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("target", nargs="?", type=Path, help="table to write")
     parser.add_argument("--model", default="astrogenspec-properties-simulated")
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--data", nargs="+", type=Path, default=[], help="simulated shards to rehearse")
+    parser.add_argument(
+        "--data", nargs="+", type=Path, default=[], help="simulated shards to rehearse"
+    )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -426,7 +481,9 @@ def main() -> None:
         print(len(table), "rows in", arguments.target)
         return
     if arguments.what == "folds":
-        result = run_folds(arguments.folder, arguments.model, arguments.folds, arguments.data, arguments.out)
+        result = run_folds(
+            arguments.folder, arguments.model, arguments.folds, arguments.data, arguments.out
+        )
     elif arguments.what == "recalibration":
         result = run_recalibration(arguments.folder, arguments.model)
     else:

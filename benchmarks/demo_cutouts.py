@@ -25,7 +25,9 @@ def choose(galaxies) -> dict[str, tuple[int, str]]:
     p, s = galaxies.properties, galaxies.structure
     r = galaxies.observation.petrosian_r
     bright = (r > 15.8) & (r < 16.9)
-    spiral = ~p["quiescent"] & ~p["green_valley"] & bright & (s.radius_disk > 4) & (s.radius_disk < 7)
+    spiral = (
+        ~p["quiescent"] & ~p["green_valley"] & bright & (s.radius_disk > 4) & (s.radius_disk < 7)
+    )
     kinds = {
         "spiral": (spiral & (p["cos_inclination"] > 0.7) & galaxies.measurable, "ugriz"),
         "edge_on": (spiral & (p["cos_inclination"] < 0.15), "gri"),

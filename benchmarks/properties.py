@@ -89,7 +89,13 @@ def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
     theta, measurable = data["theta"], data["measurable"] > 0
     cutouts = CutoutBatch(data["image"], data["ivar"])
     photometry = photometry_batch(data["flux"].astype(float), data["error"].astype(float))
-    options = {"n_draws": 500, "seed": 0, "on_error": "flag", "progress": False, "calibrated": False}
+    options = {
+        "n_draws": 500,
+        "seed": 0,
+        "on_error": "flag",
+        "progress": False,
+        "calibrated": False,
+    }
     result = {"kind": "simulated held-out", "n": n, "seed": HELD_OUT_SEED, "modes": {}, "bands": {}}
     posteriors = {
         "both": estimator.predict(cutouts, photometry, **options),
@@ -129,7 +135,8 @@ def ceiling(theta: np.ndarray) -> dict[str, float]:
     }
     variance = theta.var(axis=0)
     return {
-        name: float(1 - scatter[name] ** 2 / variance[list(QUANTITIES).index(name)]) for name in scatter
+        name: float(1 - scatter[name] ** 2 / variance[list(QUANTITIES).index(name)])
+        for name in scatter
     }
 
 
@@ -148,7 +155,12 @@ def run_ceiling(folder: Path, n: int = 60_000) -> dict:
     magnitudes = -2.5 * np.log10(np.clip(data["true_flux"], 1e-3, None))
     seen = np.column_stack([magnitudes, theta[:, 0]])
     told = np.column_stack([seen, *(data[name] for name in _TOLD)])
-    result = {"kind": "simulated", "n": n, "noise-free magnitudes and redshift": {}, "all of it": {}}
+    result = {
+        "kind": "simulated",
+        "n": n,
+        "noise-free magnitudes and redshift": {},
+        "all of it": {},
+    }
     for k, name in enumerate(QUANTITIES):
         rows = np.isfinite(theta[:, k])
         if name == "gas_metallicity":
@@ -165,7 +177,15 @@ def run_ceiling(folder: Path, n: int = 60_000) -> dict:
 
 
 #: Properties that the ceiling is told, beside magnitudes and redshift.
-_TOLD = ("log_mass", "log_sfr", "bulge_fraction", "cos_inclination", "velocity_dispersion", "attenuation_stars", "active")
+_TOLD = (
+    "log_mass",
+    "log_sfr",
+    "bulge_fraction",
+    "cos_inclination",
+    "velocity_dispersion",
+    "attenuation_stars",
+    "active",
+)
 
 
 def run_real(estimator: PropertyEstimator, folder: Path) -> dict:
@@ -175,14 +195,22 @@ def run_real(estimator: PropertyEstimator, folder: Path) -> dict:
     flux, ivar, extinction = column("modelflux_"), column("modelflux_ivar_"), column("ext_")
     petrosian = 22.5 - 2.5 * np.log10(np.asarray(table["petroflux_r"])) - extinction[:, 2]
     truth = np.asarray(table["z"], float)
-    result = {"kind": "real held-out (no real galaxy was used to train the network)", "rows": len(table)}
+    result = {
+        "kind": "real held-out (no real galaxy was used to train the network)",
+        "rows": len(table),
+    }
     for subset in ("ugriz", "gri"):
         missing = np.array([band not in subset for band in BANDS])
         batch = photometry_batch(
             np.where(missing, np.nan, flux), np.where(missing, np.nan, ivar**-0.5), extinction
         )
         posterior = estimator.predict(
-            photometry=batch, n_draws=1000, seed=0, on_error="flag", progress=False, calibrated=False
+            photometry=batch,
+            n_draws=1000,
+            seed=0,
+            on_error="flag",
+            progress=False,
+            calibrated=False,
         )
         for name, chosen in {
             "all": np.ones(len(table), bool),
@@ -218,14 +246,19 @@ def run_images(estimator: PropertyEstimator, folder: Path) -> dict:
     noise = np.random.default_rng(0).normal(size=data["flux"].shape) * missing[:, None, None]
     flux[:, 1:4] = data["flux"] + noise
     ivar[:, 1:4] = data["ivar"]
-    magnitude = np.stack([column(name) for name in ("mag_u", "mag_g", "mag_r", "mag_i", "mag_i")], axis=1)
+    magnitude = np.stack(
+        [column(name) for name in ("mag_u", "mag_g", "mag_r", "mag_i", "mag_i")], axis=1
+    )
     magnitude[:, 3] = np.where(np.isfinite(magnitude[:, 3]), magnitude[:, 3], column("mag_i_img"))
     magnitude[:, 4] = np.nan
     total = 10 ** (0.4 * (22.5 - magnitude))
     truth = np.asarray(table["z"], float)
     extinction = neighbours_extinction(table, folder)
     result = {"kind": "real held-out (approximate cutouts)", "n": n}
-    for dust, name in ((extinction, "extinction of the nearest galaxies"), (0 * extinction, "no extinction")):
+    for dust, name in (
+        (extinction, "extinction of the nearest galaxies"),
+        (0 * extinction, "no extinction"),
+    ):
         images, photometry = CutoutBatch(flux, ivar), photometry_batch(total, 0.03 * total, dust)
         ebv = dust[:, 2] / SDSS.extinction_coefficient["r"]
         inputs = {
@@ -236,7 +269,13 @@ def run_images(estimator: PropertyEstimator, folder: Path) -> dict:
         }
         for mode, (arguments, options) in inputs.items():
             posterior = estimator.predict(
-                *arguments, n_draws=1000, seed=0, on_error="flag", progress=False, calibrated=False, **options
+                *arguments,
+                n_draws=1000,
+                seed=0,
+                on_error="flag",
+                progress=False,
+                calibrated=False,
+                **options,
             )
             usable = np.isfinite(posterior["redshift"].draws.value).all(axis=1)
             result[f"{mode}, {name}"] = redshift_scores(posterior, truth, usable)
@@ -282,16 +321,25 @@ def run_speed(estimator: PropertyEstimator) -> dict:
 
 def main() -> None:
     """Run one benchmark and write its figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("what", choices=("simulated", "real", "images", "speed", "ceiling"))
     parser.add_argument("folder", nargs="?", type=Path, help="real tables")
-    parser.add_argument("--model", default="astrogenspec-properties", help="name of weights, or a file; for real: weights that "
-                        "no real galaxy trained")
+    parser.add_argument(
+        "--model",
+        default="astrogenspec-properties",
+        help="name of weights, or a file; for real: weights that no real galaxy trained",
+    )
     parser.add_argument("--n", type=int, default=5000)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    opened = PropertyEstimator.load if arguments.model.endswith(".safetensors") else PropertyEstimator.from_pretrained
+    opened = (
+        PropertyEstimator.load
+        if arguments.model.endswith(".safetensors")
+        else PropertyEstimator.from_pretrained
+    )
     estimator = opened(arguments.model)
     if arguments.what == "ceiling":
         result = run_ceiling(arguments.folder)

@@ -62,7 +62,9 @@ def fit_with_bagpipes(flux: np.ndarray, error: np.ndarray, live: int) -> list[di
 
 def main() -> None:
     """Run both and print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--galaxies", type=int, default=1)
     parser.add_argument("--live", type=int, default=400)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))

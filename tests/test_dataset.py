@@ -22,7 +22,9 @@ def small_batches():
     patch = pytest.MonkeyPatch()
     original = Simulator.batch
     patch.setattr(
-        Simulator, "batch", lambda self, seed, batch, sample: original(self, seed, batch, sample, candidates=60)
+        Simulator,
+        "batch",
+        lambda self, seed, batch, sample: original(self, seed, batch, sample, candidates=60),
     )
     yield
     patch.undo()
@@ -63,7 +65,12 @@ def test_an_interrupted_shard_leaves_nothing_that_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(dataset.h5py.Group, "create_dataset", fail)
     with pytest.raises(KeyboardInterrupt):
         write_shards(
-            20, tmp_path, contents=Contents("none", "none"), shard_size=20, workers=1, progress=False
+            20,
+            tmp_path,
+            contents=Contents("none", "none"),
+            shard_size=20,
+            workers=1,
+            progress=False,
         )
     assert not list(tmp_path.glob("shard-*.h5"))
 

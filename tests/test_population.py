@@ -29,7 +29,9 @@ def comparison():
 @pytest.mark.parametrize("kind", TOLERANCE)
 def test_statistics_agree_with_real_samples(comparison, kind):
     names = np.array([str(row["statistic"]).split("|")[0] for row in comparison])
-    medians = np.array(["q50" in row["statistic"] or "mean" in row["statistic"] for row in comparison])
+    medians = np.array(
+        ["q50" in row["statistic"] or "mean" in row["statistic"] for row in comparison]
+    )
     rows = comparison[(names == kind) & medians & np.isfinite(comparison["difference"])]
     assert len(rows)
     allowed = TOLERANCE[kind] + 3 * rows["error"]
@@ -53,6 +55,8 @@ def test_bpt_class_on_known_points():
 
 def test_bootstrap_errors_are_those_of_a_mean():
     sample = {"x": np.random.default_rng(1).normal(size=900)}
-    value, error = with_errors(lambda s: {"mean": float(s["x"].mean())}, sample, resamples=200)["mean"]
+    value, error = with_errors(lambda s: {"mean": float(s["x"].mean())}, sample, resamples=200)[
+        "mean"
+    ]
     assert value == pytest.approx(sample["x"].mean())
     assert error == pytest.approx(1 / 30, rel=0.25)

@@ -63,7 +63,10 @@ def test_old_stars_are_redder_and_fainter():
     red = (FINE.wavelength > 6900) & (FINE.wavelength < 7000)
     old, young = (solar[k][torch.tensor(red)].mean() for k in (58, 20))
     assert young > 10 * old
-    ratio = [float(solar[k][torch.tensor(blue)].mean() / solar[k][torch.tensor(red)].mean()) for k in (20, 58)]
+    ratio = [
+        float(solar[k][torch.tensor(blue)].mean() / solar[k][torch.tensor(red)].mean())
+        for k in (20, 58)
+    ]
     assert ratio[0] > 3 * ratio[1]
     assert ((grid.surviving > 0.3) & (grid.surviving <= 1.001)).all()
 

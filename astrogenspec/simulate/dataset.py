@@ -108,9 +108,7 @@ def _measure(noisy: Tensor, ivar: Tensor) -> dict[str, Tensor]:
     }
 
 
-def rest_frame_columns(
-    simulator: Simulator, galaxies: SimulatedGalaxies
-) -> dict[str, Tensor]:
+def rest_frame_columns(simulator: Simulator, galaxies: SimulatedGalaxies) -> dict[str, Tensor]:
     """Columns of ``Contents(spectra="rest")``: through the fibre and of the whole galaxy."""
     frame = simulator.rest_frame(galaxies)
     r = galaxies.component_flux[:, BANDS.index("r")]

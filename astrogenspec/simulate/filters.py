@@ -70,6 +70,7 @@ def observed_filters(grid: LogGrid, survey: Survey = SDSS) -> Tensor:
         nanomaggies per 1e-17 erg/s/cm2/A.
     """
     columns = [
-        _response(survey.filter_names[band], grid.log_wavelength, grid.step) for band in survey.bands
+        _response(survey.filter_names[band], grid.log_wavelength, grid.step)
+        for band in survey.bands
     ]
     return torch.tensor(np.stack(columns, axis=1), dtype=torch.float32)

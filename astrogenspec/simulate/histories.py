@@ -50,9 +50,9 @@ class Histories:
         recent, span = self._recent()
         table = torch.stack(
             [
-                self._delayed(torch.full_like(rates, float(t)).to(span.device), rates.to(span.device))[
-                    :, recent
-                ].sum(1)
+                self._delayed(
+                    torch.full_like(rates, float(t)).to(span.device), rates.to(span.device)
+                )[:, recent].sum(1)
                 / span
                 for t in onsets
             ]

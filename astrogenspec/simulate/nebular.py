@@ -142,7 +142,11 @@ def nebular_lines(galaxies: Galaxies, priors: Priors, abundance: Tensor) -> Nebu
     )
     curve = torch.tensor(lines_curve(np.array(list(LINES.values()))), dtype=torch.float32).to(x)
     optical_depth = (
-        0.4 * np.log(10) * galaxies["attenuation_lines"][:, None] * curve / curve[line_index("Halpha")]
+        0.4
+        * np.log(10)
+        * galaxies["attenuation_lines"][:, None]
+        * curve
+        / curve[line_index("Halpha")]
     )
     broad_halpha, continuum = _broad_line_nucleus(galaxies)
     return NebularLines(

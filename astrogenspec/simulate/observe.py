@@ -105,7 +105,9 @@ def observe(total: Tensor, priors: Priors, generator: torch.Generator) -> Observ
         flux=expected + noise,
         error=error,
         j_magnitude=ab[:, bands] - _J_AB + priors.j_offset + 0.05 * normal(n),
-        petrosian_r=magnitude[:, 2] + priors.petrosian_offset + priors.petrosian_scatter * normal(n),
+        petrosian_r=magnitude[:, 2]
+        + priors.petrosian_offset
+        + priors.petrosian_scatter * normal(n),
     )
 
 

@@ -142,9 +142,7 @@ def _masses_and_redshifts(u_mass, u_z, priors, distances, magnitude_limit, volum
 def _star_formation(galaxies: Galaxies, priors: Priors) -> None:
     mass, z, u, e = (galaxies[k] for k in ("log_mass", "redshift", "uniform", "normal"))
     by_mass = 1 - torch.exp(-((10 ** (mass - priors.quenched_mass)) ** priors.quenched_power))
-    fraction = (
-        priors.quenched_base + (1 - priors.quenched_base) * priors.quenched_max * by_mass
-    )
+    fraction = priors.quenched_base + (1 - priors.quenched_base) * priors.quenched_max * by_mass
     quiescent = u[2] < fraction
     green = ~quiescent & (u[3] < priors.green_valley_fraction)
     sequence = (
@@ -237,6 +235,5 @@ def _nuclei(galaxies: Galaxies, priors: Priors) -> None:
         ),
         "lier_ew": 10 ** (priors.lier_ew + priors.lier_scatter * e[11]),
         "broad_line": (u[23] < priors.broad_line_fraction) & (mass > 10),
-        "log_nuclear": priors.broad_line_luminosity
-        + priors.broad_line_luminosity_scatter * e[39],
+        "log_nuclear": priors.broad_line_luminosity + priors.broad_line_luminosity_scatter * e[39],
     }

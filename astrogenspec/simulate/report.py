@@ -116,7 +116,9 @@ def write_report(
     table.write(out / "comparison.ecsv", overwrite=True)
     figures = _draw(real, simulated, out)
     page = out / "index.html"
-    images = "".join(f'<h2>{html.escape(title)}</h2><img src="{name}" alt="">' for title, name in figures)
+    images = "".join(
+        f'<h2>{html.escape(title)}</h2><img src="{name}" alt="">' for title, name in figures
+    )
     rows = "".join(
         "<tr>" + "".join(f"<td>{html.escape(str(row[c]))}</td>" for c in table.colnames) + "</tr>"
         for row in table
@@ -160,9 +162,7 @@ def _draw_colours(plt, real: dict, simulated: dict):
         for sample, colour, label in ((real, "k", "real"), (simulated, "C3", "simulated")):
             photometry = sample["photometry"]
             z, values = photometry["redshift"], _colour(photometry, k)
-            bands = [
-                np.percentile(values[np.abs(z - c) < 0.01], [16, 50, 84]) for c in centres
-            ]
+            bands = [np.percentile(values[np.abs(z - c) < 0.01], [16, 50, 84]) for c in centres]
             low, middle, high = np.transpose(bands)
             axis.fill_between(centres, low, high, color=colour, alpha=0.15, lw=0)
             axis.plot(centres, middle, color=colour, label=label)
@@ -187,7 +187,12 @@ def _draw_planes(plt, real: dict, simulated: dict):
     for axis, j in ((axes[2], 0), (axes[3], 1)):
         for sample, colour in ((r, "k"), (s, "C3")):
             axis.plot(
-                _colour(sample, j + 1)[:3000], _colour(sample, j)[:3000], ".", ms=2, alpha=0.3, color=colour
+                _colour(sample, j + 1)[:3000],
+                _colour(sample, j)[:3000],
+                ".",
+                ms=2,
+                alpha=0.3,
+                color=colour,
             )
         axis.set(
             xlabel=f"{BANDS[j + 1]} - {BANDS[j + 2]} (mag)", ylabel=f"{BANDS[j]} - {BANDS[j + 1]} (mag)",
@@ -210,7 +215,9 @@ def _draw_lines(plt, real: dict, simulated: dict):
     axes[0].set(xlabel="log stellar mass", ylabel="log SFR", xlim=(8.5, 12), ylim=(-3, 2))
     axes[0].legend(markerscale=5)
     axes[1].set(xlabel="log stellar mass", ylabel="log EW(Halpha) / A", xlim=(8.5, 12))
-    axes[2].set(xlabel="log [NII]/Halpha", ylabel="log [OIII]/Hbeta", xlim=(-2, 0.2), ylim=(-1.2, 1))
+    axes[2].set(
+        xlabel="log [NII]/Halpha", ylabel="log [OIII]/Hbeta", xlim=(-2, 0.2), ylim=(-1.2, 1)
+    )
     axes[3].set(xlabel="log stellar mass (z = 0.02)", ylabel="12 + log(O/H)", xlim=(8, 11.5))
     return figure
 

@@ -72,7 +72,11 @@ def _real_photometry(table: Table) -> dict[str, np.ndarray]:
         return 22.5 - 2.5 * np.log10(np.maximum(flux, 1e-2)) - extinction
 
     magnitude, petrosian = magnitudes("model"), magnitudes("petro")
-    use = (petrosian[:, 2] < 17.77) & (magnitude[:, 2] > 13.5) & np.isfinite(_column(table, "tmass_J"))
+    use = (
+        (petrosian[:, 2] < 17.77)
+        & (magnitude[:, 2] > 13.5)
+        & np.isfinite(_column(table, "tmass_J"))
+    )
     return {"magnitude": magnitude[use], "redshift": _column(table, "z")[use]}
 
 

@@ -109,7 +109,6 @@ class SimulatedGalaxies:
                 chosen[field.name] = value[index]
         return replace(self, **chosen)
 
-
     @classmethod
     def concatenate(cls, parts: list[SimulatedGalaxies]) -> SimulatedGalaxies:
         """Join several sets of galaxies."""

@@ -209,7 +209,9 @@ class SpectralSynthesis:
         """
         parts, at_halpha = self._parts(galaxies, weights, lines, FINE)
         z = galaxies["redshift"]
-        observed = self._light(galaxies, parts, fibre, torch.log10(1 + z.double()) / FINE.step, OBSERVED)
+        observed = self._light(
+            galaxies, parts, fibre, torch.log10(1 + z.double()) / FINE.step, OBSERVED
+        )
         narrow, broad = self._line_fluxes(galaxies, lines, at_halpha, fibre)
         velocity = narrow_line_velocity(galaxies["velocity_dispersion"])
         observed = add_lines(observed, OBSERVED, LINE_NAMES, narrow, velocity, z)
@@ -269,9 +271,7 @@ def _shift_and_broaden(rest: Tensor, shift: Tensor, dispersion: Tensor, grid: Lo
     """
     width = torch.sqrt((dispersion / PIXEL_VELOCITY) ** 2 + _SPECTROGRAPH**2)[:, None]
     frequency = torch.arange(_FFT // 2 + 1, device=rest.device) / _FFT
-    padded = torch.cat(
-        [rest, rest[:, -1:].expand(-1, _FFT - rest.shape[1])], dim=1
-    )
+    padded = torch.cat([rest, rest[:, -1:].expand(-1, _FFT - rest.shape[1])], dim=1)
     amplitude = torch.exp(-2 * np.pi**2 * frequency**2 * width**2)
     phase = (-2 * np.pi * frequency * shift[:, None].float()).remainder(2 * np.pi)
     kernel = torch.polar(amplitude, phase)

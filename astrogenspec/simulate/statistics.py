@@ -114,7 +114,9 @@ def recorded_masses(statistics: Mapping[str, float]) -> np.ndarray:
         for name, value in statistics.items()
         if name.startswith(_MASS)
     }
-    return np.repeat(list(fractions), np.round(1e4 * np.array(list(fractions.values()))).astype(int))
+    return np.repeat(
+        list(fractions), np.round(1e4 * np.array(list(fractions.values()))).astype(int)
+    )
 
 
 def bpt_class(log_nii_halpha: np.ndarray, log_oiii_hbeta: np.ndarray) -> np.ndarray:
