@@ -165,7 +165,7 @@ def properties_card(run: Path, commit: str, results: Path | None) -> dict:
     for key in ("sha256", "filename", "metrics", "recalibration"):
         card.pop(key, None)
     card |= base_card("properties", trained, commit)
-    card["training_range"] = trained["training_range"]
+    card["training_range"] = trained.get("training_range", card["training_range"])
     card["fits"] = trained["fits"]
     card["commands"] = [
         *card["commands"][:-1],
