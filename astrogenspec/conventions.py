@@ -3,13 +3,9 @@ r"""Bring labels of other conventions to those of this package: Chabrier IMF, ox
 Tables state theirs in the metadata of a column, ``table["stellar_mass"].info.meta = {"imf": "Salpeter"}`` or
 ``table["gas_metallicity"].info.meta = {"scale": "T04"}``; `converted_labels`, called by all that reads labels, converts them.
 
-References
-----------
-.. [1] Madau & Dickinson 2014, ARA&A 52, 415, section 3.1
-.. [2] Kewley & Ellison 2008, ApJ 681, 1183, table 3
-.. [3] Pettini & Pagel 2004, MNRAS 348, L59, eq. 3
-.. [4] Marino et al. 2013, A&A 559, A114, eq. 2
-.. [5] Tremonti et al. 2004, ApJ 613, 898
+Factors between initial mass functions are those of Madau & Dickinson (2014, ARA&A 52, 415, section 3.1). Metallicities of
+Tremonti et al. (2004, ApJ 613, 898) are converted by the polynomial of Kewley & Ellison (2008, ApJ 681, 1183, table 3), those of
+Marino et al. (2013, A&A 559, A114, eq. 2) through O3N2 itself (Pettini & Pagel 2004, MNRAS 348, L59, eq. 3).
 """
 
 from __future__ import annotations
@@ -23,13 +19,13 @@ from astropy.table import Table
 
 __all__ = ["chabrier_mass", "chabrier_sfr", "converted_labels", "o3n2_metallicity"]
 
-#: Chabrier over other IMFs [1]_.
+#: Chabrier over other IMFs (Madau & Dickinson 2014).
 _MASS_FACTORS = {"chabrier": 1.0, "kroupa": 0.61 / 0.66, "salpeter": 0.61}
 _SFR_FACTORS = {"chabrier": 1.0, "kroupa": 0.63 / 0.67, "salpeter": 0.63}
-#: Polynomial from Tremonti et al. (2004) to O3N2 of Pettini & Pagel, and where it holds [2]_.
+#: Polynomial from Tremonti et al. (2004) to O3N2 of Pettini & Pagel, and where it holds (Kewley & Ellison 2008).
 _T04 = (230.7820, -75.79752, 8.526986, -0.3162894)
 _T04_RANGE = (8.05, 9.2)
-#: 12 + log(O/H) = a - b O3N2 of Pettini & Pagel [3]_ and of Marino et al. [4]_.
+#: 12 + log(O/H) = a - b O3N2 of Pettini & Pagel (2004) and of Marino et al. (2013).
 _PP04, _M13 = (8.73, 0.32), (8.533, 0.214)
 
 
