@@ -17,7 +17,8 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from anchoring import opened, photometry_rows, predict
+from anchoring import opened, predict
+from anchoring_tables import photometry_rows
 from properties import photometry_batch, redshift_scores, scores, simulate_held_out
 
 from astrogenspec import PropertyEstimator
