@@ -131,6 +131,7 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
     add("--anchor", type=Path, nargs="+", metavar="TABLE", help="catalogues of labelled galaxies")
     add("--model", metavar="NAME", help="weights to begin with (with --anchor)")
     add("--epochs", type=int, default=50, help="most passes over the tables (with --anchor)")
+    add("--members", type=int, help="heads to train, whose posteriors are mixed (with --anchor)")
     properties.set_defaults(run=_train_properties)
     spectra = lanes.add_parser(
         "spectra",
@@ -141,6 +142,7 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     spectra.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of shards")
     _add_training(spectra)
+    spectra.add_argument("--model", metavar="NAME", help="trained weights to go on from")
     spectra.set_defaults(run=_train_spectra)
 
 
@@ -201,6 +203,7 @@ def _anchor(options: argparse.Namespace) -> int:
         known=known or None,
         rehearsal=options.data,
         epochs=options.epochs,
+        members=options.members,
         batch_size=128 if len(table) > _MANY else 32,
         learning_rate=1e-3 if len(table) > _MANY else 3e-4,
         seed=options.seed,
@@ -219,8 +222,15 @@ def _train_spectra(options: argparse.Namespace) -> int:
 
     training = _training(DEFAULT_TRAINING, options)
     recipe = SpectrumRecipe(seed=options.seed)
-    network, history = train_spectra(options.data, options.out, recipe=recipe, training=training)
+    before = None
+    if options.model is not None:
+        before = SpectrumEstimator.from_pretrained(options.model, device=options.device).network
+    network, history = train_spectra(
+        options.data, options.out, recipe=recipe, training=training, network=before
+    )
     card = _card(recipe, training, history, options)
+    if options.model is not None:
+        card["continued_from"] = options.model
     return _save(SpectrumEstimator(network, card=card), "spectra", options)
 
 

@@ -39,13 +39,13 @@ DATA = Path(__file__).parents[1] / "astrogenspec" / "data"
 MODELS = {
     "properties": (
         "astrogenspec-properties",
-        "properties-v2.safetensors",
+        "properties-v3.safetensors",
         "Properties and line fluxes from SDSS-like ugriz images and photometry, trained on simulations and anchored on the "
         "photometry of real galaxies",
     ),
     "simulated": (
         "astrogenspec-properties-simulated",
-        "properties-simulated-v2.safetensors",
+        "properties-simulated-v3.safetensors",
         "The same, trained on simulations alone; redshifts from photometry recalibrated on real galaxies",
     ),
     "spectra": (

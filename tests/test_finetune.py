@@ -180,7 +180,7 @@ def test_simulated_galaxies_may_be_mixed_in(tmp_path):
     new = estimator.fit(photometry=table, labels=labels, rehearsal=[tmp_path], **settings)
     assert new.card["fits"][0]["rehearsal"]
     before, after = estimator.network.state_dict(), new.network.state_dict()
-    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    changed = {name.split(".")[2] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"context_network", "chain", "measurable_head"}
     untrained = PropertyEstimator(make_network())
     with pytest.raises(ValueError, match="this estimator was never trained"):
@@ -214,14 +214,16 @@ def test_a_network_with_structure_begins_as_the_one_without(tmp_path):
     inputs = ObservationBlocks(None, make_photometry(4), InputOptions())
     seen = next(iter(inputs)).inputs()
     sized = replace(seen, structure=torch.randn(4, 16))
-    assert torch.equal(network.context(sized), estimator.network.context(seen))
+    assert torch.equal(network.contexts(sized), estimator.network.contexts(seen))
     with torch.no_grad():
-        network.structure_layer.weight += 0.1
-    assert not torch.allclose(network.context(sized), network.context(seen), atol=1e-3)
+        network.heads[0].structure_layer.weight += 0.1
+    assert not torch.allclose(network.contexts(sized), network.contexts(seen), atol=1e-3)
     again = PropertyEstimator(network, card=estimator.card)
     again.save(tmp_path / "w.safetensors")
     opened = PropertyEstimator.load(tmp_path / "w.safetensors").network
-    torch.testing.assert_close(opened.context(sized), network.context(sized), atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(
+        opened.contexts(sized), network.contexts(sized), atol=1e-2, rtol=1e-2
+    )
 
 
 def test_the_report_compares_before_and_after(fitted):
@@ -275,3 +277,65 @@ def test_wrong_settings_are_named(wrong):
     name, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"{name} is {value}"):
         FitSettings(**wrong)
+
+
+@pytest.fixture(scope="module")
+def ensemble(fitted):
+    table, labels = galaxies(60)
+    labels = {"redshift": np.asarray(labels["redshift"]) + 0.03}
+    settings = FIT | {"epochs": 6, "validation_fraction": 0.25, "learning_rate": 3e-3}
+    return fitted[1].fit(photometry=table, labels=labels, members=3, **settings)
+
+
+def test_members_differ_and_their_posteriors_are_mixed(ensemble, tmp_path):
+    network = ensemble.network
+    assert network.config["members"] == len(network.heads) == 3
+    table, _ = galaxies(6)
+    contexts = network.contexts(next(iter(ObservationBlocks(None, table, InputOptions()))).inputs())
+    assert not torch.allclose(contexts[0], contexts[1], atol=1e-3)
+    alone = [PropertyEstimator(network.member(k), card=ensemble.card) for k in range(3)]
+    mean = np.mean(
+        [e.predict(photometry=table, n_draws=900, seed=0)["redshift"].draws.mean(1) for e in alone],
+        0,
+    )
+    mixed = ensemble.predict(photometry=table, n_draws=900, seed=0)["redshift"].draws
+    np.testing.assert_allclose(mixed.mean(1), mean, atol=0.004)
+    ensemble.save(tmp_path / "w.safetensors")
+    again = PropertyEstimator.load(tmp_path / "w.safetensors").predict(
+        photometry=table, n_draws=9, seed=0
+    )
+    expected = ensemble.predict(photometry=table, n_draws=9, seed=0)
+    np.testing.assert_allclose(again["sfr"].draws.value, expected["sfr"].draws.value, rtol=1e-3)
+
+
+def test_log_prob_of_members_is_that_of_the_draws(ensemble):
+    table, _ = galaxies(1)
+    grid = np.linspace(0.001, 0.5, 2000)
+    log_prob = ensemble.log_prob({"redshift": grid[None]}, photometry=table)[0]
+    assert np.trapezoid(np.exp(log_prob), grid) == pytest.approx(1, abs=0.02)
+    draws = ensemble.predict(photometry=table, n_draws=4000, seed=0)["redshift"].draws.value[0]
+    mean = np.trapezoid(np.exp(log_prob) * grid, grid)
+    assert draws.mean() == pytest.approx(mean, abs=0.003)
+
+
+def test_every_member_holds_out_others(ensemble):
+    entry = ensemble.card["fits"][-1]
+    assert entry["members"] == 3 and len(entry["epochs_run"]) == 3
+    assert entry["n_training"] == 45 and entry["n_held_out"] == 15
+    assert entry["held_out"]["redshift"]["n"] == 45
+
+
+def test_an_ensemble_stays_one_when_fitted_again(ensemble):
+    table, labels = galaxies(40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstroGenSpecWarning)
+        again = ensemble.fit(photometry=table, labels=labels, **FIT | {"epochs": 1})
+    assert again.network.config["members"] == 3
+
+
+def test_members_are_for_trained_weights():
+    table, labels = galaxies(40)
+    with pytest.raises(ValueError, match="members is 2, but this estimator was never trained"):
+        PropertyEstimator(make_network()).fit(photometry=table, labels=labels, members=2)
+    with pytest.raises(ValueError, match="members is 0"):
+        make_estimator().fit(photometry=table, labels=labels, members=0)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from zuko.transforms import MonotonicRQSTransform
 
+from astrogenspec.inference import factor as factors
 from astrogenspec.inference import flows
 from astrogenspec.inference.flows import FlowChain
 from astrogenspec.nn.noise import standard_normal
@@ -130,7 +131,7 @@ class TestPerDraw:
     @pytest.mark.parametrize(("n", "draws"), [(5, 5), (7, 1), (3, 13), (1, 30)])
     def test_it_is_the_network_of_the_density(self, monkeypatch, n, draws):
         """Whether the draws of several galaxies are made at a time, or those of one exceed the memory set aside."""
-        monkeypatch.setattr(flows, "_COLUMNS", 12)
+        monkeypatch.setattr(factors, "_COLUMNS", 12)
         chain = make_chain()
         context = torch.randn(n, 6)
         for k, factor in enumerate(chain.factors):
@@ -159,8 +160,8 @@ class TestDraws:
     def test_same_seed_same_draws_whatever_the_pieces(self, monkeypatch):
         posterior = make_chain()(torch.randn(13, 6))
         one = posterior.sample(11, torch.Generator().manual_seed(5))
-        monkeypatch.setattr(flows, "_DRAWS_PER_PIECE", 30)
-        monkeypatch.setattr(flows, "_COLUMNS", 20)
+        monkeypatch.setattr(flows, "DRAWS_PER_PIECE", 30)
+        monkeypatch.setattr(factors, "_COLUMNS", 20)
         two = posterior.sample(11, torch.Generator().manual_seed(5))
         other = posterior.sample(11, torch.Generator().manual_seed(6))
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)

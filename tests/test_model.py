@@ -71,7 +71,7 @@ class TestNetwork:
         other = PropertyNetwork.from_config(config)
         other.load_state_dict(network.state_dict())
         inputs = make_batch()[0]
-        torch.testing.assert_close(other.eval().context(inputs), network.eval().context(inputs))
+        torch.testing.assert_close(other.eval().contexts(inputs), network.eval().contexts(inputs))
 
     def test_gradients_reach_every_parameter(self):
         network = make_network()
@@ -120,15 +120,15 @@ class TestNetwork:
     def test_absent_image_tensor_equals_zero_image(self):
         inputs, *_ = make_batch(config=AugmentationConfig(mode_weights=(0.0, 1.0, 0.0, 0.0)))
         network = make_network().eval()
-        with_zeros = network.context(inputs)
+        with_zeros = network.contexts(inputs)
         inputs.image = inputs.image_weight = None
-        torch.testing.assert_close(network.context(inputs), with_zeros)
+        torch.testing.assert_close(network.contexts(inputs), with_zeros)
 
     def test_a_galaxy_does_not_depend_on_its_neighbours_in_the_batch(self):
         inputs, *_ = make_batch()
         network = make_network().eval()
-        together = network.context(inputs)
-        alone = torch.cat([network.context(inputs[k : k + 1]) for k in range(12)])
+        together = network.contexts(inputs)
+        alone = torch.cat([network.contexts(inputs[k : k + 1]) for k in range(12)], 1)
         torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
 
     def test_unmeasurable_metallicity_is_not_learnt(self):
@@ -164,7 +164,7 @@ class TestNetwork:
 
     def test_measurable_is_a_probability(self):
         network = make_network()
-        p = network.measurable(network.context(make_batch()[0]))
+        p = network.measurable(network.contexts(make_batch()[0]))
         assert p.shape == (12,) and ((p > 0) & (p < 1)).all()
 
     def test_traverse_starts_at_the_reconstruction_and_moves(self):
@@ -190,7 +190,7 @@ class TestNetwork:
         theta[:, 0] = z
         valid = theta.isfinite()
         network = make_network()
-        network.chain.set_standardisation(theta)
+        network.set_standardisation(theta)
         inputs = augment_photometry(
             flux, 0.02 * flux, AugmentationConfig(full_bands=1.0), generator
         )

@@ -210,6 +210,7 @@ def train_spectra(
     *,
     recipe: SpectrumRecipe | None = None,
     training: TrainingConfig | None = None,
+    network: SpectrumNetwork | None = None,
 ) -> tuple[SpectrumNetwork, History]:
     """Train the network of lane B.
 
@@ -223,6 +224,8 @@ def train_spectra(
     recipe : SpectrumRecipe, optional
     training : TrainingConfig, optional
         `DEFAULT_TRAINING` by default.
+    network : SpectrumNetwork, optional
+        A trained one to go on from, changed in place; its scales and zero points stay. ``recipe.network`` is not used then.
 
     Returns
     -------
@@ -235,9 +238,10 @@ def train_spectra(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    network = SpectrumNetwork(**recipe.network)
     with_images, held_out = Shards.read(data, LABELS).split(recipe.held_out)
-    fit_scales(network, with_images)
+    if network is None:
+        network = SpectrumNetwork(**recipe.network)
+        fit_scales(network, with_images)
     kinds = (
         (recipe.image_augmentation, recipe.image_batch, lambda shards: shards),
         (recipe.photometry_augmentation, recipe.photometry_batch, _without_images),

@@ -77,11 +77,11 @@ def draw_block(
     if known is not None:
         modes[np.isfinite(known).any(axis=1)] = ""
     with torch.inference_mode():
-        posterior = network.posterior(seen.inputs().to(device))
+        contexts = network.contexts(seen.inputs().to(device))
         if known is not None:
             known = torch.as_tensor(known, dtype=torch.float32, device=device)
-        theta = posterior.sample(n_draws, generator, known).cpu().numpy()
-        measurable = network.measurable(posterior.context).cpu().numpy().astype(float)
+        theta = network.posterior_of(contexts).sample(n_draws, generator, known).cpu().numpy()
+        measurable = network.measurable(contexts).cpu().numpy().astype(float)
     finite = np.isfinite(theta).all(axis=(1, 2))
     broken = ["" if ok else "the network gave no finite draws" for ok in finite | ~seen.usable]
     blank = ~(seen.usable & finite)
@@ -160,9 +160,10 @@ def log_densities(
     valid = torch.zeros(theta.shape, dtype=torch.bool, device=device)
     valid[:, :q] = True
     with torch.inference_mode():
-        context = network.context(seen.inputs().to(device)).repeat_interleave(k, dim=0)
+        contexts = network.contexts(seen.inputs().to(device)).repeat_interleave(k, dim=1)
         # The generator serves quantities beyond q only, whose terms are left out.
-        terms = network.chain(context).log_prob(theta, valid, make_generator(0))[:, :q]
+        posterior = network.posterior_of(contexts)
+        terms = posterior.log_prob(theta, valid, make_generator(0))[:, :q]
         outside = torch.isinf(theta[:, :q]).any(dim=-1)
         result = terms.sum(dim=-1).masked_fill(outside, -torch.inf).cpu().numpy()
     result[np.isnan(values[..., :q]).any(axis=-1).ravel()] = np.nan

@@ -10,13 +10,12 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from astropy.table import Table
-from torch import Tensor
 
 from ..base import make_generator
 from ..blocks import ObservationBlocks
@@ -26,12 +25,11 @@ from ..warnings import AstroGenSpecWarning
 from .labelled import LabelledGalaxies, augmented, read_labelled, theta_of
 from .model import PropertyNetwork
 from .rehearsal import EncodedGalaxies, encode_shards
+from .replay import ReplayLoss
 from .scores import held_out_scores
 
 __all__ = ["Examples", "FitSettings", "fine_tune"]
 
-#: Weight of quantities that only the former network teaches.
-_REPLAY = 0.3
 #: Simulated galaxies of a step, from each folder.
 _REHEARSED = 160
 #: Simulated galaxies of a folder: this many for each labelled one, and within these bounds.
@@ -72,13 +70,14 @@ class FitSettings:
     validation_fraction: float = 0.2
     patience: int | None = 10
     progress: bool = False
+    members: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.validation_fraction < 1:
             raise ValueError(
                 f"validation_fraction is {self.validation_fraction}: it must lie between 0 and 1."
             )
-        for name in ("epochs", "batch_size", "learning_rate", "patience"):
+        for name in ("epochs", "batch_size", "learning_rate", "patience", "members"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value}: it must be positive.")
@@ -124,66 +123,116 @@ def fine_tune(
             "rehearsal is for trained weights, and this estimator was never trained: leave it out, or begin with "
             "PropertyEstimator.from_pretrained()."
         )
-    n = len(galaxies)
+    if galaxies.inputs.structure is not None and not network.config["structure"]:
+        network = network.with_structure()
+    network = network.to(device)
+    beginnings = _beginnings(network, card, settings.members)
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-    order = torch.randperm(n, generator=make_generator(seed))
-    n_held_out = min(max(round(settings.validation_fraction * n), 1), n - 1)
-    held_out, training = galaxies[order[:n_held_out]], galaxies[order[n_held_out:]]
-    trained = _prepared(network, card, training)
-    before = copy.deepcopy(trained).to(device).eval()
-    loss = _Loss(None if card is None else before, with_redshifts=bool(galaxies.learnt[:, 0].any()))
-    streams = _streams(before, training, examples.rehearsal, settings, seed)
-    history = _train(trained, streams, held_out, loss, settings, seed, device)
-    judge = _Loss(None)
+    most = min(max(_PER_LABELLED * len(galaxies), _FEWEST_REHEARSED), _MOST_REHEARSED)
+    pools = [
+        encode_shards(network, folder, most, seed + k)
+        for k, folder in enumerate(examples.rehearsal, start=1)
+    ]
+    order = torch.randperm(len(galaxies), generator=make_generator(seed))
+    n_held_out = min(max(round(settings.validation_fraction * len(order)), 1), len(order) - 1)
+    members = []
+    for k, before in enumerate(beginnings):
+        # Each member holds out other galaxies, as long as there are any.
+        turned = order.roll(-k * n_held_out)
+        held_out, training = galaxies[turned[:n_held_out]], galaxies[turned[n_held_out:]]
+        members.append(
+            _trained(before, card, training, held_out, pools, settings, seed + 100 * k, device)
+        )
     old, new = (
-        evaluate(model.to(device), _batches(held_out), judge, device=str(device))["total"]
-        for model in (before, trained)
+        sum(losses) / len(members) for losses in zip(*(m.losses for m in members), strict=True)
     )
-    if not new < old:
+    if new < old:
+        nets = [member.after for member in members]
+        network = nets[0] if len(nets) == 1 else PropertyNetwork.joined(nets)
+    else:
         warnings.warn(
             f"fit did not improve on the {n_held_out} galaxies held out (loss {old:.4g} before, {new:.4g} after): "
             "the weights stay as they were. Give more galaxies, or a smaller learning_rate.",
             AstroGenSpecWarning,
             stacklevel=3,
         )
-        trained = before
+        members = [replace(member, after=member.before) for member in members]
     entry = {
         **asdict(settings),
+        "members": len(members),
         "seed": seed,
-        "n_training": len(training),
+        "n_training": len(order) - n_held_out,
         "n_held_out": n_held_out,
-        "rehearsal": len(examples.rehearsal) > 0,
+        "rehearsal": len(pools) > 0,
         "labels": {
             name: int(k) for name, k in zip(QUANTITIES, galaxies.learnt.sum(0), strict=True)
         },
         "held_out_loss": [old, min(old, new)],
-        "held_out": held_out_scores(before, trained, held_out.to(device)),
-        "epochs_run": len(history),
+        "held_out": held_out_scores([(m.before, m.after, m.held_out) for m in members]),
+        "epochs_run": [member.epochs_run for member in members],
     }
-    return trained.eval(), _new_card(card, entry, limits)
+    return network.eval(), _new_card(card, entry, limits)
 
 
-def _prepared(
-    network: PropertyNetwork, card: Mapping[str, Any] | None, training: LabelledGalaxies
-) -> PropertyNetwork:
-    """Copy the network; what is not to be trained any more asks for no gradient."""
-    if training.inputs.structure is not None and not network.config["structure"]:
-        network = network.with_structure()
-    trained = copy.deepcopy(network)
+@dataclass(frozen=True)
+class _Member:
+    """A network before and after its training, and how it did on what it did not see."""
+
+    before: PropertyNetwork
+    after: PropertyNetwork
+    held_out: LabelledGalaxies
+    losses: tuple[float, float]
+    epochs_run: int
+
+
+def _beginnings(
+    network: PropertyNetwork, card: Mapping[str, Any] | None, members: int | None
+) -> list[PropertyNetwork]:
+    """Give the networks to be trained: each head alone, as often as wanted; an untrained network as a whole."""
+    n_heads = network.config["members"]
+    if card is not None:
+        return [network.member(k % n_heads) for k in range(members or n_heads)]
+    if members not in (None, n_heads):
+        raise ValueError(
+            f"members is {members}, but this estimator was never trained and has {n_heads}: leave members out, or begin "
+            "with PropertyEstimator.from_pretrained()."
+        )
+    return [network]
+
+
+def _trained(
+    before: PropertyNetwork,
+    card: Mapping[str, Any] | None,
+    training: LabelledGalaxies,
+    held_out: LabelledGalaxies,
+    pools: Sequence[EncodedGalaxies],
+    settings: FitSettings,
+    seed: int,
+    device: torch.device,
+) -> _Member:
+    """Train a copy of a network; of a trained one the encoder stays as it is."""
+    after = copy.deepcopy(before)
     if card is None:
-        trained.chain.set_standardisation(training.theta)
+        after.set_standardisation(training.theta)
     else:
-        trained.vae.requires_grad_(False)
-        trained.latent_of_properties.requires_grad_(False)
-    return trained
+        after.vae.requires_grad_(False)
+        after.latent_of_properties.requires_grad_(False)
+    before = copy.deepcopy(after).eval()
+    with_redshifts = bool(training.learnt[:, 0].any())
+    loss = ReplayLoss(None if card is None else before, with_redshifts=with_redshifts)
+    history = _run(
+        after, _streams(training, pools, settings, seed), held_out, loss, settings, seed, device
+    )
+    judge = ReplayLoss(None)
+    losses = tuple(
+        evaluate(model.to(device), _batches(held_out), judge, device=str(device))["total"]
+        for model in (before, after)
+    )
+    return _Member(before, after.eval(), held_out.to(device), losses, len(history))
 
 
 def _streams(
-    network: PropertyNetwork,
-    training: LabelledGalaxies,
-    rehearsal: Sequence[str | Path],
-    settings: FitSettings,
-    seed: int,
+    training: LabelledGalaxies, pools: Sequence[EncodedGalaxies], settings: FitSettings, seed: int
 ) -> list[BatchStream]:
     """Make streams of the labelled galaxies, and of simulated ones of each folder."""
     size = min(settings.batch_size, len(training))
@@ -195,9 +244,7 @@ def _streams(
             seed=seed,
         )
     ]
-    most = min(max(_PER_LABELLED * len(training), _FEWEST_REHEARSED), _MOST_REHEARSED)
-    for k, folder in enumerate(rehearsal, start=1):
-        pool = encode_shards(network, folder, most, seed + k)
+    for k, pool in enumerate(pools, start=1):
 
         def batch(rows, generator, pool=pool):
             return pool[rows]
@@ -207,11 +254,11 @@ def _streams(
     return streams
 
 
-def _train(
+def _run(
     network: PropertyNetwork,
     streams: list[BatchStream],
     held_out: LabelledGalaxies,
-    loss: _Loss,
+    loss: ReplayLoss,
     settings: FitSettings,
     seed: int,
     device: torch.device,
@@ -232,105 +279,6 @@ def _train(
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         return fit(network, ZippedStreams(streams), _batches(held_out), config, loss)
-
-
-class _Loss:
-    """Loss of a step: labelled galaxies, with replay of what they lack, and simulated ones.
-
-    Parameters
-    ----------
-    teacher : PropertyNetwork or None
-        The network as it was before; None without replay.
-    with_redshifts : bool
-        Whether there are redshifts among the labels: then real galaxies alone teach how photometry tells them.
-    """
-
-    def __init__(self, teacher: PropertyNetwork | None, *, with_redshifts: bool = False) -> None:
-        self.teacher = teacher
-        self.with_redshifts = with_redshifts
-
-    def __call__(
-        self, network: PropertyNetwork, batches: Any, progress: float
-    ) -> dict[str, Tensor]:
-        if not network.training:
-            return self._held_out(network, batches)
-        real, *simulated = batches
-        terms = self._real(network, real)
-        for k, batch in enumerate(simulated):
-            part = self._simulated(network, batch)
-            terms |= {f"simulated_{k}": part}
-            terms["total"] = terms["total"] + part
-        return terms
-
-    def _held_out(self, network: PropertyNetwork, galaxies: LabelledGalaxies) -> dict[str, Tensor]:
-        """Judge quantities alone, not the images."""
-        generator = torch.Generator(galaxies.theta.device).manual_seed(0)
-        valid = torch.isfinite(galaxies.theta)
-        terms = network.loss(
-            galaxies.inputs,
-            galaxies.theta,
-            valid,
-            quantity_weight=galaxies.learnt.float(),
-            elbo_weight=0.0,
-            generator=generator,
-        )
-        return {"total": terms["flow"]}
-
-    def _real(self, network: PropertyNetwork, galaxies: LabelledGalaxies) -> dict[str, Tensor]:
-        valid = torch.isfinite(galaxies.theta)
-        weight = galaxies.learnt.float()
-        if self.teacher is None:
-            return network.loss(galaxies.inputs, galaxies.theta, valid, quantity_weight=weight)
-        theta, measurable = self._taught(galaxies, valid)
-        weight = torch.where(valid, weight, _REPLAY)
-        everything = torch.ones_like(valid)
-        terms = network.loss(
-            galaxies.inputs,
-            theta,
-            everything,
-            measurable,
-            quantity_weight=weight,
-            elbo_weight=0.0,
-        )
-        condition = valid & ~galaxies.learnt
-        rows = condition.any(1).nonzero()[:, 0]
-        if len(rows):
-            # What is only a condition is taught too, given the observations alone.
-            some, none = galaxies[rows], torch.zeros_like(valid[rows])
-            theta, _ = self._taught(some, none)
-            weight = _REPLAY * condition[rows].float()
-            part = network.loss(some.inputs, theta, ~none, quantity_weight=weight, elbo_weight=0.0)
-            terms["total"] = terms["total"] + part["flow"] * len(rows) / len(galaxies)
-        return terms
-
-    @torch.no_grad()
-    def _taught(self, galaxies: LabelledGalaxies, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill in what is not valid from the former network; and its P(metallicity is measurable)."""
-        context = self.teacher.context(galaxies.inputs)
-        drawn = self.teacher.chain(context).log_prob_and_completed(galaxies.theta, valid)[1]
-        theta = torch.where(valid, galaxies.theta, self.teacher.chain.unstandardise(drawn))
-        return theta, self.teacher.measurable(context)
-
-    def _simulated(self, network: PropertyNetwork, batch: EncodedGalaxies) -> Tensor:
-        theta, measurable = self._recalled(batch)
-        weight = torch.ones_like(theta)
-        if self.with_redshifts:
-            weight[~batch.inputs.has_image, 0] = 0.0
-        return network.loss(
-            batch.inputs,
-            theta,
-            torch.isfinite(theta),
-            measurable,
-            quantity_weight=weight,
-            latent=(batch.mu, batch.logvar),
-        )["total"]
-
-    @torch.no_grad()
-    def _recalled(self, batch: EncodedGalaxies) -> tuple[Tensor, Tensor]:
-        """Draw anew what the former network says of simulated galaxies: their true properties would be learnt by heart."""
-        context = self.teacher.context_of(batch.inputs, (batch.mu, batch.logvar))
-        drawn = self.teacher.chain(context).sample(1)[:, 0]
-        return drawn, self.teacher.measurable(context)
 
 
 def _batches(galaxies: LabelledGalaxies) -> list[LabelledGalaxies]:

@@ -18,98 +18,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..nn.noise import standard_normal
-from ..nn.splines import n_spline_parameters, spline_log_prob, spline_sample
+from ..nn.splines import spline_log_prob, spline_sample
+from .factor import ConditionalFactor
 
-__all__ = ["ChainPosterior", "ConditionalFactor", "FlowChain"]
+__all__ = ["DRAWS_PER_PIECE", "ChainPosterior", "FlowChain"]
 
 _EARLIER_LIMIT = 6.0
 _UNIT_MARGIN = 1e-6
 #: Draws made at a time; more are no faster and take more memory, and with less than 32768 torch uses one thread only.
-_DRAWS_PER_PIECE = 40960
-#: Draws whose hidden features are made at a time: as many as fit the cache.
-_COLUMNS = 4096
-
-
-class ConditionalFactor(nn.Module):
-    """The network of one factor: context and earlier quantities to the numbers of a density.
-
-    The context enters through one linear map that is evaluated once for each galaxy, whatever the number of draws.
-
-    Parameters
-    ----------
-    context_size : int
-        Length of the context vector.
-    n_earlier : int
-        Number of earlier quantities.
-    hidden : int
-        Width of the two hidden layers.
-    n_bins : int
-        Number of spline bins.
-    """
-
-    def __init__(self, context_size: int, n_earlier: int, *, hidden: int, n_bins: int) -> None:
-        super().__init__()
-        self.of_context = nn.Linear(context_size, hidden)
-        self.of_earlier = nn.Linear(n_earlier, hidden, bias=False) if n_earlier else None
-        self.hidden = nn.Linear(hidden, hidden)
-        self.out = nn.Linear(hidden, n_spline_parameters(n_bins))
-        nn.init.normal_(self.out.weight, std=0.01)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, context: Tensor, earlier: Tensor) -> Tensor:
-        """Map (n, context_size) and (n, n_earlier) to parameters of shape (n, 3 K + 1)."""
-        features = self.of_context(context)
-        if self.of_earlier is not None:
-            features = features + self.of_earlier(earlier)
-        return self.out(F.silu(self.hidden(F.silu(features))))
-
-    @torch.no_grad()
-    def per_draw(self, context: Tensor, earlier: Tensor, workspace: Tensor | None = None) -> Tensor:
-        """Evaluate the network for many draws of each galaxy, without gradient.
-
-        Parameters
-        ----------
-        context : Tensor, shape (n, context_size)
-        earlier : Tensor, shape (n_earlier, n, draws)
-        workspace : Tensor, shape (2, hidden + 1, columns), optional
-            Memory for hidden features of some galaxies, at least ``draws`` columns; fresh memory costs as much as the
-            arithmetic.
-
-        Returns
-        -------
-        parameters : Tensor, shape (3 K + 1, n, draws), or (3 K + 1, n, 1) for the first factor
-        """
-        features = self.of_context(context).T
-        hidden, n = features.shape
-        draws = 1 if self.of_earlier is None else earlier.shape[-1]
-        if workspace is None:
-            workspace = features.new_empty(2, hidden + 1, max(_COLUMNS, draws))
-        # A row of ones below the features adds the bias within the product of the matrices.
-        workspace[:, -1] = 1
-        second, third = (
-            torch.cat([layer.weight, layer.bias[:, None]], 1) for layer in (self.hidden, self.out)
-        )
-        parameters = features.new_empty(len(third), n * draws)
-        step = workspace.shape[-1] // draws
-        for start in range(0, n, step):
-            rows = slice(start, min(start + step, n))
-            columns = slice(rows.start * draws, rows.stop * draws)
-            one, two = workspace[..., : columns.stop - columns.start]
-            if self.of_earlier is None:
-                one[:-1] = features[:, rows]
-            else:
-                known = earlier[:, rows].reshape(len(earlier), -1)
-                torch.mm(self.of_earlier.weight, known, out=one[:-1])
-                one[:-1].unflatten(1, (-1, draws)).add_(features[:, rows, None])
-            F.silu(one[:-1], inplace=True)
-            torch.mm(second, one, out=two[:-1])
-            F.silu(two[:-1], inplace=True)
-            torch.mm(third, two, out=parameters[:, columns])
-        return parameters.view(-1, n, draws)
+DRAWS_PER_PIECE = 40960
 
 
 class ChainPosterior:
@@ -127,8 +47,15 @@ class ChainPosterior:
         self.chain = chain
         self.context = context
 
+    def __len__(self) -> int:
+        return len(self.context)
+
+    def __getitem__(self, rows: slice) -> ChainPosterior:
+        """Select galaxies."""
+        return ChainPosterior(self.chain, self.context[rows])
+
     def __repr__(self) -> str:
-        return f"ChainPosterior(n_galaxies={len(self.context)}, n_quantities={self.chain.n_quantities})"
+        return f"ChainPosterior(n_galaxies={len(self)}, n_quantities={self.chain.n_quantities})"
 
     def log_prob(
         self,
@@ -223,50 +150,84 @@ class ChainPosterior:
         ValueError
             If `n_draws` is not positive, or a known value lies outside its support, or follows an unknown one.
         """
-        if n_draws < 1:
-            raise ValueError(f"n_draws must be at least 1, not {n_draws}.")
-        if known is not None:
-            self._check_known(known)
-        n = len(self.context)
+        self.check(n_draws, known)
         chain = self.chain
-        theta = torch.empty(n, n_draws, chain.n_quantities, device=self.context.device)
-        step = max(1, _DRAWS_PER_PIECE // n_draws)
-        hidden = chain.factors[0].hidden.out_features
-        workspace = theta.new_empty(2, hidden + 1, max(_COLUMNS, n_draws))
-        for start in range(0, n, step):
-            piece = slice(start, start + step)
-            context = self.context[piece]
-            noise = standard_normal(
-                (len(context), n_draws, chain.n_quantities), generator, context.device
-            )
-            noise = noise.permute(2, 0, 1).contiguous()
-            y = self._draw(context, noise, None if known is None else known[piece], workspace)
-            theta[piece] = chain.unstandardise(y.permute(1, 2, 0))
+        theta = torch.empty(len(self), n_draws, chain.n_quantities, device=self.context.device)
+        step = max(1, DRAWS_PER_PIECE // n_draws)
+        workspace = self._workspace(n_draws)
+        for start in range(0, len(self), step):
+            rows = slice(start, start + step)
+            piece = self[rows]
+            shape = (len(piece), n_draws, chain.n_quantities)
+            noise = standard_normal(shape, generator, self.context.device)
+            part = None if known is None else known[rows]
+            theta[rows] = piece.draws_from(noise, part, workspace)
         return theta
 
-    def _draw(
-        self, context: Tensor, noise: Tensor, known: Tensor | None, workspace: Tensor
+    @torch.no_grad()
+    def draws_from(
+        self, noise: Tensor, known: Tensor | None = None, workspace: Tensor | None = None
     ) -> Tensor:
-        """Draw standardised quantities of shape (D, n, draws)."""
+        """Map standard normal numbers to draws of the joint posterior.
+
+        Parameters
+        ----------
+        noise : Tensor, shape (n, draws, D)
+        known : Tensor, shape (n, q), optional
+            As for `sample`.
+        workspace : Tensor, optional
+            See `ConditionalFactor.per_draw`.
+
+        Returns
+        -------
+        theta : Tensor, shape (n, draws, D)
+        """
+        if workspace is None:
+            workspace = self._workspace(noise.shape[1])
+        noise = noise.permute(2, 0, 1).contiguous()
         y = torch.empty(noise.shape, device=noise.device)
         n_known = 0 if known is None else known.shape[1]
         if n_known:
-            middle = self.chain.middle.expand(len(known), -1).clone()
-            middle[:, :n_known] = torch.where(known.isfinite(), known, middle[:, :n_known])
-            fixed = self.chain.standardise(middle)[0]
+            fixed = self._standardised(known)
         earlier = torch.empty_like(y)
         for k, factor in enumerate(self.chain.factors):
-            y[k] = spline_sample(factor.per_draw(context, earlier[:k], workspace), noise[k])
+            y[k] = spline_sample(factor.per_draw(self.context, earlier[:k], workspace), noise[k])
             if k < n_known:
                 y[k] = torch.where(known[:, k, None].isfinite(), fixed[:, k, None], y[k])
             torch.clamp(y[k], -_EARLIER_LIMIT, _EARLIER_LIMIT, out=earlier[k])
-        return y
+        return self.chain.unstandardise(y.permute(1, 2, 0))
 
-    def _check_known(self, known: Tensor) -> None:
+    @torch.no_grad()
+    def prefix_log_prob(self, known: Tensor) -> Tensor:
+        """Evaluate the log density of the first q quantities, up to a constant that all networks of one scale share.
+
+        Parameters
+        ----------
+        known : Tensor, shape (n, q)
+            NaN where unknown: such a quantity counts nothing, nor does any after it.
+
+        Returns
+        -------
+        log_prob : Tensor, shape (n,)
+        """
+        y = self._standardised(known)
+        earlier = y.clamp(-_EARLIER_LIMIT, _EARLIER_LIMIT)
+        total = y.new_zeros(len(y))
+        for k, factor in enumerate(self.chain.factors[: known.shape[1]]):
+            term = spline_log_prob(factor(self.context, earlier[:, :k]), y[:, k])
+            total += torch.where(known[:, k].isfinite(), term, 0.0)
+        return total
+
+    def check(self, n_draws: int, known: Tensor | None) -> None:
+        """Raise `ValueError` for arguments that `sample` cannot use."""
+        if n_draws < 1:
+            raise ValueError(f"n_draws must be at least 1, not {n_draws}.")
+        if known is None:
+            return
         q = known.shape[-1]
-        if known.ndim != 2 or len(known) != len(self.context) or q > self.chain.n_quantities:
+        if known.ndim != 2 or len(known) != len(self) or q > self.chain.n_quantities:
             raise ValueError(
-                f"known has shape {tuple(known.shape)}; give ({len(self.context)}, q), the first q quantities "
+                f"known has shape {tuple(known.shape)}; give ({len(self)}, q), the first q quantities "
                 "of the chain, with NaN where unknown."
             )
         finite = known.isfinite()
@@ -277,6 +238,16 @@ class ChainPosterior:
             )
         if bool((finite[:, 1:] & ~finite[:, :-1]).any()):
             raise ValueError("known quantities must be the first ones of the chain, without gaps.")
+
+    def _standardised(self, known: Tensor) -> Tensor:
+        """Standardise the first q quantities, shape (n, D); the middle of the support where unknown."""
+        middle = self.chain.middle.expand(len(known), -1).clone()
+        q = known.shape[1]
+        middle[:, :q] = torch.where(known.isfinite(), known, middle[:, :q])
+        return self.chain.standardise(middle)[0]
+
+    def _workspace(self, n_draws: int) -> Tensor:
+        return self.chain.factors[0].workspace(n_draws)
 
 
 class FlowChain(nn.Module):

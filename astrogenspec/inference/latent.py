@@ -213,7 +213,7 @@ class ImageEstimator(Estimator):
         -------
         `~astropy.table.QTable`, n rows
             ``name``; ``latent`` and ``latent_sigma``, shape (n, latent_size); with photometry ``context``, shape
-            (n, context_size); ``flag``. NaN for a galaxy that cannot be used.
+            (n, members * context_size); ``flag``. NaN for a galaxy that cannot be used.
 
         Raises
         ------
@@ -228,7 +228,8 @@ class ImageEstimator(Estimator):
             columns["latent_sigma"].append(sigma)
             if photometry is not None:
                 with torch.inference_mode():
-                    context = self.network.context(seen.inputs().to(self.device)).cpu().numpy()
+                    contexts = self.network.contexts(seen.inputs().to(self.device))
+                    context = contexts.movedim(0, 1).flatten(1).cpu().numpy()
                 context[~seen.usable] = np.nan
                 columns["context"].append(context)
         table = QTable({"name": names})

@@ -43,6 +43,7 @@ class LearningEstimator:
         learning_rate: float = 3e-4,
         validation_fraction: float = 0.2,
         patience: int | None = 10,
+        members: int | None = None,
         seed: int | torch.Generator | None = None,
         progress: bool | None = None,
         **options: Unpack[InputArguments],
@@ -78,6 +79,10 @@ class LearningEstimator:
             Fraction of the galaxies held out, between 0 and 1.
         patience : int, optional
             Passes without improvement after which training stops; None to use all epochs.
+        members : int, optional
+            Train so many heads, each for itself and with other galaxies held out, and mix their posteriors: a deep
+            ensemble, which is better than each of them and takes as many times longer. As many as the estimator has, if
+            missing. The report is then of each member on the galaxies that it held out.
         seed : int, `torch.Generator` or None
             Source of randomness: same seed, same weights.
         progress : bool, optional
@@ -109,6 +114,7 @@ class LearningEstimator:
             validation_fraction,
             patience,
             bar_wanted(progress, 2, 1),
+            members,
         )
         blocks = ObservationBlocks(cutouts, photometry, InputOptions(**options))
         examples = Examples(blocks, labels, known, rehearsal)

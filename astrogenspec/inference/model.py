@@ -1,7 +1,7 @@
 """The network of lane A: images and photometry to a joint posterior of nine quantities.
 
-Image and photometry become a context vector; the context conditions a chain of flows (`astrogenspec.inference.flows`), a head that
-says whether the gas metallicity is measurable, and, through the variational autoencoder, decoded images.
+The variational autoencoder encodes the images. One head or several (`astrogenspec.inference.head`) turn latent and photometry into
+a context vector that conditions a chain of flows (`astrogenspec.inference.flows`); several are a mixture.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..nn.layers import ResidualLinear, make_mlp
+from ..nn.layers import make_mlp
 from ..nn.noise import standard_normal
-from ..preprocessing import N_PHOTOMETRY_FEATURES, N_STRUCTURE_FEATURES, ModelInputs
+from ..preprocessing import ModelInputs
 from ..quantities import QUANTITIES
 from .flows import ChainPosterior, FlowChain
+from .head import PropertyHead
+from .mixture import MixturePosterior
 from .vae import ImageVAE, elbo_terms
 
 __all__ = ["PropertyNetwork"]
 
-_N_BANDS = 5
 #: The latent is predicted from redshift, mass, star-formation rate, metallicity and black-hole mass; lines follow from these.
 _N_DECODED = 5
 _FACTOR_NAMES = tuple(QUANTITIES)
@@ -51,6 +52,8 @@ class PropertyNetwork(nn.Module):
     structure : bool, optional
         If True, the network also sees sizes and shapes of a catalogue, of galaxies without image. It begins by ignoring
         them.
+    members : int, optional
+        Number of heads, whose posteriors are mixed.
 
     Attributes
     ----------
@@ -69,6 +72,7 @@ class PropertyNetwork(nn.Module):
         dropout: float = 0.0,
         frozen_vae: bool = False,
         structure: bool = False,
+        members: int = 1,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -80,29 +84,10 @@ class PropertyNetwork(nn.Module):
             "dropout": dropout,
             "frozen_vae": frozen_vae,
             "structure": structure,
+            "members": members,
         }
         self.vae = ImageVAE(latent_size)
-        self.context_network = nn.Sequential(
-            nn.Linear(2 * latent_size + 2 * _N_BANDS + N_PHOTOMETRY_FEATURES + 2, width),
-            ResidualLinear(width, dropout=dropout),
-            ResidualLinear(width, dropout=dropout),
-            nn.SiLU(),
-            nn.Linear(width, context_size),
-            ResidualLinear(context_size, dropout=dropout),
-            nn.LayerNorm(context_size),
-        )
-        self.structure_layer = None
-        if structure:
-            self.structure_layer = nn.Linear(N_STRUCTURE_FEATURES, width, bias=False)
-            nn.init.zeros_(self.structure_layer.weight)
-        self.chain = FlowChain(
-            context_size,
-            lower=[info.lower for info in QUANTITIES.values()],
-            upper=[info.upper for info in QUANTITIES.values()],
-            n_bins=n_bins,
-            hidden=factor_width,
-        )
-        self.measurable_head = make_mlp((context_size, 64, 1))
+        self.heads = nn.ModuleList(PropertyHead(self.config) for _ in range(members))
         self.latent_of_properties = make_mlp((_N_DECODED, 64, 64, latent_size))
 
     @classmethod
@@ -110,11 +95,51 @@ class PropertyNetwork(nn.Module):
         """Build an untrained network from the `config` of another."""
         return cls(**config)
 
+    @property
+    def chain(self) -> FlowChain:
+        """The chain of the first head; supports and scales of the quantities are those of all."""
+        return self.heads[0].chain
+
+    def set_standardisation(self, theta: Tensor, valid: Tensor | None = None) -> None:
+        """Take the scales of the quantities from labels; see `FlowChain.set_standardisation`."""
+        for head in self.heads:
+            head.chain.set_standardisation(theta, valid)
+
     def with_structure(self) -> PropertyNetwork:
         """Copy the network into one that can also learn from sizes and shapes, and says the same until it does."""
         network = type(self).from_config({**self.config, "structure": True})
         network.load_state_dict({**network.state_dict(), **self.state_dict()})
         return network.to(self.chain.lower.device).train(self.training)
+
+    def member(self, k: int) -> PropertyNetwork:
+        """Copy one head into a network of its own, with the same encoder."""
+        return self.joined([self], [k])
+
+    @classmethod
+    def joined(
+        cls, networks: Sequence[PropertyNetwork], heads: Sequence[int] | None = None
+    ) -> PropertyNetwork:
+        """Copy a head of each of several networks into one network; all else is that of the first.
+
+        Parameters
+        ----------
+        networks : sequence of PropertyNetwork
+            Which share encoder and scales.
+        heads : sequence of int, optional
+            Which head of each; the first one by default.
+
+        Returns
+        -------
+        PropertyNetwork
+        """
+        first = networks[0]
+        network = cls.from_config({**first.config, "members": len(networks)})
+        state = {k: v for k, v in first.state_dict().items() if not k.startswith("heads.")}
+        for k, source in enumerate(networks):
+            head = source.heads[0 if heads is None else heads[k]]
+            state |= {f"heads.{k}.{name}": value for name, value in head.state_dict().items()}
+        network.load_state_dict(state)
+        return network.to(first.chain.lower.device).train(first.training)
 
     def latent(self, inputs: ModelInputs) -> tuple[Tensor, Tensor]:
         """Encode the images.
@@ -138,21 +163,39 @@ class PropertyNetwork(nn.Module):
         mu, logvar = self._encode(inputs[rows])
         return empty.index_copy(0, rows, mu), empty.index_copy(0, rows, logvar)
 
-    def context(self, inputs: ModelInputs) -> Tensor:
-        """Summarise all inputs in one vector for each galaxy, shape (n, context_size)."""
-        return self.context_of(inputs, self.latent(inputs))
+    def contexts(self, inputs: ModelInputs, latent: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Summarise all inputs in one vector for each head and galaxy.
 
-    def context_of(self, inputs: ModelInputs, latent: tuple[Tensor, Tensor]) -> Tensor:
-        """Do the same for images that are encoded already: ``latent`` is what `latent` gave for them."""
-        return self._context(inputs, *latent)
+        Parameters
+        ----------
+        inputs : ModelInputs
+        latent : tuple of Tensor, optional
+            What `latent` gives for these inputs, if the images are encoded already.
 
-    def posterior(self, inputs: ModelInputs) -> ChainPosterior:
+        Returns
+        -------
+        contexts : Tensor, shape (members, n, context_size)
+        """
+        mu, logvar = self.latent(inputs) if latent is None else latent
+        if self.config["frozen_vae"]:
+            mu, logvar = mu.detach(), logvar.detach()
+        return torch.stack([head.context(inputs, mu, logvar) for head in self.heads])
+
+    def posterior_of(self, contexts: Tensor) -> ChainPosterior | MixturePosterior:
+        """Return the joint posterior of the nine quantities, for what `contexts` gives."""
+        members = [head.chain(context) for head, context in zip(self.heads, contexts, strict=True)]
+        return members[0] if len(members) == 1 else MixturePosterior(members)
+
+    def posterior(self, inputs: ModelInputs) -> ChainPosterior | MixturePosterior:
         """Return the joint posterior of the nine quantities, as a distribution over `theta`."""
-        return self.chain(self.context(inputs))
+        return self.posterior_of(self.contexts(inputs))
 
-    def measurable(self, context: Tensor) -> Tensor:
-        """Return P(gas metallicity is measurable), shape (n,), for context vectors."""
-        return torch.sigmoid(self.measurable_head(context)[:, 0])
+    def measurable(self, contexts: Tensor) -> Tensor:
+        """Return P(gas metallicity is measurable), shape (n,), for what `contexts` gives."""
+        parts = [
+            head.measurable(context) for head, context in zip(self.heads, contexts, strict=True)
+        ]
+        return torch.stack(parts).mean(0)
 
     def loss(
         self,
@@ -168,7 +211,7 @@ class PropertyNetwork(nn.Module):
         latent: tuple[Tensor, Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """Evaluate every term of the training loss on a batch.
+        """Evaluate every term of the training loss on a batch; of several heads, each learns for itself.
 
         Parameters
         ----------
@@ -200,15 +243,21 @@ class PropertyNetwork(nn.Module):
         """
         weights = torch.ones_like(theta) if quantity_weight is None else quantity_weight
         mu, logvar = self.latent(inputs) if latent is None else latent
-        context = self._context(inputs, mu, logvar)
-        log_prob, completed = self.chain(context).log_prob_and_completed(theta, valid, generator)
-        usable = torch.isfinite(log_prob)
-        nll = torch.where(usable, -log_prob, 0.0)
-        terms = {"flow": (nll * weights).sum(-1).mean()}
-        for k, name in enumerate(_FACTOR_NAMES):
-            known = weights[:, k] * (valid[:, k] & usable[:, k] & theta[:, k].isfinite())
-            terms[f"nll_{name}"] = _weighted_mean(nll[:, k], known).detach()
-        terms["measurable"] = self._measurable_loss(context, measurable)
+        contexts = self.contexts(inputs, (mu, logvar))
+        parts = []
+        for head, context in zip(self.heads, contexts, strict=True):
+            log_prob, completed = head.chain(context).log_prob_and_completed(
+                theta, valid, generator
+            )
+            usable = torch.isfinite(log_prob)
+            nll = torch.where(usable, -log_prob, 0.0)
+            part = {"flow": (nll * weights).sum(-1).mean()}
+            for k, name in enumerate(_FACTOR_NAMES):
+                known = weights[:, k] * (valid[:, k] & usable[:, k] & theta[:, k].isfinite())
+                part[f"nll_{name}"] = _weighted_mean(nll[:, k], known).detach()
+            part["measurable"] = head.measurable_loss(context, measurable)
+            parts.append(part)
+        terms = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
         if inputs.image is not None and elbo_weight > 0:
             rows = inputs.has_image.nonzero()[:, 0]
             rows = rows[: math.ceil(elbo_fraction * len(rows))]
@@ -261,28 +310,6 @@ class PropertyNetwork(nn.Module):
         return self.vae.encode(
             inputs.image, inputs.image_weight, inputs.image_bands, inputs.image_noise
         )
-
-    def _context(self, inputs: ModelInputs, mu: Tensor, logvar: Tensor) -> Tensor:
-        if self.config["frozen_vae"]:
-            mu, logvar = mu.detach(), logvar.detach()
-        flags = torch.stack([inputs.has_image, inputs.has_photometry], -1).to(mu.dtype)
-        parts = [mu, logvar, flags, inputs.image_bands, inputs.image_noise, inputs.photometry]
-        hidden = self.context_network[0](torch.cat(parts, -1))
-        if self.structure_layer is not None and inputs.structure is not None:
-            # With an image the network has seen the shape, and was never shown both.
-            structure = inputs.structure * ~inputs.has_image[:, None]
-            hidden = hidden + self.structure_layer(structure)
-        return self.context_network[1:](hidden)
-
-    def _measurable_loss(self, context: Tensor, measurable: Tensor | None) -> Tensor:
-        if measurable is None:
-            return context.new_zeros(())
-        measurable = measurable.to(context.dtype)
-        known = measurable.isfinite()
-        logit = self.measurable_head(context)[:, 0]
-        target = torch.where(known, measurable, 0.5)
-        loss = F.binary_cross_entropy_with_logits(logit, target, reduction="none")
-        return _weighted_mean(loss, known.to(loss.dtype))
 
     def _image_loss(
         self,

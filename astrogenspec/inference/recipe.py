@@ -224,4 +224,4 @@ def _standardise(network: PropertyNetwork, shards: Shards) -> None:
     theta = shards.columns["theta"]
     valid = torch.isfinite(theta)
     valid[:, _METALLICITY] &= shards.columns["measurable"]
-    network.chain.set_standardisation(theta, valid)
+    network.set_standardisation(theta, valid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,14 @@ _LEAST = 5
 
 @torch.no_grad()
 def held_out_scores(
-    before: PropertyNetwork, after: PropertyNetwork, galaxies: LabelledGalaxies
+    parts: Sequence[tuple[PropertyNetwork, PropertyNetwork, LabelledGalaxies]],
 ) -> dict[str, dict[str, Any]]:
-    """Score two networks on the same galaxies.
+    """Score networks before and after a training, each on the galaxies that it did not see.
 
     Parameters
     ----------
-    before, after : PropertyNetwork
-    galaxies : LabelledGalaxies
-        Held out of the training.
+    parts : sequence of tuple
+        Of networks before and after, with the galaxies held out of their training.
 
     Returns
     -------
@@ -36,34 +36,37 @@ def held_out_scores(
         For each quantity with at least five labels: ``n``, and pairs (before, after) of ``bias`` (mean error of the
         median), ``scatter`` (robust) and ``coverage_68`` (of central intervals). Redshift errors are divided by 1 + z.
     """
-    pairs = [_scores(network.eval(), galaxies) for network in (before, after)]
-    return {
-        name: {"n": pairs[0][name].pop("n")}
-        | {key: [pairs[0][name][key], pairs[1][name][key]] for key in pairs[0][name]}
-        for name in pairs[0]
-    }
-
-
-def _scores(network: PropertyNetwork, galaxies: LabelledGalaxies) -> dict[str, dict[str, float]]:
-    generator = torch.Generator().manual_seed(0)
-    posterior = network.posterior(galaxies.inputs)
-    theta = galaxies.theta
-    draws = posterior.sample(_DRAWS, generator, _known_prefix(galaxies)).cpu().numpy()
+    draws = [
+        np.concatenate([_draws(part[when].eval(), part[2]) for part in parts]) for when in (0, 1)
+    ]
+    theta = np.concatenate([part[2].theta.cpu().numpy() for part in parts])
+    learnt = np.concatenate([part[2].learnt.cpu().numpy() for part in parts])
     result = {}
     for k, name in enumerate(QUANTITIES):
-        rows = galaxies.learnt[:, k].cpu().numpy()
+        rows = learnt[:, k]
         if rows.sum() < _LEAST:
             continue
-        true = theta[:, k].cpu().numpy()[rows]
-        low, middle, high = np.percentile(draws[rows, :, k], [16, 50, 84], axis=1)
-        error = (middle - true) / (1 + true if name == "redshift" else 1)
-        result[name] = {
-            "n": int(rows.sum()),
-            "bias": float(error.mean()),
-            "scatter": float(robust_scatter(error)),
-            "coverage_68": float(((true >= low) & (true <= high)).mean()),
+        pairs = [_scores(d[rows, :, k], theta[rows, k], name) for d in draws]
+        result[name] = {"n": int(rows.sum())} | {
+            key: [pair[key] for pair in pairs] for key in pairs[0]
         }
     return result
+
+
+def _draws(network: PropertyNetwork, galaxies: LabelledGalaxies) -> np.ndarray:
+    posterior = network.posterior(galaxies.inputs)
+    generator = torch.Generator().manual_seed(0)
+    return posterior.sample(_DRAWS, generator, _known_prefix(galaxies)).cpu().numpy()
+
+
+def _scores(draws: np.ndarray, true: np.ndarray, name: str) -> dict[str, float]:
+    low, middle, high = np.percentile(draws, [16, 50, 84], axis=1)
+    error = (middle - true) / (1 + true if name == "redshift" else 1)
+    return {
+        "bias": float(error.mean()),
+        "scatter": float(robust_scatter(error)),
+        "coverage_68": float(((true >= low) & (true <= high)).mean()),
+    }
 
 
 def _known_prefix(galaxies: LabelledGalaxies) -> torch.Tensor | None:
