@@ -17,6 +17,13 @@ __all__ = ["add_simulate", "add_train"]
 
 #: Labelled galaxies beyond which a fit takes larger steps.
 _MANY = 2000
+_LARGE_STEPS = {
+    "batch_size": 256,
+    "learning_rate": 1.5e-3,
+    "validation_fraction": 0.1,
+    "patience": None,
+}
+_SMALL_STEPS = {"batch_size": 32, "learning_rate": 3e-4}
 
 _ANCHOR = """\
 tables for --anchor:
@@ -204,8 +211,7 @@ def _anchor(options: argparse.Namespace) -> int:
         rehearsal=options.data,
         epochs=options.epochs,
         members=options.members,
-        batch_size=128 if len(table) > _MANY else 32,
-        learning_rate=1e-3 if len(table) > _MANY else 3e-4,
+        **(_LARGE_STEPS if len(table) > _MANY else _SMALL_STEPS),
         seed=options.seed,
         on_error="flag",
         progress=not options.quiet,

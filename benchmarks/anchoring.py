@@ -34,7 +34,14 @@ from astrogenspec.quantities import QUANTITIES
 
 SEED = 5
 SUBSETS = ("ugriz", "griz", "gri", "ugr", "gr", "r")
-FIT = {"epochs": 16, "batch_size": 128, "learning_rate": 1e-3, "patience": 6, "progress": False}
+FIT = {
+    "epochs": 32,
+    "batch_size": 256,
+    "learning_rate": 1.5e-3,
+    "validation_fraction": 0.1,
+    "patience": None,
+    "progress": False,
+}
 FEW = {"epochs": 40, "batch_size": 32, "learning_rate": 3e-4, "patience": 8}
 
 
@@ -172,17 +179,24 @@ def peer_medians(train: QTable, test: QTable, inputs: str) -> dict[str, np.ndarr
 
 
 def fitted_fold(
-    out: Path, k: int, before: PropertyEstimator, training: QTable, shards: list[Path]
+    out: Path,
+    k: int,
+    before: PropertyEstimator,
+    training: QTable,
+    shards: list[Path],
+    members: int,
 ) -> PropertyEstimator:
     """Fit without one fold, or open what an interrupted run has fitted."""
     path = out / f"fold-{k}.safetensors"
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
-        fit(before, training, seed=SEED + k, rehearsal=shards).save(path)
+        fit(before, training, seed=SEED + k, rehearsal=shards, members=members).save(path)
     return PropertyEstimator.load(path)
 
 
-def run_folds(folder: Path, model: str, n_folds: int, shards: list[Path], out: Path) -> dict:
+def run_folds(
+    folder: Path, model: str, n_folds: int, shards: list[Path], out: Path, members: int
+) -> dict:
     """Cross-validate on every table."""
     table = anchor_table(folder)
     fold = np.random.default_rng(SEED).permutation(len(table)) % n_folds
@@ -197,7 +211,7 @@ def run_folds(folder: Path, model: str, n_folds: int, shards: list[Path], out: P
     start = time.perf_counter()
     for k in range(n_folds):
         training, judged = table[fold != k], np.flatnonzero(fold == k)
-        after = fitted_fold(out / "folds", k, before, training, shards)
+        after = fitted_fold(out / "folds", k, before, training, shards, members)
         rows, others = judged[of_redshift[judged]], judged[~of_redshift[judged]]
         runs = [(subset, after, subset) for subset in SUBSETS] + [("zero-shot", before, "ugriz")]
         runs.append(("ugriz with structure", after, "ugriz"))
@@ -301,7 +315,7 @@ def run_recalibration(folder: Path, model: str) -> dict:
     return result
 
 
-def run_few(folder: Path, model: str, shards: list[Path]) -> dict:
+def run_few(folder: Path, model: str, shards: list[Path], members: int) -> dict:
     """Redshifts after a fit to 200, 500 or 1000 real galaxies; judged on 2,000 others."""
     table = photometry_rows(folder)
     order = np.random.default_rng(SEED).permutation(len(table))
@@ -315,7 +329,7 @@ def run_few(folder: Path, model: str, shards: list[Path]) -> dict:
     for n in (200, 500, 1000):
         for repeat in range(3):
             rows = rest[repeat * 1000 : repeat * 1000 + n]
-            after = fit(before, table[rows], seed=repeat, rehearsal=shards, **FEW)
+            after = fit(before, table[rows], seed=repeat, rehearsal=shards, members=members, **FEW)
             result.setdefault(str(n), []).append(_few_scores(after, judged))
     return result
 
@@ -335,6 +349,7 @@ def main() -> None:
     parser.add_argument("target", nargs="?", type=Path, help="table to write")
     parser.add_argument("--model", default="astrogenspec-properties-simulated")
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--members", type=int, default=5, help="of an ensemble")
     parser.add_argument(
         "--data", nargs="+", type=Path, default=[], help="simulated shards to rehearse"
     )
@@ -348,12 +363,17 @@ def main() -> None:
         return
     if arguments.what == "folds":
         result = run_folds(
-            arguments.folder, arguments.model, arguments.folds, arguments.data, arguments.out
+            arguments.folder,
+            arguments.model,
+            arguments.folds,
+            arguments.data,
+            arguments.out,
+            arguments.members,
         )
     elif arguments.what == "recalibration":
         result = run_recalibration(arguments.folder, arguments.model)
     else:
-        result = run_few(arguments.folder, arguments.model, arguments.data)
+        result = run_few(arguments.folder, arguments.model, arguments.data, arguments.members)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / f"anchoring_{arguments.what}.json").write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))

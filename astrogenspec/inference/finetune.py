@@ -34,6 +34,8 @@ __all__ = ["Examples", "FitSettings", "fine_tune"]
 _REHEARSED = 160
 #: Simulated galaxies of a folder: this many for each labelled one, and within these bounds.
 _PER_LABELLED, _FEWEST_REHEARSED, _MOST_REHEARSED = 2, 2_000, 24_000
+#: Dropout in the context network of trained weights that go on.
+_DROPOUT = 0.1
 #: Galaxies evaluated at once on the held-out part.
 _VALIDATION_BATCH = 256
 
@@ -191,7 +193,7 @@ def _beginnings(
     """Give the networks to be trained: each head alone, as often as wanted; an untrained network as a whole."""
     n_heads = network.config["members"]
     if card is not None:
-        return [network.member(k % n_heads) for k in range(members or n_heads)]
+        return [network.member(k % n_heads, dropout=_DROPOUT) for k in range(members or n_heads)]
     if members not in (None, n_heads):
         raise ValueError(
             f"members is {members}, but this estimator was never trained and has {n_heads}: leave members out, or begin "

@@ -87,6 +87,8 @@ class ChainPosterior:
         theta: Tensor,
         valid: Tensor | None = None,
         generator: torch.Generator | None = None,
+        *,
+        q: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Evaluate `log_prob` and also return the standardised quantities with the unknown ones drawn.
 
@@ -94,11 +96,13 @@ class ChainPosterior:
         ----------
         theta, valid, generator
             As for `log_prob`.
+        q : int, optional
+            Stop after the first q quantities; by default all of them count.
 
         Returns
         -------
-        log_prob : Tensor, shape (n, D)
-        completed : Tensor, shape (n, D)
+        log_prob : Tensor, shape (n, q)
+        completed : Tensor, shape (n, q)
             Standardised, without gradient.
         """
         chain = self.chain
@@ -108,7 +112,7 @@ class ChainPosterior:
         y, log_jacobian = chain.standardise(torch.where(valid & inside, theta, chain.middle))
         columns: list[Tensor] = []
         terms = []
-        for k, factor in enumerate(chain.factors):
+        for k, factor in enumerate(chain.factors[:q]):
             earlier = torch.stack(columns, -1) if columns else y[:, :0]
             parameters = factor(self.context, earlier.clamp(-_EARLIER_LIMIT, _EARLIER_LIMIT))
             terms.append(spline_log_prob(parameters, y[:, k]))
@@ -119,9 +123,9 @@ class ChainPosterior:
                 noise = standard_normal(known.shape, generator, theta.device)
                 drawn = spline_sample(parameters.detach().T, noise)
                 columns.append(torch.where(known, y[:, k], drawn))
-        log_prob = torch.stack(terms, -1) + log_jacobian
-        log_prob = torch.where(inside, log_prob, -torch.inf)
-        return torch.where(valid, log_prob, 0.0), torch.stack(columns, -1)
+        log_prob = torch.stack(terms, -1) + log_jacobian[:, :q]
+        log_prob = torch.where(inside[:, :q], log_prob, -torch.inf)
+        return torch.where(valid[:, :q], log_prob, 0.0), torch.stack(columns, -1)
 
     @torch.no_grad()
     def sample(
@@ -345,9 +349,11 @@ class FlowChain(nn.Module):
         return y, log_jacobian
 
     def unstandardise(self, y: Tensor) -> Tensor:
-        """Map standardised numbers of shape (..., D) to quantities strictly inside their support."""
-        unit = torch.sigmoid(y * self.scale + self.location).clamp(_UNIT_MARGIN, 1 - _UNIT_MARGIN)
-        return self.lower + (self.upper - self.lower) * unit
+        """Map standardised numbers of the first q quantities, shape (..., q), to ones strictly inside their support."""
+        q = y.shape[-1]
+        unit = torch.sigmoid(y * self.scale[:q] + self.location[:q])
+        unit = unit.clamp(_UNIT_MARGIN, 1 - _UNIT_MARGIN)
+        return self.lower[:q] + (self.upper - self.lower)[:q] * unit
 
     def _unit(self, theta: Tensor) -> Tensor:
         return ((theta - self.lower) / (self.upper - self.lower)).clamp(

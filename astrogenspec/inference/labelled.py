@@ -27,11 +27,11 @@ _FEWEST = 10
 _HIDDEN_IMAGE = 0.2
 _HIDDEN_PHOTOMETRY = 0.1
 #: Probability that sizes and shapes are hidden in a step, so that the skill without them is not lost.
-_HIDDEN_STRUCTURE = 0.3
+_HIDDEN_STRUCTURE = 0.15
 #: Bands that photometry keeps in a step, so that the skill with few of them is not lost.
-_BANDS = AugmentationConfig(full_bands=0.7, gri_bands=0.15)
+_BANDS = AugmentationConfig(full_bands=0.8, gri_bands=0.1)
 #: Noise added to fluxes in a step, in units of their errors.
-_JITTER = 0.5
+_JITTER = 0.25
 
 
 @dataclass(frozen=True)

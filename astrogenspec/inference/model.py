@@ -111,35 +111,25 @@ class PropertyNetwork(nn.Module):
         network.load_state_dict({**network.state_dict(), **self.state_dict()})
         return network.to(self.chain.lower.device).train(self.training)
 
-    def member(self, k: int) -> PropertyNetwork:
-        """Copy one head into a network of its own, with the same encoder."""
-        return self.joined([self], [k])
+    def member(self, k: int, **changes: Any) -> PropertyNetwork:
+        """Copy one head into a network of its own, with the same encoder; ``changes`` are of the `config`."""
+        config = {**self.config, "members": 1, **changes}
+        return self._copied(config, [self.heads[k]])
 
     @classmethod
-    def joined(
-        cls, networks: Sequence[PropertyNetwork], heads: Sequence[int] | None = None
-    ) -> PropertyNetwork:
-        """Copy a head of each of several networks into one network; all else is that of the first.
+    def joined(cls, networks: Sequence[PropertyNetwork]) -> PropertyNetwork:
+        """Copy networks of one head each, which share encoder and scales, into one network."""
+        heads = [network.heads[0] for network in networks]
+        return networks[0]._copied({**networks[0].config, "members": len(heads)}, heads)
 
-        Parameters
-        ----------
-        networks : sequence of PropertyNetwork
-            Which share encoder and scales.
-        heads : sequence of int, optional
-            Which head of each; the first one by default.
-
-        Returns
-        -------
-        PropertyNetwork
-        """
-        first = networks[0]
-        network = cls.from_config({**first.config, "members": len(networks)})
-        state = {k: v for k, v in first.state_dict().items() if not k.startswith("heads.")}
-        for k, source in enumerate(networks):
-            head = source.heads[0 if heads is None else heads[k]]
+    def _copied(self, config: dict[str, Any], heads: Sequence[nn.Module]) -> PropertyNetwork:
+        """Copy the network with other heads."""
+        network = type(self).from_config(config)
+        state = {k: v for k, v in self.state_dict().items() if not k.startswith("heads.")}
+        for k, head in enumerate(heads):
             state |= {f"heads.{k}.{name}": value for name, value in head.state_dict().items()}
         network.load_state_dict(state)
-        return network.to(first.chain.lower.device).train(first.training)
+        return network.to(self.chain.lower.device).train(self.training)
 
     def latent(self, inputs: ModelInputs) -> tuple[Tensor, Tensor]:
         """Encode the images.

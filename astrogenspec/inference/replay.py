@@ -83,13 +83,24 @@ class ReplayLoss:
         condition = valid & ~galaxies.learnt
         rows = condition.any(1).nonzero()[:, 0]
         if len(rows):
-            # What is only a condition is taught too, given the observations alone.
-            some, none = galaxies[rows], torch.zeros_like(valid[rows])
-            theta, _ = self._taught(some, none)
-            weight = _REPLAY * condition[rows].float()
-            part = network.loss(some.inputs, theta, ~none, quantity_weight=weight, elbo_weight=0.0)
-            terms["total"] = terms["total"] + part["flow"] * len(rows) / len(galaxies)
+            part = self._conditions(network, galaxies[rows], condition[rows])
+            terms["total"] = terms["total"] + part * len(rows) / len(galaxies)
         return terms
+
+    def _conditions(
+        self, network: PropertyNetwork, galaxies: LabelledGalaxies, condition: Tensor
+    ) -> Tensor:
+        """Teach what is only a condition too, given the observations alone."""
+        q = 1 + int(condition.any(0).nonzero().max())
+        with torch.no_grad():
+            former = self.teacher.posterior(galaxies.inputs)
+            nothing = torch.zeros_like(condition)
+            drawn = former.log_prob_and_completed(galaxies.theta, nothing, q=q)[1]
+            theta = galaxies.theta.clone()
+            theta[:, :q] = self.teacher.chain.unstandardise(drawn)
+        posterior = network.posterior(galaxies.inputs)
+        log_prob = posterior.log_prob_and_completed(theta, theta.isfinite(), q=q)[0]
+        return -_REPLAY * (log_prob * condition[:, :q]).sum(-1).mean()
 
     @torch.no_grad()
     def _taught(self, galaxies: LabelledGalaxies, valid: Tensor) -> tuple[Tensor, Tensor]:
