@@ -50,7 +50,7 @@ MODELS = {
     ),
     "spectra": (
         "astrogenspec-spectra",
-        "spectra-v1.safetensors",
+        "spectra-v2.safetensors",
         "Optical spectra from SDSS-like ugriz images and photometry and draws of properties, trained on simulations alone",
     ),
 }
@@ -171,7 +171,7 @@ def properties_card(run: Path, commit: str, results: Path | None) -> dict:
         *card["commands"][:-1],
         "python benchmarks/anchoring.py table FOLDER runs/anchor.ecsv",
         "astrogenspec train properties --anchor runs/anchor.ecsv --model astrogenspec-properties-simulated "
-        "--data runs/images --epochs 16 --out runs/anchored",
+        "--data runs/images --members 3 --epochs 32 --out runs/anchored",
     ]
     card["training_set"] = card["training_set"] | {
         "kind": "simulated, then real",
@@ -206,10 +206,12 @@ def spectra_card(run: Path, commit: str) -> dict:
         },
         "commands": [
             SIMULATE[0],
-            f"astrogenspec train spectra --data runs/images --hours {hours:.2f} --out runs/spectra",
+            "astrogenspec train spectra --data runs/images --hours 1.42 --out runs/spectra-first",
+            "astrogenspec train spectra --data runs/images --model runs/spectra-first/spectra.safetensors "
+            f"--hours {hours:.2f} --seed {trained['recipe']['seed']} --out runs/spectra",
         ],
         "recipe": trained["recipe"],
-        "training": trained["training"],
+        "training": trained["training"] | {"before": "2,782 steps, to a validation loss of 1.060"},
         "log": log_of(run),
         "limitations": [
             "Spectra are those of the simulator: stars of Bruzual & Charlot (2003) with MILES, no alpha enhancement.",
@@ -256,7 +258,7 @@ def main() -> None:
     name, filename, description = MODELS[kind]
     path = DATA / filename
     save_weights(
-        path, network.state_dict(), network.config, card, half=kind == "spectra", overwrite=True
+        path, network.state_dict(), network.config, card, half=kind != "simulated", overwrite=True
     )
     register_weights(
         path, name, lane="spectra" if kind == "spectra" else "properties", description=description

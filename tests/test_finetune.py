@@ -23,7 +23,7 @@ from astrogenspec.blocks import InputOptions, ObservationBlocks
 from astrogenspec.inference.finetune import FitSettings
 
 N_GALAXIES = 80
-FIT = {"epochs": 16, "batch_size": 16, "learning_rate": 1e-2, "seed": 1}
+FIT = {"epochs": 24, "batch_size": 16, "learning_rate": 1e-2, "seed": 1}
 
 
 def galaxies(n=N_GALAXIES):
