@@ -5,6 +5,7 @@ import json
 import astropy.units as u
 import numpy as np
 import pytest
+import torch
 from astropy.table import QTable
 from estimator_cases import make_estimator, make_photometry
 from generation_cases import NETWORK, make_columns
@@ -64,6 +65,12 @@ def test_anchoring_writes_weights_and_reports(folder, tmp_path, capsys):
     assert card["fits"][0]["epochs"] == 2
 
 
+def test_anchoring_with_several_members(folder, tmp_path):
+    assert anchor(folder, tmp_path / "anchored", "--members", "2", "-q") == 0
+    new = PropertyEstimator.load(tmp_path / "anchored" / "properties.safetensors")
+    assert len(new.network.heads) == 2 and new.card["fits"][0]["members"] == 2
+
+
 def test_a_table_without_labels_is_refused(folder, tmp_path, capsys):
     assert anchor(folder, tmp_path / "anchored", table="bare.ecsv") == 2
     assert "has none of the columns redshift" in capsys.readouterr().err
@@ -103,6 +110,15 @@ def test_spectra_are_trained_from_shards(tmp_path, monkeypatch, capsys):
     table = make_photometry(2)
     spectra = estimator.predict(photometry=QTable(table), n_draws=2, seed=0, progress=False)
     assert np.isfinite(spectra.flux.value).all()
+    model = ["--model", str(tmp_path / "run" / "spectra.safetensors")]
+    arguments[-1] = str(tmp_path / "again")
+    assert main([*arguments, *model, "--steps", "1", "-q"]) == 0
+    again = SpectrumEstimator.load(tmp_path / "again" / "spectra.safetensors")
+    assert again.card["continued_from"] == model[1]
+    weights = estimator.network.state_dict()
+    moved = [not torch.equal(v, weights[k]) for k, v in again.network.state_dict().items()]
+    assert 0 < sum(moved) < len(moved)
+    torch.testing.assert_close(again.network.zero_points, estimator.network.zero_points)
 
 
 _recipe = recipe.SpectrumRecipe
