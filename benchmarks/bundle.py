@@ -167,6 +167,7 @@ def properties_card(run: Path, commit: str, results: Path | None) -> dict:
     card |= base_card("properties", trained, commit)
     card["training_range"] = trained.get("training_range", card["training_range"])
     card["fits"] = trained["fits"]
+    card["architecture"] += f"; {trained['fits'][-1]['members']} heads behind one encoder, mixed"
     card["commands"] = [
         *card["commands"][:-1],
         "python benchmarks/anchoring.py table FOLDER runs/anchor.ecsv",
