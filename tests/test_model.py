@@ -66,12 +66,20 @@ def make_batch(n=12, seed=0, config=None):
 
 class TestNetwork:
     def test_config_rebuilds_the_network(self):
-        network = make_network(dropout=0.1)
+        network = make_network()
         config = json.loads(json.dumps(network.config))
         other = PropertyNetwork.from_config(config)
         other.load_state_dict(network.state_dict())
         inputs = make_batch()[0]
         torch.testing.assert_close(other.eval().contexts(inputs), network.eval().contexts(inputs))
+
+    def test_dropout_is_for_training_alone(self):
+        network = make_network()
+        inputs = make_batch()[0]
+        expected = network.eval().contexts(inputs)
+        network.set_dropout(0.3)
+        torch.testing.assert_close(network.eval().contexts(inputs), expected)
+        assert not torch.allclose(network.train().contexts(inputs), expected, atol=1e-3)
 
     def test_gradients_reach_every_parameter(self):
         network = make_network()

@@ -193,7 +193,7 @@ def _beginnings(
     """Give the networks to be trained: each head alone, as often as wanted; an untrained network as a whole."""
     n_heads = network.config["members"]
     if card is not None:
-        return [network.member(k % n_heads, dropout=_DROPOUT) for k in range(members or n_heads)]
+        return [network.member(k % n_heads) for k in range(members or n_heads)]
     if members not in (None, n_heads):
         raise ValueError(
             f"members is {members}, but this estimator was never trained and has {n_heads}: leave members out, or begin "
@@ -217,6 +217,7 @@ def _trained(
     if card is None:
         after.set_standardisation(training.theta)
     else:
+        after.set_dropout(_DROPOUT)
         after.vae.requires_grad_(False)
         after.latent_of_properties.requires_grad_(False)
     before = copy.deepcopy(after).eval()

@@ -34,15 +34,15 @@ class PropertyHead(nn.Module):
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
-        width, size, dropout = config["width"], config["context_size"], config["dropout"]
+        width, size = config["width"], config["context_size"]
         n_inputs = 2 * config["latent_size"] + 2 * _N_BANDS + N_PHOTOMETRY_FEATURES + 2
         self.context_network = nn.Sequential(
             nn.Linear(n_inputs, width),
-            ResidualLinear(width, dropout=dropout),
-            ResidualLinear(width, dropout=dropout),
+            ResidualLinear(width),
+            ResidualLinear(width),
             nn.SiLU(),
             nn.Linear(width, size),
-            ResidualLinear(size, dropout=dropout),
+            ResidualLinear(size),
             nn.LayerNorm(size),
         )
         self.structure_layer = None

@@ -45,8 +45,6 @@ class PropertyNetwork(nn.Module):
         Width of the flows' networks.
     n_bins : sequence of int, optional
         Spline bins of each quantity.
-    dropout : float, optional
-        Dropout in the context network.
     frozen_vae : bool, optional
         If True, the flows do not train the encoder: it learns from the images alone.
     structure : bool, optional
@@ -69,7 +67,6 @@ class PropertyNetwork(nn.Module):
         width: int = 256,
         factor_width: int = 64,
         n_bins: Sequence[int] = (16, 8, 8, 8, 8, 8, 8, 8, 8),
-        dropout: float = 0.0,
         frozen_vae: bool = False,
         structure: bool = False,
         members: int = 1,
@@ -81,7 +78,6 @@ class PropertyNetwork(nn.Module):
             "width": width,
             "factor_width": factor_width,
             "n_bins": list(n_bins),
-            "dropout": dropout,
             "frozen_vae": frozen_vae,
             "structure": structure,
             "members": members,
@@ -111,20 +107,25 @@ class PropertyNetwork(nn.Module):
         network.load_state_dict({**network.state_dict(), **self.state_dict()})
         return network.to(self.chain.lower.device).train(self.training)
 
-    def member(self, k: int, **changes: Any) -> PropertyNetwork:
-        """Copy one head into a network of its own, with the same encoder; ``changes`` are of the `config`."""
-        config = {**self.config, "members": 1, **changes}
-        return self._copied(config, [self.heads[k]])
+    def set_dropout(self, p: float) -> None:
+        """Set the dropout in the context networks, which are made without; it is for training alone."""
+        for module in self.heads.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = p
+
+    def member(self, k: int) -> PropertyNetwork:
+        """Copy one head into a network of its own, with the same encoder."""
+        return self._copied([self.heads[k]])
 
     @classmethod
     def joined(cls, networks: Sequence[PropertyNetwork]) -> PropertyNetwork:
         """Copy networks of one head each, which share encoder and scales, into one network."""
         heads = [network.heads[0] for network in networks]
-        return networks[0]._copied({**networks[0].config, "members": len(heads)}, heads)
+        return networks[0]._copied(heads)
 
-    def _copied(self, config: dict[str, Any], heads: Sequence[nn.Module]) -> PropertyNetwork:
+    def _copied(self, heads: Sequence[nn.Module]) -> PropertyNetwork:
         """Copy the network with other heads."""
-        network = type(self).from_config(config)
+        network = type(self).from_config({**self.config, "members": len(heads)})
         state = {k: v for k, v in self.state_dict().items() if not k.startswith("heads.")}
         for k, head in enumerate(heads):
             state |= {f"heads.{k}.{name}": value for name, value in head.state_dict().items()}
