@@ -41,15 +41,14 @@ class ResidualLinear(nn.Module):
     ----------
     width : int
         Number of features of input and output.
-    dropout : float, optional
-        Fraction of hidden features set to zero in training.
     """
 
-    def __init__(self, width: int, *, dropout: float = 0.0) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.first = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        # There is none unless a training asks for some: see `PropertyNetwork.set_dropout`.
+        self.dropout = nn.Dropout(0.0)
         self.second = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
