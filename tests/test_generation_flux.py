@@ -162,11 +162,38 @@ def test_photometry_scatters_the_draws_by_its_errors():
 
 def test_photometry_is_selected_and_repeated_as_a_whole():
     _, _, photometry = with_fibre(4, 0.3, [1.0] * 5, measured=np.arange(4) > 1)
-    assert photometry.share_scatter.tolist() == pytest.approx([0.085, 0.085, 0.17, 0.17])
+    assert photometry.scatter.tolist() == pytest.approx([0.0, 0.0, 0.11, 0.11])
     twice = photometry[torch.tensor([2, 0])].repeated(2)
     assert isinstance(twice, Photometry) and len(twice) == 4
     assert torch.equal(twice.flux, photometry.flux[[2, 2, 0, 0]])
-    assert torch.equal(twice.share_scatter, photometry.share_scatter[[2, 2, 0, 0]])
+    assert torch.equal(twice.scatter, photometry.scatter[[2, 2, 0, 0]])
+
+
+def test_what_the_aperture_on_an_image_misses_is_added_and_scatters_the_draws():
+    galaxies = make_galaxies(1).repeated(300)
+    seen = 50 * ab_flux(galaxies)
+    noise = torch.randn(300, 6, generator=torch.Generator().manual_seed(3))
+    made, plain = (
+        assemble(galaxies, FREE[:1].expand(300, -1), photometry_of(seen, 1e-3, measured=m), False, noise)
+        for m in (True, False)
+    )  # fmt: skip
+    added = (synthetic_nmgy(made.flux) / synthetic_nmgy(plain.flux)).log()
+    assert_allclose(added.mean(0), 0.09, atol=0.02)
+    assert_allclose(added.std(0), 0.11, rtol=0.12)
+    assert (added.std(1) < 1e-3).all()  # all bands alike
+    assert_allclose(made.residual, plain.residual, atol=1e-3)
+
+
+def test_a_share_of_what_was_measured_on_the_image_counts_for_less():
+    galaxies, _, catalogue = with_fibre(1, 0.3, [1.0] * 5)
+    _, _, measured = with_fibre(1, 0.3, [1.0] * 5, measured=True)
+    none = torch.zeros(1)
+    shares = [
+        light_in_fibre(p, galaxies.fibre_share, none)[0][0, 2] / catalogue.flux[0, 2]
+        for p in (catalogue, measured)
+    ]
+    on_image = 0.3  # nearer to it than to the share of the network
+    assert abs(shares[1] - on_image) < abs(shares[0] - on_image)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from .flux_scale import (
     fit_slope,
     light_in_fibre,
     perturbed,
+    whole_light,
 )
 
 __all__ = [
@@ -69,7 +70,8 @@ class Assembled:
     scale : Tensor, shape (n,)
         nmgy in r through the aperture; NaN without photometry.
     residual : Tensor, shape (n, 5)
-        Synthetic minus input magnitude (in the fibre: that of its light, see `light_in_fibre`); NaN for a missing band.
+        Synthetic minus input magnitude; NaN for a missing band. In the fibre the input is that of its light, see
+        `light_in_fibre`; measured on an image, it is that of all light, see `whole_light`.
     """
 
     flux: Tensor
@@ -201,9 +203,10 @@ def assemble(
     free = _with_broad(free, galaxies)
     if noise is None:
         noise = free.new_zeros(len(free), N_NOISES)
-    wanted, error = photometry.flux, photometry.error
     if fibre:
         wanted, error = light_in_fibre(photometry, galaxies.fibre_share, noise[:, -1])
+    else:
+        wanted, error = whole_light(photometry, noise[:, -1])
     target, weight = perturbed(wanted, error, noise[:, :-1])
     of_lines = synthetic_nmgy(fixed_lines)
     slope = fit_slope(synthetic_nmgy(free), of_lines, target, weight)

@@ -2,7 +2,7 @@ r"""The absolute flux of draws: fitted to photometry, and in the fibre to what t
 
 Every draw gets a factor and a slope in the logarithm of the wavelength, such that its synthetic photometry fits what was
 observed.  The draw is a draw of the prior of this fit: its slope is uncertain by `_SLOPE_SCATTER`, its factor is free, except in
-the fibre, where the network's own share of the light is one more estimate, uncertain by `Photometry.share_scatter`.  Each draw is
+the fibre, where the network's own share of the light is one more estimate, uncertain by `_SHARE_SCATTER`.  Each draw is
 fitted to data that were perturbed by their errors, so that the scatter of the draws after the fit is that of the posterior
 (the ensemble Kalman filter with perturbed observations: Burgers, van Leeuwen & Evensen 1998, Mon. Wea. Rev. 126, 1719).
 Scatters were measured on simulated galaxies that were not trained on.
@@ -26,21 +26,24 @@ __all__ = [
     "fit_slope",
     "light_in_fibre",
     "perturbed",
+    "whole_light",
 ]
 
 #: Relative errors of flux calibration in ugriz (Padmanabhan et al. 2008, ApJ 674, 1217), added to those of the photometry.
 _CALIBRATION = (0.02, 0.01, 0.01, 0.01, 0.01)
 #: The same for fluxes in the fibre: of colours that were measured on the image, and of those of the whole galaxy.
 _COLOUR_ON_IMAGE, _COLOUR_OF_WHOLE = 0.015, 0.03
-#: Scatter of ln share of the network, and the same if it divides by a flux that was measured on the image, which misses 8% of the
-#: light in the median, with a scatter of 12%.
-_SHARE_SCATTER, _SHARE_SCATTER_MEASURED = 0.085, 0.17
+#: Scatter of ln share of the network.
+_SHARE_SCATTER = 0.085
+#: Median of ln(whole / measured) of fluxes that were measured on the image, whose aperture misses the outskirts, and its scatter:
+#: between robust scatter (0.09) and root mean square (0.14).
+_MISSED, _MISSED_SCATTER = 0.09, 0.11
 #: Scatter of ln flux in the fibre on the image, with assumed and with known seeing: between robust scatter (0.06, 0.02) and root
 #: mean square (0.12, 0.11), as the tails are long, such that the ranges of the draws hold as much as they say.
 _FIBRE_SCATTER, _FIBRE_SCATTER_KNOWN = 0.09, 0.05
 #: Scatter of the slope d ln flux / d ln wavelength of draws, and the largest change of it.
 _SLOPE_SCATTER, _STEEPEST = 0.1, 0.5
-#: Normal random numbers for each draw: one a band, and one for all light in the fibre.
+#: Normal random numbers for each draw: one a band, and one for all light in the aperture.
 N_NOISES = len(BANDS) + 1
 _PIVOTS = tuple(float(SDSS.pivot_wavelength[band].to_value("Angstrom")) for band in BANDS)
 #: Wavelength (Angstrom) at which a slope changes nothing.
@@ -54,20 +57,20 @@ class Photometry:
     Attributes
     ----------
     flux, error : Tensor, shape (n, 5)
-        nmgy, corrected for Galactic extinction; NaN where missing.
+        nmgy of the whole galaxy, corrected for Galactic extinction; NaN where missing.
     fibre_flux, fibre_error : Tensor, shape (n, 5)
         The same of the light in the fibre, as measured on the image; NaN where it was not.
-    share_scatter : Tensor, shape (n,)
-        Scatter of the logarithm of the network's share of the light that enters the fibre.
+    scatter : Tensor, shape (n,)
+        Scatter of the logarithm of `flux` that is common to all bands, beyond `error`.
     fibre_scatter : Tensor, shape (n,)
-        Scatter of the logarithm of `fibre_flux` that is common to all bands.
+        The same of `fibre_flux`.
     """
 
     flux: Tensor
     error: Tensor
     fibre_flux: Tensor
     fibre_error: Tensor
-    share_scatter: Tensor
+    scatter: Tensor
     fibre_scatter: Tensor
 
     @classmethod
@@ -92,7 +95,7 @@ class Photometry:
         fibre : tuple of two ndarray, shape (n, 5), optional
             Flux in the fibre and its error, likewise.
         measured : bool or ndarray of bool, shape (n,)
-            Whether ``flux`` was measured on the image.
+            Whether ``flux`` was measured on the image: then what its aperture misses is added, as in the median galaxy.
         seeing_known : bool or ndarray of bool, shape (n,)
             Whether the flux in the fibre was measured with the true seeing.
 
@@ -104,10 +107,11 @@ class Photometry:
         if fibre is None:
             fibre = (np.full_like(flux, np.nan), np.full_like(flux, np.nan))
         n = len(flux)
-        share = np.where(measured, _SHARE_SCATTER_MEASURED, _SHARE_SCATTER)
+        whole = np.broadcast_to(np.where(measured, np.exp(_MISSED), 1.0), n)[:, None]
+        scatter = np.where(measured, _MISSED_SCATTER, 0.0)
         in_fibre = np.where(seeing_known, _FIBRE_SCATTER_KNOWN, _FIBRE_SCATTER)
-        values = [*(v * factor for v in (flux, error, *fibre))]
-        values += [np.broadcast_to(v, n) for v in (share, in_fibre)]
+        values = [v * factor for v in (flux * whole, error * whole, *fibre)]
+        values += [np.broadcast_to(v, n) for v in (scatter, in_fibre)]
         return cls(*(torch.tensor(v, dtype=torch.float32) for v in values))
 
     def __len__(self) -> int:
@@ -126,6 +130,25 @@ class Photometry:
         return Photometry(
             *(getattr(self, field.name).repeat_interleave(n, dim=0) for field in fields(self))
         )
+
+
+def whole_light(photometry: Photometry, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Say what photometry of the whole galaxy draws should have.
+
+    Parameters
+    ----------
+    photometry : Photometry
+        Of the n draws.
+    noise : Tensor, shape (n,)
+        Standard normal.
+
+    Returns
+    -------
+    flux, error : Tensor, shape (n, 5)
+        nmgy, NaN where missing.
+    """
+    factor = torch.exp(photometry.scatter * noise)[:, None]
+    return photometry.flux * factor, photometry.error * factor
 
 
 def light_in_fibre(photometry: Photometry, share: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,7 +177,8 @@ def light_in_fibre(photometry: Photometry, share: Tensor, noise: Tensor) -> tupl
     weight = torch.where(both, variance.reciprocal(), 0.0)
     known = weight.sum(1) > 0
     measured = torch.where(known, (weight * ratio).sum(1) / weight.sum(1).clamp_min(1e-30), 0.0)
-    prior, scatter = photometry.share_scatter.square(), photometry.fibre_scatter
+    prior = photometry.scatter.square() + _SHARE_SCATTER**2
+    scatter = photometry.fibre_scatter
     gain = torch.where(known, prior / (prior + scatter.square()), 0.0)
     log_share = share.log()
     log_share = log_share + gain * (measured + scatter * noise - log_share)
