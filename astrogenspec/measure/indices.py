@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -167,7 +168,7 @@ class IndexFunction:
     """
 
     names: tuple[str, ...]
-    options: tuple[tuple[str, object], ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
 
     def __call__(self, spectrum: Spectrum) -> u.Quantity | dict[str, u.Quantity]:
         """Measure.
@@ -187,7 +188,7 @@ class IndexFunction:
         return values if len(values) > 1 else values[self.names[0]]
 
 
-def index(*names: str, **options: object) -> IndexFunction:
+def index(*names: str, **options: Any) -> IndexFunction:
     """Make a function that measures indices, for `SpectrumDraws.measure`.
 
     Parameters

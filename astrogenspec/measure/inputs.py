@@ -7,6 +7,7 @@ wavelength, inverse variance that is zero where a pixel cannot be used, and one 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 import astropy.units as u
@@ -107,7 +108,7 @@ def instrument_dispersion(resolution: float) -> float:
     ValueError
         If the resolving power is not a positive number.
     """
-    if not (np.isscalar(resolution) and np.isfinite(resolution) and resolution > 0):
+    if not (isinstance(resolution, Real) and np.isfinite(resolution) and resolution > 0):
         raise ValueError(
             f"resolution is {resolution!r}; give the resolving power of the spectrum as a positive number, such as 1850."
         )

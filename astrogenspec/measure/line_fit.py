@@ -244,15 +244,15 @@ def _solution(
         coefficients, _, residual = solve_linear(model, profiles)
     n, n_groups = len(model.components), len(model.groups)
     fluxes = coefficients[:n]
-    design = [*profiles, *model.fixed]
+    columns = [*profiles, *model.fixed]
     step = 2.0
     if motion.measured:
         for group in range(n_groups):
             for k in range(2):
                 moved = [motion.velocity.copy(), motion.sigma.copy()]
                 moved[k][group] += step
-                design.append(fluxes @ (model.profiles(*moved) - profiles) / step)
-    design = np.array(design)
+                columns.append(fluxes @ (model.profiles(*moved) - profiles) / step)
+    design = np.array(columns)
     normal = design @ design.T
     scale = np.sqrt(np.maximum(np.diag(normal), 1e-300))
     normal /= scale * scale[:, None]

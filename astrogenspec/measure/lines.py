@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import astropy.units as u
 import numpy as np
@@ -132,7 +133,7 @@ class LineFunction:
 
     names: tuple[str, ...]
     column: str = "flux"
-    options: tuple[tuple[str, object], ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
 
     def __call__(self, spectrum: Spectrum) -> u.Quantity | dict[str, u.Quantity]:
         """Measure.
@@ -152,7 +153,7 @@ class LineFunction:
         return values if len(values) > 1 else values[self.names[0]]
 
 
-def line_flux(*names: str, **options: object) -> LineFunction:
+def line_flux(*names: str, **options: Any) -> LineFunction:
     """Make a function that measures line fluxes, for `SpectrumDraws.measure`.
 
     Parameters
@@ -182,7 +183,7 @@ def line_flux(*names: str, **options: object) -> LineFunction:
     )
 
 
-def equivalent_width(*names: str, **options: object) -> LineFunction:
+def equivalent_width(*names: str, **options: Any) -> LineFunction:
     """Make a function that measures equivalent widths of emission lines, for `SpectrumDraws.measure`.
 
     Parameters
@@ -239,12 +240,14 @@ def _fitted(
     """Fit narrow lines, and broad ones too where the narrow ones do not do."""
     narrow = tuple(line for line in lines if line.group != "broad")
     broad = tuple(line for line in _lines(LINE_NAMES) if line.group == "broad")
-    options = {"instrument": instrument_dispersion(resolution), "absorption": how != "none"}
+    fit_these = partial(
+        fit_lines, instrument=instrument_dispersion(resolution), absorption=how != "none"
+    )
     stars, velocity = _stars(spectrum, redshift, how, resolution)
-    fit = fit_lines(spectrum, stars, redshift, narrow, start=velocity, **options)
+    fit = fit_these(spectrum, stars, redshift, narrow, start=velocity)
     if _suspicious(fit, narrow):
         stars, velocity = _stars(spectrum, redshift, how, resolution, broad=True)
-        wide = fit_lines(spectrum, stars, redshift, narrow + broad, start=velocity, **options)
+        wide = fit_these(spectrum, stars, redshift, narrow + broad, start=velocity)
         halpha, found = (
             [line.name for line in narrow + broad].index(name)
             for name in ("halpha", "broad_halpha")
@@ -267,20 +270,19 @@ def _selected(fit: LineFit, fitted: tuple[Line, ...], lines: tuple[Line, ...]) -
     """Reorder to the lines wanted; broad lines that were not fitted are NaN."""
     names = [line.name for line in fitted]
     places = np.array([names.index(line.name) if line.name in names else -1 for line in lines])
-    values = {}
-    for field in fields(LineFit):
-        column = getattr(fit, field.name)
-        if field.name == "reason":
-            values["reason"] = tuple(column[k] if k >= 0 else "no broad line found" for k in places)
-        else:
-            values[field.name] = np.where(places >= 0, column[places], np.nan)
+    columns = {
+        field.name: np.where(places >= 0, getattr(fit, field.name)[places], np.nan)
+        for field in fields(LineFit)
+        if field.name != "reason"
+    }
+    reasons = tuple(fit.reason[k] if k >= 0 else "no broad line found" for k in places)
     if len(fitted) > len([line for line in fitted if line.group != "broad"]):
         note = {"halpha", "hbeta"}
-        values["reason"] = tuple(
+        reasons = tuple(
             reason or ("beside a broad line" if line.name in note else "")
-            for reason, line in zip(values["reason"], lines, strict=True)
+            for reason, line in zip(reasons, lines, strict=True)
         )
-    return LineFit(**values)
+    return LineFit(**columns, reason=reasons)
 
 
 def _stars(

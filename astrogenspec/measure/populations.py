@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -130,7 +131,8 @@ def measure_populations(
             if problem is None
             else _fit(fit_stars(problem, quick=True), np.random.default_rng(seed))
         )
-    nothing = _Populations(*np.full((2, len(_UNITS)), np.nan), np.nan)
+    blank = np.full(len(_UNITS), np.nan)
+    nothing = _Populations(blank, blank, np.nan)
     found = [nothing if fit is None else fit for fit in rows]
     table = QTable()
     for k, (name, unit) in enumerate(_UNITS.items()):
@@ -157,7 +159,7 @@ class PopulationFunction:
     """
 
     names: tuple[str, ...]
-    options: tuple[tuple[str, object], ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
 
     def __call__(self, spectrum: Spectrum) -> u.Quantity | dict[str, u.Quantity]:
         """Measure.
@@ -177,7 +179,7 @@ class PopulationFunction:
         return values if len(values) > 1 else values[self.names[0]]
 
 
-def population(*names: str, **options: object) -> PopulationFunction:
+def population(*names: str, **options: Any) -> PopulationFunction:
     """Make a function that measures stellar populations, for `SpectrumDraws.measure`.
 
     Parameters

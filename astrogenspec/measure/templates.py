@@ -208,15 +208,14 @@ def stellar_templates() -> TemplateSet:
     alive = grid.surviving.numpy().astype(float)[_METALLICITIES]
     metals = grid.log_metallicity.numpy().astype(float)[_METALLICITIES]
     groups = [slice(k, k + _AGES_TOGETHER) for k in range(0, n_age, _AGES_TOGETHER)]
-    flux, living, log_age = [], [], []
+    binned, living, log_age = [], [], []
     for group in groups:
         share = mass[group] / mass[group].sum()
-        flux.append(np.einsum("a,zam->zm", share, spectra[:, group]))
+        binned.append(np.einsum("a,zam->zm", share, spectra[:, group]))
         living.append(alive[:, group] @ share)
         log_age.append(np.log10(ages[group] @ share))
-    flux, living = np.concatenate(flux), np.concatenate(living)
     nebular = grid.nebular_fine.numpy().astype(float)[None]
-    flux = np.concatenate([flux, nebular])
+    flux = np.concatenate([*binned, nebular])
     wavelength = FINE.wavelength
     level = flux[:, (wavelength > _NORMALISED[0]) & (wavelength < _NORMALISED[1])].mean(axis=1)
     flux /= level[:, None]
@@ -225,6 +224,6 @@ def stellar_templates() -> TemplateSet:
         flux=flux,
         log_age=np.append(np.repeat(log_age, len(metals)), np.nan),
         metallicity=np.append(np.tile(metals, len(groups)), np.nan),
-        surviving=np.append(living, 0.0) / level,
+        surviving=np.append(np.concatenate(living), 0.0) / level,
         transform=padded_transform(flux),
     )
