@@ -180,7 +180,7 @@ class ObservationBlocks:
         return observe(
             cutouts,
             photometry,
-            ebv=options.ebv[rows] if np.shape(options.ebv) else options.ebv,
+            ebv=np.asanyarray(options.ebv)[rows] if np.shape(options.ebv) else options.ebv,
             on_error=options.on_error,
             measure=options.measure,
             start=start,

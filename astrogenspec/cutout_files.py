@@ -66,9 +66,9 @@ def read_cutout_fits(path: str | PathLike) -> dict[str, CCDData]:
     except OSError as error:
         raise OSError(f"{path} cannot be read as a FITS file: {error}.") from error
     first = next(iter(images.values()), None)
-    bands = [band for band in BANDS if band in images]
-    if bands:
-        return {band: _read_image(path, images, band, f"_{band}", None) for band in bands}
+    named = [band for band in BANDS if band in images]
+    if named:
+        return {band: _read_image(path, images, band, f"_{band}", None) for band in named}
     if first is None or "BANDS" not in first.header:
         names = ", ".join(hdu.name or "unnamed" for hdu in images.values()) or "none"
         raise ValueError(

@@ -80,7 +80,7 @@ class CutoutBatch:
     @property
     def bands_present(self) -> np.ndarray:
         """Whether a band has any usable pixel; bool, shape (n, 5)."""
-        return (self.ivar > 0).any(axis=(2, 3))
+        return np.any(self.ivar > 0, axis=(2, 3))
 
     @property
     def pixel_scale(self) -> u.Quantity:
@@ -287,7 +287,7 @@ def _coerce_stack(
         mask = None if stack.mask is None else np.broadcast_to(stack.mask, stack.values.shape)
         mask = mask if mask is None or mask.ndim < 4 else mask[k]
         reason = why_unusable(values[k], mask, stack.uncertainty is not None)
-        log.add(k, f"no band has a usable pixel: {reason}.")
+        log.add(int(k), f"no band has a usable pixel: {reason}.")
     if stack.bands != BANDS:
         order = [BANDS.index(band) for band in stack.bands]
         full = np.zeros((2, len(flux), len(BANDS), STAMP_SIZE, STAMP_SIZE), np.float32)

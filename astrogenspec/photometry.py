@@ -23,8 +23,9 @@ Sizes and shapes may be given too, all of them optional (`astrogenspec.inputs.st
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import astropy.units as u
 import numpy as np
@@ -39,7 +40,7 @@ from .warnings import AstroGenSpecWarning
 
 __all__ = ["SENTINELS", "PhotometryBatch", "Structure", "coerce_photometry", "measure_photometry"]
 
-Photometry = Table | Row | Mapping[str, object]
+Photometry: TypeAlias = Table | Row | Mapping[str, object]
 
 _COEFFICIENTS = np.array([SDSS.extinction_coefficient[band] for band in BANDS])
 
@@ -96,12 +97,17 @@ class PhotometryBatch:
                 raise ValueError(
                     f"{what} has shape {np.shape(values)}, but it must be ({n}, {len(BANDS)})."
                 )
-        lists = {"ebv": self.ebv, "measured": self.measured, "names": names, "problems": problems}
+        lists: dict[str, Sized] = {
+            "ebv": self.ebv,
+            "measured": self.measured,
+            "names": names,
+            "problems": problems,
+        }
         if self.structure is not None:
             lists["structure"] = self.structure
-        for what, values in lists.items():
-            if len(values) != n:
-                raise ValueError(f"{what} has {len(values)} entries for {n} galaxies.")
+        for what, entries in lists.items():
+            if len(entries) != n:
+                raise ValueError(f"{what} has {len(entries)} entries for {n} galaxies.")
         object.__setattr__(self, "extinction", extinction)
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "problems", problems)
@@ -227,8 +233,9 @@ def coerce_photometry(
     structure = catalogue.structure
     if structure is not None:
         sizes = ProblemLog(n, on_error)
-        for index in np.flatnonzero(structure.problems):
-            sizes.add(index, structure.problems[index])
+        for index, sentence in enumerate(structure.problems):
+            if sentence:
+                sizes.add(index, sentence)
         structure = structure.without(np.isin(np.arange(n), list(problems)))
     flux, error = catalogue.flux.copy(), catalogue.error.copy()
     bad = list(problems)

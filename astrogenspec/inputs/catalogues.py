@@ -257,10 +257,10 @@ def join_catalogues(parts: list[Catalogue]) -> Catalogue:
     names = tuple(part.names[0] if part.names else str(k) for k, part in enumerate(parts))
     problems = {k: part.problems[0] for k, part in enumerate(parts) if part.problems}
     structure = None
-    given = [part.structure for part in parts]
-    if any(sizes is not None for sizes in given):
+    sizes = [part.structure for part in parts]
+    if any(size is not None for size in sizes):
         blank = Structure.missing(1)
-        structure = Structure.concatenate([blank if sizes is None else sizes for sizes in given])
+        structure = Structure.concatenate([blank if size is None else size for size in sizes])
     return Catalogue(
         np.concatenate([part.flux for part in parts]),
         np.concatenate([part.error for part in parts]),

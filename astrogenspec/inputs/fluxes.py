@@ -12,6 +12,7 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -37,7 +38,7 @@ _PER_WAVELENGTH = u.erg / u.s / u.cm**2 / u.AA
 _COUNTS = (u.adu, u.electron, u.count, u.DN, u.photon)
 
 
-def check_bands(bands: object, argument: str = "bands") -> tuple[str, ...]:
+def check_bands(bands: Any, argument: str = "bands") -> tuple[str, ...]:
     """Check names of bands.
 
     Parameters
@@ -189,7 +190,7 @@ class Values:
     unit: u.UnitBase | None
 
     @classmethod
-    def read(cls, key: str, value: object) -> Values:
+    def read(cls, key: str, value: Any) -> Values:
         """Read what a user passed in.
 
         Parameters

@@ -19,7 +19,7 @@ missing.  Fluxes are as observed, like those of the bands.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import astropy.units as u
 import numpy as np
@@ -95,7 +95,7 @@ class Structure:
             item = [item]
         index = np.arange(len(self))[item]
         return Structure(
-            *(getattr(self, name)[item] for name in _ARRAYS),
+            **{name: getattr(self, name)[item] for name in _ARRAYS},
             problems=tuple(self.problems[k] for k in index),
         )
 
@@ -128,7 +128,7 @@ class Structure:
         Structure
         """
         return cls(
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS),
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS},
             problems=tuple(problem for part in parts for problem in part.problems),
         )
 
@@ -145,9 +145,12 @@ class Structure:
         Structure
             With NaN for these, and with the problems as they were.
         """
-        arrays = (getattr(self, name) for name in _ARRAYS)
-        blank = (np.where(rows[:, None] if a.ndim == 2 else rows, np.nan, a) for a in arrays)
-        return Structure(*blank, problems=self.problems)
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        blank = {
+            name: np.where(rows[:, None] if values.ndim == 2 else rows, np.nan, values)
+            for name, values in arrays.items()
+        }
+        return Structure(**blank, problems=self.problems)
 
 
 _ARRAYS = tuple(entry.name for entry in fields(Structure) if entry.name != "problems")
@@ -220,10 +223,7 @@ def read_structure(columns: dict[str, Values], n: int) -> Structure | None:
         ratio[:] = _pure_number(columns["axis_ratio"])
         wanted = ", but it must be above 0 and at most 1 (minor over major axis)."
         _drop(ratio, (ratio <= 0) | (ratio > 1), "axis_ratio", wanted, problems)
-    return Structure(
-        *(getattr(found, name) for name in _ARRAYS),
-        problems=tuple(problems.get(k, "") for k in range(n)),
-    )
+    return replace(found, problems=tuple(problems.get(k, "") for k in range(n)))
 
 
 def _read_petrosian(columns: dict[str, Values], found: Structure, problems: dict[int, str]) -> None:
