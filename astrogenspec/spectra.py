@@ -86,6 +86,11 @@ class SpectrumDraws(DrawArrays):
     [20.] 1e-17 erg / (Angstrom s cm2)
     """
 
+    def _repr_html_(self) -> str:
+        from .draws.spectrum_views import html_summary
+
+        return html_summary(self)
+
     @property
     def best(self) -> Spectrum | SpectrumList:
         """The draw of the largest weight; of several such, the one nearest to the mean spectrum.

@@ -9,8 +9,8 @@ import astropy.units as u
 import numpy as np
 from astropy.uncertainty import Distribution
 
-from ..derived import DERIVED_QUANTITIES, derivable, derive
-from ..quantities import QUANTITIES
+from ..derived import DERIVED_QUANTITIES, DerivedQuantity, derivable, derive
+from ..quantities import QUANTITIES, QuantityInfo
 from .modes import row_modes
 from .statistics import difference_unit, row_means, row_percentiles, row_standard_deviations
 
@@ -236,6 +236,7 @@ def posterior_of(name: str, draws: Mapping[str, u.Quantity]) -> QuantityPosterio
     KeyError
         If there is no such quantity, or one it is derived from is not among the draws.
     """
+    info: QuantityInfo | DerivedQuantity | None
     if name in draws:
         info, values = QUANTITIES.get(name), draws[name]
     elif name in DERIVED_QUANTITIES:

@@ -169,11 +169,6 @@ class DrawArrays:
             f"{first:.0f}-{last:.0f} Angstrom" + (f"; {n_flagged} flagged>" if n_flagged else ">")
         )
 
-    def _repr_html_(self) -> str:
-        from .spectrum_views import html_summary
-
-        return html_summary(self)
-
     def __getitem__(self, key: int | slice | np.ndarray | Sequence[int]) -> Self:
         """Select galaxies by number, slice, boolean mask or list of numbers, also if it is only one.
 

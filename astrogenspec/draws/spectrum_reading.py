@@ -65,7 +65,7 @@ def read_spectra(
             with _damage(path):
                 document = _read_document(units)
             _check_document(path, document)
-            rows = slice(None)
+            rows: slice | np.ndarray = slice(None)
             if galaxies is not None:
                 rows = checked_index(galaxies, document["shape"][0])
             with _damage(path):
@@ -158,7 +158,7 @@ def _read_draws(units: fits.HDUList, document: dict[str, Any], chosen: np.ndarra
     for start in range(0, len(chosen), _CHUNK):
         block = slice(start, start + _CHUNK)
         values = stored[block] if whole else stored[chosen[block]]
-        checksum = zlib.crc32(np.ascontiguousarray(values), checksum) if whole else checksum
+        checksum = zlib.crc32(np.ascontiguousarray(values).data, checksum) if whole else checksum
         flux[block] = values
     if whole and checksum != document["checksums"]["DRAWS"]:
         raise ValueError("the draws are not those that were written")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import astropy.units as u
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from .information import divergence, grades, internal_values, shared_population
 
 if TYPE_CHECKING:
-    from ..posterior import Posterior
+    from .quantity import QuantityPosterior
 
 __all__ = ["PosteriorViews"]
 
@@ -18,10 +19,23 @@ __all__ = ["PosteriorViews"]
 _QUANTILES = np.concatenate([[1e-4, 0.002], np.arange(0.005, 0.9975, 0.005), [0.998, 0.9999]])
 
 
+class _Posterior(Protocol):
+    """What the methods ask of the posterior that they belong to."""
+
+    @property
+    def draws(self) -> Mapping[str, u.Quantity]: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def meta(self) -> Mapping[str, Any]: ...
+    def __getitem__(self, key: str) -> QuantityPosterior: ...
+    def information(self, name: str) -> u.Quantity: ...
+
+
 class PosteriorViews:
     """Methods of `~astrogenspec.Posterior` that need more than its draws."""
 
-    def information(self: Posterior, name: str) -> u.Quantity:
+    def information(self: _Posterior, name: str) -> u.Quantity:
         """Give how much the data say about a quantity, beyond what is known of the population.
 
         Parameters
@@ -46,7 +60,7 @@ class PosteriorViews:
         table = shared_population(self.meta.get("population"), name, self.draws)
         return divergence(internal_values(name, self.draws[name]), table) * u.bit
 
-    def informed(self: Posterior, name: str) -> np.ndarray:
+    def informed(self: _Posterior, name: str) -> np.ndarray:
         """Say in words how much the data say about a quantity.
 
         Parameters
@@ -62,7 +76,7 @@ class PosteriorViews:
         """
         return grades(self.information(name).value)
 
-    def to_qp(self: Posterior, name: str) -> Any:
+    def to_qp(self: _Posterior, name: str) -> Any:
         """Hand the marginals of a quantity to the qp package, as quantiles.
 
         Parameters
