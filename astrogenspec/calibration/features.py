@@ -63,7 +63,7 @@ def magnitudes_of(posterior: Posterior) -> np.ndarray:
     return ab_magnitudes(flux * 10 ** (0.4 * dust))
 
 
-def checked_modes(mode: str | Sequence[str], n: int) -> np.ndarray:
+def checked_modes(mode: str | Sequence[str] | np.ndarray, n: int) -> np.ndarray:
     """Check kinds of input, one for all galaxies or one for each.
 
     Parameters

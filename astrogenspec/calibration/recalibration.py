@@ -109,7 +109,7 @@ class Recalibration:
         posterior: Posterior,
         truth: Mapping[str, u.Quantity] | Table,
         *,
-        mode: str | Sequence[str] = "photometry",
+        mode: str | Sequence[str] | np.ndarray = "photometry",
         seed: int = 0,
     ) -> Recalibration:
         """Learn how wrong posteriors are.
@@ -175,7 +175,9 @@ class Recalibration:
             warnings.warn(" ".join(short), AstroGenSpecWarning, stacklevel=2)
         return cls(corrections, notes)
 
-    def apply(self, posterior: Posterior, *, mode: str | Sequence[str] = "photometry") -> Posterior:
+    def apply(
+        self, posterior: Posterior, *, mode: str | Sequence[str] | np.ndarray = "photometry"
+    ) -> Posterior:
         """Correct the draws of a posterior.
 
         Parameters
@@ -322,7 +324,7 @@ def cross_fitted(
     posterior: Posterior,
     truth: Mapping[str, u.Quantity] | Table,
     *,
-    mode: str | Sequence[str] = "photometry",
+    mode: str | Sequence[str] | np.ndarray = "photometry",
     n_folds: int = 5,
     seed: int = 0,
 ) -> Posterior:

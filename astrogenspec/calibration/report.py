@@ -106,7 +106,7 @@ def calibration_report(
     posterior: Posterior,
     truth: Mapping[str, u.Quantity] | Table,
     *,
-    mode: str | Sequence[str] = "photometry",
+    mode: str | Sequence[str] | np.ndarray = "photometry",
     raw: Posterior | None = None,
     seed: int = 0,
 ) -> CalibrationReport:
@@ -235,10 +235,10 @@ def _binned(values: np.ndarray, spec: str) -> np.ndarray:
     digits = int(spec[1])
     edges = np.unique(np.quantile(values[known], np.linspace(0, 1, n_bins + 1)[1:-1]).round(digits))
     bins = np.searchsorted(edges, values[known], side="right")
-    edges = [f"{edge:{spec}}" for edge in edges]
-    names = [f"below {edges[0]}"]
-    names += [f"{low} to {high}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
-    names.append(f"above {edges[-1]}")
+    limits = [f"{edge:{spec}}" for edge in edges]
+    names = [f"below {limits[0]}"]
+    names += [f"{low} to {high}" for low, high in zip(limits[:-1], limits[1:], strict=True)]
+    names.append(f"above {limits[-1]}")
     labels[known] = np.array(names)[bins]
     return labels
 

@@ -25,7 +25,7 @@ def calibration_table(
     posterior: Posterior,
     truth: Mapping[str, u.Quantity] | Table,
     *,
-    groups: Sequence[Any] | None = None,
+    groups: Sequence[Any] | np.ndarray | None = None,
     seed: _Seed = 0,
 ) -> QTable:
     """Score and test the posterior of each quantity.
@@ -74,7 +74,9 @@ def calibration_table(
     return QTable(rows)
 
 
-def _selections(groups: Sequence[Any] | None, n_galaxies: int) -> list[tuple[Any, Any]]:
+def _selections(
+    groups: Sequence[Any] | np.ndarray | None, n_galaxies: int
+) -> list[tuple[Any, Any]]:
     """Give the labels in the order of their first galaxy, with the galaxies of each."""
     if groups is None:
         return [(None, slice(None))]

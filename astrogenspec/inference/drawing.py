@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import astropy.units as u
 import numpy as np
 import torch
 
-from ..base import make_generator
+from ..base import Estimator, make_generator
 from ..calibration.recalibration import Recalibration
 from ..draws.table import PREDICTIVE
 from ..magnitudes import ab_magnitudes
@@ -19,9 +19,6 @@ from ..quantities import QUANTITIES, quantities_to_theta, theta_to_quantities
 from .novelty import magnitudes_and_errors, novelty_flags
 from .predictive import PhotometryEmulator
 from .ranges import input_range_flags, joined_flags, posterior_range_flags
-
-if TYPE_CHECKING:
-    from .estimator import PropertyEstimator
 
 __all__ = [
     "chain_prefix",
@@ -34,7 +31,7 @@ __all__ = [
 
 
 def draw_block(
-    estimator: PropertyEstimator,
+    estimator: Estimator,
     seen: Observations,
     known: np.ndarray | None,
     n_draws: int,
@@ -48,8 +45,8 @@ def draw_block(
 
     Parameters
     ----------
-    estimator : PropertyEstimator
-        Network, card and device.
+    estimator : Estimator
+        A `PropertyNetwork`, its card and device.
     seen : Observations
         n galaxies.
     known : ndarray, shape (n, q), or None
@@ -134,14 +131,14 @@ def input_modes(seen: Observations) -> np.ndarray:
 
 
 def log_densities(
-    estimator: PropertyEstimator, seen: Observations, values: np.ndarray, q: int
+    estimator: Estimator, seen: Observations, values: np.ndarray, q: int
 ) -> np.ndarray:
     """Evaluate log densities of the first q quantities.
 
     Parameters
     ----------
-    estimator : PropertyEstimator
-        Network and device.
+    estimator : Estimator
+        A `PropertyNetwork` and its device.
     seen : Observations
         n galaxies.
     values : ndarray, shape (n, k, 9)

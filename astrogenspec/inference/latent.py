@@ -58,7 +58,8 @@ class ImageEstimator(Estimator):
             If an image cannot be used.
         """
         parts = [(mean, sigma) for _, mean, sigma in self._encoded(cutouts, None, options)]
-        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+        mean, sigma = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return mean, sigma
 
     def decode(self, latent: np.ndarray) -> u.Quantity:
         """Decode latents to images without noise and Galactic extinction.
@@ -182,7 +183,8 @@ class ImageEstimator(Estimator):
         """
         self.check_fitted()
         moved = _one_column(quantity, values)
-        settings = InputOptions(**({} if photometry is not None else {"ebv": 0.0}) | dict(options))
+        defaults: InputArguments = {} if photometry is not None else {"ebv": 0.0}
+        settings = InputOptions(**(defaults | options))
         seen = next(iter(ObservationBlocks(cutout, photometry, settings)))
         if len(seen) != 1 or not seen.usable[0] or seen.cutouts is None:
             raise ValueError(
@@ -240,13 +242,13 @@ class ImageEstimator(Estimator):
         return table
 
     def _encoded(
-        self, cutouts: Any, photometry: Any, options: dict[str, Any]
+        self, cutouts: Any, photometry: Any, options: InputArguments
     ) -> Iterator[tuple[Observations, np.ndarray, np.ndarray]]:
         """Encode block by block: what was seen, mean and sigma of the latent."""
         self.check_fitted()
         if cutouts is None:
             raise ValueError("cutouts is None: give at least one image.")
-        settings = InputOptions(**{"measure": False} | dict(options))
+        settings = InputOptions(**options, measure=False)
         for seen in ObservationBlocks(cutouts, photometry, settings, block_size=_BLOCK):
             with torch.inference_mode():
                 mean, logvar = self.network.latent(seen.inputs().to(self.device))

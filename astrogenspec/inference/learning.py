@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import Any, Self, Unpack
 
 import astropy.units as u
 import numpy as np
 import torch
 from astropy.table import QTable, Table
 
-from ..base import bar_wanted, make_generator
+from ..base import Estimator, bar_wanted, make_generator
 from ..blocks import InputArguments, InputOptions, ObservationBlocks, positive_int
 from ..calibration.recalibration import Recalibration
 from ..calibration.report import CalibrationReport, calibration_report, checked_page
@@ -21,17 +21,14 @@ from ..posterior import Posterior
 from .drawing import draw_block, input_modes
 from .finetune import Examples, FitSettings, fine_tune
 
-if TYPE_CHECKING:
-    from .estimator import PropertyEstimator
-
 __all__ = ["LearningEstimator"]
 
 
-class LearningEstimator:
+class LearningEstimator(Estimator):
     """Methods of `PropertyEstimator` that need true values."""
 
     def fit(
-        self: PropertyEstimator,
+        self,
         cutouts: Any = None,
         photometry: Any = None,
         *,
@@ -47,7 +44,7 @@ class LearningEstimator:
         seed: int | torch.Generator | None = None,
         progress: bool | None = None,
         **options: Unpack[InputArguments],
-    ) -> PropertyEstimator:
+    ) -> Self:
         """Continue the training on galaxies whose properties are known.
 
         Some of the rows are held out; training stops when they no longer improve, and the best weights are kept. Images
@@ -117,14 +114,15 @@ class LearningEstimator:
             members,
         )
         blocks = ObservationBlocks(cutouts, photometry, InputOptions(**options))
-        examples = Examples(blocks, labels, known, rehearsal)
+        folders = [os.fspath(folder) for folder in rehearsal]
+        examples = Examples(blocks, labels, known, folders)
         network, card = fine_tune(
             self.network, self.card, examples, settings, make_generator(seed), self.device
         )
         return type(self)(network, card=card, device=self.device)
 
     def calibration_report(
-        self: PropertyEstimator,
+        self,
         cutouts: Any = None,
         photometry: Any = None,
         *,
@@ -177,7 +175,7 @@ class LearningEstimator:
         return report
 
     def recalibrated(
-        self: PropertyEstimator,
+        self,
         cutouts: Any = None,
         photometry: Any = None,
         *,
@@ -228,7 +226,7 @@ class LearningEstimator:
         card["recalibration"] = new.to_dict()
         return type(self)(self.network, card=card, device=self.device)
 
-    def fit_report(self: PropertyEstimator) -> QTable:
+    def fit_report(self) -> QTable:
         """Tabulate what the last `fit` changed, on the galaxies that it held out.
 
         Returns
@@ -255,7 +253,7 @@ class LearningEstimator:
 
 
 def _drawn(
-    estimator: PropertyEstimator,
+    estimator: Estimator,
     cutouts: Any,
     photometry: Any,
     options: InputArguments,
@@ -263,7 +261,8 @@ def _drawn(
     seed: int,
 ) -> tuple[Posterior, Posterior, np.ndarray]:
     """Draw without recalibration and with it, and say what each galaxy was inferred from."""
-    blocks = estimator._open(cutouts, photometry, InputOptions(**options), None)
+    estimator.check_fitted()
+    blocks = ObservationBlocks(cutouts, photometry, InputOptions(**options))
     generator, n_draws = make_generator(seed), positive_int(n_draws, "n_draws")
     meta = {"model": estimator.card.get("name", ""), "calibrated": False}
     meta |= {key: estimator.card[key] for key in ("population",) if key in estimator.card}
