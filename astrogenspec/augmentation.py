@@ -345,8 +345,12 @@ def augment(
     features = photometry_features(torch.where(photometry_bands, flux, torch.nan), error, on_image)
 
     shape = (n, _N_BANDS, *images.shape[2:])
-    outputs = [torch.zeros(shape, device=device), torch.zeros(shape, device=device)]
-    outputs += [torch.zeros(n, _N_BANDS, device=device), torch.zeros(n, _N_BANDS, device=device)]
+    outputs = (
+        torch.zeros(shape, device=device),
+        torch.zeros(shape, device=device),
+        torch.zeros(n, _N_BANDS, device=device),
+        torch.zeros(n, _N_BANDS, device=device),
+    )
     for rows in (mode != 1).nonzero()[:, 0].split(_PIECE if device.type == "cpu" else n):
         observed = _observe(images[rows], image_bands[rows], config, generator)
         for output, value in zip(outputs, observed, strict=True):

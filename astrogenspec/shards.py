@@ -89,8 +89,11 @@ class Shards:
     def split(self, fraction: float) -> tuple[Shards, Shards]:
         """Split into the first galaxies and the last ``fraction`` of them."""
         cut = round(len(self) * (1 - fraction))
-        parts = (slice(None, cut), slice(cut, None))
-        return tuple(Shards({k: v[part] for k, v in self.columns.items()}) for part in parts)
+        first, last = (
+            Shards({name: column[part] for name, column in self.columns.items()})
+            for part in (slice(None, cut), slice(cut, None))
+        )
+        return first, last
 
     def labels(self, indices: Tensor) -> dict[str, Tensor]:
         """Give the columns that are no input of a network, of some galaxies."""

@@ -330,7 +330,8 @@ def _photometry(
     fibre, known = None, False
     if in_fibre and seen.cutouts is not None:
         factor = 10 ** (0.4 * seen.photometry.extinction)
-        fibre = tuple(values * factor for values in fibre_fluxes(seen.cutouts, seeing))
+        light, noise = fibre_fluxes(seen.cutouts, seeing)
+        fibre = light * factor, noise * factor
         known = False if seeing is None else np.isfinite(seeing).all(axis=1)
     return Photometry.on_ab(
         flux,

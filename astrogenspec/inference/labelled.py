@@ -229,7 +229,8 @@ def _filled(column: Any) -> Any:
 
 
 def _joined_photometry(parts: list[PhotometryBatch]) -> PhotometryBatch:
-    columns = ("flux", "error", "ebv", "measured", "extinction")
-    return PhotometryBatch(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+    flux, error, ebv, measured, extinction = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("flux", "error", "ebv", "measured", "extinction")
     )
+    return PhotometryBatch(flux, error, ebv, measured, extinction=extinction)

@@ -283,7 +283,7 @@ def _check_images(
 ) -> None:
     cutouts = seen.cutouts
     measures = stamp_measures(cutouts.flux, cutouts.ivar)
-    stamps = _Stamps(measures, statistics["image"], cutouts.bands_present.any(axis=1))
+    stamps = _Stamps(measures, statistics["image"], np.any(cutouts.bands_present, axis=1))
     said = dict(measures)
     for name in ("neighbour", "noise", "signal"):
         said[f"{name}_ratio"] = 10 ** measures[name]

@@ -144,9 +144,12 @@ class PhotometryEmulator:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PhotometryEmulator:
         """Read what `to_dict` gave."""
-        names = ("centre", "scale", "coefficients", "covariance")
+        centre, scale, coefficients, covariance = (
+            np.array(values[name], float)
+            for name in ("centre", "scale", "coefficients", "covariance")
+        )
         reference = {name: np.array(table, float) for name, table in values["reference"].items()}
-        return cls(*(np.array(values[name], float) for name in names), reference)
+        return cls(centre, scale, coefficients, covariance, reference)
 
     def _distance(
         self, residual: np.ndarray, errors: np.ndarray, pattern: np.ndarray

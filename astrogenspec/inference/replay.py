@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .flows import ChainPosterior
 from .labelled import LabelledGalaxies
 from .model import PropertyNetwork
 from .rehearsal import EncodedGalaxies
@@ -93,12 +94,12 @@ class ReplayLoss:
         """Teach what is only a condition too, given the observations alone."""
         q = 1 + int(condition.any(0).nonzero().max())
         with torch.no_grad():
-            former = self.teacher.posterior(galaxies.inputs)
+            former = _chain_posterior(self.teacher, self.teacher.contexts(galaxies.inputs))
             nothing = torch.zeros_like(condition)
             drawn = former.log_prob_and_completed(galaxies.theta, nothing, q=q)[1]
             theta = galaxies.theta.clone()
             theta[:, :q] = self.teacher.chain.unstandardise(drawn)
-        posterior = network.posterior(galaxies.inputs)
+        posterior = _chain_posterior(network, network.contexts(galaxies.inputs))
         log_prob = posterior.log_prob_and_completed(theta, theta.isfinite(), q=q)[0]
         return -_REPLAY * (log_prob * condition[:, :q]).sum(-1).mean()
 
@@ -106,7 +107,7 @@ class ReplayLoss:
     def _taught(self, galaxies: LabelledGalaxies, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Fill in what is not valid from the former network; and its P(metallicity is measurable)."""
         contexts = self.teacher.contexts(galaxies.inputs)
-        posterior = self.teacher.posterior_of(contexts)
+        posterior = _chain_posterior(self.teacher, contexts)
         drawn = posterior.log_prob_and_completed(galaxies.theta, valid)[1]
         theta = torch.where(valid, galaxies.theta, self.teacher.chain.unstandardise(drawn))
         return theta, self.teacher.measurable(contexts)
@@ -131,3 +132,9 @@ class ReplayLoss:
         contexts = self.teacher.contexts(batch.inputs, (batch.mu, batch.logvar))
         drawn = self.teacher.posterior_of(contexts).sample(1)[:, 0]
         return drawn, self.teacher.measurable(contexts)
+
+
+def _chain_posterior(network: PropertyNetwork, contexts: Tensor) -> ChainPosterior:
+    """Return the posterior of a network of one head, for what its `contexts` gives."""
+    (context,) = contexts
+    return network.chain(context)

@@ -36,17 +36,16 @@ def held_out_scores(
         For each quantity with at least five labels: ``n``, and pairs (before, after) of ``bias`` (mean error of the
         median), ``scatter`` (robust) and ``coverage_68`` (of central intervals). Redshift errors are divided by 1 + z.
     """
-    draws = [
-        np.concatenate([_draws(part[when].eval(), part[2]) for part in parts]) for when in (0, 1)
-    ]
-    theta = np.concatenate([part[2].theta.cpu().numpy() for part in parts])
-    learnt = np.concatenate([part[2].learnt.cpu().numpy() for part in parts])
+    before = np.concatenate([_draws(old.eval(), galaxies) for old, _, galaxies in parts])
+    after = np.concatenate([_draws(new.eval(), galaxies) for _, new, galaxies in parts])
+    theta = np.concatenate([galaxies.theta.cpu().numpy() for *_, galaxies in parts])
+    learnt = np.concatenate([galaxies.learnt.cpu().numpy() for *_, galaxies in parts])
     result = {}
     for k, name in enumerate(QUANTITIES):
         rows = learnt[:, k]
         if rows.sum() < _LEAST:
             continue
-        pairs = [_scores(d[rows, :, k], theta[rows, k], name) for d in draws]
+        pairs = [_scores(d[rows, :, k], theta[rows, k], name) for d in (before, after)]
         result[name] = {"n": int(rows.sum())} | {
             key: [pair[key] for pair in pairs] for key in pairs[0]
         }

@@ -100,7 +100,7 @@ def aperture_magnitudes(flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray,
     magnitudes, errors : ndarray, shape (n, 5)
         AB, as observed; NaN where the signal-to-noise ratio is below 5 or a pixel is bad.
     """
-    good = (ivar[:, :, _APERTURE] > 0).all(axis=2)
+    good = np.all(ivar[:, :, _APERTURE] > 0, axis=2)
     inside = np.where(good[..., None], ivar[:, :, _APERTURE], 1.0)
     light = np.where(good[..., None], flux[:, :, _APERTURE], 0.0).sum(axis=2, dtype=float)
     noise = np.sqrt((1 / inside).sum(axis=2, dtype=float))
@@ -112,7 +112,7 @@ def aperture_magnitudes(flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray,
 def _measures(flux: np.ndarray, ivar: np.ndarray) -> dict[str, np.ndarray]:
     valid = ivar > 0
     flux = np.where(valid, flux, np.float32(0))
-    present = valid.any(axis=(2, 3))
+    present = np.any(valid, axis=(2, 3))
     rows, reference = np.arange(len(flux)), _reference_band(present)
     variance = np.divide(1, ivar, out=np.zeros(ivar.shape, np.float32), where=valid)
     sigma = _pixel_noise(ivar, valid)
