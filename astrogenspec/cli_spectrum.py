@@ -340,6 +340,6 @@ def _plot(path: Path, folder: Path, names: Sequence[str], size: int) -> None:
     for start in range(0, len(names), size):
         spectra = SpectrumDraws.read(path, slice(start, start + size))
         for k in np.flatnonzero(spectra.usable):
-            figure = spectra.plot(int(k)).figure
+            figure: Any = spectra.plot(int(k)).figure
             figure.savefig(figure_path(folder, names, start + int(k)), dpi=150)
             plt.close(figure)

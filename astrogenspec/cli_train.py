@@ -17,13 +17,13 @@ __all__ = ["add_simulate", "add_train"]
 
 #: Labelled galaxies beyond which a fit takes larger steps.
 _MANY = 2000
-_LARGE_STEPS = {
+_LARGE_STEPS: dict[str, Any] = {
     "batch_size": 256,
     "learning_rate": 1.5e-3,
     "validation_fraction": 0.1,
     "patience": None,
 }
-_SMALL_STEPS = {"batch_size": 32, "learning_rate": 3e-4}
+_SMALL_STEPS: dict[str, Any] = {"batch_size": 32, "learning_rate": 3e-4}
 
 _ANCHOR = """\
 tables for --anchor:

@@ -165,10 +165,11 @@ def latent_map(
                 f"values has shape {numbers.shape}, embedding has {len(embedding)} rows; give one a galaxy."
             )
         known = np.isfinite(numbers)
-        ax.scatter(*embedding[~known].T, color="#cccccc", **dots)
+        x, y = embedding.T
+        ax.scatter(x[~known], y[~known], color="#cccccc", **dots)
         low, high = np.percentile(numbers[known], [2, 98]) if known.any() else (0, 1)
         points = ax.scatter(
-            *embedding[known].T, c=numbers[known], cmap=cmap, vmin=low, vmax=high, **dots
+            x[known], y[known], c=numbers[known], cmap=cmap, vmin=low, vmax=high, **dots
         )
         ax.figure.colorbar(points, ax=ax, label=with_unit(label, unit), extend="both")
     ax.set(xlabel=f"{method} 1", ylabel=f"{method} 2", xticks=[], yticks=[])

@@ -68,7 +68,7 @@ class Histories:
     def _delayed(self, onset: Tensor, rate: Tensor) -> Tensor:
         """Fraction of the mass formed in each age bin; onset (Gyr ago) and rate k (1/Gyr) of shape (n,)."""
         begin, width = self.grid.age_edges[:-1] / 1e9, self.grid.age_widths / 1e9
-        formed = 0.0
+        formed = torch.zeros_like(onset[:, None])
         for part in (0.17, 0.5, 0.83):
             time = onset[:, None] - (begin + part * width)
             decay = (-rate[:, None] * (time - onset[:, None])).clamp(-60, 60)

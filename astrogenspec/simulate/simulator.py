@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,7 +93,7 @@ class SimulatedGalaxies:
         return len(self.theta)
 
     def __getitem__(self, index: Tensor | slice) -> SimulatedGalaxies:
-        chosen = {}
+        chosen: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, dict):
@@ -120,7 +121,7 @@ class SimulatedGalaxies:
         )
 
 
-def _joined(values: list) -> object:
+def _joined(values: list) -> Any:
     first = values[0]
     if isinstance(first, Tensor):
         return torch.cat(values)

@@ -85,7 +85,7 @@ def line_statistics(sample: Sample) -> dict[str, float]:
     kind = np.full(len(mass), -1)
     halpha, hbeta, oiii, nii = np.where(four, widths, 1.0)
     kind[four] = bpt_class(np.log10(nii / halpha), np.log10(oiii / hbeta))[four]
-    result = {"four_lines|all|fraction": np.average(four, weights=weight)}
+    result: dict[str, float] = {"four_lines|all|fraction": np.average(four, weights=weight)}
     for k, name in enumerate(("star_forming", "composite", "agn")):
         result[f"{name}|four lines|fraction"] = np.average(kind[four] == k, weights=weight[four])
     counts = np.histogram(mass, MASS_EDGES, weights=weight)[0] / weight.sum()
