@@ -19,7 +19,7 @@ __all__ = ["add_simulate", "add_train"]
 _MANY = 2000
 _LARGE_STEPS: dict[str, Any] = {
     "batch_size": 256,
-    "learning_rate": 1.5e-3,
+    "learning_rate": 2e-3,
     "validation_fraction": 0.1,
     "patience": None,
 }

@@ -10,7 +10,7 @@
 table are left out everywhere, so that both stay unseen.  In ``folds`` every
 galaxy is judged by an estimator that never saw it; peers see the same rows.  SHARDS are simulated galaxies to rehearse.
 The fitted networks are kept in ``folds`` beside the results: remove them to begin anew.
-"With structure" means Petrosian fluxes (redshifts) or radii and axis ratio (lines) beside the magnitudes.
+Peers are in `peers.py`. "With structure" means Petrosian fluxes (redshifts) or radii and axis ratio (lines) beside the magnitudes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import astropy.units as u
 import numpy as np
 from anchoring_tables import anchor_table, inputs_of, mass_offset, photometry_rows
 from astropy.table import QTable
+from peers import flow_medians, label_medians, redshift_medians
 
 from astrogenspec import Posterior, PropertyEstimator
 from astrogenspec.calibration import central_coverage, pit, uniformity_test
@@ -35,9 +36,9 @@ from astrogenspec.quantities import QUANTITIES
 SEED = 5
 SUBSETS = ("ugriz", "griz", "gri", "ugr", "gr", "r")
 FIT = {
-    "epochs": 32,
+    "epochs": 80,
     "batch_size": 256,
-    "learning_rate": 1.5e-3,
+    "learning_rate": 2e-3,
     "validation_fraction": 0.1,
     "patience": None,
     "progress": False,
@@ -130,54 +131,6 @@ def predict(
     )
 
 
-def peer_medians(train: QTable, test: QTable, inputs: str) -> dict[str, np.ndarray]:
-    """Redshifts by gradient boosting and by an ensemble of small perceptrons on colours and r, and structure if wanted."""
-    from sklearn.ensemble import HistGradientBoostingRegressor
-    from sklearn.neural_network import MLPRegressor
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    subset = inputs.split()[0]
-
-    def features(table: QTable) -> np.ndarray:
-        flux = {b: (table[f"flux_{b}"].value, table[f"extinction_{b}"].value) for b in subset}
-        magnitude = {
-            b: -1.0857 * np.arcsinh(np.clip(f, -5, None) / 1.0) - e for b, (f, e) in flux.items()
-        }
-        bands = list(subset)
-        colours = [magnitude[a] - magnitude[b] for a, b in zip(bands, bands[1:], strict=False)]
-        extra = []
-        if "structure" in inputs:
-            ratio = [(table[f"petro_flux_{b}"] / table[f"flux_{b}"]).value for b in bands]
-            extra = [
-                np.clip(-2.5 * np.log10(np.clip(np.nan_to_num(r, nan=1.0), 0.1, 10)), -1, 2)
-                for r in ratio
-            ]
-        return np.column_stack([*colours, magnitude["r"], *extra])
-
-    x, y, at = features(train), train["redshift"].value, features(test)
-    boosting = HistGradientBoostingRegressor(
-        loss="absolute_error", max_iter=400, learning_rate=0.05, random_state=0
-    )
-    networks = [
-        make_pipeline(
-            StandardScaler(),
-            MLPRegressor(
-                hidden_layer_sizes=(64, 64),
-                early_stopping=True,
-                max_iter=300,
-                alpha=1e-4,
-                random_state=k,
-            ),
-        ).fit(x, y)
-        for k in range(5)
-    ]
-    return {
-        "gradient boosting": boosting.fit(x, y).predict(at),
-        "perceptrons": np.mean([net.predict(at) for net in networks], axis=0),
-    }
-
-
 def fitted_fold(
     out: Path,
     k: int,
@@ -207,6 +160,7 @@ def run_folds(
     }
     peers: dict[str, np.ndarray] = {}
     parts, zero, sized, unseen = [], [], [], []
+    boosted = {name: np.full(len(table), np.nan) for name in list(QUANTITIES)[1:]}
     of_redshift = np.isfinite(table["redshift"].value)
     start = time.perf_counter()
     for k in range(n_folds):
@@ -227,8 +181,17 @@ def run_folds(
             scores.append((others, {n: found[n].draws for n in QUANTITIES}))
         labelled = training[np.isfinite(training["redshift"].value)]
         for name in ("ugriz", "ugriz with structure", "gri"):
-            for peer, values in peer_medians(labelled, table[rows], name).items():
+            found = redshift_medians(labelled, table[rows], name)
+            if name != "gri":
+                structure = "structure" in name
+                found["flows"] = flow_medians(labelled, table[rows], structure=structure)
+            for peer, values in found.items():
                 peers.setdefault(f"{peer}, {name}", np.full(len(table), np.nan))[rows] = values
+        for source in ("lines", "masses"):
+            of_source = table["source"] == source
+            found = label_medians(table[(fold != k) & of_source], table[(fold == k) & of_source])
+            for name, values in found.items():
+                boosted[name][(fold == k) & of_source] = values
         print(f"fold {k}: {time.perf_counter() - start:.0f} s", after.fit_report()[:3], flush=True)
     true = table["redshift"].value[of_redshift]
     result = {
@@ -275,7 +238,21 @@ def run_folds(
             chosen = table["source"][order] == source
             posterior = _Draws({n: values[chosen] for n, values in draws.items()})
             result[f"{source}, {key}"] = label_scores(posterior, table[order][chosen])
+    for source in ("lines", "masses"):
+        result[f"{source}, gradient boosting"] = _rmse(boosted, table, table["source"] == source)
     return result
+
+
+def _rmse(medians: dict[str, np.ndarray], table: QTable, chosen: np.ndarray) -> dict:
+    """Root mean square error of a peer, in dex."""
+    scores = {}
+    for name, values in medians.items():
+        true = table[name].value
+        error = (values - (np.log10(true) if QUANTITIES[name].logarithmic else true))[chosen]
+        error = error[np.isfinite(error)]
+        if len(error) >= 50:
+            scores[name] = {"n": len(error), "rmse": float(np.sqrt(np.mean(error**2)))}
+    return scores
 
 
 class _Draws(dict):

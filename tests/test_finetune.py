@@ -196,7 +196,7 @@ def test_sizes_are_learnt_and_may_be_missing_afterwards():
     table["r50"] = size * u.arcsec
     estimator = make_estimator()
     assert not estimator.network.config["structure"]
-    new = estimator.fit(photometry=table, labels=labels, **FIT | {"epochs": 30})
+    new = estimator.fit(photometry=table, labels=labels, **FIT | {"epochs": 45})
     assert new.network.config["structure"]
 
     def correlation(fitted, photometry):

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from astropy.table import Table
+from torch import Tensor
 
 from ..base import make_generator
 from ..blocks import ObservationBlocks
@@ -25,7 +26,7 @@ from ..warnings import AstroGenSpecWarning
 from .labelled import LabelledGalaxies, augmented, read_labelled, theta_of
 from .model import PropertyNetwork
 from .rehearsal import EncodedGalaxies, encode_shards
-from .replay import ReplayLoss
+from .replay import Lessons, ReplayLoss
 from .scores import held_out_scores
 
 __all__ = ["Examples", "FitSettings", "fine_tune"]
@@ -221,39 +222,46 @@ def _trained(
         after.vae.requires_grad_(False)
         after.latent_of_properties.requires_grad_(False)
     before = copy.deepcopy(after).eval()
-    with_redshifts = bool(training.learnt[:, 0].any())
-    loss = ReplayLoss(None if card is None else before, with_redshifts=with_redshifts)
-    history = _run(
-        after, _streams(training, pools, settings, seed), held_out, loss, settings, seed, device
-    )
-    judge = ReplayLoss(None)
+    teacher = None if card is None else before
+    loss = ReplayLoss(with_redshifts=bool(training.learnt[:, 0].any()))
+    streams = _streams(teacher, training, pools, settings, seed)
+    history = _run(after, streams, held_out, loss, settings, seed, device)
     losses = tuple(
-        evaluate(model.to(device), _batches(held_out), judge, device=str(device))["total"]
+        evaluate(model.to(device), _batches(held_out), loss, device=str(device))["total"]
         for model in (before, after)
     )
     return _Member(before, after.eval(), held_out.to(device), losses, len(history))
 
 
 def _streams(
-    training: LabelledGalaxies, pools: Sequence[EncodedGalaxies], settings: FitSettings, seed: int
+    teacher: PropertyNetwork | None,
+    training: LabelledGalaxies,
+    pools: Sequence[EncodedGalaxies],
+    settings: FitSettings,
+    seed: int,
 ) -> list[BatchStream]:
-    """Make streams of the labelled galaxies, and of simulated ones of each folder."""
-    size = min(settings.batch_size, len(training))
-    streams = [
-        BatchStream(
-            lambda rows, generator: augmented(training[rows], generator),
-            len(training),
-            size,
-            seed=seed,
-        )
-    ]
-    for k, pool in enumerate(pools, start=1):
+    """Make streams of the labelled galaxies, and of simulated ones of each folder, with what the teacher says of them."""
+    lessons = None
+    if teacher is not None:
+        generator = make_generator(seed)
+        lessons = Lessons(teacher, training.inputs, training.theta, generator=generator)
 
-        def batch(rows, generator, pool=pool):
-            return pool[rows]
+    def labelled(rows: Tensor, generator: torch.Generator) -> tuple:
+        lesson = None if lessons is None else lessons.pick(rows, generator)
+        return augmented(training[rows], generator), lesson
+
+    size = min(settings.batch_size, len(training))
+    streams = [BatchStream(labelled, len(training), size, seed=seed)]
+    for k, pool in enumerate(pools, start=1):
+        said = Lessons(
+            teacher, pool.inputs, latent=(pool.mu, pool.logvar), generator=make_generator(seed + k)
+        )
+
+        def simulated(rows, generator, pool=pool, said=said) -> tuple:
+            return pool[rows], said.pick(rows, generator)
 
         size = min(_REHEARSED, len(pool))
-        streams.append(BatchStream(batch, len(pool), size, seed=seed + k))
+        streams.append(BatchStream(simulated, len(pool), size, seed=seed + k))
     return streams
 
 

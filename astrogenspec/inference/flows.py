@@ -16,6 +16,7 @@ The network, in the taste of zuko, returns a distribution: ``chain(context).log_
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -109,21 +110,21 @@ class ChainPosterior:
         finite = torch.isfinite(theta)
         valid = finite if valid is None else valid & finite
         inside = (theta > chain.lower) & (theta < chain.upper)
-        y, log_jacobian = chain.standardise(torch.where(valid & inside, theta, chain.middle))
+        known = valid & inside
+        y, log_jacobian = chain.standardise(torch.where(known, theta, chain.middle))
         columns: list[Tensor] = []
-        terms = []
+        parameters = []
         for k, factor in enumerate(chain.factors[:q]):
             earlier = torch.stack(columns, -1) if columns else y[:, :0]
-            parameters = factor(self.context, earlier.clamp(-_EARLIER_LIMIT, _EARLIER_LIMIT))
-            terms.append(spline_log_prob(parameters, y[:, k]))
-            known = (valid & inside)[:, k]
-            if bool(known.all()):
+            numbers = factor(self.context, earlier.clamp(-_EARLIER_LIMIT, _EARLIER_LIMIT))
+            parameters.append(numbers)
+            if bool(known[:, k].all()):
                 columns.append(y[:, k])
             else:
-                noise = standard_normal(known.shape, generator, theta.device)
-                drawn = spline_sample(parameters.detach().T, noise)
-                columns.append(torch.where(known, y[:, k], drawn))
-        log_prob = torch.stack(terms, -1) + log_jacobian[:, :q]
+                noise = standard_normal(known[:, k].shape, generator, theta.device)
+                drawn = spline_sample(numbers.detach().T, noise)
+                columns.append(torch.where(known[:, k], y[:, k], drawn))
+        log_prob = _log_densities(parameters, y) + log_jacobian[:, :q]
         log_prob = torch.where(inside[:, :q], log_prob, -torch.inf)
         return torch.where(valid[:, :q], log_prob, 0.0), torch.stack(columns, -1)
 
@@ -252,6 +253,16 @@ class ChainPosterior:
 
     def _workspace(self, n_draws: int) -> Tensor:
         return self.chain.factors[0].workspace(n_draws)
+
+
+def _log_densities(parameters: Sequence[Tensor], y: Tensor) -> Tensor:
+    """Evaluate the densities of q factors at y, shape (n, q); those with as many bins at once, as calls cost more than numbers."""
+    terms: list[Tensor] = []
+    for _, alike in groupby(parameters, key=lambda numbers: numbers.shape[-1]):
+        some = torch.stack(tuple(alike), dim=1)
+        first = sum(term.shape[1] for term in terms)
+        terms.append(spline_log_prob(some, y[:, first : first + some.shape[1]]))
+    return torch.cat(terms, dim=1)
 
 
 class FlowChain(nn.Module):

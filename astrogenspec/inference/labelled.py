@@ -27,11 +27,14 @@ _FEWEST = 10
 _HIDDEN_IMAGE = 0.2
 _HIDDEN_PHOTOMETRY = 0.1
 #: Probability that sizes and shapes are hidden in a step, so that the skill without them is not lost.
-_HIDDEN_STRUCTURE = 0.15
+_HIDDEN_STRUCTURE = 0.3
 #: Bands that photometry keeps in a step, so that the skill with few of them is not lost.
 _BANDS = AugmentationConfig(full_bands=0.8, gri_bands=0.1)
 #: Noise added to fluxes in a step, in units of their errors.
 _JITTER = 0.25
+#: Catalogues state errors with and without systematic ones: in a step those of so many galaxies grow by up to this much of the
+#: flux, so that little hangs on such a convention.
+_OTHER_ERRORS, _LARGEST_FLOOR = 0.5, 0.06
 
 
 @dataclass(frozen=True)
@@ -172,16 +175,18 @@ def theta_of(labels: Mapping[str, Any] | Table, argument: str = "labels") -> np.
 
 
 def augmented(galaxies: LabelledGalaxies, generator: torch.Generator) -> LabelledGalaxies:
-    """Vary what is observed: bands, noise of the fluxes, orientation; hide image or photometry of some galaxies."""
+    """Vary what is observed: bands, noise of the fluxes and their errors, orientation; hide images or photometry of some."""
     n = len(galaxies)
     bands = draw_band_subsets(n, _BANDS, generator)
     # Subsets without any band that this galaxy has would leave nothing.
     bands |= ~(bands & torch.isfinite(galaxies.flux)).any(1, keepdim=True)
     noise = _JITTER * galaxies.error * torch.randn(n, 5, generator=generator)
     flux = torch.where(bands, galaxies.flux + noise, torch.nan)
+    other = torch.rand(n, 1, generator=generator) < _OTHER_ERRORS
+    floor = _LARGEST_FLOOR * torch.rand(n, 1, generator=generator) * other
+    error = torch.hypot(galaxies.error, floor * galaxies.flux)
     inputs = replace(
-        galaxies.inputs,
-        photometry=photometry_features(flux, galaxies.error, galaxies.measured),
+        galaxies.inputs, photometry=photometry_features(flux, error, galaxies.measured)
     )
     if inputs.structure is not None:
         keep = torch.rand(n, 1, generator=generator) > _HIDDEN_STRUCTURE

@@ -6,35 +6,115 @@ said of simulated galaxies (rehearsal).
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..preprocessing import ModelInputs
 from .flows import ChainPosterior
 from .labelled import LabelledGalaxies
 from .model import PropertyNetwork
 from .rehearsal import EncodedGalaxies
 
-__all__ = ["ReplayLoss"]
+__all__ = ["Lesson", "Lessons", "ReplayLoss"]
 
 #: Weight of quantities that only the former network teaches.
 _REPLAY = 0.3
+#: Draws of the former network kept of each galaxy: so many that they are not learnt by heart.
+_DRAWS = 16
+#: Galaxies that it is asked about at once.
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One draw of what a network says of each of n galaxies.
+
+    Attributes
+    ----------
+    theta : Tensor, shape (n, 9)
+        All quantities given those that are known, which are as they are.
+    free : Tensor, shape (n, 9)
+        All quantities given the observations alone.
+    measurable : Tensor, shape (n,)
+        P(gas metallicity is measurable).
+    """
+
+    theta: Tensor
+    free: Tensor
+    measurable: Tensor
+
+    def to(self, device: torch.device | str) -> Lesson:
+        """Move every tensor to a device."""
+        return Lesson(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+class Lessons:
+    """Draws of a network, made once and kept to teach another.
+
+    Parameters
+    ----------
+    teacher : PropertyNetwork
+        Of one head.
+    inputs : ModelInputs
+        n galaxies, with all that was observed of them.
+    theta : Tensor, shape (n, 9), optional
+        What is known of them, NaN where unknown; nothing by default.
+    latent : tuple of Tensor, optional
+        What the encoder says of their images, if they are encoded already.
+    generator : `torch.Generator`, optional
+        Source of the draws.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        teacher: PropertyNetwork,
+        inputs: ModelInputs,
+        theta: Tensor | None = None,
+        latent: tuple[Tensor, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        device = teacher.chain.lower.device
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        for rows in torch.arange(len(inputs)).split(_BLOCK):
+            seen = inputs[rows].to(device)
+            mu, logvar = teacher.latent(seen) if latent is None else (part[rows] for part in latent)
+            contexts = teacher.contexts(seen, (mu.to(device), logvar.to(device)))
+            free = _chain_posterior(teacher, contexts).sample(_DRAWS, generator)
+            taught = free
+            if theta is not None:
+                known = theta[rows].to(device).repeat_interleave(_DRAWS, dim=0)
+                repeated = contexts.repeat_interleave(_DRAWS, dim=1)
+                posterior = _chain_posterior(teacher, repeated)
+                completed = posterior.log_prob_and_completed(known, generator=generator)[1]
+                drawn = teacher.chain.unstandardise(completed)
+                taught = torch.where(known.isfinite(), known, drawn).unflatten(0, (-1, _DRAWS))
+            parts.append((taught.cpu(), free.cpu(), teacher.measurable(contexts).cpu()))
+        self._theta, self._free, self._measurable = (
+            torch.cat(tensors) for tensors in zip(*parts, strict=True)
+        )
+
+    def pick(self, rows: Tensor, generator: torch.Generator) -> Lesson:
+        """Pick one draw of each of some galaxies."""
+        draw = torch.randint(_DRAWS, rows.shape, generator=generator)
+        return Lesson(self._theta[rows, draw], self._free[rows, draw], self._measurable[rows])
 
 
 class ReplayLoss:
     """Loss of a step: labelled galaxies, with replay of what they lack, and simulated ones.
 
+    A batch is a list of pairs of galaxies and their `Lesson`, the labelled ones first; without a lesson only labels teach.
+
     Parameters
     ----------
-    teacher : PropertyNetwork or None
-        The network as it was before, of one head; None without replay.
     with_redshifts : bool
         Whether there are redshifts among the labels: then real galaxies alone teach how photometry tells them.
     """
 
-    def __init__(self, teacher: PropertyNetwork | None, *, with_redshifts: bool = False) -> None:
-        self.teacher = teacher
+    def __init__(self, *, with_redshifts: bool = False) -> None:
         self.with_redshifts = with_redshifts
 
     def __call__(
@@ -44,9 +124,9 @@ class ReplayLoss:
         if not network.training:
             return self._held_out(network, batches)
         real, *simulated = batches
-        terms = self._real(network, real)
-        for k, batch in enumerate(simulated):
-            part = self._simulated(network, batch)
+        terms = self._real(network, *real)
+        for k, (galaxies, lesson) in enumerate(simulated):
+            part = self._simulated(network, galaxies, lesson)
             terms |= {f"simulated_{k}": part}
             terms["total"] = terms["total"] + part
         return terms
@@ -65,73 +145,54 @@ class ReplayLoss:
         )
         return {"total": terms["flow"]}
 
-    def _real(self, network: PropertyNetwork, galaxies: LabelledGalaxies) -> dict[str, Tensor]:
+    def _real(
+        self, network: PropertyNetwork, galaxies: LabelledGalaxies, lesson: Lesson | None
+    ) -> dict[str, Tensor]:
         valid = torch.isfinite(galaxies.theta)
         weight = galaxies.learnt.float()
-        if self.teacher is None:
+        if lesson is None:
             return network.loss(galaxies.inputs, galaxies.theta, valid, quantity_weight=weight)
-        theta, measurable = self._taught(galaxies, valid)
-        weight = torch.where(valid, weight, _REPLAY)
-        everything = torch.ones_like(valid)
         terms = network.loss(
             galaxies.inputs,
-            theta,
-            everything,
-            measurable,
-            quantity_weight=weight,
+            lesson.theta,
+            torch.ones_like(valid),
+            lesson.measurable,
+            quantity_weight=torch.where(valid, weight, _REPLAY),
             elbo_weight=0.0,
         )
         condition = valid & ~galaxies.learnt
         rows = condition.any(1).nonzero()[:, 0]
         if len(rows):
-            part = self._conditions(network, galaxies[rows], condition[rows])
+            part = self._conditions(
+                network, galaxies.inputs[rows], lesson.free[rows], condition[rows]
+            )
             terms["total"] = terms["total"] + part * len(rows) / len(galaxies)
         return terms
 
     def _conditions(
-        self, network: PropertyNetwork, galaxies: LabelledGalaxies, condition: Tensor
+        self, network: PropertyNetwork, inputs: ModelInputs, free: Tensor, condition: Tensor
     ) -> Tensor:
         """Teach what is only a condition too, given the observations alone."""
         q = 1 + int(condition.any(0).nonzero().max())
-        with torch.no_grad():
-            former = _chain_posterior(self.teacher, self.teacher.contexts(galaxies.inputs))
-            nothing = torch.zeros_like(condition)
-            drawn = former.log_prob_and_completed(galaxies.theta, nothing, q=q)[1]
-            theta = galaxies.theta.clone()
-            theta[:, :q] = self.teacher.chain.unstandardise(drawn)
-        posterior = _chain_posterior(network, network.contexts(galaxies.inputs))
-        log_prob = posterior.log_prob_and_completed(theta, theta.isfinite(), q=q)[0]
+        posterior = _chain_posterior(network, network.contexts(inputs))
+        log_prob = posterior.log_prob_and_completed(free, q=q)[0]
         return -_REPLAY * (log_prob * condition[:, :q]).sum(-1).mean()
 
-    @torch.no_grad()
-    def _taught(self, galaxies: LabelledGalaxies, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill in what is not valid from the former network; and its P(metallicity is measurable)."""
-        contexts = self.teacher.contexts(galaxies.inputs)
-        posterior = _chain_posterior(self.teacher, contexts)
-        drawn = posterior.log_prob_and_completed(galaxies.theta, valid)[1]
-        theta = torch.where(valid, galaxies.theta, self.teacher.chain.unstandardise(drawn))
-        return theta, self.teacher.measurable(contexts)
-
-    def _simulated(self, network: PropertyNetwork, batch: EncodedGalaxies) -> Tensor:
-        theta, measurable = self._recalled(batch)
-        weight = torch.ones_like(theta)
+    def _simulated(
+        self, network: PropertyNetwork, galaxies: EncodedGalaxies, lesson: Lesson
+    ) -> Tensor:
+        """Teach what the former network said of simulated galaxies: their true properties would be learnt by heart."""
+        weight = torch.ones_like(lesson.theta)
         if self.with_redshifts:
-            weight[~batch.inputs.has_image, 0] = 0.0
+            weight[~galaxies.inputs.has_image, 0] = 0.0
         return network.loss(
-            batch.inputs,
-            theta,
-            torch.isfinite(theta),
-            measurable,
+            galaxies.inputs,
+            lesson.theta,
+            torch.isfinite(lesson.theta),
+            lesson.measurable,
             quantity_weight=weight,
-            latent=(batch.mu, batch.logvar),
+            latent=(galaxies.mu, galaxies.logvar),
         )["total"]
-
-    @torch.no_grad()
-    def _recalled(self, batch: EncodedGalaxies) -> tuple[Tensor, Tensor]:
-        """Draw anew what the former network says of simulated galaxies: their true properties would be learnt by heart."""
-        contexts = self.teacher.contexts(batch.inputs, (batch.mu, batch.logvar))
-        drawn = self.teacher.posterior_of(contexts).sample(1)[:, 0]
-        return drawn, self.teacher.measurable(contexts)
 
 
 def _chain_posterior(network: PropertyNetwork, contexts: Tensor) -> ChainPosterior:
