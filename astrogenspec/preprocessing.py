@@ -116,6 +116,11 @@ class ModelInputs:
         """Which galaxies have at least one band of photometry, shape (n,), bool."""
         return self.photometry[:, 14:19].any(-1)
 
+    @property
+    def measured(self) -> Tensor:
+        """Whose photometry was measured on the image, shape (n,), bool."""
+        return self.photometry[:, 19] > 0
+
     def to(self, device: torch.device | str) -> ModelInputs:
         """Move every tensor to a device."""
         return replace(self, **{name: value.to(device) for name, value in self._tensors()})

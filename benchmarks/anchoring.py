@@ -36,7 +36,7 @@ from astrogenspec.quantities import QUANTITIES
 SEED = 5
 SUBSETS = ("ugriz", "griz", "gri", "ugr", "gr", "r")
 FIT = {
-    "epochs": 80,
+    "epochs": 64,
     "batch_size": 256,
     "learning_rate": 2e-3,
     "validation_fraction": 0.1,
@@ -182,9 +182,8 @@ def run_folds(
         labelled = training[np.isfinite(training["redshift"].value)]
         for name in ("ugriz", "ugriz with structure", "gri"):
             found = redshift_medians(labelled, table[rows], name)
-            if name != "gri":
-                structure = "structure" in name
-                found["flows"] = flow_medians(labelled, table[rows], structure=structure)
+            if "structure" in name:
+                found["flows"] = flow_medians(labelled, table[rows])
             for peer, values in found.items():
                 peers.setdefault(f"{peer}, {name}", np.full(len(table), np.nan))[rows] = values
         for source in ("lines", "masses"):

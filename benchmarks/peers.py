@@ -60,13 +60,13 @@ def redshift_medians(train: QTable, test: QTable, inputs: str) -> dict[str, np.n
     }
 
 
-def flow_medians(train: QTable, test: QTable, *, structure: bool) -> np.ndarray:
-    """Redshifts by flows of this package that saw the real rows alone, no simulated galaxy: the median of three."""
+def flow_medians(train: QTable, test: QTable) -> np.ndarray:
+    """Redshifts by flows of this package that saw these rows alone, with structure, no simulated galaxy: the median of three."""
     medians = []
     for k in range(_FLOWS):
         fresh = PropertyEstimator(PropertyNetwork(**_SMALL))
         fitted = fresh.fit(
-            photometry=inputs_of(train, structure=structure),
+            photometry=inputs_of(train),
             labels={"redshift": train["redshift"]},
             epochs=40,
             batch_size=128,
@@ -77,7 +77,7 @@ def flow_medians(train: QTable, test: QTable, *, structure: bool) -> np.ndarray:
             progress=False,
         )
         found = fitted.predict(
-            photometry=inputs_of(test, structure=structure),
+            photometry=inputs_of(test),
             n_draws=500,
             seed=0,
             on_error="flag",

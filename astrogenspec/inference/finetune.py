@@ -24,9 +24,10 @@ from ..quantities import QUANTITIES
 from ..training import BatchStream, History, TrainingConfig, ZippedStreams, evaluate, fit
 from ..warnings import AstroGenSpecWarning
 from .labelled import LabelledGalaxies, augmented, read_labelled, theta_of
+from .lending import LentImages
 from .model import PropertyNetwork
 from .rehearsal import EncodedGalaxies, encode_shards
-from .replay import Lessons, ReplayLoss
+from .replay import Lessons, ReplayLoss, Taught
 from .scores import held_out_scores
 
 __all__ = ["Examples", "FitSettings", "fine_tune"]
@@ -223,8 +224,8 @@ def _trained(
         after.latent_of_properties.requires_grad_(False)
     before = copy.deepcopy(after).eval()
     teacher = None if card is None else before
-    loss = ReplayLoss(with_redshifts=bool(training.learnt[:, 0].any()))
     streams = _streams(teacher, training, pools, settings, seed)
+    loss = ReplayLoss(with_redshifts=bool(training.learnt[:, 0].any()))
     history = _run(after, streams, held_out, loss, settings, seed, device)
     losses = tuple(
         evaluate(model.to(device), _batches(held_out), loss, device=str(device))["total"]
@@ -241,14 +242,21 @@ def _streams(
     seed: int,
 ) -> list[BatchStream]:
     """Make streams of the labelled galaxies, and of simulated ones of each folder, with what the teacher says of them."""
-    lessons = None
-    if teacher is not None:
+    if teacher is None:
+        lessons, lent = None, []
+    else:
         generator = make_generator(seed)
         lessons = Lessons(teacher, training.inputs, training.theta, generator=generator)
+        photographed = training.inputs.image is not None
+        lent = [] if photographed else [LentImages(training, p) for p in pools if p.has_images]
 
-    def labelled(rows: Tensor, generator: torch.Generator) -> tuple:
+    def labelled(rows: Tensor, generator: torch.Generator) -> Taught:
+        seen = augmented(training[rows], generator)
         lesson = None if lessons is None else lessons.pick(rows, generator)
-        return augmented(training[rows], generator), lesson
+        if not lent:
+            return Taught(seen, lesson)
+        inputs, latent = lent[0].lend(seen.inputs, rows, generator)
+        return Taught(replace(seen, inputs=inputs), lesson, latent)
 
     size = min(settings.batch_size, len(training))
     streams = [BatchStream(labelled, len(training), size, seed=seed)]
@@ -257,8 +265,9 @@ def _streams(
             teacher, pool.inputs, latent=(pool.mu, pool.logvar), generator=make_generator(seed + k)
         )
 
-        def simulated(rows, generator, pool=pool, said=said) -> tuple:
-            return pool[rows], said.pick(rows, generator)
+        def simulated(rows, generator, pool=pool, said=said) -> Taught:
+            seen = pool[rows]
+            return Taught(seen, said.pick(rows, generator), (seen.mu, seen.logvar))
 
         size = min(_REHEARSED, len(pool))
         streams.append(BatchStream(simulated, len(pool), size, seed=seed + k))

@@ -35,14 +35,25 @@ class EncodedGalaxies:
         Without images.
     mu, logvar : Tensor, shape (n, latent_size)
         What the encoder says of the images; zero without image.
+    flux : Tensor, shape (n, 5)
+        True fluxes [nmgy].
+    redshift : Tensor, shape (n,)
+        True redshift.
     """
 
     inputs: ModelInputs
     mu: Tensor
     logvar: Tensor
+    flux: Tensor
+    redshift: Tensor
 
     def __len__(self) -> int:
         return len(self.mu)
+
+    @property
+    def has_images(self) -> bool:
+        """True if any galaxy has an image."""
+        return bool(self.inputs.has_image.any())
 
     def __getitem__(self, rows: Tensor) -> EncodedGalaxies:
         """Select galaxies."""
@@ -59,6 +70,8 @@ class EncodedGalaxies:
             ModelInputs.concatenate([part.inputs for part in parts]),
             torch.cat([part.mu for part in parts]),
             torch.cat([part.logvar for part in parts]),
+            torch.cat([part.flux for part in parts]),
+            torch.cat([part.redshift for part in parts]),
         )
 
 
@@ -95,5 +108,6 @@ def encode_shards(
         seen = shards.inputs(rows, config, generator)
         mu, logvar = (part.cpu() for part in network.latent(seen.to(device)))
         inputs = ModelInputs(None, None, seen.image_bands, seen.image_noise, seen.photometry)
-        parts.append(EncodedGalaxies(inputs, mu, logvar))
+        flux, redshift = shards.columns["true_flux"][rows], shards.columns["theta"][rows, 0]
+        parts.append(EncodedGalaxies(inputs, mu, logvar, flux, redshift))
     return EncodedGalaxies.concatenate(parts)

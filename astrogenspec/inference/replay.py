@@ -7,18 +7,19 @@ said of simulated galaxies (rehearsal).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from ..nn.batches import to_device
 from ..preprocessing import ModelInputs
 from .flows import ChainPosterior
 from .labelled import LabelledGalaxies
 from .model import PropertyNetwork
 from .rehearsal import EncodedGalaxies
 
-__all__ = ["Lesson", "Lessons", "ReplayLoss"]
+__all__ = ["Lesson", "Lessons", "ReplayLoss", "Taught"]
 
 #: Weight of quantities that only the former network teaches.
 _REPLAY = 0.3
@@ -49,6 +50,32 @@ class Lesson:
     def to(self, device: torch.device | str) -> Lesson:
         """Move every tensor to a device."""
         return Lesson(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+Galaxies = TypeVar("Galaxies", LabelledGalaxies, EncodedGalaxies)
+
+
+@dataclass(frozen=True)
+class Taught(Generic[Galaxies]):
+    """Galaxies of a step, and what there is to learn of them.
+
+    Attributes
+    ----------
+    galaxies : LabelledGalaxies or EncodedGalaxies
+        n galaxies.
+    lesson : Lesson or None
+        What the former network says; without it only labels teach.
+    latent : tuple of Tensor or None
+        What the encoder says of the images, if they are encoded already or lent.
+    """
+
+    galaxies: Galaxies
+    lesson: Lesson | None = None
+    latent: tuple[Tensor, Tensor] | None = None
+
+    def to(self, device: torch.device | str) -> Taught[Galaxies]:
+        """Move every tensor to a device."""
+        return Taught(*(to_device(getattr(self, field.name), device) for field in fields(self)))
 
 
 class Lessons:
@@ -106,7 +133,7 @@ class Lessons:
 class ReplayLoss:
     """Loss of a step: labelled galaxies, with replay of what they lack, and simulated ones.
 
-    A batch is a list of pairs of galaxies and their `Lesson`, the labelled ones first; without a lesson only labels teach.
+    A batch is a list of `Taught`, the labelled galaxies first.
 
     Parameters
     ----------
@@ -124,9 +151,9 @@ class ReplayLoss:
         if not network.training:
             return self._held_out(network, batches)
         real, *simulated = batches
-        terms = self._real(network, *real)
-        for k, (galaxies, lesson) in enumerate(simulated):
-            part = self._simulated(network, galaxies, lesson)
+        terms = self._real(network, real)
+        for k, taught in enumerate(simulated):
+            part = self._simulated(network, taught, lending=real.latent is not None)
             terms |= {f"simulated_{k}": part}
             terms["total"] = terms["total"] + part
         return terms
@@ -146,52 +173,62 @@ class ReplayLoss:
         return {"total": terms["flow"]}
 
     def _real(
-        self, network: PropertyNetwork, galaxies: LabelledGalaxies, lesson: Lesson | None
+        self, network: PropertyNetwork, taught: Taught[LabelledGalaxies]
     ) -> dict[str, Tensor]:
+        galaxies, lesson, latent = taught.galaxies, taught.lesson, taught.latent
         valid = torch.isfinite(galaxies.theta)
         weight = galaxies.learnt.float()
         if lesson is None:
             return network.loss(galaxies.inputs, galaxies.theta, valid, quantity_weight=weight)
+        weight = torch.where(valid, weight, _REPLAY)
+        if latent is None:
+            latent = network.latent(galaxies.inputs)
+        else:
+            # A lent image goes with the redshift; of the rest it may say something else.
+            weight[galaxies.inputs.has_image, 1:] = 0.0
         terms = network.loss(
             galaxies.inputs,
             lesson.theta,
             torch.ones_like(valid),
             lesson.measurable,
-            quantity_weight=torch.where(valid, weight, _REPLAY),
+            quantity_weight=weight,
             elbo_weight=0.0,
+            latent=latent,
         )
         condition = valid & ~galaxies.learnt
         rows = condition.any(1).nonzero()[:, 0]
         if len(rows):
-            part = self._conditions(
-                network, galaxies.inputs[rows], lesson.free[rows], condition[rows]
-            )
+            contexts = network.contexts(galaxies.inputs[rows], (latent[0][rows], latent[1][rows]))
+            part = self._conditions(network, contexts, lesson.free[rows], condition[rows])
             terms["total"] = terms["total"] + part * len(rows) / len(galaxies)
         return terms
 
     def _conditions(
-        self, network: PropertyNetwork, inputs: ModelInputs, free: Tensor, condition: Tensor
+        self, network: PropertyNetwork, contexts: Tensor, free: Tensor, condition: Tensor
     ) -> Tensor:
         """Teach what is only a condition too, given the observations alone."""
         q = 1 + int(condition.any(0).nonzero().max())
-        posterior = _chain_posterior(network, network.contexts(inputs))
+        posterior = _chain_posterior(network, contexts)
         log_prob = posterior.log_prob_and_completed(free, q=q)[0]
         return -_REPLAY * (log_prob * condition[:, :q]).sum(-1).mean()
 
     def _simulated(
-        self, network: PropertyNetwork, galaxies: EncodedGalaxies, lesson: Lesson
+        self, network: PropertyNetwork, taught: Taught[EncodedGalaxies], *, lending: bool
     ) -> Tensor:
         """Teach what the former network said of simulated galaxies: their true properties would be learnt by heart."""
+        inputs, lesson = taught.galaxies.inputs, taught.lesson
         weight = torch.ones_like(lesson.theta)
         if self.with_redshifts:
-            weight[~galaxies.inputs.has_image, 0] = 0.0
+            # What labelled galaxies show, with lent images too, they alone teach.
+            shown = inputs.has_photometry & ~inputs.measured
+            weight[shown & (lending | ~inputs.has_image), 0] = 0.0
         return network.loss(
-            galaxies.inputs,
+            inputs,
             lesson.theta,
             torch.isfinite(lesson.theta),
             lesson.measurable,
             quantity_weight=weight,
-            latent=(galaxies.mu, galaxies.logvar),
+            latent=taught.latent,
         )["total"]
 
 

@@ -1,0 +1,93 @@
+r"""Images for labelled galaxies that have none, lent by simulated galaxies that look like them.
+
+What fluxes say of the redshift, many real galaxies tell; what an image says beyond, simulated ones alone. The image of a simulated
+galaxy of the same redshift and fluxes is a draw of :math:`p(\mathrm{image} \mid \mathrm{fluxes}, z)`: lent to the real galaxy,
+it teaches the redshift given both, as if the real galaxy had been photographed. Other quantities it must not teach: the lender
+was not chosen by them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from ..preprocessing import ModelInputs
+from .labelled import LabelledGalaxies
+from .rehearsal import EncodedGalaxies
+
+__all__ = ["LentImages"]
+
+#: Probability that a galaxy with lenders gets an image in a step.
+_LENT = 0.25
+#: Lenders of a galaxy, of which each step takes one.
+_LENDERS = 8
+#: What counts as alike: magnitude r, four adjacent colours, and redshift, each in these units, and the largest distance.
+_ALIKE = (0.3, 0.15, 0.05, 0.03, 0.04, 0.004)
+_FARTHEST = 4.0
+
+
+class LentImages:
+    """Simulated galaxies that look like each of n labelled ones.
+
+    Parameters
+    ----------
+    galaxies : LabelledGalaxies
+        Those whose redshift is not to be learnt, or without one of the bands, are lent nothing.
+    pool : EncodedGalaxies
+        Who may lend, if they have an image.
+    """
+
+    def __init__(self, galaxies: LabelledGalaxies, pool: EncodedGalaxies) -> None:
+        self.pool = pool
+        lenders = pool.inputs.has_image.nonzero()[:, 0]
+        points = _features(pool.flux[lenders], pool.redshift[lenders])
+        wanted = _features(galaxies.flux, galaxies.theta[:, 0])
+        complete = np.flatnonzero(np.isfinite(wanted).all(1) & galaxies.learnt[:, 0].numpy())
+        nearest = np.full((len(galaxies), _LENDERS), -1)
+        if len(lenders) >= _LENDERS and len(complete):
+            distance, index = cKDTree(points).query(wanted[complete], k=_LENDERS)
+            found = lenders.numpy()[index]
+            nearest[complete] = np.where(distance <= _FARTHEST, found, -1)
+        self._nearest = torch.as_tensor(nearest)
+
+    def lend(
+        self, inputs: ModelInputs, rows: Tensor, generator: torch.Generator
+    ) -> tuple[ModelInputs, tuple[Tensor, Tensor]]:
+        """Give images to some galaxies.
+
+        Parameters
+        ----------
+        inputs : ModelInputs
+            Of the galaxies ``rows``, without images.
+        rows : Tensor of int, shape (n,)
+        generator : `torch.Generator`
+
+        Returns
+        -------
+        inputs : ModelInputs
+            As if they had the images.
+        mu, logvar : Tensor, shape (n, latent_size)
+            What the encoder says of the images; zero without one.
+        """
+        chosen = torch.randint(_LENDERS, rows.shape, generator=generator)
+        lender = self._nearest[rows, chosen]
+        lent = (lender >= 0) & (torch.rand(rows.shape, generator=generator) < _LENT)
+        lender = lender.clamp_min(0)
+
+        def of_lender(values: Tensor) -> Tensor:
+            return values[lender] * lent[:, None]
+
+        bands, noise = self.pool.inputs.image_bands, self.pool.inputs.image_noise
+        inputs = replace(inputs, image_bands=of_lender(bands), image_noise=of_lender(noise))
+        return inputs, (of_lender(self.pool.mu), of_lender(self.pool.logvar))
+
+
+def _features(flux: Tensor, redshift: Tensor) -> np.ndarray:
+    """Place galaxies such that those near one another are alike, shape (n, 6); NaN where something is missing."""
+    magnitude = -2.5 * torch.where(flux > 0, flux, torch.nan).log10()
+    columns = [magnitude[:, 2], *(magnitude[:, :-1] - magnitude[:, 1:]).T, redshift]
+    return (torch.stack(columns, 1) / torch.tensor(_ALIKE)).double().numpy()
