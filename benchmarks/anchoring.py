@@ -36,7 +36,7 @@ from astrogenspec.quantities import QUANTITIES
 SEED = 5
 SUBSETS = ("ugriz", "griz", "gri", "ugr", "gr", "r")
 FIT = {
-    "epochs": 64,
+    "epochs": 48,
     "batch_size": 256,
     "learning_rate": 2e-3,
     "validation_fraction": 0.1,

@@ -68,7 +68,7 @@ def flow_medians(train: QTable, test: QTable) -> np.ndarray:
         fitted = fresh.fit(
             photometry=inputs_of(train),
             labels={"redshift": train["redshift"]},
-            epochs=40,
+            epochs=25,
             batch_size=128,
             learning_rate=1e-3,
             validation_fraction=0.1,
