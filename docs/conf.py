@@ -28,9 +28,12 @@ automodapi_toctreedirnm = "api"
 automodsumm_inherited_members = False
 numpydoc_show_class_members = False
 autodoc_typehints = "none"
+# Attributes are explained by their docstrings; what a field of a dataclass is set to says nothing.
+autodoc_default_options = {"no-value": True}
 
 # Tutorials run in the build; one that fails, fails the build.
-extensions = [*extensions, "sphinx_gallery.gen_gallery"]  # noqa: F405
+extensions = [*extensions, "sphinx_gallery.gen_gallery", "html_extras"]  # noqa: F405
+html_math_renderer = "mathml"
 sphinx_gallery_conf = {
     "examples_dirs": "tutorials",
     "gallery_dirs": "gallery",
