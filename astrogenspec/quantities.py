@@ -58,7 +58,7 @@ _INFOS = (
     QuantityInfo(
         "stellar_mass",
         u.dex(u.Msun),
-        r"$\log_{10}(M_\star/\mathrm{M_\odot})$",
+        r"$\log_{10}(M_\ast/\mathrm{M_\odot})$",
         "Total surviving stellar mass, Chabrier IMF, flat cosmology with H0 = 70 km/s/Mpc.",
         5.0,
         13.0,

@@ -60,7 +60,7 @@ def test_corner_shows_every_pair(case):
     lines = [line.get_xdata()[0] for line in axes[1, 1].lines]
     assert_allclose(sorted(lines), [low, middle, high])
     assert f"{middle:.2f}" in axes[1, 1].get_title()
-    assert axes[2, 1].get_xlabel() == r"$\log_{10}(M_\star/\mathrm{M_\odot})$"
+    assert axes[2, 1].get_xlabel() == r"$\log_{10}(M_\ast/\mathrm{M_\odot})$"
 
 
 def test_corner_shows_fluxes_in_their_logarithm(case):

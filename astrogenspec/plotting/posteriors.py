@@ -98,7 +98,7 @@ def corner(
         "fill_contours": len(draws) >= 500,
         "contourf_kwargs": {"colors": [(0, 0, 0, 0), to_rgba(color, 0.25), to_rgba(color, 0.6)]},
         "contour_kwargs": {"linewidths": 0.8},
-        "label_kwargs": {"fontsize": 10},
+        "label_kwargs": {"fontsize": 12},
         "hist_kwargs": {"lw": 1.4},
     }
     figure = corner_package.corner(draws, fig=fig, color=color, **(options | kwargs))
@@ -220,7 +220,7 @@ def _mark_interval(ax: Axes, low: float, middle: float, high: float, color: str)
     digits = int(np.clip(1 - np.floor(np.log10(half)), 0, 6)) if half > 0 else 2
     ax.set_title(
         f"${middle:.{digits}f}^{{+{high - middle:.{digits}f}}}_{{-{middle - low:.{digits}f}}}$",
-        fontsize=10,
+        fontsize=12,
     )
 
 
@@ -229,7 +229,7 @@ def _tidy(figure: Figure, axes: np.ndarray) -> None:
     for (row, column), ax in np.ndenumerate(axes):
         if row < column:
             continue
-        ax.tick_params(labelsize=8, pad=2)
+        ax.tick_params(labelsize=10, pad=2)
         ax.set_xticks(_inner_ticks(*ax.get_xlim()))
         ax.xaxis.set_label_coords(0.5, -0.3)
         if row > column:

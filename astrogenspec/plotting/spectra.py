@@ -219,12 +219,29 @@ def _describe(ax: Axes, chosen: SpectrumDraws, redshift: float, pad: float | Non
     y = ax.yaxis.get_units() or FLUX_UNIT
     rest = chosen.meta.get("frame") == "rest"
     frame = "rest-frame" if rest else "observed"
-    density = u.Unit(y).to_string("latex_inline").replace(r"1 \times ", "")
-    ax.set_xlabel(f"{frame} vacuum wavelength [{u.Unit(x):latex_inline}]")
-    ax.set_ylabel(rf"$F_\lambda$ [{density}]")
+    ax.set_xlabel(f"{frame} vacuum wavelength [{_unit_label(x)}]")
+    ax.set_ylabel(rf"$F_\lambda$ [{_unit_label(y)}]")
     title = chosen.names[0] if rest else rf"{chosen.names[0]}    $z = {redshift:.4f}$"
     ax.set_title(title, loc="left", fontsize=10, pad=pad)
     if chosen.flags[0]:
         ax.set_title(chosen.flags[0], loc="right", fontsize=9, color=ACCENT, pad=pad)
-    legend = ax.legend(fontsize=8, ncols=3, loc="lower right", edgecolor="none", framealpha=0.8)
+    handles, labels = ax.get_legend_handles_labels()
+    # one row, which leaves the spectrum free, if the axes are wide enough for it
+    inches = ax.bbox.width / ax.figure.dpi
+    columns = len(labels) if inches > 1.4 * len(labels) else 3
+    legend = ax.legend(
+        handles,
+        labels,
+        fontsize=8,
+        ncols=columns,
+        loc="lower right",
+        edgecolor="none",
+        framealpha=0.8,
+    )
     legend.set_zorder(10)
+
+
+def _unit_label(unit: Any) -> str:
+    """Write a unit with an Angstrom whose ring can be seen, and without a factor of 1."""
+    text = u.Unit(unit).to_string("latex_inline").replace(r"1 \times ", "")
+    return text.replace(r"\mathring{A}", "Å")
