@@ -93,7 +93,7 @@ def card_page(card: Mapping[str, Any], folder: Path) -> str:
         parts += [
             f".. figure:: {path.name}\n   :alt: {text}\n\n   {text}\n" for path, text in shown
         ]
-    parts += [_heading("How it was made", "-"), _rows(facts)]
+    parts += [_heading("How it was made", "-"), _rows(facts, "card-facts")]
     for key in ("architecture", "preprocessing"):
         if key in card:
             parts.append(f"**{key.capitalize()}.** {card[key]}.\n")
@@ -142,9 +142,10 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]], name: str = "") -> str:
     """Lay out a table; without names of columns, without a header."""
-    lines = [".. list-table::", *(["   :header-rows: 1"] if header else []), ""]
+    options = (["   :header-rows: 1"] if header else []) + ([f"   :class: {name}"] if name else [])
+    lines = [".. list-table::", *options, ""]
     for row in (header, *rows) if header else rows:
         for k, cell in enumerate(row):
             # backslashes and stars of a card are no markup
@@ -153,9 +154,9 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rows(values: Mapping[str, Any]) -> str:
+def _rows(values: Mapping[str, Any], name: str = "card-rows") -> str:
     rows = [(key.replace("_", " "), value) for key, value in values.items()]
-    return _table((), rows)
+    return _table((), rows, name)
 
 
 def _is_flat(value: Any) -> bool:
@@ -210,10 +211,12 @@ def _without(row: Mapping[str, Any]) -> dict[str, Any]:
 # ---- figures: each gives its path and a caption, or None if the card lacks what it needs
 
 
-def _axes(n: int, width: float = 8.5, height: float = 3.6) -> tuple[Any, Any]:
+def _axes(n: int, width: float = 8.5, height: float = 3.6, **options: Any) -> tuple[Any, Any]:
     import matplotlib.pyplot as plt
 
-    return plt.subplots(1, n, figsize=(width, height), layout="constrained", squeeze=False)
+    return plt.subplots(
+        1, n, figsize=(width, height), layout="constrained", squeeze=False, **options
+    )
 
 
 def _save(figure: Any, path: Path) -> None:
@@ -245,7 +248,11 @@ def _scores_by_input(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | 
                 place, [row[f"coverage_{level}"] for row in rows], mark, color=_COLORS[k], ms=5
             )
     ceiling = card["metrics"].get("ceiling", {}).get("all of it", {})
+    explained = ""
     if ceiling:
+        explained = (
+            "; the ceiling is a regression that is told noise-free magnitudes and much of the truth"
+        )
         axes[0, 0].plot(
             at, [ceiling.get(n, np.nan) for n in names], "_", color="k", ms=14, label="ceiling"
         )
@@ -254,19 +261,18 @@ def _scores_by_input(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | 
     labels = [name.replace("_", " ") for name in names]
     for ax in axes[0]:
         ax.set_xticks(at, labels, rotation=45, ha="right", fontsize=8)
-    axes[0, 0].set(ylabel=r"$R^2$ of the median", ylim=(0, 1))
+    axes[0, 0].set(ylabel=r"$R^2$ of the median", ylim=(0, 1.02))
     axes[0, 1].set(ylabel="share of true values inside", ylim=(0.5, 1))
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    axes[0, 0].legend(frameon=False, fontsize=8, loc="lower left")
     _save(figure, path)
     return path, (
-        "Simulated galaxies, held out. Left: how much of the scatter of the true values the posterior median explains; "
-        "the ceiling is a regression that is told noise-free magnitudes and much of the truth. Right: the share of the "
-        "true values in the 68% (dots) and 95% (squares) intervals."
+        "Simulated galaxies, held out. Left: how much of the scatter of the true values the posterior median explains"
+        f"{explained}. Right: the share of the true values in the 68% (dots) and 95% (squares) intervals."
     )
 
 
 def _scores_by_bands(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | None:
-    bands = _modes(card, "bands")
+    bands = dict(sorted(_modes(card, "bands").items(), key=lambda entry: -len(entry[0])))
     if not bands:
         return None
     figure, axes = _axes(1, 6, 3.4)
@@ -305,17 +311,18 @@ def _real_redshifts(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | N
     }
     if not found:
         return None
-    figure, axes = _axes(2, 9.5, 1 + 0.3 * len(found))
+    figure, axes = _axes(2, 9.5, 1 + 0.3 * len(found), sharey=True, width_ratios=(1, 0.8))
     at = np.arange(len(found))[::-1]
     axes[0, 0].barh(at, [row["sigma_nmad"] for row in found.values()], color=_COLORS[0])
-    axes[0, 0].set_yticks(at, list(found), fontsize=8)
+    axes[0, 0].set_yticks(at, list(found), fontsize=9)
     axes[0, 0].locator_params(axis="x", nbins=4)
     axes[0, 0].set(xlabel=r"$\sigma_\mathrm{NMAD}$ of $\Delta z / (1 + z)$")
     for level, mark in ((68, "o"), (95, "s")):
         values = [row.get(f"coverage_{level}", np.nan) for row in found.values()]
         axes[0, 1].plot(values, at, mark, color=_COLORS[1])
         axes[0, 1].axvline(level / 100, color="#7a7a7a", lw=1, ls="--", zorder=0)
-    axes[0, 1].set(xlabel="share of true redshifts inside", yticks=[], xlim=(0.5, 1))
+    axes[0, 1].tick_params(left=False, labelleft=False)
+    axes[0, 1].set(xlabel="share of true redshifts inside", xlim=(0.5, 1))
     _save(figure, path)
     return path, (
         "Real galaxies: scatter of the redshifts, and the share of spectroscopic redshifts in the 68% (dots) and 95% "
@@ -331,7 +338,7 @@ def _spectral_residuals(card: Mapping[str, Any], path: Path) -> tuple[Path, str]
     }
     if not groups:
         return None
-    figure, axes = _axes(2, 9.5, 3.4)
+    figure, axes = _axes(2, 9.5, 3.4, sharey=True)
     at = np.arange(len(groups))[::-1]
     for k, frame in enumerate(("observed frame", "rest frame, scaled")):
         values = [100 * row["best"][frame]["median"] for row in groups.values()]
@@ -346,7 +353,8 @@ def _spectral_residuals(card: Mapping[str, Any], path: Path) -> tuple[Path, str]
         values = [row["pixels"][f"coverage_{level}"] for row in groups.values()]
         axes[0, 1].plot(values, at, mark, color=_COLORS[1])
         axes[0, 1].axvline(level / 100, color="#7a7a7a", lw=1, ls="--", zorder=0)
-    axes[0, 1].set(xlabel="share of true pixels inside", yticks=[], xlim=(0.2, 1))
+    axes[0, 1].tick_params(left=False, labelleft=False)
+    axes[0, 1].set(xlabel="share of true pixels inside", xlim=(0.2, 1))
     _save(figure, path)
     return path, (
         "Simulated galaxies, held out, by input and aperture. Left: difference of the best draw from the true noise-free "

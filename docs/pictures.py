@@ -44,7 +44,7 @@ def draw_overview(path: Path) -> None:
     axes[0].set_title("images, or magnitudes", fontsize=11)
     labels = {
         "redshift": "redshift",
-        "stellar_mass": r"$\log M_\star\ [\mathrm{M}_\odot]$",
+        "stellar_mass": r"$\log M_\ast\ [\mathrm{M}_\odot]$",
         "sfr": r"$\log\,\mathrm{SFR}\ [\mathrm{M}_\odot\,\mathrm{yr}^{-1}]$",
     }
     for ax, (name, label) in zip(axes[1:], labels.items(), strict=True):
@@ -101,7 +101,7 @@ def draw_architecture(path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots(figsize=(11.5, 6.6), layout="constrained")
-    ax.set(xlim=(0, 10), ylim=(-0.25, len(_ROWS)), xticks=[], yticks=[])
+    ax.set(xlim=(0, 10), ylim=(-0.4, len(_ROWS)), xticks=[], yticks=[])
     ax.axis("off")
     for number, (title, boxes) in enumerate(_ROWS):
         y = len(_ROWS) - 1 - number
@@ -115,13 +115,14 @@ def draw_architecture(path: Path) -> None:
                 "",
                 (5.8, y + 0.88),
                 (5.8, y + 1.02),
-                arrowprops={"arrowstyle": "<-", "color": _GREY},
+                arrowprops={"arrowstyle": "->", "color": _GREY},
             )
     ax.text(
         0.1,
-        -0.15,
-        "Imports point downwards, but for figures that are drawn on demand. inference/ and generation/ do not know "
+        -0.1,
+        "Imports point downwards, but for figures that are drawn on demand.\ninference/ and generation/ do not know "
         "one another, and neither knows simulate/; measure/ knows spectra alone.",
+        va="top",
         fontsize=8.5,
         color=_GREY,
     )
