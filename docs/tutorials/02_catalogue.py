@@ -90,7 +90,7 @@ ax.errorbar(
     ms=4,
 )
 ax.set(
-    xlabel=r"$\log M_\star\ [\mathrm{M}_\odot]$",
+    xlabel=r"$\log M_\ast\ [\mathrm{M}_\odot]$",
     ylabel=r"$\log\,\mathrm{SFR}\ [\mathrm{M}_\odot\,\mathrm{yr}^{-1}]$",
 )
 

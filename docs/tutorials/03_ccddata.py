@@ -57,13 +57,14 @@ for image in cutout.values():
     image.mask = trail if image.mask is None else image.mask | trail
 position = SkyCoord(185.0, 15.0, unit="deg")
 
-fig = plt.figure(figsize=(9, 3.3), layout="constrained")
+fig = plt.figure(figsize=(9, 3.4), layout="constrained")
 for k, (band, image) in enumerate(cutout.items()):
     ax = fig.add_subplot(1, 3, k + 1, projection=image.wcs)
     shown = ax.imshow(np.where(image.mask, np.nan, image.data), vmin=-0.1, vmax=0.6, cmap="Greys")
     ax.set_title(f"{band}, masked pixels left out", fontsize=9)
     ax.coords[0].set_axislabel("right ascension")
     ax.coords[1].set_axislabel("declination" if k == 0 else " ")
+    ax.coords[1].set_ticklabel_visible(k == 0)
     ax.coords[0].set_ticks(number=2)
 fig.colorbar(shown, ax=fig.axes, label="nmgy / pixel", shrink=0.8)
 
@@ -76,7 +77,9 @@ fig.colorbar(shown, ax=fig.axes, label="nmgy / pixel", shrink=0.8)
 estimator = PropertyEstimator.from_pretrained()
 posterior = estimator.predict(cutout, position=position, ebv=ebv, seed=1)
 print("flags:", posterior.flags)
-posterior.photometry
+measured = posterior.photometry
+measured.round(3)
+measured["flux_g", "flux_err_g", "flux_r", "flux_err_r", "flux_i", "flux_err_i"]
 
 # %%
 # What did the network see? It replaces what is masked by what it expects there:
@@ -97,7 +100,7 @@ clean = estimator.predict({band: simulated[band] for band in "gri"}, ebv=0.0, se
 fig, axes = plt.subplots(1, 3, figsize=(9, 3.3), layout="constrained")
 labels = {
     "redshift": "redshift",
-    "stellar_mass": r"$\log M_\star\ [\mathrm{M}_\odot]$",
+    "stellar_mass": r"$\log M_\ast\ [\mathrm{M}_\odot]$",
     "sfr": r"$\log\,\mathrm{SFR}\ [\mathrm{M}_\odot\,\mathrm{yr}^{-1}]$",
 }
 for ax, (name, label) in zip(axes, labels.items(), strict=True):

@@ -31,7 +31,7 @@ moves = {
     "stellar_mass": np.linspace(9.2, 11.2, 5) * u.dex(u.Msun),
     "redshift": np.linspace(0.03, 0.15, 5) * u.one,
 }
-symbols = {"sfr": r"log SFR", "stellar_mass": r"$\log M_\star$", "redshift": "$z$"}
+symbols = {"sfr": r"log SFR", "stellar_mass": r"$\log M_\ast$", "redshift": "$z$"}
 fig, axes = plt.subplots(3, 5, figsize=(9, 5.9), layout="constrained")
 for row, (quantity, values) in zip(axes, moves.items(), strict=True):
     images = estimator.traverse(cutout, quantity, values).value
@@ -58,7 +58,7 @@ for ax, changed, title in zip(
     shown = ax.imshow(difference, origin="lower", cmap="RdBu_r", vmin=-top, vmax=top)
     ax.set_title(f"SFR {title}", fontsize=9)
     ax.set(xticks=[], yticks=[])
-    fig.colorbar(shown, ax=ax, label="change in g [nmgy / pixel]")
+    fig.colorbar(shown, ax=ax, label="change in g [nmgy / pixel]", shrink=0.88)
 
 # %%
 # A map of many galaxies

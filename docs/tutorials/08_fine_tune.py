@@ -51,7 +51,9 @@ labels["stellar_mass"][::2] = np.nan * u.dex(u.Msun)
 
 estimator = PropertyEstimator.from_pretrained()
 better = estimator.fit(photometry=table[mine], labels=labels, epochs=12, seed=1, progress=False)
-better.fit_report()
+changes = better.fit_report()
+changes.round(4)
+changes
 
 # %%
 # Judge

@@ -39,7 +39,7 @@ for bands, posterior in results.items():
 
 number = 6
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-labels = {"redshift": "redshift", "stellar_mass": r"$\log M_\star\ [\mathrm{M}_\odot]$"}
+labels = {"redshift": "redshift", "stellar_mass": r"$\log M_\ast\ [\mathrm{M}_\odot]$"}
 for ax, (name, label) in zip(axes, labels.items(), strict=True):
     values = {bands: p[name].draws[number].value for bands, p in results.items()}
     edges = np.linspace(*np.percentile(values["r"], [0.5, 99.5]), 60)

@@ -53,7 +53,7 @@ dots = axes[0].scatter(
 axes[0].set(xlabel="redshift", ylabel="g - r as observed [AB mag]", ylim=(0, 1.8))
 axes[1].scatter(mass, sfr, c=sfr - mass, s=4, cmap="RdYlBu", vmin=-12.5, vmax=-9.5)
 axes[1].set(
-    xlabel=r"$\log M_\star\ [\mathrm{M}_\odot]$",
+    xlabel=r"$\log M_\ast\ [\mathrm{M}_\odot]$",
     ylabel=r"$\log\,\mathrm{SFR}\ [\mathrm{M}_\odot\,\mathrm{yr}^{-1}]$",
 )
 fig.colorbar(dots, ax=axes, label=r"log sSFR [$\mathrm{yr}^{-1}$]", extend="both")
@@ -118,7 +118,7 @@ for sample, color, label in (
     (other, "#c44e52", "knee of the mass function 0.3 dex higher"),
 ):
     ax.hist(sample.theta[:, 1].numpy(), bins, histtype="step", lw=1.5, color=color, label=label)
-ax.set(xlabel=r"$\log M_\star\ [\mathrm{M}_\odot]$", ylabel="galaxies, z = 0.02-0.06", yscale="log")
+ax.set(xlabel=r"$\log M_\ast\ [\mathrm{M}_\odot]$", ylabel="galaxies, z = 0.02-0.06", yscale="log")
 ax.legend(frameon=False, fontsize=8)
 
 # %%
