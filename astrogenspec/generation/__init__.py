@@ -1,1 +1,1 @@
-"""Lane B: from images, photometry and a draw of the properties to draws of the optical spectrum."""
+"""From images, photometry and a draw of the properties to draws of the optical spectrum."""

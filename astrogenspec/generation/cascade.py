@@ -1,4 +1,4 @@
-"""The network of lane B: low-resolution diffusion, full-resolution detail, and a contrastive network at each resolution."""
+"""The network of the spectra: low-resolution diffusion, full-resolution detail, and a contrastive network at each resolution."""
 
 from __future__ import annotations
 

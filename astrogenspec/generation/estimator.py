@@ -1,4 +1,4 @@
-"""Lane B as users see it: images, photometry and a posterior in, draws of the optical spectrum out."""
+"""Images, photometry and a posterior in, draws of the optical spectrum out."""
 
 from __future__ import annotations
 

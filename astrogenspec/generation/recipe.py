@@ -1,4 +1,4 @@
-"""Training of lane B from simulated shards: one loop for its four networks."""
+"""Training of the spectra network from simulated shards: one loop for its four networks."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def train_spectra(
     training: TrainingConfig | None = None,
     network: SpectrumNetwork | None = None,
 ) -> tuple[SpectrumNetwork, History]:
-    """Train the network of lane B.
+    """Train the network of the spectra.
 
     Parameters
     ----------

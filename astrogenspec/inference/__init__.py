@@ -1,1 +1,1 @@
-"""Lane A: images and photometry to the joint posterior of properties and line fluxes."""
+"""Images and photometry to the joint posterior of properties and line fluxes."""

@@ -1,4 +1,4 @@
-"""Lane A as users see it: images and photometry in, a joint posterior of galaxy properties out."""
+"""Images and photometry in, a joint posterior of galaxy properties out."""
 
 from __future__ import annotations
 

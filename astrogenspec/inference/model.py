@@ -1,4 +1,4 @@
-"""The network of lane A: images and photometry to a joint posterior of nine quantities.
+"""The network of the properties: images and photometry to a joint posterior of nine quantities.
 
 The variational autoencoder encodes the images. One head or several (`astrogenspec.inference.head`) turn latent and photometry into
 a context vector that conditions a chain of flows (`astrogenspec.inference.flows`); several are a mixture.

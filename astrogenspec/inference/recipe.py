@@ -1,4 +1,4 @@
-"""Training of lane A from simulated shards: the recipe behind the bundled weights.
+"""Training of the properties network from simulated shards: the recipe behind the bundled weights.
 
 Each step sees a batch of galaxies with images, in one of several modes (see `astrogenspec.augmentation`), and a larger
 batch of galaxies with photometry alone, which are cheap.  The evidence lower bound of the images and the flows are
@@ -156,7 +156,7 @@ def train_properties(
     recipe: RecipeConfig | None = None,
     training: TrainingConfig | None = None,
 ) -> tuple[PropertyNetwork, History]:
-    """Train the network of lane A.
+    """Train the network of the properties.
 
     Parameters
     ----------
