@@ -100,6 +100,8 @@ def label_medians(train: QTable, test: QTable) -> dict[str, np.ndarray]:
         ])  # fmt: skip
 
     x, at = features(train), features(test)
+    given = np.isfinite(x).any(axis=0)
+    x, at = x[:, given], at[:, given]
     found = {}
     for name in list(QUANTITIES)[1:]:
         y = train[name].value
