@@ -181,7 +181,7 @@ def properties_card(run: Path, commit: str, results: Path | None) -> dict:
         "98 masses and star-formation rates of GSWLC), 3,039 of ECO and RESOLVE (mass, star-formation rate, O/H, line fluxes at "
         "known redshift; masses brought to the scale of GSWLC) and 1,964 of ALFALFA-SDSS (g, r; GSWLC mass and star-formation "
         "rate at known redshift). Their photometry, Petrosian fluxes, radii and axis ratios were used, no image; 24,000 simulated "
-        "galaxies with images were mixed in",
+        "galaxies with images were mixed in and lent their images",
     }
     card["limitations"] = [
         "Real galaxies taught the relation of photometry, sizes and properties; what images add was learnt from simulations.",
