@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ..nn.noise import standard_normal
+from ..nn.pieces import each_piece
 from ..nn.splines import spline_log_prob, spline_sample
 from .factor import ConditionalFactor
 
@@ -29,8 +30,8 @@ __all__ = ["DRAWS_PER_PIECE", "ChainPosterior", "FlowChain"]
 
 _EARLIER_LIMIT = 6.0
 _UNIT_MARGIN = 1e-6
-#: Draws made at a time; more are no faster and take more memory, and with less than 32768 torch uses one thread only.
-DRAWS_PER_PIECE = 40960
+#: Draws of a piece, which one thread makes: more are no faster and take more memory.
+DRAWS_PER_PIECE = 65536
 
 
 class ChainPosterior:
@@ -156,23 +157,17 @@ class ChainPosterior:
             If `n_draws` is not positive, or a known value lies outside its support, or follows an unknown one.
         """
         self.check(n_draws, known)
-        chain = self.chain
-        theta = torch.empty(len(self), n_draws, chain.n_quantities, device=self.context.device)
-        step = max(1, DRAWS_PER_PIECE // n_draws)
-        workspace = self._workspace(n_draws)
-        for start in range(0, len(self), step):
-            rows = slice(start, start + step)
-            piece = self[rows]
-            shape = (len(piece), n_draws, chain.n_quantities)
-            noise = standard_normal(shape, generator, self.context.device)
-            part = None if known is None else known[rows]
-            theta[rows] = piece.draws_from(noise, part, workspace)
+        device = self.context.device
+        theta = standard_normal((len(self), n_draws, self.chain.n_quantities), generator, device)
+
+        def draw(rows: slice) -> None:
+            theta[rows] = self[rows].draws_from(theta[rows], None if known is None else known[rows])
+
+        each_piece(draw, len(self), max(1, DRAWS_PER_PIECE // n_draws), device)
         return theta
 
     @torch.no_grad()
-    def draws_from(
-        self, noise: Tensor, known: Tensor | None = None, workspace: Tensor | None = None
-    ) -> Tensor:
+    def draws_from(self, noise: Tensor, known: Tensor | None = None) -> Tensor:
         """Map standard normal numbers to draws of the joint posterior.
 
         Parameters
@@ -180,15 +175,12 @@ class ChainPosterior:
         noise : Tensor, shape (n, draws, D)
         known : Tensor, shape (n, q), optional
             As for `sample`.
-        workspace : Tensor, optional
-            See `ConditionalFactor.per_draw`.
 
         Returns
         -------
         theta : Tensor, shape (n, draws, D)
         """
-        if workspace is None:
-            workspace = self._workspace(noise.shape[1])
+        workspace = self.chain.factors[0].workspace(noise.shape[1])
         noise = noise.permute(2, 0, 1).contiguous()
         y = torch.empty(noise.shape, device=noise.device)
         n_known = 0 if known is None else known.shape[1]
@@ -250,9 +242,6 @@ class ChainPosterior:
         q = known.shape[1]
         middle[:, :q] = torch.where(known.isfinite(), known, middle[:, :q])
         return self.chain.standardise(middle)[0]
-
-    def _workspace(self, n_draws: int) -> Tensor:
-        return self.chain.factors[0].workspace(n_draws)
 
 
 def _log_densities(parameters: Sequence[Tensor], y: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..nn.noise import standard_normal
+from ..nn.pieces import each_piece
 from .flows import DRAWS_PER_PIECE, ChainPosterior
 
 __all__ = ["MixturePosterior"]
@@ -89,20 +90,20 @@ class MixturePosterior:
         first = self.members[0]
         first.check(n_draws, known)
         device, size = first.context.device, first.chain.n_quantities
-        theta = torch.empty(len(self), n_draws, size, device=device)
-        step = max(1, DRAWS_PER_PIECE // n_draws)
-        for start in range(0, len(self), step):
-            rows = slice(start, start + step)
+        # One more number a galaxy says whose turn is first, so that galaxies still come one after another.
+        noise = standard_normal((len(self), n_draws * size + 1), generator, device)
+        turn = torch.special.ndtr(noise[:, -1:])
+        theta = noise[:, :-1].unflatten(1, (n_draws, size))
+
+        def draw(rows: slice) -> None:
             members = [member[rows] for member in self.members]
             part = None if known is None else known[rows]
-            # One more number a galaxy says whose turn is first, so that galaxies still come one after another.
-            noise = standard_normal((len(members[0]), n_draws * size + 1), generator, device)
-            turn = torch.special.ndtr(noise[:, -1:])
-            noise = noise[:, :-1].unflatten(1, (n_draws, size))
-            turns = (turn + _GOLDEN * torch.arange(n_draws, device=device)) % 1
+            turns = (turn[rows] + _GOLDEN * torch.arange(n_draws, device=device)) % 1
             shares = _weights(members, part).cumsum(0)
             owner = (turns[None] >= shares[:-1, :, None]).sum(0)
-            theta[rows] = _drawn(members, owner, noise, part)
+            theta[rows] = _drawn(members, owner, theta[rows], part)
+
+        each_piece(draw, len(self), max(1, DRAWS_PER_PIECE // n_draws), device)
         return theta
 
 
