@@ -215,7 +215,8 @@ def spectra_card(run: Path, commit: str) -> dict:
             f"--hours {hours:.2f} --seed {trained['recipe']['seed']} --out runs/spectra",
         ],
         "recipe": trained["recipe"],
-        "training": trained["training"] | {"before": "2,782 and 3,235 steps, to a validation loss of 0.913"},
+        "training": trained["training"]
+        | {"before": "2,782 and 3,235 steps, to a validation loss of 0.913"},
         "log": log_of(run),
         "limitations": [
             "Spectra are those of the simulator: stars of Bruzual & Charlot (2003) with MILES, no alpha enhancement.",

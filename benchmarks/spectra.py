@@ -43,6 +43,8 @@ from astrogenspec.surveys import BANDS
 
 #: Galaxies of each command.
 SIZES = {"simulated": 200, "measured": 60, "ranking": 64, "sampling": 48}
+#: Draws that the ranges of the pixels are taken of: with k of them no range covers more than (k - 1) / (k + 1).
+_DRAWS = 48
 _RETRIEVAL = 256
 _SAMPLERS = (
     ("heun", 4, 2),
@@ -57,7 +59,7 @@ _SAMPLERS = (
 def run_simulated(properties, estimator, n: int) -> dict:
     """Residuals, photometry and coverage by input and aperture, in the fibre also with the seeing of the images."""
     sample = Sample(n)
-    result: dict = {"kind": "simulated held-out", "n": n, "seed": HELD_OUT_SEED, "n_draws": 24}
+    result: dict = {"kind": "simulated held-out", "n": n, "seed": HELD_OUT_SEED, "n_draws": _DRAWS}
     for mode in ("both", "photometry", "image"):
         posterior = None
         cases = [(aperture, None) for aperture in APERTURES]
@@ -69,7 +71,7 @@ def run_simulated(properties, estimator, n: int) -> dict:
                 estimator,
                 sample.inputs(mode),
                 posterior=posterior,
-                n_draws=24,
+                n_draws=_DRAWS,
                 aperture=aperture,
                 psf_fwhm=seeing,
             )

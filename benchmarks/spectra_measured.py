@@ -32,6 +32,10 @@ from astrogenspec.measure import (
 
 _LEAST_WIDTH = 3.0  # Angstrom, equivalent width of the lines that are compared
 _LINES = ("halpha", "hbeta", "oiii5007", "nii6584")
+#: Draws that the ranges of the indices are taken of: with k of them no range covers more than (k - 1) / (k + 1).
+_DRAWS = 64
+#: Draws of which stellar populations are measured, and of which lines are classified.
+_POPULATION_DRAWS = 8
 _BPT_DRAWS = 8
 _POPULATIONS = (
     ("velocity_dispersion", measure_kinematics, "dispersion"),
@@ -44,8 +48,8 @@ _POPULATIONS = (
 def run_measured(properties, estimator, n: int) -> dict:
     """Run all comparisons."""
     sample = Sample(n)
-    posterior, drawn = predict(properties, estimator, sample.inputs("both"))
-    result = {"kind": "simulated held-out, image and photometry, fibre", "n": n}
+    posterior, drawn = predict(properties, estimator, sample.inputs("both"), n_draws=_DRAWS)
+    result = {"kind": "simulated held-out, image and photometry, fibre", "n": n, "draws": _DRAWS}
     result["indices"] = indices(sample, drawn)
     result |= populations(sample, drawn)
     result |= lines_and_redshifts(sample, drawn, posterior)
@@ -91,15 +95,36 @@ def indices(sample: Sample, drawn) -> dict:
 
 
 def populations(sample: Sample, drawn) -> dict:
-    """Measure velocity dispersion, age, metallicity and E(B-V) of the best spectrum and of the true one."""
-    best = [spectrum_of(*pair) for pair in zip(*best_of(drawn), strict=True)]
-    true = [spectrum_of(*pair) for pair in zip(sample.fibre, sample.redshift, strict=True)]
-    return {
-        key: compared(
-            *(np.array([_first(function(s), column) for s in spectra]) for spectra in (best, true))
-        )
-        for key, function, column in _POPULATIONS
+    """Measure velocity dispersion, age, metallicity and E(B-V) of generated spectra and of the true one.
+
+    Of the best draw, and the median of what several draws give: a draw differs from the truth by its own error and by that of
+    the posterior it was drawn from, the median by the latter alone.
+    """
+    sets = {
+        "true": (sample.fibre[:, None], sample.redshift[:, None]),
+        "best": [values[:, None] for values in best_of(drawn)],
+        "median of draws": (
+            drawn.flux.value[:, :_POPULATION_DRAWS],
+            drawn.redshift[:, :_POPULATION_DRAWS],
+        ),
     }
+    scores = {}
+    for key, function, column in _POPULATIONS:
+        values = {
+            name: np.array([_median(function, column, *pair) for pair in zip(*both, strict=True)])
+            for name, both in sets.items()
+        }
+        for name in ("best", "median of draws"):
+            scores[f"{key}, {name}"] = compared(values[name], values["true"])
+    return scores
+
+
+def _median(function, column: str, flux: np.ndarray, redshift: np.ndarray) -> float:
+    """Median of what is measured on some spectra of a galaxy."""
+    found = [
+        _first(function(spectrum_of(f, z)), column) for f, z in zip(flux, redshift, strict=True)
+    ]
+    return float(np.nanmedian(found))
 
 
 def lines_and_redshifts(sample: Sample, drawn, posterior) -> dict:
