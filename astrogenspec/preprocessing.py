@@ -114,7 +114,12 @@ class ModelInputs:
     @property
     def has_photometry(self) -> Tensor:
         """Which galaxies have at least one band of photometry, shape (n,), bool."""
-        return self.photometry[:, 14:19].any(-1)
+        return self.photometry_bands.any(-1)
+
+    @property
+    def photometry_bands(self) -> Tensor:
+        """Which bands of the photometry exist, shape (n, 5), bool."""
+        return self.photometry[:, 14:19] > 0
 
     @property
     def measured(self) -> Tensor:

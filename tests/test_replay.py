@@ -1,13 +1,18 @@
 """What a former network says of galaxies, kept to teach another one; and galaxies as they are varied in a step."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 from estimator_cases import make_estimator, make_photometry
 from torch.testing import assert_close
 
 from astrogenspec.blocks import InputOptions, ObservationBlocks
-from astrogenspec.inference.labelled import augmented, read_labelled
+from astrogenspec.inference.labelled import augmented, bands_shown, read_labelled
+from astrogenspec.inference.rehearsal import EncodedGalaxies
 from astrogenspec.inference.replay import Lessons, ReplayLoss, Taught
+from astrogenspec.preprocessing import photometry_features
 
 N = 40
 
@@ -103,6 +108,44 @@ def test_a_lent_image_teaches_the_redshift_alone():
     after = loss()
     network.eval()
     assert abs(unchanged - before) < 1e-4 < abs(after - before)
+
+
+def test_bands_shown_are_those_of_the_labelled_galaxies():
+    galaxies = labelled()
+    galaxies.flux[:] = 1.0
+    galaxies.flux[:30, 0] = torch.nan
+    galaxies.flux[-1, 1:] = torch.nan  # one in forty: seldom
+    griz, gri, ugriz = "griz", "gri", "ugriz"
+    wanted = {tuple(b in subset for b in "ugriz") for subset in (griz, gri, ugriz)}
+    assert {tuple(row) for row in bands_shown(galaxies).tolist()} == wanted
+    galaxies.learnt[:, 0] = False
+    assert bands_shown(galaxies).shape == (0, 5)
+
+
+@pytest.mark.parametrize(("seen", "taught"), [("ugriz", False), ("gri", False), ("r", True)])
+def test_simulated_galaxies_teach_redshifts_of_bands_seldom_shown(seen, taught):
+    galaxies, network, kept = lessons()
+    galaxies.flux[:] = 1.0
+    lesson = kept.pick(torch.arange(N), torch.Generator().manual_seed(0))
+    bands = torch.tensor([b in seen for b in "ugriz"])
+    flux = torch.where(bands, 30.0, torch.nan).expand(N, 5)
+    inputs = replace(galaxies.inputs, photometry=photometry_features(flux, 0.02 * flux))
+    latent = torch.zeros(N, network.vae.latent_size)
+    simulated = EncodedGalaxies(inputs, latent, latent, flux, lesson.theta[:, 0])
+    network.train()
+    loss = ReplayLoss(bands_shown(galaxies))
+
+    def of_simulated(said):
+        batch = [Taught(galaxies), Taught(simulated, said, (latent, latent))]
+        torch.manual_seed(0)
+        return loss(network, batch, 0.5)["simulated_0"].item()
+
+    lesson.theta[:, 1:] = torch.nan
+    before = of_simulated(lesson)
+    lesson.theta[:, 0] *= 1.5
+    after = of_simulated(lesson)
+    network.eval()
+    assert (after != before) == taught
 
 
 def test_errors_of_other_conventions_are_tried():

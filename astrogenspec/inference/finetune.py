@@ -23,7 +23,7 @@ from ..blocks import ObservationBlocks
 from ..quantities import QUANTITIES
 from ..training import BatchStream, History, TrainingConfig, ZippedStreams, evaluate, fit
 from ..warnings import AstroGenSpecWarning
-from .labelled import LabelledGalaxies, augmented, read_labelled, theta_of
+from .labelled import LabelledGalaxies, augmented, bands_shown, read_labelled, theta_of
 from .lending import LentImages
 from .model import PropertyNetwork
 from .rehearsal import EncodedGalaxies, encode_shards
@@ -225,7 +225,7 @@ def _trained(
     before = copy.deepcopy(after).eval()
     teacher = None if card is None else before
     streams = _streams(teacher, training, pools, settings, seed)
-    loss = ReplayLoss(with_redshifts=bool(training.learnt[:, 0].any()))
+    loss = ReplayLoss(bands_shown(training))
     history = _run(after, streams, held_out, loss, settings, seed, device)
     losses = tuple(
         evaluate(model.to(device), _batches(held_out), loss, device=str(device))["total"]

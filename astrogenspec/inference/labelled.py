@@ -20,7 +20,7 @@ from ..preprocessing import ModelInputs, photometry_features
 from ..quantities import QUANTITIES, quantities_to_theta
 from .ranges import training_range_of
 
-__all__ = ["LabelledGalaxies", "augmented", "read_labelled", "theta_of"]
+__all__ = ["LabelledGalaxies", "augmented", "bands_shown", "read_labelled", "theta_of"]
 
 _FEWEST = 10
 #: Probability that the image, or the photometry, of a galaxy that has both is hidden in a step.
@@ -29,7 +29,10 @@ _HIDDEN_PHOTOMETRY = 0.1
 #: Probability that sizes and shapes are hidden in a step, so that the skill without them is not lost.
 _HIDDEN_STRUCTURE = 0.3
 #: Bands that photometry keeps in a step, so that the skill with few of them is not lost.
-_BANDS = AugmentationConfig(full_bands=0.8, gri_bands=0.1)
+_BANDS = AugmentationConfig(full_bands=0.7, gri_bands=0.1)
+_GRI = (False, True, True, True, False)
+#: Bands that at least this fraction of the galaxies come with are shown often.
+_OFTEN = 0.05
 #: Noise added to fluxes in a step, in units of their errors.
 _JITTER = 0.25
 #: Catalogues state errors with and without systematic ones: in a step those of so many galaxies grow by up to this much of the
@@ -172,6 +175,25 @@ def theta_of(labels: Mapping[str, Any] | Table, argument: str = "labels") -> np.
     )
     with np.errstate(invalid="ignore"):
         return np.where((theta > lower) & (theta < upper), theta, np.nan)
+
+
+def bands_shown(galaxies: LabelledGalaxies) -> Tensor:
+    """List the bands of the photometry in which `augmented` often shows galaxies whose redshift is to be learnt.
+
+    Parameters
+    ----------
+    galaxies : LabelledGalaxies
+
+    Returns
+    -------
+    Tensor of bool, shape (k, 5)
+        k subsets of the bands; none if there is no redshift to learn.
+    """
+    present = torch.isfinite(galaxies.flux[galaxies.learnt[:, 0]])
+    subsets, counts = present.unique(dim=0, return_counts=True)
+    often = subsets[counts >= _OFTEN * len(present)]
+    shown = torch.cat([often, often & torch.tensor(_GRI)]).unique(dim=0)
+    return shown[shown.any(dim=1)]
 
 
 def augmented(galaxies: LabelledGalaxies, generator: torch.Generator) -> LabelledGalaxies:

@@ -27,6 +27,7 @@ _REPLAY = 0.3
 _DRAWS = 16
 #: Galaxies that it is asked about at once.
 _BLOCK = 256
+_N_BANDS = 5
 
 
 @dataclass(frozen=True)
@@ -137,12 +138,13 @@ class ReplayLoss:
 
     Parameters
     ----------
-    with_redshifts : bool
-        Whether there are redshifts among the labels: then real galaxies alone teach how photometry tells them.
+    shown : Tensor of bool, shape (k, 5), optional
+        Bands of the photometry that labelled galaxies with redshifts come with, see `bands_shown`: how it tells redshifts they
+        alone teach. What other bands tell, the former network teaches with simulated galaxies too.
     """
 
-    def __init__(self, *, with_redshifts: bool = False) -> None:
-        self.with_redshifts = with_redshifts
+    def __init__(self, shown: Tensor | None = None) -> None:
+        self.shown = torch.zeros(0, _N_BANDS, dtype=torch.bool) if shown is None else shown
 
     def __call__(
         self, network: PropertyNetwork, batches: Any, progress: float
@@ -218,10 +220,10 @@ class ReplayLoss:
         """Teach what the former network said of simulated galaxies: their true properties would be learnt by heart."""
         inputs, lesson = taught.galaxies.inputs, taught.lesson
         weight = torch.ones_like(lesson.theta)
-        if self.with_redshifts:
-            # What labelled galaxies show, with lent images too, they alone teach.
-            shown = inputs.has_photometry & ~inputs.measured
-            weight[shown & (lending | ~inputs.has_image), 0] = 0.0
+        # What labelled galaxies show, with lent images too, they alone teach.
+        bands = inputs.photometry_bands[:, None] == self.shown.to(weight.device)
+        labelled = bands.all(-1).any(-1) & ~inputs.measured
+        weight[labelled & (lending | ~inputs.has_image), 0] = 0.0
         return network.loss(
             inputs,
             lesson.theta,
