@@ -9,6 +9,7 @@ from generation_cases import make_galaxies, make_network, make_theta
 
 from astrogenspec import Posterior
 from astrogenspec.cutouts import CutoutBatch
+from astrogenspec.generation import candidates
 from astrogenspec.generation.cascade import SamplerSettings
 from astrogenspec.generation.estimator import SpectrumEstimator
 from astrogenspec.quantities import theta_to_quantities
@@ -104,6 +105,18 @@ def test_a_galaxy_is_the_same_whatever_stands_beside_it(estimator):
     )
     assert [len(block) for block in blocks] == [2, 2, 1]
     assert np.array_equal(SpectrumDraws.concatenate(blocks).flux.value, parts.flux.value)
+
+
+def test_threads_change_nothing(estimator, monkeypatch):
+    monkeypatch.setattr(candidates, "_SPECTRA", 4)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(predict(estimator, None, photometry(5), posterior(5)).flux.value)
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(*found)
 
 
 def test_without_a_posterior_redshifts_are_generated(estimator):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..nn.pieces import each_piece
 from ..preprocessing import ModelInputs
 from .assembly import assemble, impose_properties
 from .cascade import SamplerSettings, SpectrumNetwork, spectrum_with_lines
@@ -21,7 +22,7 @@ __all__ = ["SELECTIONS", "DrawnSpectra", "Request", "draw_spectra", "galaxy_gene
 #: What the contrastive scores are used for.
 SELECTIONS = ("all", "weighted", "best")
 #: Spectra that are made at a time.
-_SPECTRA = 256
+_SPECTRA = 64
 _FIELDS = ("flux", "redshift", "residual", "score", "draw")
 
 
@@ -107,21 +108,23 @@ def draw_spectra(
     -------
     DrawnSpectra
     """
-    parts = []
     per_block = max(1, _SPECTRA // request.n_candidates)
-    for rows in torch.arange(len(inputs)).split(per_block):
-        parts.append(
-            _draw_block(
-                network,
-                inputs[rows],
-                photometry[rows],
-                None if theta is None else theta[rows],
-                [generators[int(k)] for k in rows],
-                request,
-            )
+    parts: dict[int, DrawnSpectra] = {}
+
+    def draw(rows: slice) -> None:
+        parts[rows.start] = _draw_block(
+            network,
+            inputs[rows],
+            photometry[rows],
+            None if theta is None else theta[rows],
+            generators[rows],
+            request,
         )
+
+    each_piece(draw, len(inputs), per_block, inputs.photometry.device)
+    ordered = [parts[start] for start in sorted(parts)]
     return DrawnSpectra(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS)
+        *(np.concatenate([getattr(part, name) for part in ordered]) for name in _FIELDS)
     )
 
 
