@@ -32,7 +32,7 @@ autodoc_typehints = "none"
 autodoc_default_options = {"no-value": True}
 
 # Tutorials run in the build; one that fails, fails the build.
-extensions = [*extensions, "sphinx_gallery.gen_gallery", "html_extras"]  # noqa: F405
+extensions = [*extensions, "sphinx_gallery.gen_gallery", "html_extras", "class_attributes"]  # noqa: F405
 html_math_renderer = "mathml"
 sphinx_gallery_conf = {
     "examples_dirs": "tutorials",

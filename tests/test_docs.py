@@ -2,8 +2,8 @@
 
 import ast
 import importlib
-import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -239,10 +239,11 @@ def model_cards():
 
 
 def _module(name):
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(DOCS))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(DOCS))
 
 
 def test_model_pages_have_tables_and_figures(model_cards, tmp_path):
@@ -256,7 +257,11 @@ def test_model_pages_have_tables_and_figures(model_cards, tmp_path):
         figures = re.findall(r"^\.\. figure:: (\S+)", text, re.M)
         assert figures and all((tmp_path / figure).stat().st_size > 5000 for figure in figures)
         for key in card["metrics"]:
-            assert key.replace("_", " ") in text
+            assert f'metrics["{key}"]' in text
+        titles = re.findall(r"^(.+)\n~+$", text, re.M)
+        assert (
+            len(titles) == len(card["metrics"]) == text.count("Measured with ``python benchmarks/")
+        )
 
 
 def test_model_page_shows_the_numbers_of_its_card(model_cards, tmp_path):

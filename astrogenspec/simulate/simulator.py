@@ -64,17 +64,23 @@ class SimulatedGalaxies:
     measurable : Tensor of bool, shape (n,)
         A gas abundance can be measured: four lines at S/N > 3 and a star-forming spectrum.
     observation : Observation
+        Photometry with errors, and the magnitude that decides on the selection.
     component_flux : Tensor, shape (n, 5, 4)
         AB nanomaggies of bulge, old disk, young disk and nucleus, on the survey's zero points.
     fibre : Tensor, shape (n, 4)
         Share of each part that enters the fibre.
+    line_flux : Tensor, shape (n, 17)
+        Fluxes of the emission lines in the fibre, 1e-17 erg / (s cm2).
     halpha_width : Tensor, shape (n,)
         Rest-frame equivalent width of Halpha in the fibre (A).
     structure : Structure
-    properties : Galaxies
+        Sizes, shapes and orientation of bulge and disk.
+    properties : dict of str to Tensor
+        What the population gave each galaxy: masses, rates, abundances, dust, and its random numbers.
     weights : list of Tensor
         Weights of the stellar grid.
     lines : NebularLines
+        Luminosities of the emission lines as they leave the galaxy.
     """
 
     theta: Tensor

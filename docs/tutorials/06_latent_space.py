@@ -1,9 +1,10 @@
 """
-Perturbational decoding, and a map of the latent space
-======================================================
+What the network learnt of images
+=================================
 
-The network describes an image by 32 numbers. Moving them shows what it thinks a change of mass or star formation would
-look like; mapping them to two dimensions shows how it sorts galaxies.
+A part of the network, the encoder, describes an image by 32 numbers, the latent vector; another, the decoder, turns such
+numbers back into an image. Moving them shows what the network thinks a change of mass or star formation would look like;
+mapping them to two dimensions shows how it sorts galaxies.
 """
 
 # %%
@@ -63,8 +64,8 @@ for ax, changed, title in zip(
 # %%
 # A map of many galaxies
 # ----------------------
-# Images of 400 simulated galaxies, with noise like that of SDSS, are encoded. UMAP brings the latents to two
-# dimensions. The network was trained with images of such galaxies, not of these.
+# Images of 400 simulated galaxies, with noise like that of SDSS, are encoded. UMAP brings the latent vectors to two
+# dimensions such that neighbours stay neighbours. The network was trained with images of such galaxies, not of these.
 
 simulator = Simulator()
 galaxies = simulator.draw(400, seed=20, sample=Sample(magnitude_limit=17.3))

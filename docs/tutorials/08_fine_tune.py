@@ -1,6 +1,6 @@
 """
-Fine-tune on your own galaxies
-==============================
+Train on your own galaxies
+==========================
 
 With some hundred galaxies whose properties you know, the estimator can learn from them. Here it learns the quirks of
 another photometry.
@@ -9,9 +9,9 @@ another photometry.
 # %%
 # Galaxies with labels
 # --------------------
-# The galaxies and their labels are **simulated**, so that this runs anywhere and the truth is known: 1,000 galaxies
-# whose magnitudes were not measured as those of SDSS. The u, g and z bands have other zero points, of which nobody has
-# told us. 700 galaxies may teach, 300 judge.
+# Labels are the properties that are known, and to be learnt. The galaxies and their labels are **simulated**, so that
+# this runs anywhere and the truth is known: 1,000 galaxies whose magnitudes were not measured as those of SDSS. The u,
+# g and z bands have other zero points, of which nobody has told us. 700 galaxies may teach, 300 judge.
 
 import tempfile
 from pathlib import Path
