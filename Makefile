@@ -49,6 +49,7 @@ wheel-check: $(VENV)/.installed-test
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going $(DOCS_ARGS) -b html docs docs/_build/html

@@ -39,7 +39,7 @@ DATA = Path(__file__).parents[1] / "astrogenspec" / "data"
 MODELS = {
     "properties": (
         "astrogenspec-properties",
-        "properties-v4.safetensors",
+        "properties-v5.safetensors",
         "Properties and line fluxes from SDSS-like ugriz images and photometry, trained on simulations and anchored on the "
         "photometry of real galaxies",
     ),
@@ -167,12 +167,13 @@ def properties_card(run: Path, commit: str, results: Path | None) -> dict:
     card |= base_card("properties", trained, commit)
     card["training_range"] = trained.get("training_range", card["training_range"])
     card["fits"] = trained["fits"]
-    card["architecture"] += f"; {trained['fits'][-1]['members']} heads behind one encoder, mixed"
+    fit = trained["fits"][-1]
+    card["architecture"] += f"; {fit['members']} heads behind one encoder, mixed"
     card["commands"] = [
         *card["commands"][:-1],
         "python benchmarks/anchoring.py table FOLDER runs/anchor.ecsv",
         "astrogenspec train properties --anchor runs/anchor.ecsv --model astrogenspec-properties-simulated "
-        "--data runs/images --members 3 --epochs 48 --out runs/anchored",
+        f"--data runs/images --members {fit['members']} --epochs {fit['epochs']} --out runs/anchored",
     ]
     card["training_set"] = card["training_set"] | {
         "kind": "simulated, then real",
