@@ -193,7 +193,7 @@ def run_folds(
                 boosted[name][(fold == k) & of_source] = values
         print(f"fold {k}: {time.perf_counter() - start:.0f} s", after.fit_report()[:3], flush=True)
     true = table["redshift"].value[of_redshift]
-    result = {
+    result: dict = {
         "kind": "real, cross-validated",
         "folds": n_folds,
         "rows": len(table),
@@ -297,7 +297,7 @@ def run_few(folder: Path, model: str, shards: list[Path], members: int) -> dict:
     order = np.random.default_rng(SEED).permutation(len(table))
     judged, rest = table[order[:2000]], order[2000:]
     before = opened(model)
-    result = {
+    result: dict = {
         "kind": "real held-out",
         "judged": len(judged),
         "zero-shot": _few_scores(before, judged),

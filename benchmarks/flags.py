@@ -16,6 +16,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -285,11 +286,11 @@ PHOTOMETRY = {
 }
 
 
-def rates(statistics: dict, seen, kind: str = "") -> dict[str, float]:
+def rates(statistics: dict, seen, kind: str = "") -> dict[str, Any]:
     """Fractions flagged, and flagged with the right kind."""
     found = novelties(statistics, seen)
     flagged = np.array([bool(flag) for flag in novelty_flags(statistics, seen)])
-    result = {"n": len(flagged), "flagged": round(float(flagged.mean()), 4)}
+    result: dict[str, Any] = {"n": len(flagged), "flagged": round(float(flagged.mean()), 4)}
     if kind:
         result["with_this_reason"] = round(float(np.mean([bool(s) for s in found[kind]])), 4)
     else:
@@ -311,14 +312,13 @@ def unexplained(estimator: PropertyEstimator, photometry: PhotometryBatch) -> di
     }
 
 
-def detections(card: dict, estimator: PropertyEstimator, n: int) -> dict:
+def detections(statistics: dict, estimator: PropertyEstimator, n: int) -> dict:
     """Flag a made-up set of each kind."""
-    statistics = card["novelty"]
     data, rng = simulate(n, SEED_OF_TEST, images=True), np.random.default_rng(0)
     usual = observe(
         CutoutBatch(data["image"], data["ivar"]), photometry_batch(data["flux"], data["error"])
     )
-    result = {"usual": rates(statistics, usual), "images": {}, "photometry": {}}
+    result: dict[str, Any] = {"usual": rates(statistics, usual), "images": {}, "photometry": {}}
     result["usual"] |= unexplained(estimator, usual.photometry)
     for name, (make, kind) in IMAGES.items():
         flux, ivar = make(data["image"].copy(), data["ivar"].copy(), rng)
@@ -333,9 +333,9 @@ def detections(card: dict, estimator: PropertyEstimator, n: int) -> dict:
     return result
 
 
-def real_rates(card: dict, estimator: PropertyEstimator, folder: Path) -> dict:
+def real_rates(statistics: dict, estimator: PropertyEstimator, folder: Path) -> dict:
     """Count false alarms on real galaxies: photometry in several sets of bands, and cutouts."""
-    statistics, table = card["novelty"], Table.read(folder / "sdss_photometry.fits")
+    table = Table.read(folder / "sdss_photometry.fits")
     columns = {
         kind: np.stack([np.asarray(table[f"{kind}{b}"], float) for b in BANDS], axis=1)
         for kind in ("modelflux_", "modelflux_ivar_", "ext_")
@@ -385,10 +385,10 @@ def main() -> None:
         arguments.write.write_text(json.dumps({k: card[k] for k in ADDED if k in card}))
         return
     result = {"kind": "flags of unusual inputs", "n_for_statistics": arguments.n}
-    result["real, false alarms"] = real_rates(card["novelty"], arguments.folder)
-    result |= {
-        f"simulated, {k}": v for k, v in detections(card["novelty"], arguments.n_test).items()
-    }
+    estimator = PropertyEstimator.from_pretrained(arguments.model)
+    result["real, false alarms"] = real_rates(card["novelty"], estimator, arguments.folder)
+    found = detections(card["novelty"], estimator, arguments.n_test)
+    result |= {f"simulated, {kind}": values for kind, values in found.items()}
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "flags.json").write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))

@@ -14,7 +14,7 @@ __all__ = ["flow_medians", "label_medians", "redshift_medians"]
 
 _FLOWS = 3
 #: Of the network without simulations: small ones do best on a few thousand galaxies.
-_SMALL = {"width": 64, "context_size": 64, "structure": True}
+_WIDTH = 64
 
 
 def redshift_medians(train: QTable, test: QTable, inputs: str) -> dict[str, np.ndarray]:
@@ -64,7 +64,9 @@ def flow_medians(train: QTable, test: QTable) -> np.ndarray:
     """Redshifts by flows of this package that saw these rows alone, with structure, no simulated galaxy: the median of three."""
     medians = []
     for k in range(_FLOWS):
-        fresh = PropertyEstimator(PropertyNetwork(**_SMALL))
+        fresh = PropertyEstimator(
+            PropertyNetwork(width=_WIDTH, context_size=_WIDTH, structure=True)
+        )
         fitted = fresh.fit(
             photometry=inputs_of(train),
             labels={"redshift": train["redshift"]},

@@ -19,6 +19,7 @@ import json
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,7 +97,13 @@ def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
         "progress": False,
         "calibrated": False,
     }
-    result = {"kind": "simulated held-out", "n": n, "seed": HELD_OUT_SEED, "modes": {}, "bands": {}}
+    result: dict = {
+        "kind": "simulated held-out",
+        "n": n,
+        "seed": HELD_OUT_SEED,
+        "modes": {},
+        "bands": {},
+    }
     posteriors = {
         "both": estimator.predict(cutouts, photometry, **options),
         "photometry": estimator.predict(photometry=photometry, **options),
@@ -155,7 +162,7 @@ def run_ceiling(folder: Path, n: int = 60_000) -> dict:
     magnitudes = -2.5 * np.log10(np.clip(data["true_flux"], 1e-3, None))
     seen = np.column_stack([magnitudes, theta[:, 0]])
     told = np.column_stack([seen, *(data[name] for name in _TOLD)])
-    result = {
+    result: dict = {
         "kind": "simulated",
         "n": n,
         "noise-free magnitudes and redshift": {},
@@ -254,14 +261,14 @@ def run_images(estimator: PropertyEstimator, folder: Path) -> dict:
     total = 10 ** (0.4 * (22.5 - magnitude))
     truth = np.asarray(table["z"], float)
     extinction = neighbours_extinction(table, folder)
-    result = {"kind": "real held-out (approximate cutouts)", "n": n}
+    result: dict = {"kind": "real held-out (approximate cutouts)", "n": n}
     for dust, name in (
         (extinction, "extinction of the nearest galaxies"),
         (0 * extinction, "no extinction"),
     ):
         images, photometry = CutoutBatch(flux, ivar), photometry_batch(total, 0.03 * total, dust)
         ebv = dust[:, 2] / SDSS.extinction_coefficient["r"]
-        inputs = {
+        inputs: dict[str, tuple[tuple, dict]] = {
             "both": ((images, photometry), {}),
             "photometry": ((None, photometry), {}),
             "image": ((images, None), {"ebv": ebv, "measure": False}),
@@ -287,7 +294,7 @@ def redshift_scores(posterior, truth: np.ndarray, chosen: np.ndarray) -> dict:
     draws = posterior["redshift"].draws[chosen]
     median, true = np.median(draws.value, axis=1), truth[chosen]
     values = redshift_metrics(median, true)
-    errors = bootstrap_errors(redshift_metrics, median, true, seed=0)
+    errors: Any = bootstrap_errors(redshift_metrics, median, true, seed=0)
     coverage = central_coverage(draws, true, levels=(0.68, 0.95))
     sharpness = np.mean(crps(draws.value, true) / (1 + true))
     return {

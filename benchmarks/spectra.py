@@ -88,7 +88,7 @@ def scores(drawn, true: np.ndarray, z_true: np.ndarray) -> dict:
     usable = drawn.usable
     flux, redshift = best_of(drawn)
     middle = np.median(drawn.flux.value, axis=1), np.median(drawn.redshift, axis=1)
-    entry = {"n": int(usable.sum())}
+    entry: dict = {"n": int(usable.sum())}
     for name, (values, z) in (("best", (flux, redshift)), ("median", middle)):
         entry[name] = residuals(values[usable], z[usable], true[usable], z_true[usable])
     entry["pixels"] = pixel_coverage(drawn.flux.value[usable], true[usable])

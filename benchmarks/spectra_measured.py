@@ -180,7 +180,7 @@ def active_nuclei(properties, estimator, n: int) -> dict:
         "of the best draw": [values[:, None] for values in best_of(drawn)],
         "of most draws": [drawn.flux.value[:, :_BPT_DRAWS], drawn.redshift[:, :_BPT_DRAWS]],
     }
-    result = {"n_agn": int(active.sum()), "n_star_forming": int((~active).sum())}
+    result: dict = {"n_agn": int(active.sum()), "n_star_forming": int((~active).sum())}
     for name, (flux, redshift) in spectra.items():
         share = np.array([_active_share(f, z) for f, z in zip(flux, redshift, strict=True)])
         result[name] = balanced(share, active)
