@@ -131,6 +131,11 @@ def predict(
     )
 
 
+def fold_numbers(n: int, n_folds: int) -> np.ndarray:
+    """Say in which fold each row of the anchor table is judged."""
+    return np.random.default_rng(SEED).permutation(n) % n_folds
+
+
 def fitted_fold(
     out: Path,
     k: int,
@@ -152,7 +157,7 @@ def run_folds(
 ) -> dict:
     """Cross-validate on every table."""
     table = anchor_table(folder)
-    fold = np.random.default_rng(SEED).permutation(len(table)) % n_folds
+    fold = fold_numbers(len(table), n_folds)
     before = opened(model)
     redshifts = {
         name: np.full((len(table), 500), np.nan, np.float32)

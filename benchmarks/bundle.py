@@ -3,9 +3,10 @@
     python benchmarks/bundle.py simulated runs/properties --commit COMMIT [--results results/simulated]
     python benchmarks/bundle.py properties runs/anchored --commit COMMIT [--results results/properties]
     python benchmarks/bundle.py spectra runs/spectra --commit COMMIT [--results results/spectra]
+    python benchmarks/bundle.py spectra --results results/spectra
 
-Run once after training, then again with the results of the other benchmarks to add them to the card.  What the cards hold of the
-training set (population, novelty and predictive statistics) is simulated anew; recalibrations come from
+Run once after training, then again, without a run, to add the results of the other benchmarks to the card.  What the cards
+hold of the training set (population, novelty and predictive statistics) is simulated anew; recalibrations come from
 ``anchoring_recalibration.json`` and ``anchoring_folds.json`` among the results.
 """
 
@@ -153,7 +154,7 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
 def recalibration_of(results: Path | None, name: str) -> dict:
     """Give the entry of the card, if the benchmark was run."""
     path = None if results is None else results / name
-    if path is None or not path.exists():
+    if path is None or not path.is_file():
         return {}
     return {"recalibration": json.loads(path.read_text())["recalibration"]}
 
@@ -227,36 +228,54 @@ def spectra_card(run: Path, commit: str) -> dict:
     }
 
 
-def main() -> None:
-    """Write weights, card and registry entry of one model."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("kind", choices=tuple(MODELS))
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--commit", required=True, help="of the code that trained the network")
-    parser.add_argument("--results", type=Path)
-    parser.add_argument(
-        "--data", type=Path, default=Path("runs/images"), help="shards of the spectra"
-    )
-    arguments = parser.parse_args()
-    kind, run, results = arguments.kind, arguments.run, arguments.results
+def trained(kind: str, arguments: argparse.Namespace) -> tuple[torch.nn.Module, dict]:
+    """Open what a run has trained, and make its card."""
+    run, commit, results = arguments.run, arguments.commit, arguments.results
     if kind == "spectra":
         network = SpectrumEstimator.load(run / "spectra.safetensors").network
         if not network.zero_points.any():
             scales = type(network).from_config(network.config)
             fit_scales(scales, Shards.read(arguments.data, LABELS))
             network.zero_points.copy_(scales.zero_points)
-        card = spectra_card(run, arguments.commit)
+        return network, spectra_card(run, commit)
+    network = PropertyEstimator.load(run / "properties.safetensors").network
+    make_card = properties_card if kind == "properties" else simulated_card
+    return network, make_card(run, commit, results)
+
+
+def bundled(kind: str, results: Path) -> tuple[torch.nn.Module, dict]:
+    """Open what the package has, with the recalibration that is among the results."""
+    lane = SpectrumEstimator if kind == "spectra" else PropertyEstimator
+    estimator = lane.from_pretrained(MODELS[kind][0])
+    card = {k: v for k, v in estimator.card.items() if k not in ("sha256", "filename")}
+    source = {"properties": "anchoring_folds.json", "simulated": "anchoring_recalibration.json"}
+    return estimator.network, card | recalibration_of(results, source.get(kind, ""))
+
+
+def main() -> None:
+    """Write weights, card and registry entry of one model."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("kind", choices=tuple(MODELS))
+    parser.add_argument("run", nargs="?", type=Path, help="what is bundled already, if missing")
+    parser.add_argument("--commit", help="of the code that trained the network")
+    parser.add_argument("--results", type=Path)
+    parser.add_argument(
+        "--data", type=Path, default=Path("runs/images"), help="shards of the spectra"
+    )
+    arguments = parser.parse_args()
+    kind, results = arguments.kind, arguments.results
+    if arguments.run is not None:
+        if arguments.commit is None:
+            parser.error("a run needs --commit")
+        network, card = trained(kind, arguments)
+    elif results is not None:
+        network, card = bundled(kind, results)
     else:
-        network = PropertyEstimator.load(run / "properties.safetensors").network
-        card = (
-            properties_card(run, arguments.commit, results)
-            if kind == "properties"
-            else simulated_card(run, arguments.commit, results)
-        )
+        parser.error("give a run, or --results")
     if results is not None:
-        card["metrics"] = {
+        card["metrics"] = card.get("metrics", {}) | {
             path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))
         }
         for scores in card["metrics"].values():

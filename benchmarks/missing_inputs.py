@@ -1,11 +1,13 @@
 """Measure what is lost, and whether error bars grow as they should, when bands, images or photometry are missing.
 
-    python benchmarks/missing_inputs.py FOLDER [--model NAME] [--rows 2000] [--n 2000] --out results/benchmarks
+    python benchmarks/missing_inputs.py FOLDER [--model NAME] [--folds DIR] [--rows 2000] [--n 2000] --out results/benchmarks
 
 Real galaxies: redshifts from every set of bands of ``sdss_photometry.fits`` in FOLDER, of a random choice of its rows, as
-the network draws them: the recalibration in the card was learnt from such rows.  They are held out only from weights that no
-real galaxy trained.  Simulated held-out galaxies: all quantities from an image, from photometry, and from both, in several sets
-of bands.  Everything is written to one JSON file, and says whether it was measured on simulated or on real galaxies.
+the network draws them: the recalibration in the card was learnt from such rows.  Weights that real galaxies trained are judged
+by the networks in ``--folds``, which ``anchoring.py folds`` has left: each galaxy by the one that never saw it.
+
+Simulated held-out galaxies: all quantities from an image, from photometry, and from both, in several sets of bands.
+Everything is written to one JSON file, and says whether it was measured on simulated or on real galaxies.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from anchoring import opened, predict
-from anchoring_tables import photometry_rows
+from anchoring import fold_numbers, opened, predict
+from anchoring_tables import anchor_table
+from astropy.table import QTable
 from properties import photometry_batch, redshift_scores, scores, simulate_held_out
 
-from astrogenspec import PropertyEstimator
+from astrogenspec import Posterior, PropertyEstimator
 from astrogenspec.cutouts import CutoutBatch
 from astrogenspec.surveys import BANDS
 
@@ -33,23 +36,46 @@ _OPTIONS = {"n_draws": 500, "seed": 0, "on_error": "flag", "progress": False, "c
 _SEED = 11
 
 
-def run_real(estimator: PropertyEstimator, folder: Path, n_rows: int) -> dict:
-    """Redshifts of real galaxies from each set of bands."""
-    table = photometry_rows(folder)
-    table = table[np.random.default_rng(_SEED).permutation(len(table))[:n_rows]]
-    truth = table["redshift"].value
+def run_real(
+    table: QTable, fold: np.ndarray, estimators: list[PropertyEstimator], n_rows: int
+) -> dict:
+    """Redshifts of real galaxies from each set of bands, those of each fold by an estimator of their own."""
+    chosen = np.random.default_rng(_SEED).permutation(len(table))[:n_rows]
+    table, fold = table[chosen], fold[chosen]
+    order = np.concatenate([np.flatnonzero(fold == k) for k in range(len(estimators))])
+    truth = table["redshift"].value[order]
     result: dict = {
         "kind": "real, photometry only, not recalibrated",
         "rows": len(table),
+        "folds": len(estimators),
         "bands": {},
     }
     for subset in SUBSETS:
-        posterior = predict(estimator, table, subset, known=False)
+        parts = [
+            predict(estimator, table[fold == k], subset, known=False)
+            for k, estimator in enumerate(estimators)
+        ]
+        posterior = Posterior.concatenate(parts)
         usable = np.isfinite(posterior["redshift"].draws.value).all(axis=1)
         result["bands"][subset] = redshift_scores(posterior, truth, usable) | _width(
             posterior, usable
         )
     return result
+
+
+def judges(
+    estimator: PropertyEstimator, folder: Path, folds: Path | None
+) -> tuple[QTable, np.ndarray, list[PropertyEstimator]]:
+    """Give real galaxies, the fold of each, and for each fold an estimator that never saw it."""
+    table = anchor_table(folder)
+    with_redshift = np.isfinite(table["redshift"].value)
+    if folds is None:
+        if estimator.card.get("fits"):
+            raise SystemExit("real galaxies trained these weights: give --folds.")
+        return table[with_redshift], np.zeros(with_redshift.sum(), int), [estimator]
+    paths = sorted(folds.glob("fold-*.safetensors"))
+    fold = fold_numbers(len(table), len(paths))
+    return table[with_redshift], fold[with_redshift], [opened(str(path)) for path in paths]
 
 
 def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
@@ -100,6 +126,7 @@ def main() -> None:
     parser.add_argument(
         "--model", default="astrogenspec-properties", help="name of weights, or a file"
     )
+    parser.add_argument("--folds", type=Path, help="folder of the networks of anchoring.py folds")
     parser.add_argument("--rows", type=int, default=2000, help="real galaxies")
     parser.add_argument("--n", type=int, default=2000, help="simulated galaxies")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
@@ -108,7 +135,7 @@ def main() -> None:
     estimator = opened(arguments.model)
     result = {
         "model": arguments.model,
-        "real": run_real(estimator, arguments.folder, arguments.rows),
+        "real": run_real(*judges(estimator, arguments.folder, arguments.folds), arguments.rows),
         "simulated": run_simulated(estimator, arguments.n),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
