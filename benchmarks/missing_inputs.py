@@ -48,7 +48,7 @@ def run_real(
         "kind": "real, photometry only, not recalibrated",
         "rows": len(table),
         "folds": len(estimators),
-        "bands": {},
+        "redshift": {},
     }
     for subset in SUBSETS:
         parts = [
@@ -57,7 +57,7 @@ def run_real(
         ]
         posterior = Posterior.concatenate(parts)
         usable = np.isfinite(posterior["redshift"].draws.value).all(axis=1)
-        result["bands"][subset] = redshift_scores(posterior, truth, usable) | _width(
+        result["redshift"][subset] = redshift_scores(posterior, truth, usable) | _width(
             posterior, usable
         )
     return result
@@ -82,7 +82,8 @@ def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
     """All quantities of simulated galaxies from each kind of input and set of bands."""
     data = simulate_held_out(n)
     theta, measurable = data["theta"], data["measurable"] > 0
-    result: dict = {"kind": "simulated held-out, not recalibrated", "n": n, "modes": {}}
+    result: dict = {"kind": "simulated held-out, not recalibrated", "n": n}
+    result |= {"redshift": {}, "every_quantity": {}}
     for subset in SIMULATED_SUBSETS:
         missing = np.array([band not in subset for band in BANDS])
         ivar = np.where(missing[:, None, None], 0, data["ivar"]).astype(np.float32)
@@ -101,11 +102,11 @@ def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
             posterior = estimator.predict(*arguments, **_OPTIONS, **options)
             usable = np.isfinite(posterior["redshift"].draws.value).all(axis=1)
             chosen = posterior[usable]
-            result["modes"].setdefault(mode, {})[subset] = {
-                "redshift": redshift_scores(posterior, theta[:, 0], usable)
-                | _width(posterior, usable),
-                "quantities": scores(chosen, theta[usable], measurable[usable]),
-            }
+            name = f"{mode}, {subset}"
+            result["redshift"][name] = redshift_scores(posterior, theta[:, 0], usable) | _width(
+                posterior, usable
+            )
+            result["every_quantity"][name] = scores(chosen, theta[usable], measurable[usable])
     return result
 
 
@@ -141,7 +142,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "missing_inputs.json"
     path.write_text(json.dumps(result, indent=1))
-    for subset, row in result["real"]["bands"].items():
+    for subset, row in result["real"]["redshift"].items():
         print(subset, {k: round(v, 4) for k, v in row.items() if not k.endswith("_error")})
     print("written to", path)
 

@@ -15,7 +15,8 @@ __all__ = ["card_page", "write_model_pages"]
 
 _FACTS = ("name", "version", "licence", "commit", "filename", "sha256")
 #: Entries of a card that are too long for a page, or have a section of their own.
-_NOT_SHOWN = {"each", "rows", "z", "z_inferred", "bands", "pit_ks_fifths"}
+_NOT_SHOWN = {"each", "rows", "z", "z_inferred", "bands", "every_quantity", "pit_ks_fifths"}
+_NOT_SHOWN |= {f"{score}_error" for score in ("n", "bias", "median_bias", "outlier_fraction")}
 _INTRODUCTION = """\
 Models
 ======
