@@ -3,7 +3,7 @@
     python benchmarks/bundle.py simulated runs/properties --commit COMMIT [--results results/simulated]
     python benchmarks/bundle.py properties runs/anchored --commit COMMIT [--results results/properties]
     python benchmarks/bundle.py spectra runs/spectra --commit COMMIT [--results results/spectra]
-    python benchmarks/bundle.py spectra --results results/spectra
+    python benchmarks/bundle.py KIND --results results/KIND
 
 Run once after training, then again, without a run, to add the results of the other benchmarks to the card.  What the cards
 hold of the training set (population, novelty and predictive statistics) is simulated anew; recalibrations come from
@@ -228,7 +228,7 @@ def spectra_card(run: Path, commit: str) -> dict:
     }
 
 
-def trained(kind: str, arguments: argparse.Namespace) -> tuple[torch.nn.Module, dict]:
+def of_run(kind: str, arguments: argparse.Namespace) -> tuple[torch.nn.Module, dict]:
     """Open what a run has trained, and make its card."""
     run, commit, results = arguments.run, arguments.commit, arguments.results
     if kind == "spectra":
@@ -243,7 +243,7 @@ def trained(kind: str, arguments: argparse.Namespace) -> tuple[torch.nn.Module, 
     return network, make_card(run, commit, results)
 
 
-def bundled(kind: str, results: Path) -> tuple[torch.nn.Module, dict]:
+def of_package(kind: str, results: Path) -> tuple[torch.nn.Module, dict]:
     """Open what the package has, with the recalibration that is among the results."""
     lane = SpectrumEstimator if kind == "spectra" else PropertyEstimator
     estimator = lane.from_pretrained(MODELS[kind][0])
@@ -269,9 +269,9 @@ def main() -> None:
     if arguments.run is not None:
         if arguments.commit is None:
             parser.error("a run needs --commit")
-        network, card = trained(kind, arguments)
+        network, card = of_run(kind, arguments)
     elif results is not None:
-        network, card = bundled(kind, results)
+        network, card = of_package(kind, results)
     else:
         parser.error("give a run, or --results")
     if results is not None:

@@ -105,6 +105,15 @@ def _scores_by_bands(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | 
     )
 
 
+def _coverage(ax: Any, at: np.ndarray, rows: list[Mapping[str, float]]) -> None:
+    """Mark how many true values lie in the 68% and 95% intervals, beside a panel that names the rows."""
+    for level, mark in ((68, "o"), (95, "s")):
+        values = [row.get(f"coverage_{level}", np.nan) for row in rows]
+        ax.plot(values, at, mark, color=_COLORS[1])
+        ax.axvline(level / 100, color="#7a7a7a", lw=1, ls="--", zorder=0)
+    ax.tick_params(left=False, labelleft=False)
+
+
 def _real_redshifts(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | None:
     metrics = card.get("metrics", {})
     found = {
@@ -125,11 +134,7 @@ def _real_redshifts(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | N
     axes[0, 0].set_yticks(at, list(found), fontsize=9)
     axes[0, 0].locator_params(axis="x", nbins=4)
     axes[0, 0].set(xlabel=r"$\sigma_\mathrm{NMAD}$ of $\Delta z / (1 + z)$")
-    for level, mark in ((68, "o"), (95, "s")):
-        values = [row.get(f"coverage_{level}", np.nan) for row in found.values()]
-        axes[0, 1].plot(values, at, mark, color=_COLORS[1])
-        axes[0, 1].axvline(level / 100, color="#7a7a7a", lw=1, ls="--", zorder=0)
-    axes[0, 1].tick_params(left=False, labelleft=False)
+    _coverage(axes[0, 1], at, list(found.values()))
     axes[0, 1].set(xlabel="share of true redshifts inside", xlim=(0.5, 1))
     _save(figure, path)
     return path, (
@@ -157,11 +162,7 @@ def _spectral_residuals(card: Mapping[str, Any], path: Path) -> tuple[Path, str]
     axes[0, 0].set_yticks(at, list(groups), fontsize=9)
     axes[0, 0].set(xlabel="median relative residual of the best draw [%]")
     axes[0, 0].legend(frameon=False, fontsize=8)
-    for level, mark in ((68, "o"), (95, "s")):
-        values = [row["pixels"][f"coverage_{level}"] for row in groups.values()]
-        axes[0, 1].plot(values, at, mark, color=_COLORS[1])
-        axes[0, 1].axvline(level / 100, color="#7a7a7a", lw=1, ls="--", zorder=0)
-    axes[0, 1].tick_params(left=False, labelleft=False)
+    _coverage(axes[0, 1], at, [row["pixels"] for row in groups.values()])
     axes[0, 1].set(xlabel="share of true pixels inside", xlim=(0.2, 1))
     _save(figure, path)
     return path, (

@@ -3,6 +3,7 @@
 import json
 
 import astropy.units as u
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -83,7 +84,6 @@ def test_training_needs_something_to_learn_from(tmp_path, capsys):
 
 
 def test_spectra_are_trained_from_shards(tmp_path, monkeypatch, capsys):
-    h5py = pytest.importorskip("h5py")
     (tmp_path / "shards").mkdir()
     with h5py.File(tmp_path / "shards" / "shard-00000.h5", "w") as file:
         for name, values in make_columns(48).items():

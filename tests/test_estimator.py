@@ -19,7 +19,6 @@ from astrogenspec import AstroGenSpecWarning, Posterior, PropertyEstimator
 from astrogenspec.base import NotFittedError
 from astrogenspec.cutouts import coerce_cutouts
 from astrogenspec.quantities import QUANTITIES
-from astrogenspec.weights import DEFAULT_MODEL, list_models
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 MODES = {
@@ -479,9 +478,6 @@ def test_a_saved_estimator_draws_the_same(estimator, tmp_path):
     assert np.array_equal(draws_of(again.predict(**inputs, n_draws=10, seed=0)), draws_of(expected))
 
 
-@pytest.mark.skipif(
-    DEFAULT_MODEL not in list(list_models()["name"]), reason="this checkout has no bundled weights"
-)
 def test_the_bundled_weights_predict():
     estimator = PropertyEstimator.from_pretrained()
     posterior = estimator.predict(**MODES["both"](), n_draws=200, seed=0)

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import replace
 
 import astropy.units as u
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -166,7 +167,6 @@ def test_what_has_no_label_is_not_forgotten(with_masses):
 
 
 def test_simulated_galaxies_may_be_mixed_in(tmp_path):
-    h5py = pytest.importorskip("h5py")
     table, labels = galaxies(40)
     flux = 10 * np.ones((30, 5), np.float32)
     with h5py.File(tmp_path / "shard-00000.h5", "w") as file:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -39,8 +40,6 @@ from astrogenspec.generation.recipe import (
 from astrogenspec.preprocessing import ModelInputs, photometry_features
 from astrogenspec.shards import Shards
 from astrogenspec.wavelengths import REST, WIDE
-
-h5py = pytest.importorskip("h5py")
 
 RECIPE = SpectrumRecipe(
     image_batch=6, photometry_batch=10, detail=4, held_out=0.25, validation_size=8, network=NETWORK

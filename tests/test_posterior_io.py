@@ -1,4 +1,3 @@
-import importlib.util
 import os
 import stat
 
@@ -13,14 +12,10 @@ from posterior_cases import flagged_posterior, gaussian_posterior
 from astrogenspec.posterior import Posterior
 
 ENDINGS = [".fits", ".ecsv", ".parquet", ".hdf5"]
-NEEDS = {".parquet": "pyarrow", ".hdf5": "h5py"}
-HAS_PANDAS = importlib.util.find_spec("pandas") is not None
 
 
 @pytest.fixture(params=ENDINGS)
 def ending(request):
-    if request.param in NEEDS:
-        pytest.importorskip(NEEDS[request.param])
     return request.param
 
 
@@ -77,8 +72,6 @@ def test_draws_come_back_as_they_were(tmp_path, ending, dtype):
 
 
 def test_the_table_is_an_ordinary_one(tmp_path, ending):
-    if ending == ".parquet" and not HAS_PANDAS:
-        pytest.skip("astropy reads parquet with pandas")
     posterior = rich_posterior()
     path = tmp_path / f"summary{ending}"
     posterior.write(path)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from astrogenspec.photometry import PhotometryBatch
 from astrogenspec.preprocessing import (
     PIXEL_SIGMA,
     ModelInputs,
@@ -169,8 +170,7 @@ class TestModelInputs:
         assert len(inputs[:1].to("cpu")) == 1
 
     def test_real_batches(self):
-        photometry = pytest.importorskip("astrogenspec.photometry")
-        batch = photometry.PhotometryBatch(
+        batch = PhotometryBatch(
             np.full((2, 5), 30.0), np.ones((2, 5)), np.array([0.0, 0.1]), np.array([False, True])
         )
         inputs = make_inputs(photometry=batch)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -15,8 +16,6 @@ from astrogenspec.inference.recipe import (
 )
 from astrogenspec.quantities import QUANTITIES
 from astrogenspec.shards import Shards
-
-h5py = pytest.importorskip("h5py")
 
 NETWORK = {"latent_size": 4, "context_size": 8, "width": 16, "factor_width": 8}
 RECIPE = RecipeConfig(

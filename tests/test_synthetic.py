@@ -3,6 +3,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from speclite import filters
 
 from astrogenspec.simulate.filters import observed_filters
 from astrogenspec.surveys import SDSS
@@ -28,7 +29,6 @@ def test_a_flat_source_has_its_magnitude_in_every_band():
 
 
 def test_fluxes_agree_with_speclite():
-    filters = pytest.importorskip("speclite.filters")
     x = WIDE.value / 6000
     values = (20 * x**-1.3 + 3 * np.sin(40 * x)) * FLUX_UNIT
     ours = synthetic_flux(WIDE, values)

@@ -21,7 +21,7 @@ __all__ = ["SELECTIONS", "DrawnSpectra", "Request", "draw_spectra", "galaxy_gene
 
 #: What the contrastive scores are used for.
 SELECTIONS = ("all", "weighted", "best")
-#: Spectra that are made at a time.
+#: Spectra of a piece, which one thread makes.
 _SPECTRA = 64
 _FIELDS = ("flux", "redshift", "residual", "score", "draw")
 

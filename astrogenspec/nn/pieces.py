@@ -15,8 +15,8 @@ def each_piece(
 ) -> None:
     """Call a function for every piece of n items.
 
-    The threads of torch wait for one another after each small product of matrices, for ever if other programs keep a core
-    busy. Pieces wait for nobody, and what a thread computes does not depend on how many there are.
+    The threads of torch wait for one another after each small product of matrices, and that takes most of the time if other
+    programs keep a core busy. Pieces wait for nobody, and what a thread computes does not depend on how many there are.
 
     Parameters
     ----------
