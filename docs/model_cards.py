@@ -149,7 +149,7 @@ def _sentences(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Write a value for a table: four digits are more than any score deserves."""
+    """Write a value for a table: more than three digits no score deserves, but counts are whole."""
     if isinstance(value, bool) or value is None:
         return str(value)
     if isinstance(value, float):
@@ -157,7 +157,7 @@ def _shown(value: Any) -> str:
             return str(int(value))
         if 1e-6 < abs(value) < 1e-4:
             return f"{value:.6f}"
-        return f"{value:.4g}"
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {_shown(entry)}" for key, entry in value.items())
     if isinstance(value, list | tuple):

@@ -273,7 +273,7 @@ def test_model_page_shows_the_numbers_of_its_card(model_cards, tmp_path):
     }
     text = model_cards.card_page(card, tmp_path)
     assert "- None of it is true" in text
-    assert "0.01235" in text and "* - both" in text
+    assert "- 0.0123\n" in text and "* - both" in text
     assert "figure::" not in text and "1, 2" not in text
     assert not list(tmp_path.iterdir())
 
