@@ -51,6 +51,17 @@ class Observations:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def modes(self) -> np.ndarray:
+        """What each galaxy is inferred from, str, shape (n,): image, photometry or both; empty if there is nothing.
+
+        Photometry measured on its image counts as the image.
+        """
+        blank = np.zeros(len(self), bool)
+        image = blank if self.cutouts is None else self.cutouts.bands_present.any(axis=1)
+        catalogue = self.photometry.bands_present.any(axis=1) & ~self.photometry.measured
+        return np.select([image & catalogue, image, catalogue], ["both", "image", "photometry"], "")
+
     def inputs(self) -> ModelInputs:
         """Make the tensors for the networks."""
         return make_inputs(self.cutouts, self.photometry)

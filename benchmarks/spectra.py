@@ -1,13 +1,15 @@
 """Measure lane B: spectra drawn for simulated held-out galaxies against their true ones, real spectra, ranking, speed.
 
     python benchmarks/spectra.py simulated [--n 200] --out results/spectra
+    python benchmarks/spectra.py ranges [--n 192] --out results/spectra
     python benchmarks/spectra.py measured [--n 60] --out results/spectra
     python benchmarks/spectra.py ranking [--n 64] --out results/spectra
     python benchmarks/spectra.py sampling [--n 48] --out results/spectra
     python benchmarks/spectra.py real FOLDER [--plot DIR] --out results/spectra
     python benchmarks/spectra.py speed --out results/spectra
 
-``measured`` and ``real`` are in `spectra_measured.py` and `spectra_real.py`; what they share is in `spectra_sample.py`.
+``measured``, ``ranges`` and ``real`` are in `spectra_measured.py`, `spectra_ranges.py` and `spectra_real.py`; what they share is
+in `spectra_sample.py`.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from astrogenspec.preprocessing import make_inputs
 from astrogenspec.surveys import BANDS
 
 #: Galaxies of each command.
-SIZES = {"simulated": 200, "measured": 60, "ranking": 64, "sampling": 48}
+SIZES = {"simulated": 200, "ranges": 192, "measured": 60, "ranking": 64, "sampling": 48}
 #: Draws that the ranges of the pixels are taken of: with k of them no range covers more than (k - 1) / (k + 1).
 _DRAWS = 48
 _RETRIEVAL = 256
@@ -204,7 +206,12 @@ def run_speed(estimator) -> dict:
 
 def run(arguments: argparse.Namespace) -> dict:
     """Run the benchmark that is asked for."""
-    estimator = SpectrumEstimator.from_pretrained(arguments.model)
+    opened = (
+        SpectrumEstimator.load
+        if arguments.model.endswith(".safetensors")
+        else SpectrumEstimator.from_pretrained
+    )
+    estimator = opened(arguments.model)
     if arguments.what == "speed":
         return run_speed(estimator)
     properties = PropertyEstimator.from_pretrained(arguments.properties_model)
@@ -217,6 +224,10 @@ def run(arguments: argparse.Namespace) -> dict:
         from spectra_measured import run_measured
 
         return run_measured(properties, estimator, n)
+    if arguments.what == "ranges":
+        from spectra_ranges import run_ranges
+
+        return run_ranges(properties, estimator, n)
     commands = {"simulated": run_simulated, "ranking": run_ranking, "sampling": run_sampling}
     return commands[arguments.what](properties, estimator, n)
 
@@ -228,7 +239,9 @@ def main() -> None:
     )
     parser.add_argument("what", choices=(*SIZES, "real", "speed"))
     parser.add_argument("folder", nargs="?", type=Path, help="real spectra")
-    parser.add_argument("--model", default="astrogenspec-spectra")
+    parser.add_argument(
+        "--model", default="astrogenspec-spectra", help="name of weights, or a file"
+    )
     parser.add_argument("--properties-model", default="astrogenspec-properties")
     parser.add_argument("--n", type=int)
     parser.add_argument("--plot", type=Path)

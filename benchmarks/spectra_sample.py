@@ -160,13 +160,16 @@ def best_of(spectra) -> tuple[np.ndarray, np.ndarray]:
 def pixel_coverage(flux: np.ndarray, true: np.ndarray) -> dict[str, float]:
     """Share of pixels inside the central ranges of the draws, by quantiles that are unbiased for few draws.
 
-    With k draws no range covers more than (k - 1) / (k + 1).
+    With k draws no range covers more than (k - 1) / (k + 1).  Pixels without truth or draws do not count.
     """
+    known = np.isfinite(true) & np.isfinite(flux).all(axis=1)
     result = {}
     for level in (0.68, 0.95):
         tails = [0.5 - level / 2, 0.5 + level / 2]
         low, high = np.quantile(flux, tails, axis=1, method="weibull")
-        result[f"coverage_{level * 100:.0f}"] = float(np.mean((true > low) & (true < high)))
+        result[f"coverage_{level * 100:.0f}"] = float(
+            np.mean(((true > low) & (true < high))[known])
+        )
     return result
 
 

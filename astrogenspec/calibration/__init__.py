@@ -21,6 +21,7 @@ from .features import INPUT_MODES
 from .ranks import central_coverage, coverage_of_pit, pit, sbc_ranks, uniformity_test
 from .recalibration import Recalibration, cross_fitted
 from .report import CalibrationReport, calibration_report
+from .spectra import SpectrumRecalibration
 from .table import calibration_table
 from .tarp import TarpResult, tarp
 
@@ -28,6 +29,7 @@ __all__ = [
     "INPUT_MODES",
     "CalibrationReport",
     "Recalibration",
+    "SpectrumRecalibration",
     "TarpResult",
     "calibration_report",
     "calibration_table",

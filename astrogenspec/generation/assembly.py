@@ -72,11 +72,14 @@ class Assembled:
     residual : Tensor, shape (n, 5)
         Synthetic minus input magnitude; NaN for a missing band. In the fibre the input is that of its light, see
         `light_in_fibre`; measured on an image, it is that of all light, see `whole_light`.
+    lines : Tensor, shape (n, 5880)
+        The part of `flux` in lines whose flux the properties give.
     """
 
     flux: Tensor
     scale: Tensor
     residual: Tensor
+    lines: Tensor
 
 
 def to_observed(spectra: Tensor, redshift: Tensor, grid: LogGrid = WIDE) -> Tensor:
@@ -217,7 +220,7 @@ def assemble(
     synthetic = of_free * scale[:, None] + of_lines
     residual = -_MAG * torch.log(synthetic / wanted.clamp_min(1e-6))
     residual = torch.where(wanted > 0, residual, torch.nan)
-    return Assembled(flux, scale, residual)
+    return Assembled(flux, scale, residual, fixed_lines)
 
 
 def _with_lines(flux: Tensor, galaxies: Galaxy, narrow: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..calibration import SpectrumRecalibration
 from ..nn.pieces import each_piece
 from ..preprocessing import ModelInputs
 from .assembly import assemble, impose_properties
@@ -23,7 +24,7 @@ __all__ = ["SELECTIONS", "DrawnSpectra", "Request", "draw_spectra", "galaxy_gene
 SELECTIONS = ("all", "weighted", "best")
 #: Spectra of a piece, which one thread makes.
 _SPECTRA = 64
-_FIELDS = ("flux", "redshift", "residual", "score", "draw")
+_FIELDS = ("flux", "lines", "redshift", "residual", "score", "draw")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Request:
     aperture : str
         One of `~astrogenspec.generation.conditions.APERTURES`.
     sampler : SamplerSettings
+    recalibration : SpectrumRecalibration, optional
+        Of the ranges of the draws.
     """
 
     n_draws: int
@@ -48,6 +51,7 @@ class Request:
     select: str
     aperture: str
     sampler: SamplerSettings
+    recalibration: SpectrumRecalibration | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class DrawnSpectra:
     ----------
     flux : ndarray, shape (n, k, 5880)
         On `astrogenspec.wavelengths.WIDE`, 1e-17 erg/s/cm2/A.
+    lines : ndarray, shape (n, k, 5880)
+        The part of it in lines whose flux the properties give.
     redshift : ndarray, shape (n, k)
     residual : ndarray, shape (n, k, 5)
         Synthetic minus input magnitude.
@@ -68,6 +74,7 @@ class DrawnSpectra:
     """
 
     flux: np.ndarray
+    lines: np.ndarray
     redshift: np.ndarray
     residual: np.ndarray
     score: np.ndarray
@@ -169,7 +176,7 @@ def _draw_block(
         flux_noise.to(device).flatten(0, 1),
     )
     score = _fine_scores(network, observed, fine, anchor, assembled.scale, request.n_draws)
-    of_draws = (assembled.flux, fine.redshift, assembled.residual)
+    of_draws = (assembled.flux, assembled.lines, fine.redshift, assembled.residual)
     values = [*(value.unflatten(0, (n, -1)) for value in of_draws), score, draw]
     return DrawnSpectra(*(value.cpu().numpy() for value in values))
 

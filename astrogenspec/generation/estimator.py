@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Self, Unpack
 
 import astropy.units as u
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from ..base import Estimator, make_generator
 from ..blocks import InputArguments, InputOptions, ObservationBlocks
+from ..calibration import SpectrumRecalibration
 from ..observations import Observations
 from ..posterior import Posterior
 from ..spectra import SpectrumDraws
@@ -23,6 +25,7 @@ from .candidates import DrawnSpectra, Request, draw_spectra, galaxy_generators
 from .cascade import SamplerSettings, SpectrumNetwork
 from .fibre import fibre_fluxes
 from .flux_scale import Photometry
+from .ranges import recalibrated
 
 __all__ = ["SpectrumEstimator"]
 
@@ -83,6 +86,7 @@ class SpectrumEstimator(Estimator):
         pixel_scale: u.Quantity | None = None,
         ebv: float | np.ndarray | u.Quantity | None = None,
         on_error: str = "raise",
+        calibrated: bool = True,
         seed: int | torch.Generator | None = None,
         batch_size: int | None = None,
         progress: bool | None = None,
@@ -118,6 +122,9 @@ class SpectrumEstimator(Estimator):
             to 6%, as the typical seeing of the survey is assumed.
         bands, position, pixel_scale, ebv, on_error
             As for `PropertyEstimator.predict`.
+        calibrated : bool
+            Whether to apply the recalibration in the card, if there is one: the continua of the draws of a galaxy spread more
+            or less about their median. A single draw stays as it is.
         seed : int, `torch.Generator` or None
             Source of randomness. The spectra of a galaxy depend on the seed, its number and what is asked for; not on
             ``batch_size``, nor on the galaxies around it.
@@ -144,6 +151,7 @@ class SpectrumEstimator(Estimator):
         """
         options = InputOptions(bands, position, pixel_scale, ebv, on_error)
         request = checked_request(n_draws, n_candidates, select, aperture, sampler)
+        request = self._with_recalibration(request, calibrated)
         blocks, theta = self._open(cutouts, photometry, posterior, options, batch_size)
         seeing = checked_psf(psf_fwhm, cutouts, blocks.n_galaxies)
         parts, n_read = [], blocks.n_galaxies or 0
@@ -167,6 +175,7 @@ class SpectrumEstimator(Estimator):
         aperture: str = "fibre",
         sampler: SamplerSettings | None = None,
         psf_fwhm: u.Quantity | None = None,
+        calibrated: bool = True,
         seed: int | torch.Generator | None = None,
         batch_size: int | None = None,
         progress: bool | None = None,
@@ -176,7 +185,7 @@ class SpectrumEstimator(Estimator):
 
         Parameters
         ----------
-        cutouts, photometry, posterior, n_draws, n_candidates, select, aperture, sampler, psf_fwhm, seed
+        cutouts, photometry, posterior, n_draws, n_candidates, select, aperture, sampler, psf_fwhm, calibrated, seed
             As for `predict`.
         batch_size : int, optional
             Galaxies of a block; 64 by default.
@@ -196,6 +205,7 @@ class SpectrumEstimator(Estimator):
             As for `predict`.
         """
         request = checked_request(n_draws, n_candidates, select, aperture, sampler)
+        request = self._with_recalibration(request, calibrated)
         blocks, theta = self._open(
             cutouts, photometry, posterior, InputOptions(**options), batch_size
         )
@@ -215,6 +225,12 @@ class SpectrumEstimator(Estimator):
         )
 
     # ---- inside
+
+    def _with_recalibration(self, request: Request, calibrated: bool) -> Request:
+        learnt = (self.card or {}).get("recalibration") if calibrated else None
+        if learnt is None:
+            return request
+        return replace(request, recalibration=SpectrumRecalibration.from_dict(learnt))
 
     def _open(
         self,
@@ -254,6 +270,7 @@ class SpectrumEstimator(Estimator):
             "seed": seed if isinstance(seed, int) else None,
             "aperture": request.aperture,
             "select": request.select,
+            "calibrated": request.recalibration is not None,
         }
         shown = progress
         if shown is None:
@@ -311,6 +328,8 @@ class SpectrumEstimator(Estimator):
             generators,
             request,
         )
+        if request.recalibration is not None:
+            drawn = recalibrated(drawn, request.recalibration, seen.modes, request.aperture)
         broken = ~np.isfinite(drawn.flux).all(axis=(1, 2))
         _note(reasons, usable & broken, "the network gave no finite spectrum")
         belongs = None if theta is None else drawn.draw

@@ -24,7 +24,6 @@ __all__ = [
     "chain_prefix",
     "check_rows",
     "draw_block",
-    "input_modes",
     "known_values",
     "log_densities",
 ]
@@ -70,7 +69,7 @@ def draw_block(
         If a known value lies outside of the bounds of its quantity, or follows an unknown one.
     """
     network, device = estimator.network, estimator.device
-    modes = input_modes(seen)
+    modes = seen.modes
     if known is not None:
         modes[np.isfinite(known).any(axis=1)] = ""
     with torch.inference_mode():
@@ -109,25 +108,6 @@ def draw_block(
         photometry=photometry,
         meta=meta,
     )
-
-
-def input_modes(seen: Observations) -> np.ndarray:
-    """Say what each galaxy is inferred from; photometry measured on its image counts as the image.
-
-    Parameters
-    ----------
-    seen : Observations
-        n galaxies.
-
-    Returns
-    -------
-    ndarray of str, shape (n,)
-        One of `~astrogenspec.calibration.INPUT_MODES`; empty if there is nothing.
-    """
-    nothing = np.zeros(len(seen), bool)
-    image = nothing if seen.cutouts is None else seen.cutouts.bands_present.any(axis=1)
-    catalogue = seen.photometry.bands_present.any(axis=1) & ~seen.photometry.measured
-    return np.select([image & catalogue, image, catalogue], ["both", "image", "photometry"], "")
 
 
 def log_densities(

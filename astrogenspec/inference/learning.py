@@ -18,7 +18,7 @@ from ..calibration.recalibration import Recalibration
 from ..calibration.report import CalibrationReport, calibration_report, checked_page
 from ..conventions import converted_labels
 from ..posterior import Posterior
-from .drawing import draw_block, input_modes
+from .drawing import draw_block
 from .finetune import Examples, FitSettings, fine_tune
 
 __all__ = ["LearningEstimator"]
@@ -269,7 +269,7 @@ def _drawn(
     parts, modes = [], []
     for seen in blocks:
         # A galaxy of which nothing can be used has no draws, and counts nowhere.
-        found = input_modes(seen)
+        found = seen.modes
         modes.append(np.where(found == "", "photometry", found))
         parts.append(draw_block(estimator, seen, None, n_draws, generator, meta))
     if not parts:
