@@ -136,6 +136,13 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     _add_training(properties)
     add("--anchor", type=Path, nargs="+", metavar="TABLE", help="catalogues of labelled galaxies")
+    add(
+        "--images",
+        type=Path,
+        nargs="+",
+        metavar="CUTOUT",
+        help="FITS cutouts, one for each row of the tables and in their order (with --anchor)",
+    )
     add("--model", metavar="NAME", help="weights to begin with (with --anchor)")
     add("--epochs", type=int, default=50, help="most passes over the tables (with --anchor)")
     add("--members", type=int, help="heads to train, whose posteriors are mixed (with --anchor)")
@@ -176,6 +183,8 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 def _train_properties(options: argparse.Namespace) -> int:
     if options.anchor:
         return _anchor(options)
+    if options.images is not None:
+        raise ValueError("--images are those of the galaxies of --anchor: give the table too.")
     if not options.data:
         raise ValueError(
             "give --data, folders of simulated shards, or --anchor, labelled galaxies."
@@ -193,6 +202,7 @@ def _train_properties(options: argparse.Namespace) -> int:
 def _anchor(options: argparse.Namespace) -> int:
     from astropy.table import vstack
 
+    from .cli_inputs import Images
     from .cli_tables import read_table
     from .inference.estimator import PropertyEstimator
     from .quantities import QUANTITIES
@@ -204,7 +214,15 @@ def _anchor(options: argparse.Namespace) -> int:
     }
     if not labels:
         raise ValueError(f"{options.anchor[0]} has none of the columns {', '.join(QUANTITIES)}.")
+    images = None
+    if options.images is not None:
+        if len(options.images) != len(table):
+            raise ValueError(
+                f"--images are {len(options.images)} files for {len(table)} rows of --anchor: give one for each."
+            )
+        images = Images(options.images, None, "flag", "name" not in table.colnames)
     estimator = PropertyEstimator.from_pretrained(options.model, device=options.device).fit(
+        images,
         photometry=table[[name for name in table.colnames if name not in QUANTITIES]],
         labels=labels,
         known=known or None,

@@ -1,13 +1,13 @@
 """Put trained networks into the package, with their cards.
 
     python benchmarks/bundle.py simulated runs/properties --commit COMMIT [--results results/simulated]
-    python benchmarks/bundle.py properties runs/anchored --commit COMMIT [--results results/properties]
+    python benchmarks/bundle.py properties runs/anchored-images --commit COMMIT [--results results/properties]
     python benchmarks/bundle.py spectra runs/spectra --commit COMMIT [--results results/spectra]
     python benchmarks/bundle.py KIND --results results/KIND
 
 Run once after training, then again, without a run, to add the results of the other benchmarks to the card.  What the cards
 hold of the training set (population, novelty and predictive statistics) is simulated anew; recalibrations come from
-``anchoring_recalibration.json`` and ``anchoring_folds.json`` among the results.
+``anchoring_recalibration.json``, ``anchoring_folds.json`` and ``ranges.json`` among the results.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ DATA = Path(__file__).parents[1] / "astrogenspec" / "data"
 MODELS = {
     "properties": (
         "astrogenspec-properties",
-        "properties-v5.safetensors",
+        "properties-v6.safetensors",
         "Properties and line fluxes from SDSS-like ugriz images and photometry, trained on simulations and anchored on the "
-        "photometry of real galaxies",
+        "photometry and images of real galaxies",
     ),
     "simulated": (
         "astrogenspec-properties-simulated",
@@ -168,13 +168,14 @@ def properties_card(run: Path, commit: str, results: Path | None) -> dict:
     card |= base_card("properties", trained, commit)
     card["training_range"] = trained.get("training_range", card["training_range"])
     card["fits"] = trained["fits"]
-    fit = trained["fits"][-1]
+    fit = trained["fits"][0]
     card["architecture"] += f"; {fit['members']} heads behind one encoder, mixed"
     card["commands"] = [
         *card["commands"][:-1],
         "python benchmarks/anchoring.py table FOLDER runs/anchor.ecsv",
         "astrogenspec train properties --anchor runs/anchor.ecsv --model astrogenspec-properties-simulated "
         f"--data runs/images --members {fit['members']} --epochs {fit['epochs']} --out runs/anchored",
+        "python benchmarks/real_images.py fit FOLDER --data runs/images --out runs/anchored-images",
     ]
     card["training_set"] = card["training_set"] | {
         "kind": "simulated, then real",
@@ -182,11 +183,13 @@ def properties_card(run: Path, commit: str, results: Path | None) -> dict:
         "photometry and redshift, "
         "98 masses and star-formation rates of GSWLC), 3,039 of ECO and RESOLVE (mass, star-formation rate, O/H, line fluxes at "
         "known redshift; masses brought to the scale of GSWLC) and 1,964 of ALFALFA-SDSS (g, r; GSWLC mass and star-formation "
-        "rate at known redshift). Their photometry, Petrosian fluxes, radii and axis ratios were used, no image; 24,000 simulated "
-        "galaxies with images were mixed in and lent their images",
+        "rate at known redshift). Their photometry, Petrosian fluxes, radii and axis ratios were used; 24,000 simulated "
+        "galaxies with images were mixed in and lent their images. Then the redshifts of 201 other SDSS galaxies with g r i "
+        "images, which were made from the colour pictures of Galaxy Zoo, and magnitudes",
     }
     card["limitations"] = [
-        "Real galaxies taught the relation of photometry, sizes and properties; what images add was learnt from simulations.",
+        "Real galaxies taught the relation of photometry, sizes and properties; what images add was learnt from simulations, and "
+        "for redshifts from 201 real images, which were made from colour pictures: survey frames were not tested.",
         "Masses, star-formation rates and metallicities of real galaxies were those of catalogues, with their conventions.",
         *card["limitations"][1:],
     ]
@@ -237,7 +240,7 @@ def of_run(kind: str, arguments: argparse.Namespace) -> tuple[torch.nn.Module, d
             scales = type(network).from_config(network.config)
             fit_scales(scales, Shards.read(arguments.data, LABELS))
             network.zero_points.copy_(scales.zero_points)
-        return network, spectra_card(run, commit)
+        return network, spectra_card(run, commit) | recalibration_of(results, "ranges.json")
     network = PropertyEstimator.load(run / "properties.safetensors").network
     make_card = properties_card if kind == "properties" else simulated_card
     return network, make_card(run, commit, results)
@@ -248,8 +251,12 @@ def of_package(kind: str, results: Path) -> tuple[torch.nn.Module, dict]:
     lane = SpectrumEstimator if kind == "spectra" else PropertyEstimator
     estimator = lane.from_pretrained(MODELS[kind][0])
     card = {k: v for k, v in estimator.card.items() if k not in ("sha256", "filename")}
-    source = {"properties": "anchoring_folds.json", "simulated": "anchoring_recalibration.json"}
-    return estimator.network, card | recalibration_of(results, source.get(kind, ""))
+    source = {
+        "properties": "anchoring_folds.json",
+        "simulated": "anchoring_recalibration.json",
+        "spectra": "ranges.json",
+    }
+    return estimator.network, card | recalibration_of(results, source[kind])
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from astropy.table import Table
+from real_images import RealImages
 
 from astrogenspec import PropertyEstimator
 from astrogenspec.cutouts import CutoutBatch
@@ -348,14 +349,8 @@ def real_rates(statistics: dict, estimator: PropertyEstimator, folder: Path) -> 
         photometry = photometry_batch(flux, error, columns["ext_"])
         result[f"photometry, {bands}"] = rates(statistics, observe(None, photometry))
         result[f"photometry, {bands}"] |= unexplained(estimator, photometry)
-    data, table = np.load(folder / "sdss_images.npz"), Table.read(folder / "sdss_images.fits")
-    flux, ivar = np.zeros((2, len(table), len(BANDS), 64, 64), np.float32)
-    missing = np.sqrt(np.square((0.017, 0.028, 0.041)) - np.square((0.004, 0.006, 0.008)))
-    noise = np.random.default_rng(0).normal(size=data["flux"].shape) * missing[:, None, None]
-    flux[:, 1:4], ivar[:, 1:4] = data["flux"] + noise, data["ivar"]
-    result["cutouts, gri"] = rates(
-        statistics, observe(CutoutBatch(flux, ivar), None, ebv=0.0, measure=False)
-    )
+    images = RealImages.read(folder).cutouts
+    result["cutouts, gri"] = rates(statistics, observe(images, None, ebv=0.0, measure=False))
     return result
 
 

@@ -19,10 +19,11 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from anchoring import fold_numbers, opened, predict
+from anchoring import fold_numbers, predict
 from anchoring_tables import anchor_table
 from astropy.table import QTable
-from properties import photometry_batch, redshift_scores, scores, simulate_held_out
+from properties import photometry_batch, scores, simulate_held_out
+from real_images import opened, redshift_scores
 
 from astrogenspec import Posterior, PropertyEstimator
 from astrogenspec.cutouts import CutoutBatch
@@ -57,9 +58,9 @@ def run_real(
         ]
         posterior = Posterior.concatenate(parts)
         usable = np.isfinite(posterior["redshift"].draws.value).all(axis=1)
-        result["redshift"][subset] = redshift_scores(posterior, truth, usable) | _width(
-            posterior, usable
-        )
+        result["redshift"][subset] = redshift_scores(
+            posterior["redshift"].draws.value, truth, usable
+        ) | _width(posterior, usable)
     return result
 
 
@@ -103,9 +104,9 @@ def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
             usable = np.isfinite(posterior["redshift"].draws.value).all(axis=1)
             chosen = posterior[usable]
             name = f"{mode}, {subset}"
-            result["redshift"][name] = redshift_scores(posterior, theta[:, 0], usable) | _width(
-                posterior, usable
-            )
+            result["redshift"][name] = redshift_scores(
+                posterior["redshift"].draws.value, theta[:, 0], usable
+            ) | _width(posterior, usable)
             result["every_quantity"][name] = scores(chosen, theta[usable], measurable[usable])
     return result
 

@@ -2,14 +2,15 @@
 
     python benchmarks/properties.py simulated --out results/benchmarks
     python benchmarks/properties.py real FOLDER --model astrogenspec-properties-simulated --out results/benchmarks
-    python benchmarks/properties.py images FOLDER --out results/benchmarks
+    python benchmarks/properties.py images FOLDER --model astrogenspec-properties-simulated --out results/benchmarks
     python benchmarks/properties.py speed --out results/benchmarks
     python benchmarks/properties.py ceiling SHARDS --out results/benchmarks
 
 ``ceiling`` asks how well labels could be known from noise-free magnitudes and true properties of simulated galaxies: what is
 left is the simulator's own scatter.  ``real`` reads ``sdss_photometry.fits``, ``images`` ``sdss_images.npz`` and
 ``sdss_images.fits``, from a folder of real data.  Every figure is written to a JSON file and says whether it was measured on
-simulated or on real galaxies.  The recalibration on real galaxies is switched off throughout; ``anchoring.py`` measures it.
+simulated or on real galaxies.  The recalibration on real galaxies is switched off throughout; ``anchoring.py`` measures it.  For
+``images`` too the weights must be some that no real image trained; ``real_images.py`` judges the others.
 """
 
 from __future__ import annotations
@@ -19,20 +20,19 @@ import json
 import time
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from astropy.coordinates import SkyCoord
 from astropy.table import Table
+from real_images import RealImages, redshift_draws, redshift_scores
 
 from astrogenspec import PropertyEstimator
-from astrogenspec.calibration import calibration_table, central_coverage, tarp
+from astrogenspec.calibration import calibration_table, tarp
 from astrogenspec.cutouts import CutoutBatch
-from astrogenspec.metrics import bootstrap_errors, crps, redshift_metrics
+from astrogenspec.metrics import redshift_metrics
 from astrogenspec.photometry import PhotometryBatch
 from astrogenspec.quantities import QUANTITIES, theta_to_quantities
-from astrogenspec.surveys import BANDS, SDSS
+from astrogenspec.surveys import BANDS
 
 #: Seed of the held-out galaxies; training uses 1 and 2.
 HELD_OUT_SEED = 1001
@@ -223,88 +223,24 @@ def run_real(estimator: PropertyEstimator, folder: Path) -> dict:
             "all": np.ones(len(table), bool),
             "r_petro < 17.77": petrosian < 17.77,
         }.items():
-            result[f"{subset}, {name}"] = redshift_scores(posterior, truth, chosen)
+            result[f"{subset}, {name}"] = redshift_scores(
+                posterior["redshift"].draws.value, truth, chosen
+            )
     return result
-
-
-def neighbours_extinction(table: Table, folder: Path, n_neighbours: int = 7) -> np.ndarray:
-    """Galactic extinction at the places of galaxies, from that of the nearest ones of ``sdss_photometry.fits`` (mag).
-
-    Where both are known they agree to a few per cent: the dust is smooth on the scale of half a degree between them.
-    """
-    source = Table.read(folder / "sdss_photometry.fits")
-    known = np.stack([np.asarray(source[f"ext_{band}"], float) for band in BANDS], axis=1)
-    places = [SkyCoord(t["ra"], t["dec"], unit="deg") for t in (table, source)]
-    total, weights = np.zeros((len(table), len(BANDS))), np.zeros((len(table), 1))
-    for k in range(1, n_neighbours + 1):
-        nearest, distance, _ = places[0].match_to_catalog_sky(places[1], nthneighbor=k)
-        weight = 1 / (distance.deg[:, None] + 0.1) ** 2
-        total, weights = total + weight * known[nearest], weights + weight
-    return total / weights
 
 
 def run_images(estimator: PropertyEstimator, folder: Path) -> dict:
-    """Redshifts of the real gri cutouts, to which the missing sky noise is added; with and without extinction."""
-    data, table = np.load(folder / "sdss_images.npz"), Table.read(folder / "sdss_images.fits")
-    n = len(table)
-    column = lambda name: np.ma.filled(np.ma.asarray(table[name], dtype=float), np.nan)  # noqa: E731
-    flux, ivar = np.zeros((2, n, len(BANDS), 64, 64), np.float32)
-    missing = np.sqrt(np.square((0.017, 0.028, 0.041)) - np.square((0.004, 0.006, 0.008)))
-    noise = np.random.default_rng(0).normal(size=data["flux"].shape) * missing[:, None, None]
-    flux[:, 1:4] = data["flux"] + noise
-    ivar[:, 1:4] = data["ivar"]
-    magnitude = np.stack(
-        [column(name) for name in ("mag_u", "mag_g", "mag_r", "mag_i", "mag_i")], axis=1
-    )
-    magnitude[:, 3] = np.where(np.isfinite(magnitude[:, 3]), magnitude[:, 3], column("mag_i_img"))
-    magnitude[:, 4] = np.nan
-    total = 10 ** (0.4 * (22.5 - magnitude))
-    truth = np.asarray(table["z"], float)
-    extinction = neighbours_extinction(table, folder)
-    result: dict = {"kind": "real held-out (approximate cutouts)", "n": n}
-    for dust, name in (
-        (extinction, "extinction of the nearest galaxies"),
-        (0 * extinction, "no extinction"),
+    """Redshifts of the real gri cutouts, with and without extinction."""
+    images = RealImages.read(folder)
+    result: dict = {"kind": "real held-out (approximate cutouts)", "n": len(images)}
+    for seen, name in (
+        (images, "extinction of the nearest galaxies"),
+        (images.without_extinction(), "no extinction"),
     ):
-        images, photometry = CutoutBatch(flux, ivar), photometry_batch(total, 0.03 * total, dust)
-        ebv = dust[:, 2] / SDSS.extinction_coefficient["r"]
-        inputs: dict[str, tuple[tuple, dict]] = {
-            "both": ((images, photometry), {}),
-            "photometry": ((None, photometry), {}),
-            "image": ((images, None), {"ebv": ebv, "measure": False}),
-            "image, measured": ((images, None), {"ebv": ebv}),
-        }
-        for mode, (arguments, options) in inputs.items():
-            posterior = estimator.predict(
-                *arguments,
-                n_draws=1000,
-                seed=0,
-                on_error="flag",
-                progress=False,
-                calibrated=False,
-                **options,
-            )
-            usable = np.isfinite(posterior["redshift"].draws.value).all(axis=1)
-            result[f"{mode}, {name}"] = redshift_scores(posterior, truth, usable)
+        for mode, draws in redshift_draws(estimator, seen).items():
+            usable = np.isfinite(draws).all(axis=1)
+            result[f"{mode}, {name}"] = redshift_scores(draws, images.redshift, usable)
     return result
-
-
-def redshift_scores(posterior, truth: np.ndarray, chosen: np.ndarray) -> dict:
-    """Point scores of the median with bootstrap errors, coverage and CRPS."""
-    draws = posterior["redshift"].draws[chosen]
-    median, true = np.median(draws.value, axis=1), truth[chosen]
-    values = redshift_metrics(median, true)
-    errors: Any = bootstrap_errors(redshift_metrics, median, true, seed=0)
-    coverage = central_coverage(draws, true, levels=(0.68, 0.95))
-    sharpness = np.mean(crps(draws.value, true) / (1 + true))
-    return {
-        "n": int(chosen.sum()),
-        **{k: float(v) for k, v in values.items()},
-        **{f"{k}_error": float(v) for k, v in errors.items()},
-        "coverage_68": float(coverage[0]),
-        "coverage_95": float(coverage[1]),
-        "crps_over_1+z": float(sharpness),
-    }
 
 
 def run_speed(estimator: PropertyEstimator) -> dict:

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from astropy.table import QTable
-from estimator_cases import make_estimator, make_photometry
+from estimator_cases import make_cutouts, make_estimator, make_photometry
 from generation_cases import NETWORK, make_columns
 
 from astrogenspec import PropertyEstimator
 from astrogenspec.cli import main
+from astrogenspec.cutout_files import write_cutout_fits
+from astrogenspec.cutouts import coerce_cutouts
 from astrogenspec.generation import recipe
 from astrogenspec.generation.estimator import SpectrumEstimator
 
@@ -70,6 +72,30 @@ def test_anchoring_with_several_members(folder, tmp_path):
     assert anchor(folder, tmp_path / "anchored", "--members", "2", "-q") == 0
     new = PropertyEstimator.load(tmp_path / "anchored" / "properties.safetensors")
     assert len(new.network.heads) == 2 and new.card["fits"][0]["members"] == 2
+
+
+def test_anchoring_with_images_learns_from_them(folder, tmp_path, capsys):
+    files = []
+    batch = coerce_cutouts(make_cutouts(N))
+    for k in range(N):
+        files.append(str(tmp_path / f"{k:03d}.fits"))
+        write_cutout_fits(files[-1], batch, k)
+    assert anchor(folder, tmp_path / "seen", "--seed", "3", "-q", "--images", *files) == 0
+    assert anchor(folder, tmp_path / "blind", "--seed", "3", "-q") == 0
+    cards = [
+        PropertyEstimator.load(tmp_path / name / "properties.safetensors").card["fits"][0]
+        for name in ("seen", "blind")
+    ]
+    assert cards[0]["labels"] == cards[1]["labels"]
+    assert cards[0]["held_out_loss"] != cards[1]["held_out_loss"]
+    capsys.readouterr()
+    assert anchor(folder, tmp_path / "few", "--images", *files[:3]) == 2
+    assert f"3 files for {N} rows" in capsys.readouterr().err
+    (tmp_path / "000.fits").write_text("this is no image")
+    assert anchor(folder, tmp_path / "bad", "-q", "--images", *files) == 0
+    out = ["--out", str(tmp_path / "new")]
+    assert main(["train", "properties", "--data", str(tmp_path), "--images", *files, *out]) == 2
+    assert "--images are those" in capsys.readouterr().err
 
 
 def test_a_table_without_labels_is_refused(folder, tmp_path, capsys):
