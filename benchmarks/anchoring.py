@@ -6,11 +6,12 @@
     python benchmarks/anchoring.py few FOLDER [--model NAME] --data SHARDS --out results/benchmarks
 
 ``table`` makes the table for ``astrogenspec train properties --anchor``.  FOLDER holds ``sdss_photometry.fits``,
-``sdss_lines.fits``, ``sdss_masses.fits``, ``sdss_images.fits`` and ``sdss_images.npz``.  The 24 galaxies of the demonstration and
-those of the image table are left out of the tables.  In ``folds`` every galaxy is judged by an estimator that never saw it; it was
-fitted to the tables and then to the images, as the bundled weights were (`real_images.py`); peers see the same rows.  SHARDS are
-simulated galaxies to rehearse.  The fitted networks are kept in ``folds`` beside the results: remove them to begin anew.  Peers
-are in `peers.py`. "With structure" means Petrosian fluxes (redshifts) or radii and axis ratio (lines) beside the magnitudes.
+``sdss_lines.fits``, ``sdss_masses.fits`` and ``sdss_images.fits``.  The 24 galaxies of the demonstration and those of the image
+table are left out everywhere.  In ``folds`` every galaxy is judged by an estimator that never saw it; peers see the same rows.
+The fit to images that the bundled weights had afterwards (`real_images.py`) changes nothing of what photometry says.
+SHARDS are simulated galaxies to rehearse.  The fitted networks are kept in ``folds`` beside the results: remove them to begin
+anew.  Peers are in `peers.py`. "With structure" means Petrosian fluxes (redshifts) or radii and axis ratio (lines) beside the
+magnitudes.
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ import numpy as np
 from anchoring_tables import anchor_table, inputs_of, mass_offset, photometry_rows
 from astropy.table import QTable
 from peers import flow_medians, label_medians, redshift_medians
-from real_images import RealImages, opened
-from real_images import fit as fit_images
+from real_images import opened
 
 from astrogenspec import Posterior, PropertyEstimator
 from astrogenspec.calibration import central_coverage, pit, uniformity_test
@@ -136,17 +136,14 @@ def fitted_fold(
     k: int,
     before: PropertyEstimator,
     training: QTable,
-    images: RealImages,
     shards: list[Path],
     members: int,
 ) -> PropertyEstimator:
-    """Fit to tables without one fold, then to images, or open what an interrupted run has fitted."""
-    first, path = (out / f"fold-{k}{stage}.safetensors" for stage in ("-photometry", ""))
-    out.mkdir(parents=True, exist_ok=True)
-    if not (first.exists() or path.exists()):
-        fit(before, training, seed=SEED + k, rehearsal=shards, members=members).save(first)
+    """Fit without one fold, or open what an interrupted run has fitted."""
+    path = out / f"fold-{k}.safetensors"
     if not path.exists():
-        fit_images(PropertyEstimator.load(first), images, shards, SEED + k).save(path)
+        out.mkdir(parents=True, exist_ok=True)
+        fit(before, training, seed=SEED + k, rehearsal=shards, members=members).save(path)
     return PropertyEstimator.load(path)
 
 
@@ -156,7 +153,7 @@ def run_folds(
     """Cross-validate on every table."""
     table = anchor_table(folder)
     fold = fold_numbers(len(table), n_folds)
-    before, images = opened(model), RealImages.read(folder)
+    before = opened(model)
     redshifts = {
         name: np.full((len(table), 500), np.nan, np.float32)
         for name in (*SUBSETS, "ugriz with structure", "zero-shot")
@@ -168,7 +165,7 @@ def run_folds(
     start = time.perf_counter()
     for k in range(n_folds):
         training, judged = table[fold != k], np.flatnonzero(fold == k)
-        after = fitted_fold(out / "folds", k, before, training, images, shards, members)
+        after = fitted_fold(out / "folds", k, before, training, shards, members)
         rows, others = judged[of_redshift[judged]], judged[~of_redshift[judged]]
         runs = [(subset, after, subset) for subset in SUBSETS] + [("zero-shot", before, "ugriz")]
         runs.append(("ugriz with structure", after, "ugriz"))

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from astropy.nddata import NDData
 from astropy.table import QTable
 from astropy.utils.masked import Masked
 from estimator_cases import (
@@ -114,6 +115,42 @@ def test_images_and_bad_galaxies_take_part_as_they_can():
     assert entry["n_training"] + entry["n_held_out"] == 4 * N - 5
     assert new.card["training_range"]["redshift"] == [pytest.approx(0.05), 0.3]
     assert "metrics" not in new.card and "metrics" in estimator.card
+
+
+def test_images_alone_leave_what_photometry_says_as_it_is(fitted):
+    table, labels = galaxies()
+    stack = make_stack(N_GALAXIES)
+    # Redder images are farther away.
+    colour = np.linspace(-1, 1, 5)[:, None, None] * labels["redshift"].data[:, None, None, None]
+    images = NDData(
+        stack.data * np.exp(8 * colour), uncertainty=stack.uncertainty, unit=u.nmgy, meta=stack.meta
+    )
+    estimator = fitted[1]
+    settings = FIT | {"learning_rate": 3e-2, "images_alone": True}
+    new = estimator.fit(images, labels=labels, ebv=0.0, **settings)
+    assert new.card["fits"][-1]["images_alone"]
+    assert new.card["fits"][-1]["held_out_loss"][1] < new.card["fits"][-1]["held_out_loss"][0]
+    options = {"n_draws": 20, "seed": 0, "progress": False}
+    old_draws, new_draws = (
+        e.predict(photometry=table, **options)["redshift"].draws.value for e in (estimator, new)
+    )
+    assert np.array_equal(old_draws, new_draws)
+    seen = [e.predict(images, ebv=0.0, **options)["redshift"].draws.value for e in (estimator, new)]
+    assert not np.array_equal(*seen)
+    assert all(parameter.requires_grad for parameter in new.network.heads.parameters())
+    changed = {
+        name
+        for name, value in new.network.state_dict().items()
+        if not torch.equal(value, estimator.network.state_dict()[name])
+    }
+    assert changed == {"heads.0.context_network.0.weight"}
+
+
+def test_images_alone_are_for_trained_weights_and_images(fitted):
+    table, labels = galaxies()
+    for estimator in (PropertyEstimator(make_network()), fitted[1]):
+        with pytest.raises(ValueError, match="images_alone is for trained weights"):
+            estimator.fit(photometry=table, labels=labels, images_alone=True, **FIT)
 
 
 def test_a_fit_that_does_not_help_is_undone():

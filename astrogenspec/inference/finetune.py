@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ class FitSettings:
     patience: int | None = 10
     progress: bool = False
     members: int | None = None
+    images_alone: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.validation_fraction < 1:
@@ -125,6 +127,11 @@ def fine_tune(
     if card is None and len(examples.rehearsal):
         raise ValueError(
             "rehearsal is for trained weights, and this estimator was never trained: leave it out, or begin with "
+            "PropertyEstimator.from_pretrained()."
+        )
+    if settings.images_alone and (card is None or galaxies.inputs.image is None):
+        raise ValueError(
+            "images_alone is for trained weights and galaxies with images: leave it out, or give cutouts to "
             "PropertyEstimator.from_pretrained()."
         )
     if galaxies.inputs.structure is not None and not network.config["structure"]:
@@ -226,7 +233,9 @@ def _trained(
     teacher = None if card is None else before
     streams = _streams(teacher, training, pools, settings, seed)
     loss = ReplayLoss(bands_shown(training))
-    history = _run(after, streams, held_out, loss, settings, seed, device)
+    # A trained network is here with one head.
+    with after.heads[0].image_readers_alone() if settings.images_alone else nullcontext():
+        history = _run(after, streams, held_out, loss, settings, seed, device)
     losses = tuple(
         evaluate(model.to(device), _batches(held_out), loss, device=str(device))["total"]
         for model in (before, after)
@@ -288,6 +297,8 @@ def _run(
     config = TrainingConfig(
         max_steps=settings.epochs * steps,
         learning_rate=settings.learning_rate,
+        # Decay would change weights that are not trained.
+        weight_decay=0.0 if settings.images_alone else TrainingConfig.weight_decay,
         ema_decay=0.99,
         validate_every=steps,
         patience=settings.patience,

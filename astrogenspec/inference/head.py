@@ -7,6 +7,8 @@ posteriors (`astrogenspec.inference.mixture`) is both more accurate and more hon
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,7 +37,8 @@ class PropertyHead(nn.Module):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         width, size = config["width"], config["context_size"]
-        n_inputs = 2 * config["latent_size"] + 2 * _N_BANDS + N_PHOTOMETRY_FEATURES + 2
+        self.latent_size = config["latent_size"]
+        n_inputs = 2 * self.latent_size + 2 * _N_BANDS + N_PHOTOMETRY_FEATURES + 2
         self.context_network = nn.Sequential(
             nn.Linear(n_inputs, width),
             ResidualLinear(width),
@@ -57,6 +60,25 @@ class PropertyHead(nn.Module):
             hidden=config["factor_width"],
         )
         self.measurable_head = make_mlp((size, 64, 1))
+
+    @contextmanager
+    def image_readers_alone(self) -> Iterator[None]:
+        """Let nothing be trained but the weights that are multiplied by zero where there is no image."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        reader: Tensor = self.context_network[0].weight
+        columns = reader.new_zeros(reader.shape[1])
+        columns[: 2 * self.latent_size + 1] = 1.0
+        first = 2 * self.latent_size + 2
+        columns[first : first + 2 * _N_BANDS] = 1.0
+        self.requires_grad_(False)
+        reader.requires_grad_(True)
+        handle = reader.register_hook(lambda gradient: gradient * columns)
+        try:
+            yield
+        finally:
+            handle.remove()
+            for parameter in trained:
+                parameter.requires_grad_(True)
 
     def context(self, inputs: ModelInputs, mu: Tensor, logvar: Tensor) -> Tensor:
         """Summarise photometry and encoded image in one vector for each galaxy, shape (n, context_size)."""

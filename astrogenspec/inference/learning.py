@@ -41,6 +41,7 @@ class LearningEstimator(Estimator):
         validation_fraction: float = 0.2,
         patience: int | None = 10,
         members: int | None = None,
+        images_alone: bool = False,
         seed: int | torch.Generator | None = None,
         progress: bool | None = None,
         **options: Unpack[InputArguments],
@@ -80,6 +81,9 @@ class LearningEstimator(Estimator):
             Train so many heads, each for itself and with other galaxies held out, and mix their posteriors: a deep
             ensemble, which is better than each of them and takes as many times longer. As many as the estimator has, if
             missing. The report is then of each member on the galaxies that it held out.
+        images_alone : bool
+            Train nothing but what reads the image: what is inferred without an image stays as it is, to the last bit. For a
+            few galaxies with images, after a fit to many without.
         seed : int, `torch.Generator` or None
             Source of randomness: same seed, same weights.
         progress : bool, optional
@@ -95,7 +99,7 @@ class LearningEstimator(Estimator):
         Raises
         ------
         ValueError
-            If fewer than 10 galaxies have a label, or an argument is out of range.
+            If fewer than 10 galaxies have a label, or an argument is out of range or does not fit the others.
         TypeError, astropy.units.UnitsError
             If an input or a label cannot be used.
 
@@ -112,6 +116,7 @@ class LearningEstimator(Estimator):
             patience,
             bar_wanted(progress, 2, 1),
             members,
+            images_alone,
         )
         blocks = ObservationBlocks(cutouts, photometry, InputOptions(**options))
         folders = [os.fspath(folder) for folder in rehearsal]
