@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from astropy.table import Table
-from real_images import RealImages, redshift_draws, redshift_scores
+from real_images import RealImages, posteriors, redshift_scores
 
 from astrogenspec import PropertyEstimator
 from astrogenspec.calibration import calibration_table, tarp
@@ -237,7 +237,8 @@ def run_images(estimator: PropertyEstimator, folder: Path) -> dict:
         (images, "extinction of the nearest galaxies"),
         (images.without_extinction(), "no extinction"),
     ):
-        for mode, draws in redshift_draws(estimator, seen).items():
+        for mode, posterior in posteriors(estimator, seen).items():
+            draws = posterior["redshift"].draws.value
             usable = np.isfinite(draws).all(axis=1)
             result[f"{mode}, {name}"] = redshift_scores(draws, images.redshift, usable)
     return result

@@ -20,13 +20,14 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from astropy.table import Table
+from astropy.table import QTable, Table
 
-from astrogenspec import PropertyEstimator
+from astrogenspec import Posterior, PropertyEstimator
 from astrogenspec.calibration import central_coverage
 from astrogenspec.cutouts import CutoutBatch
 from astrogenspec.metrics import bootstrap_errors, crps, redshift_metrics
 from astrogenspec.photometry import PhotometryBatch
+from astrogenspec.quantities import QUANTITIES
 from astrogenspec.surveys import BANDS, SDSS
 
 SEED = 5
@@ -46,26 +47,32 @@ _RELATIVE_ERROR = 0.03
 
 @dataclass
 class RealImages:
-    """The gri cutouts of real galaxies, their magnitudes and redshifts.
+    """The gri cutouts of real galaxies, their magnitudes, and what is known of them.
 
     Attributes
     ----------
     cutouts : CutoutBatch
     photometry : PhotometryBatch
         In u, g, r, i, where known.
-    redshift : ndarray, shape (n,)
+    labels : QTable
+        Redshift of all, mass and star-formation rate of those that GSWLC has; of other catalogues' values there are few.
     """
 
     cutouts: CutoutBatch
     photometry: PhotometryBatch
-    redshift: np.ndarray
+    labels: QTable
 
     def __len__(self) -> int:
-        return len(self.redshift)
+        return len(self.labels)
 
     def __getitem__(self, rows: np.ndarray) -> RealImages:
         """Select galaxies."""
-        return RealImages(self.cutouts[rows], self.photometry[rows], self.redshift[rows])
+        return RealImages(self.cutouts[rows], self.photometry[rows], self.labels[rows])
+
+    @property
+    def redshift(self) -> np.ndarray:
+        """Spectroscopic redshifts."""
+        return self.labels["redshift"].value
 
     @property
     def ebv(self) -> np.ndarray:
@@ -76,7 +83,7 @@ class RealImages:
         """Give the same galaxies as if there were no dust in front of them."""
         batch = self.photometry
         bare = _photometry(batch.flux, batch.error, np.zeros_like(batch.flux))
-        return RealImages(self.cutouts, bare, self.redshift)
+        return RealImages(self.cutouts, bare, self.labels)
 
     @classmethod
     def read(cls, folder: Path) -> RealImages:
@@ -99,7 +106,11 @@ class RealImages:
         photometry = _photometry(
             total, _RELATIVE_ERROR * total, neighbours_extinction(table, folder)
         )
-        return cls(CutoutBatch(flux, ivar), photometry, np.asarray(table["z"], float))
+        labels = QTable({"redshift": column("z") * u.one})
+        for name, source in (("stellar_mass", "logMstar"), ("sfr", "logSFR")):
+            of_gswlc = np.asarray(table[f"{source}_source"]).astype(str) == "GSWLC"
+            labels[name] = np.where(of_gswlc, column(source), np.nan) * QUANTITIES[name].unit
+        return cls(CutoutBatch(flux, ivar), photometry, labels)
 
 
 def _photometry(flux: np.ndarray, error: np.ndarray, extinction: np.ndarray) -> PhotometryBatch:
@@ -133,19 +144,19 @@ def opened(model: str) -> PropertyEstimator:
 def fit(
     estimator: PropertyEstimator, images: RealImages, shards: list[Path], seed: int = SEED
 ) -> PropertyEstimator:
-    """Fit to the redshifts of real galaxies with images."""
+    """Fit to real galaxies with images."""
     return estimator.fit(
         images.cutouts,
         images.photometry,
-        labels={"redshift": images.redshift * u.one},
+        labels=images.labels,
         rehearsal=shards,
         seed=seed,
         **FIT,
     )
 
 
-def redshift_draws(estimator: PropertyEstimator, images: RealImages) -> dict[str, np.ndarray]:
-    """Draw redshifts from images and photometry, from either, and from the image with what is measured on it."""
+def posteriors(estimator: PropertyEstimator, images: RealImages) -> dict[str, Posterior]:
+    """Infer from images and photometry, from either, and from the image with what is measured on it."""
     options = {
         "n_draws": 1000,
         "seed": 0,
@@ -153,13 +164,12 @@ def redshift_draws(estimator: PropertyEstimator, images: RealImages) -> dict[str
         "progress": False,
         "calibrated": False,
     }
-    found = {
+    return {
         "both": estimator.predict(images.cutouts, images.photometry, **options),
         "photometry": estimator.predict(photometry=images.photometry, **options),
         "image": estimator.predict(images.cutouts, ebv=images.ebv, measure=False, **options),
         "image, measured": estimator.predict(images.cutouts, ebv=images.ebv, **options),
     }
-    return {mode: posterior["redshift"].draws.value for mode, posterior in found.items()}
 
 
 def redshift_scores(draws: np.ndarray, truth: np.ndarray, chosen: np.ndarray) -> dict:
@@ -181,24 +191,46 @@ def redshift_scores(draws: np.ndarray, truth: np.ndarray, chosen: np.ndarray) ->
 
 
 def run_folds(before: PropertyEstimator, images: RealImages, shards: list[Path]) -> dict:
-    """Redshifts before and after; each galaxy judged by an estimator that never saw it."""
+    """Redshifts, masses and star-formation rates before and after; each galaxy judged by an estimator that never saw it."""
     fold = np.random.default_rng(SEED).permutation(len(images)) % 5
-    old = redshift_draws(before, images)
-    new = {mode: np.empty_like(draws) for mode, draws in old.items()}
+    order = np.argsort(fold, kind="stable")
+    parts: dict[str, list[Posterior]] = {}
     for k in range(5):
         after = fit(before, images[fold != k], shards, SEED + k)
-        for mode, draws in redshift_draws(after, images[fold == k]).items():
-            new[mode][fold == k] = draws
+        for mode, found in posteriors(after, images[fold == k]).items():
+            parts.setdefault(mode, []).append(found)
     result: dict = {
         "kind": "real (approximate cutouts), cross-validated",
         "n": len(images),
         "folds": 5,
     }
-    for name, found in (("before", old), ("after", new)):
-        for mode, draws in found.items():
+    old = posteriors(before, images[order])
+    new = {mode: Posterior.concatenate(found) for mode, found in parts.items()}
+    judged = images.labels[order]
+    for name, of_mode in (("before", old), ("after", new)):
+        for mode, posterior in of_mode.items():
+            draws = posterior["redshift"].draws.value
             everyone = np.ones(len(images), bool)
-            result[f"{mode}, {name}"] = redshift_scores(draws, images.redshift, everyone)
+            result[f"{mode}, {name}"] = redshift_scores(draws, judged["redshift"].value, everyone)
+            result[f"{mode}, {name}"] |= {
+                quantity: label_scores(posterior[quantity].draws.value, judged[quantity].value)
+                for quantity in ("stellar_mass", "sfr")
+            }
     return result
+
+
+def label_scores(draws: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """Median offset, scatter and coverage where a value is known, in dex."""
+    known = np.isfinite(true)
+    draws, true = draws[known], true[known]
+    error = np.median(draws, axis=1) - true
+    low, high = np.percentile(draws, [16, 84], axis=1)
+    return {
+        "n": int(known.sum()),
+        "bias": float(np.median(error)),
+        "rmse": float(np.sqrt(np.mean(error**2))),
+        "coverage_68": float(np.mean((true > low) & (true < high))),
+    }
 
 
 def main() -> None:
@@ -221,7 +253,7 @@ def main() -> None:
         print(after.fit_report())
         return
     result = run_folds(before, images, arguments.data)
-    (arguments.out / "images.json").write_text(json.dumps(result, indent=1))
+    (arguments.out / "images_folds.json").write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))
 
 

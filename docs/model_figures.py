@@ -122,6 +122,7 @@ def _real_redshifts(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | N
             ("photometry", metrics.get("anchoring_recalibration", {})),
             ("photometry", metrics.get("anchoring_folds", {}).get("redshift", {})),
             ("201 cutouts", metrics.get("images", {})),
+            ("201 cutouts", metrics.get("images_folds", {})),
         )
         for name, row in group.items()
         if isinstance(row, Mapping) and "sigma_nmad" in row

@@ -66,7 +66,7 @@ class SpectrumRecalibration:
            [1. , 1. ]])
     """
 
-    def __init__(self, factors: Mapping[tuple[str, str], Sequence[float]]) -> None:
+    def __init__(self, factors: Mapping[tuple[str, str], Sequence[float] | np.ndarray]) -> None:
         self._factors = {key: np.asarray(values, float) for key, values in factors.items()}
         for (mode, _), values in self._factors.items():
             if mode not in INPUT_MODES:
