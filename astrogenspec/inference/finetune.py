@@ -124,16 +124,7 @@ def fine_tune(
     """
     known = None if examples.known is None else theta_of(examples.known, "known")
     galaxies, limits = read_labelled(examples.blocks, theta_of(examples.labels), known)
-    if card is None and len(examples.rehearsal):
-        raise ValueError(
-            "rehearsal is for trained weights, and this estimator was never trained: leave it out, or begin with "
-            "PropertyEstimator.from_pretrained()."
-        )
-    if settings.images_alone and (card is None or galaxies.inputs.image is None):
-        raise ValueError(
-            "images_alone is for trained weights and galaxies with images: leave it out, or give cutouts to "
-            "PropertyEstimator.from_pretrained()."
-        )
+    _check_trained(card, galaxies, examples, settings)
     if galaxies.inputs.structure is not None and not network.config["structure"]:
         network = network.with_structure()
     network = network.to(device)
@@ -183,6 +174,25 @@ def fine_tune(
         "epochs_run": [member.epochs_run for member in members],
     }
     return network.eval(), _new_card(card, entry, limits)
+
+
+def _check_trained(
+    card: Mapping[str, Any] | None,
+    galaxies: LabelledGalaxies,
+    examples: Examples,
+    settings: FitSettings,
+) -> None:
+    """Refuse what only trained weights can do."""
+    if card is None and len(examples.rehearsal):
+        raise ValueError(
+            "rehearsal is for trained weights, and this estimator was never trained: leave it out, or begin with "
+            "PropertyEstimator.from_pretrained()."
+        )
+    if settings.images_alone and (card is None or galaxies.inputs.image is None):
+        raise ValueError(
+            "images_alone is for trained weights and galaxies with images: leave it out, or give cutouts to "
+            "PropertyEstimator.from_pretrained()."
+        )
 
 
 @dataclass(frozen=True)
