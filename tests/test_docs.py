@@ -32,10 +32,14 @@ NOT_RUN = {
         "the same",
     ("training.rst", 'better = estimator.fit(photometry=table, labels=table["redshift", "sfr"], rehearsal=["runs/images"], seed=1)'):  # noqa: E501
         "simulated shards",
+    ("training.rst", 'better = better.fit(cutouts, photometry=with_images, labels=with_images["redshift",], rehearsal=["runs/images"],'):  # noqa: E501
+        "simulated shards; without them run in tests/test_finetune.py",
     ("training.rst", 'print(better.calibration_report(photometry=apart, truth=apart, out="report.html"))'):
         "run in the tutorial 07_calibrated_for_my_sample",
     ("trust.rst", 'better = estimator.recalibrated(photometry=table, truth={"redshift": table["z_spec"]})'):
         "needs 100 galaxies; run in the tutorial 07_calibrated_for_my_sample",
+    ("trust.rst", "learnt = SpectrumRecalibration.fit(estimator.predict(..., n_draws=64, calibrated=False), true_spectra)"):
+        "true spectra of the reader; run in tests/test_spectrum_recalibration.py",
 }  # fmt: skip
 
 _SHELL = re.compile(r"^(\$ |make |python -m |pip |export |astrogenspec |OMP_NUM_THREADS|pytest )")
