@@ -93,7 +93,7 @@ class SpectrumDraws(DrawArrays):
 
     @property
     def best(self) -> Spectrum | SpectrumList:
-        """The draw of the largest weight; of several such, the one nearest to the mean spectrum.
+        """The draw of the largest weight; of several such, the most typical one.
 
         A `specutils.Spectrum` with the redshift of that draw, the scatter of the draws as
         `~astropy.nddata.StdDevUncertainty` (None if there is only one), a mask of the pixels that

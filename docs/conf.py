@@ -58,7 +58,7 @@ def _draw_and_write(app):
 
     pictures = Path(app.srcdir) / "pictures"
     pictures.mkdir(exist_ok=True)
-    draw_overview(pictures / "overview.png")
+    draw_overview(pictures)
     draw_architecture(pictures / "architecture.png")
     write_model_pages(Path(app.srcdir) / "models")
 

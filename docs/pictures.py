@@ -15,49 +15,66 @@ __all__ = ["draw_architecture", "draw_overview"]
 _BLUE, _RED, _GREY = "#2f5d8a", "#c2452d", "#7a7a7a"
 
 
-def draw_overview(path: Path) -> None:
+def draw_overview(folder: Path) -> None:
     """Draw what the package does, with a simulated galaxy that comes with it: image, posterior, spectra.
 
     Parameters
     ----------
-    path : Path
-        The file to write.
+    folder : Path
+        Where ``overview.png`` is written, and ``overview-narrow.png`` for small screens.
     """
     import matplotlib.pyplot as plt
 
-    from astrogenspec import PropertyEstimator, SpectrumEstimator, plotting
+    from astrogenspec import PropertyEstimator, SpectrumEstimator
     from astrogenspec.demo import load_cutouts
 
     cutouts, truth = load_cutouts()
-    cutout, true = cutouts[0], truth[0]
-    posterior = PropertyEstimator.from_pretrained().predict(cutout, ebv=0.0, seed=1)
+    posterior = PropertyEstimator.from_pretrained().predict(cutouts[0], ebv=0.0, seed=1)
     spectra = SpectrumEstimator.from_pretrained().predict(
-        cutout, posterior=posterior, ebv=0.0, seed=1
+        cutouts[0], posterior=posterior, ebv=0.0, seed=1
     )
 
     figure = plt.figure(figsize=(11, 6.2), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.05))
     axes = top.subplots(1, 4, width_ratios=(1.15, 1, 1, 1))
-    image = np.stack([cutout[band].data for band in "gri"])
-    axes[0].imshow(plotting.color_image(image), origin="lower")
-    axes[0].set(xticks=[], yticks=[])
-    axes[0].set_title("images, or magnitudes", fontsize=11)
+    _draw_galaxy(axes[0], cutouts[0])
+    _draw_posterior(axes[1:], posterior, truth[0])
+    axes[2].set_title("a joint posterior (red: the truth of this simulated galaxy)", fontsize=11)
+    spectra.plot(ax=bottom.subplots()).set_title("", loc="left")
+    bottom.suptitle("and spectra that belong to its draws", fontsize=11)
+    _save(figure, folder / "overview.png")
+
+    figure = plt.figure(figsize=(4.6, 7.4), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1.25, 1))
+    axes = top.subplots(2, 2).ravel()
+    _draw_galaxy(axes[0], cutouts[0])
+    _draw_posterior(axes[1:], posterior, truth[0])
+    axes[1].set_title("a joint posterior", fontsize=11)
+    spectra.plot(ax=bottom.subplots()).set_title("", loc="left")
+    bottom.suptitle("and spectra that belong to its draws", fontsize=11)
+    _save(figure, folder / "overview-narrow.png")
+
+
+def _draw_galaxy(ax: Any, cutout: Any) -> None:
+    from astrogenspec import plotting
+
+    ax.imshow(plotting.color_image(np.stack([cutout[band].data for band in "gri"])), origin="lower")
+    ax.set(xticks=[], yticks=[])
+    ax.set_title("images, or magnitudes", fontsize=11)
+
+
+def _draw_posterior(axes: Any, posterior: Any, true: Any) -> None:
     labels = {
         "redshift": "redshift",
         "stellar_mass": r"$\log M_\ast\ [\mathrm{M}_\odot]$",
         "sfr": r"$\log\,\mathrm{SFR}\ [\mathrm{M}_\odot\,\mathrm{yr}^{-1}]$",
     }
-    for ax, (name, label) in zip(axes[1:], labels.items(), strict=True):
+    for ax, (name, label) in zip(axes, labels.items(), strict=True):
         ax.hist(posterior[name].draws[0].value, bins=40, density=True, color=_BLUE, alpha=0.6)
         ax.axvline(true[name].value, color=_RED, lw=1.5)
         ax.set(xlabel=label, yticks=[])
         for side in ("left", "right", "top"):
             ax.spines[side].set_visible(False)
-    axes[2].set_title("a joint posterior (red: the truth of this simulated galaxy)", fontsize=11)
-    ax = spectra.plot(ax=bottom.subplots())
-    ax.set_title("", loc="left")
-    bottom.suptitle("and spectra that belong to its draws", fontsize=11)
-    _save(figure, path)
 
 
 #: Rows of the diagram from top to bottom: a title, and boxes of (name, what it does).

@@ -320,14 +320,14 @@ def test_the_best_spectrum(one):
     assert_array_equal(best.meta["photometric_residual"], one.photometric_residual[0, draw])
 
 
-def test_with_equal_weights_the_best_draw_is_nearest_to_the_mean():
-    values = np.zeros((1, 4, 5))
-    values[0, :, 2] = [0, 10, 4, -3]
-    made = SpectrumDraws(values * FLUX_UNIT, log_grid(5), np.zeros((1, 4)))
+def test_with_equal_weights_the_best_draw_is_nearest_to_the_median():
+    values = np.zeros((1, 5, 5))
+    values[0, :, 2] = [0, 10, 4, -3, 5]
+    made = SpectrumDraws(values * FLUX_UNIT, log_grid(5), np.zeros((1, 5)))
     assert_array_equal(made.best_draw, [2])
     trusted = np.arange(5) != 2
     assert (
-        SpectrumDraws(values * FLUX_UNIT, log_grid(5), np.zeros((1, 4)), trusted=trusted).best_draw
+        SpectrumDraws(values * FLUX_UNIT, log_grid(5), np.zeros((1, 5)), trusted=trusted).best_draw
         == 0
     )
 

@@ -124,9 +124,14 @@ def test_the_best_draw_has_the_largest_weight(values):
     assert_array_equal(best_draws(values, weights), weights.argmax(axis=1))
 
 
-def test_among_equals_the_best_draw_is_nearest_to_the_mean(values, equal):
-    mean = values.mean(axis=1, keepdims=True)
-    nearest = ((values - mean) ** 2).sum(axis=2).argmin(axis=1)
+def distances(values):
+    """Mean distance from the median in units of half the 68% range, at most 3."""
+    low, middle, high = np.percentile(values, [16, 50, 84], axis=1, keepdims=True)
+    return np.minimum(2 * np.abs(values - middle) / (high - low), 3).mean(axis=2)
+
+
+def test_among_equals_the_best_draw_is_nearest_to_the_median(values, equal):
+    nearest = distances(values).argmin(axis=1)
     assert_array_equal(best_draws(values, equal), nearest)
     weights = equal.copy()
     weights[0] = 0
@@ -135,11 +140,29 @@ def test_among_equals_the_best_draw_is_nearest_to_the_mean(values, equal):
     assert best_draws(values, weights)[0] in (1, 5)
 
 
+def test_lines_that_stand_elsewhere_in_every_draw_do_not_rule():
+    rng = np.random.default_rng(0)
+    values = 10 + rng.normal(size=(1, 9, 400)) * 0.1
+    offset = np.linspace(-1, 1, 9)
+    for draw in range(9):
+        # The draw in the middle of the continua has by far the strongest lines.
+        values[0, draw] += offset[draw]
+        values[0, draw, 40 * draw : 40 * draw + 8] += 500 if draw == 4 else 5
+    equal = np.full((1, 9), 1 / 9)
+    assert best_draws(values, equal)[0] == 4
+
+
+def test_draws_that_agree_do_not_matter_but_one_that_does_not_is_far():
+    values = np.ones((1, 7, 6))
+    values[0, :, 5] = [3, 1, 4, 1.5, 5, 9, 2.6]
+    values[0, 0, :4] = 2
+    assert best_draws(values, np.full((1, 7), 1 / 7))[0] == 6
+
+
 def test_pixels_that_are_not_good_do_not_matter(values, equal):
     good = np.ones((3, 50), dtype=bool)
     good[:, :40] = False
-    mean = values.mean(axis=1, keepdims=True)
-    nearest = ((values - mean) ** 2)[:, :, 40:].sum(axis=2).argmin(axis=1)
+    nearest = distances(values[:, :, 40:]).argmin(axis=1)
     assert_array_equal(best_draws(values, equal, good), nearest)
     assert_array_equal(best_draws(values, equal, ~(good | True)), best_draws(values, equal))
 
