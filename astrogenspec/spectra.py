@@ -99,8 +99,8 @@ class SpectrumDraws(DrawArrays):
         `~astropy.nddata.StdDevUncertainty` (None if there is only one), a mask of the pixels that
         are not `trusted`, and in its meta data ``name``, ``draw``,
         ``posterior_draw``, ``flag`` and ``photometric_residual``. Several galaxies make a `specutils.SpectrumList`. An unusable
-        galaxy is NaN and masked. Nearest means the least mean square difference in flux over the
-        trusted pixels.
+        galaxy is NaN and masked. The most typical draw is that of the least mean distance from the median over the trusted
+        pixels, in units of half the 68% range and at most 3 of them, when all draws are brought to one redshift.
         """
         from .draws.spectrum_views import best_spectra
 

@@ -332,6 +332,21 @@ def test_with_equal_weights_the_best_draw_is_nearest_to_the_median():
     )
 
 
+def test_the_best_draw_is_found_whatever_the_redshifts():
+    """The typical spectrum is the sharp one; a smooth one would be nearest to draws smeared out by their redshifts."""
+    wavelength = log_grid(600).value
+    redshift = np.linspace(0.09, 0.11, 9)[None]
+    rest = wavelength / (1 + redshift[0][:, None])
+    depth = np.array([1, 0.9, 1.1, 0.95, 1, 1.05, 1.02, 0.98, 0.02])[:, None]
+    feature = np.exp(-0.5 * ((rest - 3600) / 4) ** 2)
+    level = np.array([4, -4, 3, -3, 0.01, 2, -2, 1, 0])[:, None] / 100
+    values = (10 + level - 5 * depth * feature)[None].astype(np.float32)
+    made = SpectrumDraws(values * FLUX_UNIT, log_grid(600), redshift)
+    assert made.best_draw[0] == 4
+    smeared = SpectrumDraws(values * FLUX_UNIT, log_grid(600), np.full((1, 9), 0.1))
+    assert smeared.best_draw[0] == 8
+
+
 def test_mean_median_and_percentiles(one):
     exact, weights = one.flux.value[0].astype(float), one.weights[0]
     redshift = weights @ one.redshift[0]

@@ -19,6 +19,7 @@ from .spectrum_checks import (
     checked_wavelength,
     checked_weights,
 )
+from .spectrum_grid import at_median_redshift
 from .weighted import best_draws
 
 __all__ = ["RESOLVING_POWER", "DrawArrays", "check_alike", "common_meta"]
@@ -153,9 +154,18 @@ class DrawArrays:
     def best_draw(self) -> np.ndarray:
         """Numbers of the draws that `best` hands out, read-only, shape (n_galaxies,); -1 for an unusable galaxy."""
         if self._best is None:
-            self._best = best_draws(self._flux.value, self._weights, self._trusted)
+            self._best = np.array(
+                [self._best_of(galaxy) for galaxy in range(self.n_galaxies)], dtype=int
+            )
             self._best.setflags(write=False)
         return self._best
+
+    def _best_of(self, galaxy: int) -> int:
+        draws = at_median_redshift(
+            self._flux.value[galaxy], self._redshift[galaxy], self._wavelength.value
+        )
+        one = slice(galaxy, galaxy + 1)
+        return int(best_draws(draws[None], self._weights[one], self._trusted[one])[0])
 
     def __len__(self) -> int:
         return self.n_galaxies

@@ -13,6 +13,7 @@ from scipy.special import ive
 
 __all__ = [
     "FULL_WIDTH",
+    "at_median_redshift",
     "log_step",
     "rest_grid",
     "shifted_to_rest",
@@ -119,6 +120,34 @@ def shifted_to_rest(
         shift = np.log1p(redshift[galaxy, draw]) / step
         result[galaxy, draw] = _shifted(spectrum, first + shift, len(grid)) / grid
     return result, grid
+
+
+def at_median_redshift(
+    draws: np.ndarray, redshift: np.ndarray, wavelength: np.ndarray
+) -> np.ndarray:
+    """Bring the features of all draws of a galaxy to the same wavelengths, to compare them.
+
+    Parameters
+    ----------
+    draws : ndarray, shape (n_draws, n_wavelength)
+    redshift : ndarray, shape (n_draws,)
+    wavelength : ndarray, shape (n_wavelength,)
+
+    Returns
+    -------
+    ndarray, shape (n_draws, n_wavelength)
+        Interpolated linearly; NaN where a draw does not reach. The draws themselves if all have one redshift.
+    """
+    known = redshift[np.isfinite(redshift)]
+    if not len(known) or np.ptp(known) == 0:
+        return draws
+    middle = np.median(known)
+    return np.stack(
+        [
+            np.interp(wavelength * (1 + z) / (1 + middle), wavelength, flux, np.nan, np.nan)
+            for z, flux in zip(redshift, draws, strict=True)
+        ]
+    )
 
 
 def trusted_at_rest(

@@ -112,8 +112,7 @@ def best_draws(
     Notes
     -----
     The most typical draw has the smallest mean distance from the median, in units of half the 68% range at each pixel and
-    at most 3 of them.  The root mean square would be ruled by emission lines, which stand elsewhere in every draw, and so
-    would prefer draws with faint ones.
+    at most 3 of them.  The root mean square would be ruled by emission lines, and so prefer draws with faint ones.
     """
     best = np.full(len(values), -1)
     for number, (draws, weight) in enumerate(zip(values, weights, strict=True)):
