@@ -185,11 +185,13 @@ def properties_card(run: Path, commit: str, results: Path | None) -> dict:
         "known redshift; masses brought to the scale of GSWLC) and 1,964 of ALFALFA-SDSS (g, r; GSWLC mass and star-formation "
         "rate at known redshift). Their photometry, Petrosian fluxes, radii and axis ratios were used; 24,000 simulated "
         "galaxies with images were mixed in and lent their images. Then the redshifts of 201 other SDSS galaxies with g r i "
-        "images, which were made from the colour pictures of Galaxy Zoo, and magnitudes",
+        "images, which were made from the colour pictures of Galaxy Zoo, and magnitudes, and the masses and star-formation rates "
+        "that GSWLC has of 33 of them",
     }
     card["limitations"] = [
         "Real galaxies taught the relation of photometry, sizes and properties; what images add was learnt from simulations, and "
-        "for redshifts from 201 real images, which were made from colour pictures: survey frames were not tested.",
+        "from 201 real images (redshift; mass and star-formation rate of 33), which were made from colour pictures: survey frames "
+        "were not tested.",
         "Masses, star-formation rates and metallicities of real galaxies were those of catalogues, with their conventions.",
         *card["limitations"][1:],
     ]

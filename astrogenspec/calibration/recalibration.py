@@ -30,6 +30,7 @@ from ..warnings import AstroGenSpecWarning
 from .features import INPUT_MODES, checked_modes, correction_features, magnitudes_of
 from .ranks import values_in_dex
 from .regression import ProbitRegression, fit_probit_regression
+from .stored import reading
 
 if TYPE_CHECKING:
     from ..posterior import Posterior
@@ -284,21 +285,12 @@ class Recalibration:
         ValueError
             If it is something else, or of a newer version.
         """
-        try:
-            if values["layout"] > _LAYOUT:
-                raise ValueError(
-                    f"the recalibration has layout {values['layout']} and this version knows {_LAYOUT}; "
-                    "update astrogenspec."
-                )
+        with reading(values, _LAYOUT, cls.__name__):
             corrections = {
                 (entry["mode"], entry["quantity"]): ProbitRegression.from_dict(entry["regression"])
                 for entry in values["corrections"]
             }
             notes = {(entry["mode"], entry["quantity"]): entry["note"] for entry in values["notes"]}
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"the recalibration lacks or garbles {error}; use what Recalibration.to_dict gave."
-            ) from error
         return cls(corrections, notes)
 
     def _correct(

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..emission import LINES
 from .features import INPUT_MODES
+from .stored import reading
 
 if TYPE_CHECKING:
     from ..spectra import SpectrumDraws
@@ -199,17 +200,8 @@ class SpectrumRecalibration:
         ValueError
             If it is something else, or of a newer version.
         """
-        try:
-            if values["layout"] > _LAYOUT:
-                raise ValueError(
-                    f"the recalibration has layout {values['layout']} and this version knows {_LAYOUT}; "
-                    "update astrogenspec."
-                )
+        with reading(values, _LAYOUT, cls.__name__):
             return cls({(e["mode"], e["aperture"]): e["values"] for e in values["factors"]})
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"the recalibration lacks or garbles {error}; use what SpectrumRecalibration.to_dict gave."
-            ) from error
 
 
 def _relative_misses(flux: np.ndarray, true: np.ndarray, used: np.ndarray) -> np.ndarray:
