@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,6 +207,7 @@ def _anchor(options: argparse.Namespace) -> int:
     from .cli_tables import read_table
     from .inference.estimator import PropertyEstimator
     from .quantities import QUANTITIES
+    from .warnings import AstroGenSpecWarning
 
     table = vstack([read_table(path) for path in options.anchor], metadata_conflicts="silent")
     labels = {name: table[name] for name in QUANTITIES if name in table.colnames}
@@ -234,6 +236,13 @@ def _anchor(options: argparse.Namespace) -> int:
         on_error="flag",
         progress=not options.quiet,
     )
+    if images is not None and images.reasons:
+        unread = "; ".join(images.reasons[k] for k in sorted(images.reasons))
+        warnings.warn(
+            f"{len(images.reasons)} of the --images could not be read, and their galaxies were fitted without: {unread}.",
+            AstroGenSpecWarning,
+            stacklevel=2,
+        )
     if not options.quiet:
         print("\n".join(estimator.fit_report().pformat(-1, -1)))
     options.out.mkdir(parents=True, exist_ok=True)

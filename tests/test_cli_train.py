@@ -93,6 +93,8 @@ def test_anchoring_with_images_learns_from_them(folder, tmp_path, capsys):
     assert f"3 files for {N} rows" in capsys.readouterr().err
     (tmp_path / "000.fits").write_text("this is no image")
     assert anchor(folder, tmp_path / "bad", "-q", "--images", *files) == 0
+    said = capsys.readouterr().err
+    assert "1 of the --images could not be read" in said and "000.fits" in said
     out = ["--out", str(tmp_path / "new")]
     assert main(["train", "properties", "--data", str(tmp_path), "--images", *files, *out]) == 2
     assert "--images are those" in capsys.readouterr().err
