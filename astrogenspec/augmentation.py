@@ -6,12 +6,15 @@ explicit generator, on whatever device the tensors are on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from .nn.noise import integers, normal, uniform
 from .preprocessing import PIXEL_SIGMA, ModelInputs, image_features, photometry_features
+from .structure_augmentation import StructureAugmentation, observe_structure
 
 __all__ = [
     "AugmentationConfig",
@@ -62,6 +65,8 @@ class AugmentationConfig:
         Scatter of each band beyond the catalogue error, relative to r [mag]; fitted to real SDSS colours.
     outlier_fraction, outlier_factor : float
         Fraction of single-band fluxes whose true error is larger than stated, and by how much.
+    structure : StructureAugmentation
+        Sizes and shapes of galaxies without image.
     """
 
     mode_weights: tuple[float, float, float, float] = (0.45, 0.25, 0.15, 0.15)
@@ -77,6 +82,7 @@ class AugmentationConfig:
     photometry_scatter: tuple[float, float, float, float, float] = (0.024, 0.015, 0.0, 0.012, 0.0)
     outlier_fraction: float = 0.03
     outlier_factor: float = 3.0
+    structure: StructureAugmentation = field(default_factory=StructureAugmentation)
 
 
 def orient_randomly(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -91,7 +97,7 @@ def orient_randomly(images: Tensor, generator: torch.Generator | None = None) ->
     -------
     images : Tensor, shape (n, bands, m, m)
     """
-    kind = _integers(8, len(images), generator, images.device)
+    kind = integers(8, len(images), generator, images.device)
     oriented = torch.empty_like(images)
     for k in range(8):
         rows = (kind == k).nonzero()[:, 0]
@@ -119,7 +125,7 @@ def shift_randomly(
     if max_shift == 0:
         return images
     n, _, ny, nx = images.shape
-    shift = _integers(2 * max_shift + 1, 2 * n, generator, images.device).view(n, 2) - max_shift
+    shift = integers(2 * max_shift + 1, 2 * n, generator, images.device).view(n, 2) - max_shift
     shifted = torch.empty_like(images)
     y, x = (torch.arange(size, device=images.device) for size in (ny, nx))
     for dy in range(-max_shift, max_shift + 1):
@@ -144,11 +150,11 @@ def draw_sky_sigma(
         [nmgy]; log-normal around the nominal value, some galaxies as a whole half or twice as noisy.
     """
     nominal = torch.tensor(PIXEL_SIGMA, device=device)
-    scatter = torch.exp(config.sigma_scatter * _normal((n, _N_BANDS), generator, device))
-    uniform = _uniform((n, 1), generator, device)
-    depth = torch.ones_like(uniform)
-    depth[uniform < config.deep_fraction] = 0.5
-    depth[uniform > 1 - config.shallow_fraction] = 2.0
+    scatter = torch.exp(config.sigma_scatter * normal((n, _N_BANDS), generator, device))
+    kind = uniform((n, 1), generator, device)
+    depth = torch.ones_like(kind)
+    depth[kind < config.deep_fraction] = 0.5
+    depth[kind > 1 - config.shallow_fraction] = 2.0
     return nominal * scatter * depth
 
 
@@ -173,7 +179,7 @@ def add_noise(
     """
     per_electron = 1 / flux.new_tensor(_ELECTRONS_PER_NMGY)[:, None, None]
     variance = sky_sigma.square()[:, :, None, None] + flux.clamp_min(0) * per_electron
-    noise = _normal(flux.shape, generator, flux.device)
+    noise = normal(flux.shape, generator, flux.device)
     return torch.addcmul(flux, noise, variance.sqrt()), variance.reciprocal()
 
 
@@ -195,7 +201,7 @@ def add_background(
     -------
     flux : Tensor, shape (n, 5, ny, nx)
     """
-    offset = amplitude * sky_sigma * _normal(sky_sigma.shape, generator, flux.device)
+    offset = amplitude * sky_sigma * normal(sky_sigma.shape, generator, flux.device)
     return flux + offset[:, :, None, None]
 
 
@@ -211,9 +217,9 @@ def draw_band_subsets(
     -------
     bands : Tensor of bool, shape (n, 5)
     """
-    kind = _uniform((n,), generator, device)
-    bands = _uniform((n, _N_BANDS), generator, device) < 0.5
-    one = torch.nn.functional.one_hot(_integers(_N_BANDS, n, generator, device), _N_BANDS).bool()
+    kind = uniform((n,), generator, device)
+    bands = uniform((n, _N_BANDS), generator, device) < 0.5
+    one = torch.nn.functional.one_hot(integers(_N_BANDS, n, generator, device), _N_BANDS).bool()
     bands = torch.where(bands.any(-1, keepdim=True), bands, one)
     bands[kind < config.full_bands] = True
     gri = torch.tensor([False, True, True, True, False], device=device)
@@ -236,7 +242,7 @@ def draw_modes(
     """
     weights = torch.tensor(config.mode_weights, device=device)
     edges = torch.cumsum(weights / weights.sum(), 0)[:-1]
-    return torch.bucketize(_uniform((n,), generator, device), edges, right=True)
+    return torch.bucketize(uniform((n,), generator, device), edges, right=True)
 
 
 def redraw_flux(
@@ -260,12 +266,12 @@ def redraw_flux(
         The factor by which the errors are changed is log-uniform and one for each galaxy.
     """
     low, high = (torch.tensor(value).log() for value in config.photometry_error_scale)
-    factor = torch.exp(low + (high - low) * _uniform((len(error), 1), generator, error.device))
+    factor = torch.exp(low + (high - low) * uniform((len(error), 1), generator, error.device))
     error = error * factor
     scatter = true_flux * error.new_tensor(config.photometry_scatter) / _MAGNITUDE
-    outlier = _uniform(error.shape, generator, error.device) < config.outlier_fraction
+    outlier = uniform(error.shape, generator, error.device) < config.outlier_fraction
     sigma = torch.hypot(error, scatter) * torch.where(outlier, config.outlier_factor, 1.0)
-    return true_flux + sigma * _normal(error.shape, generator, error.device), error
+    return true_flux + sigma * normal(error.shape, generator, error.device), error
 
 
 def augment_photometry(
@@ -273,6 +279,8 @@ def augment_photometry(
     error: Tensor,
     config: AugmentationConfig | None = None,
     generator: torch.Generator | None = None,
+    *,
+    structure: Mapping[str, Tensor] | None = None,
 ) -> ModelInputs:
     """Make inputs of galaxies that have photometry only.
 
@@ -282,6 +290,8 @@ def augment_photometry(
         True total flux and the standard error with which it is observed, both dereddened [nmgy].
     config : AugmentationConfig, optional
     generator : `torch.Generator`, optional
+    structure : mapping of str to Tensor, optional
+        True sizes and shapes, see `~astrogenspec.structure_augmentation.observe_structure`.
 
     Returns
     -------
@@ -292,9 +302,13 @@ def augment_photometry(
     n, device = len(true_flux), true_flux.device
     flux, error = redraw_flux(true_flux, error, config, generator)
     bands = draw_band_subsets(n, config, generator, device)
-    features = photometry_features(torch.where(bands, flux, torch.nan), error)
+    flux = torch.where(bands, flux, torch.nan)
+    features = photometry_features(flux, error)
     empty = torch.zeros(n, _N_BANDS, device=device)
-    return ModelInputs(None, None, empty, empty, features)
+    sizes = None
+    if structure is not None:
+        sizes = observe_structure(structure, flux, error, config.structure, generator)
+    return ModelInputs(None, None, empty, empty, features, sizes)
 
 
 def augment(
@@ -304,6 +318,7 @@ def augment(
     *,
     measured_flux: Tensor | None = None,
     measured_error: Tensor | None = None,
+    structure: Mapping[str, Tensor] | None = None,
     config: AugmentationConfig | None = None,
     generator: torch.Generator | None = None,
 ) -> ModelInputs:
@@ -318,6 +333,9 @@ def augment(
     measured_flux, measured_error : Tensor, shape (n, 5), optional
         Flux and error measured on one noisy realisation of the image [nmgy]. Without them no galaxy is given
         photometry measured on its image.
+    structure : mapping of str to Tensor, optional
+        True sizes and shapes, see `~astrogenspec.structure_augmentation.observe_structure`: networks see those of galaxies
+        without image alone.
     config : AugmentationConfig, optional
     generator : `torch.Generator`, optional
 
@@ -331,7 +349,7 @@ def augment(
     mode = draw_modes(n, config, generator, device)
     image_bands = draw_band_subsets(n, config, generator, device)
     other_bands = draw_band_subsets(n, config, generator, device)
-    same = (_uniform((n, 1), generator, device) < config.same_bands) | (mode == 3)[:, None]
+    same = (uniform((n, 1), generator, device) < config.same_bands) | (mode == 3)[:, None]
     photometry_bands = torch.where(same, image_bands, other_bands) & (mode != 2)[:, None]
     image_bands = image_bands & (mode != 1)[:, None]
 
@@ -355,7 +373,11 @@ def augment(
         observed = _observe(images[rows], image_bands[rows], config, generator)
         for output, value in zip(outputs, observed, strict=True):
             output[rows] = value
-    return ModelInputs(*outputs, features)
+    sizes = None
+    if structure is not None:
+        flux = torch.where(photometry_bands, flux, torch.nan)
+        sizes = observe_structure(structure, flux, error, config.structure, generator)
+    return ModelInputs(*outputs, features, sizes)
 
 
 def _observe(
@@ -367,24 +389,3 @@ def _observe(
     flux, ivar = add_noise(flux, sky_sigma, generator)
     flux = add_background(flux, sky_sigma, config.background, generator)
     return image_features(flux, ivar * bands[:, :, None, None])
-
-
-def _uniform(
-    shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device | None
-) -> Tensor:
-    source = generator.device if generator is not None else device
-    return torch.rand(shape, generator=generator, device=source).to(device)
-
-
-def _normal(
-    shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device | None
-) -> Tensor:
-    source = generator.device if generator is not None else device
-    return torch.randn(shape, generator=generator, device=source).to(device)
-
-
-def _integers(
-    high: int, n: int, generator: torch.Generator | None, device: torch.device | None
-) -> Tensor:
-    source = generator.device if generator is not None else device
-    return torch.randint(high, (n,), generator=generator, device=source).to(device)

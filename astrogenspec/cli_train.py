@@ -144,7 +144,12 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="CUTOUT",
         help="FITS cutouts, one for each row of the tables and in their order (with --anchor)",
     )
-    add("--model", metavar="NAME", help="weights to begin with (with --anchor)")
+    add("--model", metavar="NAME", help="trained weights to go on from")
+    add(
+        "--heads-alone",
+        action="store_true",
+        help="leave the image encoder of --model as it is, which is much faster (with --data alone)",
+    )
     add("--epochs", type=int, default=50, help="most passes over the tables (with --anchor)")
     add("--members", type=int, help="heads to train, whose posteriors are mixed (with --anchor)")
     properties.set_defaults(run=_train_properties)
@@ -194,8 +199,15 @@ def _train_properties(options: argparse.Namespace) -> int:
     from .inference.recipe import DEFAULT_TRAINING, RecipeConfig, train_properties
 
     training = _training(DEFAULT_TRAINING, options)
-    recipe = RecipeConfig(seed=options.seed)
-    network, history = train_properties(options.data, options.out, recipe=recipe, training=training)
+    recipe = RecipeConfig(seed=options.seed, heads_alone=options.heads_alone)
+    before = None
+    if options.model is not None:
+        before = PropertyEstimator.from_pretrained(options.model, device=options.device).network
+    elif options.heads_alone:
+        raise ValueError("--heads-alone goes on with trained weights: say with --model of which.")
+    network, history = train_properties(
+        options.data, options.out, recipe=recipe, training=training, network=before
+    )
     card = _card(recipe, training, history, options)
     return _save(PropertyEstimator(network, card=card), "properties", options)
 
@@ -262,8 +274,6 @@ def _train_spectra(options: argparse.Namespace) -> int:
         options.data, options.out, recipe=recipe, training=training, network=before
     )
     card = _card(recipe, training, history, options)
-    if options.model is not None:
-        card["continued_from"] = options.model
     return _save(SpectrumEstimator(network, card=card), "spectra", options)
 
 
@@ -281,7 +291,7 @@ def _training(default: TrainingConfig, options: argparse.Namespace) -> TrainingC
 def _card(
     recipe: Any, training: TrainingConfig, history: History, options: argparse.Namespace
 ) -> dict[str, Any]:
-    return {
+    card = {
         "name": options.out.name,
         "version": __version__,
         "recipe": asdict(recipe),
@@ -291,6 +301,7 @@ def _card(
             "stopped": history.stopped,
         },
     }
+    return card if options.model is None else card | {"continued_from": options.model}
 
 
 def _save(estimator: Estimator, lane: str, options: argparse.Namespace) -> int:

@@ -35,6 +35,7 @@ __all__ = [
     "N_PHOTOMETRY_FEATURES",
     "N_STRUCTURE_FEATURES",
     "PIXEL_SIGMA",
+    "SHAPE_FEATURES",
     "ModelInputs",
     "image_features",
     "make_inputs",
@@ -49,6 +50,8 @@ PIXEL_SIGMA = (0.047, 0.017, 0.029, 0.045, 0.18)
 N_PHOTOMETRY_FEATURES = 20
 #: Length of the vector of sizes and shapes.
 N_STRUCTURE_FEATURES = 16
+#: Those of radii and axis ratio, the flags of presence last.
+SHAPE_FEATURES = (5, 6, 7, 13, 14, 15)
 
 _N_BANDS = 5
 _MODEL_FLOOR = 0.05

@@ -15,11 +15,19 @@ from torch import Tensor
 
 from .augmentation import AugmentationConfig, augment, augment_photometry
 from .preprocessing import ModelInputs
+from .structure_augmentation import STRUCTURE_COLUMNS
 
 __all__ = ["OBSERVED_COLUMNS", "Shards"]
 
 #: Columns from which `Shards.inputs` makes what a network sees; ``image`` and the measured ones where there are images.
-OBSERVED_COLUMNS = ("true_flux", "error", "measured_flux", "measured_error", "image")
+OBSERVED_COLUMNS = (
+    "true_flux",
+    "error",
+    "measured_flux",
+    "measured_error",
+    "image",
+    *STRUCTURE_COLUMNS,
+)
 
 
 class Shards:
@@ -41,6 +49,11 @@ class Shards:
     def has_images(self) -> bool:
         """True if the galaxies have images."""
         return "image" in self.columns
+
+    @property
+    def has_structure(self) -> bool:
+        """True if sizes and shapes of the galaxies are known."""
+        return all(name in self.columns for name in STRUCTURE_COLUMNS)
 
     @classmethod
     def read(cls, folder: Path | str, labels: Sequence[str] = ("theta", "measurable")) -> Shards:
@@ -110,14 +123,20 @@ class Shards:
         chosen = {
             name: self.columns[name][indices] for name in OBSERVED_COLUMNS if name in self.columns
         }
+        structure = None
+        if self.has_structure:
+            structure = {name: chosen[name] for name in STRUCTURE_COLUMNS}
         if not self.has_images:
-            return augment_photometry(chosen["true_flux"], chosen["error"], config, generator)
+            return augment_photometry(
+                chosen["true_flux"], chosen["error"], config, generator, structure=structure
+            )
         return augment(
             chosen["image"],
             chosen["true_flux"],
             chosen["error"],
             measured_flux=chosen["measured_flux"],
             measured_error=chosen["measured_error"],
+            structure=structure,
             config=config,
             generator=generator,
         )

@@ -33,6 +33,11 @@ def test_stream_gives_labels_images_and_spectra():
     assert torch.isfinite(batch["image"]).all() and (batch["ivar"] > 0).all()
     ratio = batch["measured_flux"][:, 2] / batch["true_flux"][:, 2]
     assert 0.6 < ratio.nanmedian() < 1.1
+    lost = 1 - batch["petro_flux"][:, 2] / batch["true_flux"][:, 2]
+    assert batch["petro_flux"].shape == (n, 5) and 0.0 < lost.median() < 0.15
+    concentration = batch["r90"] / batch["r50"]
+    assert concentration.min() > 1.5 and concentration.max() < 5
+    assert batch["axis_ratio"].min() > 0.05 and batch["axis_ratio"].max() <= 1
 
 
 def test_shards_are_reproducible_and_resumable(tmp_path):

@@ -8,11 +8,12 @@ import pytest
 import torch
 from test_structure import drawn, population
 
+from astrogenspec.simulate.apertures import fibre_fractions
 from astrogenspec.simulate.images import ImageRenderer, add_noise
 from astrogenspec.simulate.neighbours import draw_neighbours, render_neighbours
 from astrogenspec.simulate.priors import load_priors
 from astrogenspec.simulate.psf import draw_point_spread
-from astrogenspec.simulate.structure import Structure, fibre_fractions
+from astrogenspec.simulate.structure import Structure
 from astrogenspec.surveys import SDSS
 
 PRIORS = load_priors("structure")

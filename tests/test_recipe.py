@@ -33,6 +33,10 @@ def make_columns(n, images, seed=0):
         "measurable": rng.random(n) < 0.5,
         "true_flux": flux,
         "error": 0.02 * flux,
+        "petro_flux": 0.93 * flux,
+        "r50": rng.uniform(1, 5, n).astype(np.float32),
+        "r90": rng.uniform(8, 12, n).astype(np.float32),
+        "axis_ratio": rng.uniform(0.2, 1, n).astype(np.float32),
     }
     if images:
         image = rng.random((n, 5, 64, 64)).astype(np.float16)
@@ -120,3 +124,57 @@ def test_the_standardisation_is_that_of_the_labels(folders, tmp_path):
     y, _ = network.chain.standardise(theta)
     assert y[:, mass].mean().abs() < 1e-3
     assert y[:, mass].std() == pytest.approx(1, abs=1e-3)
+
+
+def test_sizes_are_learnt_where_shards_have_them(folders, tmp_path):
+    network, _ = train_properties(folders, tmp_path / "sized", recipe=RECIPE, training=TRAINING)
+    assert network.config["structure"]
+    assert network.heads[0].structure_layer.weight.abs().max() > 0
+    for folder in folders:
+        for path in folder.glob("*.h5"):
+            with h5py.File(path, "a") as file:
+                del file["r50"]
+    network, _ = train_properties(folders, tmp_path / "without", recipe=RECIPE, training=TRAINING)
+    assert not network.config["structure"]
+
+
+def test_heads_alone_leave_the_encoder_and_the_scales(folders, tmp_path):
+    before, _ = train_properties(folders, tmp_path / "first", recipe=RECIPE, training=TRAINING)
+    kept = {name: value.clone() for name, value in before.state_dict().items()}
+    after, history = train_properties(
+        folders,
+        tmp_path / "second",
+        recipe=replace(RECIPE, heads_alone=True),
+        training=TRAINING,
+        network=before,
+    )
+    changed = {
+        name for name, value in after.state_dict().items() if not torch.equal(value, kept[name])
+    }
+    trained = {name for name, _ in after.named_parameters() if name.startswith("heads.")}
+    assert changed and changed <= trained
+    assert any("context_network" in name for name in changed)
+    assert all(torch.equal(value, kept[name]) for name, value in before.state_dict().items())
+    assert all(parameter.requires_grad for parameter in after.parameters())
+    assert history.stopped == "steps" and "train_reconstruction_0" not in history.rows[-1]
+
+
+def test_heads_alone_are_those_of_a_trained_network(folders, tmp_path):
+    with pytest.raises(ValueError, match="trained before"):
+        train_properties(folders, tmp_path, recipe=replace(RECIPE, heads_alone=True))
+
+
+def test_batches_that_were_encoded_before_are_those_that_the_network_encodes(folders):
+    from astrogenspec.inference.encoding import encode_galaxies
+    from astrogenspec.inference.model import PropertyNetwork
+
+    network = PropertyNetwork(**NETWORK, structure=True).eval()
+    shards, rows = Shards.read(folders[0]), torch.arange(12)
+    config = RECIPE.image_augmentation
+    seen = encode_galaxies(network, shards, rows, config, torch.Generator().manual_seed(5))
+    batch = make_batch(shards, rows, config, torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        contexts = network.contexts(batch.inputs)
+        encoded = network.contexts(seen.inputs, seen.latent)
+    torch.testing.assert_close(encoded, contexts)
+    assert torch.equal(seen.theta, batch.theta) and torch.equal(seen.measurable, batch.measurable)

@@ -9,8 +9,8 @@ from estimator_cases import make_estimator, make_photometry
 from torch.testing import assert_close
 
 from astrogenspec.blocks import InputOptions, ObservationBlocks
+from astrogenspec.inference.encoding import EncodedGalaxies
 from astrogenspec.inference.labelled import augmented, bands_shown, read_labelled
-from astrogenspec.inference.rehearsal import EncodedGalaxies
 from astrogenspec.inference.replay import Lessons, ReplayLoss, Taught
 from astrogenspec.preprocessing import photometry_features
 
@@ -99,7 +99,8 @@ def test_a_lent_image_teaches_the_redshift_alone():
     network.train()
 
     def loss():
-        return ReplayLoss()(network, [Taught(galaxies, lesson, latent)], 0.5)["total"].item()
+        taught = Taught(galaxies, lesson, latent, torch.ones(N, dtype=torch.bool))
+        return ReplayLoss()(network, [taught], 0.5)["total"].item()
 
     before = loss()
     lesson.theta[:, 1:] *= 1.001
@@ -131,7 +132,7 @@ def test_simulated_galaxies_teach_redshifts_of_bands_seldom_shown(seen, taught):
     flux = torch.where(bands, 30.0, torch.nan).expand(N, 5)
     inputs = replace(galaxies.inputs, photometry=photometry_features(flux, 0.02 * flux))
     latent = torch.zeros(N, network.vae.latent_size)
-    simulated = EncodedGalaxies(inputs, latent, latent, flux, lesson.theta[:, 0])
+    simulated = EncodedGalaxies(inputs, latent, latent, flux, lesson.theta, lesson.measurable)
     network.train()
     loss = ReplayLoss(bands_shown(galaxies))
 

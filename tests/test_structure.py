@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from astrogenspec.simulate import profiles
+from astrogenspec.simulate.apertures import fibre_fractions
 from astrogenspec.simulate.priors import load_priors
-from astrogenspec.simulate.structure import Structure, draw_structure, fibre_fractions
+from astrogenspec.simulate.structure import Structure, draw_structure
 
 PRIORS = load_priors("structure")
 

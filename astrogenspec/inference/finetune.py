@@ -24,10 +24,11 @@ from ..blocks import ObservationBlocks
 from ..quantities import QUANTITIES
 from ..training import BatchStream, History, TrainingConfig, ZippedStreams, evaluate, fit
 from ..warnings import AstroGenSpecWarning
+from .encoding import EncodedGalaxies
 from .labelled import LabelledGalaxies, augmented, bands_shown, read_labelled, theta_of
-from .lending import LentImages
+from .lending import Lenders
 from .model import PropertyNetwork
-from .rehearsal import EncodedGalaxies, encode_shards
+from .rehearsal import encode_shards
 from .replay import Lessons, ReplayLoss, Taught
 from .scores import held_out_scores
 
@@ -262,31 +263,29 @@ def _streams(
 ) -> list[BatchStream]:
     """Make streams of the labelled galaxies, and of simulated ones of each folder, with what the teacher says of them."""
     if teacher is None:
-        lessons, lent = None, []
+        lessons, lenders = None, []
     else:
         generator = make_generator(seed)
         lessons = Lessons(teacher, training.inputs, training.theta, generator=generator)
         photographed = training.inputs.image is not None
-        lent = [] if photographed else [LentImages(training, p) for p in pools if p.has_images]
+        lenders = [] if photographed else [Lenders(training, p) for p in pools if p.has_images]
 
     def labelled(rows: Tensor, generator: torch.Generator) -> Taught:
         seen = augmented(training[rows], generator)
         lesson = None if lessons is None else lessons.pick(rows, generator)
-        if not lent:
+        if not lenders:
             return Taught(seen, lesson)
-        inputs, latent = lent[0].lend(seen.inputs, rows, generator)
-        return Taught(replace(seen, inputs=inputs), lesson, latent)
+        inputs, latent, borrowed = lenders[0].lend(seen.inputs, rows, generator)
+        return Taught(replace(seen, inputs=inputs), lesson, latent, borrowed)
 
     size = min(settings.batch_size, len(training))
     streams = [BatchStream(labelled, len(training), size, seed=seed)]
     for k, pool in enumerate(pools, start=1):
-        said = Lessons(
-            teacher, pool.inputs, latent=(pool.mu, pool.logvar), generator=make_generator(seed + k)
-        )
+        said = Lessons(teacher, pool.inputs, latent=pool.latent, generator=make_generator(seed + k))
 
         def simulated(rows, generator, pool=pool, said=said) -> Taught:
             seen = pool[rows]
-            return Taught(seen, said.pick(rows, generator), (seen.mu, seen.logvar))
+            return Taught(seen, said.pick(rows, generator), seen.latent)
 
         size = min(_REHEARSED, len(pool))
         streams.append(BatchStream(simulated, len(pool), size, seed=seed + k))

@@ -1,9 +1,9 @@
-r"""Images for labelled galaxies that have none, lent by simulated galaxies that look like them.
+r"""Images and sizes for labelled galaxies that have none, lent by simulated galaxies that look like them.
 
 What fluxes say of the redshift, many real galaxies tell; what an image says beyond, simulated ones alone. The image of a simulated
 galaxy of the same redshift and fluxes is a draw of :math:`p(\mathrm{image} \mid \mathrm{fluxes}, z)`: lent to the real galaxy,
 it teaches the redshift given both, as if the real galaxy had been photographed. Other quantities it must not teach: the lender
-was not chosen by them.
+was not chosen by them. So it is with radii and axis ratios.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ..preprocessing import ModelInputs
+from ..preprocessing import SHAPE_FEATURES, ModelInputs
+from .encoding import EncodedGalaxies
 from .labelled import LabelledGalaxies
-from .rehearsal import EncodedGalaxies
 
-__all__ = ["LentImages"]
+__all__ = ["Lenders"]
 
-#: Probability that a galaxy with lenders gets an image in a step.
-_LENT = 0.25
+#: Probability that a galaxy with lenders gets an image in a step, and that it gets what the lender has of radii and axis ratio.
+_LENT_IMAGE, _LENT_SHAPE = 0.25, 0.5
 #: Lenders of a galaxy, of which each step takes one.
 _LENDERS = 8
 #: What counts as alike: magnitude r, four adjacent colours, and redshift, each in these units, and the largest distance.
@@ -30,7 +30,7 @@ _ALIKE = (0.3, 0.15, 0.05, 0.03, 0.04, 0.004)
 _FARTHEST = 4.0
 
 
-class LentImages:
+class Lenders:
     """Simulated galaxies that look like each of n labelled ones.
 
     Parameters
@@ -56,8 +56,8 @@ class LentImages:
 
     def lend(
         self, inputs: ModelInputs, rows: Tensor, generator: torch.Generator
-    ) -> tuple[ModelInputs, tuple[Tensor, Tensor]]:
-        """Give images to some galaxies.
+    ) -> tuple[ModelInputs, tuple[Tensor, Tensor], Tensor]:
+        """Give images, and sizes and shapes, to some galaxies.
 
         Parameters
         ----------
@@ -69,21 +69,39 @@ class LentImages:
         Returns
         -------
         inputs : ModelInputs
-            As if they had the images.
-        mu, logvar : Tensor, shape (n, latent_size)
+            As if they had the images, and radii and axis ratios where they had none.
+        latent : tuple of Tensor, shape (n, latent_size) each
             What the encoder says of the images; zero without one.
+        borrowed : Tensor of bool, shape (n,)
+            Who was given anything.
         """
         chosen = torch.randint(_LENDERS, rows.shape, generator=generator)
         lender = self._nearest[rows, chosen]
-        lent = (lender >= 0) & (torch.rand(rows.shape, generator=generator) < _LENT)
+        image, shape = (
+            (lender >= 0) & (torch.rand(rows.shape, generator=generator) < chance)
+            for chance in (_LENT_IMAGE, _LENT_SHAPE)
+        )
         lender = lender.clamp_min(0)
+        theirs = self.pool.inputs
 
         def of_lender(values: Tensor) -> Tensor:
-            return values[lender] * lent[:, None]
+            return values[lender] * image[:, None]
 
-        bands, noise = self.pool.inputs.image_bands, self.pool.inputs.image_noise
-        inputs = replace(inputs, image_bands=of_lender(bands), image_noise=of_lender(noise))
-        return inputs, (of_lender(self.pool.mu), of_lender(self.pool.logvar))
+        changes = {
+            "image_bands": of_lender(theirs.image_bands),
+            "image_noise": of_lender(theirs.image_noise),
+        }
+        if theirs.structure is None:
+            shape = torch.zeros_like(image)
+        else:
+            lent = theirs.structure[lender]
+            own = torch.zeros_like(lent) if inputs.structure is None else inputs.structure.clone()
+            known, offered = own[:, SHAPE_FEATURES].any(1), lent[:, SHAPE_FEATURES].any(1)
+            shape &= offered & ~known & ~image
+            own[:, SHAPE_FEATURES] += lent[:, SHAPE_FEATURES] * shape[:, None]
+            changes["structure"] = own
+        latent = of_lender(self.pool.mu), of_lender(self.pool.logvar)
+        return replace(inputs, **changes), latent, image | shape
 
 
 def _features(flux: Tensor, redshift: Tensor) -> np.ndarray:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ..nn.batches import to_device
 from ..preprocessing import ModelInputs
+from .encoding import EncodedGalaxies
 from .flows import ChainPosterior
 from .labelled import LabelledGalaxies
 from .model import PropertyNetwork
-from .rehearsal import EncodedGalaxies
 
 __all__ = ["Lesson", "Lessons", "ReplayLoss", "Taught"]
 
@@ -68,11 +68,14 @@ class Taught(Generic[Galaxies]):
         What the former network says; without it only labels teach.
     latent : tuple of Tensor or None
         What the encoder says of the images, if they are encoded already or lent.
+    borrowed : Tensor of bool, shape (n,), or None
+        Who has an image, or sizes, of another galaxy.
     """
 
     galaxies: Galaxies
     lesson: Lesson | None = None
     latent: tuple[Tensor, Tensor] | None = None
+    borrowed: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Taught[Galaxies]:
         """Move every tensor to a device."""
@@ -185,9 +188,9 @@ class ReplayLoss:
         weight = torch.where(valid, weight, _REPLAY)
         if latent is None:
             latent = network.latent(galaxies.inputs)
-        else:
-            # A lent image goes with the redshift; of the rest it may say something else.
-            weight[galaxies.inputs.has_image, 1:] = 0.0
+        if taught.borrowed is not None:
+            # What is lent goes with the redshift; of the rest it may say something else.
+            weight[taught.borrowed, 1:] = 0.0
         terms = network.loss(
             galaxies.inputs,
             lesson.theta,

@@ -1,4 +1,4 @@
-"""Random numbers that do not depend on how a job is cut into pieces."""
+"""Random numbers on any device, drawn where their generator lives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["standard_normal"]
+__all__ = ["integers", "normal", "standard_normal", "uniform"]
 
 
 def standard_normal(
@@ -39,3 +39,34 @@ def standard_normal(
     # Uniform numbers are multiples of 2**-24, so that 2 u - 1 is exact; `torch.special.ndtri` takes ten times as long.
     noise = uniform.clamp_(2.0**-25, 1 - 2.0**-24).mul_(2).sub_(1).erfinv_().mul_(math.sqrt(2))
     return noise.to(device)
+
+
+def uniform(
+    shape: Sequence[int],
+    generator: torch.Generator | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Draw numbers between 0 and 1."""
+    source = generator.device if generator is not None else device
+    return torch.rand(tuple(shape), generator=generator, device=source).to(device)
+
+
+def normal(
+    shape: Sequence[int],
+    generator: torch.Generator | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Draw standard normal numbers, faster than `standard_normal`."""
+    source = generator.device if generator is not None else device
+    return torch.randn(tuple(shape), generator=generator, device=source).to(device)
+
+
+def integers(
+    high: int,
+    n: int,
+    generator: torch.Generator | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Draw n integers from 0 to ``high - 1``."""
+    source = generator.device if generator is not None else device
+    return torch.randint(high, (n,), generator=generator, device=source).to(device)

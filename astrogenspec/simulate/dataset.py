@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import astropy.units as u
 import h5py
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from ..cutouts import CutoutBatch
 from ..photometry import measure_photometry
 from ..quantities import QUANTITIES
 from ..surveys import BANDS
+from .apertures import measure_petrosian
 from .images import add_noise
 from .simulator import Sample, SimulatedGalaxies, Simulator
 from .spectrum import OBSERVED
@@ -85,8 +87,9 @@ class Contents:
             )
 
 
-def _describe(galaxies: SimulatedGalaxies) -> dict[str, Tensor]:
+def _describe(galaxies: SimulatedGalaxies, seeing: float) -> dict[str, Tensor]:
     observation = galaxies.observation
+    sizes = measure_petrosian(galaxies.structure, galaxies.component_flux, seeing)
     return {
         "theta": galaxies.theta,
         "measurable": galaxies.measurable,
@@ -95,6 +98,10 @@ def _describe(galaxies: SimulatedGalaxies) -> dict[str, Tensor]:
         "true_flux": observation.expected_flux,
         "halpha_width": galaxies.halpha_width,
         "line_flux": galaxies.line_flux,
+        "petro_flux": sizes.flux,
+        "r50": sizes.r50,
+        "r90": sizes.r90,
+        "axis_ratio": sizes.axis_ratio,
         **{name: galaxies.properties[name] for name in _PROPERTIES},
     }
 
@@ -161,7 +168,8 @@ class GalaxyStream(IterableDataset):
         """Make one batch by its index."""
         sample = self.samples[index % len(self.samples)]
         galaxies = self.simulator.batch(self.seed, index, sample)
-        result = _describe(galaxies)
+        seeing = self.simulator.survey.psf_fwhm["r"].to_value(u.arcsec)
+        result = _describe(galaxies, seeing)
         if self.contents.images != "none":
             generator = self.simulator.generator(self.seed * 1_000_003 + index + 500_000)
             images = self.simulator.images(galaxies, generator)

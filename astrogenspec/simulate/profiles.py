@@ -135,7 +135,9 @@ def young_disk_transform(wave_squared: Tensor) -> Tensor:
     return _interpolate(table.expand(len(wave_squared), -1), wave_squared)
 
 
-def light_of_break(radius: Tensor, slope: Tensor, scale: float = 1.0) -> Tensor:
+def light_of_break(
+    radius: Tensor, slope: Tensor, scale: float = 1.0, within: Tensor | None = None
+) -> Tensor:
     """Light that a bend of its outer profile adds to an exponential disk; negative for a steeper outer disk.
 
     Parameters
@@ -144,6 +146,8 @@ def light_of_break(radius: Tensor, slope: Tensor, scale: float = 1.0) -> Tensor:
         Radius of the break in scale lengths of the old disk, and the change of the inverse scale length there.
     scale : float
         Scale length of the disk, in scale lengths of the old disk.
+    within : Tensor, optional
+        Count the light inside of this radius (in scale lengths of the old disk) alone; all of it by default.
 
     Returns
     -------
@@ -151,9 +155,16 @@ def light_of_break(radius: Tensor, slope: Tensor, scale: float = 1.0) -> Tensor:
         Light, relative to the central surface brightness times the square of the old disk's scale length.
     """
     rate = 1 / scale + slope
-    bent = radius / rate + 1 / rate**2
-    straight = radius * scale + scale**2
-    return 2 * math.pi * torch.exp(-radius / scale) * (bent - straight)
+
+    def beyond(r: Tensor) -> Tensor:
+        bent = torch.exp(-rate * (r - radius)) * (r / rate + 1 / rate**2)
+        straight = torch.exp(-(r - radius) / scale) * (r * scale + scale**2)
+        return bent - straight
+
+    light = beyond(radius)
+    if within is not None:
+        light = light - beyond(torch.maximum(within, radius))
+    return 2 * math.pi * torch.exp(-radius / scale) * light
 
 
 def _interpolate(table: Tensor, wave_squared: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..emission import line_index
 from ..surveys import SDSS, Survey
+from .apertures import fibre_fractions
 from .dust import add_dust
 from .histories import Histories
 from .images import ImageRenderer, RenderedImages
@@ -24,7 +25,7 @@ from .population import Distances, Galaxies, draw_population
 from .priors import Priors, load_priors, prior_groups
 from .spectrum import RestFrame, SpectralSynthesis
 from .ssp import StellarGrid
-from .structure import Structure, draw_structure, fibre_fractions
+from .structure import Structure, draw_structure
 
 __all__ = ["Sample", "SimulatedGalaxies", "Simulator"]
 

@@ -25,17 +25,8 @@ from .features import (
     draw_dust_lane,
 )
 from .priors import Priors
-from .profiles import (
-    EXPONENTIAL_HALF_LIGHT,
-    YOUNG_SCALE,
-    exponential_transform,
-    light_of_break,
-    sersic_transform,
-    young_disk_total,
-    young_disk_transform,
-)
 
-__all__ = ["Structure", "draw_structure", "fibre_fractions"]
+__all__ = ["Structure", "draw_structure"]
 
 _LN10 = math.log(10.0)
 
@@ -268,54 +259,3 @@ def _shapes(galaxies: Mapping[str, Tensor], priors: Priors, draws: Draws) -> dic
         "cos_inclination": cos_i,
         "position_angle": draws.uniform(0, math.pi),
     }
-
-
-def fibre_fractions(structure: Structure, fwhm: float = 1.4, diameter: float = 3.0) -> Tensor:
-    r"""Fraction of the light of each component that enters a fibre on the centre of the galaxy.
-
-    The seeing is a Gaussian.  The integral of the blurred image over the aperture is, by Parseval's theorem,
-    :math:`\int F(k)\, S(k)\, A(k)\, d^2k` of the transforms of light, seeing and aperture, which is summed on a polar grid.
-    A break of the disk changes only its total light; arms, bars and other features are left out.
-
-    Parameters
-    ----------
-    structure : Structure
-        n galaxies.
-    fwhm : float
-        Full width at half maximum of the seeing (arcsec).
-    diameter : float
-        Diameter of the fibre (arcsec).
-
-    Returns
-    -------
-    Tensor, shape (n, 3)
-        Fractions for [bulge, old disk, young disk].
-    """
-    device = structure.radius_disk.device
-    sigma, radius = fwhm / 2.35482, diameter / 2
-    log_wave = torch.linspace(math.log(1e-4), math.log(0.7 / sigma), 120, device=device)
-    wave = torch.exp(log_wave)
-    seeing = torch.exp(-2 * (math.pi * sigma * wave) ** 2)
-    aperture = radius * torch.special.bessel_j1(2 * math.pi * radius * wave) / wave
-    weight = seeing * aperture * wave**2 * (log_wave[1] - log_wave[0]) * 2 * math.pi
-    angle = (torch.arange(8, device=device) + 0.5) * (math.pi / 16)
-    wave_a, wave_b = (
-        (wave[None] * trig(angle)[:, None]).square() for trig in (torch.cos, torch.sin)
-    )
-
-    def fraction(scale: Tensor, axis_ratio: Tensor, transform, *arguments: Tensor) -> Tensor:
-        across = (axis_ratio**2)[:, None, None] * wave_b
-        values = transform((scale**2)[:, None, None] * (wave_a + across), *arguments)
-        return (values.mean(1) * weight).sum(1)
-
-    s = structure
-    scale = s.radius_disk / EXPONENTIAL_HALF_LIGHT
-    old = 1 / (1 + light_of_break(s.disk_break, s.disk_break_slope) / (2 * math.pi))
-    bend = light_of_break(s.disk_break, s.disk_break_slope, YOUNG_SCALE)
-    young = 1 / (1 + bend / young_disk_total())
-    fractions = (
-        fraction(s.radius_bulge, s.axis_ratio_bulge, sersic_transform, s.sersic_bulge),
-        old * fraction(scale, s.axis_ratio_disk, exponential_transform),
-        young * fraction(scale, s.axis_ratio_disk, young_disk_transform),
-    )
-    return torch.stack(fractions, 1).clamp(0, 1)
