@@ -57,7 +57,7 @@ MODELS = {
 }
 SIMULATE = (
     "astrogenspec simulate 90000 --training --seed 1 --out runs/images",
-    "astrogenspec simulate 600000 --training --no-images --seed 2 --out runs/photometry",
+    "astrogenspec simulate 600000 --training --no-images --no-spectra --seed 2 --out runs/photometry",
 )
 _STATISTICS_SEED = 900
 

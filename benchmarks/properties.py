@@ -19,6 +19,7 @@ import argparse
 import json
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,11 @@ from real_images import RealImages, posteriors, redshift_scores
 from astrogenspec import PropertyEstimator
 from astrogenspec.calibration import calibration_table, tarp
 from astrogenspec.cutouts import CutoutBatch
+from astrogenspec.inputs.structure import Structure
 from astrogenspec.metrics import redshift_metrics
 from astrogenspec.photometry import PhotometryBatch
 from astrogenspec.quantities import QUANTITIES, theta_to_quantities
+from astrogenspec.structure_augmentation import StructureAugmentation
 from astrogenspec.surveys import BANDS
 
 #: Seed of the held-out galaxies; training uses 1 and 2.
@@ -43,6 +46,28 @@ def photometry_batch(flux: np.ndarray, error: np.ndarray, extinction: np.ndarray
     """Make a batch of catalogue photometry; fluxes as observed (nmgy), extinction in mag."""
     n = len(flux)
     return PhotometryBatch(flux, error, np.zeros(n), np.zeros(n, bool), extinction=extinction)
+
+
+def with_sizes(photometry: PhotometryBatch, data: dict[str, np.ndarray]) -> PhotometryBatch:
+    """Add Petrosian fluxes, radii and axis ratios of simulated galaxies, with the errors that they have in the training."""
+    config = StructureAugmentation()
+    rng = np.random.default_rng(0)
+    n = len(photometry)
+    offset = np.array(config.petrosian_offset) + config.petrosian_scatter * rng.normal(size=(n, 1))
+    offset = offset + config.petrosian_band_scatter * rng.normal(size=(n, 5))
+    error = config.petrosian_error * photometry.error
+    petrosian = data["petro_flux"] * 10 ** (-0.4 * offset) + error * rng.normal(size=(n, 5))
+    radius = 10 ** (config.radius_scatter * rng.normal(size=n))
+    concentration = 10 ** (config.concentration_scatter * rng.normal(size=n))
+    axis_ratio = data["axis_ratio"] + config.axis_ratio_scatter * rng.normal(size=n)
+    structure = Structure(
+        petrosian,
+        error,
+        data["r50"] * radius,
+        data["r90"] * radius * concentration,
+        axis_ratio.clip(0.05, 1),
+    )
+    return replace(photometry, structure=structure)
 
 
 def simulate_held_out(n: int) -> dict[str, np.ndarray]:
@@ -107,6 +132,7 @@ def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
     posteriors = {
         "both": estimator.predict(cutouts, photometry, **options),
         "photometry": estimator.predict(photometry=photometry, **options),
+        "photometry, sizes": estimator.predict(photometry=with_sizes(photometry, data), **options),
         "image": estimator.predict(cutouts, ebv=0.0, measure=False, **options),
         "image, measured": estimator.predict(cutouts, ebv=0.0, **options),
     }

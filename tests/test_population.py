@@ -11,7 +11,7 @@ from astrogenspec.simulate.statistics import bpt_class, with_errors
 TOLERANCE = {
     "u-g": 0.10, "g-r": 0.05, "r-i": 0.025, "i-z": 0.025, "r": 0.25, "fraction": 0.05,
     "log_nii_halpha": 0.08, "log_oiii_hbeta": 0.2, "log_decrement": 0.06, "oh_o3n2": 0.09,
-    "log_r50": 0.12, "r90/r50": 0.35, "dn4000": 0.1,
+    "log_r50": 0.12, "r90/r50": 0.35, "dn4000": 0.1, "petrosian-model": 0.03,
 }  # fmt: skip
 
 

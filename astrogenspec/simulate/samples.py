@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import astropy.units as u
 import numpy as np
 import torch
 from astropy.io import fits
@@ -17,6 +18,7 @@ from astropy.table import Table
 
 from ..emission import line_index
 from ..surveys import BANDS
+from .apertures import measure_petrosian
 from .images import ImageRenderer
 from .simulator import Sample, SimulatedGalaxies, Simulator
 from .spectrum import OBSERVED
@@ -29,6 +31,7 @@ SOURCES = {
     "photometry": "SDSS galaxies of the kcorrect test sample (Blanton & Roweis 2007), r < 17.77, 2MASS-matched",
     "lines": "MPA-JHU equivalent widths, masses and SFR (Brinchmann+2004), public teaching sample",
     "nearby lines": "ECO and RESOLVE with MPA-JHU fluxes (Moffett+2015, Eckert+2015)",
+    "petrosian": "SDSS galaxies of the kcorrect test sample (Blanton & Roweis 2007), r < 17.77, 2MASS-matched",
     "sizes": "xGASS (Catinella+2018), SDSS Petrosian radii",
     "black holes": "dynamical black-hole masses (van den Bosch 2016)",
     "spectra": "13 SDSS galaxy spectra (Abazajian+2009) and their pipeline equivalent widths (Bolton+2012)",
@@ -55,8 +58,10 @@ def read_real_samples(folder: Path | str) -> dict[str, dict[str, np.ndarray]]:
         If a table is missing.
     """
     folder = Path(folder)
+    photometry = Table.read(folder / "sdss_photometry.fits")
     return {
-        "photometry": _real_photometry(Table.read(folder / "sdss_photometry.fits")),
+        "photometry": _real_photometry(photometry),
+        "petrosian": _real_petrosian(photometry),
         "lines": _real_lines(Table.read(folder / "scaling_mpajhu_ew_mass_sfr.fits")),
         "nearby lines": _real_nearby(Table.read(folder / "sdss_lines.fits")),
         "sizes": _real_sizes(Table.read(folder / "scaling_xgass.fits")),
@@ -65,19 +70,31 @@ def read_real_samples(folder: Path | str) -> dict[str, dict[str, np.ndarray]]:
     }
 
 
-def _real_photometry(table: Table) -> dict[str, np.ndarray]:
-    def magnitudes(kind: str) -> np.ndarray:
-        flux = np.stack([_column(table, f"{kind}flux_{b}") for b in BANDS], axis=1)
-        extinction = np.stack([_column(table, f"ext_{b}") for b in BANDS], axis=1)
-        return 22.5 - 2.5 * np.log10(np.maximum(flux, 1e-2)) - extinction
-
-    magnitude, petrosian = magnitudes("model"), magnitudes("petro")
-    use = (
-        (petrosian[:, 2] < 17.77)
-        & (magnitude[:, 2] > 13.5)
-        & np.isfinite(_column(table, "tmass_J"))
+def _magnitudes(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Model and Petrosian magnitudes, shape (n, 5), and which galaxies are in the sample."""
+    extinction = np.stack([_column(table, f"ext_{b}") for b in BANDS], axis=1)
+    model, petrosian = (
+        22.5 - 2.5 * np.log10(np.maximum(flux, 1e-2)) - extinction
+        for flux in (
+            np.stack([_column(table, f"{kind}flux_{b}") for b in BANDS], axis=1)
+            for kind in ("model", "petro")
+        )
     )
-    return {"magnitude": magnitude[use], "redshift": _column(table, "z")[use]}
+    use = (petrosian[:, 2] < 17.77) & (model[:, 2] > 13.5)
+    return model, petrosian, use & np.isfinite(_column(table, "tmass_J"))
+
+
+def _real_photometry(table: Table) -> dict[str, np.ndarray]:
+    model, _, use = _magnitudes(table)
+    return {"magnitude": model[use], "redshift": _column(table, "z")[use]}
+
+
+def _real_petrosian(table: Table) -> dict[str, np.ndarray]:
+    model, petrosian, use = _magnitudes(table)
+    return {
+        "colour": (model[:, 1] - model[:, 2])[use],
+        "difference": (petrosian[:, 2] - model[:, 2])[use],
+    }
 
 
 def _real_lines(table: Table) -> dict[str, np.ndarray]:
@@ -170,10 +187,15 @@ def simulate_samples(
     main = simulator.draw(n, seed + 1)
     nearby = simulator.batch(seed + 2, 0, Sample(volume=(0.010, 0.025, 8.3)), candidates=6000)
     flux = torch.maximum(infrared.observation.flux, 0.15 * infrared.observation.true_flux)
+    magnitude = (22.5 - 2.5 * torch.log10(flux)).numpy().astype(float)
     samples = {
         "photometry": {
-            "magnitude": (22.5 - 2.5 * torch.log10(flux)).numpy().astype(float),
+            "magnitude": magnitude,
             "redshift": infrared.theta[:, 0].numpy().astype(float),
+        },
+        "petrosian": {
+            "colour": magnitude[:, 1] - magnitude[:, 2],
+            "difference": _simulated_petrosian(simulator, infrared),
         },
         "lines": _simulated_lines(main, masses),
         "nearby lines": _simulated_nearby(nearby),
@@ -189,6 +211,13 @@ def simulate_samples(
         )
         samples["sizes"] = _simulated_sizes(simulator, galaxies, seed)
     return samples
+
+
+def _simulated_petrosian(simulator: Simulator, galaxies: SimulatedGalaxies) -> np.ndarray:
+    seeing = simulator.survey.psf_fwhm["r"].to_value(u.arcsec)
+    r = BANDS.index("r")
+    found = measure_petrosian(galaxies.structure, galaxies.component_flux, seeing).flux[:, r]
+    return -2.5 * np.log10((found / galaxies.component_flux[:, r].sum(1)).numpy().astype(float))
 
 
 def _simulated_lines(galaxies: SimulatedGalaxies, masses: np.ndarray | None) -> dict:

@@ -21,6 +21,7 @@ __all__ = [
     "colour_statistics",
     "line_statistics",
     "nearby_line_statistics",
+    "petrosian_statistics",
     "recorded_masses",
     "size_statistics",
     "with_errors",
@@ -167,6 +168,21 @@ def size_statistics(sample: Sample) -> dict[str, float]:
     return result
 
 
+def petrosian_statistics(sample: Sample) -> dict[str, float]:
+    """Petrosian minus model magnitude in r against colour: the light that circular apertures miss.
+
+    Parameters
+    ----------
+    sample : mapping
+        ``colour`` (g - r) and ``difference`` (Petrosian minus model magnitude in r).
+    """
+    return {
+        f"petrosian-model|g-r={where}|q50": float(np.median(sample["difference"][chosen]))
+        for where, chosen in _bins(sample["colour"], (0.6, 0.75, 0.9, 1.05), 0.15)
+        if chosen.sum() >= _FEWEST
+    }
+
+
 def black_hole_statistics(sample: Sample) -> dict[str, float]:
     """Mean log10 black-hole mass at given velocity dispersion.
 
@@ -207,6 +223,7 @@ STATISTICS: dict[str, Callable[[Sample], dict[str, float]]] = {
     "lines": line_statistics,
     "nearby lines": nearby_line_statistics,
     "sizes": size_statistics,
+    "petrosian": petrosian_statistics,
     "black holes": black_hole_statistics,
     "spectra": break_statistics,
 }
