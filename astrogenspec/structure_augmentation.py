@@ -36,8 +36,10 @@ class StructureAugmentation:
     petrosian_offset : tuple of float
         Petrosian minus model magnitude of SDSS in ugriz beyond what apertures explain [mag], fitted by eye to the medians of
         real galaxies in five intervals of g-r.
-    petrosian_scatter, petrosian_band_scatter : float
-        Scatter of that difference, common to all bands and of each [mag].
+    petrosian_scatter : float
+        Scatter of that difference common to all bands [mag].
+    petrosian_band_scatter : tuple of float
+        Its scatter relative to r [mag]; both so that with errors and apertures they give the scatter of real galaxies.
     petrosian_error : float
         Error of a Petrosian flux in units of that of the model flux.
     radius_scatter, concentration_scatter : float
@@ -54,8 +56,8 @@ class StructureAugmentation:
     shown: float = 0.5
     kept: float = 0.7
     petrosian_offset: tuple[float, float, float, float, float] = (-0.08, -0.01, 0.0, 0.015, 0.06)
-    petrosian_scatter: float = 0.04
-    petrosian_band_scatter: float = 0.025
+    petrosian_scatter: float = 0.07
+    petrosian_band_scatter: tuple[float, float, float, float, float] = (0.09, 0.03, 0.0, 0.02, 0.04)
     petrosian_error: float = 2.0
     radius_scatter: float = 0.03
     concentration_scatter: float = 0.02
@@ -94,8 +96,11 @@ def observe_structure(
     chances = uniform((n, 8), generator, device)
     shown = chances[:, :1] < config.shown
     with_flux, *with_others = (shown & (chances[:, 1:5] < config.kept)).split(1, dim=1)
-    offset = flux.new_tensor(config.petrosian_offset) + config.petrosian_scatter * deviates[:, :1]
-    offset = offset + config.petrosian_band_scatter * deviates[:, 1:6]
+    middle, scatter = (
+        flux.new_tensor(values)
+        for values in (config.petrosian_offset, config.petrosian_band_scatter)
+    )
+    offset = middle + config.petrosian_scatter * deviates[:, :1] + scatter * deviates[:, 1:6]
     petrosian = true["petro_flux"] * torch.exp(offset / -_MAGNITUDE)
     petrosian = petrosian + config.petrosian_error * error * deviates[:, 6:11]
     other = (chances[:, 5] < config.other_pipeline) & ~with_flux[:, 0]

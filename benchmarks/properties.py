@@ -54,7 +54,7 @@ def with_sizes(photometry: PhotometryBatch, data: dict[str, np.ndarray]) -> Phot
     rng = np.random.default_rng(0)
     n = len(photometry)
     offset = np.array(config.petrosian_offset) + config.petrosian_scatter * rng.normal(size=(n, 1))
-    offset = offset + config.petrosian_band_scatter * rng.normal(size=(n, 5))
+    offset = offset + np.array(config.petrosian_band_scatter) * rng.normal(size=(n, 5))
     error = config.petrosian_error * photometry.error
     petrosian = data["petro_flux"] * 10 ** (-0.4 * offset) + error * rng.normal(size=(n, 5))
     radius = 10 ** (config.radius_scatter * rng.normal(size=n))

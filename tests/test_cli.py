@@ -327,9 +327,13 @@ def test_simulate_hands_its_options_on(monkeypatch, tmp_path, capsys):
 def test_train_writes_weights_that_can_be_used(monkeypatch, tmp_path, infer):
     asked = {}
 
-    def train_properties(data, out, *, recipe, training):
+    def train_properties(data, out, *, recipe, training, network):
         asked.update(
-            data=data, seed=recipe.seed, steps=training.max_steps, time=training.max_seconds
+            data=data,
+            seed=recipe.seed,
+            network=network,
+            steps=training.max_steps,
+            time=training.max_seconds,
         )
         out.mkdir()
         return make_network(), recipe_history()
@@ -345,6 +349,7 @@ def test_train_writes_weights_that_can_be_used(monkeypatch, tmp_path, infer):
     assert main([*arguments, "--steps", "9"]) == 0
     assert [p.name for p in asked["data"]] == ["a", "b"]
     assert (asked["seed"], asked["steps"], asked["time"]) == (4, 9, None)
+    assert asked["network"] is None
     card = json.loads((out / "properties.json").read_text())
     assert card["training"]["best_step"] == 7 and card["recipe"]["seed"] == 4
     assert infer("galaxies.ecsv", "--model", str(out / "properties.safetensors"))[0] == 0
