@@ -188,6 +188,8 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 def _train_properties(options: argparse.Namespace) -> int:
     if options.anchor:
+        if options.heads_alone:
+            raise ValueError("--anchor trains heads alone in any case: leave --heads-alone out.")
         return _anchor(options)
     if options.images is not None:
         raise ValueError("--images are those of the galaxies of --anchor: give the table too.")

@@ -158,6 +158,8 @@ def test_heads_go_on_from_trained_weights(folder, tmp_path, capsys):
     arguments += ["--out", str(tmp_path / "run"), "--heads-alone"]
     assert main(arguments) == 2
     assert "--model" in capsys.readouterr().err
+    assert anchor(folder, tmp_path / "run", "--heads-alone") == 2
+    assert "leave --heads-alone out" in capsys.readouterr().err
     model = str(folder / "tiny.safetensors")
     assert main([*arguments, "--model", model]) == 0
     before, after = (
