@@ -37,6 +37,13 @@ from astrogenspec.quantities import QUANTITIES
 
 SEED = 5
 SUBSETS = ("ugriz", "griz", "gri", "ugr", "gr", "r")
+#: What is judged at known redshift: networks that were fitted, and the one before, without and with sizes.
+KNOWN_REDSHIFT = (
+    "anchored",
+    "zero-shot",
+    "anchored, with structure",
+    "zero-shot, with structure",
+)
 FIT = {
     "epochs": 72,
     "batch_size": 256,
@@ -156,10 +163,11 @@ def run_folds(
     before = opened(model)
     redshifts = {
         name: np.full((len(table), 500), np.nan, np.float32)
-        for name in (*SUBSETS, "ugriz with structure", "zero-shot")
+        for name in (*SUBSETS, "ugriz with structure", "zero-shot", "zero-shot with structure")
     }
     peers: dict[str, np.ndarray] = {}
-    parts, zero, sized, unseen = [], [], [], []
+    unseen: list[Posterior] = []
+    known_redshift: dict[str, list] = {name: [] for name in KNOWN_REDSHIFT}
     boosted = {name: np.full(len(table), np.nan) for name in list(QUANTITIES)[1:]}
     of_redshift = np.isfinite(table["redshift"].value)
     start = time.perf_counter()
@@ -167,7 +175,8 @@ def run_folds(
         training, judged = table[fold != k], np.flatnonzero(fold == k)
         after = fitted_fold(out / "folds", k, before, training, shards, members)
         rows, others = judged[of_redshift[judged]], judged[~of_redshift[judged]]
-        runs = [(subset, after, subset) for subset in SUBSETS] + [("zero-shot", before, "ugriz")]
+        runs = [(subset, after, subset) for subset in SUBSETS]
+        runs += [(f"zero-shot{sizes}", before, "ugriz") for sizes in ("", " with structure")]
         runs.append(("ugriz with structure", after, "ugriz"))
         for name, estimator, subset in runs:
             found = predict(
@@ -176,8 +185,9 @@ def run_folds(
             redshifts[name][rows] = found["redshift"].draws.value
             if name == "ugriz":
                 unseen.append(found)
-        for estimator, scores in ((after, parts), (before, zero), (after, sized)):
-            found = predict(estimator, table[others], known=True, structure=scores is sized)
+        for name, scores in known_redshift.items():
+            estimator = after if "anchored" in name else before
+            found = predict(estimator, table[others], known=True, structure="structure" in name)
             scores.append((others, {n: found[n].draws for n in QUANTITIES}))
         labelled = training[np.isfinite(training["redshift"].value)]
         for name in ("ugriz", "ugriz with structure", "gri"):
@@ -222,11 +232,7 @@ def run_folds(
         )
         for name, values in peers.items()
     }
-    for key, scores in (
-        ("anchored", parts),
-        ("zero-shot", zero),
-        ("anchored, with structure", sized),
-    ):
+    for key, scores in known_redshift.items():
         order = np.concatenate([rows for rows, _ in scores])
         draws = {
             n: np.concatenate([d[n].value for _, d in scores]) * d[n].unit
