@@ -192,7 +192,8 @@ def properties_card(run: Path, commit: str, results: Path | None) -> dict:
         "98 masses and star-formation rates of GSWLC), 3,039 of ECO and RESOLVE (mass, star-formation rate, O/H, line fluxes at "
         "known redshift; masses brought to the scale of GSWLC) and 1,964 of ALFALFA-SDSS (g, r; GSWLC mass and star-formation "
         "rate at known redshift). Their photometry, Petrosian fluxes, radii and axis ratios were used; 24,000 simulated "
-        "galaxies with images were mixed in and lent their images, radii and axis ratios. Then the redshifts of 201 other SDSS galaxies with g r i "
+        "galaxies with images were mixed in and lent their images, radii and axis ratios. Then the redshifts of 201 other "
+        "SDSS galaxies with g r i "
         "images, which were made from the colour pictures of Galaxy Zoo, and magnitudes, and the masses and star-formation rates "
         "that GSWLC has of 33 of them",
     }
