@@ -302,12 +302,11 @@ def augment_photometry(
     n, device = len(true_flux), true_flux.device
     flux, error = redraw_flux(true_flux, error, config, generator)
     bands = draw_band_subsets(n, config, generator, device)
-    flux = torch.where(bands, flux, torch.nan)
-    features = photometry_features(flux, error)
+    features = photometry_features(torch.where(bands, flux, torch.nan), error)
     empty = torch.zeros(n, _N_BANDS, device=device)
     sizes = None
     if structure is not None:
-        sizes = observe_structure(structure, flux, error, config.structure, generator)
+        sizes = observe_structure(structure, config.structure, generator)
     return ModelInputs(None, None, empty, empty, features, sizes)
 
 
@@ -375,8 +374,7 @@ def augment(
             output[rows] = value
     sizes = None
     if structure is not None:
-        flux = torch.where(photometry_bands, flux, torch.nan)
-        sizes = observe_structure(structure, flux, error, config.structure, generator)
+        sizes = observe_structure(structure, config.structure, generator)
     return ModelInputs(*outputs, features, sizes)
 
 

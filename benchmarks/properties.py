@@ -49,23 +49,16 @@ def photometry_batch(flux: np.ndarray, error: np.ndarray, extinction: np.ndarray
 
 
 def with_sizes(photometry: PhotometryBatch, data: dict[str, np.ndarray]) -> PhotometryBatch:
-    """Add Petrosian fluxes, radii and axis ratios of simulated galaxies, with the errors that they have in the training."""
-    config = StructureAugmentation()
-    rng = np.random.default_rng(0)
-    n = len(photometry)
-    offset = np.array(config.petrosian_offset) + config.petrosian_scatter * rng.normal(size=(n, 1))
-    offset = offset + np.array(config.petrosian_band_scatter) * rng.normal(size=(n, 5))
-    error = config.petrosian_error * photometry.error
-    petrosian = data["petro_flux"] * 10 ** (-0.4 * offset) + error * rng.normal(size=(n, 5))
+    """Add radii and axis ratios of simulated galaxies, with the errors that they have in the training."""
+    config, rng, n = StructureAugmentation(), np.random.default_rng(0), len(photometry)
     radius = 10 ** (config.radius_scatter * rng.normal(size=n))
     concentration = 10 ** (config.concentration_scatter * rng.normal(size=n))
     axis_ratio = data["axis_ratio"] + config.axis_ratio_scatter * rng.normal(size=n)
-    structure = Structure(
-        petrosian,
-        error,
-        data["r50"] * radius,
-        data["r90"] * radius * concentration,
-        axis_ratio.clip(0.05, 1),
+    structure = replace(
+        Structure.missing(n),
+        r50=data["r50"] * radius,
+        r90=data["r90"] * radius * concentration,
+        axis_ratio=axis_ratio.clip(0.05, 1),
     )
     return replace(photometry, structure=structure)
 

@@ -33,7 +33,6 @@ def make_columns(n, images, seed=0):
         "measurable": rng.random(n) < 0.5,
         "true_flux": flux,
         "error": 0.02 * flux,
-        "petro_flux": 0.93 * flux,
         "r50": rng.uniform(1, 5, n).astype(np.float32),
         "r90": rng.uniform(8, 12, n).astype(np.float32),
         "axis_ratio": rng.uniform(0.2, 1, n).astype(np.float32),
