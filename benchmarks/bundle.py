@@ -1,7 +1,9 @@
 """Put trained networks into the package, with their cards.
 
-    python benchmarks/bundle.py simulated runs/heads --commit COMMIT [--results results/simulated]
+    python benchmarks/bundle.py simulated runs/properties --commit COMMIT [--results results/simulated]
     python benchmarks/bundle.py properties runs/anchored-images --commit COMMIT [--results results/properties]
+    python benchmarks/bundle.py photometry-simulated runs/heads --commit COMMIT [--results results/photometry-simulated]
+    python benchmarks/bundle.py photometry runs/anchored-heads --commit COMMIT [--results results/photometry]
     python benchmarks/bundle.py spectra runs/spectra --commit COMMIT [--results results/spectra]
     python benchmarks/bundle.py KIND --results results/KIND
 
@@ -40,14 +42,26 @@ DATA = Path(__file__).parents[1] / "astrogenspec" / "data"
 MODELS = {
     "properties": (
         "astrogenspec-properties",
-        "properties-v7.safetensors",
+        "properties-v6.safetensors",
         "Properties and line fluxes from SDSS-like ugriz images and photometry, trained on simulations and anchored on the "
         "photometry and images of real galaxies",
     ),
     "simulated": (
         "astrogenspec-properties-simulated",
-        "properties-simulated-v4.safetensors",
+        "properties-simulated-v3.safetensors",
         "The same, trained on simulations alone; redshifts from photometry recalibrated on real galaxies",
+    ),
+    "photometry": (
+        "astrogenspec-photometry",
+        "photometry-v1.safetensors",
+        "Properties and line fluxes of galaxies without images, from SDSS-like ugriz photometry and sizes, trained on "
+        "simulations and anchored on the photometry of real galaxies",
+    ),
+    "photometry-simulated": (
+        "astrogenspec-photometry-simulated",
+        "photometry-simulated-v1.safetensors",
+        "Properties and line fluxes of galaxies without images, trained on simulations alone; redshifts recalibrated on real "
+        "galaxies",
     ),
     "spectra": (
         "astrogenspec-spectra",
@@ -60,6 +74,28 @@ SIMULATE = (
     "astrogenspec simulate 600000 --training --no-images --no-spectra --seed 2 --out runs/photometry",
 )
 _STATISTICS_SEED = 900
+_REAL_GALAXIES = (
+    "7,408 SDSS galaxies (kcorrect test sample without those of the demonstration and of the image table; photometry and "
+    "redshift, 98 masses and star-formation rates of GSWLC), 3,039 of ECO and RESOLVE (mass, star-formation rate, O/H, line "
+    "fluxes at known redshift; masses brought to the scale of GSWLC) and 1,964 of ALFALFA-SDSS (g, r; GSWLC mass and "
+    "star-formation rate at known redshift). Their photometry, Petrosian fluxes, radii and axis ratios were used; 24,000 "
+    "simulated galaxies with images were mixed in and lent their images"
+)
+_REAL_IMAGES = (
+    ". Then the redshifts of 201 other SDSS galaxies with g r i images, which were made from the colour pictures of Galaxy Zoo, "
+    "and magnitudes, and the masses and star-formation rates that GSWLC has of 33 of them"
+)
+_FEW_IMAGES = (
+    "Real galaxies taught the relation of photometry, sizes and properties; what images add was learnt from simulations, and "
+    "from 201 real images (redshift; mass and star-formation rate of 33), which were made from colour pictures: survey frames "
+    "were not tested."
+)
+#: The network from which each that real galaxies trained went on.
+BEFORE = {"properties": "simulated", "photometry": "photometry-simulated"}
+_WITHOUT_IMAGES = (
+    "For galaxies without images: it reads those of simulated galaxies better than astrogenspec-properties, and those of real "
+    "ones worse."
+)
 
 
 def training_statistics() -> dict:
@@ -119,12 +155,7 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
     """Make the card of the properties network that no real galaxy trained."""
     trained = json.loads((run / "properties.json").read_text())
     hours = trained["training"]["max_seconds"] / 3600
-    data = "--data runs/images runs/photometry"
-    first = f"astrogenspec train properties {data} --hours 3.40 --out runs/properties"
-    heads = (
-        "astrogenspec train properties --model runs/properties/properties.safetensors --heads-alone "
-        f"{data} --hours {hours:.2f} --out runs/heads"
-    )
+    train = f"astrogenspec train properties --data runs/images runs/photometry --hours {hours:.2f} --out runs/properties"
     recalibrate = "python benchmarks/anchoring.py recalibration FOLDER --out results/simulated"
     card = base_card("simulated", trained, commit) | {
         "architecture": "variational autoencoder (32-d latent) and a chain of conditional neural-spline flows over "
@@ -142,14 +173,9 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
             "set its structure and line parameters",
         },
         "training_range": {"r_magnitude": [12.0, 18.5], "redshift": [0.003, 0.36]},
-        "commands": [*SIMULATE, first, heads, recalibrate],
+        "commands": [*SIMULATE, train, recalibrate],
         "recipe": trained["recipe"],
-        "training": trained["training"]
-        | {
-            "before": "12,169 steps of the whole network, without sizes, to a validation loss of -4.837",
-            "after": "weights of Petrosian fluxes, which were shown too, were set to zero: redshifts of real galaxies became "
-            "worse with them",
-        },
+        "training": trained["training"],
         "log": log_of(run),
         **training_statistics(),
         "limitations": [
@@ -161,6 +187,34 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
     return card | recalibration_of(results, "anchoring_recalibration.json")
 
 
+def photometry_simulated_card(run: Path, commit: str, results: Path | None) -> dict:
+    """Make the card of the network whose heads went on without the encoder of images."""
+    trained = json.loads((run / "properties.json").read_text())
+    hours = trained["training"]["max_seconds"] / 3600
+    card = load_card(MODELS["simulated"][0])
+    for key in ("sha256", "filename", "metrics", "recalibration"):
+        card.pop(key, None)
+    *before, recalibrate = card["commands"]
+    heads = (
+        "astrogenspec train properties --model astrogenspec-properties-simulated --heads-alone --data runs/images "
+        f"runs/photometry --hours {hours:.2f} --out runs/heads"
+    )
+    card |= base_card("photometry-simulated", trained, commit)
+    card |= {
+        "commands": [*before, heads, recalibrate],
+        "recipe": trained["recipe"],
+        "training": trained["training"]
+        | {
+            "before": "12,169 steps of the whole network, without sizes, to a validation loss of -4.837",
+            "after": "weights of Petrosian fluxes, which were shown too, were set to zero: redshifts of real galaxies became "
+            "worse with them",
+        },
+        "log": log_of(run),
+    }
+    card["limitations"] = [_WITHOUT_IMAGES, *card["limitations"]]
+    return card | recalibration_of(results, "anchoring_recalibration.json")
+
+
 def recalibration_of(results: Path | None, name: str) -> dict:
     """Give the entry of the card, if the benchmark was run."""
     path = None if results is None else results / name
@@ -169,42 +223,40 @@ def recalibration_of(results: Path | None, name: str) -> dict:
     return {"recalibration": json.loads(path.read_text())["recalibration"]}
 
 
-def properties_card(run: Path, commit: str, results: Path | None) -> dict:
-    """Make the card of the properties network that continued on real galaxies."""
+def properties_card(kind: str, run: Path, commit: str, results: Path | None) -> dict:
+    """Make the card of a properties network that continued on real galaxies."""
     trained = json.loads((run / "properties.json").read_text())
-    card = load_card(MODELS["simulated"][0])
+    before = MODELS[BEFORE[kind]][0]
+    card = load_card(before)
     for key in ("sha256", "filename", "metrics", "recalibration"):
         card.pop(key, None)
-    card |= base_card("properties", trained, commit)
+    card |= base_card(kind, trained, commit)
     card["training_range"] = trained.get("training_range", card["training_range"])
     card["fits"] = trained["fits"]
     fit = trained["fits"][0]
     card["architecture"] += f"; {fit['members']} heads behind one encoder, mixed"
+    out = "runs/anchored" if kind == "properties" else "runs/anchored-heads"
     card["commands"] = [
         *card["commands"][:-1],
         "python benchmarks/anchoring.py table FOLDER runs/anchor.ecsv",
-        "astrogenspec train properties --anchor runs/anchor.ecsv --model astrogenspec-properties-simulated "
-        f"--data runs/images --members {fit['members']} --epochs {fit['epochs']} --out runs/anchored",
-        "python benchmarks/real_images.py fit FOLDER --data runs/images --out runs/anchored-images",
+        f"astrogenspec train properties --anchor runs/anchor.ecsv --model {before} "
+        f"--data runs/images --members {fit['members']} --epochs {fit['epochs']} --out {out}",
     ]
-    card["training_set"] = card["training_set"] | {
-        "kind": "simulated, then real",
-        "real_galaxies": "7,408 SDSS galaxies (kcorrect test sample without those of the demonstration and of the image table; "
-        "photometry and redshift, "
-        "98 masses and star-formation rates of GSWLC), 3,039 of ECO and RESOLVE (mass, star-formation rate, O/H, line fluxes at "
-        "known redshift; masses brought to the scale of GSWLC) and 1,964 of ALFALFA-SDSS (g, r; GSWLC mass and star-formation "
-        "rate at known redshift). Their photometry, Petrosian fluxes, radii and axis ratios were used; 24,000 simulated "
-        "galaxies with images were mixed in and lent their images, radii and axis ratios. Then the redshifts of 201 other "
-        "SDSS galaxies with g r i "
-        "images, which were made from the colour pictures of Galaxy Zoo, and magnitudes, and the masses and star-formation rates "
-        "that GSWLC has of 33 of them",
-    }
+    real, limitation = _REAL_GALAXIES, _WITHOUT_IMAGES
+    if kind == "properties":
+        card["commands"] += [
+            "python benchmarks/real_images.py fit FOLDER --data runs/images --out runs/anchored-images"
+        ]
+        real, limitation = _REAL_GALAXIES + _REAL_IMAGES, _FEW_IMAGES
+    card["training_set"] |= {"kind": "simulated, then real", "real_galaxies": real}
     card["limitations"] = [
-        "Real galaxies taught the relation of photometry, sizes and properties; what images add was learnt from simulations, and "
-        "from 201 real images (redshift; mass and star-formation rate of 33), which were made from colour pictures: survey frames "
-        "were not tested.",
+        limitation,
         "Masses, star-formation rates and metallicities of real galaxies were those of catalogues, with their conventions.",
-        *card["limitations"][1:],
+        *(
+            text
+            for text in card["limitations"]
+            if "alone: intervals" not in text and text != limitation
+        ),
     ]
     return card | recalibration_of(results, "anchoring_folds.json")
 
@@ -258,7 +310,9 @@ def of_run(kind: str, arguments: argparse.Namespace) -> tuple[torch.nn.Module, d
             network.zero_points.copy_(scales.zero_points)
         return network, spectra_card(run, commit) | recalibration_of(results, "ranges.json")
     network = PropertyEstimator.load(run / "properties.safetensors").network
-    make_card = properties_card if kind == "properties" else simulated_card
+    if kind in BEFORE:
+        return network, properties_card(kind, run, commit, results)
+    make_card = simulated_card if kind == "simulated" else photometry_simulated_card
     return network, make_card(run, commit, results)
 
 
@@ -267,12 +321,10 @@ def of_package(kind: str, results: Path) -> tuple[torch.nn.Module, dict]:
     lane = SpectrumEstimator if kind == "spectra" else PropertyEstimator
     estimator = lane.from_pretrained(MODELS[kind][0])
     card = {k: v for k, v in estimator.card.items() if k not in ("sha256", "filename")}
-    source = {
-        "properties": "anchoring_folds.json",
-        "simulated": "anchoring_recalibration.json",
-        "spectra": "ranges.json",
-    }
-    return estimator.network, card | recalibration_of(results, source[kind])
+    source = "anchoring_recalibration.json"
+    if kind == "spectra" or kind in BEFORE:
+        source = "ranges.json" if kind == "spectra" else "anchoring_folds.json"
+    return estimator.network, card | recalibration_of(results, source)
 
 
 def main() -> None:
