@@ -242,7 +242,7 @@ def properties_card(kind: str, run: Path, commit: str, results: Path | None) -> 
         f"astrogenspec train properties --anchor runs/anchor.ecsv --model {before} "
         f"--data runs/images --members {fit['members']} --epochs {fit['epochs']} --out {out}",
     ]
-    real, limitation = _REAL_GALAXIES, _WITHOUT_IMAGES
+    real, limitation = _REAL_GALAXIES + ", radii and axis ratios", _WITHOUT_IMAGES
     if kind == "properties":
         card["commands"] += [
             "python benchmarks/real_images.py fit FOLDER --data runs/images --out runs/anchored-images"
