@@ -213,13 +213,13 @@ def run_folds(
         name: redshift_scores(d[of_redshift], true) for name, d in redshifts.items()
     }
     order = np.concatenate([np.flatnonzero((fold == k) & of_redshift) for k in range(n_folds)])
-    unseen = Posterior.concatenate(unseen)
+    all_unseen = Posterior.concatenate(unseen)
     known = {"redshift": table["redshift"][order]}
-    corrected = cross_fitted(unseen, known, seed=SEED)["redshift"].draws.value
+    corrected = cross_fitted(all_unseen, known, seed=SEED)["redshift"].draws.value
     result["redshift"]["ugriz, recalibrated (cross-fitted)"] = redshift_scores(
         corrected, known["redshift"].value
     )
-    result["recalibration"] = Recalibration.fit(unseen, known, seed=SEED).to_dict()
+    result["recalibration"] = Recalibration.fit(all_unseen, known, seed=SEED).to_dict()
     result["peers"] = {
         name: {k: float(v) for k, v in redshift_metrics(values[of_redshift], true).items()}
         for name, values in peers.items()

@@ -211,6 +211,7 @@ def photometry_simulated_card(run: Path, commit: str, results: Path | None) -> d
         },
         "log": log_of(run),
     }
+    card["for_images"] = MODELS["properties"][0]
     card["limitations"] = [_WITHOUT_IMAGES, *card["limitations"]]
     return card | recalibration_of(results, "anchoring_recalibration.json")
 
