@@ -194,7 +194,11 @@ def photometry_simulated_card(run: Path, commit: str, results: Path | None) -> d
     card = load_card(MODELS["simulated"][0])
     for key in ("sha256", "filename", "metrics", "recalibration"):
         card.pop(key, None)
-    *before, recalibrate = card["commands"]
+    before = card["commands"][:-1]
+    recalibrate = (
+        "python benchmarks/anchoring.py recalibration FOLDER --model runs/heads/properties.safetensors "
+        "--out results/photometry-simulated"
+    )
     heads = (
         "astrogenspec train properties --model astrogenspec-properties-simulated --heads-alone --data runs/images "
         f"runs/photometry --hours {hours:.2f} --out runs/heads"

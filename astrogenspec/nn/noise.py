@@ -46,7 +46,7 @@ def uniform(
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Draw numbers between 0 and 1."""
+    """Draw uniform numbers in [0, 1) of a shape, from the generator or the default one, and put them on a device."""
     source = generator.device if generator is not None else device
     return torch.rand(tuple(shape), generator=generator, device=source).to(device)
 
@@ -56,7 +56,7 @@ def normal(
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Draw standard normal numbers, faster than `standard_normal`."""
+    """Draw standard normal numbers like `uniform`; faster than `standard_normal`, but pieces differ from a whole."""
     source = generator.device if generator is not None else device
     return torch.randn(tuple(shape), generator=generator, device=source).to(device)
 
@@ -67,6 +67,6 @@ def integers(
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Draw n integers from 0 to ``high - 1``."""
+    """Draw n integers from 0 to ``high - 1`` like `uniform`, shape (n,)."""
     source = generator.device if generator is not None else device
     return torch.randint(high, (n,), generator=generator, device=source).to(device)
