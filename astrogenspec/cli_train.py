@@ -150,6 +150,11 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave the image encoder of --model as it is, which is much faster (with --data alone)",
     )
+    add(
+        "--photometry-alone",
+        action="store_true",
+        help="train a head for galaxies without images beside those of --model, which stay as they are (with --data alone)",
+    )
     add("--epochs", type=int, default=50, help="most passes over the tables (with --anchor)")
     add("--members", type=int, help="heads to train, whose posteriors are mixed (with --anchor)")
     properties.set_defaults(run=_train_properties)
@@ -187,9 +192,11 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_properties(options: argparse.Namespace) -> int:
+    parts = ["--heads-alone"] * options.heads_alone
+    parts += ["--photometry-alone"] * options.photometry_alone
     if options.anchor:
-        if options.heads_alone:
-            raise ValueError("--anchor trains heads alone in any case: leave --heads-alone out.")
+        for name in parts:
+            raise ValueError(f"--anchor trains all heads, and heads alone: leave {name} out.")
         return _anchor(options)
     if options.images is not None:
         raise ValueError("--images are those of the galaxies of --anchor: give the table too.")
@@ -201,12 +208,16 @@ def _train_properties(options: argparse.Namespace) -> int:
     from .inference.recipe import DEFAULT_TRAINING, RecipeConfig, train_properties
 
     training = _training(DEFAULT_TRAINING, options)
-    recipe = RecipeConfig(seed=options.seed, heads_alone=options.heads_alone)
+    recipe = RecipeConfig(
+        seed=options.seed,
+        heads_alone=options.heads_alone,
+        photometry_alone=options.photometry_alone,
+    )
     before = None
     if options.model is not None:
         before = PropertyEstimator.from_pretrained(options.model, device=options.device).network
-    elif options.heads_alone:
-        raise ValueError("--heads-alone goes on with trained weights: say with --model of which.")
+    elif parts:
+        raise ValueError(f"{parts[0]} goes on with trained weights: say with --model of which.")
     network, history = train_properties(
         options.data, options.out, recipe=recipe, training=training, network=before
     )

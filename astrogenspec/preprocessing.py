@@ -129,6 +129,11 @@ class ModelInputs:
         """Whose photometry was measured on the image, shape (n,), bool."""
         return self.photometry[:, 19] > 0
 
+    def without_images(self) -> ModelInputs:
+        """Hide the images; photometry that was measured on them stays."""
+        empty = torch.zeros_like(self.image_bands)
+        return replace(self, image=None, image_weight=None, image_bands=empty, image_noise=empty)
+
     def to(self, device: torch.device | str) -> ModelInputs:
         """Move every tensor to a device."""
         return replace(self, **{name: value.to(device) for name, value in self._tensors()})

@@ -99,6 +99,11 @@ class Shards:
                     file[name].read_direct(columns[name], dest_sel=np.s_[k * n : (k + 1) * n])
         return cls({name: torch.from_numpy(column) for name, column in columns.items()})
 
+    def without_images(self) -> Shards:
+        """Leave out images, and photometry that was measured on them."""
+        left_out = ("image", "measured_flux", "measured_error")
+        return Shards({name: c for name, c in self.columns.items() if name not in left_out})
+
     def split(self, fraction: float) -> tuple[Shards, Shards]:
         """Split into the first galaxies and the last ``fraction`` of them."""
         cut = round(len(self) * (1 - fraction))

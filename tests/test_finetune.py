@@ -251,16 +251,15 @@ def test_a_network_with_structure_begins_as_the_one_without(tmp_path):
     inputs = ObservationBlocks(None, make_photometry(4), InputOptions())
     seen = next(iter(inputs)).inputs()
     sized = replace(seen, structure=torch.randn(4, 16))
-    assert torch.equal(network.contexts(sized), estimator.network.contexts(seen))
+    assert torch.equal(network.contexts(sized).vectors, estimator.network.contexts(seen).vectors)
     with torch.no_grad():
         network.heads[0].structure_layer.weight += 0.1
-    assert not torch.allclose(network.contexts(sized), network.contexts(seen), atol=1e-3)
+    with_sizes = network.contexts(sized).vectors
+    assert not torch.allclose(with_sizes, network.contexts(seen).vectors, atol=1e-3)
     again = PropertyEstimator(network, card=estimator.card)
     again.save(tmp_path / "w.safetensors")
     opened = PropertyEstimator.load(tmp_path / "w.safetensors").network
-    torch.testing.assert_close(
-        opened.contexts(sized), network.contexts(sized), atol=1e-2, rtol=1e-2
-    )
+    torch.testing.assert_close(opened.contexts(sized).vectors, with_sizes, atol=1e-2, rtol=1e-2)
 
 
 def test_the_report_compares_before_and_after(fitted):
@@ -329,7 +328,8 @@ def test_members_differ_and_their_posteriors_are_mixed(ensemble, tmp_path):
     assert network.config["members"] == len(network.heads) == 3
     table, _ = galaxies(6)
     contexts = network.contexts(next(iter(ObservationBlocks(None, table, InputOptions()))).inputs())
-    assert not torch.allclose(contexts[0], contexts[1], atol=1e-3)
+    first, second, _ = contexts.vectors
+    assert not torch.allclose(first, second, atol=1e-3)
     alone = [PropertyEstimator(network.member(k), card=ensemble.card) for k in range(3)]
     mean = np.mean(
         [e.predict(photometry=table, n_draws=900, seed=0)["redshift"].draws.mean(1) for e in alone],

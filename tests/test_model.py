@@ -71,15 +71,16 @@ class TestNetwork:
         other = PropertyNetwork.from_config(config)
         other.load_state_dict(network.state_dict())
         inputs = make_batch()[0]
-        torch.testing.assert_close(other.eval().contexts(inputs), network.eval().contexts(inputs))
+        found, expected = (net.eval().contexts(inputs).vectors for net in (other, network))
+        torch.testing.assert_close(found, expected)
 
     def test_dropout_is_for_training_alone(self):
         network = make_network()
         inputs = make_batch()[0]
-        expected = network.eval().contexts(inputs)
+        expected = network.eval().contexts(inputs).vectors
         network.set_dropout(0.3)
-        torch.testing.assert_close(network.eval().contexts(inputs), expected)
-        assert not torch.allclose(network.train().contexts(inputs), expected, atol=1e-3)
+        torch.testing.assert_close(network.eval().contexts(inputs).vectors, expected)
+        assert not torch.allclose(network.train().contexts(inputs).vectors, expected, atol=1e-3)
 
     def test_gradients_reach_every_parameter(self):
         network = make_network()
@@ -128,15 +129,15 @@ class TestNetwork:
     def test_absent_image_tensor_equals_zero_image(self):
         inputs, *_ = make_batch(config=AugmentationConfig(mode_weights=(0.0, 1.0, 0.0, 0.0)))
         network = make_network().eval()
-        with_zeros = network.contexts(inputs)
+        with_zeros = network.contexts(inputs).vectors
         inputs.image = inputs.image_weight = None
-        torch.testing.assert_close(network.contexts(inputs), with_zeros)
+        torch.testing.assert_close(network.contexts(inputs).vectors, with_zeros)
 
     def test_a_galaxy_does_not_depend_on_its_neighbours_in_the_batch(self):
         inputs, *_ = make_batch()
         network = make_network().eval()
-        together = network.contexts(inputs)
-        alone = torch.cat([network.contexts(inputs[k : k + 1]) for k in range(12)], 1)
+        together = network.contexts(inputs).vectors
+        alone = torch.cat([network.contexts(inputs[k : k + 1]).vectors for k in range(12)], 1)
         torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
 
     def test_unmeasurable_metallicity_is_not_learnt(self):

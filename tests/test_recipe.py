@@ -173,7 +173,7 @@ def test_batches_that_were_encoded_before_are_those_that_the_network_encodes(fol
     seen = encode_galaxies(network, shards, rows, config, torch.Generator().manual_seed(5))
     batch = make_batch(shards, rows, config, torch.Generator().manual_seed(5))
     with torch.no_grad():
-        contexts = network.contexts(batch.inputs)
-        encoded = network.contexts(seen.inputs, seen.latent)
+        contexts = network.contexts(batch.inputs).vectors
+        encoded = network.contexts(seen.inputs, seen.latent).vectors
     torch.testing.assert_close(encoded, contexts)
     assert torch.equal(seen.theta, batch.theta) and torch.equal(seen.measurable, batch.measurable)

@@ -137,7 +137,7 @@ def log_densities(
     valid = torch.zeros(theta.shape, dtype=torch.bool, device=device)
     valid[:, :q] = True
     with torch.inference_mode():
-        contexts = network.contexts(seen.inputs().to(device)).repeat_interleave(k, dim=1)
+        contexts = network.contexts(seen.inputs().to(device)).repeat_interleave(k)
         # The generator serves quantities beyond q only, whose terms are left out.
         posterior = network.posterior_of(contexts)
         terms = posterior.log_prob(theta, valid, make_generator(0))[:, :q]

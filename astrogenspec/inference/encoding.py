@@ -7,7 +7,7 @@ them than with photometry alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -69,6 +69,13 @@ class EncodedGalaxies:
     def __getitem__(self, rows: Tensor) -> EncodedGalaxies:
         """Select galaxies."""
         return EncodedGalaxies(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def of_catalogue(self) -> EncodedGalaxies:
+        """Hide the images, and leave out galaxies without photometry of a catalogue."""
+        inputs = self.inputs
+        kept = self[(inputs.has_photometry & ~inputs.measured).nonzero()[:, 0]]
+        prior = torch.zeros_like(kept.mu)
+        return replace(kept, inputs=kept.inputs.without_images(), mu=prior, logvar=prior)
 
     def to(self, device: torch.device | str) -> EncodedGalaxies:
         """Move every tensor to a device."""

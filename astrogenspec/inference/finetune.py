@@ -8,6 +8,7 @@ trained network stays as it is: a few thousand galaxies would only spoil it.
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -25,7 +26,7 @@ from ..quantities import QUANTITIES
 from ..training import BatchStream, History, TrainingConfig, ZippedStreams, evaluate, fit
 from ..warnings import AstroGenSpecWarning
 from .encoding import EncodedGalaxies
-from .labelled import LabelledGalaxies, augmented, bands_shown, read_labelled, theta_of
+from .labelled import FEWEST, LabelledGalaxies, augmented, bands_shown, read_labelled, theta_of
 from .lending import Lenders
 from .model import PropertyNetwork
 from .rehearsal import encode_shards
@@ -125,52 +126,39 @@ def fine_tune(
     """
     known = None if examples.known is None else theta_of(examples.known, "known")
     galaxies, limits = read_labelled(examples.blocks, theta_of(examples.labels), known)
-    _check_trained(card, galaxies, examples, settings)
+    _check_trained(network, card, galaxies, examples, settings)
     if galaxies.inputs.structure is not None and not network.config["structure"]:
         network = network.with_structure()
     network = network.to(device)
-    beginnings = _beginnings(network, card, settings.members)
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     most = min(max(_PER_LABELLED * len(galaxies), _FEWEST_REHEARSED), _MOST_REHEARSED)
     pools = [
         encode_shards(network, folder, most, seed + k)
         for k, folder in enumerate(examples.rehearsal, start=1)
     ]
-    order = torch.randperm(len(galaxies), generator=make_generator(seed))
-    n_held_out = min(max(round(settings.validation_fraction * len(order)), 1), len(order) - 1)
-    members = []
-    for k, before in enumerate(beginnings):
-        # Each member holds out other galaxies, as long as there are any.
-        turned = order.roll(-k * n_held_out)
-        held_out, training = galaxies[turned[:n_held_out]], galaxies[turned[n_held_out:]]
-        members.append(
-            _trained(before, card, training, held_out, pools, settings, seed + 100 * k, device)
-        )
-    old, new = (
-        sum(losses) / len(members) for losses in zip(*(m.losses for m in members), strict=True)
+    members = _group(
+        network, range(network.config["members"]), card, galaxies, pools, settings, seed
     )
-    if new < old:
-        nets = [member.after for member in members]
-        network = nets[0] if len(nets) == 1 else PropertyNetwork.joined(nets)
+    if card is None:
+        network = members[0].after
     else:
-        warnings.warn(
-            f"fit did not improve on the {n_held_out} galaxies held out (loss {old:.4g} before, {new:.4g} after): "
-            "the weights stay as they were. Give more galaxies, or a smaller learning_rate.",
-            AstroGenSpecWarning,
-            stacklevel=3,
-        )
-        members = [replace(member, after=member.before) for member in members]
+        of_catalogue = _of_catalogue(network, card, galaxies, pools, settings, seed)
+        network = network.with_heads([m.after for m in members], [m.after for m in of_catalogue])
+        if of_catalogue and galaxies.inputs.image is None:
+            # These are the heads that read such galaxies.
+            members = of_catalogue
+    n_held_out = len(members[0].held_out)
     entry = {
         **asdict(settings),
         "members": len(members),
         "seed": seed,
-        "n_training": len(order) - n_held_out,
+        "n_training": len(galaxies) - n_held_out,
         "n_held_out": n_held_out,
         "rehearsal": len(pools) > 0,
         "labels": {
             name: int(k) for name, k in zip(QUANTITIES, galaxies.learnt.sum(0), strict=True)
         },
-        "held_out_loss": [old, min(old, new)],
+        "held_out_loss": list(_mean_losses(members)),
         "held_out": held_out_scores([(m.before, m.after, m.held_out) for m in members]),
         "epochs_run": [member.epochs_run for member in members],
     }
@@ -178,6 +166,7 @@ def fine_tune(
 
 
 def _check_trained(
+    network: PropertyNetwork,
     card: Mapping[str, Any] | None,
     galaxies: LabelledGalaxies,
     examples: Examples,
@@ -188,6 +177,12 @@ def _check_trained(
         raise ValueError(
             "rehearsal is for trained weights, and this estimator was never trained: leave it out, or begin with "
             "PropertyEstimator.from_pretrained()."
+        )
+    n_heads = network.config["members"]
+    if card is None and settings.members not in (None, n_heads):
+        raise ValueError(
+            f"members is {settings.members}, but this estimator was never trained and has {n_heads}: leave members out, or "
+            "begin with PropertyEstimator.from_pretrained()."
         )
     if settings.images_alone and (card is None or galaxies.inputs.image is None):
         raise ValueError(
@@ -207,19 +202,79 @@ class _Member:
     epochs_run: int
 
 
-def _beginnings(
-    network: PropertyNetwork, card: Mapping[str, Any] | None, members: int | None
-) -> list[PropertyNetwork]:
-    """Give the networks to be trained: each head alone, as often as wanted; an untrained network as a whole."""
-    n_heads = network.config["members"]
+def _of_catalogue(
+    network: PropertyNetwork,
+    card: Mapping[str, Any],
+    galaxies: LabelledGalaxies,
+    pools: Sequence[EncodedGalaxies],
+    settings: FitSettings,
+    seed: int,
+) -> list[_Member]:
+    """Train the heads for galaxies without images, if there are such, on photometry."""
+    heads, photometry = network.photometry_heads, galaxies.of_catalogue()
+    if len(heads) == 0:
+        return []
+    if settings.images_alone or len(photometry) < FEWEST:
+        return _unchanged(network, heads, [photometry])
+    pools = [pool.of_catalogue() for pool in pools]
+    return _group(network, heads, card, photometry, pools, settings, seed)
+
+
+def _group(
+    network: PropertyNetwork,
+    heads: Sequence[int],
+    card: Mapping[str, Any] | None,
+    galaxies: LabelledGalaxies,
+    pools: Sequence[EncodedGalaxies],
+    settings: FitSettings,
+    seed: int,
+) -> list[_Member]:
+    """Train heads that read the same galaxies, each alone and as often as wanted; an untrained network as a whole."""
+    beginnings = [network]
     if card is not None:
-        return [network.member(k % n_heads) for k in range(members or n_heads)]
-    if members not in (None, n_heads):
-        raise ValueError(
-            f"members is {members}, but this estimator was never trained and has {n_heads}: leave members out, or begin "
-            "with PropertyEstimator.from_pretrained()."
-        )
-    return [network]
+        n_members = settings.members or len(heads)
+        beginnings = [network.member(heads[k % len(heads)]) for k in range(n_members)]
+    order = torch.randperm(len(galaxies), generator=make_generator(seed))
+    n_held_out = min(max(round(settings.validation_fraction * len(order)), 1), len(order) - 1)
+    members = []
+    for k, before in enumerate(beginnings):
+        # Each member holds out other galaxies, as long as there are any.
+        turned = order.roll(-k * n_held_out)
+        held_out, training = galaxies[turned[:n_held_out]], galaxies[turned[n_held_out:]]
+        members.append(_trained(before, card, training, held_out, pools, settings, seed + 100 * k))
+    old, new = _mean_losses(members)
+    if new < old:
+        return members
+    warnings.warn(
+        f"fit did not improve on the {n_held_out} galaxies held out (loss {old:.4g} before, {new:.4g} after): "
+        "the weights stay as they were. Give more galaxies, or a smaller learning_rate.",
+        AstroGenSpecWarning,
+        stacklevel=4,
+    )
+    if card is None:
+        return [replace(member, after=network) for member in members]
+    return _unchanged(network, heads, [m.held_out for m in members], old, members[0].epochs_run)
+
+
+def _unchanged(
+    network: PropertyNetwork,
+    heads: Sequence[int],
+    held_out: Sequence[LabelledGalaxies],
+    loss: float = math.nan,
+    epochs_run: int = 0,
+) -> list[_Member]:
+    """Give heads as they are."""
+    nets = [network.member(k) for k in heads]
+    return [
+        _Member(net, net, held_out[k % len(held_out)], (loss, loss), epochs_run)
+        for k, net in enumerate(nets)
+    ]
+
+
+def _mean_losses(members: Sequence[_Member]) -> tuple[float, float]:
+    """Mean losses on what was held out, before and after the training."""
+    before, after = zip(*(member.losses for member in members), strict=True)
+    return sum(before) / len(members), sum(after) / len(members)
 
 
 def _trained(
@@ -230,9 +285,9 @@ def _trained(
     pools: Sequence[EncodedGalaxies],
     settings: FitSettings,
     seed: int,
-    device: torch.device,
 ) -> _Member:
     """Train a copy of a network; of a trained one the encoder stays as it is."""
+    device = before.chain.lower.device
     after = copy.deepcopy(before)
     if card is None:
         after.set_standardisation(training.theta)
@@ -268,7 +323,7 @@ def _streams(
         generator = make_generator(seed)
         lessons = Lessons(teacher, training.inputs, training.theta, generator=generator)
         photographed = training.inputs.image is not None
-        lenders = [] if photographed else [Lenders(training, p) for p in pools if p.has_images]
+        lenders = [] if photographed else _lenders(training, pools)
 
     def labelled(rows: Tensor, generator: torch.Generator) -> Taught:
         seen = augmented(training[rows], generator)
@@ -290,6 +345,12 @@ def _streams(
         size = min(_REHEARSED, len(pool))
         streams.append(BatchStream(simulated, len(pool), size, seed=seed + k))
     return streams
+
+
+def _lenders(training: LabelledGalaxies, pools: Sequence[EncodedGalaxies]) -> list[Lenders]:
+    """Let simulated galaxies of one folder lend what labelled ones lack: of one with images, if there is one."""
+    first = [pool for pool in pools if pool.has_images] or pools
+    return [Lenders(training, pool) for pool in first[:1]]
 
 
 def _run(

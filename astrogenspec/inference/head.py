@@ -95,13 +95,9 @@ class PropertyHead(nn.Module):
         """Return P(gas metallicity is measurable), shape (n,), for context vectors."""
         return torch.sigmoid(self.measurable_head(context)[:, 0])
 
-    def measurable_loss(self, context: Tensor, measurable: Tensor | None) -> Tensor:
-        """Cross entropy of `measurable` with what is so; NaN where that is unknown."""
-        if measurable is None:
-            return context.new_zeros(())
-        measurable = measurable.to(context.dtype)
+    def measurable_losses(self, context: Tensor, measurable: Tensor) -> Tensor:
+        """Cross entropy of `measurable` with what is so, shape (n,); zero where that is NaN, unknown."""
         known = measurable.isfinite()
         logit = self.measurable_head(context)[:, 0]
         target = torch.where(known, measurable, 0.5)
-        loss = F.binary_cross_entropy_with_logits(logit, target, reduction="none")
-        return loss[known].sum() / known.sum().clamp_min(1)
+        return F.binary_cross_entropy_with_logits(logit, target, reduction="none") * known

@@ -20,9 +20,10 @@ from ..preprocessing import ModelInputs, photometry_features
 from ..quantities import QUANTITIES, quantities_to_theta
 from .ranges import training_range_of
 
-__all__ = ["LabelledGalaxies", "augmented", "bands_shown", "read_labelled", "theta_of"]
+__all__ = ["FEWEST", "LabelledGalaxies", "augmented", "bands_shown", "read_labelled", "theta_of"]
 
-_FEWEST = 10
+#: Fewest galaxies from which anything is learnt.
+FEWEST = 10
 #: Probability that the image, or the photometry, of a galaxy that has both is hidden in a step.
 _HIDDEN_IMAGE = 0.2
 _HIDDEN_PHOTOMETRY = 0.1
@@ -72,6 +73,11 @@ class LabelledGalaxies:
         """Select galaxies."""
         return LabelledGalaxies(*(getattr(self, field.name)[rows] for field in fields(self)))
 
+    def of_catalogue(self) -> LabelledGalaxies:
+        """Hide the images, and leave out galaxies without photometry of a catalogue."""
+        kept = self[(self.inputs.has_photometry & ~self.measured).nonzero()[:, 0]]
+        return replace(kept, inputs=kept.inputs.without_images())
+
     def to(self, device: torch.device | str) -> LabelledGalaxies:
         """Move every tensor to a device."""
         return LabelledGalaxies(*(getattr(self, field.name).to(device) for field in fields(self)))
@@ -120,10 +126,10 @@ def read_labelled(
     if start != len(theta):
         raise ValueError(f"labels is of {len(theta)} galaxies, but {start} were given.")
     kept = np.concatenate(rows)
-    if len(kept) < _FEWEST:
+    if len(kept) < FEWEST:
         raise ValueError(
             f"only {len(kept)} of {len(theta)} galaxies can be used and have a label within the bounds of its "
-            f"quantity: fit needs at least {_FEWEST}."
+            f"quantity: fit needs at least {FEWEST}."
         )
     inputs, flux, error, measured = zip(*parts, strict=True)
     galaxies = LabelledGalaxies(

@@ -20,6 +20,7 @@ from ..blocks import InputArguments, InputOptions, ObservationBlocks, positive_i
 from ..observations import Observations
 from ..preprocessing import to_flux
 from ..quantities import QUANTITIES, quantities_to_theta
+from .contexts import Contexts
 
 __all__ = ["ImageEstimator"]
 
@@ -215,7 +216,7 @@ class ImageEstimator(Estimator):
         -------
         `~astropy.table.QTable`, n rows
             ``name``; ``latent`` and ``latent_sigma``, shape (n, latent_size); with photometry ``context``, shape
-            (n, members * context_size); ``flag``. NaN for a galaxy that cannot be used.
+            (n, members * context_size), from the heads that read images; ``flag``. NaN for a galaxy that cannot be used.
 
         Raises
         ------
@@ -231,7 +232,7 @@ class ImageEstimator(Estimator):
             if photometry is not None:
                 with torch.inference_mode():
                     contexts = self.network.contexts(seen.inputs().to(self.device))
-                    context = contexts.movedim(0, 1).flatten(1).cpu().numpy()
+                    context = _joined(contexts, self.network.config["members"]).cpu().numpy()
                 context[~seen.usable] = np.nan
                 columns["context"].append(context)
         table = QTable({"name": names})
@@ -260,6 +261,17 @@ class ImageEstimator(Estimator):
     def _decoded(self, latent: Tensor) -> np.ndarray:
         with torch.inference_mode():
             return to_flux(self.network.vae.decode(latent.to(self.device))).cpu().numpy()
+
+
+def _joined(contexts: Contexts, n_heads: int) -> Tensor:
+    """Put the vectors of the first heads behind one another, shape (n, n_heads * context_size); NaN of those not asked."""
+    _, n, size = contexts.vectors.shape
+    joined = contexts.vectors.new_full((n, n_heads, size), torch.nan)
+    for k, vectors, share in zip(contexts.heads, contexts.vectors, contexts.share, strict=True):
+        if k < n_heads:
+            read = share > 0
+            joined[read, k] = vectors[read]
+    return joined.flatten(1)
 
 
 def _one_column(quantity: str, values: u.Quantity) -> np.ndarray:

@@ -38,12 +38,12 @@ class Lenders:
     galaxies : LabelledGalaxies
         Those whose redshift is not to be learnt, or without one of the bands, are lent nothing.
     pool : EncodedGalaxies
-        Who may lend, if they have an image.
+        Who may lend: those with an image, or with a radius or axis ratio.
     """
 
     def __init__(self, galaxies: LabelledGalaxies, pool: EncodedGalaxies) -> None:
         self.pool = pool
-        lenders = pool.inputs.has_image.nonzero()[:, 0]
+        lenders = _may_lend(pool.inputs).nonzero()[:, 0]
         points = _features(pool.flux[lenders], pool.redshift[lenders])
         wanted = _features(galaxies.flux, galaxies.theta[:, 0])
         complete = np.flatnonzero(np.isfinite(wanted).all(1) & galaxies.learnt[:, 0].numpy())
@@ -83,6 +83,7 @@ class Lenders:
         )
         lender = lender.clamp_min(0)
         theirs = self.pool.inputs
+        image &= theirs.has_image[lender]
 
         def of_lender(values: Tensor) -> Tensor:
             return values[lender] * image[:, None]
@@ -102,6 +103,13 @@ class Lenders:
             changes["structure"] = own
         latent = of_lender(self.pool.mu), of_lender(self.pool.logvar)
         return replace(inputs, **changes), latent, image | shape
+
+
+def _may_lend(inputs: ModelInputs) -> Tensor:
+    """Who has an image, or anything of a shape, shape (n,), bool."""
+    if inputs.structure is None:
+        return inputs.has_image
+    return inputs.has_image | inputs.structure[:, SHAPE_FEATURES].any(1)
 
 
 def _features(flux: Tensor, redshift: Tensor) -> np.ndarray:

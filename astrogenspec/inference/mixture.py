@@ -1,9 +1,10 @@
-r"""The posterior of an ensemble: an equal mixture of the joint posteriors of its members.
+r"""The posterior of an ensemble: a mixture of the joint posteriors of its members.
 
-.. math:: p(\theta \mid x) = \frac{1}{M} \sum_m p_m(\theta \mid x) .
+.. math:: p(\theta \mid x) = \sum_m s_m(x) \, p_m(\theta \mid x) .
 
-A density of the first few quantities is the same mean of theirs. Given the first quantities of a galaxy, a member counts as much
-as it expected them: the mixture conditioned on them has weights :math:`w_m \propto p_m(\theta_{\leq q} \mid x)`.
+The shares :math:`s_m` are equal among the members that read a galaxy, and zero of others. A density of the first few quantities
+is the same mean of theirs. Given the first quantities of a galaxy, a member counts as much as it expected them: the mixture
+conditioned on them has weights :math:`w_m \propto s_m \, p_m(\theta_{\leq q} \mid x)`.
 """
 
 from __future__ import annotations
@@ -30,11 +31,17 @@ class MixturePosterior:
     Parameters
     ----------
     members : sequence of ChainPosterior
-        Of the same galaxies; supports and scales are the same too.
+        Of the same n galaxies; supports and scales are the same too.
+    share : Tensor, shape (members, n), optional
+        How much each member counts for each galaxy, with sums over the members of one; the same by default.
     """
 
-    def __init__(self, members: Sequence[ChainPosterior]) -> None:
+    def __init__(self, members: Sequence[ChainPosterior], share: Tensor | None = None) -> None:
         self.members = list(members)
+        if share is None:
+            like = self.members[0].context
+            share = like.new_full((len(self.members), len(like)), 1 / len(self.members))
+        self.share = share
 
     def __len__(self) -> int:
         return len(self.members[0])
@@ -63,7 +70,7 @@ class MixturePosterior:
         terms = torch.stack([m.log_prob(theta, valid, generator) for m in self.members])
         inside = terms[0].isfinite()
         joint = torch.where(inside, terms, 0.0).cumsum(-1)
-        joint = joint.logsumexp(0) - math.log(len(self.members))
+        joint = (joint + self.share.log()[..., None]).logsumexp(0)
         first = torch.zeros_like(joint[:, :1])
         return torch.where(inside, joint.diff(dim=-1, prepend=first), terms[0])
 
@@ -99,20 +106,22 @@ class MixturePosterior:
             members = [member[rows] for member in self.members]
             part = None if known is None else known[rows]
             turns = (turn[rows] + _GOLDEN * torch.arange(n_draws, device=device)) % 1
-            shares = _weights(members, part).cumsum(0)
-            owner = (turns[None] >= shares[:-1, :, None]).sum(0)
+            upper = _weights(members, self.share[:, rows], part).cumsum(0)
+            # Rounded sums below one would give draws to a last member that has no share.
+            upper = upper / upper[-1:]
+            owner = (turns[None] >= upper[:-1, :, None]).sum(0)
             theta[rows] = _drawn(members, owner, theta[rows], part)
 
         each_piece(draw, len(self), max(1, DRAWS_PER_PIECE // n_draws), device)
         return theta
 
 
-def _weights(members: list[ChainPosterior], known: Tensor | None) -> Tensor:
-    """How much each member counts, shape (members, n)."""
+def _weights(members: list[ChainPosterior], share: Tensor, known: Tensor | None) -> Tensor:
+    """How much each member counts given what is known, shape (members, n)."""
     if known is None:
-        n = len(members[0])
-        return torch.full((len(members), n), 1 / len(members), device=members[0].context.device)
-    return torch.stack([member.prefix_log_prob(known) for member in members]).softmax(0)
+        return share
+    expected = torch.stack([member.prefix_log_prob(known) for member in members])
+    return (share.log() + expected).softmax(0)
 
 
 def _drawn(

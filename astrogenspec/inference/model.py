@@ -1,7 +1,8 @@
 """The network of the properties: images and photometry to a joint posterior of nine quantities.
 
 The variational autoencoder encodes the images. One head or several (`astrogenspec.inference.head`) turn latent and photometry into
-a context vector that conditions a chain of flows (`astrogenspec.inference.flows`); several are a mixture.
+a context vector that conditions a chain of flows (`astrogenspec.inference.flows`); several are a mixture. Galaxies without images
+may have heads of their own, which can learn long from photometry, as it is cheap, without harm to what others read in images.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..nn.layers import make_mlp
 from ..nn.noise import standard_normal
 from ..preprocessing import ModelInputs
 from ..quantities import QUANTITIES
+from .contexts import Contexts
 from .flows import ChainPosterior, FlowChain
 from .head import PropertyHead
 from .mixture import MixturePosterior
@@ -52,6 +54,8 @@ class PropertyNetwork(nn.Module):
         them.
     members : int, optional
         Number of heads, whose posteriors are mixed.
+    photometry_members : int, optional
+        Number of further heads, for galaxies without images; with 0 all galaxies have the same heads.
 
     Attributes
     ----------
@@ -70,6 +74,7 @@ class PropertyNetwork(nn.Module):
         frozen_vae: bool = False,
         structure: bool = False,
         members: int = 1,
+        photometry_members: int = 0,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -81,9 +86,11 @@ class PropertyNetwork(nn.Module):
             "frozen_vae": frozen_vae,
             "structure": structure,
             "members": members,
+            "photometry_members": photometry_members,
         }
         self.vae = ImageVAE(latent_size)
-        self.heads = nn.ModuleList(PropertyHead(self.config) for _ in range(members))
+        n_heads = members + photometry_members
+        self.heads = nn.ModuleList(PropertyHead(self.config) for _ in range(n_heads))
         self.latent_of_properties = make_mlp((_N_DECODED, 64, 64, latent_size))
 
     @classmethod
@@ -113,19 +120,39 @@ class PropertyNetwork(nn.Module):
             if isinstance(module, nn.Dropout):
                 module.p = p
 
+    @property
+    def photometry_heads(self) -> range:
+        """Numbers of the heads that read galaxies without images and no others."""
+        return range(self.config["members"], len(self.heads))
+
     def member(self, k: int) -> PropertyNetwork:
         """Copy one head into a network of its own, with the same encoder."""
-        return self._copied([self.heads[k]])
+        return self._copied([self.heads[k]], 0)
 
-    @classmethod
-    def joined(cls, networks: Sequence[PropertyNetwork]) -> PropertyNetwork:
-        """Copy networks of one head each, which share encoder and scales, into one network."""
-        heads = [network.heads[0] for network in networks]
-        return networks[0]._copied(heads)
+    def with_heads(
+        self, networks: Sequence[PropertyNetwork], for_photometry: Sequence[PropertyNetwork] = ()
+    ) -> PropertyNetwork:
+        """Copy the network with the heads of others, of one head each, which share its encoder and scales.
 
-    def _copied(self, heads: Sequence[nn.Module]) -> PropertyNetwork:
-        """Copy the network with other heads."""
-        network = type(self).from_config({**self.config, "members": len(heads)})
+        Parameters
+        ----------
+        networks : sequence of PropertyNetwork
+            Whose heads read all galaxies, or those with images.
+        for_photometry : sequence of PropertyNetwork, optional
+            Whose heads read galaxies without images.
+
+        Returns
+        -------
+        network : PropertyNetwork
+        """
+        heads = [network.heads[0] for network in (*networks, *for_photometry)]
+        return self._copied(heads, len(for_photometry))
+
+    def _copied(self, heads: Sequence[nn.Module], n_for_photometry: int) -> PropertyNetwork:
+        """Copy the network with other heads, the last of which are for galaxies without images."""
+        n = len(heads) - n_for_photometry
+        config = self.config | {"members": n, "photometry_members": n_for_photometry}
+        network = type(self).from_config(config)
         state = {k: v for k, v in self.state_dict().items() if not k.startswith("heads.")}
         for k, head in enumerate(heads):
             state |= {f"heads.{k}.{name}": value for name, value in head.state_dict().items()}
@@ -154,8 +181,10 @@ class PropertyNetwork(nn.Module):
         mu, logvar = self._encode(inputs[rows])
         return empty.index_copy(0, rows, mu), empty.index_copy(0, rows, logvar)
 
-    def contexts(self, inputs: ModelInputs, latent: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Summarise all inputs in one vector for each head and galaxy.
+    def contexts(
+        self, inputs: ModelInputs, latent: tuple[Tensor, Tensor] | None = None
+    ) -> Contexts:
+        """Summarise all inputs in one vector for each galaxy and head that reads it.
 
         Parameters
         ----------
@@ -165,28 +194,43 @@ class PropertyNetwork(nn.Module):
 
         Returns
         -------
-        contexts : Tensor, shape (members, n, context_size)
+        contexts : Contexts
         """
         mu, logvar = self.latent(inputs) if latent is None else latent
         if self.config["frozen_vae"]:
             mu, logvar = mu.detach(), logvar.detach()
-        return torch.stack([head.context(inputs, mu, logvar) for head in self.heads])
+        share = self._share(inputs.has_image).to(mu)
+        read = share.any(1).nonzero()[:, 0].tolist() or [0]
+        vectors = torch.stack([self.heads[k].context(inputs, mu, logvar) for k in read])
+        return Contexts(read, vectors, share[read])
 
-    def posterior_of(self, contexts: Tensor) -> ChainPosterior | MixturePosterior:
+    def _share(self, has_image: Tensor) -> Tensor:
+        """How much each head counts for each galaxy, shape (heads, n)."""
+        n, n_for_photometry = self.config["members"], self.config["photometry_members"]
+        if n_for_photometry == 0:
+            return torch.full((n, len(has_image)), 1 / n)
+        return torch.cat(
+            [
+                (has_image / n).expand(n, -1),
+                (~has_image / n_for_photometry).expand(n_for_photometry, -1),
+            ]
+        )
+
+    def posterior_of(self, contexts: Contexts) -> ChainPosterior | MixturePosterior:
         """Return the joint posterior of the nine quantities, for what `contexts` gives."""
-        members = [head.chain(context) for head, context in zip(self.heads, contexts, strict=True)]
-        return members[0] if len(members) == 1 else MixturePosterior(members)
+        pairs = zip(contexts.heads, contexts.vectors, strict=True)
+        members = [self.heads[k].chain(vectors) for k, vectors in pairs]
+        return members[0] if len(members) == 1 else MixturePosterior(members, contexts.share)
 
     def posterior(self, inputs: ModelInputs) -> ChainPosterior | MixturePosterior:
         """Return the joint posterior of the nine quantities, as a distribution over `theta`."""
         return self.posterior_of(self.contexts(inputs))
 
-    def measurable(self, contexts: Tensor) -> Tensor:
+    def measurable(self, contexts: Contexts) -> Tensor:
         """Return P(gas metallicity is measurable), shape (n,), for what `contexts` gives."""
-        parts = [
-            head.measurable(context) for head, context in zip(self.heads, contexts, strict=True)
-        ]
-        return torch.stack(parts).mean(0)
+        pairs = zip(contexts.heads, contexts.vectors, strict=True)
+        parts = [self.heads[k].measurable(vectors) for k, vectors in pairs]
+        return (contexts.share * torch.stack(parts)).sum(0)
 
     def loss(
         self,
@@ -202,7 +246,7 @@ class PropertyNetwork(nn.Module):
         latent: tuple[Tensor, Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """Evaluate every term of the training loss on a batch; of several heads, each learns for itself.
+        """Evaluate every term of the training loss on a batch; of several heads, each learns its galaxies for itself.
 
         Parameters
         ----------
@@ -235,20 +279,26 @@ class PropertyNetwork(nn.Module):
         weights = torch.ones_like(theta) if quantity_weight is None else quantity_weight
         mu, logvar = self.latent(inputs) if latent is None else latent
         contexts = self.contexts(inputs, (mu, logvar))
-        parts = []
-        for head, context in zip(self.heads, contexts, strict=True):
-            log_prob, completed = head.chain(context).log_prob_and_completed(
-                theta, valid, generator
+        nll, unclassified = torch.zeros_like(theta), theta.new_zeros(len(theta))
+        completed, usable = torch.zeros_like(theta), torch.zeros_like(valid)
+        for k, vectors, share in zip(contexts.heads, contexts.vectors, contexts.share, strict=True):
+            rows = share.nonzero()[:, 0]
+            posterior = self.heads[k].chain(vectors[rows])
+            log_prob, completed[rows] = posterior.log_prob_and_completed(
+                theta[rows], valid[rows], generator
             )
-            usable = torch.isfinite(log_prob)
-            nll = torch.where(usable, -log_prob, 0.0)
-            part = {"flow": (nll * weights).sum(-1).mean()}
-            for k, name in enumerate(_FACTOR_NAMES):
-                known = weights[:, k] * (valid[:, k] & usable[:, k] & theta[:, k].isfinite())
-                part[f"nll_{name}"] = _weighted_mean(nll[:, k], known).detach()
-            part["measurable"] = head.measurable_loss(context, measurable)
-            parts.append(part)
-        terms = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+            usable[rows] = torch.isfinite(log_prob)
+            own = torch.where(usable[rows], -log_prob, 0.0)
+            nll = nll.index_add(0, rows, own * share[rows, None])
+            if measurable is not None:
+                losses = self.heads[k].measurable_losses(vectors[rows], measurable[rows].to(theta))
+                unclassified = unclassified.index_add(0, rows, losses * share[rows])
+        terms = {"flow": (nll * weights).sum(-1).mean()}
+        for k, name in enumerate(_FACTOR_NAMES):
+            known = weights[:, k] * (valid[:, k] & usable[:, k] & theta[:, k].isfinite())
+            terms[f"nll_{name}"] = _weighted_mean(nll[:, k], known).detach()
+        n_classified = 1 if measurable is None else measurable.isfinite().sum().clamp_min(1)
+        terms["measurable"] = unclassified.sum() / n_classified
         if inputs.image is not None and elbo_weight > 0:
             rows = inputs.has_image.nonzero()[:, 0]
             rows = rows[: math.ceil(elbo_fraction * len(rows))]

@@ -3,7 +3,8 @@
 Each step sees a batch of galaxies with images, in one of several modes (see `astrogenspec.augmentation`), and a larger
 batch of galaxies with photometry alone, which are cheap.  The evidence lower bound of the images and the flows are
 trained together; ``frozen_vae`` lets the flows leave the encoder alone, as in the method's first publication.  A trained
-network can go on with its heads alone, behind an encoder that stays as it is: a step then takes a tenth of the time.
+network can go on with its heads alone, behind an encoder that stays as it is: a step then takes a tenth of the time.  Or a head
+for galaxies without images can be trained beside the others.
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ class RecipeConfig:
     image_augmentation, photometry_augmentation : AugmentationConfig
     heads_alone : bool
         Train a network that was trained before, and of it the heads alone.
+    photometry_alone : bool
+        Train a head for galaxies without images beside those of a network that was trained before, which stay as they are.
+        It begins as the one there is, or as a copy of the first head.
     views : int
         How often the images of each galaxy are observed and encoded, before the training of heads alone.
     network : dict
@@ -85,6 +89,7 @@ class RecipeConfig:
         default_factory=lambda: AugmentationConfig(full_bands=0.65, gri_bands=0.15)
     )
     heads_alone: bool = False
+    photometry_alone: bool = False
     views: int = 2
     network: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
@@ -195,18 +200,19 @@ def train_properties(
     Raises
     ------
     ValueError
-        If heads alone are to be trained, but there is no trained network.
+        If a part alone is to be trained, but there is no trained network.
     """
     recipe = recipe or RecipeConfig()
     training = training or DEFAULT_TRAINING
-    if recipe.heads_alone and network is None:
-        raise ValueError(
-            "heads_alone is for a network that was trained before: give it, or train all of a new one."
-        )
+    for name in ("heads_alone", "photometry_alone"):
+        if getattr(recipe, name) and network is None:
+            raise ValueError(
+                f"{name} is for a network that was trained before: give it, or train all of a new one."
+            )
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    parts = [Shards.read(folder).split(recipe.held_out) for folder in data]
+    parts = [_read(folder, recipe).split(recipe.held_out) for folder in data]
     if network is None:
         network = PropertyNetwork(**recipe.network)
         _standardise(network, parts[0][0])
@@ -214,8 +220,10 @@ def train_properties(
         network = network.with_structure()
     else:
         network = copy.deepcopy(network)
-    network = network.to(training.device)
-    if recipe.heads_alone:
+    whole = network = network.to(training.device)
+    if recipe.photometry_alone:
+        network = whole.member(next(iter(whole.photometry_heads), 0))
+    if recipe.heads_alone or recipe.photometry_alone:
         network.vae.requires_grad_(False)
         network.latent_of_properties.requires_grad_(False)
     streams, validation = [], []
@@ -234,7 +242,15 @@ def train_properties(
         make_loss(recipe),
     )
     history.write(out / "history.ecsv")
+    if recipe.photometry_alone:
+        others = [whole.member(k) for k in range(whole.config["members"])]
+        network = whole.with_heads(others, [network])
     return network.requires_grad_(True), history
+
+
+def _read(folder: Path | str, recipe: RecipeConfig) -> Shards:
+    shards = Shards.read(folder)
+    return shards.without_images() if recipe.photometry_alone else shards
 
 
 def _stream(

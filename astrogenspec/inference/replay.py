@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..nn.batches import to_device
 from ..preprocessing import ModelInputs
+from .contexts import Contexts
 from .encoding import EncodedGalaxies
 from .flows import ChainPosterior
 from .labelled import LabelledGalaxies
@@ -118,7 +119,7 @@ class Lessons:
             taught = free
             if theta is not None:
                 known = theta[rows].to(device).repeat_interleave(_DRAWS, dim=0)
-                repeated = contexts.repeat_interleave(_DRAWS, dim=1)
+                repeated = contexts.repeat_interleave(_DRAWS)
                 posterior = _chain_posterior(teacher, repeated)
                 completed = posterior.log_prob_and_completed(known, generator=generator)[1]
                 drawn = teacher.chain.unstandardise(completed)
@@ -209,7 +210,7 @@ class ReplayLoss:
         return terms
 
     def _conditions(
-        self, network: PropertyNetwork, contexts: Tensor, free: Tensor, condition: Tensor
+        self, network: PropertyNetwork, contexts: Contexts, free: Tensor, condition: Tensor
     ) -> Tensor:
         """Teach what is only a condition too, given the observations alone."""
         q = 1 + int(condition.any(0).nonzero().max())
@@ -237,7 +238,7 @@ class ReplayLoss:
         )["total"]
 
 
-def _chain_posterior(network: PropertyNetwork, contexts: Tensor) -> ChainPosterior:
+def _chain_posterior(network: PropertyNetwork, contexts: Contexts) -> ChainPosterior:
     """Return the posterior of a network of one head, for what its `contexts` gives."""
-    (context,) = contexts
-    return network.chain(context)
+    (vectors,) = contexts.vectors
+    return network.chain(vectors)
