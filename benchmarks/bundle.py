@@ -2,12 +2,13 @@
 
     python benchmarks/bundle.py simulated runs/properties --commit COMMIT [--results results/simulated]
     python benchmarks/bundle.py properties runs/anchored-images --commit COMMIT [--results results/properties]
-    python benchmarks/bundle.py photometry-simulated runs/heads --commit COMMIT [--results results/photometry-simulated]
-    python benchmarks/bundle.py photometry runs/anchored-heads --commit COMMIT [--results results/photometry]
+    python benchmarks/bundle.py simulated --photometry runs/heads --commit COMMIT [--results results/simulated]
+    python benchmarks/bundle.py properties --photometry runs/anchored-heads --commit COMMIT [--results results/properties]
     python benchmarks/bundle.py spectra runs/spectra --commit COMMIT [--results results/spectra]
     python benchmarks/bundle.py KIND --results results/KIND
 
-Run once after training, then again, without a run, to add the results of the other benchmarks to the card.  What the cards
+Run once after training, then again, without a run, to add the results of the other benchmarks to the card.  With --photometry
+the network of the package gets the heads of a run for galaxies without images; the others stay.  What the cards
 hold of the training set (population, novelty and predictive statistics) is simulated anew; recalibrations come from
 ``anchoring_recalibration.json``, ``anchoring_folds.json`` and ``ranges.json`` among the results.
 """
@@ -27,6 +28,7 @@ from astrogenspec.cutouts import CutoutBatch
 from astrogenspec.draws.information import population_of
 from astrogenspec.generation.estimator import SpectrumEstimator
 from astrogenspec.generation.recipe import LABELS, fit_scales
+from astrogenspec.inference.model import PropertyNetwork
 from astrogenspec.inference.novelty import magnitudes_and_errors, novelty_statistics
 from astrogenspec.inference.predictive import PhotometryEmulator
 from astrogenspec.photometry import PhotometryBatch
@@ -42,32 +44,26 @@ DATA = Path(__file__).parents[1] / "astrogenspec" / "data"
 MODELS = {
     "properties": (
         "astrogenspec-properties",
-        "properties-v6.safetensors",
+        "properties-v7.safetensors",
         "Properties and line fluxes from SDSS-like ugriz images and photometry, trained on simulations and anchored on the "
         "photometry and images of real galaxies",
     ),
     "simulated": (
         "astrogenspec-properties-simulated",
-        "properties-simulated-v3.safetensors",
+        "properties-simulated-v4.safetensors",
         "The same, trained on simulations alone; redshifts from photometry recalibrated on real galaxies",
-    ),
-    "photometry": (
-        "astrogenspec-photometry",
-        "photometry-v1.safetensors",
-        "Properties and line fluxes of galaxies without images, from SDSS-like ugriz photometry and sizes, trained on "
-        "simulations and anchored on the photometry of real galaxies",
-    ),
-    "photometry-simulated": (
-        "astrogenspec-photometry-simulated",
-        "photometry-simulated-v1.safetensors",
-        "Properties and line fluxes of galaxies without images, trained on simulations alone; redshifts recalibrated on real "
-        "galaxies",
     ),
     "spectra": (
         "astrogenspec-spectra",
         "spectra-v4.safetensors",
         "Optical spectra from SDSS-like ugriz images and photometry and draws of properties, trained on simulations alone",
     ),
+}
+#: Where among the results the recalibration of each is.
+SOURCES = {
+    "properties": "anchoring_folds.json",
+    "simulated": "anchoring_recalibration.json",
+    "spectra": "ranges.json",
 }
 SIMULATE = (
     "astrogenspec simulate 90000 --training --seed 1 --out runs/images",
@@ -90,11 +86,18 @@ _FEW_IMAGES = (
     "from 201 real images (redshift; mass and star-formation rate of 33), which were made from colour pictures: survey frames "
     "were not tested."
 )
-#: The network from which each that real galaxies trained went on.
-BEFORE = {"properties": "simulated", "photometry": "photometry-simulated"}
-_WITHOUT_IMAGES = (
-    "For galaxies without images: it reads those of simulated galaxies better than astrogenspec-properties, and those of real "
-    "ones worse."
+#: Training of the heads for galaxies without images.
+_HEADS = (
+    "astrogenspec train properties --model astrogenspec-properties-simulated --heads-alone --data runs/images runs/photometry "
+    "--hours {hours:.2f} --out runs/heads",
+)
+_HEADS_AFTER = (
+    "images were shown too, and Petrosian fluxes, whose weights were set to zero afterwards: redshifts of real galaxies became "
+    "worse with them"
+)
+_HEADS_ANCHORED = (
+    "astrogenspec train properties --anchor runs/anchor.ecsv --model runs/heads/properties.safetensors --data runs/images "
+    "--members {members} --epochs {epochs} --out runs/anchored-heads"
 )
 
 
@@ -184,40 +187,41 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
             "Galaxies fainter than r = 18.5, beyond z = 0.36, stars and quasars are outside of the training set.",
         ],
     }
-    return card | recalibration_of(results, "anchoring_recalibration.json")
+    return card | recalibration_of(results, SOURCES["simulated"])
 
 
-def photometry_simulated_card(run: Path, commit: str, results: Path | None) -> dict:
-    """Make the card of the network whose heads went on without the encoder of images."""
-    trained = json.loads((run / "properties.json").read_text())
-    hours = trained["training"]["max_seconds"] / 3600
-    card = load_card(MODELS["simulated"][0])
-    for key in ("sha256", "filename", "metrics", "recalibration"):
-        card.pop(key, None)
-    before = card["commands"][:-1]
-    recalibrate = (
-        "python benchmarks/anchoring.py recalibration FOLDER --model runs/heads/properties.safetensors "
-        "--out results/photometry-simulated"
+def with_photometry_heads(
+    kind: str, run: Path, commit: str, results: Path | None
+) -> tuple[PropertyNetwork, dict]:
+    """Give what the package has other heads for galaxies without images, and say in the card where they come from."""
+    network, card = of_package(kind, results)
+    source = PropertyEstimator.load(run / "properties.safetensors")
+    heads = source.network.photometry_heads or range(source.network.config["members"])
+    network = network.with_heads(
+        [network.member(k) for k in range(network.config["members"])],
+        [source.network.member(k) for k in heads],
     )
-    heads = (
-        "astrogenspec train properties --model astrogenspec-properties-simulated --heads-alone --data runs/images "
-        f"runs/photometry --hours {hours:.2f} --out runs/heads"
-    )
-    card |= base_card("photometry-simulated", trained, commit)
+    trained = source.card
+    if kind == "simulated":
+        hours = trained["training"]["max_seconds"] / 3600
+        entry = {
+            "commands": [*_HEADS[:-1], _HEADS[-1].format(hours=hours)],
+            "recipe": trained["recipe"],
+            "training": trained["training"] | {"after": _HEADS_AFTER},
+            "log": log_of(run),
+        }
+    else:
+        fit = trained["fits"][-1]
+        entry = load_card(MODELS["simulated"][0])["photometry_heads"]
+        entry["commands"] = [*entry["commands"], _HEADS_ANCHORED.format(**fit)]
+        entry["fits"] = trained["fits"]
+        card["training_range"] = trained["training_range"]
     card |= {
-        "commands": [*before, heads, recalibrate],
-        "recipe": trained["recipe"],
-        "training": trained["training"]
-        | {
-            "before": "12,169 steps of the whole network, without sizes, to a validation loss of -4.837",
-            "after": "weights of Petrosian fluxes, which were shown too, were set to zero: redshifts of real galaxies became "
-            "worse with them",
-        },
-        "log": log_of(run),
+        "version": trained["version"],
+        "description": MODELS[kind][2],
+        "photometry_heads": entry | {"commit": commit},
     }
-    card["for_images"] = MODELS["properties"][0]
-    card["limitations"] = [_WITHOUT_IMAGES, *card["limitations"]]
-    return card | recalibration_of(results, "anchoring_recalibration.json")
+    return network, card
 
 
 def recalibration_of(results: Path | None, name: str) -> dict:
@@ -228,42 +232,33 @@ def recalibration_of(results: Path | None, name: str) -> dict:
     return {"recalibration": json.loads(path.read_text())["recalibration"]}
 
 
-def properties_card(kind: str, run: Path, commit: str, results: Path | None) -> dict:
+def properties_card(run: Path, commit: str, results: Path | None) -> dict:
     """Make the card of a properties network that continued on real galaxies."""
     trained = json.loads((run / "properties.json").read_text())
-    before = MODELS[BEFORE[kind]][0]
+    before = MODELS["simulated"][0]
     card = load_card(before)
     for key in ("sha256", "filename", "metrics", "recalibration"):
         card.pop(key, None)
-    card |= base_card(kind, trained, commit)
+    card |= base_card("properties", trained, commit)
     card["training_range"] = trained.get("training_range", card["training_range"])
     card["fits"] = trained["fits"]
     fit = trained["fits"][0]
     card["architecture"] += f"; {fit['members']} heads behind one encoder, mixed"
-    out = "runs/anchored" if kind == "properties" else "runs/anchored-heads"
     card["commands"] = [
         *card["commands"][:-1],
         "python benchmarks/anchoring.py table FOLDER runs/anchor.ecsv",
         f"astrogenspec train properties --anchor runs/anchor.ecsv --model {before} "
-        f"--data runs/images --members {fit['members']} --epochs {fit['epochs']} --out {out}",
+        f"--data runs/images --members {fit['members']} --epochs {fit['epochs']} --out runs/anchored",
+        "python benchmarks/real_images.py fit FOLDER --data runs/images --out runs/anchored-images",
     ]
-    real, limitation = _REAL_GALAXIES + ", radii and axis ratios", _WITHOUT_IMAGES
-    if kind == "properties":
-        card["commands"] += [
-            "python benchmarks/real_images.py fit FOLDER --data runs/images --out runs/anchored-images"
-        ]
-        real, limitation = _REAL_GALAXIES + _REAL_IMAGES, _FEW_IMAGES
+    real = _REAL_GALAXIES + ", radii and axis ratios" + _REAL_IMAGES
     card["training_set"] |= {"kind": "simulated, then real", "real_galaxies": real}
     card["limitations"] = [
-        limitation,
+        _FEW_IMAGES,
         "Masses, star-formation rates and metallicities of real galaxies were those of catalogues, with their conventions.",
-        *(
-            text
-            for text in card["limitations"]
-            if "alone: intervals" not in text and text != limitation
-        ),
+        *(text for text in card["limitations"] if "alone: intervals" not in text),
     ]
-    return card | recalibration_of(results, "anchoring_folds.json")
+    return card | recalibration_of(results, SOURCES["properties"])
 
 
 def spectra_card(run: Path, commit: str) -> dict:
@@ -313,23 +308,18 @@ def of_run(kind: str, arguments: argparse.Namespace) -> tuple[torch.nn.Module, d
             scales = type(network).from_config(network.config)
             fit_scales(scales, Shards.read(arguments.data, LABELS))
             network.zero_points.copy_(scales.zero_points)
-        return network, spectra_card(run, commit) | recalibration_of(results, "ranges.json")
+        return network, spectra_card(run, commit) | recalibration_of(results, SOURCES[kind])
+    make_card = simulated_card if kind == "simulated" else properties_card
     network = PropertyEstimator.load(run / "properties.safetensors").network
-    if kind in BEFORE:
-        return network, properties_card(kind, run, commit, results)
-    make_card = simulated_card if kind == "simulated" else photometry_simulated_card
     return network, make_card(run, commit, results)
 
 
-def of_package(kind: str, results: Path) -> tuple[torch.nn.Module, dict]:
+def of_package(kind: str, results: Path | None) -> tuple[torch.nn.Module, dict]:
     """Open what the package has, with the recalibration that is among the results."""
     lane = SpectrumEstimator if kind == "spectra" else PropertyEstimator
     estimator = lane.from_pretrained(MODELS[kind][0])
     card = {k: v for k, v in estimator.card.items() if k not in ("sha256", "filename")}
-    source = "anchoring_recalibration.json"
-    if kind == "spectra" or kind in BEFORE:
-        source = "ranges.json" if kind == "spectra" else "anchoring_folds.json"
-    return estimator.network, card | recalibration_of(results, source)
+    return estimator.network, card | recalibration_of(results, SOURCES[kind])
 
 
 def main() -> None:
@@ -339,6 +329,9 @@ def main() -> None:
     )
     parser.add_argument("kind", choices=tuple(MODELS))
     parser.add_argument("run", nargs="?", type=Path, help="what is bundled already, if missing")
+    parser.add_argument(
+        "--photometry", type=Path, metavar="RUN", help="whose heads are for galaxies without images"
+    )
     parser.add_argument("--commit", help="of the code that trained the network")
     parser.add_argument("--results", type=Path)
     parser.add_argument(
@@ -346,10 +339,12 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     kind, results = arguments.kind, arguments.results
+    if (arguments.run or arguments.photometry) and arguments.commit is None:
+        parser.error("a run needs --commit")
     if arguments.run is not None:
-        if arguments.commit is None:
-            parser.error("a run needs --commit")
         network, card = of_run(kind, arguments)
+    elif arguments.photometry is not None:
+        network, card = with_photometry_heads(kind, arguments.photometry, arguments.commit, results)
     elif results is not None:
         network, card = of_package(kind, results)
     else:
@@ -362,9 +357,7 @@ def main() -> None:
             scores.pop("recalibration", None)
     name, filename, description = MODELS[kind]
     path = DATA / filename
-    save_weights(
-        path, network.state_dict(), network.config, card, half=kind != "simulated", overwrite=True
-    )
+    save_weights(path, network.state_dict(), network.config, card, half=True, overwrite=True)
     register_weights(
         path, name, lane="spectra" if kind == "spectra" else "properties", description=description
     )

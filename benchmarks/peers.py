@@ -64,9 +64,7 @@ def flow_medians(train: QTable, test: QTable) -> np.ndarray:
     """Redshifts by flows of this package that saw these rows alone, with structure, no simulated galaxy: the median of three."""
     medians = []
     for k in range(_FLOWS):
-        fresh = PropertyEstimator(
-            PropertyNetwork(width=_WIDTH, context_size=_WIDTH, structure=True)
-        )
+        fresh = PropertyEstimator(PropertyNetwork(width=_WIDTH, context_size=_WIDTH))
         fitted = fresh.fit(
             photometry=inputs_of(train),
             labels={"redshift": train["redshift"]},

@@ -118,7 +118,12 @@ def card_page(card: Mapping[str, Any], folder: Path) -> str:
         if key in card:
             parts.append(f"**{key.capitalize()}.** {card[key]}.\n")
     if "commands" in card:
-        parts.append("**Commands**::\n\n" + "".join(f"    {line}\n" for line in card["commands"]))
+        parts.append(_commands("Commands", card["commands"]))
+    if "photometry_heads" in card:
+        heads = card["photometry_heads"]
+        parts.append(_commands("Heads for galaxies without images", heads["commands"]))
+        made = {"steps": heads["training"]["best_step"], "commit": heads["commit"]}
+        parts.append(_rows(made, "card-facts"))
     for key in ("training_set", "training_range", "labels"):
         if key in card:
             parts.append(_heading(key.replace("_", " ").capitalize(), "-"))
@@ -129,6 +134,10 @@ def card_page(card: Mapping[str, Any], folder: Path) -> str:
         title, explanation = section(card, key)
         parts += [_heading(title, "~"), explanation, "\n".join(_tables(value))]
     return "\n".join(parts)
+
+
+def _commands(title: str, lines: list[str]) -> str:
+    return f"**{title}**::\n\n" + "".join(f"    {line}\n" for line in lines)
 
 
 # ---- text

@@ -19,8 +19,6 @@ from astrogenspec import (
     AstroGenSpecWarning,
     Posterior,
     PropertyEstimator,
-    list_models,
-    load_card,
 )
 from astrogenspec.base import NotFittedError
 from astrogenspec.cutouts import coerce_cutouts
@@ -72,16 +70,6 @@ def test_image_and_photometry_both_count(estimator):
 def test_without_measuring_an_image_stands_alone(estimator):
     posterior = estimator.predict(make_stack(), ebv=0.0, measure=False, n_draws=5, seed=0)
     assert np.isnan(posterior.photometry["flux_r"]).all() and posterior.usable.all()
-
-
-def test_weights_for_galaxies_without_images_say_so():
-    estimator = make_estimator(for_images="astrogenspec-properties")
-    with pytest.warns(AstroGenSpecWarning, match="tiny is for galaxies without images: take"):
-        estimator.predict(make_stack(), ebv=0.02, n_draws=3, seed=0)
-    estimator.predict(photometry=make_photometry(), n_draws=3, seed=0)
-    for name in ("astrogenspec-photometry", "astrogenspec-photometry-simulated"):
-        card = load_card(name)
-        assert card["for_images"] in list_models()["name"]
 
 
 def test_one_galaxy_may_come_alone(estimator):

@@ -19,7 +19,7 @@ N = 12
 
 def routed(members=2, photometry_members=3):
     """A network whose heads all differ."""
-    network = make_network(members=members, photometry_members=photometry_members, structure=True)
+    network = make_network(members=members, photometry_members=photometry_members)
     for k, head in enumerate(network.heads):
         for factor in head.chain.factors:
             torch.nn.init.normal_(factor.out.weight, std=0.3, generator=seeded(k))

@@ -127,14 +127,13 @@ def test_the_standardisation_is_that_of_the_labels(folders, tmp_path):
 
 def test_sizes_are_learnt_where_shards_have_them(folders, tmp_path):
     network, _ = train_properties(folders, tmp_path / "sized", recipe=RECIPE, training=TRAINING)
-    assert network.config["structure"]
     assert network.heads[0].structure_layer.weight.abs().max() > 0
     for folder in folders:
         for path in folder.glob("*.h5"):
             with h5py.File(path, "a") as file:
                 del file["r50"]
     network, _ = train_properties(folders, tmp_path / "without", recipe=RECIPE, training=TRAINING)
-    assert not network.config["structure"]
+    assert not network.heads[0].structure_layer.weight.any()
 
 
 def test_heads_alone_leave_the_encoder_and_the_scales(folders, tmp_path):
@@ -167,7 +166,7 @@ def test_batches_that_were_encoded_before_are_those_that_the_network_encodes(fol
     from astrogenspec.inference.encoding import encode_galaxies
     from astrogenspec.inference.model import PropertyNetwork
 
-    network = PropertyNetwork(**NETWORK, structure=True).eval()
+    network = PropertyNetwork(**NETWORK).eval()
     shards, rows = Shards.read(folders[0]), torch.arange(12)
     config = RECIPE.image_augmentation
     seen = encode_galaxies(network, shards, rows, config, torch.Generator().manual_seed(5))

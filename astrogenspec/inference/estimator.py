@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack
 
@@ -17,7 +16,6 @@ from ..blocks import InputArguments, InputOptions, ObservationBlocks, positive_i
 from ..calibration.recalibration import Recalibration
 from ..posterior import Posterior
 from ..quantities import QUANTITIES
-from ..warnings import AstroGenSpecWarning
 from .drawing import chain_prefix, check_rows, draw_block, known_values, log_densities
 from .latent import ImageEstimator
 from .learning import LearningEstimator
@@ -266,14 +264,6 @@ class PropertyEstimator(LearningEstimator, ImageEstimator):
         self, cutouts: Any, photometry: Any, options: InputOptions, batch_size: int | None
     ) -> ObservationBlocks:
         self.check_fitted()
-        card = self.card or {}
-        if cutouts is not None and "for_images" in card:
-            warnings.warn(
-                f"cutouts were given, but {card.get('name')} is for galaxies without images: take {card['for_images']} for "
-                "these.",
-                AstroGenSpecWarning,
-                stacklevel=3,
-            )
         size = 256 if batch_size is None else batch_size
         return ObservationBlocks(cutouts, photometry, options, block_size=size)
 

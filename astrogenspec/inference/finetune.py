@@ -2,7 +2,8 @@
 
 What has no label is not forgotten: the network as it was before teaches it, by draws of the unknown quantities given the known
 ones (replay).  Simulated galaxies may be mixed in (rehearsal), which also keeps the skill with images.  The image encoder of a
-trained network stays as it is: a few thousand galaxies would only spoil it.
+trained network stays as it is: a few thousand galaxies would only spoil it.  Its heads are trained apart
+(`astrogenspec.inference.member`): those that read galaxies without images alone learn from photometry alone.
 """
 
 from __future__ import annotations
@@ -11,38 +12,28 @@ import copy
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from astropy.table import Table
-from torch import Tensor
 
 from ..base import make_generator
 from ..blocks import ObservationBlocks
 from ..quantities import QUANTITIES
-from ..training import BatchStream, History, TrainingConfig, ZippedStreams, evaluate, fit
 from ..warnings import AstroGenSpecWarning
 from .encoding import EncodedGalaxies
-from .labelled import FEWEST, LabelledGalaxies, augmented, bands_shown, read_labelled, theta_of
-from .lending import Lenders
+from .labelled import FEWEST, LabelledGalaxies, read_labelled, theta_of
+from .member import FitSettings, Member, train_member
 from .model import PropertyNetwork
 from .rehearsal import encode_shards
-from .replay import Lessons, ReplayLoss, Taught
 from .scores import held_out_scores
 
-__all__ = ["Examples", "FitSettings", "fine_tune"]
+__all__ = ["Examples", "fine_tune"]
 
-#: Simulated galaxies of a step, from each folder.
-_REHEARSED = 160
 #: Simulated galaxies of a folder: this many for each labelled one, and within these bounds.
 _PER_LABELLED, _FEWEST_REHEARSED, _MOST_REHEARSED = 2, 2_000, 24_000
-#: Dropout in the context network of trained weights that go on.
-_DROPOUT = 0.1
-#: Galaxies evaluated at once on the held-out part.
-_VALIDATION_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -65,30 +56,6 @@ class Examples:
     labels: Mapping[str, Any] | Table
     known: Mapping[str, Any] | Table | None = None
     rehearsal: Sequence[str | Path] = ()
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """Settings of `fine_tune`; see `PropertyEstimator.fit`."""
-
-    epochs: int = 50
-    batch_size: int = 64
-    learning_rate: float = 3e-4
-    validation_fraction: float = 0.2
-    patience: int | None = 10
-    progress: bool = False
-    members: int | None = None
-    images_alone: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(
-                f"validation_fraction is {self.validation_fraction}: it must lie between 0 and 1."
-            )
-        for name in ("epochs", "batch_size", "learning_rate", "patience", "members"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} is {value}: it must be positive.")
 
 
 def fine_tune(
@@ -127,8 +94,6 @@ def fine_tune(
     known = None if examples.known is None else theta_of(examples.known, "known")
     galaxies, limits = read_labelled(examples.blocks, theta_of(examples.labels), known)
     _check_trained(network, card, galaxies, examples, settings)
-    if galaxies.inputs.structure is not None and not network.config["structure"]:
-        network = network.with_structure()
     network = network.to(device)
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     most = min(max(_PER_LABELLED * len(galaxies), _FEWEST_REHEARSED), _MOST_REHEARSED)
@@ -191,17 +156,6 @@ def _check_trained(
         )
 
 
-@dataclass(frozen=True)
-class _Member:
-    """A network before and after its training, and how it did on what it did not see."""
-
-    before: PropertyNetwork
-    after: PropertyNetwork
-    held_out: LabelledGalaxies
-    losses: tuple[float, float]
-    epochs_run: int
-
-
 def _of_catalogue(
     network: PropertyNetwork,
     card: Mapping[str, Any],
@@ -209,7 +163,7 @@ def _of_catalogue(
     pools: Sequence[EncodedGalaxies],
     settings: FitSettings,
     seed: int,
-) -> list[_Member]:
+) -> list[Member]:
     """Train the heads for galaxies without images, if there are such, on photometry."""
     heads, photometry = network.photometry_heads, galaxies.of_catalogue()
     if len(heads) == 0:
@@ -228,7 +182,7 @@ def _group(
     pools: Sequence[EncodedGalaxies],
     settings: FitSettings,
     seed: int,
-) -> list[_Member]:
+) -> list[Member]:
     """Train heads that read the same galaxies, each alone and as often as wanted; an untrained network as a whole."""
     beginnings = [network]
     if card is not None:
@@ -241,7 +195,9 @@ def _group(
         # Each member holds out other galaxies, as long as there are any.
         turned = order.roll(-k * n_held_out)
         held_out, training = galaxies[turned[:n_held_out]], galaxies[turned[n_held_out:]]
-        members.append(_trained(before, card, training, held_out, pools, settings, seed + 100 * k))
+        members.append(
+            train_member(before, card, training, held_out, pools, settings, seed + 100 * k)
+        )
     old, new = _mean_losses(members)
     if new < old:
         return members
@@ -262,128 +218,19 @@ def _unchanged(
     held_out: Sequence[LabelledGalaxies],
     loss: float = math.nan,
     epochs_run: int = 0,
-) -> list[_Member]:
+) -> list[Member]:
     """Give heads as they are."""
     nets = [network.member(k) for k in heads]
     return [
-        _Member(net, net, held_out[k % len(held_out)], (loss, loss), epochs_run)
+        Member(net, net, held_out[k % len(held_out)], (loss, loss), epochs_run)
         for k, net in enumerate(nets)
     ]
 
 
-def _mean_losses(members: Sequence[_Member]) -> tuple[float, float]:
+def _mean_losses(members: Sequence[Member]) -> tuple[float, float]:
     """Mean losses on what was held out, before and after the training."""
     before, after = zip(*(member.losses for member in members), strict=True)
     return sum(before) / len(members), sum(after) / len(members)
-
-
-def _trained(
-    before: PropertyNetwork,
-    card: Mapping[str, Any] | None,
-    training: LabelledGalaxies,
-    held_out: LabelledGalaxies,
-    pools: Sequence[EncodedGalaxies],
-    settings: FitSettings,
-    seed: int,
-) -> _Member:
-    """Train a copy of a network; of a trained one the encoder stays as it is."""
-    device = before.chain.lower.device
-    after = copy.deepcopy(before)
-    if card is None:
-        after.set_standardisation(training.theta)
-    else:
-        after.set_dropout(_DROPOUT)
-        after.vae.requires_grad_(False)
-        after.latent_of_properties.requires_grad_(False)
-    before = copy.deepcopy(after).eval()
-    teacher = None if card is None else before
-    streams = _streams(teacher, training, pools, settings, seed)
-    loss = ReplayLoss(bands_shown(training))
-    # A trained network is here with one head.
-    with after.heads[0].image_readers_alone() if settings.images_alone else nullcontext():
-        history = _run(after, streams, held_out, loss, settings, seed, device)
-    losses = tuple(
-        evaluate(model.to(device), _batches(held_out), loss, device=str(device))["total"]
-        for model in (before, after)
-    )
-    return _Member(before, after.eval(), held_out.to(device), losses, len(history))
-
-
-def _streams(
-    teacher: PropertyNetwork | None,
-    training: LabelledGalaxies,
-    pools: Sequence[EncodedGalaxies],
-    settings: FitSettings,
-    seed: int,
-) -> list[BatchStream]:
-    """Make streams of the labelled galaxies, and of simulated ones of each folder, with what the teacher says of them."""
-    if teacher is None:
-        lessons, lenders = None, []
-    else:
-        generator = make_generator(seed)
-        lessons = Lessons(teacher, training.inputs, training.theta, generator=generator)
-        photographed = training.inputs.image is not None
-        lenders = [] if photographed else _lenders(training, pools)
-
-    def labelled(rows: Tensor, generator: torch.Generator) -> Taught:
-        seen = augmented(training[rows], generator)
-        lesson = None if lessons is None else lessons.pick(rows, generator)
-        if not lenders:
-            return Taught(seen, lesson)
-        inputs, latent, borrowed = lenders[0].lend(seen.inputs, rows, generator)
-        return Taught(replace(seen, inputs=inputs), lesson, latent, borrowed)
-
-    size = min(settings.batch_size, len(training))
-    streams = [BatchStream(labelled, len(training), size, seed=seed)]
-    for k, pool in enumerate(pools, start=1):
-        said = Lessons(teacher, pool.inputs, latent=pool.latent, generator=make_generator(seed + k))
-
-        def simulated(rows, generator, pool=pool, said=said) -> Taught:
-            seen = pool[rows]
-            return Taught(seen, said.pick(rows, generator), seen.latent)
-
-        size = min(_REHEARSED, len(pool))
-        streams.append(BatchStream(simulated, len(pool), size, seed=seed + k))
-    return streams
-
-
-def _lenders(training: LabelledGalaxies, pools: Sequence[EncodedGalaxies]) -> list[Lenders]:
-    """Let simulated galaxies of one folder lend what labelled ones lack: of one with images, if there is one."""
-    first = [pool for pool in pools if pool.has_images] or pools
-    return [Lenders(training, pool) for pool in first[:1]]
-
-
-def _run(
-    network: PropertyNetwork,
-    streams: list[BatchStream],
-    held_out: LabelledGalaxies,
-    loss: ReplayLoss,
-    settings: FitSettings,
-    seed: int,
-    device: torch.device,
-) -> History:
-    first = streams[0]
-    steps = first.n_items // first.batch_size
-    config = TrainingConfig(
-        max_steps=settings.epochs * steps,
-        learning_rate=settings.learning_rate,
-        # Decay would change weights that are not trained.
-        weight_decay=0.0 if settings.images_alone else TrainingConfig.weight_decay,
-        ema_decay=0.99,
-        validate_every=steps,
-        patience=settings.patience,
-        device=str(device),
-        quiet=not settings.progress,
-    )
-    devices = [device] if device.type == "cuda" else []
-    # Dropout and the noise of the latent come from the global generator, which must be as it was afterwards.
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        return fit(network, ZippedStreams(streams), _batches(held_out), config, loss)
-
-
-def _batches(galaxies: LabelledGalaxies) -> list[LabelledGalaxies]:
-    return [galaxies[rows] for rows in torch.arange(len(galaxies)).split(_VALIDATION_BATCH)]
 
 
 def _new_card(

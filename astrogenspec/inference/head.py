@@ -48,10 +48,9 @@ class PropertyHead(nn.Module):
             ResidualLinear(size),
             nn.LayerNorm(size),
         )
-        self.structure_layer = None
-        if config["structure"]:
-            self.structure_layer = nn.Linear(N_STRUCTURE_FEATURES, width, bias=False)
-            nn.init.zeros_(self.structure_layer.weight)
+        # Sizes and shapes are ignored until they are learnt.
+        self.structure_layer = nn.Linear(N_STRUCTURE_FEATURES, width, bias=False)
+        nn.init.zeros_(self.structure_layer.weight)
         self.chain = FlowChain(
             size,
             lower=[info.lower for info in QUANTITIES.values()],
@@ -85,7 +84,7 @@ class PropertyHead(nn.Module):
         flags = torch.stack([inputs.has_image, inputs.has_photometry], -1).to(mu.dtype)
         parts = [mu, logvar, flags, inputs.image_bands, inputs.image_noise, inputs.photometry]
         hidden = self.context_network[0](torch.cat(parts, -1))
-        if self.structure_layer is not None and inputs.structure is not None:
+        if inputs.structure is not None:
             # With an image the network has seen the shape, and was never shown both.
             structure = inputs.structure * ~inputs.has_image[:, None]
             hidden = hidden + self.structure_layer(structure)

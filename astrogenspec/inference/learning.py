@@ -19,7 +19,8 @@ from ..calibration.report import CalibrationReport, calibration_report, checked_
 from ..conventions import converted_labels
 from ..posterior import Posterior
 from .drawing import draw_block
-from .finetune import Examples, FitSettings, fine_tune
+from .finetune import Examples, fine_tune
+from .member import FitSettings
 
 __all__ = ["LearningEstimator"]
 

@@ -49,9 +49,6 @@ class PropertyNetwork(nn.Module):
         Spline bins of each quantity.
     frozen_vae : bool, optional
         If True, the flows do not train the encoder: it learns from the images alone.
-    structure : bool, optional
-        If True, the network also sees sizes and shapes of a catalogue, of galaxies without image. It begins by ignoring
-        them.
     members : int, optional
         Number of heads, whose posteriors are mixed.
     photometry_members : int, optional
@@ -72,7 +69,6 @@ class PropertyNetwork(nn.Module):
         factor_width: int = 64,
         n_bins: Sequence[int] = (16, 8, 8, 8, 8, 8, 8, 8, 8),
         frozen_vae: bool = False,
-        structure: bool = False,
         members: int = 1,
         photometry_members: int = 0,
     ) -> None:
@@ -84,7 +80,6 @@ class PropertyNetwork(nn.Module):
             "factor_width": factor_width,
             "n_bins": list(n_bins),
             "frozen_vae": frozen_vae,
-            "structure": structure,
             "members": members,
             "photometry_members": photometry_members,
         }
@@ -107,12 +102,6 @@ class PropertyNetwork(nn.Module):
         """Take the scales of the quantities from labels; see `FlowChain.set_standardisation`."""
         for head in self.heads:
             head.chain.set_standardisation(theta, valid)
-
-    def with_structure(self) -> PropertyNetwork:
-        """Copy the network into one that can also learn from sizes and shapes, and says the same until it does."""
-        network = type(self).from_config({**self.config, "structure": True})
-        network.load_state_dict({**network.state_dict(), **self.state_dict()})
-        return network.to(self.chain.lower.device).train(self.training)
 
     def set_dropout(self, p: float) -> None:
         """Set the dropout in the context networks, which are made without; it is for training alone."""

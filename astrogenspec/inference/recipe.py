@@ -216,11 +216,7 @@ def train_properties(
     if network is None:
         network = PropertyNetwork(**recipe.network)
         _standardise(network, parts[0][0])
-    if any(shards.has_structure for shards, _ in parts) and not network.config["structure"]:
-        network = network.with_structure()
-    else:
-        network = copy.deepcopy(network)
-    whole = network = network.to(training.device)
+    whole = network = copy.deepcopy(network).to(training.device)
     if recipe.photometry_alone:
         network = whole.member(next(iter(whole.photometry_heads), 0))
     if recipe.heads_alone or recipe.photometry_alone:
