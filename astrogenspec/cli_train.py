@@ -156,7 +156,11 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
         help="train a head for galaxies without images beside those of --model, which stay as they are (with --data alone)",
     )
     add("--epochs", type=int, default=50, help="most passes over the tables (with --anchor)")
-    add("--members", type=int, help="heads to train, whose posteriors are mixed (with --anchor)")
+    add(
+        "--members",
+        type=int,
+        help="heads to train, of each kind, whose posteriors are mixed (with --anchor)",
+    )
     properties.set_defaults(run=_train_properties)
     spectra = lanes.add_parser(
         "spectra",

@@ -81,7 +81,8 @@ class LearningEstimator(Estimator):
         members : int, optional
             Train so many heads, each for itself and with other galaxies held out, and mix their posteriors: a deep
             ensemble, which is better than each of them and takes as many times longer. As many as the estimator has, if
-            missing. The report is then of each member on the galaxies that it held out.
+            missing. The report is then of each member on the galaxies that it held out. Weights whose heads for galaxies
+            without images are others, as of the bundled ones, have so many of each kind: photometry teaches both.
         images_alone : bool
             Train nothing but what reads the image: what is inferred without an image stays as it is, to the last bit. For a
             few galaxies with images, after a fit to many without.
