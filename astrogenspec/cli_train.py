@@ -145,12 +145,13 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
         help="FITS cutouts, one for each row of the tables and in their order (with --anchor)",
     )
     add("--model", metavar="NAME", help="trained weights to go on from")
-    add(
+    part = properties.add_mutually_exclusive_group()
+    part.add_argument(
         "--heads-alone",
         action="store_true",
         help="leave the image encoder of --model as it is, which is much faster (with --data alone)",
     )
-    add(
+    part.add_argument(
         "--photometry-alone",
         action="store_true",
         help="train a head for galaxies without images beside those of --model, which stay as they are (with --data alone)",

@@ -149,27 +149,33 @@ def test_spectra_are_trained_from_shards(tmp_path, monkeypatch, capsys):
     torch.testing.assert_close(again.network.zero_points, estimator.network.zero_points)
 
 
-def test_heads_go_on_from_trained_weights(folder, tmp_path, capsys):
+@pytest.mark.parametrize("part", ["--heads-alone", "--photometry-alone"])
+def test_heads_go_on_from_trained_weights(folder, tmp_path, capsys, part):
     (tmp_path / "shards").mkdir()
     with h5py.File(tmp_path / "shards" / "shard-00000.h5", "w") as file:
         for name, values in make_columns(150).items():
             file[name] = values
     arguments = ["train", "properties", "--data", str(tmp_path / "shards"), "--steps", "2", "-q"]
-    arguments += ["--out", str(tmp_path / "run"), "--heads-alone"]
+    arguments += ["--out", str(tmp_path / "run"), part]
     assert main(arguments) == 2
     assert "--model" in capsys.readouterr().err
-    assert anchor(folder, tmp_path / "run", "--heads-alone") == 2
-    assert "leave --heads-alone out" in capsys.readouterr().err
+    assert anchor(folder, tmp_path / "run", part) == 2
+    assert f"leave {part} out" in capsys.readouterr().err
     model = str(folder / "tiny.safetensors")
     assert main([*arguments, "--model", model]) == 0
     before, after = (
         PropertyEstimator.load(path)
         for path in (model, tmp_path / "run" / "properties.safetensors")
     )
-    assert after.card["continued_from"] == model and after.card["recipe"]["heads_alone"]
+    alone = part == "--photometry-alone"
+    assert after.card["continued_from"] == model
+    assert after.card["recipe"]["heads_alone"] is not alone
+    assert after.network.config["photometry_members"] == alone
     weights = before.network.state_dict()
-    moved = {k for k, v in after.network.state_dict().items() if not torch.equal(v, weights[k])}
-    assert moved and all(name.startswith("heads.") for name in moved)
+    found = after.network.state_dict()
+    moved = {k for k, v in weights.items() if not torch.equal(v, found[k])}
+    assert all(name.startswith("heads.") for name in moved)
+    assert bool(moved) is not alone
 
 
 _recipe = recipe.SpectrumRecipe

@@ -93,6 +93,16 @@ def test_radii_and_axis_ratios_are_lent_where_there_are_none():
     assert found.any(0)[1:-2].all() and not found[:, [0, -2, -1]].any()
 
 
+def test_galaxies_without_images_lend_their_shapes():
+    galaxies = labelled()
+    lent = lend(galaxies, pool_of(galaxies, images=False, sized=True))
+    assert not any(inputs.has_image.any() or mu.any() for inputs, (mu, _), _ in lent)
+    share = torch.stack([borrowed for *_, borrowed in lent]).float().mean(0)
+    assert not share[[0, -2, -1]].any() and 0.35 < share[1:-2].mean() < 0.65
+    for inputs, _, borrowed in lent:
+        assert torch.equal(inputs.structure[:, SHAPE_FEATURES].any(1), borrowed)
+
+
 def _columns():
     chosen = torch.zeros(N, N_STRUCTURE_FEATURES, dtype=torch.bool)
     chosen[:, SHAPE_FEATURES] = True

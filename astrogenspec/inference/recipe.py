@@ -50,7 +50,7 @@ class RecipeConfig:
     Attributes
     ----------
     image_batch, photometry_batch : int
-        Galaxies of each kind in a step.
+        Galaxies of each kind in a step; all of them, if there are fewer.
     held_out : float
         Fraction of the shards, the last ones, that are kept for validation.
     validation_size : int
@@ -226,7 +226,7 @@ def train_properties(
     for k, (shards, held_out) in enumerate(parts):
         images = shards.has_images
         config = recipe.image_augmentation if images else recipe.photometry_augmentation
-        size = recipe.image_batch if images else recipe.photometry_batch
+        size = min(recipe.image_batch if images else recipe.photometry_batch, len(shards))
         encoder = network if recipe.heads_alone and images else None
         streams.append(_stream(shards, config, size, recipe.views, recipe.seed + k, encoder))
         validation.append(_fixed_batches(held_out, config, recipe.validation_size))
