@@ -19,7 +19,7 @@ from astrogenspec.augmentation import (
     shift_randomly,
 )
 from astrogenspec.inference.model import PropertyNetwork
-from astrogenspec.preprocessing import PIXEL_SIGMA, image_features
+from astrogenspec.preprocessing import N_STRUCTURE_FEATURES, PIXEL_SIGMA, image_features
 from astrogenspec.quantities import QUANTITIES
 
 
@@ -84,7 +84,9 @@ class TestNetwork:
 
     def test_gradients_reach_every_parameter(self):
         network = make_network()
-        network.loss(*make_batch(), generator=seeded())["total"].backward()
+        inputs, *labels = make_batch()
+        inputs.structure = torch.randn(len(inputs), N_STRUCTURE_FEATURES, generator=seeded())
+        network.loss(inputs, *labels, generator=seeded())["total"].backward()
         missing = [
             n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().any()
         ]

@@ -47,10 +47,12 @@ labels["stellar_mass"][::2] = np.nan * u.dex(u.Msun)
 # Fit
 # ---
 # ``fit`` gives a new estimator; the old one stays as it is. A part of the galaxies is held out, and training stops
-# when these no longer improve.
+# when these no longer improve. One head of each kind (``members=1``) is quicker than all of them, and nearly as good.
 
 estimator = PropertyEstimator.from_pretrained()
-better = estimator.fit(photometry=table[mine], labels=labels, epochs=12, seed=1, progress=False)
+better = estimator.fit(
+    photometry=table[mine], labels=labels, epochs=12, members=1, seed=1, progress=False
+)
 changes = better.fit_report()
 changes.round(4)
 changes
