@@ -99,9 +99,9 @@ def make_parser() -> argparse.ArgumentParser:
         add_simulate,
         add_train,
         _add_evaluate,
-        add_completion,
     ):
         add(commands, common)
+    add_completion(commands, common, parser)
     return parser
 
 

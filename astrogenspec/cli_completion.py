@@ -67,7 +67,9 @@ _SHELLS = {
 }
 
 
-def add_completion(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_completion(
+    commands: Any, common: argparse.ArgumentParser, whole: argparse.ArgumentParser
+) -> None:
     """Register ``astrogenspec completion``.
 
     Parameters
@@ -76,6 +78,8 @@ def add_completion(commands: Any, common: argparse.ArgumentParser) -> None:
         What ``add_subparsers`` returned.
     common : `argparse.ArgumentParser`
         Options of every command.
+    whole : `argparse.ArgumentParser`
+        The parser that ``commands`` belong to, which the script completes.
     """
     parser = commands.add_parser(
         "completion",
@@ -88,11 +92,10 @@ def add_completion(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=SHELLS, help="the shell")
 
     def run(options: argparse.Namespace) -> int:
-        from .cli import make_parser
         from .weights import list_models
 
         models = [str(name) for name in list_models()["name"]]
-        print(completion_script(make_parser(), options.shell, models=models), end="")
+        print(completion_script(whole, options.shell, models=models), end="")
         return 0
 
     parser.set_defaults(run=run, parser=parser)

@@ -17,7 +17,8 @@ from astrogenspec.calibration import (
     pit,
     uniformity_test,
 )
-from astrogenspec.calibration.features import correction_features, magnitudes_of
+from astrogenspec.calibration.correction import Correction
+from astrogenspec.calibration.features import band_sets, correction_features, magnitudes_of
 from astrogenspec.calibration.regression import ProbitRegression, SplineBasis, fit_probit_regression
 from astrogenspec.draws.mapping import deviates_of, moved_draws, rank_deviates
 from astrogenspec.metrics import crps
@@ -85,8 +86,8 @@ def test_heavy_tails_are_mended_by_the_map_of_residuals():
     )
     truth = {"redshift": centre + 0.007 * rng.standard_t(2.5, n)}
     recalibration = Recalibration.fit(posterior, truth)
-    (_, regression), *_ = recalibration._corrections.items()
-    assert regression.residual_map is not None
+    (correction,) = recalibration._corrections.values()
+    assert correction.regression.residual_map is not None and correction.bands == ("",)
     wanted = np.array([0.5, 0.68, 0.9, 0.95, 0.98])
     found = central_coverage(cross_fitted(posterior, truth)["redshift"], truth["redshift"], wanted)
     assert np.allclose(found, wanted, atol=0.015)
@@ -128,7 +129,7 @@ def test_it_survives_the_card():
     with pytest.raises(ValueError, match="layout 9"):
         Recalibration.from_dict({"layout": 9})
     with pytest.raises(ValueError, match="lacks or garbles"):
-        Recalibration.from_dict({"layout": 1})
+        Recalibration.from_dict({"layout": 2})
 
 
 def test_too_few_rows_are_refused_in_words():
@@ -185,7 +186,48 @@ def test_rows_without_draws_or_photometry_do_no_harm():
     )
     bare = Posterior({"redshift": draws})
     assert np.isnan(magnitudes_of(bare)).all()
-    assert np.isfinite(recalibration.apply(bare)["redshift"].draws.value[4]).all()
+    same = recalibration.apply(bare)["redshift"].draws
+    assert np.array_equal(same, bare["redshift"].draws, equal_nan=True)
+
+
+def without(posterior, bands, rows):
+    """The posterior, as if bands had not been there for some galaxies."""
+    table = posterior.photometry.copy()
+    for band in bands:
+        table[f"flux_{band}"][rows] = np.nan * u.nmgy
+    return Posterior(posterior.draws, photometry=table)
+
+
+def test_what_five_bands_taught_is_not_applied_to_three():
+    posterior, truth, _ = local_defect(600, 60)
+    recalibration = Recalibration.fit(posterior, truth)
+    some = without(posterior, "uz", slice(200))
+    for again in (recalibration, Recalibration.from_dict(recalibration.to_dict())):
+        new = again.apply(some)["redshift"].draws
+        assert np.array_equal(new[:200], posterior["redshift"].draws[:200])
+        all_bands = again.apply(posterior)["redshift"].draws
+        assert np.allclose(new[200:], all_bands[200:], rtol=0, atol=1e-7)
+        assert not np.allclose(new[:200], all_bands[:200], rtol=0, atol=1e-4)
+
+
+def test_each_set_of_bands_that_was_there_is_corrected_and_rare_ones_are_passed_over():
+    posterior, truth, _ = local_defect(900, 60)
+    mixed = without(without(posterior, "uz", slice(300)), "r", slice(300, 329))
+    new = Recalibration.fit(mixed, truth).apply(mixed)["redshift"].draws
+    changed = np.any(new != mixed["redshift"].draws, axis=1)
+    assert changed[:300].all() and not changed[300:329].any() and changed[329:].all()
+    rare = without(posterior, "uz", slice(801))
+    rare = without(rare, "g", slice(801, 880))[801:]
+    with pytest.raises(ValueError, match="99 galaxies have .* and 79 of them bands that 30 share"):
+        Recalibration.fit(rare, {"redshift": truth["redshift"][801:]})
+
+
+def test_sets_of_bands_are_named():
+    magnitudes = np.full((4, 5), 17.0)
+    magnitudes[1, [0, 4]] = magnitudes[2] = np.nan
+    magnitudes[3, 2] = np.nan
+    assert band_sets(magnitudes).tolist() == ["ugriz", "gri", "", "ugiz"]
+    assert band_sets(np.empty((0, 5))).shape == (0,)
 
 
 def test_moving_by_nothing_moves_nothing_and_tails_are_gaussian():
@@ -262,7 +304,7 @@ def doubled(estimator, mode="photometry"):
     """The estimator with a recalibration that makes all redshift intervals twice as wide."""
     basis = SplineBasis.fit(np.full((2, 8), np.nan))
     regression = ProbitRegression(basis, np.zeros(1), np.array([np.log(2.0)]))
-    recalibration = Recalibration({(mode, "redshift"): regression})
+    recalibration = Recalibration({(mode, "redshift"): Correction(regression, ("ugriz",))})
     card = dict(estimator.card) | {"recalibration": recalibration.to_dict()}
     return type(estimator)(estimator.network, card=card)
 

@@ -15,7 +15,7 @@ from ..surveys import BANDS
 if TYPE_CHECKING:
     from ..posterior import Posterior
 
-__all__ = ["INPUT_MODES", "checked_modes", "correction_features", "magnitudes_of"]
+__all__ = ["INPUT_MODES", "band_sets", "checked_modes", "correction_features", "magnitudes_of"]
 
 #: Kinds of input, each of which has corrections of its own.
 INPUT_MODES = ("image", "photometry", "both")
@@ -61,6 +61,23 @@ def magnitudes_of(posterior: Posterior) -> np.ndarray:
     flux = np.stack([u.Quantity(table[f"flux_{b}"]).to_value(u.nmgy) for b in BANDS], axis=1)
     dust = np.stack([u.Quantity(table[f"extinction_{b}"]).to_value(u.mag) for b in BANDS], axis=1)
     return ab_magnitudes(flux * 10 ** (0.4 * dust))
+
+
+def band_sets(magnitudes: np.ndarray) -> np.ndarray:
+    """Name the bands that each galaxy has.
+
+    Parameters
+    ----------
+    magnitudes : ndarray, shape (n, 5)
+        NaN where missing.
+
+    Returns
+    -------
+    ndarray of str, shape (n,)
+        Such as ``"gri"``; empty if it has none.
+    """
+    letters = np.where(np.isfinite(magnitudes), list(BANDS), "")
+    return np.array(["".join(row) for row in letters], dtype=f"U{len(BANDS)}")
 
 
 def checked_modes(mode: str | Sequence[str] | np.ndarray, n: int) -> np.ndarray:

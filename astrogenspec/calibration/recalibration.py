@@ -2,7 +2,8 @@ r"""Local recalibration: correct the draws of galaxies where posteriors like the
 
 A sample with known truth says, by the PIT, how wrong a posterior is; `Recalibration` learns how that depends on the
 galaxy (predicted value and its uncertainty, r magnitude, colours, number of bands) by
-`astrogenspec.calibration.regression`, for each quantity and each kind of input apart.  If the truth has the PIT
+`astrogenspec.calibration.regression`, for each quantity and each kind of input apart, and only for the sets of bands
+that were in the sample: what was learnt from five bands says nothing of three.  If the truth has the PIT
 :math:`p` with :math:`\Phi^{-1}(p) = m + s\,H(g)` and :math:`g` standard normal, the corrected quantile function is
 
 .. math:: Q'(q) = Q\left[\Phi\left(m + s\,H(\Phi^{-1}(q))\right)\right] ,
@@ -24,12 +25,12 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
-from ..draws.mapping import deviates_of, moved_draws, rank_deviates
-from ..quantities import QUANTITIES, QuantityInfo
+from ..draws.mapping import deviates_of
+from ..quantities import QUANTITIES
 from ..warnings import AstroGenSpecWarning
-from .features import INPUT_MODES, checked_modes, correction_features, magnitudes_of
+from .correction import MINIMUM_OF_A_SET, Correction, of_common_bands
+from .features import INPUT_MODES, checked_modes, magnitudes_of
 from .ranks import values_in_dex
-from .regression import ProbitRegression, fit_probit_regression
 from .stored import reading
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ __all__ = ["MINIMUM_ROWS", "Recalibration", "cross_fitted"]
 #: Fewest galaxies with a true value from which a correction is learnt.
 MINIMUM_ROWS = 100
 
-_LAYOUT = 1
+_LAYOUT = 2
 _BLOCK = 2_000_000
 
 
@@ -52,7 +53,7 @@ class Recalibration:
 
     Parameters
     ----------
-    corrections : mapping of (str, str) to ProbitRegression
+    corrections : mapping of (str, str) to Correction
         By kind of input and quantity.
     notes : mapping of (str, str) to str, optional
         What is to be said of each: the gain, or why there is no correction.
@@ -78,7 +79,7 @@ class Recalibration:
 
     def __init__(
         self,
-        corrections: Mapping[tuple[str, str], ProbitRegression],
+        corrections: Mapping[tuple[str, str], Correction],
         notes: Mapping[tuple[str, str], str] | None = None,
     ) -> None:
         self._corrections = dict(corrections)
@@ -119,7 +120,8 @@ class Recalibration:
         ----------
         posterior : Posterior
             Draws of galaxies which the network was not fitted to (or, of each, by a network that did not see it), not yet
-            recalibrated. Its photometry gives magnitudes and colours, if it has any.
+            recalibrated. Its photometry gives magnitudes and colours, if it has any. A set of bands that fewer than 30
+            galaxies have is passed over, and `apply` leaves such galaxies as they are.
         truth : mapping of str to Quantity of shape (n_galaxies,), or table with such columns
             True values; NaN or masked where unknown. Names other than those of drawn quantities are passed over.
         mode : {"image", "photometry", "both"}, or a sequence of these, one a galaxy
@@ -156,12 +158,13 @@ class Recalibration:
             deviates[usable] = deviates_of(draws[usable], true[usable], info.lower, info.upper)
             for kind in dict.fromkeys(modes.tolist()):
                 rows = np.flatnonzero(usable & (modes == kind))
+                n, rows = len(rows), rows[of_common_bands(magnitudes[rows])]
                 if len(rows) < MINIMUM_ROWS:
-                    notes[kind, name] = _too_few(name, kind, len(rows))
+                    notes[kind, name] = _too_few(name, kind, n, len(rows))
                     continue
                 enough = True
-                fitted, gain = fit_probit_regression(
-                    correction_features(draws[rows], magnitudes[rows]), deviates[rows], seed=seed
+                fitted, gain = Correction.fit(
+                    draws[rows], deviates[rows], magnitudes[rows], seed=seed
                 )
                 notes[kind, name] = _outcome(len(rows), fitted, gain)
                 if fitted is not None:
@@ -259,8 +262,8 @@ class Recalibration:
         return {
             "layout": _LAYOUT,
             "corrections": [
-                {"mode": mode, "quantity": name, "regression": regression.to_dict()}
-                for (mode, name), regression in self._corrections.items()
+                {"mode": mode, "quantity": name} | correction.to_dict()
+                for (mode, name), correction in self._corrections.items()
             ],
             "notes": [
                 {"mode": mode, "quantity": name, "note": note}
@@ -287,7 +290,7 @@ class Recalibration:
         """
         with reading(values, _LAYOUT, cls.__name__):
             corrections = {
-                (entry["mode"], entry["quantity"]): ProbitRegression.from_dict(entry["regression"])
+                (entry["mode"], entry["quantity"]): Correction.from_dict(entry)
                 for entry in values["corrections"]
             }
             notes = {(entry["mode"], entry["quantity"]): entry["note"] for entry in values["notes"]}
@@ -299,15 +302,16 @@ class Recalibration:
         """Correct one quantity in place, in its internal unit; say whether anything was done."""
         done = False
         for kind in INPUT_MODES:
-            regression = self._corrections.get((kind, name))
-            if regression is None:
+            correction = self._corrections.get((kind, name))
+            if correction is None:
                 continue
             finite = np.isfinite(values).all(axis=1)
             varied = values.max(axis=1, initial=-np.inf) > values.min(axis=1, initial=np.inf)
-            rows = np.flatnonzero((modes == kind) & finite & varied)
+            meant = (modes == kind) & correction.concerns(magnitudes)
+            rows = np.flatnonzero(meant & finite & varied)
             n_rows = max(_BLOCK // values.shape[1], 1)
             for part in (rows[k : k + n_rows] for k in range(0, len(rows), n_rows)):
-                values[part] = _moved(regression, QUANTITIES[name], values[part], magnitudes[part])
+                values[part] = correction.moved(values[part], magnitudes[part], QUANTITIES[name])
                 done = True
         return done
 
@@ -357,23 +361,15 @@ def cross_fitted(
     return type(posterior).concatenate(parts)[back]
 
 
-def _moved(
-    regression: ProbitRegression, info: QuantityInfo, values: np.ndarray, magnitudes: np.ndarray
-) -> np.ndarray:
-    shift, scale = regression.moments(correction_features(values, magnitudes))
-    deviates = regression.quantiles(rank_deviates(values.shape[1]))
-    new = shift[:, None] + scale[:, None] * deviates
-    return moved_draws(values, new, info.lower, info.upper)
-
-
-def _too_few(name: str, kind: str, n: int) -> str:
+def _too_few(name: str, kind: str, n: int, n_common: int) -> str:
+    of_them = f" and {n_common} of them bands that {MINIMUM_OF_A_SET} share" * (n_common < n)
     return (
-        f"{name} from {kind}: {n} {'galaxy has' if n == 1 else 'galaxies have'} draws and a true value and "
+        f"{name} from {kind}: {n} {'galaxy has' if n == 1 else 'galaxies have'} draws and a true value{of_them}, "
         f"{MINIMUM_ROWS} are needed, so it stays uncorrected."
     )
 
 
-def _outcome(n: int, fitted: ProbitRegression | None, gain: float) -> str:
+def _outcome(n: int, fitted: Correction | None, gain: float) -> str:
     if fitted is None:
         return f"not corrected: {n} galaxies, held out in turn, show no gain"
     return f"corrected from {n} galaxies; held-out gain {gain:.3f} nats a galaxy"
