@@ -1,6 +1,6 @@
 """Photometry: fluxes of galaxies in the five bands, from catalogues or measured on stamps, and Galactic dust.
 
-Keys of a table or dictionary, for a band such as g (all bands in one of the three ways):
+Keys of a table or dictionary, for a band such as g (all bands in one of these ways):
 
 ===================== =========================================== ==============================================
 flux or magnitude     unit                                        error
@@ -9,6 +9,9 @@ flux or magnitude     unit                                        error
 ``flux_g``            flux density                                ``flux_err_g`` or ``flux_ivar_g``
 ``mag_g``             AB magnitude: ``u.ABmag``, ``u.mag``, none  ``mag_err_g``, magnitudes
 ===================== =========================================== ==============================================
+
+The names of the SDSS catalogue server, ``modelFlux_g`` or ``modelMag_g`` and others, are understood without units
+(`astrogenspec.inputs.sdss`).
 
 Further keys: ``ebv``, the Galactic E(B-V) in magnitudes; ``extinction_g`` and so on, the Galactic extinction of a band in
 magnitudes, which then takes the place of ``ebv``; ``name``.  Every flux needs an error.  Bands that are absent, masked,

@@ -26,6 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .surveys import BANDS, SDSS
+
 if TYPE_CHECKING:
     from .cutouts import CutoutBatch
     from .photometry import PhotometryBatch
@@ -55,8 +57,7 @@ SHAPE_FEATURES = (5, 6, 7, 13, 14, 15)
 
 _N_BANDS = 5
 _MODEL_FLOOR = 0.05
-#: Softening of asinh magnitudes [nmgy] as tabulated for SDSS: 1.4, 0.9, 1.2, 1.8, 7.4 e-10 of the zero point.
-_SOFTENING = (0.14, 0.09, 0.12, 0.18, 0.74)
+_SOFTENING = tuple(SDSS.asinh_softening[band] for band in BANDS)
 _MAGNITUDE_CENTRE = (19.3, 17.9, 17.3, 17.0, 16.8)
 #: Magnitudes in a unit of the features.
 MAGNITUDE_SCALE = 1.5

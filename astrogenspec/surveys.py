@@ -53,6 +53,8 @@ class Survey:
         Diameter of the spectrograph's fibres, angle.
     pixel_sigma : dict of str to float
         Nominal noise of a sky pixel, nanomaggies.
+    asinh_softening : dict of str to float
+        Softening of the asinh magnitudes of the catalogue, nanomaggies.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Survey:
     filter_names: dict[str, str]
     fibre_diameter: u.Quantity
     pixel_sigma: dict[str, float]
+    asinh_softening: dict[str, float]
 
     def __repr__(self) -> str:
         scale = f"{self.pixel_scale.to_value(u.arcsec):g} arcsec per pixel"
@@ -85,7 +88,8 @@ def _by_band(*values: float | str, unit: u.UnitBase | None = None) -> dict:
 #:
 #: Seeing, sky and calibration are typical values of the survey's imaging pages; gain and dark variance are those of
 #: camera column 3 in the data model of the corrected frames; the extinction coefficients are those of
-#: Schlafly & Finkbeiner (2011, arXiv:1012.4804, table 6) for R_V = 3.1; the curves are those of Doi et al. (2010).
+#: Schlafly & Finkbeiner (2011, arXiv:1012.4804, table 6) for R_V = 3.1; the curves are those of Doi et al. (2010); the
+#: softening is that of Stoughton et al. (2002, AJ 123, 485, table 21), 1.4, 0.9, 1.2, 1.8, 7.4 e-10 of the zero point.
 SDSS = Survey(
     name="sdss",
     bands=BANDS,
@@ -100,6 +104,7 @@ SDSS = Survey(
     filter_names=_by_band(*(f"sdss2010-{band}" for band in BANDS)),
     fibre_diameter=3.0 * u.arcsec,
     pixel_sigma=_by_band(0.047, 0.017, 0.029, 0.045, 0.18),
+    asinh_softening=_by_band(0.14, 0.09, 0.12, 0.18, 0.74),
 )
 
 _SURVEYS = {survey.name: survey for survey in (SDSS,)}

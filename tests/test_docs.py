@@ -20,6 +20,7 @@ NOT_RUN = {
     ("README.rst", 'cutout = {band: CCDData.read(f"galaxy-{band}.fits") for band in "gri"}'): "files",
     ("index.rst", "from astropy.nddata import CCDData"): "files of the reader",
     ("inputs.rst", "from astropy.coordinates import SkyCoord"): "network",
+    ("inputs.rst", "from astroquery.sdss import SDSS"): "network; its columns are read in tests/test_sdss_columns.py",
     ("install.rst", 'estimator = PropertyEstimator.from_pretrained(device="cuda")'): "a GPU",
     ("measuring.rst", "from astrogenspec.measure import measure_kinematics, measure_populations"): "the extra simulate",
     ("measuring.rst", "from pathlib import Path"): "pPXF, which is no part of the package",

@@ -11,6 +11,7 @@ from astropy.table import Column, Row, Table
 
 from ..surveys import BANDS
 from .fluxes import SENTINELS, Values, common_length, to_flux
+from .sdss import translated
 from .structure import STRUCTURE_KEYS, Structure, read_structure, structure_columns
 
 __all__ = ["SENTINELS", "Catalogue", "dust_values", "join_catalogues", "read_catalogue"]
@@ -83,6 +84,7 @@ def read_catalogue(photometry: Table | Row | Mapping[str, object]) -> Catalogue:
             f"photometry is of type {type(photometry).__name__}, but it must be a table or a mapping with "
             "keys such as 'g' and 'g_err'."
         )
+    photometry = translated(photometry)
     keys = list(photometry.keys())
     if isinstance(photometry, Mapping):
         _check_keys(keys)
@@ -140,7 +142,8 @@ def _way_of(photometry: Table | Mapping, keys: list) -> tuple[str, list[str]]:
     if not ways:
         raise ValueError(
             f"photometry has no band among its columns {', '.join(map(str, keys)) or '(none)'}; name "
-            "them 'g' and 'g_err', 'flux_g' and 'flux_err_g', or 'mag_g' and 'mag_err_g'."
+            "them 'g' and 'g_err', 'flux_g' and 'flux_err_g', or 'mag_g' and 'mag_err_g', or as SDSS does, 'modelMag_g' "
+            "and 'modelMagErr_g'."
         )
     return ways[0], found[ways[0]]
 
