@@ -121,7 +121,7 @@ def coerce_cutouts(
     ----------
     cutouts : NDData, Quantity, dict, or a list of these
         One galaxy is a cube (band, y, x), as an NDData or a Quantity, or a mapping from names of bands to
-        two-dimensional NDData (CCDData) or Quantity. Many galaxies are a list of these (None for a galaxy
+        two-dimensional NDData (CCDData) or Quantity, or a Cutout2D of one. Many galaxies are a list of these (None for a galaxy
         that has no image) or an array (galaxy, band, y, x), as a Quantity or an NDData. A batch is returned as it is.
         Units, masks, uncertainties and world coordinate systems are honoured. Fluxes are per pixel.
     bands : str or sequence of str, optional

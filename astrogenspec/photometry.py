@@ -259,7 +259,7 @@ def _read(photometry: object) -> Catalogue:
     if isinstance(photometry, str | bytes | np.ndarray) or not isinstance(photometry, Sequence):
         raise TypeError(
             f"photometry is of type {type(photometry).__name__}, but it must be a table or a mapping with "
-            "keys such as 'g' and 'g_err', or a list of these."
+            "keys such as 'g' and 'g_err', or a list of these (astropy.table.Table.from_pandas makes a table)."
         )
     if not photometry:
         raise ValueError("photometry is empty; give at least one galaxy.")

@@ -8,6 +8,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.nddata import (
     CCDData,
+    Cutout2D,
     InverseVariance,
     NDData,
     NDDataRef,
@@ -213,6 +214,22 @@ def test_quantities_have_their_noise_estimated(kind, truth):
     shot = flux[0, 1, 32, 32] * SDSS.nmgy_per_dn["r"] / SDSS.gain["r"]
     if r:
         assert 1 / r == pytest.approx(0.03**2 + shot, rel=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:a cutout has no uncertainty")
+def test_a_cutout2d_keeps_its_wcs():
+    scale = 0.3
+    field = np.zeros((200, 220))
+    field[60:140, 90:170] = make_galaxy((80, 80), scale)
+    field += np.random.default_rng(0).normal(0, 0.001, field.shape)
+    wcs = make_wcs(scale, field.shape)
+    piece = Cutout2D(field * u.nmgy, (129.5, 99.5), 90, wcs=wcs)
+    seen = coerce_cutouts({"r": piece})
+    same = coerce_cutouts({"r": CCDData(piece.data.value, unit="nmgy", wcs=piece.wcs)})
+    np.testing.assert_array_equal(seen.flux, same.flux)
+    # The pixel scale is that of the WCS, so the flux within the stamp is all there.
+    assert seen.flux[0, 2].sum() == pytest.approx(100, rel=0.03)
+    assert np.allclose(centroid(seen.flux[0, 2]), 31.5, atol=0.6)
 
 
 def test_noise_is_measured_under_a_large_galaxy_and_beside_blank_margins():
@@ -460,6 +477,12 @@ STRUCTURE_ERRORS = {
         {},
         TypeError,
         "band g of the cutout is of type ndarray",
+    ),
+    "cut out of bare numbers": (
+        {"g": Cutout2D(np.ones((64, 64)), (32, 32), 20)},
+        {},
+        u.UnitsError,
+        "band g of the cutout is a Cutout2D without a unit",
     ),
     "list of files": (["a.fits"], {}, TypeError, "of type str, but it must be an NDData cube"),
     "bare array in a list": (

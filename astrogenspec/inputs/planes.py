@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from astropy.nddata import NDData, NDUncertainty
+from astropy.nddata import Cutout2D, NDData, NDUncertainty
 
 from ..surveys import SDSS, STAMP_SIZE
 from .astrometry import LocalGrid, celestial, check_scale, local_grid, to_pixel
@@ -196,9 +196,15 @@ def _plane(data: object, what: str) -> Plane:
         mask = getattr(data, "mask", None)
         values = (data if mask is None else data.unmasked).value
         plane = Plane(values, data.unit, None, mask, None, {})
+    elif isinstance(data, Cutout2D):
+        if not isinstance(data.data, u.Quantity):
+            raise u.UnitTypeError(
+                f"{what} is a Cutout2D without a unit; cut it out of a Quantity: Cutout2D(image * u.nmgy, ...)."
+            )
+        plane = replace(_plane(data.data, what), wcs=data.wcs)
     else:
         raise TypeError(
-            f"{what} is of type {type(data).__name__}, but it must be a CCDData, an NDData or a Quantity."
+            f"{what} is of type {type(data).__name__}, but it must be a CCDData, an NDData, a Cutout2D or a Quantity."
         )
     if np.ndim(plane.values) != 2:
         raise ValueError(f"{what} has shape {np.shape(plane.values)}, but it must be (y, x).")
