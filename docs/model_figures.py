@@ -144,6 +144,31 @@ def _real_redshifts(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | N
     )
 
 
+def _learning_curve(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | None:
+    few = card.get("metrics", {}).get("anchoring_few", {})
+    sizes = sorted((key for key in few if key.isdecimal()), key=int)
+    if not sizes:
+        return None
+    figure, axes = _axes(2, 8.5, 3.2)
+    for ax, key, label in (
+        (axes[0, 0], "sigma_nmad", r"$\sigma_\mathrm{NMAD}$ of $\Delta z / (1 + z)$"),
+        (axes[0, 1], "crps_over_1+z", "CRPS / (1 + z)"),
+    ):
+        values = np.array([[sample[key] for sample in few[size]] for size in sizes])
+        number = [int(size) for size in sizes]
+        ax.plot(number, values.mean(axis=1), "-", color=_COLORS[0])
+        ax.plot(number, values, "o", color=_COLORS[0], ms=5)
+        ax.axhline(few["zero-shot"][key], color="#7a7a7a", lw=1, ls="--", zorder=0)
+        ax.set(xscale="log", xlabel="real galaxies it was fitted to", ylabel=label)
+        ax.set_xticks(number, sizes)
+        ax.minorticks_off()
+    _save(figure, path)
+    return path, (
+        f"Redshifts of {few['judged']:,} real galaxies from photometry after a fit to few others: three samples of each size, "
+        "and their mean. Dashed: before the fit."
+    )
+
+
 def _spectral_residuals(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | None:
     groups = {
         name: row
@@ -206,6 +231,7 @@ def _history(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | None:
 #: By the name that ends the name of the file.
 FIGURES = {
     "redshifts": _real_redshifts,
+    "learning": _learning_curve,
     "scores": _scores_by_input,
     "bands": _scores_by_bands,
     "residuals": _spectral_residuals,
