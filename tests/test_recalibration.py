@@ -10,6 +10,7 @@ from estimator_cases import make_cutouts, make_estimator, make_photometry
 from posterior_cases import gaussian_posterior
 from scipy.special import ndtri
 
+from astrogenspec import PropertyEstimator
 from astrogenspec.calibration import (
     Recalibration,
     central_coverage,
@@ -20,6 +21,7 @@ from astrogenspec.calibration import (
 from astrogenspec.calibration.correction import Correction
 from astrogenspec.calibration.features import band_sets, correction_features, magnitudes_of
 from astrogenspec.calibration.regression import ProbitRegression, SplineBasis, fit_probit_regression
+from astrogenspec.demo import load_galaxies
 from astrogenspec.draws.mapping import deviates_of, moved_draws, rank_deviates
 from astrogenspec.metrics import crps
 from astrogenspec.posterior import Posterior
@@ -378,3 +380,16 @@ def test_an_estimator_recalibrates_itself():
     assert np.median(error) < 0.3 * np.median(np.abs(np.median(draws, axis=1) - truth["redshift"]))
     again = new.recalibrated(photometry=photometry, truth=truth, n_draws=100)
     assert again.card["recalibration"] == new.card["recalibration"]
+
+
+def test_the_bundled_recalibration_is_for_all_five_bands():
+    estimator = PropertyEstimator.from_pretrained("astrogenspec-properties-simulated")
+    photometry = load_galaxies()[:6]
+    for band in "uz":
+        photometry[f"flux_{band}"][:3] = np.nan * u.nmgy
+    raw, new = (
+        estimator.predict(photometry=photometry, n_draws=50, seed=1, calibrated=c)
+        for c in (False, True)
+    )
+    changed = np.any(raw["redshift"].draws != new["redshift"].draws, axis=1)
+    assert changed.tolist() == [False] * 3 + [True] * 3
