@@ -11,6 +11,7 @@ from astropy.io import fits
 from astropy.table import QTable
 
 from .inputs.fluxes import read_unit
+from .inputs.sdss import translated
 from .surveys import BANDS
 
 __all__ = ["is_table", "prepare_catalogue", "read_table", "rows_by_name"]
@@ -116,12 +117,12 @@ def rows_by_name(wanted: Sequence[str], names: Sequence[str], path: Path) -> np.
 
 
 def prepare_catalogue(table: QTable, bands: Sequence[str] | None, flux_unit: str | None) -> QTable:
-    """Choose bands, and give flux columns without a unit the one named.
+    """Choose bands, and give flux columns without a unit the one named; columns named by SDSS get our names.
 
     Parameters
     ----------
     table : `~astropy.table.QTable`
-        Photometry; it is changed.
+        Photometry; it may be changed.
     bands : sequence of str, optional
         Bands to keep; all by default.
     flux_unit : str, optional
@@ -130,15 +131,16 @@ def prepare_catalogue(table: QTable, bands: Sequence[str] | None, flux_unit: str
     Returns
     -------
     `~astropy.table.QTable`
-        The same table.
+        The same table, unless SDSS named its columns.
 
     Raises
     ------
     ValueError
-        If it has no rows.
+        If it has no rows, or an SDSS column lacks its error.
     astropy.units.UnitsError
         If the unit is no unit of flux.
     """
+    table = translated(table)
     if flux_unit is not None:
         unit = read_unit(flux_unit)
         for band in BANDS:

@@ -6,6 +6,7 @@ import pytest
 from astropy.table import MaskedColumn, QTable, Table
 
 from astrogenspec import coerce_photometry
+from astrogenspec.cli import main
 from astrogenspec.inputs.sdss import translated
 from astrogenspec.surveys import BANDS, SDSS
 
@@ -125,3 +126,18 @@ def _with(table, name, values):
 def test_other_tables_are_left_alone():
     table = Table({"flux_r": [1.0] * u.nmgy, "expAB_r": [0.5]})
     assert translated(table) is table
+
+
+def test_the_command_line_takes_such_a_table_and_chooses_bands(tmp_path):
+    table = magnitude_table()
+    table["modelMag_u"][1], table["modelMagErr_u"][1] = 19.0, 0.05
+    for band in "griz":
+        table[f"modelMag_{band}"][1] = table[f"modelMag_{band}"][0] + 0.3
+        table[f"modelMagErr_{band}"][1] = 0.02
+    table.write(tmp_path / "answer.csv")
+    result = tmp_path / "result.ecsv"
+    arguments = ["infer", str(tmp_path / "answer.csv"), "-o", str(result), "--bands", "gri", "-q"]
+    assert main([*arguments, "--draws", "50", "--seed", "1"]) == 0
+    found = QTable.read(result)
+    assert found["name"].tolist() == ["1237650000000000001", "1237650000000000002"]
+    assert "flux_u" not in found.colnames and np.isfinite(found["flux_g"]).all()

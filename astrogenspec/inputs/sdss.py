@@ -91,7 +91,7 @@ def translated(photometry: Table | Mapping[str, object]) -> Table | Mapping[str,
     for key in _NUMBERS:
         if key in kept:
             kept.setdefault("name", [str(number) for number in kept[key]])
-    return Table(kept | new, copy=False)
+    return type(photometry)(kept | new, copy=False)
 
 
 def _fluxes(columns: dict[str, Values], kind: str, band: str) -> dict[str, u.Quantity]:
