@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -81,12 +82,12 @@ def translated(photometry: Table | Mapping[str, object]) -> Table | Mapping[str,
         raise ValueError(
             f"photometry has {twice[0]} twice, by this name and by that of SDSS; keep one of them."
         )
-    kept = {key: photometry[key] for key in keys if key not in columns}
+    kept: dict[str, Any] = {key: photometry[key] for key in keys if key not in columns}
     if not isinstance(photometry, Table):
         return kept | new
     # The survey calls model magnitudes by these names too; a band of ours would have a unit.
     for band in BANDS:
-        if band in kept and not photometry[band].unit:
+        if band in kept and not getattr(kept[band], "unit", None):
             del kept[band]
     for key in _NUMBERS:
         if key in kept:
