@@ -16,6 +16,7 @@ __all__ = [
     "LINE_FLUX_UNIT",
     "QUANTITIES",
     "QuantityInfo",
+    "internal_values",
     "quantities_to_theta",
     "theta_to_quantities",
 ]
@@ -167,26 +168,44 @@ def quantities_to_theta(values: Mapping[str, u.Quantity]) -> np.ndarray:
     astropy.units.UnitConversionError
         For a unit that does not fit.
     """
-    unknown = [name for name in values if name not in QUANTITIES]
-    if unknown:
-        raise ValueError(
-            f"unknown quantity {unknown[0]!r}: the quantities are {', '.join(QUANTITIES)}."
-        )
     if not values:
         raise ValueError("no quantities were given: pass at least one of " + ", ".join(QUANTITIES))
-    columns = {}
-    for name, value in values.items():
-        columns[name] = _in_unit(name, value)
+    columns = {name: internal_values(name, value) for name, value in values.items()}
     shapes = {column.shape for column in columns.values()}
     if len(shapes) > 1:
         raise ValueError(f"the quantities have different shapes: {sorted(shapes)}; give one shape.")
     missing = np.full(shapes.pop(), np.nan)
-    theta = np.stack([columns.get(name, missing) for name in QUANTITIES], axis=-1)
-    for k, info in enumerate(QUANTITIES.values()):
-        if info.logarithmic:
-            flux = theta[..., k]
-            theta[..., k] = np.log10(flux, out=np.full(flux.shape, np.nan), where=flux > 0)
-    return theta
+    return np.stack([columns.get(name, missing) for name in QUANTITIES], axis=-1)
+
+
+def internal_values(name: str, value: u.Quantity) -> np.ndarray:
+    """Give one quantity in its internal unit: as it is, dex, or log10 of a line flux.
+
+    Parameters
+    ----------
+    name : str
+        One of `QUANTITIES`.
+    value : Quantity
+        Bare numbers are taken to be in the quantity's own unit.
+
+    Returns
+    -------
+    ndarray, of the same shape
+        NaN for a flux that is not positive.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    astropy.units.UnitConversionError
+        For a unit that does not fit.
+    """
+    if name not in QUANTITIES:
+        raise ValueError(f"unknown quantity {name!r}: the quantities are {', '.join(QUANTITIES)}.")
+    numbers = _in_unit(name, value)
+    if not QUANTITIES[name].logarithmic:
+        return numbers
+    return np.log10(numbers, out=np.full(numbers.shape, np.nan), where=numbers > 0)
 
 
 def _in_unit(name: str, value: u.Quantity) -> np.ndarray:

@@ -22,14 +22,13 @@ from typing import Any
 import numpy as np
 from scipy.special import digamma
 
-from ..quantities import QUANTITIES, quantities_to_theta
+from ..quantities import QUANTITIES
 
 __all__ = [
     "GRADES",
     "MINIMUM_DRAWS",
     "divergence",
     "grades",
-    "internal_values",
     "population_of",
     "population_rank",
     "shared_population",
@@ -152,7 +151,7 @@ def divergence(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
         )
     n_rows = max(_BLOCK // n_draws, 1)
     parts = [
-        _negative_entropy(np.sort(population_rank(values[k : k + n_rows], quantiles), axis=1))
+        _negative_entropy(population_rank(np.sort(values[k : k + n_rows], axis=1), quantiles))
         for k in range(0, len(values), n_rows)
     ]
     result = np.concatenate(parts) if parts else np.empty(0)
@@ -215,23 +214,6 @@ def shared_population(population: Any, name: str, draws: Mapping[str, Any]) -> l
             f"the population in the card of the weights lacks {name!r}; it has {', '.join(population)}."
         )
     return population[name]
-
-
-def internal_values(name: str, draws: Any) -> np.ndarray:
-    """Give draws in the internal unit of the quantity: dex, or log10 of a flux.
-
-    Parameters
-    ----------
-    name : str
-        One of `~astrogenspec.QUANTITIES`.
-    draws : Quantity, shape (n_galaxies, n_draws)
-
-    Returns
-    -------
-    ndarray, shape (n_galaxies, n_draws)
-        NaN for a flux that is not positive.
-    """
-    return quantities_to_theta({name: draws})[..., list(QUANTITIES).index(name)]
 
 
 def _negative_entropy(ranks: np.ndarray) -> np.ndarray:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import astropy.units as u
 import numpy as np
 
-from .information import divergence, grades, internal_values, shared_population
+from ..quantities import internal_values
+from .information import divergence, grades, shared_population
 
 if TYPE_CHECKING:
     from .quantity import QuantityPosterior

@@ -19,7 +19,7 @@ from ..base import Estimator, make_generator
 from ..blocks import InputArguments, InputOptions, ObservationBlocks, positive_int
 from ..observations import Observations
 from ..preprocessing import to_flux
-from ..quantities import QUANTITIES, quantities_to_theta
+from ..quantities import QUANTITIES, internal_values
 from .contexts import Contexts
 
 __all__ = ["ImageEstimator"]
@@ -276,7 +276,7 @@ def _joined(contexts: Contexts, n_heads: int) -> Tensor:
 
 def _one_column(quantity: str, values: u.Quantity) -> np.ndarray:
     """Check values of one quantity and give them in units of theta, shape (k,)."""
-    moved = quantities_to_theta({quantity: values})[..., list(QUANTITIES).index(quantity)]
+    moved = internal_values(quantity, values)
     info = QUANTITIES[quantity]
     if moved.ndim != 1 or not len(moved):
         raise ValueError(f"values has shape {moved.shape}: it must be (n_values,).")
