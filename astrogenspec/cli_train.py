@@ -231,6 +231,8 @@ def _train_properties(options: argparse.Namespace) -> int:
 
 
 def _anchor(options: argparse.Namespace) -> int:
+    from importlib.util import find_spec
+
     from astropy.table import vstack
 
     from .cli_inputs import Images
@@ -253,6 +255,8 @@ def _anchor(options: argparse.Namespace) -> int:
                 f"--images are {len(options.images)} files for {len(table)} rows of --anchor: give one for each."
             )
         images = Images(options.images, None, "flag", "name" not in table.colnames)
+    options.out.mkdir(parents=True, exist_ok=True)
+    page = options.out / "report.html" if find_spec("matplotlib") else None
     estimator = PropertyEstimator.from_pretrained(options.model, device=options.device).fit(
         images,
         photometry=table[[name for name in table.colnames if name not in QUANTITIES]],
@@ -265,6 +269,8 @@ def _anchor(options: argparse.Namespace) -> int:
         seed=options.seed,
         on_error="flag",
         progress=not options.quiet,
+        report=page,
+        overwrite=True,
     )
     if images is not None and images.reasons:
         unread = "; ".join(images.reasons[k] for k in sorted(images.reasons))
@@ -274,8 +280,11 @@ def _anchor(options: argparse.Namespace) -> int:
             stacklevel=2,
         )
     if not options.quiet:
-        print("\n".join(estimator.fit_report().pformat(-1, -1)))
-    options.out.mkdir(parents=True, exist_ok=True)
+        changes = estimator.fit_report()
+        changes.round(4)
+        print("\n".join(changes.pformat(-1, -1)))
+        where = "not written, for want of the extra plot" if page is None else f"in {page}"
+        print(f"The page that says how far to trust the new weights is {where}.")
     return _save(estimator, "properties", options)
 
 

@@ -66,6 +66,15 @@ def test_anchoring_writes_weights_and_reports(folder, tmp_path, capsys):
     assert new.card["fits"][0]["labels"]["stellar_mass"] == N
     card = json.loads((tmp_path / "anchored" / "properties.json").read_text())
     assert card["fits"][0]["epochs"] == 2
+    assert "report.html" in printed
+    assert "can these posteriors be trusted" in (tmp_path / "anchored" / "report.html").read_text()
+
+
+def test_anchoring_works_without_matplotlib(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert anchor(folder, tmp_path / "anchored", "--seed", "3") == 0
+    assert "not written, for want of the extra plot" in capsys.readouterr().out
+    assert not (tmp_path / "anchored" / "report.html").exists()
 
 
 def test_anchoring_with_several_members(folder, tmp_path):

@@ -181,7 +181,12 @@ def checked_page(path: str | os.PathLike[str], overwrite: bool) -> Path:
         If one of the files exists and ``overwrite`` is False.
     FileNotFoundError
         If the folder does not exist.
+    ImportError
+        If matplotlib is not installed.
     """
+    from ..plotting.style import package
+
+    package("matplotlib.figure")
     page = Path(path).expanduser()
     if page.suffix != ".html":
         raise ValueError(f"out is {str(page)!r}; give the name of a page, ending in .html.")

@@ -24,11 +24,11 @@ from ..blocks import ObservationBlocks
 from ..quantities import QUANTITIES
 from ..warnings import AstroGenSpecWarning
 from .encoding import EncodedGalaxies
+from .held_out import HeldOut
 from .labelled import FEWEST, LabelledGalaxies, read_labelled, theta_of
 from .member import FitSettings, Member, train_member
 from .model import PropertyNetwork
 from .rehearsal import encode_shards
-from .scores import held_out_scores
 
 __all__ = ["Examples", "fine_tune"]
 
@@ -65,7 +65,7 @@ def fine_tune(
     settings: FitSettings,
     generator: torch.Generator,
     device: torch.device,
-) -> tuple[PropertyNetwork, dict[str, Any]]:
+) -> tuple[PropertyNetwork, dict[str, Any], HeldOut]:
     """Train a copy of a network.
 
     Parameters
@@ -85,6 +85,8 @@ def fine_tune(
     network : PropertyNetwork
     card : dict
         The old one with an entry in ``fits``.
+    held_out : HeldOut
+        What heads that were trained say of galaxies that they did not see.
 
     Raises
     ------
@@ -101,17 +103,22 @@ def fine_tune(
         encode_shards(network, folder, most, seed + k)
         for k, folder in enumerate(examples.rehearsal, start=1)
     ]
-    members = _group(
-        network, range(network.config["members"]), card, galaxies, pools, settings, seed
-    )
+    members = _of_images(network, card, galaxies, pools, settings, seed)
     if card is None:
-        network = members[0].after
+        network, of_catalogue = members[0].after, []
     else:
         of_catalogue = _of_catalogue(network, card, galaxies, pools, settings, seed)
         network = network.with_heads([m.after for m in members], [m.after for m in of_catalogue])
-        if of_catalogue and galaxies.inputs.image is None:
-            # These are the heads that read such galaxies.
-            members = of_catalogue
+    held_out = HeldOut.of(
+        [
+            (m.before, m.after, m.held_out.with_images() if of_catalogue else m.held_out)
+            for m in members
+        ]
+        + [(m.before, m.after, m.held_out) for m in of_catalogue]
+    )
+    if of_catalogue and galaxies.inputs.image is None:
+        # These are the heads that read such galaxies.
+        members = of_catalogue
     n_held_out = len(members[0].held_out)
     entry = {
         **asdict(settings),
@@ -124,10 +131,10 @@ def fine_tune(
             name: int(k) for name, k in zip(QUANTITIES, galaxies.learnt.sum(0), strict=True)
         },
         "held_out_loss": list(_mean_losses(members)),
-        "held_out": held_out_scores([(m.before, m.after, m.held_out) for m in members]),
+        "held_out": held_out.scores(),
         "epochs_run": [member.epochs_run for member in members],
     }
-    return network.eval(), _new_card(card, entry, limits)
+    return network.eval(), _new_card(card, entry, limits), held_out
 
 
 def _check_trained(
@@ -156,6 +163,22 @@ def _check_trained(
         )
 
 
+def _of_images(
+    network: PropertyNetwork,
+    card: Mapping[str, Any] | None,
+    galaxies: LabelledGalaxies,
+    pools: Sequence[EncodedGalaxies],
+    settings: FitSettings,
+    seed: int,
+) -> list[Member]:
+    """Train the heads that read images, or everything; without any image, not even a lent one, there is nothing to learn."""
+    heads = range(network.config["members"])
+    images = galaxies.inputs.image is not None or any(pool.has_images for pool in pools)
+    if card is not None and len(network.photometry_heads) and not images:
+        return _left_alone(network, heads, galaxies)
+    return _group(network, heads, card, galaxies, pools, settings, seed)
+
+
 def _of_catalogue(
     network: PropertyNetwork,
     card: Mapping[str, Any],
@@ -169,7 +192,7 @@ def _of_catalogue(
     if len(heads) == 0:
         return []
     if settings.images_alone or len(photometry) < FEWEST:
-        return _unchanged(network, heads, [photometry])
+        return _left_alone(network, heads, photometry)
     pools = [pool.of_catalogue() for pool in pools]
     return _group(network, heads, card, photometry, pools, settings, seed)
 
@@ -209,22 +232,20 @@ def _group(
     )
     if card is None:
         return [replace(member, after=network) for member in members]
-    return _unchanged(network, heads, [m.held_out for m in members], old, members[0].epochs_run)
-
-
-def _unchanged(
-    network: PropertyNetwork,
-    heads: Sequence[int],
-    held_out: Sequence[LabelledGalaxies],
-    loss: float = math.nan,
-    epochs_run: int = 0,
-) -> list[Member]:
-    """Give heads as they are."""
     nets = [network.member(k) for k in heads]
     return [
-        Member(net, net, held_out[k % len(held_out)], (loss, loss), epochs_run)
+        replace(members[k % len(members)], before=net, after=net, losses=(old, old))
         for k, net in enumerate(nets)
     ]
+
+
+def _left_alone(
+    network: PropertyNetwork, heads: Sequence[int], galaxies: LabelledGalaxies
+) -> list[Member]:
+    """Give heads that are not trained as they are, with no galaxy held out."""
+    nobody = galaxies[torch.arange(0)]
+    nets = [network.member(k) for k in heads]
+    return [Member(net, net, nobody, (math.nan, math.nan), 0) for net in nets]
 
 
 def _mean_losses(members: Sequence[Member]) -> tuple[float, float]:

@@ -73,6 +73,17 @@ class LabelledGalaxies:
         """Select galaxies."""
         return LabelledGalaxies(*(getattr(self, field.name)[rows] for field in fields(self)))
 
+    @property
+    def modes(self) -> np.ndarray:
+        """What each galaxy is inferred from, str, shape (n,): image, photometry or both (`Observations.modes`)."""
+        image = self.inputs.has_image.cpu().numpy()
+        catalogue = (self.inputs.has_photometry & ~self.measured).cpu().numpy()
+        return np.select([image & catalogue, image], ["both", "image"], "photometry")
+
+    def with_images(self) -> LabelledGalaxies:
+        """Leave out galaxies without image."""
+        return self[self.inputs.has_image.nonzero()[:, 0]]
+
     def of_catalogue(self) -> LabelledGalaxies:
         """Hide the images, and leave out galaxies without photometry of a catalogue."""
         kept = self[(self.inputs.has_photometry & ~self.measured).nonzero()[:, 0]]

@@ -45,6 +45,8 @@ class LearningEstimator(Estimator):
         images_alone: bool = False,
         seed: int | torch.Generator | None = None,
         progress: bool | None = None,
+        report: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
         **options: Unpack[InputArguments],
     ) -> Self:
         """Continue the training on galaxies whose properties are known.
@@ -54,6 +56,9 @@ class LearningEstimator(Estimator):
         photometry, bands, sizes) is hidden at random, so that the estimator keeps its skill with less. Quantities
         without label are learnt from what this estimator says of them, with less weight, so that they are not forgotten.
         The image encoder of trained weights stays as it is.
+
+        Where the galaxies held out show that the new error bars are wrong, as a function of predicted value, magnitude and
+        colours, a recalibration is learnt from them, as by `recalibrated`.
 
         Parameters
         ----------
@@ -81,8 +86,8 @@ class LearningEstimator(Estimator):
         members : int, optional
             Train so many heads, each for itself and with other galaxies held out, and mix their posteriors: a deep
             ensemble, which is better than each of them and takes as many times longer. As many as the estimator has, if
-            missing. The report is then of each member on the galaxies that it held out. Weights whose heads for galaxies
-            without images are others, as of the bundled ones, have so many of each kind: photometry teaches both.
+            missing. Weights whose heads for galaxies without images are others, as of the bundled ones, have so many of each
+            kind. Those that read images learn from images, their own or lent ones of ``rehearsal``, and else stay as they are.
         images_alone : bool
             Train nothing but what reads the image: what is inferred without an image stays as it is, to the last bit. For a
             few galaxies with images, after a fit to many without.
@@ -90,6 +95,11 @@ class LearningEstimator(Estimator):
             Source of randomness: same seed, same weights.
         progress : bool, optional
             Show a progress bar; by default on a terminal.
+        report : path-like, optional
+            Write a page (``.html``) that says how far to trust the new weights, as `calibration_report` does, by the galaxies
+            that their heads held out: each head judges those that it did not see.
+        overwrite : bool
+            Replace a page that exists.
         **options
             ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`. A flagged galaxy is left out.
 
@@ -104,12 +114,16 @@ class LearningEstimator(Estimator):
             If fewer than 10 galaxies have a label, or an argument is out of range or does not fit the others.
         TypeError, astropy.units.UnitsError
             If an input or a label cannot be used.
+        FileExistsError
+            If the page exists and ``overwrite`` is False.
 
         Warns
         -----
         AstroGenSpecWarning
             If nothing improved on the galaxies held out; the weights are then the old ones.
         """
+        if report is not None:
+            checked_page(report, overwrite)
         settings = FitSettings(
             epochs,
             batch_size,
@@ -123,9 +137,14 @@ class LearningEstimator(Estimator):
         blocks = ObservationBlocks(cutouts, photometry, InputOptions(**options))
         folders = [os.fspath(folder) for folder in rehearsal]
         examples = Examples(blocks, labels, known, folders)
-        network, card = fine_tune(
+        network, card, held_out = fine_tune(
             self.network, self.card, examples, settings, make_generator(seed), self.device
         )
+        recalibration = held_out.recalibration()
+        if recalibration is not None:
+            card["recalibration"] = recalibration.to_dict()
+        if report is not None:
+            held_out.report().write(report, overwrite=overwrite)
         return type(self)(network, card=card, device=self.device)
 
     def calibration_report(

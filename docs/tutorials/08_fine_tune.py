@@ -74,8 +74,9 @@ for ax, result, title in zip(axes, (before, after), ("before", "after"), strict=
 # The scatter is smaller than before, without anybody having told the network of the zero points. Where the cause is
 # known, as here, correcting the photometry is better still.
 #
-# What was fitted, and what came of it, is in the card; the estimator is saved and loaded like any other. A fit drops
-# the recalibration of the old weights, so test the new ones (:doc:`07_calibrated_for_my_sample`).
+# What was fitted, and what came of it, is in the card; the estimator is saved and loaded like any other. With
+# ``report="report.html"`` ``fit`` writes a page on the galaxies that it held out; those that were kept apart are the
+# stricter judges (:doc:`07_calibrated_for_my_sample`).
 
 path = better.save(Path(tempfile.mkdtemp()) / "mine.safetensors")
 print(PropertyEstimator.from_pretrained(path))
