@@ -115,6 +115,34 @@ def test_bins_show_where_it_is_wrong(report):
     assert np.isfinite(whole["sigma_nmad"][0]) and np.isnan(whole["sigma_nmad"][1])
 
 
+def test_kinds_of_input_and_sets_of_bands_are_judged_apart():
+    posterior, truth = gaussian_posterior(300, 200, seed=5, quantities=("redshift",))
+    values = posterior["redshift"].draws.value.copy()
+    middle = np.median(values, axis=1, keepdims=True)
+    values[:150] = middle[:150] + 0.4 * (values[:150] - middle[:150])
+    photometry = QTable()
+    rng = np.random.default_rng(0)
+    for band in BANDS:
+        photometry[f"flux_{band}"] = np.exp(rng.normal(4, 0.3, 300)) * u.nmgy
+        photometry[f"extinction_{band}"] = np.zeros(300) * u.mag
+    photometry["flux_u"][100:200] = photometry["flux_z"][100:] = np.nan * u.nmgy
+    photometry["flux_i"][299] = np.nan * u.nmgy
+    mixed = Posterior({"redshift": values * u.one}, photometry=photometry)
+    found = calibration_report(mixed, truth, mode=np.repeat(["image", "both"], 150))
+    rows = {by: found.scores[found.scores["by"] == by] for by in ("input", "bands", "g - r")}
+    assert dict(rows["input"]["bin", "trust"].iterrows()) == {
+        "both": "trust",
+        "image": "do not trust",
+    }
+    # A set of bands that one galaxy has is no group.
+    assert dict(rows["bands"]["bin", "n"].iterrows()) == {"gri": 100, "ugri": 99, "ugriz": 100}
+    assert rows["g - r"]["n"].sum() == 300 and len(rows["g - r"]) == 5
+    alike = calibration_report(mixed[:100], {"redshift": truth["redshift"][:100]})
+    assert not set(alike.scores["by"]) & {"input", "bands"}
+    with pytest.raises(ValueError, match="mode is 'picture'"):
+        calibration_report(mixed, truth, mode="picture")
+
+
 def test_recalibration_is_offered_where_it_helps(report):
     table = report.recalibrated
     assert table["quantity"].tolist() == ["redshift", "stellar_mass"]

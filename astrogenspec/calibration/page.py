@@ -27,7 +27,7 @@ th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left;
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; } code, pre { background: #f4f5f7; padding: .1rem .3rem; } pre { padding: .7rem; }
 .trust { color: #1d6b3c; } .care { color: #8a5a00; } .not { color: #a3271b; } .unknown { color: #666; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; } .wide td { white-space: nowrap; }
 """
 _CLASSES = {
     "trust": "trust",
@@ -76,7 +76,8 @@ def html_page(report: CalibrationReport) -> str:
         f"{', recalibrated' if meta.get('calibrated') else ''}; {flagged} flagged. "
         "Compared with true values of " + ", ".join(map(_code, report.verdicts)) + ".</p>",
         _verdict_table(report),
-        "<h2>Where</h2><p>By r magnitude (without Galactic extinction) and by predicted redshift.</p>",
+        "<h2>Where</h2><p>By r magnitude and g - r (without Galactic extinction), by predicted redshift, and by what went in "
+        "(image, photometry or both, and which bands), if that differs.</p>",
         _image(_bin_figure(report), "coverage of the 68% interval by bin"),
         f"<div class='wide'>{_bin_table(report)}</div>",
         "<h2>Error bars</h2>",

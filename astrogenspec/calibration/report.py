@@ -16,7 +16,7 @@ from astropy.table import QTable, Table, vstack
 from ..metrics import redshift_metrics
 from ..surveys import BANDS
 from ..warnings import AstroGenSpecWarning
-from .features import magnitudes_of
+from .features import band_sets, checked_modes, magnitudes_of
 from .ranks import values_in_dex
 from .recalibration import MINIMUM_ROWS, cross_fitted
 from .table import calibration_table
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["CalibrationReport", "calibration_report", "checked_page"]
 
 _IN_A_BIN = 60
+_OF_A_KIND = 30
 _MOST_BINS = 5
 _EVERYTHING = "all"
 _OF_VERDICT = ("trust", "reason", "width_factor", "shift", "skill")
@@ -119,7 +120,7 @@ def calibration_report(
     truth : mapping of str to Quantity of shape (n_galaxies,), or table with such columns
         True values by quantity, drawn or derived; NaN or masked where unknown. Other columns of a table are passed over.
     mode : {"image", "photometry", "both"}, or a sequence of these, one a galaxy
-        What the posterior of a galaxy was inferred from; needed for the recalibration that is tried.
+        What the posterior of a galaxy was inferred from: each kind is judged apart, and recalibrated apart.
     raw : Posterior, optional
         The same without the recalibration of the weights (``calibrated=False``), from which another is tried; by default
         ``posterior`` itself, if it is not recalibrated.
@@ -140,9 +141,10 @@ def calibration_report(
         If a unit does not fit.
     """
     known = _known(posterior, truth)
+    modes = checked_modes(mode, len(posterior))
     parts, verdicts = [], {}
     for name, true in known.items():
-        table = _scores(posterior, name, true, seed)
+        table = _scores(posterior, name, true, modes, seed)
         whole = table[0]
         verdicts[name] = Verdict(
             *(
@@ -157,7 +159,7 @@ def calibration_report(
     scores = vstack(parts, metadata_conflicts="silent")
     if raw is None and not posterior.meta.get("calibrated"):
         raw = posterior
-    recalibrated = None if raw is None else _tried(posterior, raw, known, mode, seed)
+    recalibrated = None if raw is None else _tried(posterior, raw, known, modes, seed)
     return CalibrationReport(scores, verdicts, recalibrated, posterior, known)
 
 
@@ -219,15 +221,28 @@ def _known(posterior: Posterior, truth: Mapping[str, Any] | Table) -> dict[str, 
     return known
 
 
-def _groupings(posterior: Posterior, counted: np.ndarray) -> dict[str, np.ndarray]:
-    """Label galaxies: all alike, by r magnitude, by predicted redshift; empty labels count nowhere."""
+def _groupings(
+    posterior: Posterior, counted: np.ndarray, modes: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Label galaxies: all alike, by magnitude, colour, predicted redshift and input; empty labels count nowhere."""
     groupings = {_EVERYTHING: np.where(counted, _EVERYTHING, "")}
-    red = magnitudes_of(posterior)[:, BANDS.index("r")]
+    magnitudes = magnitudes_of(posterior)
+    green, red = (magnitudes[:, BANDS.index(band)] for band in "gr")
     groupings["r magnitude"] = _binned(np.where(counted, red, np.nan), ".1f")
+    groupings["g - r"] = _binned(np.where(counted, green - red, np.nan), ".2f")
     if "redshift" in posterior.draws:
         predicted = np.asarray(posterior["redshift"].median().value, float)
         groupings["predicted redshift"] = _binned(np.where(counted, predicted, np.nan), ".3f")
+    groupings["input"] = _kinds(np.where(counted, modes, ""))
+    groupings["bands"] = _kinds(np.where(counted, band_sets(magnitudes), ""))
     return {by: labels for by, labels in groupings.items() if (labels != "").any()}
+
+
+def _kinds(labels: np.ndarray) -> np.ndarray:
+    """Keep labels that enough galaxies have, if there are several."""
+    names, counts = np.unique(labels[labels != ""], return_counts=True)
+    enough = names[counts >= _OF_A_KIND]
+    return np.where(np.isin(labels, enough) & (len(enough) > 1), labels, "")
 
 
 def _binned(values: np.ndarray, spec: str) -> np.ndarray:
@@ -248,14 +263,14 @@ def _binned(values: np.ndarray, spec: str) -> np.ndarray:
     return labels
 
 
-def _scores(posterior: Posterior, name: str, truth: Any, seed: int) -> QTable:
+def _scores(posterior: Posterior, name: str, truth: Any, modes: np.ndarray, seed: int) -> QTable:
     """Scores and verdicts of one quantity: over all galaxies, then in bins from low to high."""
     values, true, unit = values_in_dex(posterior[name], truth)
     rows, parts = [], []
-    for by, labels in _groupings(posterior, np.isfinite(true) & posterior.usable).items():
+    for by, labels in _groupings(posterior, np.isfinite(true) & posterior.usable, modes).items():
         table = calibration_table(posterior, {name: truth}, groups=labels, seed=seed)
         table = table[table["group"] != ""]
-        table = table[np.argsort([_lower_limit(label) for label in table["group"]])]
+        table = table[np.argsort([_lower_limit(label) for label in table["group"]], kind="stable")]
         table.rename_column("group", "bin")
         table.add_column(np.full(len(table), by, dtype="<U20"), index=1, name="by")
         parts.append(table)
@@ -275,8 +290,9 @@ def _scores(posterior: Posterior, name: str, truth: Any, seed: int) -> QTable:
 
 
 def _lower_limit(label: str) -> float:
+    """Sort bins from low to high; words stay in their order."""
     first = label.split()[0]
-    if first in (_EVERYTHING, "below"):
+    if first.isalpha() and first != "above":
         return -np.inf
     return float(label.split()[1] if first == "above" else first)
 
