@@ -10,8 +10,8 @@ flux or magnitude     unit                                        error
 ``mag_g``             AB magnitude: ``u.ABmag``, ``u.mag``, none  ``mag_err_g``, magnitudes
 ===================== =========================================== ==============================================
 
-The names of the SDSS catalogue server, ``modelFlux_g`` or ``modelMag_g`` and others, are understood without units
-(`astrogenspec.inputs.sdss`).
+The names of the SDSS catalogue server are understood, without units: ``modelFlux_g`` and ``modelFluxIvar_g``, or
+``modelMag_g`` and ``modelMagErr_g``; the same with ``petro``; ``petroR50_r``, ``petroR90_r``; ``objID``.
 
 Further keys: ``ebv``, the Galactic E(B-V) in magnitudes; ``extinction_g`` and so on, the Galactic extinction of a band in
 magnitudes, which then takes the place of ``ebv``; ``name``.  Every flux needs an error.  Bands that are absent, masked,
