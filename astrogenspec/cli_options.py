@@ -12,7 +12,8 @@ _INFER_EXAMPLES = """\
 examples:
   astrogenspec infer galaxies.ecsv -o properties.fits
       photometry alone: columns flux_g and flux_err_g (with a unit), or mag_g and mag_err_g, for any of the bands
-      u, g, r, i, z; ebv or extinction_g; name; or as SDSS names them, modelMag_g and modelMagErr_g
+      u, g, r, i, z; ebv or extinction_g; name; or as SDSS and VizieR name them, modelMag_g and modelMagErr_g, gmag and
+      e_gmag
   astrogenspec infer ngc*.fits --ebv 0.03 -o properties.ecsv --plot figures
       images: one FITS file a galaxy, an extension for each band (or a cube with the keyword BANDS)
   astrogenspec infer @files.txt --photometry galaxies.csv --flux-unit nmgy --on-error flag -o properties.fits

@@ -164,6 +164,8 @@ def prepare_catalogue(table: QTable, bands: Sequence[str] | None, flux_unit: str
                 "flux_ivar_{}",
                 "mag_{}",
                 "mag_err_{}",
+                "{}mag",
+                "e_{}mag",
             )
             table.remove_columns(
                 [k for k in (key.format(band) for key in keys) if k in table.colnames]

@@ -8,6 +8,7 @@ flux or magnitude     unit                                        error
 ``g``                 flux density, or ``u.ABmag``                ``g_err`` or, for a flux, ``g_ivar``
 ``flux_g``            flux density                                ``flux_err_g`` or ``flux_ivar_g``
 ``mag_g``             AB magnitude: ``u.ABmag``, ``u.mag``, none  ``mag_err_g``, magnitudes
+``gmag``              the same, as VizieR names it                ``e_gmag``
 ===================== =========================================== ==============================================
 
 The names of the SDSS catalogue server are understood, without units: ``modelFlux_g`` and ``modelFluxIvar_g``, or

@@ -56,6 +56,8 @@ KINDS = {
     "mag_g in mag": with_unit(columns("mag_{}", "mag_err_{}", MAG, MAG_ERROR), u.mag),
     "mag_g in AB mag": with_unit(columns("mag_{}", "mag_err_{}", MAG, MAG_ERROR), u.ABmag),
     "mag_g without unit": columns("mag_{}", "mag_err_{}", MAG, MAG_ERROR) | EBV,
+    "gmag in mag": with_unit(columns("{}mag", "e_{}mag", MAG, MAG_ERROR), u.mag),
+    "gmag without unit": columns("{}mag", "e_{}mag", MAG, MAG_ERROR) | EBV,
     "QTable": QTable(with_unit(columns("{}", "{}_err"), u.nmgy)),
     "QTable of magnitudes": QTable(
         with_unit(columns("{}", "{}_err", MAG, MAG_ERROR), u.ABmag, u.mag)

@@ -21,7 +21,9 @@ _WAYS = {
     "bare": ("{}", "{}_err", "{}_ivar"),
     "flux": ("flux_{}", "flux_err_{}", "flux_ivar_{}"),
     "mag": ("mag_{}", "mag_err_{}", None),
+    "vizier": ("{}mag", "e_{}mag", None),
 }
+_MAGNITUDES = ("mag", "vizier")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +99,7 @@ def read_catalogue(photometry: Table | Row | Mapping[str, object]) -> Catalogue:
     flux, error, problems = np.full((n, len(BANDS)), np.nan), np.full((n, len(BANDS)), np.nan), {}
     for band, pair in columns.items():
         k = BANDS.index(band)
-        flux[:, k], error[:, k] = to_flux(band, way, *pair)
+        flux[:, k], error[:, k] = to_flux(band, *pair, is_magnitude=way in _MAGNITUDES)
         bad = np.isfinite(flux[:, k]) & np.isfinite(error[:, k]) & ~(error[:, k] > 0)
         given = np.broadcast_to(pair[1].numbers, n)
         for index in np.flatnonzero(bad):

@@ -283,16 +283,18 @@ def common_length(values: list[Values]) -> int:
     return n
 
 
-def to_flux(band: str, way: str, value: Values, error: Values) -> tuple[np.ndarray, np.ndarray]:
+def to_flux(
+    band: str, value: Values, error: Values, *, is_magnitude: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Convert a column and its error to nanomaggies.
 
     Parameters
     ----------
     band : str
-    way : str
-        "mag" if the column is an AB magnitude by its name.
     value, error : Values
         The error may be an inverse variance.
+    is_magnitude : bool
+        The column is an AB magnitude by its name.
 
     Returns
     -------
@@ -304,8 +306,8 @@ def to_flux(band: str, way: str, value: Values, error: Values) -> tuple[np.ndarr
     astropy.units.UnitsError
         For units that are missing or do not fit.
     """
-    if way == "mag" or value.has_magnitude_unit:
-        return _from_magnitude(band, way, value, error)
+    if is_magnitude or value.has_magnitude_unit:
+        return _from_magnitude(band, value, error, is_magnitude)
     if value.unit is not None and value.unit.is_equivalent(u.mag):
         raise u.UnitTypeError(
             f"{value.key} is in {value.unit}, which does not say in which magnitude system; use "
@@ -331,7 +333,7 @@ def to_flux(band: str, way: str, value: Values, error: Values) -> tuple[np.ndarr
 
 
 def _from_magnitude(
-    band: str, way: str, value: Values, error: Values
+    band: str, value: Values, error: Values, by_name: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     if error.is_inverse_variance:
         raise u.UnitTypeError(
@@ -349,7 +351,7 @@ def _from_magnitude(
             f"name it {value.renamed('flux', band)}."
         )
     unit = error.unit
-    unitless = unit is None and way == "mag"
+    unitless = unit is None and by_name
     if not (unitless or isinstance(unit, u.MagUnit) or (unit is not None and unit == u.mag)):
         raise u.UnitTypeError(
             f"{error.key} is in {unit or 'no unit'}, but {value.key} is a magnitude; use u.mag."

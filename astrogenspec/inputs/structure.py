@@ -241,7 +241,7 @@ def _read_petrosian(columns: dict[str, Values], found: Structure, problems: dict
         for band in bands:
             value, error = _petrosian_columns(columns, way, band)
             k = BANDS.index(band)
-            flux, sigma = to_flux(band, way, value, error)
+            flux, sigma = to_flux(band, value, error, is_magnitude=way == "mag")
             flux, sigma = (np.where(np.isfinite(a), a, np.nan) for a in (flux, sigma))
             found.petro_flux[:, k], found.petro_error[:, k] = flux, sigma
             bad = ~np.isnan(found.petro_flux[:, k]) & (found.petro_error[:, k] <= 0)
