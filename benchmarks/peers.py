@@ -87,17 +87,16 @@ def flow_medians(train: QTable, test: QTable) -> np.ndarray:
     return np.median(medians, axis=0)
 
 
-def label_medians(train: QTable, test: QTable) -> dict[str, np.ndarray]:
-    """All labels but the redshift, in dex, by gradient boosting on all that the table has: photometry, errors, sizes, redshift."""
+def label_medians(train: QTable, test: QTable, *, redshift: bool = True) -> dict[str, np.ndarray]:
+    """All labels but the redshift, in dex, by gradient boosting on photometry, errors and sizes, and the redshift if wanted."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     def features(table: QTable) -> np.ndarray:
         magnitude = _magnitudes(table, "ugriz")
         noise = [np.log10((table[f"flux_err_{b}"] / table[f"flux_{b}"]).value) for b in "ugriz"]
         shape = [table[name].value for name in ("r50", "r90", "axis_ratio")]
-        return np.column_stack([
-            _colours(magnitude), magnitude["r"], *noise, *shape, table["known_redshift"].value
-        ])  # fmt: skip
+        told = [table["known_redshift"].value] * redshift
+        return np.column_stack([_colours(magnitude), magnitude["r"], *noise, *shape, *told])
 
     x, at = features(train), features(test)
     given = np.isfinite(x).any(axis=0)

@@ -47,7 +47,7 @@ labels["stellar_mass"][::2] = np.nan * u.dex(u.Msun)
 # Fit
 # ---
 # ``fit`` gives a new estimator; the old one stays as it is. A part of the galaxies is held out, and training stops
-# when these no longer improve. One head of each kind (``members=1``) is quicker than all of them, and nearly as good.
+# when these no longer improve. One head (``members=1``) is quicker than three, and nearly as good.
 
 estimator = PropertyEstimator.from_pretrained()
 better = estimator.fit(

@@ -1,0 +1,90 @@
+"""Fit to one table of nearby galaxies alone, redshift and all, and judge galaxies held out of whose redshift nothing is told.
+
+    python benchmarks/own_sample.py FOLDER [--folds 5] [--members 3] [--model NAME] --out results/simulated
+
+As someone would who has a sample of their own, selected in their own way: it teaches how common its redshifts are too.  FOLDER
+holds the tables of `anchoring.py`.  Gradient boosting, a peer, sees the same photometry and sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from anchoring import SEED, label_scores, predict
+from anchoring_tables import anchor_table, inputs_of
+from astropy.table import QTable
+from peers import label_medians
+from real_images import opened
+
+from astrogenspec import Posterior, PropertyEstimator
+from astrogenspec.quantities import QUANTITIES
+
+FIT = {"epochs": 72, "batch_size": 64, "learning_rate": 1e-3, "patience": 15}
+
+
+def run_own(before: PropertyEstimator, table: QTable, n_folds: int, members: int) -> dict:
+    """Cross-validate on one table, without and with sizes."""
+    fold = np.random.default_rng(SEED).permutation(len(table)) % n_folds
+    drawn: dict[str, list[Posterior]] = {"fitted": [], "fitted, with structure": []}
+    boosted = {name: np.full(len(table), np.nan) for name in list(QUANTITIES)[1:]}
+    for k in range(n_folds):
+        training, judged = table[fold != k], table[fold == k]
+        after = before.fit(
+            photometry=inputs_of(training),
+            labels={name: training[name] for name in QUANTITIES},
+            members=members,
+            seed=SEED + k,
+            on_error="flag",
+            progress=False,
+            **FIT,
+        )
+        for inputs, parts in drawn.items():
+            structure = "structure" in inputs
+            parts.append(predict(after, judged, known=False, structure=structure))
+        for name, values in label_medians(training, judged, redshift=False).items():
+            boosted[name][fold == k] = values
+    back = np.argsort(np.concatenate([np.flatnonzero(fold == k) for k in range(n_folds)]))
+    result = {
+        inputs: label_scores(Posterior.concatenate(parts)[back], table)
+        for inputs, parts in drawn.items()
+    }
+    result["gradient boosting"] = {}
+    for name, values in boosted.items():
+        true = np.log10(table[name].value) if QUANTITIES[name].logarithmic else table[name].value
+        rows = np.isfinite(true) & np.isfinite(values)
+        if rows.any():
+            rmse = float(np.sqrt(np.mean((values - true)[rows] ** 2)))
+            result["gradient boosting"][name] = {"n": int(rows.sum()), "rmse": rmse}
+    return result
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--members", type=int, default=3)
+    parser.add_argument("--model", default="astrogenspec-properties-simulated")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    before, table = opened(options.model), anchor_table(options.folder)
+    table["redshift"] = np.where(
+        np.isfinite(table["redshift"]), table["redshift"], table["known_redshift"]
+    )
+    result: dict = {"kind": "real, cross-validated", "folds": options.folds}
+    for source in ("lines", "masses"):
+        rows = table[table["source"] == source]
+        for name, scores in run_own(before, rows, options.folds, options.members).items():
+            result[f"{source}, {name}"] = scores
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "anchoring_own.json").write_text(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
