@@ -157,8 +157,9 @@ def test_images_alone_are_for_trained_weights_and_images(fitted):
 def test_a_fit_that_does_not_help_is_undone():
     table, labels = galaxies(40)
     estimator = make_estimator()
-    with pytest.warns(AstroGenSpecWarning, match="did not improve on the 8 galaxies held out"):
+    with pytest.warns(AstroGenSpecWarning, match="did not improve on the 8 galaxies") as found:
         new = estimator.fit(photometry=table, labels=labels, epochs=1, learning_rate=1e-30, seed=0)
+    assert [warning.filename for warning in found] == [__file__]
     after, before = new.network.state_dict(), estimator.network.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
 

@@ -228,7 +228,7 @@ def _group(
         f"fit did not improve on the {n_held_out} galaxies held out (loss {old:.4g} before, {new:.4g} after): "
         "the weights stay as they were. Give more galaxies, or a smaller learning_rate.",
         AstroGenSpecWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
     if card is None:
         return [replace(member, after=network) for member in members]
