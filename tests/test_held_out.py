@@ -1,5 +1,6 @@
 """What a fit says of galaxies that it held out: the page, the recalibration, and who counts where."""
 
+import astropy.units as u
 import numpy as np
 import pytest
 from astropy.table import QTable
@@ -7,7 +8,9 @@ from estimator_cases import make_cutouts
 from test_finetune import FIT, galaxies
 from test_photometry_heads import estimator_with_heads
 
-from astrogenspec import QUANTITIES, PropertyEstimator
+from astrogenspec import QUANTITIES, AstroGenSpecWarning, Posterior, PropertyEstimator
+from astrogenspec.calibration import Recalibration, cross_fitted
+from astrogenspec.calibration.sample_size import unless_too_few
 from astrogenspec.inference import finetune
 from astrogenspec.inference.held_out import HeldOut
 
@@ -82,6 +85,36 @@ class TestFit:
             estimator_with_heads().fit(**arguments)
         with pytest.raises(ValueError, match="ending in .html"):
             estimator_with_heads().fit(**arguments | {"report": tmp_path / "report.pdf"})
+
+    def test_a_page_that_cannot_be_written_does_not_cost_the_fit(self, tmp_path, monkeypatch):
+        def full(*_):
+            raise OSError("No space left on device")
+
+        table, labels = galaxies(40)
+        page = tmp_path / "report.html"
+        page.write_text("old")
+        page.with_suffix(".ecsv").write_text("old too")
+        arguments = {"photometry": table, "labels": labels, "report": page, "overwrite": True}
+        with monkeypatch.context() as patch:
+            patch.setattr("os.replace", full)
+            with pytest.warns(
+                AstroGenSpecWarning, match="No space left .* the fit is done all the"
+            ) as found:
+                after = estimator_with_heads().fit(**arguments, **FIT | {"epochs": 6})
+        assert [warning.filename for warning in found] == [__file__]
+        assert after.card["fits"][0]["epochs"] == 6
+        # What was there is whole, and nothing else is left behind.
+        assert page.read_text() == "old" and page.with_suffix(".ecsv").read_text() == "old too"
+        assert len(list(tmp_path.iterdir())) == 2
+        estimator_with_heads().fit(**arguments, **FIT | {"epochs": 6})
+        assert "8 galaxies" in page.read_text() and len(list(tmp_path.iterdir())) == 2
+
+    def test_only_a_small_sample_is_passed_over_in_silence(self):
+        posterior = Posterior({"redshift": np.full((120, 50), 0.1) * u.one})
+        with pytest.raises(ValueError, match="mode is 'picture'"):
+            unless_too_few(Recalibration.fit, posterior, {"redshift": np.ones(120)}, mode="picture")
+        few = {"redshift": np.full(120, np.nan)}
+        assert unless_too_few(cross_fitted, posterior, few) is None
 
     def test_the_recalibration_is_in_the_card_and_is_applied(self, monkeypatch):
         table, labels = galaxies(40)

@@ -31,6 +31,7 @@ from ..warnings import AstroGenSpecWarning
 from .correction import MINIMUM_OF_A_SET, Correction, of_common_bands
 from .features import INPUT_MODES, checked_modes, magnitudes_of
 from .ranks import values_in_dex
+from .sample_size import TooFewGalaxiesError
 from .stored import reading
 
 if TYPE_CHECKING:
@@ -135,8 +136,10 @@ class Recalibration:
 
         Raises
         ------
+        TooFewGalaxiesError
+            If no quantity is known of as many as 100 galaxies; it is a ValueError.
         ValueError
-            If shapes do not fit, a mode is unknown, or no quantity is known of as many as 100 galaxies.
+            If shapes do not fit, or a mode is unknown.
         astropy.units.UnitConversionError
             If a unit does not fit.
 
@@ -171,7 +174,7 @@ class Recalibration:
                     corrections[kind, name] = fitted
         short = [notes[key] for key in notes if "are needed" in notes[key]]
         if not enough:
-            raise ValueError(
+            raise TooFewGalaxiesError(
                 "truth has too few true values to learn a correction from: "
                 + (" ".join(short) or "it names no quantity that the posterior has.")
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +15,10 @@ from astropy.table import QTable, Table, vstack
 
 from ..metrics import redshift_metrics
 from ..surveys import BANDS
-from ..warnings import AstroGenSpecWarning
 from .features import band_sets, checked_modes, magnitudes_of
 from .ranks import values_in_dex
 from .recalibration import MINIMUM_ROWS, cross_fitted
+from .sample_size import unless_too_few
 from .table import calibration_table
 from .verdicts import TRUST, Verdict, judge
 
@@ -98,8 +98,15 @@ class CalibrationReport:
         page = checked_page(path, overwrite)
         table = page.with_suffix(".ecsv")
         text = html_page(self)
-        self.scores.write(table, format="ascii.ecsv", overwrite=overwrite)
-        page.write_text(text, encoding="utf-8")
+        waiting = {target: target.with_name(f".{uuid.uuid4().hex}") for target in (page, table)}
+        try:
+            waiting[page].write_text(text, encoding="utf-8")
+            self.scores.write(waiting[table], format="ascii.ecsv")
+            for target, written in waiting.items():
+                os.replace(written, target)
+        finally:
+            for written in waiting.values():
+                written.unlink(missing_ok=True)
         return page, table
 
 
@@ -321,13 +328,10 @@ def _tried(
             enough[name] = known[name]
     if not enough:
         return None
-    with warnings.catch_warnings():
-        # Kinds of input with few galaxies stay as they are; the table shows no change then.
-        warnings.simplefilter("ignore", AstroGenSpecWarning)
-        try:
-            new = cross_fitted(raw, enough, mode=mode, seed=seed)
-        except ValueError:
-            return None
+    # Kinds of input with few galaxies stay as they are; the table shows no change then.
+    new = unless_too_few(cross_fitted, raw, enough, mode=mode, seed=seed)
+    if new is None:
+        return None
     before = calibration_table(posterior, enough, seed=seed)
     after = calibration_table(new, enough, seed=seed)
     table = QTable({"quantity": before["quantity"], "n": before["n"]})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +13,11 @@ from astropy.table import QTable
 
 from ..calibration.recalibration import Recalibration, cross_fitted
 from ..calibration.report import CalibrationReport, calibration_report
+from ..calibration.sample_size import unless_too_few
 from ..metrics import robust_scatter
 from ..posterior import Posterior
 from ..quantities import QUANTITIES, theta_to_quantities
 from ..surveys import BANDS
-from ..warnings import AstroGenSpecWarning
 from .labelled import LabelledGalaxies
 from .model import PropertyNetwork
 
@@ -115,8 +114,8 @@ class HeldOut:
         Galaxies of which something is given teach nothing: `predict` does not recalibrate those either.
         """
         free = self._free
-        found = _if_enough(
-            Recalibration.fit, self._posterior(free), self._truth(free), self.modes[free]
+        found = unless_too_few(
+            Recalibration.fit, self._posterior(free), self._truth(free), mode=self.modes[free]
         )
         return found if found is not None and found.corrected else None
 
@@ -129,7 +128,9 @@ class HeldOut:
         raw, truth = self._posterior(everyone), self._truth(everyone)
         posterior = None
         if self.recalibration() is not None:
-            corrected = _if_enough(cross_fitted, raw[free], self._truth(free), self.modes[free])
+            corrected = unless_too_few(
+                cross_fitted, raw[free], self._truth(free), mode=self.modes[free]
+            )
             if corrected is not None:
                 back = np.argsort(np.concatenate([np.flatnonzero(free), np.flatnonzero(~free)]))
                 posterior = Posterior.concatenate([corrected, raw[~free]])[back]
@@ -152,19 +153,6 @@ class HeldOut:
         """Give what was to be learnt, by name; quantities without any are left out."""
         known = theta_to_quantities(np.where(self.learnt, self.theta, np.nan)[rows])
         return {name: values for name, values in known.items() if np.isfinite(values).any()}
-
-
-def _if_enough(
-    learn: Callable[..., Any], posterior: Posterior, truth: dict[str, u.Quantity], modes: np.ndarray
-) -> Any:
-    """Learn a recalibration, or None if there are too few galaxies."""
-    with warnings.catch_warnings():
-        # A quantity that few galaxies have stays as it is.
-        warnings.simplefilter("ignore", AstroGenSpecWarning)
-        try:
-            return learn(posterior, truth, mode=modes)
-        except ValueError:
-            return None
 
 
 def _draws(network: PropertyNetwork, galaxies: LabelledGalaxies) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, Unpack
 
@@ -18,6 +19,7 @@ from ..calibration.recalibration import Recalibration
 from ..calibration.report import CalibrationReport, calibration_report, checked_page
 from ..conventions import converted_labels
 from ..posterior import Posterior
+from ..warnings import AstroGenSpecWarning
 from .drawing import draw_block
 from .finetune import Examples, fine_tune
 from .member import FitSettings
@@ -114,13 +116,13 @@ class LearningEstimator(Estimator):
             If fewer than 10 galaxies have a label, or an argument is out of range or does not fit the others.
         TypeError, astropy.units.UnitsError
             If an input or a label cannot be used.
-        FileExistsError
-            If the page exists and ``overwrite`` is False.
+        FileExistsError, FileNotFoundError, ImportError
+            If the page exists and ``overwrite`` is False, has no folder, or matplotlib is not installed: before the training.
 
         Warns
         -----
         AstroGenSpecWarning
-            If nothing improved on the galaxies held out; the weights are then the old ones.
+            If nothing improved on the galaxies held out; the weights are then the old ones. If the page cannot be written.
         """
         if report is not None:
             checked_page(report, overwrite)
@@ -144,7 +146,14 @@ class LearningEstimator(Estimator):
         if recalibration is not None:
             card["recalibration"] = recalibration.to_dict()
         if report is not None:
-            held_out.report().write(report, overwrite=overwrite)
+            try:
+                held_out.report().write(report, overwrite=overwrite)
+            except OSError as error:
+                warnings.warn(
+                    f"the page could not be written to {os.fspath(report)!r} ({error}); the fit is done all the same.",
+                    AstroGenSpecWarning,
+                    stacklevel=2,
+                )
         return type(self)(network, card=card, device=self.device)
 
     def calibration_report(
