@@ -45,6 +45,7 @@ _SPECTROGRAPH = 0.6  # dispersion of the spectrograph beyond that of the library
 _FFT = 8192
 _NUCLEAR_SLOPE = -1.56  # f_lambda of the nuclear continuum, Vanden Berk et al. (2001)
 _LN10 = float(np.log(10))
+_RED = 6000.0  # A; redward of it galaxies differ in slope by more than their stars and dust explain
 
 
 def flux_factor(redshift: Tensor, distances: Distances) -> Tensor:
@@ -127,13 +128,16 @@ class SpectralSynthesis:
             knots = {k: v for k, v in self.correction.items() if k.startswith(prefix)}
             at = np.log([float(name.removeprefix(prefix)) for name in knots])
             values = list(knots.values())
-            right = values[-1] if prefix == "old_" else 0.0
-            return torch.tensor(
-                np.exp(np.interp(log_wavelength, at, values, right=right)), dtype=torch.float32
-            ).to(spectra)
+            factor = np.exp(np.interp(log_wavelength, at, values))
+            return torch.tensor(factor, dtype=torch.float32).to(spectra)
 
         young = (self.grid.ages < 1e9).repeat(len(self.grid.log_metallicity))[:, None]
         return spectra * curve("old_") * torch.where(young, curve("young_"), 1.0)
+
+    def _red_slope(self, galaxies: Galaxies, wavelength: Tensor) -> Tensor:
+        """Factor, of each galaxy its own, on the light redward of `_RED`, shape (n, m)."""
+        slope = self.correction.red_slope_scatter * galaxies["normal"][38]
+        return torch.exp(slope[:, None] * torch.log(wavelength / _RED).clamp(min=0))
 
     def _parts(
         self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines, grid: LogGrid
@@ -148,6 +152,8 @@ class SpectralSynthesis:
         old = (weights[1] @ basis) * stars
         newborn = weights[3] @ basis + lines.halpha_intrinsic[:, None] * nebular
         young = (weights[2] @ basis + newborn * clouds) * stars
+        red = self._red_slope(galaxies, wavelength)
+        bulge, old, young = bulge * red, old * red, young * red
         nucleus = lines.continuum_5100[:, None] * (wavelength / 5100.0) ** _NUCLEAR_SLOPE
         near = np.abs(grid.log_wavelength - np.log10(LINES["Halpha"])) < 0.015
         at_halpha = (bulge + old)[:, torch.tensor(near)].mean(1, keepdim=True)
