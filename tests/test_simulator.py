@@ -12,6 +12,7 @@ from astrogenspec.quantities import QUANTITIES
 from astrogenspec.simulate.filters import observed_filters
 from astrogenspec.simulate.interpolation import interpolate, inverse_cdf
 from astrogenspec.simulate.observe import observe, selection_probability
+from astrogenspec.simulate.priors import load_priors
 from astrogenspec.simulate.simulator import Sample, Simulator
 from astrogenspec.simulate.spectrum import OBSERVED
 from astrogenspec.simulate.ssp import FINE, StellarGrid
@@ -109,6 +110,29 @@ def test_spectra_agree_with_photometry(simulator, galaxies):
     expected = (parts[:, : len(BANDS)] * chosen.fibre[:, None]).sum(2)
     difference = -2.5 * torch.log10(flux / expected)
     assert (difference.abs().median(0).values < 0.005).all()
+
+
+def test_stellar_corrections_have_no_steps(simulator):
+    grid = simulator.synthesis.grid
+    correction = torch.log(simulator.synthesis._fine / grid.fine)
+    assert correction.abs().max() > 0.1
+    assert correction.diff(dim=1).abs().max() < 0.002
+
+
+def test_the_red_slope_scatters_from_galaxy_to_galaxy(simulator, galaxies):
+    chosen = galaxies[galaxies.theta[:, 0] < 0.1][:200]
+    priors = load_priors("stellar_correction").replace(red_slope_scatter=0.0)
+    straight = Simulator(priors={"stellar_correction": priors}).synthesis
+    flux, without = (
+        synthesis.broad_band(chosen.properties, chosen.weights, chosen.lines).flux[..., :3].sum(2)
+        for synthesis in (simulator.synthesis, straight)
+    )
+    change = -2.5 * torch.log10(flux / without)
+    deviate = chosen.properties["normal"][38]
+    assert change[:, [BANDS.index("u"), BANDS.index("g")]].abs().max() < 1e-3
+    reddening = change[:, BANDS.index("i")] - change[:, BANDS.index("z")]
+    assert torch.corrcoef(torch.stack([reddening, deviate]))[0, 1] > 0.98
+    assert reddening.std() == pytest.approx(0.013, abs=0.004)
 
 
 def test_lines_in_the_spectrum_hold_the_labelled_flux(simulator, galaxies):
