@@ -152,12 +152,12 @@ class SpectralSynthesis:
         old = (weights[1] @ basis) * stars
         newborn = weights[3] @ basis + lines.halpha_intrinsic[:, None] * nebular
         young = (weights[2] @ basis + newborn * clouds) * stars
-        red = self._red_slope(galaxies, wavelength)
-        bulge, old, young = bulge * red, old * red, young * red
         nucleus = lines.continuum_5100[:, None] * (wavelength / 5100.0) ** _NUCLEAR_SLOPE
+        parts = torch.stack([bulge, old, young, nucleus], dim=1)
+        parts[:, :3] *= self._red_slope(galaxies, wavelength)[:, None]
         near = np.abs(grid.log_wavelength - np.log10(LINES["Halpha"])) < 0.015
-        at_halpha = (bulge + old)[:, torch.tensor(near)].mean(1, keepdim=True)
-        return torch.stack([bulge, old, young, nucleus], dim=1), at_halpha
+        at_halpha = parts[:, :2, torch.tensor(near)].sum(1).mean(1, keepdim=True)
+        return parts, at_halpha
 
     def _narrow_lines(self, galaxies: Galaxies, lines: NebularLines, at_halpha: Tensor) -> Tensor:
         """Narrow-line luminosities (Lsun) of each of `PARTS`, shape (n, 17, 4)."""
