@@ -100,6 +100,7 @@ _HEADS = {
         "--hours {hours:.2f} --out runs/heads",
     ),
 }
+_GALAXIES = {"image_heads": 86_400, "photometry_heads": 1_152_000}
 _HEADS_ANCHORED = (
     "astrogenspec train properties --anchor runs/anchor.ecsv --model runs/heads/properties.safetensors --data runs/photometry "
     "--members {members} --epochs {epochs} --out runs/anchored-heads"
@@ -134,6 +135,11 @@ def training_statistics() -> dict:
             many["theta"], *magnitudes_and_errors(photometry)
         ).to_dict(),
     }
+
+
+def numbers_of_priors() -> dict[str, int]:
+    """Count the numbers of each group that made the training set."""
+    return {group: len(load_priors(group)) for group in prior_groups()}
 
 
 def log_of(run: Path) -> dict:
@@ -174,7 +180,7 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
             "with_images": 86400,
             "photometry_only": 576000,
             "held_out_for_early_stopping": 27600,
-            "priors": {group: len(load_priors(group)) for group in prior_groups()},
+            "priors": numbers_of_priors(),
             "real_galaxies": "none were used to train the network; redshifts of 7,408 SDSS galaxies recalibrate those from "
             "photometry alone (calibrated=False switches that off); colour, magnitude and redshift distributions of 70% of "
             "the real SDSS photometry table fitted the simulator's population, and sizes and line ratios of published tables "
@@ -221,6 +227,7 @@ def with_heads(
             hours = trained["training"]["max_seconds"] / 3600
             entry = {
                 "commands": [command.format(hours=hours) for command in _HEADS[reading]],
+                "simulated_galaxies": _GALAXIES[reading],
                 "recipe": trained["recipe"],
                 "training": trained["training"],
                 "log": log_of(run),
@@ -235,6 +242,7 @@ def with_heads(
         card[reading] = entry | {"commit": commit}
     if kind == "simulated":
         card |= training_statistics()
+        card["training_set"]["priors"] = numbers_of_priors()
     return network.with_heads(heads["image_heads"], heads["photometry_heads"]), card
 
 
