@@ -2,8 +2,9 @@
 
     python benchmarks/anchoring.py table FOLDER runs/anchor.ecsv
     python benchmarks/anchoring.py folds FOLDER [--folds 5] [--model NAME] --data SHARDS --out results/benchmarks
-    python benchmarks/anchoring.py recalibration FOLDER [--model NAME] --out results/benchmarks
-    python benchmarks/anchoring.py few FOLDER [--model NAME] --data SHARDS --out results/benchmarks
+    python benchmarks/anchoring.py zero FOLDER [--model NAME] --out results/simulated
+    python benchmarks/anchoring.py recalibration FOLDER [--model NAME] --out results/simulated
+    python benchmarks/anchoring.py few FOLDER [--model NAME] --data SHARDS --out results/simulated
 
 ``table`` makes the table for ``astrogenspec train properties --anchor``.  FOLDER holds ``sdss_photometry.fits``,
 ``sdss_lines.fits``, ``sdss_masses.fits`` and ``sdss_images.fits``.  The 24 galaxies of the demonstration and those of the image
@@ -284,6 +285,20 @@ def _paired(ours: np.ndarray, theirs: np.ndarray, true: np.ndarray) -> dict[str,
     return {"difference": nmad(errors[0]) - nmad(errors[1]), "low": float(low), "high": float(high)}
 
 
+def run_zero(folder: Path, model: str) -> dict:
+    """Score what weights that saw no real galaxy say of the labels, at known redshift."""
+    table = anchor_table(folder)
+    table = table[~np.isfinite(table["redshift"].value)]
+    before = opened(model)
+    result: dict = {"kind": "real; no real galaxy was used to train the network"}
+    for name in ("zero-shot", "zero-shot, with structure"):
+        posterior = predict(before, table, known=True, structure="structure" in name)
+        for source in ("lines", "masses"):
+            chosen = table["source"] == source
+            result[f"{source}, {name}"] = label_scores(posterior[chosen], table[chosen])
+    return result
+
+
 def run_recalibration(folder: Path, model: str) -> dict:
     """Redshifts from photometry without recalibration and with one that is cross-fitted; and that of all galaxies."""
     table = photometry_rows(folder)
@@ -326,7 +341,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=("table", "folds", "recalibration", "few"))
+    parser.add_argument("what", choices=("table", "folds", "zero", "recalibration", "few"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("target", nargs="?", type=Path, help="table to write")
     parser.add_argument("--model", default="astrogenspec-properties-simulated")
@@ -352,6 +367,8 @@ def main() -> None:
             arguments.out,
             arguments.members,
         )
+    elif arguments.what == "zero":
+        result = run_zero(arguments.folder, arguments.model)
     elif arguments.what == "recalibration":
         result = run_recalibration(arguments.folder, arguments.model)
     else:
