@@ -174,19 +174,19 @@ def run_ceiling(folder: Path, n: int = 60_000) -> dict:
     columns: dict[str, list] = {}
     for path in sorted(folder.glob("shard-*.h5"))[:4]:
         with h5py.File(path) as file:
-            for name in ("theta", "measurable", "true_flux", *_TOLD):
+            for name in ("theta", "measurable", "true_flux", *_SEEN, *_TOLD):
                 columns.setdefault(name, []).append(file[name][:])
     data = {name: np.concatenate(values)[:n].astype(float) for name, values in columns.items()}
     theta = data["theta"]
     magnitudes = -2.5 * np.log10(np.clip(data["true_flux"], 1e-3, None))
     seen = np.column_stack([magnitudes, theta[:, 0]])
-    told = np.column_stack([seen, *(data[name] for name in _TOLD)])
-    result: dict = {
-        "kind": "simulated",
-        "n": n,
-        "noise-free magnitudes and redshift": {},
-        "all of it": {},
+    shaped = np.column_stack([seen, *(data[name] for name in _SEEN)])
+    inputs = {
+        "noise-free magnitudes and redshift": seen,
+        "noise-free magnitudes, redshift, radii and axis ratio": shaped,
+        "all of it": np.column_stack([shaped, *(data[name] for name in _TOLD)]),
     }
+    result: dict = {"kind": "simulated", "n": n} | {key: {} for key in inputs}
     for k, name in enumerate(QUANTITIES):
         rows = np.isfinite(theta[:, k])
         if name == "gas_metallicity":
@@ -194,7 +194,7 @@ def run_ceiling(folder: Path, n: int = 60_000) -> dict:
         chosen = np.flatnonzero(rows)
         cut = len(chosen) * 3 // 4
         train, test = chosen[:cut], chosen[cut:]
-        for key, features in (("noise-free magnitudes and redshift", seen), ("all of it", told)):
+        for key, features in inputs.items():
             model = HistGradientBoostingRegressor(max_iter=300, learning_rate=0.1, random_state=0)
             found = model.fit(features[train], theta[train, k]).predict(features[test])
             true = theta[test, k]
@@ -202,7 +202,8 @@ def run_ceiling(folder: Path, n: int = 60_000) -> dict:
     return result
 
 
-#: Properties that the ceiling is told, beside magnitudes and redshift.
+#: What an image shows, and properties that no observation tells without error, of which the ceiling is told.
+_SEEN = ("r50", "r90", "axis_ratio")
 _TOLD = (
     "log_mass",
     "log_sfr",
