@@ -10,7 +10,7 @@ g - r at each redshift; and the number of galaxies of each redshift and g - r.  
 r and g - r too, and the correlation of the two reddest colours, which decide how far a network trusts them, and how well a
 classifier tells simulated from real galaxies.
 
-``fit`` moves the priors named in `FREE` by one step of Gauss and Newton (again: one more ``--out`` later, with ``--start``).
+``fit`` moves the priors named in `FREE` by one step of Gauss and Newton; for another, give the tables of the last with ``--start``.
 Derivatives are differences between populations drawn with the same random numbers.  70% of the rows are fitted, the others
 judge.  The tables written to ``--out`` are those of ``astrogenspec/simulate/priors``, with other values; nothing in the package
 is changed.
