@@ -1,15 +1,14 @@
-r"""Put trained networks into the package, with their cards.
+"""Put trained networks into the package, with their cards.
 
     python benchmarks/bundle.py simulated runs/properties --commit COMMIT [--results results/simulated]
     python benchmarks/bundle.py properties runs/anchored-images --commit COMMIT [--results results/properties]
-    python benchmarks/bundle.py simulated --images runs/image-heads --photometry runs/heads --commit COMMIT \
-        [--results results/simulated]
+    python benchmarks/bundle.py simulated --photometry runs/heads --commit COMMIT [--results results/simulated]
     python benchmarks/bundle.py properties --photometry runs/anchored-heads --commit COMMIT [--results results/properties]
     python benchmarks/bundle.py spectra runs/spectra --commit COMMIT [--results results/spectra]
     python benchmarks/bundle.py KIND --results results/KIND
 
-Run once after training, then again, without a run, to add the results of the other benchmarks to the card.  With --images or
---photometry the network of the package gets the heads of a run for galaxies with or without images; all else stays.  What the cards
+Run once after training, then again, without a run, to add the results of the other benchmarks to the card.  With --photometry
+the network of the package gets the heads of a run for galaxies without images; the others stay.  What the cards
 hold of the training set (population, novelty and predictive statistics) is simulated anew; recalibrations come from
 ``anchoring_recalibration.json``, ``anchoring_folds.json`` and ``ranges.json`` among the results.
 """
@@ -87,20 +86,12 @@ _FEW_IMAGES = (
     "from 201 real images (redshift; mass and star-formation rate of 33), which were made from colour pictures: survey frames "
     "were not tested."
 )
-#: Training of the heads of the network that no real galaxy trained, on shards of a later simulator.
-_HEADS = {
-    "image_heads": (
-        "astrogenspec simulate 90000 --training --seed 1 --out runs/images",
-        "astrogenspec train properties --model astrogenspec-properties-simulated --heads-alone --data runs/images "
-        "--hours {hours:.2f} --out runs/image-heads",
-    ),
-    "photometry_heads": (
-        "astrogenspec simulate 1200000 --training --no-images --no-spectra --seed 2 --out runs/photometry",
-        "astrogenspec train properties --model astrogenspec-properties-simulated --heads-alone --data runs/photometry "
-        "--hours {hours:.2f} --out runs/heads",
-    ),
-}
-_GALAXIES = {"image_heads": 86_400, "photometry_heads": 1_152_000}
+#: Training of the heads for galaxies without images, which goes on from those there are.
+_HEADS = (
+    "astrogenspec simulate 1200000 --training --no-images --no-spectra --seed 2 --out runs/photometry",
+    "astrogenspec train properties --model astrogenspec-properties-simulated --heads-alone --data runs/photometry "
+    "--hours {hours:.2f} --out runs/heads",
+)
 _HEADS_ANCHORED = (
     "astrogenspec train properties --anchor runs/anchor.ecsv --model runs/heads/properties.safetensors --data runs/photometry "
     "--members {members} --epochs {epochs} --out runs/anchored-heads"
@@ -201,49 +192,42 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
     return card | recalibration_of(results, SOURCES["simulated"])
 
 
-def heads_of(run: Path, reading: str) -> tuple[list[PropertyNetwork], dict]:
-    """Open the heads of a run that read galaxies with images, or those without, and its card."""
-    estimator = PropertyEstimator.load(run / "properties.safetensors")
-    network = estimator.network
-    chosen = range(network.config["members"])
-    if reading == "photometry_heads":
-        chosen = network.photometry_heads or chosen
-    return [network.member(k) for k in chosen], estimator.card
-
-
-def with_heads(
-    kind: str, runs: dict[str, Path], commit: str, results: Path | None
+def with_photometry_heads(
+    kind: str, run: Path, commit: str, results: Path | None
 ) -> tuple[PropertyNetwork, dict]:
-    """Give what the package has the heads of other runs, and say in the card where they come from."""
+    """Give what the package has other heads for galaxies without images, and say in the card where they come from."""
     network, card = of_package(kind, results)
-    heads = {
-        "image_heads": [network.member(k) for k in range(network.config["members"])],
-        "photometry_heads": [network.member(k) for k in network.photometry_heads],
-    }
-    for reading, run in runs.items():
-        heads[reading], trained = heads_of(run, reading)
-        card |= {"version": trained["version"], "description": MODELS[kind][2]}
-        if kind == "simulated":
-            hours = trained["training"]["max_seconds"] / 3600
-            entry = {
-                "commands": [command.format(hours=hours) for command in _HEADS[reading]],
-                "simulated_galaxies": _GALAXIES[reading],
-                "recipe": trained["recipe"],
-                "training": trained["training"],
-                "log": log_of(run),
-            }
-            if reading in card:
-                entry["before"] = {name: card[reading][name] for name in ("commands", "commit")}
-        else:
-            fit = trained["fits"][-1]
-            entry = load_card(MODELS["simulated"][0])[reading]
-            entry["commands"] = [*entry["commands"], _HEADS_ANCHORED.format(**fit)]
-            entry["fits"] = trained["fits"]
-        card[reading] = entry | {"commit": commit}
+    source = PropertyEstimator.load(run / "properties.safetensors")
+    heads = source.network.photometry_heads or range(source.network.config["members"])
+    network = network.with_heads(
+        [network.member(k) for k in range(network.config["members"])],
+        [source.network.member(k) for k in heads],
+    )
+    trained = source.card
     if kind == "simulated":
+        hours = trained["training"]["max_seconds"] / 3600
+        before = card["photometry_heads"]
+        entry = {
+            "commands": [command.format(hours=hours) for command in _HEADS],
+            "simulated_galaxies": 1_152_000,
+            "recipe": trained["recipe"],
+            "training": trained["training"],
+            "log": log_of(run),
+            "before": {name: before[name] for name in ("commands", "commit", "training")},
+        }
         card |= training_statistics()
         card["training_set"]["priors"] = numbers_of_priors()
-    return network.with_heads(heads["image_heads"], heads["photometry_heads"]), card
+    else:
+        fit = trained["fits"][-1]
+        entry = load_card(MODELS["simulated"][0])["photometry_heads"]
+        entry["commands"] = [*entry["commands"], _HEADS_ANCHORED.format(**fit)]
+        entry["fits"] = trained["fits"]
+    card |= {
+        "version": trained["version"],
+        "description": MODELS[kind][2],
+        "photometry_heads": entry | {"commit": commit},
+    }
+    return network, card
 
 
 def recalibration_of(results: Path | None, name: str) -> dict:
@@ -351,13 +335,9 @@ def main() -> None:
     )
     parser.add_argument("kind", choices=tuple(MODELS))
     parser.add_argument("run", nargs="?", type=Path, help="what is bundled already, if missing")
-    for name, which in (("images", "with"), ("photometry", "without")):
-        parser.add_argument(
-            f"--{name}",
-            type=Path,
-            metavar="RUN",
-            help=f"whose heads are for galaxies {which} images",
-        )
+    parser.add_argument(
+        "--photometry", type=Path, metavar="RUN", help="whose heads are for galaxies without images"
+    )
     parser.add_argument("--commit", help="of the code that trained the network")
     parser.add_argument("--results", type=Path)
     parser.add_argument(
@@ -365,14 +345,12 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     kind, results = arguments.kind, arguments.results
-    runs = {"image_heads": arguments.images, "photometry_heads": arguments.photometry}
-    runs = {reading: run for reading, run in runs.items() if run is not None}
-    if (arguments.run or runs) and arguments.commit is None:
+    if (arguments.run or arguments.photometry) and arguments.commit is None:
         parser.error("a run needs --commit")
     if arguments.run is not None:
         network, card = of_run(kind, arguments)
-    elif runs:
-        network, card = with_heads(kind, runs, arguments.commit, results)
+    elif arguments.photometry is not None:
+        network, card = with_photometry_heads(kind, arguments.photometry, arguments.commit, results)
     elif results is not None:
         network, card = of_package(kind, results)
     else:

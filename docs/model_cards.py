@@ -119,16 +119,14 @@ def card_page(card: Mapping[str, Any], folder: Path) -> str:
             parts.append(f"**{key.capitalize()}.** {card[key]}.\n")
     if "commands" in card:
         parts.append(_commands("Commands", card["commands"]))
-    for key, which in (("image_heads", "with"), ("photometry_heads", "without")):
-        if key in card:
-            heads = card[key]
-            title = f"Heads for galaxies {which} images"
-            if "before" in heads:
-                parts.append(_commands(f"{title}, at first", heads["before"]["commands"]))
-                title = f"{title}, after that"
-            parts.append(_commands(title, heads["commands"]))
-            made = {"steps": heads["training"]["best_step"], "commit": heads["commit"]}
-            parts.append(_rows(made, "card-facts"))
+    if "photometry_heads" in card:
+        heads, title = card["photometry_heads"], "Heads for galaxies without images"
+        if "before" in heads:
+            parts.append(_commands(f"{title}, at first", heads["before"]["commands"]))
+            title += ", after that"
+        parts.append(_commands(title, heads["commands"]))
+        made = {"steps": heads["training"]["best_step"], "commit": heads["commit"]}
+        parts.append(_rows(made, "card-facts"))
     for key in ("training_set", "training_range", "labels"):
         if key in card:
             parts.append(_heading(key.replace("_", " ").capitalize(), "-"))
