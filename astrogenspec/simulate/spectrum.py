@@ -135,9 +135,9 @@ class SpectralSynthesis:
         return spectra * curve("old_") * torch.where(young, curve("young_"), 1.0)
 
     def _red_slope(self, galaxies: Galaxies, wavelength: Tensor) -> Tensor:
-        """Factor, of each galaxy its own, on the light redward of `_RED`, shape (n, m)."""
+        """Factor, of each galaxy its own, on the light at wavelengths beyond `_RED`, shape (n, m)."""
         slope = self.correction.red_slope_scatter * galaxies["normal"][38]
-        return torch.exp(slope[:, None] * torch.log(wavelength / _RED).clamp(min=0))
+        return torch.exp(slope[:, None] * torch.log(wavelength / _RED))
 
     def _parts(
         self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines, grid: LogGrid
@@ -154,7 +154,8 @@ class SpectralSynthesis:
         young = (weights[2] @ basis + newborn * clouds) * stars
         nucleus = lines.continuum_5100[:, None] * (wavelength / 5100.0) ** _NUCLEAR_SLOPE
         parts = torch.stack([bulge, old, young, nucleus], dim=1)
-        parts[:, :3] *= self._red_slope(galaxies, wavelength)[:, None]
+        red = int(np.searchsorted(grid.wavelength, _RED))
+        parts[:, :3, red:] *= self._red_slope(galaxies, wavelength[red:])[:, None]
         near = np.abs(grid.log_wavelength - np.log10(LINES["Halpha"])) < 0.015
         at_halpha = parts[:, :2, torch.tensor(near)].sum(1).mean(1, keepdim=True)
         return parts, at_halpha
