@@ -55,8 +55,9 @@ class AugmentationConfig:
         Log-normal scatter of the sky noise around its nominal value (natural logarithm).
     deep_fraction, shallow_fraction : float
         Fraction of galaxies with half and with twice the noise.
-    background : float
-        Standard deviation of the sky-subtraction error, in units of the noise of a pixel.
+    background, background_spread : float
+        Standard deviation of the sky-subtraction error, in units of the noise of a pixel, of the median galaxy, and its
+        log-normal scatter from galaxy to galaxy (natural logarithm): haloes of neighbours are rare, but large.
     max_shift : int
         Largest shift of the centre [pixel].
     photometry_error_scale : tuple of float
@@ -77,6 +78,7 @@ class AugmentationConfig:
     deep_fraction: float = 0.1
     shallow_fraction: float = 0.1
     background: float = 0.03
+    background_spread: float = 1.0
     max_shift: int = 1
     photometry_error_scale: tuple[float, float] = (0.8, 1.3)
     photometry_scatter: tuple[float, float, float, float, float] = (0.024, 0.015, 0.0, 0.012, 0.0)
@@ -184,7 +186,10 @@ def add_noise(
 
 
 def add_background(
-    flux: Tensor, sky_sigma: Tensor, amplitude: float, generator: torch.Generator | None = None
+    flux: Tensor,
+    sky_sigma: Tensor,
+    amplitude: float | Tensor,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Add a constant error of sky subtraction to each band.
 
@@ -193,7 +198,7 @@ def add_background(
     flux : Tensor, shape (n, 5, ny, nx)
     sky_sigma : Tensor, shape (n, 5)
         Noise of a pixel of empty sky [nmgy].
-    amplitude : float
+    amplitude : float or Tensor, shape (n, 1)
         Standard deviation of the constant, in units of `sky_sigma`.
     generator : `torch.Generator`, optional
 
@@ -385,5 +390,6 @@ def _observe(
     flux = shift_randomly(orient_randomly(images, generator), config.max_shift, generator).float()
     sky_sigma = draw_sky_sigma(len(flux), config, generator, flux.device)
     flux, ivar = add_noise(flux, sky_sigma, generator)
-    flux = add_background(flux, sky_sigma, config.background, generator)
+    spread = torch.exp(config.background_spread * normal((len(flux), 1), generator, flux.device))
+    flux = add_background(flux, sky_sigma, config.background * spread, generator)
     return image_features(flux, ivar * bands[:, :, None, None])

@@ -192,6 +192,13 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="length of the training by the clock (default 2, without --steps)",
     )
+    add(
+        "--learning-rate",
+        type=float,
+        metavar="RATE",
+        help="of AdamW, at its peak (default 1.2e-3 for properties, 8e-4 for spectra); half of it or less to go on gently "
+        "from --model (with --data)",
+    )
     add("--seed", type=int, default=0, help="seed (default 0)")
     add("--device", default="cpu", help="cpu (default) or cuda")
 
@@ -202,6 +209,8 @@ def _train_properties(options: argparse.Namespace) -> int:
     if options.anchor:
         for name in parts:
             raise ValueError(f"--anchor trains all heads, and heads alone: leave {name} out.")
+        if options.learning_rate is not None:
+            raise ValueError("--anchor has a learning rate of its own: leave --learning-rate out.")
         return _anchor(options)
     if options.images is not None:
         raise ValueError("--images are those of the galaxies of --anchor: give the table too.")
@@ -306,8 +315,10 @@ def _train_spectra(options: argparse.Namespace) -> int:
 
 def _training(default: TrainingConfig, options: argparse.Namespace) -> TrainingConfig:
     hours = 2.0 if options.steps is None and options.hours is None else options.hours
+    rate = options.learning_rate
     return replace(
         default,
+        learning_rate=default.learning_rate if rate is None else rate,
         max_steps=options.steps,
         max_seconds=None if hours is None else 3600 * hours,
         device=options.device,

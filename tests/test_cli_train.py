@@ -170,8 +170,11 @@ def test_heads_go_on_from_trained_weights(folder, tmp_path, capsys, part):
     assert "--model" in capsys.readouterr().err
     assert anchor(folder, tmp_path / "run", part) == 2
     assert f"leave {part} out" in capsys.readouterr().err
+    assert anchor(folder, tmp_path / "run", "--learning-rate", "1e-4") == 2
+    assert "leave --learning-rate out" in capsys.readouterr().err
+    assert main([*arguments, "--learning-rate", "-1", "--model", "x"]) == 2
     model = str(folder / "tiny.safetensors")
-    assert main([*arguments, "--model", model]) == 0
+    assert main([*arguments, "--learning-rate", "5e-4", "--model", model]) == 0
     before, after = (
         PropertyEstimator.load(path)
         for path in (model, tmp_path / "run" / "properties.safetensors")
@@ -179,6 +182,7 @@ def test_heads_go_on_from_trained_weights(folder, tmp_path, capsys, part):
     alone = part == "--photometry-alone"
     assert after.card["continued_from"] == model
     assert after.card["recipe"]["heads_alone"] is not alone
+    assert after.card["training"]["learning_rate"] == 5e-4
     assert after.network.config["photometry_members"] == alone
     weights = before.network.state_dict()
     found = after.network.state_dict()

@@ -1,6 +1,7 @@
 """The property network and the augmentation of its training set."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -249,6 +250,25 @@ class TestAugmentation:
         flux = add_background(torch.zeros(200, 5, 8, 8), torch.ones(200, 5), 0.1, seeded())
         assert (flux.std((-2, -1)) < 1e-6).all()
         assert flux[..., 0, 0].std().item() == pytest.approx(0.1, rel=0.1)
+
+    @pytest.mark.parametrize(("spread", "rare"), [(0.0, 0.0), (1.0, 0.0717)])
+    def test_large_errors_of_the_background_are_rare(self, spread, rare):
+        config = AugmentationConfig(
+            mode_weights=(0, 0, 1, 0),
+            full_bands=1.0,
+            sigma_scatter=0.0,
+            deep_fraction=0.0,
+            shallow_fraction=0.0,
+            background=0.1,
+            background_spread=spread,
+        )
+        dark, flux = torch.zeros(2000, 5, 16, 16), torch.ones(2000, 5)
+        inputs = augment(dark, flux, flux, config=config, generator=seeded())
+        level = inputs.image.sinh().mean((-2, -1))  # of galaxies without light, in units of the noise
+        assert level.mean().abs() < 0.01
+        assert (level.abs() > 0.4).float().mean().item() == pytest.approx(rare, abs=0.015)
+        if spread == 0:
+            assert level.std().item() == pytest.approx(math.hypot(0.1, 1 / 16), rel=0.05)
 
     def test_sky_noise_scatters_around_its_nominal_value(self):
         sigma = draw_sky_sigma(4000, AugmentationConfig(), seeded()) / torch.tensor(PIXEL_SIGMA)
