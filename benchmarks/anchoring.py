@@ -21,23 +21,25 @@ import argparse
 import json
 import time
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import astropy.units as u
 import numpy as np
 from anchoring_tables import anchor_table, inputs_of, mass_offset, photometry_rows
 from astropy.table import QTable
 from peers import flow_medians, label_medians, redshift_medians
 from real_images import opened
+from scores import label_rmse, label_scores, paired_difference, redshift_scores
 
 from astrogenspec import Posterior, PropertyEstimator
-from astrogenspec.calibration import central_coverage, pit, uniformity_test
 from astrogenspec.calibration.recalibration import Recalibration, cross_fitted
-from astrogenspec.metrics import crps, redshift_metrics
+from astrogenspec.metrics import redshift_metrics
 from astrogenspec.quantities import QUANTITIES
 
 SEED = 5
 SUBSETS = ("ugriz", "griz", "gri", "ugr", "gr", "r")
+#: Parts of the anchor table without redshifts to be found: labels of nearby galaxies.
+SOURCES = ("lines", "masses")
 #: What is judged at known redshift: networks that were fitted, and the one before, without and with sizes.
 KNOWN_REDSHIFT = (
     "anchored",
@@ -69,48 +71,6 @@ def fit(
         on_error="flag",
         **FIT | settings,
     )
-
-
-def redshift_scores(draws: np.ndarray, true: np.ndarray) -> dict:
-    """Point scores of the median, CRPS, coverage, PIT overall and by fifths of the median."""
-    median = np.median(draws, axis=1)
-    ranks = pit(draws * u.one, true * u.one, seed=0)
-    edges = np.quantile(median, [0.2, 0.4, 0.6, 0.8])
-    fifth = np.digitize(median, edges)
-    coverage = central_coverage(draws * u.one, true * u.one, levels=(0.68, 0.95))
-    return {
-        **{k: float(v) for k, v in redshift_metrics(median, true).items()},
-        "crps_over_1+z": float(np.mean(np.asarray(crps(draws, true)) / (1 + true))),
-        "coverage_68": float(coverage[0]),
-        "coverage_95": float(coverage[1]),
-        "pit_ks": float(uniformity_test(ranks)[0]),
-        "pit_ks_fifths": [float(uniformity_test(ranks[fifth == k])[0]) for k in range(5)],
-    }
-
-
-def label_scores(posterior, table: QTable) -> dict:
-    """RMSE, bias and coverage of every labelled quantity but the redshift, in dex."""
-    scores = {}
-    for name in list(QUANTITIES)[1:]:
-        true, draws = table[name].value, posterior[name].draws.value
-        if QUANTITIES[name].logarithmic:
-            true, draws = np.log10(true), np.log10(draws)
-        rows = np.isfinite(true) & np.isfinite(draws).all(axis=1)
-        if rows.sum() < 50:
-            continue
-        true, draws = true[rows], draws[rows]
-        error = np.median(draws, axis=1) - true
-        low, high = np.percentile(draws, [16, 84], axis=1)
-        lower, upper = np.percentile(draws, [2.5, 97.5], axis=1)
-        scores[name] = {
-            "n": int(rows.sum()),
-            "rmse": float(np.sqrt(np.mean(error**2))),
-            "rmse_without_bias": float(error.std()),
-            "bias": float(error.mean()),
-            "coverage_68": float(np.mean((true > low) & (true < high))),
-            "coverage_95": float(np.mean((true > lower) & (true < upper))),
-        }
-    return scores
 
 
 def predict(
@@ -155,134 +115,151 @@ def fitted_fold(
     return PropertyEstimator.load(path)
 
 
-def run_folds(
-    folder: Path, model: str, n_folds: int, shards: list[Path], out: Path, members: int
-) -> dict:
-    """Cross-validate on every table."""
-    table = anchor_table(folder)
-    fold = fold_numbers(len(table), n_folds)
-    before = opened(model)
-    redshifts = {
-        name: np.full((len(table), 500), np.nan, np.float32)
-        for name in (*SUBSETS, "ugriz with structure", "zero-shot", "zero-shot with structure")
-    }
-    peers: dict[str, np.ndarray] = {}
-    unseen: list[Posterior] = []
-    known_redshift: dict[str, list] = {name: [] for name in KNOWN_REDSHIFT}
-    boosted = {name: np.full(len(table), np.nan) for name in list(QUANTITIES)[1:]}
-    of_redshift = np.isfinite(table["redshift"].value)
-    start = time.perf_counter()
-    for k in range(n_folds):
-        training, judged = table[fold != k], np.flatnonzero(fold == k)
-        after = fitted_fold(out / "folds", k, before, training, shards, members)
-        rows, others = judged[of_redshift[judged]], judged[~of_redshift[judged]]
+@dataclass
+class CrossValidation:
+    """What is said of the galaxies of every fold by networks, and by peers, that never saw them.
+
+    Attributes
+    ----------
+    table : QTable
+        The anchor table.
+    fold : array, shape (n,)
+        In which each galaxy is judged.
+    redshifts : dict of str to array, shape (n, 500)
+        Draws of redshift by what was asked; NaN where it is not known, here and in what peers say.
+    unseen : list of Posterior
+        Of those with redshift, fold by fold.
+    known_redshift : dict of str to list of (rows, draws)
+        Of those whose redshift was told.
+    peers, boosted : dict of str to array, shape (n,)
+        Redshifts and other labels that peers found.
+    """
+
+    table: QTable
+    fold: np.ndarray
+    redshifts: dict[str, np.ndarray] = field(default_factory=dict)
+    unseen: list[Posterior] = field(default_factory=list)
+    known_redshift: dict[str, list] = field(default_factory=dict)
+    peers: dict[str, np.ndarray] = field(default_factory=dict)
+    boosted: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def of_redshift(self) -> np.ndarray:
+        """Which galaxies have a redshift to be found."""
+        return np.isfinite(self.table["redshift"].value)
+
+    def _set(self, found: dict[str, np.ndarray], name: str, rows: np.ndarray, values) -> None:
+        empty = np.full((len(self.table), *np.shape(values)[1:]), np.nan, np.float32)
+        found.setdefault(name, empty)[rows] = values
+
+    def judge(self, k: int, before: PropertyEstimator, after: PropertyEstimator) -> None:
+        """Ask a network that was fitted to the other folds, and the one that was fitted to none."""
+        judged = np.flatnonzero(self.fold == k)
+        to_be_found = self.of_redshift[judged]
+        rows, others = judged[to_be_found], judged[~to_be_found]
         runs = [(subset, after, subset) for subset in SUBSETS]
         runs += [(f"zero-shot{sizes}", before, "ugriz") for sizes in ("", " with structure")]
         runs.append(("ugriz with structure", after, "ugriz"))
         for name, estimator, subset in runs:
             found = predict(
-                estimator, table[rows], subset, known=False, structure="structure" in name
+                estimator, self.table[rows], subset, known=False, structure="structure" in name
             )
-            redshifts[name][rows] = found["redshift"].draws.value
+            self._set(self.redshifts, name, rows, found["redshift"].draws.value)
             if name == "ugriz":
-                unseen.append(found)
-        for name, scores in known_redshift.items():
+                self.unseen.append(found)
+        for name in KNOWN_REDSHIFT:
             estimator = after if "anchored" in name else before
-            found = predict(estimator, table[others], known=True, structure="structure" in name)
-            scores.append((others, {n: found[n].draws for n in QUANTITIES}))
+            found = predict(
+                estimator, self.table[others], known=True, structure="structure" in name
+            )
+            self.known_redshift.setdefault(name, []).append((others, found))
+
+    def ask_peers(self, k: int) -> None:
+        """Let peers learn and answer the same."""
+        training, judged = self.table[self.fold != k], np.flatnonzero(self.fold == k)
+        rows = judged[self.of_redshift[judged]]
         labelled = training[np.isfinite(training["redshift"].value)]
         for name in ("ugriz", "ugriz with structure", "gri"):
-            found = redshift_medians(labelled, table[rows], name)
+            found = redshift_medians(labelled, self.table[rows], name)
             if "structure" in name:
-                found["flows"] = flow_medians(labelled, table[rows])
+                found["flows"] = flow_medians(labelled, self.table[rows])
             for peer, values in found.items():
-                peers.setdefault(f"{peer}, {name}", np.full(len(table), np.nan))[rows] = values
-        for source in ("lines", "masses"):
-            of_source = table["source"] == source
-            found = label_medians(table[(fold != k) & of_source], table[(fold == k) & of_source])
+                self._set(self.peers, f"{peer}, {name}", rows, values)
+        for source in SOURCES:
+            asked = judged[self.table["source"][judged] == source]
+            found = label_medians(training[training["source"] == source], self.table[asked])
             for name, values in found.items():
-                boosted[name][(fold == k) & of_source] = values
+                self._set(self.boosted, name, asked, values)
+
+    def redshift_results(self) -> dict:
+        """Score redshifts, recalibrate those from all bands, and compare with peers."""
+        rows = self.of_redshift
+        true = self.table["redshift"].value[rows]
+        scores = {name: redshift_scores(d[rows], true) for name, d in self.redshifts.items()}
+        folds = range(len(self.unseen))
+        order = np.concatenate([np.flatnonzero((self.fold == k) & rows) for k in folds])
+        unseen = Posterior.concatenate(self.unseen)
+        known = {"redshift": self.table["redshift"][order]}
+        corrected = cross_fitted(unseen, known, seed=SEED)["redshift"].draws.value
+        scores["ugriz, recalibrated (cross-fitted)"] = redshift_scores(
+            corrected, known["redshift"].value
+        )
+        peers = {name: values[rows] for name, values in self.peers.items()}
+        return {
+            "redshift": scores,
+            "recalibration": Recalibration.fit(unseen, known, seed=SEED).to_dict(),
+            "peers": {
+                name: {k: float(v) for k, v in redshift_metrics(values, true).items()}
+                for name, values in peers.items()
+            },
+            "against_peers": {
+                name: paired_difference(
+                    np.median(self.redshifts[name.split(", ")[1]][rows], axis=1), values, true
+                )
+                for name, values in peers.items()
+            },
+        }
+
+    def label_results(self) -> dict:
+        """Score the other labels, at known redshift."""
+        result = {}
+        for name, parts in self.known_redshift.items():
+            order = np.concatenate([rows for rows, _ in parts])
+            posterior = Posterior.concatenate([found for _, found in parts])
+            for source in SOURCES:
+                chosen = self.table["source"][order] == source
+                result[f"{source}, {name}"] = label_scores(
+                    posterior[chosen], self.table[order][chosen]
+                )
+        for source in SOURCES:
+            result[f"{source}, gradient boosting"] = label_rmse(
+                self.boosted, self.table, self.table["source"] == source
+            )
+        return result
+
+
+def run_folds(
+    folder: Path, model: str, n_folds: int, shards: list[Path], out: Path, members: int
+) -> dict:
+    """Cross-validate on every table."""
+    table = anchor_table(folder)
+    found = CrossValidation(table, fold_numbers(len(table), n_folds))
+    before = opened(model)
+    start = time.perf_counter()
+    for k in range(n_folds):
+        training = table[found.fold != k]
+        after = fitted_fold(out / "folds", k, before, training, shards, members)
+        found.judge(k, before, after)
+        found.ask_peers(k)
         print(f"fold {k}: {time.perf_counter() - start:.0f} s", after.fit_report()[:3], flush=True)
-    true = table["redshift"].value[of_redshift]
-    result: dict = {
+    return {
         "kind": "real, cross-validated",
         "folds": n_folds,
         "rows": len(table),
         "mass_offset": mass_offset(folder),
+        **found.redshift_results(),
+        **found.label_results(),
     }
-    result["redshift"] = {
-        name: redshift_scores(d[of_redshift], true) for name, d in redshifts.items()
-    }
-    order = np.concatenate([np.flatnonzero((fold == k) & of_redshift) for k in range(n_folds)])
-    all_unseen = Posterior.concatenate(unseen)
-    known = {"redshift": table["redshift"][order]}
-    corrected = cross_fitted(all_unseen, known, seed=SEED)["redshift"].draws.value
-    result["redshift"]["ugriz, recalibrated (cross-fitted)"] = redshift_scores(
-        corrected, known["redshift"].value
-    )
-    result["recalibration"] = Recalibration.fit(all_unseen, known, seed=SEED).to_dict()
-    result["peers"] = {
-        name: {k: float(v) for k, v in redshift_metrics(values[of_redshift], true).items()}
-        for name, values in peers.items()
-    }
-    result["against_peers"] = {
-        name: _paired(
-            np.median(redshifts[name.split(", ")[1]][of_redshift], axis=1),
-            values[of_redshift],
-            true,
-        )
-        for name, values in peers.items()
-    }
-    for key, scores in known_redshift.items():
-        order = np.concatenate([rows for rows, _ in scores])
-        draws = {
-            n: np.concatenate([d[n].value for _, d in scores]) * d[n].unit
-            for n in QUANTITIES
-            for _, d in scores[:1]
-        }
-        for source in ("lines", "masses"):
-            chosen = table["source"][order] == source
-            posterior = _Draws({n: values[chosen] for n, values in draws.items()})
-            result[f"{source}, {key}"] = label_scores(posterior, table[order][chosen])
-    for source in ("lines", "masses"):
-        result[f"{source}, gradient boosting"] = _rmse(boosted, table, table["source"] == source)
-    return result
-
-
-def _rmse(medians: dict[str, np.ndarray], table: QTable, chosen: np.ndarray) -> dict:
-    """Root mean square error of a peer, in dex."""
-    scores = {}
-    for name, values in medians.items():
-        true = table[name].value
-        error = (values - (np.log10(true) if QUANTITIES[name].logarithmic else true))[chosen]
-        error = error[np.isfinite(error)]
-        if len(error) >= 50:
-            scores[name] = {"n": len(error), "rmse": float(np.sqrt(np.mean(error**2)))}
-    return scores
-
-
-class _Draws(dict):
-    """Draws by name, as a posterior hands them out."""
-
-    def __getitem__(self, name: str):
-        values = super().__getitem__(name)
-        return type("Summary", (), {"draws": values})
-
-
-def _paired(ours: np.ndarray, theirs: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """Difference of sigma_NMAD, ours minus theirs, by paired bootstrap."""
-    rng = np.random.default_rng(0)
-    errors = [(z - true) / (1 + true) for z in (ours, theirs)]
-
-    def nmad(e: np.ndarray) -> float:
-        return 1.4826 * np.median(np.abs(e - np.median(e)))
-
-    differences = []
-    for _ in range(500):
-        rows = rng.integers(len(true), size=len(true))
-        differences.append(nmad(errors[0][rows]) - nmad(errors[1][rows]))
-    low, high = np.percentile(differences, [2.5, 97.5])
-    return {"difference": nmad(errors[0]) - nmad(errors[1]), "low": float(low), "high": float(high)}
 
 
 def run_zero(folder: Path, model: str) -> dict:
@@ -293,7 +270,7 @@ def run_zero(folder: Path, model: str) -> dict:
     result: dict = {"kind": "real; no real galaxy was used to train the network"}
     for name in ("zero-shot", "zero-shot, with structure"):
         posterior = predict(before, table, known=True, structure="structure" in name)
-        for source in ("lines", "masses"):
+        for source in SOURCES:
             chosen = table["source"] == source
             result[f"{source}, {name}"] = label_scores(posterior[chosen], table[chosen])
     return result

@@ -13,11 +13,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-from anchoring import SEED, label_scores, predict
+from anchoring import SEED, predict
 from anchoring_tables import anchor_table, inputs_of
 from astropy.table import QTable
 from peers import label_medians
 from real_images import opened
+from scores import label_rmse, label_scores
 
 from astrogenspec import Posterior, PropertyEstimator
 from astrogenspec.quantities import QUANTITIES
@@ -51,13 +52,7 @@ def run_own(before: PropertyEstimator, table: QTable, n_folds: int, members: int
         inputs: label_scores(Posterior.concatenate(parts)[back], table)
         for inputs, parts in drawn.items()
     }
-    result["gradient boosting"] = {}
-    for name, values in boosted.items():
-        true = np.log10(table[name].value) if QUANTITIES[name].logarithmic else table[name].value
-        rows = np.isfinite(true) & np.isfinite(values)
-        if rows.any():
-            rmse = float(np.sqrt(np.mean((values - true)[rows] ** 2)))
-            result["gradient boosting"][name] = {"n": int(rows.sum()), "rmse": rmse}
+    result["gradient boosting"] = label_rmse(boosted, table)
     return result
 
 

@@ -264,7 +264,7 @@ class TestAugmentation:
         )
         dark, flux = torch.zeros(2000, 5, 16, 16), torch.ones(2000, 5)
         inputs = augment(dark, flux, flux, config=config, generator=seeded())
-        level = inputs.image.sinh().mean((-2, -1))  # of galaxies without light, in units of the noise
+        level = inputs.image.sinh().mean((-2, -1))  # in units of the noise
         assert level.mean().abs() < 0.01
         assert (level.abs() > 0.4).float().mean().item() == pytest.approx(rare, abs=0.015)
         if spread == 0:

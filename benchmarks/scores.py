@@ -1,0 +1,84 @@
+"""Scores of redshifts and other labels of real galaxies."""
+
+from __future__ import annotations
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable
+
+from astrogenspec import Posterior
+from astrogenspec.calibration import central_coverage, pit, uniformity_test
+from astrogenspec.metrics import crps, redshift_metrics
+from astrogenspec.quantities import QUANTITIES
+
+
+def redshift_scores(draws: np.ndarray, true: np.ndarray) -> dict:
+    """Point scores of the median, CRPS, coverage, PIT overall and by fifths of the median."""
+    median = np.median(draws, axis=1)
+    ranks = pit(draws * u.one, true * u.one, seed=0)
+    edges = np.quantile(median, [0.2, 0.4, 0.6, 0.8])
+    fifth = np.digitize(median, edges)
+    coverage = central_coverage(draws * u.one, true * u.one, levels=(0.68, 0.95))
+    return {
+        **{k: float(v) for k, v in redshift_metrics(median, true).items()},
+        "crps_over_1+z": float(np.mean(np.asarray(crps(draws, true)) / (1 + true))),
+        "coverage_68": float(coverage[0]),
+        "coverage_95": float(coverage[1]),
+        "pit_ks": float(uniformity_test(ranks)[0]),
+        "pit_ks_fifths": [float(uniformity_test(ranks[fifth == k])[0]) for k in range(5)],
+    }
+
+
+def label_scores(posterior: Posterior, table: QTable) -> dict:
+    """RMSE, bias and coverage of every labelled quantity but the redshift, in dex."""
+    scores = {}
+    for name in list(QUANTITIES)[1:]:
+        true, draws = table[name].value, posterior[name].draws.value
+        if QUANTITIES[name].logarithmic:
+            true, draws = np.log10(true), np.log10(draws)
+        rows = np.isfinite(true) & np.isfinite(draws).all(axis=1)
+        if rows.sum() < 50:
+            continue
+        true, draws = true[rows], draws[rows]
+        error = np.median(draws, axis=1) - true
+        low, high = np.percentile(draws, [16, 84], axis=1)
+        lower, upper = np.percentile(draws, [2.5, 97.5], axis=1)
+        scores[name] = {
+            "n": int(rows.sum()),
+            "rmse": float(np.sqrt(np.mean(error**2))),
+            "rmse_without_bias": float(error.std()),
+            "bias": float(error.mean()),
+            "coverage_68": float(np.mean((true > low) & (true < high))),
+            "coverage_95": float(np.mean((true > lower) & (true < upper))),
+        }
+    return scores
+
+
+def label_rmse(
+    medians: dict[str, np.ndarray], table: QTable, chosen: np.ndarray | slice = slice(None)
+) -> dict:
+    """Root mean square error of a peer, in dex."""
+    scores = {}
+    for name, values in medians.items():
+        true = table[name].value
+        error = (values - (np.log10(true) if QUANTITIES[name].logarithmic else true))[chosen]
+        error = error[np.isfinite(error)]
+        if len(error) >= 50:
+            scores[name] = {"n": len(error), "rmse": float(np.sqrt(np.mean(error**2)))}
+    return scores
+
+
+def paired_difference(ours: np.ndarray, theirs: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """Difference of sigma_NMAD, ours minus theirs, with its 95% range by paired bootstrap."""
+    rng = np.random.default_rng(0)
+    errors = [(z - true) / (1 + true) for z in (ours, theirs)]
+
+    def nmad(e: np.ndarray) -> float:
+        return 1.4826 * np.median(np.abs(e - np.median(e)))
+
+    differences = []
+    for _ in range(500):
+        rows = rng.integers(len(true), size=len(true))
+        differences.append(nmad(errors[0][rows]) - nmad(errors[1][rows]))
+    low, high = np.percentile(differences, [2.5, 97.5])
+    return {"difference": nmad(errors[0]) - nmad(errors[1]), "low": float(low), "high": float(high)}
