@@ -119,13 +119,11 @@ def card_page(card: Mapping[str, Any], folder: Path) -> str:
             parts.append(f"**{key.capitalize()}.** {card[key]}.\n")
     if "commands" in card:
         parts.append(_commands("Commands", card["commands"]))
-    if "photometry_heads" in card:
-        heads, title = card["photometry_heads"], "Heads for galaxies without images"
-        if "before" in heads:
-            parts.append(_commands(f"{title}, at first", heads["before"]["commands"]))
-            title += ", after that"
-        parts.append(_commands(title, heads["commands"]))
-        made = {"steps": heads["training"]["best_step"], "commit": heads["commit"]}
+    for stage in card.get("stages", ()):
+        parts.append(_commands(stage["title"], stage["commands"]))
+        made = {"commit": stage["commit"]}
+        if "training" in stage:
+            made = {"steps": stage["training"]["best_step"]} | made
         parts.append(_rows(made, "card-facts"))
     for key in ("training_set", "training_range", "labels"):
         if key in card:

@@ -274,12 +274,35 @@ def test_model_page_shows_the_numbers_of_its_card(model_cards, tmp_path):
         "name": "mine",
         "description": "A test",
         "limitations": ["None of it is true"],
+        "commands": ["first"],
+        "stages": [
+            {
+                "title": "Heads",
+                "commands": ["second"],
+                "commit": "abc",
+                "training": {"best_step": 12345},
+            },
+            {"title": "Real", "commands": ["third"], "commit": "def"},
+        ],
         "metrics": {"real": {"n": 12, "both": {"scatter": 0.0123456, "n": 7.0}, "rows": [1, 2]}},
     }
     text = model_cards.card_page(card, tmp_path)
     assert "- None of it is true" in text
     assert "- 0.0123\n" in text and "* - both" in text
     assert "figure::" not in text and "1, 2" not in text
+    told = [
+        "**Commands**::",
+        "first",
+        "**Heads**::",
+        "second",
+        "12345",
+        "abc",
+        "**Real**::",
+        "third",
+        "def",
+    ]
+    places = [text.index(part) for part in told]
+    assert places == sorted(places)
     assert not list(tmp_path.iterdir())
 
 

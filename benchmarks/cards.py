@@ -1,0 +1,264 @@
+"""What the cards of the bundled weights say: how networks were trained, on what, and where their limits are.
+
+What they hold of the training set (population, novelty and predictive statistics) is simulated anew.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from astropy.table import Table
+
+from astrogenspec.cutouts import CutoutBatch
+from astrogenspec.draws.information import population_of
+from astrogenspec.inference.novelty import magnitudes_and_errors, novelty_statistics
+from astrogenspec.inference.predictive import PhotometryEmulator
+from astrogenspec.photometry import PhotometryBatch
+from astrogenspec.quantities import QUANTITIES
+from astrogenspec.simulate import GalaxyStream, Simulator, load_priors
+from astrogenspec.simulate.dataset import TRAINING_SAMPLES, Contents
+from astrogenspec.simulate.priors import prior_groups
+from astrogenspec.weights import load_card
+
+#: Name, file and description of each bundled model.
+MODELS = {
+    "properties": (
+        "astrogenspec-properties",
+        "properties-v7.safetensors",
+        "Properties and line fluxes from SDSS-like ugriz images and photometry, trained on simulations and anchored on the "
+        "photometry and images of real galaxies",
+    ),
+    "simulated": (
+        "astrogenspec-properties-simulated",
+        "properties-simulated-v5.safetensors",
+        "The same, trained on simulations alone; redshifts from photometry recalibrated on real galaxies",
+    ),
+    "spectra": (
+        "astrogenspec-spectra",
+        "spectra-v4.safetensors",
+        "Optical spectra from SDSS-like ugriz images and photometry and draws of properties, trained on simulations alone",
+    ),
+}
+#: Where among the results the recalibration of each is.
+SOURCES = {
+    "properties": "anchoring_folds.json",
+    "simulated": "anchoring_recalibration.json",
+    "spectra": "ranges.json",
+}
+SIMULATE = (
+    "astrogenspec simulate 90000 --training --seed 1 --out runs/images",
+    "astrogenspec simulate 600000 --training --no-images --no-spectra --seed 2 --out runs/photometry",
+)
+_STATISTICS_SEED = 900
+_REAL_GALAXIES = (
+    "7,408 SDSS galaxies (kcorrect test sample without those of the demonstration and of the image table; photometry and "
+    "redshift, 98 masses and star-formation rates of GSWLC), 3,039 of ECO and RESOLVE (mass, star-formation rate, O/H, line "
+    "fluxes at known redshift; masses brought to the scale of GSWLC) and 1,964 of ALFALFA-SDSS (g, r; GSWLC mass and "
+    "star-formation rate at known redshift). Their photometry, Petrosian fluxes, radii and axis ratios were used; 24,000 "
+    "simulated galaxies with images were mixed in and lent their images"
+)
+_REAL_IMAGES = (
+    ". Then the redshifts of 201 other SDSS galaxies with g r i images, which were made from the colour pictures of Galaxy Zoo, "
+    "and magnitudes, and the masses and star-formation rates that GSWLC has of 33 of them"
+)
+_FEW_IMAGES = (
+    "Real galaxies taught the relation of photometry, sizes and properties; what images add was learnt from simulations, and "
+    "from 201 real images (redshift; mass and star-formation rate of 33), which were made from colour pictures: survey frames "
+    "were not tested."
+)
+
+
+def training_statistics() -> dict:
+    """Compute population, novelty and predictive statistics of galaxies like those of the training."""
+
+    def draw(seed: int, n: int, images: bool) -> dict[str, np.ndarray]:
+        contents = Contents("observed" if images else "none", "none")
+        parts, total = [], 0
+        for batch in GalaxyStream(Simulator(), seed, TRAINING_SAMPLES, contents):
+            parts.append(batch)
+            total += len(batch["theta"])
+            if total >= n:
+                break
+        names = ["theta", "measurable", "flux", "error"] + ["image", "ivar"] * images
+        return {k: torch.cat([p[k] for p in parts])[:n].float().numpy() for k in names}
+
+    seen, many = draw(_STATISTICS_SEED, 4000, True), draw(_STATISTICS_SEED + 1, 40000, False)
+    theta = many["theta"].astype(float)
+    theta[many["measurable"] < 0.5, 3] = np.nan
+    n = len(theta)
+    photometry = PhotometryBatch(
+        many["flux"].astype(float), many["error"].astype(float), np.zeros(n), np.zeros(n, bool)
+    )
+    return {
+        "novelty": novelty_statistics(photometry, CutoutBatch(seen["image"], seen["ivar"])),
+        "population": population_of(theta),
+        "predictive": PhotometryEmulator.fit(
+            many["theta"], *magnitudes_and_errors(photometry)
+        ).to_dict(),
+    }
+
+
+def numbers_of_priors() -> dict[str, int]:
+    """Count the numbers of each group that made the training set."""
+    return {group: len(load_priors(group)) for group in prior_groups()}
+
+
+def log_of(run: Path) -> dict:
+    """Give the main columns of the history of a training."""
+    history = Table.read(run / "history.ecsv", format="ascii.ecsv")
+    return {
+        name: [None if not np.isfinite(v) else round(float(v), 4) for v in history[name]]
+        for name in ("step", "seconds", "train_total", "valid_total")
+    }
+
+
+def base_card(kind: str, trained: dict, commit: str) -> dict:
+    """Give what every card has."""
+    name, _, description = MODELS[kind]
+    return {
+        "name": name,
+        "version": trained["version"],
+        "licence": "BSD-3-Clause",
+        "commit": commit,
+        "description": description,
+        "preprocessing": "asinh images in units of nominal SDSS sky noise, 64 x 64 pixels of 0.396 arcsec; asinh magnitudes, "
+        "colours, signal-to-noise; corrected for Galactic extinction (Schlafly & Finkbeiner 2011)",
+    }
+
+
+def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
+    """Make the card of the properties network that no real galaxy trained."""
+    trained = json.loads((run / "properties.json").read_text())
+    hours = trained["training"]["max_seconds"] / 3600
+    train = f"astrogenspec train properties --data runs/images runs/photometry --hours {hours:.2f} --out runs/properties"
+    card = base_card("simulated", trained, commit) | {
+        "architecture": "variational autoencoder (32-d latent) and a chain of conditional neural-spline flows over "
+        + ", ".join(QUANTITIES),
+        "labels": {name: info.description for name, info in QUANTITIES.items()},
+        "training_set": {
+            "kind": "simulated",
+            "with_images": 86400,
+            "photometry_only": 576000,
+            "held_out_for_early_stopping": 27600,
+            "priors": numbers_of_priors(),
+            "real_galaxies": "none were used to train the network; redshifts of 7,408 SDSS galaxies recalibrate those from "
+            "photometry alone (calibrated=False switches that off); colour, magnitude and redshift distributions of 70% of "
+            "the real SDSS photometry table fitted the simulator's population, and sizes and line ratios of published tables "
+            "set its structure and line parameters",
+        },
+        "training_range": {"r_magnitude": [12.0, 18.5], "redshift": [0.003, 0.36]},
+        "commands": [*SIMULATE, train],
+        "stages": [],
+        "recipe": trained["recipe"],
+        "training": trained["training"],
+        "log": log_of(run),
+        **training_statistics(),
+        "limitations": [
+            "Trained on simulations alone: intervals of mass and star-formation rate rest on the simulator's scales.",
+            "Black-hole masses follow from the bulge-mass relation of Kormendy & Ho (2013); they are no measurements.",
+            "Galaxies fainter than r = 18.5, beyond z = 0.36, stars and quasars are outside of the training set.",
+        ],
+    }
+    return card | recalibration_of(results, SOURCES["simulated"])
+
+
+def with_stage(
+    card: dict, run: Path, commit: str, title: str, commands: tuple[str, ...], galaxies: dict
+) -> dict:
+    """Say in the card what a later training has changed; the training set was drawn by the simulator as it is now."""
+    trained = json.loads((run / "properties.json").read_text())
+    hours = trained["training"]["max_seconds"] / 3600
+    stage = {
+        "title": title,
+        "commands": [command.format(hours=hours) for command in commands],
+        "commit": commit,
+        **{key: trained[key] for key in ("recipe", "training")},
+        "log": log_of(run),
+    }
+    return card | {
+        "version": trained["version"],
+        "description": MODELS["simulated"][2],
+        "stages": [*card["stages"], stage],
+        "training_set": card["training_set"] | galaxies | {"priors": numbers_of_priors()},
+        **training_statistics(),
+    }
+
+
+def recalibration_of(results: Path | None, name: str) -> dict:
+    """Give the entry of the card, if the benchmark was run."""
+    path = None if results is None else results / name
+    if path is None or not path.is_file():
+        return {}
+    return {"recalibration": json.loads(path.read_text())["recalibration"]}
+
+
+def properties_card(run: Path, commit: str, results: Path | None) -> dict:
+    """Make the card of a properties network that continued on real galaxies."""
+    trained = json.loads((run / "properties.json").read_text())
+    before = MODELS["simulated"][0]
+    card = load_card(before)
+    for key in ("sha256", "filename", "metrics", "recalibration"):
+        card.pop(key, None)
+    card |= base_card("properties", trained, commit)
+    card["training_range"] = trained.get("training_range", card["training_range"])
+    card["fits"] = trained["fits"]
+    fit = trained["fits"][0]
+    card["architecture"] += f"; {fit['members']} heads behind one encoder, mixed"
+    commands = [
+        "python benchmarks/anchoring.py table FOLDER runs/anchor.ecsv",
+        f"astrogenspec train properties --anchor runs/anchor.ecsv --model {before} "
+        f"--data runs/images3 --members {fit['members']} --epochs {fit['epochs']} --out runs/anchored",
+        "python benchmarks/real_images.py fit FOLDER --model runs/anchored/properties.safetensors --data runs/images3 "
+        "--out runs/anchored-images",
+    ]
+    anchoring = {"title": "Real galaxies", "commands": commands, "commit": commit}
+    card["stages"] = [*card["stages"], anchoring]
+    real = _REAL_GALAXIES + ", radii and axis ratios" + _REAL_IMAGES
+    card["training_set"] |= {"kind": "simulated, then real", "real_galaxies": real}
+    card["limitations"] = [
+        _FEW_IMAGES,
+        "Masses, star-formation rates and metallicities of real galaxies were those of catalogues, with their conventions.",
+        *(text for text in card["limitations"] if "alone: intervals" not in text),
+    ]
+    return card | recalibration_of(results, SOURCES["properties"])
+
+
+def spectra_card(run: Path, commit: str) -> dict:
+    """Make the card of the spectra network."""
+    trained = json.loads((run / "spectra.json").read_text())
+    hours = trained["training"]["max_seconds"] / 3600
+    return base_card("spectra", trained, commit) | {
+        "architecture": "EDM diffusion of 45 whitened components (24 of the binned rest-frame continuum, 17 line fluxes, broad "
+        "Halpha, redshift, velocity dispersion, fibre share) by a transformer that attends to image, photometry and property "
+        "tokens; EDM diffusion of the detail at 1e-4 dex on crops of 1280 pixels; two contrastive networks",
+        "training_set": {
+            "kind": "simulated",
+            "galaxies": 3 * 86400,
+            "held_out_for_early_stopping": 3 * 3600,
+            "real_galaxies": "none were used to train the network",
+        },
+        "commands": [
+            SIMULATE[0],
+            "astrogenspec simulate 90000 --training --seed 22 --out runs/images2",
+            "astrogenspec train spectra --data runs/images --hours 1.42 --out runs/spectra-first",
+            "astrogenspec train spectra --data runs/images --model runs/spectra-first/spectra.safetensors --hours 1.45 --seed 7 "
+            "--out runs/spectra-second",
+            "astrogenspec train spectra --data runs/images2 --model runs/spectra-second/spectra.safetensors --hours 1.35 --seed 9 "
+            "--out runs/spectra-third",
+            "astrogenspec simulate 90000 --training --seed 33 --out runs/images3",
+            "astrogenspec train spectra --data runs/images3 --model runs/spectra-third/spectra.safetensors "
+            f"--hours {hours:.2f} --seed {trained['recipe']['seed']} --out runs/spectra",
+        ],
+        "recipe": trained["recipe"],
+        "training": trained["training"]
+        | {"before": "2,782, 3,235 and 2,726 steps, to a validation loss of 0.863"},
+        "log": log_of(run),
+        "limitations": [
+            "Spectra are those of the simulator: stars of Bruzual & Charlot (2003) with MILES, no alpha enhancement.",
+            "Beyond 8750 A (rest frame) the stellar library has no narrow features.",
+            "The noise of a spectrograph is not part of the draws.",
+        ],
+    }
