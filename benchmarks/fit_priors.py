@@ -137,7 +137,7 @@ def differences(real: Galaxies, simulated: Galaxies) -> dict[tuple, tuple[float,
     left, near = residuals(real, simulated)
     z, gr = real.redshift, real.colours[:, 1]
     of_simulated = simulated.redshift, simulated.colours[:, 1]
-    result = {}
+    result: dict[tuple, tuple[float, float]] = {}
     for low, high in _cells(_REDSHIFT):
         at, there = (z >= low) & (z < high), (of_simulated[0] >= low) & (of_simulated[0] < high)
         for q in (20, 50, 80):
