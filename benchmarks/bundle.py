@@ -24,6 +24,7 @@ from cards import (
     MODELS,
     SIMULATE,
     SOURCES,
+    architecture_of,
     properties_card,
     recalibration_of,
     simulated_card,
@@ -159,6 +160,8 @@ def main() -> None:
         }
         for scores in card["metrics"].values():
             scores.pop("recalibration", None)
+    if kind != "spectra":
+        card["architecture"] = architecture_of(network.config)
     name, filename, description = MODELS[kind]
     path = DATA / filename
     save_weights(path, network.state_dict(), network.config, card, half=True, overwrite=True)

@@ -129,14 +129,23 @@ def base_card(kind: str, trained: dict, commit: str) -> dict:
     }
 
 
+def architecture_of(config: dict) -> str:
+    """Say what a properties network consists of."""
+    heads = f"{config['members']} read galaxies with images"
+    if config["photometry_members"]:
+        heads += f", {config['photometry_members']} those without"
+    return (
+        f"variational autoencoder ({config['latent_size']}-d latent) and chains of conditional neural-spline flows over "
+        f"{', '.join(QUANTITIES)}; of the heads, which are mixed, {heads}"
+    )
+
+
 def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
     """Make the card of the properties network that no real galaxy trained."""
     trained = json.loads((run / "properties.json").read_text())
     hours = trained["training"]["max_seconds"] / 3600
     train = f"astrogenspec train properties --data runs/images runs/photometry --hours {hours:.2f} --out runs/properties"
     card = base_card("simulated", trained, commit) | {
-        "architecture": "variational autoencoder (32-d latent) and a chain of conditional neural-spline flows over "
-        + ", ".join(QUANTITIES),
         "labels": {name: info.description for name, info in QUANTITIES.items()},
         "training_set": {
             "kind": "simulated",
@@ -206,7 +215,6 @@ def properties_card(run: Path, commit: str, results: Path | None) -> dict:
     card["training_range"] = trained.get("training_range", card["training_range"])
     card["fits"] = trained["fits"]
     fit = trained["fits"][0]
-    card["architecture"] += f"; {fit['members']} heads behind one encoder, mixed"
     commands = [
         "python benchmarks/anchoring.py table FOLDER runs/anchor.ecsv",
         f"astrogenspec train properties --anchor runs/anchor.ecsv --model {before} "
