@@ -33,7 +33,7 @@ MODELS = {
     ),
     "simulated": (
         "astrogenspec-properties-simulated",
-        "properties-simulated-v5.safetensors",
+        "properties-simulated-v6.safetensors",
         "The same, trained on simulations alone; redshifts from photometry recalibrated on real galaxies",
     ),
     "spectra": (
