@@ -199,6 +199,12 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         help="of AdamW, at its peak (default 1.2e-3 for properties, 8e-4 for spectra); half of it or less to go on gently "
         "from --model (with --data)",
     )
+    add(
+        "--final-rate",
+        type=float,
+        metavar="RATE",
+        help="learning rate at the end (default a hundredth of the peak, with --data)",
+    )
     add("--seed", type=int, default=0, help="seed (default 0)")
     add("--device", default="cpu", help="cpu (default) or cuda")
 
@@ -209,8 +215,11 @@ def _train_properties(options: argparse.Namespace) -> int:
     if options.anchor:
         for name in parts:
             raise ValueError(f"--anchor trains all heads, and heads alone: leave {name} out.")
-        if options.learning_rate is not None:
-            raise ValueError("--anchor has a learning rate of its own: leave --learning-rate out.")
+        for name, rate in {"learning": options.learning_rate, "final": options.final_rate}.items():
+            if rate is not None:
+                raise ValueError(
+                    f"--anchor has a learning rate of its own: leave --{name}-rate out."
+                )
         return _anchor(options)
     if options.images is not None:
         raise ValueError("--images are those of the galaxies of --anchor: give the table too.")
@@ -315,10 +324,16 @@ def _train_spectra(options: argparse.Namespace) -> int:
 
 def _training(default: TrainingConfig, options: argparse.Namespace) -> TrainingConfig:
     hours = 2.0 if options.steps is None and options.hours is None else options.hours
-    rate = options.learning_rate
+    peak, final = options.learning_rate, options.final_rate
+    peak = default.learning_rate if peak is None else peak
+    if final is not None and not 0 < final <= peak:
+        raise ValueError(
+            f"--final-rate is {final:g}: give more than 0 and no more than the peak, {peak:g}."
+        )
     return replace(
         default,
-        learning_rate=default.learning_rate if rate is None else rate,
+        learning_rate=peak,
+        final_factor=default.final_factor if final is None else final / peak,
         max_steps=options.steps,
         max_seconds=None if hours is None else 3600 * hours,
         device=options.device,

@@ -172,9 +172,14 @@ def test_heads_go_on_from_trained_weights(folder, tmp_path, capsys, part):
     assert f"leave {part} out" in capsys.readouterr().err
     assert anchor(folder, tmp_path / "run", "--learning-rate", "1e-4") == 2
     assert "leave --learning-rate out" in capsys.readouterr().err
+    assert anchor(folder, tmp_path / "run", "--final-rate", "1e-4") == 2
+    assert "leave --final-rate out" in capsys.readouterr().err
+    assert main([*arguments, "--final-rate", "1", "--model", "x"]) == 2
+    assert "no more than the peak, 0.0012" in capsys.readouterr().err
     assert main([*arguments, "--learning-rate", "-1", "--model", "x"]) == 2
     model = str(folder / "tiny.safetensors")
-    assert main([*arguments, "--learning-rate", "5e-4", "--model", model]) == 0
+    rates = ["--learning-rate", "5e-4", "--final-rate", "2e-4"]
+    assert main([*arguments, *rates, "--model", model]) == 0
     before, after = (
         PropertyEstimator.load(path)
         for path in (model, tmp_path / "run" / "properties.safetensors")
@@ -183,6 +188,7 @@ def test_heads_go_on_from_trained_weights(folder, tmp_path, capsys, part):
     assert after.card["continued_from"] == model
     assert after.card["recipe"]["heads_alone"] is not alone
     assert after.card["training"]["learning_rate"] == 5e-4
+    assert after.card["training"]["final_factor"] == pytest.approx(0.4)
     assert after.network.config["photometry_members"] == alone
     weights = before.network.state_dict()
     found = after.network.state_dict()
