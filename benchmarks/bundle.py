@@ -60,10 +60,12 @@ _IMAGE_NETWORK = (
         "--out runs/joined.safetensors",
         "astrogenspec simulate 90000 --training --seed 3 --out runs/images3",
         "astrogenspec train properties --model runs/joined.safetensors --data runs/images runs/images3 runs/photometry "
-        "--hours {hours:.2f} --learning-rate 5e-4 --out runs/image-network",
+        "--steps {steps} --learning-rate 5e-4 --final-rate 2e-4 --out runs/image-network",
     ),
     {"with_images": 172_800},
 )
+#: What real galaxies had to do with the latter.
+_LENGTH_BY_REAL_IMAGES = "; how long the encoder was trained was chosen by the redshifts of 201 SDSS galaxies with g r i images"
 
 
 def with_photometry_heads(
@@ -90,7 +92,9 @@ def with_image_network(
         [source.member(k) for k in range(source.config["members"])],
         [network.member(k) for k in network.photometry_heads],
     )
-    return network, with_stage(card, run, commit, *_IMAGE_NETWORK)
+    card = with_stage(card, run, commit, *_IMAGE_NETWORK)
+    card["training_set"]["real_galaxies"] += _LENGTH_BY_REAL_IMAGES
+    return network, card
 
 
 def of_run(kind: str, arguments: argparse.Namespace) -> tuple[torch.nn.Module, dict]:

@@ -179,10 +179,11 @@ def with_stage(
 ) -> dict:
     """Say in the card what a later training has changed; the training set was drawn by the simulator as it is now."""
     trained = json.loads((run / "properties.json").read_text())
-    hours = trained["training"]["max_seconds"] / 3600
+    length = trained["training"]
+    hours, steps = (length["max_seconds"] or 0) / 3600, length["max_steps"]
     stage = {
         "title": title,
-        "commands": [command.format(hours=hours) for command in commands],
+        "commands": [command.format(hours=hours, steps=steps) for command in commands],
         "commit": commit,
         **{key: trained[key] for key in ("recipe", "training")},
         "log": log_of(run),
