@@ -57,7 +57,8 @@ class AugmentationConfig:
         Fraction of galaxies with half and with twice the noise.
     background, background_spread : float
         Standard deviation of the sky-subtraction error, in units of the noise of a pixel, of the median galaxy, and its
-        log-normal scatter from galaxy to galaxy (natural logarithm): haloes of neighbours are rare, but large.
+        log-normal scatter from galaxy to galaxy (natural logarithm), chosen by hand: haloes of neighbours are rare, but
+        large.
     max_shift : int
         Largest shift of the centre [pixel].
     photometry_error_scale : tuple of float

@@ -105,7 +105,7 @@ class TrainingConfig:
             "checkpoint_minutes",
         ):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, not {value}.")
         if not 0 <= self.ema_decay < 1 or not 0 <= self.warmup < 1:
             raise ValueError(

@@ -9,17 +9,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 from astropy.table import Table
+from training_set import training_statistics
 
-from astrogenspec.cutouts import CutoutBatch
-from astrogenspec.draws.information import population_of
-from astrogenspec.inference.novelty import magnitudes_and_errors, novelty_statistics
-from astrogenspec.inference.predictive import PhotometryEmulator
-from astrogenspec.photometry import PhotometryBatch
 from astrogenspec.quantities import QUANTITIES
-from astrogenspec.simulate import GalaxyStream, Simulator, load_priors
-from astrogenspec.simulate.dataset import TRAINING_SAMPLES, Contents
+from astrogenspec.simulate import load_priors
 from astrogenspec.simulate.priors import prior_groups
 from astrogenspec.weights import load_card
 
@@ -52,7 +46,8 @@ SIMULATE = (
     "astrogenspec simulate 90000 --training --seed 1 --out runs/images",
     "astrogenspec simulate 600000 --training --no-images --no-spectra --seed 2 --out runs/photometry",
 )
-_STATISTICS_SEED = 900
+#: Galaxies with images, and seed, of the statistics of the training set.
+_STATISTICS = (4000, 900)
 _REAL_GALAXIES = (
     "7,408 SDSS galaxies (kcorrect test sample without those of the demonstration and of the image table; photometry and "
     "redshift, 98 masses and star-formation rates of GSWLC), 3,039 of ECO and RESOLVE (mass, star-formation rate, O/H, line "
@@ -69,36 +64,6 @@ _FEW_IMAGES = (
     "from 201 real images (redshift; mass and star-formation rate of 33), which were made from colour pictures: survey frames "
     "were not tested."
 )
-
-
-def training_statistics() -> dict:
-    """Compute population, novelty and predictive statistics of galaxies like those of the training."""
-
-    def draw(seed: int, n: int, images: bool) -> dict[str, np.ndarray]:
-        contents = Contents("observed" if images else "none", "none")
-        parts, total = [], 0
-        for batch in GalaxyStream(Simulator(), seed, TRAINING_SAMPLES, contents):
-            parts.append(batch)
-            total += len(batch["theta"])
-            if total >= n:
-                break
-        names = ["theta", "measurable", "flux", "error"] + ["image", "ivar"] * images
-        return {k: torch.cat([p[k] for p in parts])[:n].float().numpy() for k in names}
-
-    seen, many = draw(_STATISTICS_SEED, 4000, True), draw(_STATISTICS_SEED + 1, 40000, False)
-    theta = many["theta"].astype(float)
-    theta[many["measurable"] < 0.5, 3] = np.nan
-    n = len(theta)
-    photometry = PhotometryBatch(
-        many["flux"].astype(float), many["error"].astype(float), np.zeros(n), np.zeros(n, bool)
-    )
-    return {
-        "novelty": novelty_statistics(photometry, CutoutBatch(seen["image"], seen["ivar"])),
-        "population": population_of(theta),
-        "predictive": PhotometryEmulator.fit(
-            many["theta"], *magnitudes_and_errors(photometry)
-        ).to_dict(),
-    }
 
 
 def numbers_of_priors() -> dict[str, int]:
@@ -164,7 +129,7 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
         "recipe": trained["recipe"],
         "training": trained["training"],
         "log": log_of(run),
-        **training_statistics(),
+        **training_statistics(*_STATISTICS),
         "limitations": [
             "Trained on simulations alone: intervals of mass and star-formation rate rest on the simulator's scales.",
             "Black-hole masses follow from the bulge-mass relation of Kormendy & Ho (2013); they are no measurements.",
@@ -193,7 +158,7 @@ def with_stage(
         "description": MODELS["simulated"][2],
         "stages": [*card["stages"], stage],
         "training_set": card["training_set"] | galaxies | {"priors": numbers_of_priors()},
-        **training_statistics(),
+        **training_statistics(*_STATISTICS),
     }
 
 

@@ -22,68 +22,26 @@ import numpy as np
 import torch
 from astropy.table import Table
 from real_images import RealImages
+from training_set import photometry_batch, simulate, training_statistics
 
 from astrogenspec import PropertyEstimator
 from astrogenspec.cutouts import CutoutBatch
-from astrogenspec.draws.information import population_of
 from astrogenspec.inference.novelty import (
-    magnitudes_and_errors,
     novelties,
     novelty_flags,
-    novelty_statistics,
 )
-from astrogenspec.inference.predictive import PhotometryEmulator
 from astrogenspec.observations import observe
 from astrogenspec.photometry import PhotometryBatch
-from astrogenspec.simulate import GalaxyStream, Simulator, load_priors
-from astrogenspec.simulate.dataset import TRAINING_SAMPLES, Contents
+from astrogenspec.simulate import load_priors
 from astrogenspec.simulate.images import add_noise
 from astrogenspec.simulate.psf import draw_point_spread
 from astrogenspec.surveys import BANDS, SDSS
 from astrogenspec.weights import load_card
 
-#: What `statistics_of` adds to a card.
+#: What `training_statistics` adds to a card.
 ADDED = ("novelty", "population", "predictive")
-SEED, SEED_OF_TEST = 5001, 5002
+SEED, SEED_OF_TEST = 5010, 5002
 PIXELS = np.arange(64) - 31.5
-
-
-def photometry_batch(flux: np.ndarray, error: np.ndarray, extinction: np.ndarray | None = None):
-    """Make a batch of catalogue photometry, nmgy as observed."""
-    n = len(flux)
-    flux, error = np.asarray(flux, float), np.asarray(error, float)
-    return PhotometryBatch(flux, error, np.zeros(n), np.zeros(n, bool), extinction=extinction)
-
-
-def simulate(n: int, seed: int, *, images: bool) -> dict[str, np.ndarray]:
-    """Simulate galaxies as in training, with observed images or without."""
-    contents = Contents("observed" if images else "none", "none")
-    parts, total = [], 0
-    for batch in GalaxyStream(Simulator(), seed, TRAINING_SAMPLES, contents):
-        parts.append(batch)
-        total += len(batch["theta"])
-        if total >= n:
-            break
-    columns = ["theta", "measurable", "flux", "error"] + ["image", "ivar"] * images
-    return {k: torch.cat([p[k] for p in parts])[:n].float().numpy() for k in columns}
-
-
-def statistics_of(n: int) -> dict:
-    """Compute what goes into the card: novelty statistics, and the population."""
-    with_images, without = simulate(n, SEED, images=True), simulate(10 * n, SEED + 10, images=False)
-    theta = without["theta"].astype(float)
-    theta[without["measurable"] < 0.5, 3] = np.nan
-    return {
-        "novelty": novelty_statistics(
-            photometry_batch(without["flux"], without["error"]),
-            CutoutBatch(with_images["image"], with_images["ivar"]),
-        ),
-        "population": population_of(theta),
-        "predictive": PhotometryEmulator.fit(
-            without["theta"],
-            *magnitudes_and_errors(photometry_batch(without["flux"], without["error"])),
-        ).to_dict(),
-    }
 
 
 # ---- unusual images: each takes flux, inverse variance and a generator, and changes copies
@@ -375,7 +333,7 @@ def main() -> None:
     if arguments.statistics is not None:
         card = json.loads(arguments.statistics.read_text())
     elif arguments.write is not None or "novelty" not in card:
-        card = statistics_of(arguments.n)
+        card = training_statistics(arguments.n, SEED)
     if arguments.write is not None:
         arguments.write.write_text(json.dumps({k: card[k] for k in ADDED if k in card}))
         return

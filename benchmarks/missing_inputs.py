@@ -22,8 +22,9 @@ import numpy as np
 from anchoring import fold_numbers, predict
 from anchoring_tables import anchor_table
 from astropy.table import QTable
-from properties import photometry_batch, scores, simulate_held_out
+from properties import scores, simulate_held_out
 from real_images import opened, redshift_scores
+from training_set import photometry_batch
 
 from astrogenspec import Posterior, PropertyEstimator
 from astrogenspec.cutouts import CutoutBatch

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from astropy.table import Table
 from real_images import RealImages, posteriors, redshift_scores
+from training_set import photometry_batch, take
 
 from astrogenspec import PropertyEstimator
 from astrogenspec.calibration import calibration_table, tarp
@@ -34,18 +35,15 @@ from astrogenspec.inputs.structure import Structure
 from astrogenspec.metrics import redshift_metrics
 from astrogenspec.photometry import PhotometryBatch
 from astrogenspec.quantities import QUANTITIES, theta_to_quantities
+from astrogenspec.simulate import GalaxyStream, Sample, Simulator
 from astrogenspec.structure_augmentation import StructureAugmentation
 from astrogenspec.surveys import BANDS
 
 #: Seed of the held-out galaxies; training uses 1 and 2.
 HELD_OUT_SEED = 1001
+#: How `PropertyEstimator.predict` is asked: without the recalibration on real galaxies.
+ASKED = {"seed": 0, "on_error": "flag", "progress": False, "calibrated": False}
 SUBSETS = ("ugriz", "gri", "griz", "ugr", "gr", "r")
-
-
-def photometry_batch(flux: np.ndarray, error: np.ndarray, extinction: np.ndarray | None = None):
-    """Make a batch of catalogue photometry; fluxes as observed (nmgy), extinction in mag."""
-    n = len(flux)
-    return PhotometryBatch(flux, error, np.zeros(n), np.zeros(n, bool), extinction=extinction)
 
 
 def with_sizes(photometry: PhotometryBatch, data: dict[str, np.ndarray]) -> PhotometryBatch:
@@ -65,17 +63,8 @@ def with_sizes(photometry: PhotometryBatch, data: dict[str, np.ndarray]) -> Phot
 
 def simulate_held_out(n: int) -> dict[str, np.ndarray]:
     """Galaxies with observed images and photometry, of the main galaxy sample, from a seed of their own."""
-    from astrogenspec.simulate import GalaxyStream, Sample, Simulator
-
     stream = GalaxyStream(Simulator(), HELD_OUT_SEED, (Sample(), Sample(near_infrared=True)))
-    parts, total = [], 0
-    for batch in stream:
-        batch.pop("spectrum")
-        parts.append(batch)
-        total += len(batch["theta"])
-        if total >= n:
-            break
-    return {k: torch.cat([p[k] for p in parts])[:n].float().numpy() for k in parts[0]}
+    return take(stream, n)
 
 
 def scores(posterior, theta: np.ndarray, measurable: np.ndarray) -> list[dict]:
@@ -108,13 +97,7 @@ def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
     theta, measurable = data["theta"], data["measurable"] > 0
     cutouts = CutoutBatch(data["image"], data["ivar"])
     photometry = photometry_batch(data["flux"].astype(float), data["error"].astype(float))
-    options = {
-        "n_draws": 500,
-        "seed": 0,
-        "on_error": "flag",
-        "progress": False,
-        "calibrated": False,
-    }
+    options = {"n_draws": 500, **ASKED}
     result: dict = {
         "kind": "simulated held-out",
         "n": n,
@@ -231,14 +214,7 @@ def run_real(estimator: PropertyEstimator, folder: Path) -> dict:
         batch = photometry_batch(
             np.where(missing, np.nan, flux), np.where(missing, np.nan, ivar**-0.5), extinction
         )
-        posterior = estimator.predict(
-            photometry=batch,
-            n_draws=1000,
-            seed=0,
-            on_error="flag",
-            progress=False,
-            calibrated=False,
-        )
+        posterior = estimator.predict(photometry=batch, n_draws=1000, **ASKED)
         for name, chosen in {
             "all": np.ones(len(table), bool),
             "r_petro < 17.77": petrosian < 17.77,

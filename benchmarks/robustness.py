@@ -14,9 +14,10 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from properties import photometry_batch, scores, simulate_held_out
+from properties import ASKED, scores, simulate_held_out
 from real_images import opened, redshift_scores
 from scipy.ndimage import affine_transform, gaussian_filter
+from training_set import photometry_batch
 
 from astrogenspec import PropertyEstimator
 from astrogenspec.cutouts import CutoutBatch
@@ -55,13 +56,7 @@ def run(estimator: PropertyEstimator, n: int) -> dict:
     """Score image and photometry, and the image alone, for each kind."""
     data = simulate_held_out(n)
     photometry = photometry_batch(data["flux"].astype(float), data["error"].astype(float))
-    options = {
-        "n_draws": 300,
-        "seed": 0,
-        "on_error": "flag",
-        "progress": False,
-        "calibrated": False,
-    }
+    options = {"n_draws": 300, **ASKED}
     result: dict = {"kind": "simulated held-out, spoilt", "n": n}
     for name, cutouts in spoilt(CutoutBatch(data["image"], data["ivar"])).items():
         found = {

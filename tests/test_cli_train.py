@@ -176,8 +176,10 @@ def test_heads_go_on_from_trained_weights(folder, tmp_path, capsys, part):
     assert "leave --final-rate out" in capsys.readouterr().err
     assert main([*arguments, "--final-rate", "1", "--model", "x"]) == 2
     assert "no more than the peak, 0.0012" in capsys.readouterr().err
-    assert main([*arguments, "--learning-rate", "-1", "--model", "x"]) == 2
     model = str(folder / "tiny.safetensors")
+    for rate in ("-1", "nan"):
+        assert main([*arguments, "--learning-rate", rate, "--model", model]) == 2
+        assert "learning_rate must be positive" in capsys.readouterr().err
     rates = ["--learning-rate", "5e-4", "--final-rate", "2e-4"]
     assert main([*arguments, *rates, "--model", model]) == 0
     before, after = (
