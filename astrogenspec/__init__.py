@@ -9,22 +9,27 @@ wrong is warned of with `AstroGenSpecWarning`.
 from __future__ import annotations
 
 import logging
+import sys
 from importlib import import_module
 from typing import Any
 
+from ._moved import MOVED, MovedModules
+
 _EXPORTS = {
     "base": ("NotFittedError",),
-    "cutout_files": ("read_cutout_fits", "write_cutout_fits"),
-    "cutouts": ("CutoutBatch", "coerce_cutouts"),
-    "fetch": ("fetch_sdss_cutout",),
-    "generation.cascade": ("SamplerSettings",),
+    "flags": ("Flag", "decode_flags"),
     "generation.estimator": ("SpectrumEstimator",),
+    "generation.network": ("SamplerSettings",),
     "inference.estimator": ("PropertyEstimator",),
-    "photometry": ("PhotometryBatch", "coerce_photometry", "measure_photometry"),
-    "posterior": ("Posterior",),
-    "draws.quantity": ("QuantityPosterior",),
+    "inputs.cutout_fits": ("read_cutout_fits", "write_cutout_fits"),
+    "inputs.cutouts": ("CutoutBatch", "coerce_cutouts"),
+    "inputs.photometry": ("PhotometryBatch", "coerce_photometry", "measure_photometry"),
+    "inputs.sdss_frames": ("fetch_sdss_cutout",),
     "quantities": ("LINE_FLUX_UNIT", "QUANTITIES", "QuantityInfo"),
-    "spectra": ("SpectrumDraws", "SpectrumWriter"),
+    "results.posterior": ("Posterior",),
+    "results.quantity": ("QuantityPosterior",),
+    "results.spectra": ("SpectrumDraws",),
+    "results.spectra_io": ("SpectrumWriter",),
     "surveys": ("BANDS", "SDSS", "Survey", "get_survey"),
     "warnings": ("AstroGenSpecWarning",),
     "weights": ("WeightsError", "conf", "fetch_weights", "list_models", "load_card"),
@@ -43,6 +48,8 @@ __citation__ = f"""\
 """
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+# In front of the finder of files, which would load a second copy of the modules of a folder that has moved.
+sys.meta_path.insert(0, MovedModules(__name__, MOVED))
 
 __all__ = ["__citation__", "__version__", *sorted(_HOME)]
 

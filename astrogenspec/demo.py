@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from astropy.nddata import CCDData
 
     from .inference.estimator import PropertyEstimator
-    from .posterior import Posterior
+    from .results.posterior import Posterior
 
 __all__ = ["load_cutouts", "load_galaxies", "main"]
 
@@ -59,7 +59,7 @@ def load_cutouts() -> tuple[list[dict[str, CCDData]], QTable]:
     truth : `~astropy.table.QTable`
         A row each: ``file``, and the true quantities under the names of `~astrogenspec.quantities.QUANTITIES`.
     """
-    from .cutout_files import read_cutout_fits
+    from .inputs.cutout_fits import read_cutout_fits
 
     truth = QTable.read(_data("demo_cutouts_truth.ecsv"), format="ascii.ecsv")
     return [read_cutout_fits(_data(str(name))) for name in truth["file"]], truth
@@ -131,7 +131,7 @@ def _show_galaxies(estimator: PropertyEstimator, out: Path, seed: int) -> None:
 
 def _show_cutouts(estimator: PropertyEstimator, out: Path, seed: int) -> Posterior:
     from . import plotting
-    from .cutouts import coerce_cutouts
+    from .inputs.cutouts import coerce_cutouts
 
     cutouts, truth = load_cutouts()
     posterior, seconds = _timed(estimator.predict, cutouts, ebv=0.0, seed=seed)

@@ -49,7 +49,6 @@ __all__ = [
 
 #: Classes of the [N II] diagram, in the order of the numbers `bpt_class` returns.
 BPT_CLASSES = ("star_forming", "composite", "agn")
-
 _Draws = Mapping[str, u.Quantity]
 
 
@@ -134,7 +133,6 @@ _INFOS = (
         _log_ratio,
     ),
 )
-
 #: The derived quantities by name.
 DERIVED_QUANTITIES: dict[str, DerivedQuantity] = {info.name: info for info in _INFOS}
 

@@ -21,7 +21,7 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 
-from .draws.statistics import difference_unit, matched_values, plain_values
+from .results.statistics import difference_unit, matched_values, plain_values
 
 __all__ = [
     "bootstrap_errors",
@@ -34,7 +34,6 @@ __all__ = [
 
 #: Ratio of the standard deviation to the median absolute deviation of a Gaussian.
 _GAUSSIAN_MAD = 1.4826
-
 _Statistic = Callable[..., float | Mapping[str, float]]
 
 

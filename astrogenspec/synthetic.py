@@ -20,20 +20,13 @@ import astropy.constants as const
 import astropy.units as u
 import numpy as np
 
-from .draws.statistics import plain_values
+from .results.statistics import plain_values
 from .surveys import SDSS, Survey, get_survey
 
-__all__ = [
-    "MIN_COVERAGE",
-    "band_coverage",
-    "pixel_edges",
-    "response_weights",
-    "synthetic_flux",
-]
+__all__ = ["MIN_COVERAGE", "band_coverage", "pixel_edges", "response_weights", "synthetic_flux"]
 
 #: Least share of a band's response that a spectrum must cover.
 MIN_COVERAGE = 0.995
-
 _FLUX_UNIT = u.Unit(1e-17 * u.erg / u.s / u.cm**2 / u.AA)
 #: nmgy per maggy.
 _NMGY = 1e9

@@ -34,9 +34,9 @@ from cards import (
 
 from astrogenspec import PropertyEstimator
 from astrogenspec.generation.estimator import SpectrumEstimator
-from astrogenspec.generation.recipe import LABELS, fit_scales
-from astrogenspec.inference.model import PropertyNetwork
-from astrogenspec.shards import Shards
+from astrogenspec.generation.training import LABELS, fit_scales
+from astrogenspec.inference.network import PropertyNetwork
+from astrogenspec.training.shards import Shards
 from astrogenspec.weights import register_weights, save_weights
 
 DATA = Path(__file__).parents[1] / "astrogenspec" / "data"

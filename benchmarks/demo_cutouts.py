@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from astropy.table import QTable
 
-from astrogenspec.cutout_files import write_cutout_fits
-from astrogenspec.cutouts import CutoutBatch
+from astrogenspec.inputs.cutout_fits import write_cutout_fits
+from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.quantities import theta_to_quantities
 from astrogenspec.simulate import Sample, Simulator
 from astrogenspec.simulate.images import add_noise

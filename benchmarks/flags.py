@@ -25,13 +25,10 @@ from real_images import RealImages
 from training_set import photometry_batch, simulate, training_statistics
 
 from astrogenspec import PropertyEstimator
-from astrogenspec.cutouts import CutoutBatch
-from astrogenspec.inference.novelty import (
-    novelties,
-    novelty_flags,
-)
-from astrogenspec.observations import observe
-from astrogenspec.photometry import PhotometryBatch
+from astrogenspec.inference.outliers.detector import novelties, novelty_flags
+from astrogenspec.inputs.cutouts import CutoutBatch
+from astrogenspec.inputs.observations import observe
+from astrogenspec.inputs.photometry import PhotometryBatch
 from astrogenspec.simulate import load_priors
 from astrogenspec.simulate.images import add_noise
 from astrogenspec.simulate.psf import draw_point_spread

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import torch
 
-from astrogenspec.augmentation import AugmentationConfig
-from astrogenspec.inference.recipe import (
+from astrogenspec.inference.training import (
     DEFAULT_TRAINING,
     RecipeConfig,
     make_batch,
@@ -25,7 +24,8 @@ from astrogenspec.inference.recipe import (
 )
 from astrogenspec.inference.vae import elbo_terms
 from astrogenspec.quantities import QUANTITIES
-from astrogenspec.shards import Shards
+from astrogenspec.training.augmentation import AugmentationConfig
+from astrogenspec.training.shards import Shards
 
 IMAGE_ONLY = AugmentationConfig(mode_weights=(0, 0, 1, 0), full_bands=1.0, gri_bands=0.0)
 HELD_OUT = 3000

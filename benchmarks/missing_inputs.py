@@ -27,7 +27,7 @@ from real_images import opened, redshift_scores
 from training_set import photometry_batch
 
 from astrogenspec import Posterior, PropertyEstimator
-from astrogenspec.cutouts import CutoutBatch
+from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.surveys import BANDS
 
 #: Every set of bands; a single band says little of a redshift, and is there to see that the posterior knows.

@@ -7,7 +7,7 @@ from anchoring_tables import inputs_of
 from astropy.table import QTable
 
 from astrogenspec import PropertyEstimator
-from astrogenspec.inference.model import PropertyNetwork
+from astrogenspec.inference.network import PropertyNetwork
 from astrogenspec.quantities import QUANTITIES
 
 __all__ = ["flow_medians", "label_medians", "redshift_medians"]

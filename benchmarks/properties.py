@@ -30,14 +30,14 @@ from training_set import photometry_batch, take
 
 from astrogenspec import PropertyEstimator
 from astrogenspec.calibration import calibration_table, tarp
-from astrogenspec.cutouts import CutoutBatch
-from astrogenspec.inputs.structure import Structure
+from astrogenspec.inputs.cutouts import CutoutBatch
+from astrogenspec.inputs.morphology import Structure
+from astrogenspec.inputs.photometry import PhotometryBatch
 from astrogenspec.metrics import redshift_metrics
-from astrogenspec.photometry import PhotometryBatch
 from astrogenspec.quantities import QUANTITIES, theta_to_quantities
 from astrogenspec.simulate import GalaxyStream, Sample, Simulator
-from astrogenspec.structure_augmentation import StructureAugmentation
 from astrogenspec.surveys import BANDS
+from astrogenspec.training.augmentation import StructureAugmentation
 
 #: Seed of the held-out galaxies; training uses 1 and 2.
 HELD_OUT_SEED = 1001

@@ -24,9 +24,9 @@ from astropy.table import QTable, Table
 
 from astrogenspec import Posterior, PropertyEstimator
 from astrogenspec.calibration import central_coverage
-from astrogenspec.cutouts import CutoutBatch
+from astrogenspec.inputs.cutouts import CutoutBatch
+from astrogenspec.inputs.photometry import PhotometryBatch
 from astrogenspec.metrics import bootstrap_errors, crps, redshift_metrics
-from astrogenspec.photometry import PhotometryBatch
 from astrogenspec.quantities import QUANTITIES
 from astrogenspec.surveys import BANDS, SDSS
 

@@ -20,7 +20,7 @@ from scipy.ndimage import affine_transform, gaussian_filter
 from training_set import photometry_batch
 
 from astrogenspec import PropertyEstimator
-from astrogenspec.cutouts import CutoutBatch
+from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.surveys import BANDS
 
 

@@ -34,13 +34,13 @@ from spectra_sample import (
 )
 
 from astrogenspec import PropertyEstimator
-from astrogenspec.cutouts import CutoutBatch
-from astrogenspec.generation.cascade import SamplerSettings, spectrum_with_lines
-from astrogenspec.generation.conditions import APERTURES
+from astrogenspec.generation.conditioning import APERTURES
 from astrogenspec.generation.contrastive import info_nce
 from astrogenspec.generation.estimator import SpectrumEstimator
-from astrogenspec.generation.recipe import galaxies_of
-from astrogenspec.preprocessing import make_inputs
+from astrogenspec.generation.network import SamplerSettings, spectrum_with_lines
+from astrogenspec.generation.training import galaxies_of
+from astrogenspec.inputs.cutouts import CutoutBatch
+from astrogenspec.inputs.features import make_inputs
 from astrogenspec.surveys import BANDS
 
 #: Galaxies of each command.
@@ -183,8 +183,8 @@ def run_sampling(properties, estimator, n: int) -> dict:
 
 def run_speed(estimator) -> dict:
     """Galaxies per second with 16 draws at full resolution, of photometry and of images."""
-    from astrogenspec.posterior import Posterior
     from astrogenspec.quantities import theta_to_quantities
+    from astrogenspec.results.posterior import Posterior
 
     n = 48
     rng = np.random.default_rng(0)

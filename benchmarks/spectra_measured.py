@@ -18,7 +18,6 @@ from spectra_sample import (
     stack_of,
 )
 
-from astrogenspec.emission import line_index
 from astrogenspec.measure import (
     BPT_CLASSES,
     INDEX_NAMES,
@@ -29,6 +28,7 @@ from astrogenspec.measure import (
     measure_populations,
     measure_redshift,
 )
+from astrogenspec.wavelengths import line_index
 
 _LEAST_WIDTH = 3.0  # Angstrom, equivalent width of the lines that are compared
 _LINES = ("halpha", "hbeta", "oiii5007", "nii6584")

@@ -13,7 +13,7 @@ import numpy as np
 from spectra_sample import UNIT, Sample, line_free, pixel_coverage, predict
 
 from astrogenspec.calibration import SpectrumRecalibration
-from astrogenspec.generation.conditions import APERTURES
+from astrogenspec.generation.conditioning import APERTURES
 
 #: Batch of held-out galaxies that no other benchmark looks at.
 _BATCH = 2

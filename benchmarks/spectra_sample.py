@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from specutils import Spectrum
 
-from astrogenspec.cutouts import CutoutBatch
-from astrogenspec.emission import LINES
-from astrogenspec.photometry import PhotometryBatch
-from astrogenspec.wavelengths import GENERATED
+from astrogenspec.inputs.cutouts import CutoutBatch
+from astrogenspec.inputs.photometry import PhotometryBatch
+from astrogenspec.wavelengths import GENERATED, LINES
 
 #: Seed of the held-out galaxies; training uses 1 and 2.
 HELD_OUT_SEED = 1002

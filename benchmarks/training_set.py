@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from astrogenspec.cutouts import CutoutBatch
-from astrogenspec.draws.information import population_of
-from astrogenspec.inference.novelty import magnitudes_and_errors, novelty_statistics
-from astrogenspec.inference.predictive import PhotometryEmulator
-from astrogenspec.photometry import PhotometryBatch
+from astrogenspec.inference.outliers.detector import magnitudes_and_errors, novelty_statistics
+from astrogenspec.inference.outliers.predictive import PhotometryEmulator
+from astrogenspec.inputs.cutouts import CutoutBatch
+from astrogenspec.inputs.photometry import PhotometryBatch
+from astrogenspec.results.information import population_of
 from astrogenspec.simulate import GalaxyStream, Simulator
 from astrogenspec.simulate.dataset import TRAINING_SAMPLES, Contents
 

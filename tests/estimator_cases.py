@@ -9,7 +9,7 @@ from astropy.nddata import NDData, StdDevUncertainty
 from astropy.table import QTable
 
 from astrogenspec.inference.estimator import PropertyEstimator
-from astrogenspec.inference.model import PropertyNetwork
+from astrogenspec.inference.network import PropertyNetwork
 from astrogenspec.surveys import BANDS
 
 N = 5

@@ -3,11 +3,10 @@
 import numpy as np
 import torch
 
-from astrogenspec.emission import LINE_NAMES
-from astrogenspec.generation.cascade import SpectrumNetwork
 from astrogenspec.generation.components import Galaxy
-from astrogenspec.generation.flux_scale import Photometry
-from astrogenspec.wavelengths import REST
+from astrogenspec.generation.flux_calibration import Photometry
+from astrogenspec.generation.network import SpectrumNetwork
+from astrogenspec.wavelengths import LINE_NAMES, REST
 
 NETWORK = {"width": 16, "depth": 1, "heads": 2, "detail_width": 16, "detail_depth": 1}
 

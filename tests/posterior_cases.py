@@ -3,8 +3,8 @@
 import astropy.units as u
 import numpy as np
 
-from astrogenspec.posterior import Posterior
 from astrogenspec.quantities import QUANTITIES
+from astrogenspec.results.posterior import Posterior
 
 #: Mean and scatter of the population in dex (redshift: plain).
 POPULATION = {

@@ -3,7 +3,7 @@
 import astropy.units as u
 import numpy as np
 
-from astrogenspec.spectra import FLUX_UNIT, SpectrumDraws
+from astrogenspec.results.spectra import FLUX_UNIT, SpectrumDraws
 
 HALPHA = 6564.61
 

@@ -27,7 +27,7 @@ NOT_RUN = {
     ("quickstart.rst", "from astropy.nddata import CCDData"): "files of the reader",
     ("spectra.rst", "posterior = PropertyEstimator.from_pretrained().predict(photometry=catalogue, n_draws=16, seed=1)"):
         "a catalogue of the reader; run in tests/test_spectrum_estimator.py",
-    ("spectra.rst", "from astrogenspec.generation.cascade import SamplerSettings"): "takes long",
+    ("spectra.rst", "from astrogenspec.generation.network import SamplerSettings"): "takes long",
     ("training.rst", "from astropy.table import QTable"): "a catalogue of the reader; run in the tutorial 08_fine_tune",
     ("training.rst", 'better = estimator.fit(photometry=table, labels={"stellar_mass": table["stellar_mass"]},'):
         "the same",

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from speclite import filters
 
-from astrogenspec.simulate.filters import observed_filters
+from astrogenspec.simulate.photometry import observed_filters
 from astrogenspec.surveys import SDSS
 from astrogenspec.synthetic import band_coverage, pixel_edges, synthetic_flux
 from astrogenspec.wavelengths import REST

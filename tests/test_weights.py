@@ -141,7 +141,7 @@ def test_an_interrupted_write_leaves_the_old_file(saved, state, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("astrogenspec._weights_files.os.replace", full)
+    monkeypatch.setattr("astrogenspec.weights.os.replace", full)
     with pytest.raises(OSError, match="No space left"):
         save_weights(saved.path, {"a": state["net.weight"]}, {}, {}, overwrite=True)
     assert {path.name: path.read_bytes() for path in saved.path.parent.iterdir()} == before

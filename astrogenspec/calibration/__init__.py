@@ -17,13 +17,21 @@ A uniform histogram does not make a posterior good, only honest: a prior is cali
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
+from .diagnostics import (
+    TarpResult,
+    central_coverage,
+    coverage_of_pit,
+    pit,
+    sbc_ranks,
+    tarp,
+    uniformity_test,
+)
 from .features import INPUT_MODES
-from .ranks import central_coverage, coverage_of_pit, pit, sbc_ranks, uniformity_test
 from .recalibration import Recalibration, cross_fitted
-from .report import CalibrationReport, calibration_report
 from .spectra import SpectrumRecalibration
-from .table import calibration_table
-from .tarp import TarpResult, tarp
 
 __all__ = [
     "INPUT_MODES",
@@ -41,3 +49,21 @@ __all__ = [
     "tarp",
     "uniformity_test",
 ]
+
+
+#: Names that are reached here too, by the module of the reports in which they live.
+_REPORTS = {
+    "CalibrationReport": "calibration",
+    "calibration_report": "calibration",
+    "calibration_table": "scores",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _REPORTS:
+        return getattr(import_module(f"..reports.{_REPORTS[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import astropy.units as u
 import numpy as np
 
-from ..draws.statistics import row_percentiles
-from ..magnitudes import ab_magnitudes
+from ..inputs.fluxes import ab_magnitudes
+from ..results.statistics import row_percentiles
 from ..surveys import BANDS
 
 if TYPE_CHECKING:
-    from ..posterior import Posterior
+    from ..results.posterior import Posterior
 
 __all__ = ["INPUT_MODES", "band_sets", "checked_modes", "correction_features", "magnitudes_of"]
 

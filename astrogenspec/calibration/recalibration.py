@@ -18,30 +18,156 @@ here is our own.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
-from ..draws.mapping import deviates_of
-from ..quantities import QUANTITIES
+from ..quantities import QUANTITIES, QuantityInfo
 from ..warnings import AstroGenSpecWarning
-from .correction import MINIMUM_OF_A_SET, Correction, of_common_bands
-from .features import INPUT_MODES, checked_modes, magnitudes_of
-from .ranks import values_in_dex
-from .sample_size import TooFewGalaxiesError
-from .stored import reading
+from .diagnostics import TooFewGalaxiesError, values_in_dex
+from .features import INPUT_MODES, band_sets, checked_modes, correction_features, magnitudes_of
+from .quantile_maps import deviates_of, moved_draws, rank_deviates
+from .regression import ProbitRegression, fit_probit_regression
 
 if TYPE_CHECKING:
-    from ..posterior import Posterior
+    from ..results.posterior import Posterior
 
-__all__ = ["MINIMUM_ROWS", "Recalibration", "cross_fitted"]
+__all__ = [
+    "MINIMUM_OF_A_SET",
+    "MINIMUM_ROWS",
+    "Correction",
+    "Recalibration",
+    "cross_fitted",
+    "of_common_bands",
+    "reading",
+]
+
+
+@contextmanager
+def reading(values: Mapping[str, Any], newest: int, name: str) -> Iterator[None]:
+    """Check the layout, and say in one sentence what is missing or of another type inside of the block.
+
+    Parameters
+    ----------
+    values : mapping
+        What ``to_dict`` of the class gave, with its ``layout``.
+    newest : int
+        The newest layout that is known.
+    name : str
+        Of the class.
+
+    Raises
+    ------
+    ValueError
+        If the layout is newer, or something is missing or garbled.
+    """
+    try:
+        if values["layout"] > newest:
+            raise ValueError(
+                f"the recalibration has layout {values['layout']} and this version knows {newest}; "
+                "update astrogenspec."
+            )
+        yield
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"the recalibration lacks or garbles {error}; use what {name}.to_dict gave."
+        ) from error
+
+
+#: Fewest galaxies that share a set of bands, for it to be corrected.
+MINIMUM_OF_A_SET = 30
+
+
+@dataclass(frozen=True)
+class Correction:
+    """How to move the draws of a quantity.
+
+    Attributes
+    ----------
+    regression : ProbitRegression
+        On the features of `~astrogenspec.calibration.features.correction_features`.
+    bands : tuple of str
+        Sets of bands it was learnt from, such as ``"ugriz"``; ``""`` stands for no photometry. What it says of colours
+        does not hold where some of them are missing, so galaxies of other sets stay as they are.
+    """
+
+    regression: ProbitRegression
+    bands: tuple[str, ...]
+
+    @classmethod
+    def fit(
+        cls, values: np.ndarray, deviates: np.ndarray, magnitudes: np.ndarray, *, seed: int = 0
+    ) -> tuple[Correction | None, float]:
+        """Learn it, if that helps.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n, k)
+            Draws in the internal unit.
+        deviates : ndarray, shape (n,)
+            Probit of the PIT, finite.
+        magnitudes : ndarray, shape (n, 5)
+            Of the same galaxies; NaN where missing.
+        seed : int
+            Of the folds.
+
+        Returns
+        -------
+        correction : Correction or None
+            None if galaxies that were held out say that there is nothing to correct.
+        gain : float
+            Gain in log likelihood, nats a galaxy, of galaxies held out.
+        """
+        features = correction_features(values, magnitudes)
+        regression, gain = fit_probit_regression(features, deviates, seed=seed)
+        if regression is None:
+            return None, gain
+        return cls(regression, tuple(np.unique(band_sets(magnitudes)).tolist())), gain
+
+    def concerns(self, magnitudes: np.ndarray) -> np.ndarray:
+        """Say which galaxies it is for, as booleans of shape (n,), from their magnitudes of shape (n, 5)."""
+        return np.isin(band_sets(magnitudes), self.bands)
+
+    def moved(self, values: np.ndarray, magnitudes: np.ndarray, info: QuantityInfo) -> np.ndarray:
+        """Move draws, shape (n, k), of galaxies that it is for; ``info`` gives the bounds that are kept."""
+        shift, scale = self.regression.moments(correction_features(values, magnitudes))
+        deviates = self.regression.quantiles(rank_deviates(values.shape[1]))
+        new = shift[:, None] + scale[:, None] * deviates
+        return moved_draws(values, new, info.lower, info.upper)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give a dictionary that fits JSON."""
+        return {"bands": list(self.bands), "regression": self.regression.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Correction:
+        """Read what `to_dict` gave."""
+        return cls(ProbitRegression.from_dict(values["regression"]), tuple(values["bands"]))
+
+
+def of_common_bands(magnitudes: np.ndarray) -> np.ndarray:
+    """Say which galaxies have a set of bands that enough others have.
+
+    Parameters
+    ----------
+    magnitudes : ndarray, shape (n, 5)
+        NaN where missing.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    _, member, counts = np.unique(band_sets(magnitudes), return_inverse=True, return_counts=True)
+    return counts[member] >= MINIMUM_OF_A_SET
+
 
 #: Fewest galaxies with a true value from which a correction is learnt.
 MINIMUM_ROWS = 100
-
 _LAYOUT = 2
 _BLOCK = 2_000_000
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import astropy.units as u
 import numpy as np
 
-from ..emission import LINES
+from ..wavelengths import LINES
 from .features import INPUT_MODES
-from .stored import reading
+from .recalibration import reading
 
 if TYPE_CHECKING:
-    from ..spectra import SpectrumDraws
+    from ..results.spectra import SpectrumDraws
 
 __all__ = ["SpectrumRecalibration"]
 

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from ..nn.attention import ModulatedTransformer, fourier_features
 from ..nn.layers import make_mlp
 from ..wavelengths import REST
-from .components import PER_BIN
-from .rebinning import to_bins
+from .components import PER_BIN, to_bins
 
 __all__ = [
     "CROP",

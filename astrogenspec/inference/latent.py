@@ -16,11 +16,16 @@ from astropy.table import QTable
 from torch import Tensor
 
 from ..base import Estimator, make_generator
-from ..blocks import InputArguments, InputOptions, ObservationBlocks, positive_int
-from ..observations import Observations
-from ..preprocessing import to_flux
+from ..inputs.features import to_flux
+from ..inputs.observations import (
+    InputArguments,
+    InputOptions,
+    ObservationBlocks,
+    Observations,
+    positive_int,
+)
 from ..quantities import QUANTITIES, internal_values
-from .contexts import Contexts
+from .network import Contexts
 
 __all__ = ["ImageEstimator"]
 

@@ -1,6 +1,6 @@
 r"""A variational autoencoder of galaxy images with noise-weighted likelihood.
 
-The encoder maps a scaled image (see `astrogenspec.preprocessing`) to a diagonal Gaussian :math:`q(\ell \mid x)` over a latent
+The encoder maps a scaled image (see `astrogenspec.inputs.features`) to a diagonal Gaussian :math:`q(\ell \mid x)` over a latent
 vector, the decoder maps the latent back to a noise-free image. With the inverse variances :math:`w` of the pixels, the negative
 evidence lower bound of a galaxy [1]_, up to a constant, is
 

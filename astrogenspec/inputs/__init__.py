@@ -1,4 +1,4 @@
 """Reading what users pass in: units, masks, uncertainties, coordinates, grids and tables.
 
-`astrogenspec.cutouts` and `astrogenspec.photometry` are the doors; the modules here do the single steps.
+`astrogenspec.inputs.cutouts` and `astrogenspec.inputs.photometry` are the doors; the modules here do the single steps.
 """

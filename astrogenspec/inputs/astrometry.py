@@ -18,7 +18,6 @@ __all__ = ["SCALE_RANGE", "LocalGrid", "celestial", "check_scale", "local_grid",
 
 #: Pixel scales outside of this range (arcsec) are taken for a mistake.
 SCALE_RANGE = (0.01, 2.5)
-
 #: Largest departure from a right angle between the axes, sine of the angle.
 MAXIMUM_SKEW = 0.02
 

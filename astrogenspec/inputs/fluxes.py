@@ -22,6 +22,7 @@ from ..surveys import BANDS, SDSS
 __all__ = [
     "SENTINELS",
     "Values",
+    "ab_magnitudes",
     "check_bands",
     "common_length",
     "flux_factor",
@@ -29,10 +30,29 @@ __all__ = [
     "to_flux",
 ]
 
+
+def ab_magnitudes(flux: np.ndarray) -> np.ndarray:
+    """Turn fluxes into magnitudes.
+
+    Parameters
+    ----------
+    flux : ndarray
+        nmgy.
+
+    Returns
+    -------
+    ndarray, of the same shape
+        AB magnitudes; NaN where the flux is not positive, or missing.
+    """
+    flux = np.asarray(flux, dtype=float)
+    missing = np.full(flux.shape, np.nan)
+    with np.errstate(invalid="ignore"):
+        return 22.5 - 2.5 * np.log10(flux, out=missing, where=flux > 0)
+
+
 #: Values that catalogues put in the place of a missing magnitude or its error; a flux is missing if it is one of
 #: the negative ones.
 SENTINELS = (-9999.0, -999.0, -99.0, 99.0, 99.99, 999.0, 9999.0)
-
 _ALIASES = {"nanomaggies": u.nmgy, "nanomaggy": u.nmgy, "nmaggy": u.nmgy, "maggies": u.mgy}
 _PER_WAVELENGTH = u.erg / u.s / u.cm**2 / u.AA
 _COUNTS = (u.adu, u.electron, u.count, u.DN, u.photon)

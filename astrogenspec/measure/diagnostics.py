@@ -44,7 +44,6 @@ BPT_CLASSES = ("star_forming", "composite", "agn")
 AGN_CLASSES = ("seyfert", "liner")
 #: Classes of the WHAN diagram, in the order of the numbers `whan_class` returns.
 WHAN_CLASSES = ("star_forming", "strong_agn", "weak_agn", "retired", "passive")
-
 _DIAGRAM = ("halpha", "hbeta", "nii6584", "oiii5007")
 _WEAK = 3.0
 

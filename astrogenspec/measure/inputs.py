@@ -27,7 +27,6 @@ __all__ = [
 #: Speed of light, km/s.
 LIGHT_SPEED = 299792.458
 Medium = Literal["vacuum", "air"]
-
 _FLAMBDA = u.Unit("1e-17 erg / (s cm2 Angstrom)")
 _FWHM = float(2 * np.sqrt(2 * np.log(2)))
 

@@ -40,7 +40,6 @@ _TABLE = line_definitions()
 LINE_NAMES: tuple[str, ...] = tuple(_TABLE["name"].tolist())
 #: Lines that are measured unless others are named.
 DEFAULT_LINES: tuple[str, ...] = tuple(_TABLE["name"][_TABLE["default"]].tolist())
-
 _SPEED = u.km / u.s
 _DETECTED = 3.0
 _BROAD = 8.0

@@ -24,7 +24,6 @@ __all__ = [
 
 #: FWHM of the stellar library, Angstrom (MILES; Falcon-Barroso et al. 2011, A&A 532, A95).
 LIBRARY_FWHM = 2.5
-
 _LENGTH = 8192
 _NORMALISED = (5450.0, 5550.0)
 #: The ends of the grid, 0.005 and 5 solar, are left out: hardly any star of the library is there.

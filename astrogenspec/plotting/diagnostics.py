@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..calibration.ranks import coverage_of_pit
+from ..calibration.diagnostics import coverage_of_pit
 from .style import BAND, MAIN, NEUTRAL, boxed_text, curve, diagonal, first_call, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..calibration.tarp import TarpResult
+    from ..calibration.diagnostics import TarpResult
 
 __all__ = ["coverage_curve", "pit_histogram", "tarp_curve"]
 

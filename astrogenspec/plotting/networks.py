@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import astropy.units as u
 import numpy as np
 
-from ..draws.statistics import plain_values
 from ..metrics import robust_scatter
+from ..results.statistics import plain_values
 from .style import ACCENT, MAIN, NEUTRAL, new_axes, package, with_unit
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def training_history(
     ----------
     history : table or mapping of str to sequence of float
         Columns ``step`` (or ``epoch``), ``train_<term>`` and ``valid_<term>``, as
-        `astrogenspec.training.History.to_table` gives.
+        `astrogenspec.training.loop.History.to_table` gives.
     terms : sequence of str
         Terms of the loss to plot.
     ax : `~matplotlib.axes.Axes`, optional

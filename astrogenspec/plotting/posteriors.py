@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..calibration.ranks import values_in_dex
-from ..draws.statistics import plain_values, row_percentiles
+from ..calibration.diagnostics import values_in_dex
 from ..metrics import point_metrics, redshift_metrics
 from ..quantities import QUANTITIES
+from ..results.statistics import plain_values, row_percentiles
 from .style import ACCENT, MAIN, boxed_text, diagonal, log_label, new_axes, package, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..draws.quantity import QuantityPosterior
-    from ..posterior import Posterior
+    from ..results.posterior import Posterior
+    from ..results.quantity import QuantityPosterior
 
 __all__ = ["corner", "prediction_vs_truth"]
 

@@ -9,15 +9,15 @@ import astropy.units as u
 import numpy as np
 from astropy.visualization import quantity_support
 
-from ..draws.spectrum_checks import FLUX_UNIT
-from ..draws.spectrum_views import mean_redshifts
-from ..draws.weighted import weighted_percentiles
+from ..results.specutils_views import mean_redshifts
+from ..results.statistics import weighted_percentiles
+from ..results.validation import FLUX_UNIT
 from .style import ACCENT, MAIN, NEUTRAL, first_call, new_axes, package
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..spectra import SpectrumDraws
+    from ..results.spectra import SpectrumDraws
 
 __all__ = ["LINE_LABELS", "spectrum"]
 
@@ -38,7 +38,6 @@ LINE_LABELS = {
     r"Ca$\,$II": 8544.4,
     r"[S$\,$III]": 9071.1,
 }
-
 _LEVELS = ((2.5, 97.5, 0.20, "95% of the draws"), (16.0, 84.0, 0.42, "68% of the draws"))
 #: Room for the names of lines above the axes, in points.
 _NAMES = 48

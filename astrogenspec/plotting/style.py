@@ -48,7 +48,6 @@ PALETTE = (
     "#d17ba6",
     "#444444",
 )
-
 _CURVE = "astrogenspec curve"
 
 

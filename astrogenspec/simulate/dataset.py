@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 from tqdm.auto import tqdm
 
-from ..cutouts import CutoutBatch
-from ..photometry import measure_photometry
+from ..inputs.cutouts import CutoutBatch
+from ..inputs.photometry import measure_photometry
 from ..quantities import QUANTITIES
 from ..surveys import BANDS
 from .apertures import measure_petrosian

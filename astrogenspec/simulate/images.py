@@ -16,17 +16,12 @@ import torch
 from torch import Tensor
 
 from ..surveys import SDSS, STAMP_SIZE, Survey
-from .fields import FourierField
 from .morphology import paint_disks
-from .neighbours import (
-    contamination,
-    draw_neighbours,
-    magnitude_shift,
-    render_neighbours,
-)
+from .neighbours import contamination, draw_neighbours, magnitude_shift, render_neighbours
 from .priors import Priors, load_priors
 from .profiles import (
     EXPONENTIAL_HALF_LIGHT,
+    FourierField,
     exponential_transform,
     sersic_transform,
     young_disk_transform,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..emission import BROAD_DECREMENT, LINE_NAMES, LINES, line_index
+from ..wavelengths import BROAD_DECREMENT, LINE_NAMES, LINES, line_index
 from .dust import lines_curve
 from .population import Galaxies
 from .priors import Priors

@@ -15,13 +15,7 @@ from torch import Tensor
 from .priors import Priors
 from .psf import PointSpread
 
-__all__ = [
-    "Neighbours",
-    "contamination",
-    "draw_neighbours",
-    "magnitude_shift",
-    "render_neighbours",
-]
+__all__ = ["Neighbours", "contamination", "draw_neighbours", "magnitude_shift", "render_neighbours"]
 
 _MARGIN = 2.0
 # Magnitudes of u, g, r, i, z minus r for each magnitude of g-r, and the constant part of u-r: main-sequence colours.

@@ -16,8 +16,8 @@ import torch
 from astropy.io import fits
 from astropy.table import Table
 
-from ..emission import line_index
 from ..surveys import BANDS
+from ..wavelengths import line_index
 from .apertures import measure_petrosian
 from .images import ImageRenderer
 from .simulator import Sample, SimulatedGalaxies, Simulator

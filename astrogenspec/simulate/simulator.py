@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..emission import line_index
 from ..surveys import SDSS, Survey
+from ..wavelengths import line_index
 from .apertures import fibre_fractions
 from .dust import add_dust
 from .histories import Histories
 from .images import ImageRenderer, RenderedImages
 from .nebular import NebularLines, nebular_lines, o3n2_abundance
-from .observe import Observation, observe, selection_probability
+from .photometry import Observation, observe, selection_probability
 from .population import Distances, Galaxies, draw_population
 from .priors import Priors, load_priors, prior_groups
 from .spectrum import RestFrame, SpectralSynthesis

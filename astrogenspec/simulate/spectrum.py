@@ -13,21 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..emission import (
+from ..surveys import SDSS, Survey
+from ..wavelengths import (
     BROAD_LINES,
     BROAD_VELOCITY,
     LINE_NAMES,
     LINES,
+    PIXEL_VELOCITY,
+    REST,
+    LogGrid,
     add_lines,
     line_index,
     narrow_line_velocity,
 )
-from ..surveys import SDSS, Survey
-from ..wavelengths import PIXEL_VELOCITY, REST, LogGrid
 from .dust import stellar_transmission
-from .filters import shifted_filters
 from .interpolation import interpolate
 from .nebular import NebularLines
+from .photometry import shifted_filters
 from .population import Distances, Galaxies
 from .priors import Priors
 from .ssp import COARSE, FINE, StellarGrid
@@ -38,7 +40,6 @@ __all__ = ["OBSERVED", "PARTS", "BroadBand", "RestFrame", "SpectralSynthesis", "
 PARTS = ("bulge", "old_disk", "young_disk", "nucleus")
 #: Observed-frame grid of the fibre spectra, 2951-11294 A.
 OBSERVED = LogGrid(FINE.start + 1300 * FINE.step, FINE.step, 5830)
-
 _LSUN = 3.828e33  # erg/s
 _MPC = 3.0857e24  # cm
 _SPECTROGRAPH = 0.6  # dispersion of the spectrograph beyond that of the library, pixels

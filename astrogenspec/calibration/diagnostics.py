@@ -1,0 +1,393 @@
+"""Where the true value falls among the draws: probability integral transform, ranks and coverage.
+
+With K draws the rank r of the truth is one of K + 1 numbers.  All functions use (r + 1/2) / (K +
+1), or, with a seed, (r + U) / (K + 1) with U uniform, which is exactly uniform for a calibrated
+posterior with any number of draws.  Galaxies without truth or draws give NaN.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import astropy.units as u
+import numpy as np
+from astropy.table import Table
+
+from ..quantities import QUANTITIES
+from ..results.statistics import difference_unit, matched_values, plain_values, row_ranks
+from ..warnings import AstroGenSpecWarning
+
+if TYPE_CHECKING:
+    from ..results.posterior import Posterior
+    from ..results.quantity import QuantityPosterior
+
+__all__ = [
+    "TarpResult",
+    "TooFewGalaxiesError",
+    "central_coverage",
+    "coverage_of_pit",
+    "pit",
+    "sbc_ranks",
+    "tarp",
+    "uniformity_test",
+    "unless_too_few",
+    "values_in_dex",
+]
+
+_Seed = int | np.random.Generator | None
+
+
+def pit(draws: u.Quantity, truth: u.Quantity, *, seed: _Seed = None) -> np.ndarray:
+    """Give the probability integral transform of each galaxy.
+
+    Parameters
+    ----------
+    draws : `~astrogenspec.QuantityPosterior`, Quantity or ndarray, shape (n_galaxies, n_draws)
+        NaN draws are left out.
+    truth : Quantity or array_like, shape (n_galaxies,)
+        Converted to the unit of the draws.
+    seed : int or `~numpy.random.Generator`, optional
+        If given, ranks are made continuous and ties broken at random; see the module's notes.
+        Use it for few draws.
+
+    Returns
+    -------
+    ndarray, shape (n_galaxies,)
+        Between 0 and 1; NaN where the truth or all draws are.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    astropy.units.UnitConversionError
+        If the units do not fit.
+    """
+    values, true, _ = matched_values(draws, truth)
+    below, equal, finite = row_ranks(values, true)
+    if seed is None:
+        place = below + equal / 2 + 0.5
+    else:
+        place = below + np.random.default_rng(seed).random(len(true)) * (equal + 1)
+    usable = np.isfinite(true) & (finite > 0)
+    return np.where(usable, place / (finite + 1), np.nan)
+
+
+def sbc_ranks(draws: u.Quantity, truth: u.Quantity, *, seed: _Seed = None) -> np.ndarray:
+    """Give the rank of the truth among the draws of each galaxy.
+
+    Parameters
+    ----------
+    draws : `~astrogenspec.QuantityPosterior`, Quantity or ndarray, shape (n_galaxies, n_draws)
+    truth : Quantity or array_like, shape (n_galaxies,)
+        Converted to the unit of the draws.
+    seed : int or `~numpy.random.Generator`, optional
+        Seed of the breaking of ties; without it the truth comes before draws equal to it.
+
+    Returns
+    -------
+    ndarray of int, shape (n_galaxies,)
+        Number of draws below the truth, from 0 to n_draws; -1 where the truth or any draw is NaN.
+    """
+    values, true, _ = matched_values(draws, truth)
+    below, equal, finite = row_ranks(values, true)
+    ranks = below if seed is None else below + np.random.default_rng(seed).integers(equal + 1)
+    return np.where(np.isfinite(true) & (finite == values.shape[1]), ranks, -1)
+
+
+def uniformity_test(values: np.ndarray) -> tuple[float, float]:
+    """Test values for a uniform distribution on [0, 1], after Kolmogorov and Smirnov.
+
+    Parameters
+    ----------
+    values : ndarray
+        Such as `pit` gives; NaN are left out.
+
+    Returns
+    -------
+    statistic : float
+        Largest distance of the cumulative distribution from the diagonal.
+    p_value : float
+        Probability of a larger one if the values are uniform.  Both are NaN if there are no values.
+    """
+    from scipy.stats import kstest
+
+    values = np.asarray(values, dtype=float)
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return float("nan"), float("nan")
+    result = kstest(values, "uniform")
+    return float(result.statistic), float(result.pvalue)
+
+
+def central_coverage(
+    draws: u.Quantity,
+    truth: u.Quantity,
+    levels: Sequence[float] = (0.5, 0.68, 0.9, 0.95),
+    *,
+    seed: _Seed = None,
+) -> np.ndarray:
+    """Give the fraction of galaxies whose truth lies in the central interval of each probability.
+
+    Parameters
+    ----------
+    draws : `~astrogenspec.QuantityPosterior`, Quantity or ndarray, shape (n_galaxies, n_draws)
+    truth : Quantity or array_like, shape (n_galaxies,)
+        Converted to the unit of the draws.
+    levels : sequence of float
+        Probabilities of the intervals, between 0 and 1.
+    seed : int or `~numpy.random.Generator`, optional
+        As in `pit`.
+
+    Returns
+    -------
+    ndarray, shape (n_levels,)
+        NaN if there is no galaxy.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or a level is not between 0 and 1.
+
+    Notes
+    -----
+    Counts abs(2 PIT - 1) <= level.  With n_draws draws and no seed the result is rough by 1 /
+    n_draws; with a seed it has no bias, whatever the number of draws.
+    """
+    return coverage_of_pit(pit(draws, truth, seed=seed), levels)
+
+
+def coverage_of_pit(values: np.ndarray, levels: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Give the coverage of central intervals from the probability integral transform.
+
+    Parameters
+    ----------
+    values : ndarray
+        As `pit` gives; NaN are left out.
+    levels : sequence of float
+        Probabilities of the intervals, between 0 and 1.
+
+    Returns
+    -------
+    ndarray, shape (n_levels,)
+        NaN if there are no values.
+
+    Raises
+    ------
+    ValueError
+        If a level is not between 0 and 1.
+    """
+    levels = np.atleast_1d(np.asarray(levels, dtype=float))
+    if levels.ndim != 1 or not np.all((levels >= 0) & (levels <= 1)):
+        raise ValueError(f"levels is {levels.tolist()}; give probabilities between 0 and 1.")
+    values = np.asarray(values, dtype=float)
+    distance = np.sort(np.abs(2 * values[np.isfinite(values)] - 1))
+    if distance.size == 0:
+        return np.full(levels.shape, np.nan)
+    # the tolerance keeps ranks on the limit inside despite rounding
+    return np.searchsorted(distance, levels + 1e-12, side="right") / distance.size
+
+
+def values_in_dex(
+    quantity: QuantityPosterior, truth: Any
+) -> tuple[np.ndarray, np.ndarray, u.UnitBase | None]:
+    """Give draws and truth as numbers with additive errors: fluxes in their base-10 logarithm.
+
+    Parameters
+    ----------
+    quantity : `~astrogenspec.QuantityPosterior`
+    truth : Quantity or array_like, shape (n_galaxies,)
+        Converted to the unit of the draws.
+
+    Returns
+    -------
+    draws : ndarray, shape (n_galaxies, n_draws)
+    truth : ndarray, shape (n_galaxies,)
+        A flux that is not positive has no logarithm: infinite or NaN.
+    unit : unit of differences
+    """
+    values, true, unit = matched_values(quantity, truth, name=f"truth[{quantity.name!r}]")
+    info = QUANTITIES.get(quantity.name)
+    if info is None or not info.logarithmic:
+        return values, true, difference_unit(unit)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log10(np.where(values > 0, values, np.nan)), np.log10(true), u.dex
+
+
+@dataclass(frozen=True)
+class TarpResult:
+    """Expected coverage of random regions.
+
+    Parameters
+    ----------
+    levels : ndarray, shape (n_levels,)
+        Nominal probabilities, from 0 to 1.
+    coverage : ndarray, shape (n_levels,)
+        Fraction of galaxies whose truth is inside; equal to ``levels`` if calibrated.
+    lower, upper : ndarray, shape (n_levels,)
+        Limits of the 95% bootstrap band of the coverage.
+    max_deviation : float
+        Largest absolute difference of coverage and level.
+    p_value : float
+        Kolmogorov-Smirnov probability of so large a deviation in a calibrated posterior.
+    n_galaxies : int
+        Number of galaxies used.
+    """
+
+    levels: np.ndarray
+    coverage: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    max_deviation: float
+    p_value: float
+    n_galaxies: int
+
+
+def tarp(
+    draws: Posterior | np.ndarray,
+    truth: Mapping[str, u.Quantity] | Table | np.ndarray,
+    *,
+    references: np.ndarray | None = None,
+    n_levels: int = 51,
+    n_bootstrap: int = 200,
+    seed: _Seed = 0,
+) -> TarpResult:
+    """Give the expected coverage of a joint posterior around random reference points.
+
+    Parameters
+    ----------
+    draws : `~astrogenspec.Posterior`, or ndarray of shape (n_galaxies, n_draws, n_dimensions)
+    truth : mapping or table of Quantity, or ndarray of shape (n_galaxies, n_dimensions)
+        With a posterior: true values of shape (n_galaxies,) by name of the quantity; the names
+        choose what is tested (columns of a table that are no quantity are passed over).  Fluxes
+        are compared in their logarithm.
+    references : ndarray, shape (n_galaxies, n_dimensions), optional
+        Reference points, which may depend on the data but not on the truth, in the coordinates of
+        ``draws`` (for a posterior: dex, and log10 of fluxes).  Uniform in the box from the 1st to
+        the 99th percentile of the truths by default.
+    n_levels : int
+        Number of levels from 0 to 1.
+    n_bootstrap : int
+        Number of resamples of the galaxies, for the band.
+    seed : int or `~numpy.random.Generator`, optional
+        Seed of reference points and resampling.
+
+    Returns
+    -------
+    TarpResult
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or no galaxy has a truth and draws.
+    KeyError
+        If the posterior lacks a quantity.
+    """
+    samples, true = _stacked(draws, truth)
+    usable = np.isfinite(true).all(axis=1) & np.isfinite(samples).all(axis=(1, 2))
+    if not usable.any():
+        raise ValueError("no galaxy has both a true value and draws of every quantity.")
+    rng = np.random.default_rng(seed)
+    low, high = np.percentile(true[usable], [1, 99], axis=0)
+    scale = np.where(high > low, high - low, 1.0)
+    if references is None:
+        references = low + rng.random(true.shape) * scale
+    references = np.asarray(references, dtype=float)
+    if references.shape != true.shape:
+        raise ValueError(
+            f"references has shape {references.shape}; give {true.shape}, as the truth."
+        )
+    shares = _shares(samples[usable], true[usable], references[usable], scale, rng)
+
+    levels = np.linspace(0, 1, n_levels)
+    # resampling galaxies is drawing their numbers per interval between levels from a multinomial
+    counts = np.histogram(shares, levels)[0]
+    resampled = rng.multinomial(len(shares), counts / len(shares), size=n_bootstrap)
+    curves = np.cumsum(np.vstack([counts, resampled]), axis=1) / len(shares)
+    curves = np.hstack([np.zeros((len(curves), 1)), curves])
+    lower, upper = np.percentile(curves[1:], [2.5, 97.5], axis=0)
+    return TarpResult(
+        levels,
+        curves[0],
+        lower,
+        upper,
+        float(np.abs(curves[0] - levels).max()),
+        uniformity_test(shares)[1],
+        len(shares),
+    )
+
+
+def _stacked(draws: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Give draws (n_galaxies, n_draws, n_dimensions) and truth (n_galaxies, n_dimensions)."""
+    if isinstance(truth, Table):
+        truth = {name: truth[name] for name in truth.colnames if name in draws}
+    if isinstance(truth, Mapping):
+        if not hasattr(draws, "quantities"):
+            raise TypeError(
+                f"truth names quantities, but draws is a {type(draws).__name__}; give a Posterior."
+            )
+        if not truth:
+            raise ValueError("truth names no quantity; give at least one true value, by quantity.")
+        pairs = [values_in_dex(draws[name], value)[:2] for name, value in truth.items()]
+        return np.stack([p[0] for p in pairs], axis=-1), np.stack([p[1] for p in pairs], axis=-1)
+    samples = np.asarray(draws, dtype=float)
+    true = plain_values(truth, None, name="truth").astype(float)
+    if samples.ndim != 3 or true.shape != (samples.shape[0], samples.shape[2]):
+        raise ValueError(
+            f"draws has shape {samples.shape}, truth has {true.shape}; give (n_galaxies, n_draws, "
+            f"n_dimensions) and (n_galaxies, n_dimensions)."
+        )
+    return samples, true
+
+
+def _shares(
+    samples: np.ndarray,
+    true: np.ndarray,
+    references: np.ndarray,
+    scale: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Give the share of each galaxy's draws nearer to its reference point than the truth."""
+    of_truth = np.sum(((true - references) / scale) ** 2, axis=1)
+    of_draws = np.empty(samples.shape[:2])
+    for number, reference in enumerate(references):
+        of_draws[number] = np.sum(((samples[number] - reference) / scale) ** 2, axis=1)
+    return pit(of_draws, of_truth, seed=rng)
+
+
+Learnt = TypeVar("Learnt")
+
+
+class TooFewGalaxiesError(ValueError):
+    """A sample has too few true values to learn a recalibration from."""
+
+
+def unless_too_few(
+    learn: Callable[..., Learnt],
+    posterior: Posterior,
+    truth: Mapping[str, u.Quantity],
+    **options: Any,
+) -> Learnt | None:
+    """Learn a recalibration for a sample of any size, without a word on what there is too little of.
+
+    Parameters
+    ----------
+    learn : callable
+        `Recalibration.fit <astrogenspec.calibration.Recalibration.fit>` or `~astrogenspec.calibration.cross_fitted`.
+    posterior, truth, **options
+        What it takes.
+
+    Returns
+    -------
+    Recalibration, Posterior or None
+        None if there are too few galaxies.
+    """
+    with warnings.catch_warnings():
+        # A quantity, or a kind of input, that few galaxies have stays as it is.
+        warnings.simplefilter("ignore", AstroGenSpecWarning)
+        try:
+            return learn(posterior, truth, **options)
+        except TooFewGalaxiesError:
+            return None

@@ -1,0 +1,167 @@
+"""``astrogenspec completion``: a script with which bash or zsh completes the command line.
+
+The script is made from the parser itself, so it knows every command, option and choice there is, and needs no package.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["SHELLS", "add_completion", "completion_script"]
+
+#: Shells for which there is a script.
+SHELLS = ("bash", "zsh")
+#: Options and arguments that take the name of a model, or a file.
+_MODELS = ("model", "properties_model", "name")
+_EXPLANATION = """\
+in bash, in ~/.bashrc for good:
+  eval "$(astrogenspec completion bash)"
+in zsh, in ~/.zshrc after compinit:
+  eval "$(astrogenspec completion zsh)"
+"""
+_SCRIPT = """\
+# Completion of astrogenspec for {shell}, made by `astrogenspec completion {shell}`.
+_astrogenspec() {{
+    local cur={current} prev={previous} at="" word options="" arguments="" offer=""
+    for word in {before}; do
+        case "$at/$word" in
+            {commands}) at="$at/$word" ;;
+        esac
+    done
+    case "$at" in
+{words}
+    esac
+    case "$at:$prev" in
+{values}
+        *)
+            offer="$arguments"
+            if [[ "$cur" == -* ]]; then offer="$options"; fi
+            ;;
+    esac
+    {reply}
+}}
+{register}
+"""
+# Where nothing is on offer, both shells complete the names of files.
+_SHELLS = {
+    "bash": {
+        "current": '"${COMP_WORDS[COMP_CWORD]}"',
+        "previous": '"${COMP_WORDS[COMP_CWORD-1]}"',
+        "before": '"${COMP_WORDS[@]:1:COMP_CWORD-1}"',
+        "reply": 'COMPREPLY=($(compgen -W "$offer" -- "$cur"))',
+        "register": "complete -o default -F _astrogenspec astrogenspec",
+    },
+    "zsh": {
+        "current": '"${words[CURRENT]}"',
+        "previous": '"${words[CURRENT-1]}"',
+        "before": '"${(@)words[2,CURRENT-1]}"',
+        "reply": "compadd -- ${=offer} || _files",
+        "register": "compdef _astrogenspec astrogenspec",
+    },
+}
+
+
+def add_completion(
+    commands: Any, common: argparse.ArgumentParser, whole: argparse.ArgumentParser
+) -> None:
+    """Register ``astrogenspec completion``.
+
+    Parameters
+    ----------
+    commands : object
+        What ``add_subparsers`` returned.
+    common : `argparse.ArgumentParser`
+        Options of every command.
+    whole : `argparse.ArgumentParser`
+        The parser that ``commands`` belong to, which the script completes.
+    """
+    parser = commands.add_parser(
+        "completion",
+        parents=[common],
+        help="print a script that lets bash or zsh complete the command line",
+        description="Print a script that completes commands, options, choices and the names of models.",
+        epilog=_EXPLANATION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("shell", choices=SHELLS, help="the shell")
+
+    def run(options: argparse.Namespace) -> int:
+        from ..weights import list_models
+
+        models = [str(name) for name in list_models()["name"]]
+        print(completion_script(whole, options.shell, models=models), end="")
+        return 0
+
+    parser.set_defaults(run=run, parser=parser)
+
+
+def completion_script(
+    parser: argparse.ArgumentParser, shell: str, *, models: list[str] | None = None
+) -> str:
+    """Write the script for a parser.
+
+    Parameters
+    ----------
+    parser : `argparse.ArgumentParser`
+        The parser of the whole command line.
+    shell : {"bash", "zsh"}
+        The shell.
+    models : list of str, optional
+        Names to complete where a model is wanted.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        For another shell.
+    """
+    if shell not in SHELLS:
+        raise ValueError(f"shell is {shell!r}: it must be one of {', '.join(SHELLS)}.")
+    paths, words, values = [], [], []
+    for path, each in _commands(parser):
+        paths.append(path)
+        options = [name for action in each._actions for name in action.option_strings]
+        arguments = [
+            word
+            for action in each._actions
+            if not action.option_strings
+            for word in _words(action, models or [])
+        ]
+        words.append(
+            f'        "{path}") options="{" ".join(options)}" arguments="{" ".join(arguments)}" ;;'
+        )
+        for action in each._actions:
+            if action.option_strings and action.nargs != 0:
+                pattern = "|".join(f'"{path}:{name}"' for name in action.option_strings)
+                offer = " ".join(_words(action, models or []))
+                values.append(f'        {pattern}) offer="{offer}" ;;')
+    return _SCRIPT.format(
+        shell=shell,
+        commands="|".join(f'"{path}"' for path in paths if path),
+        words="\n".join(words),
+        values="\n".join(values),
+        **_SHELLS[shell],
+    )
+
+
+def _commands(
+    parser: argparse.ArgumentParser, path: str = ""
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Go through a parser and those of its commands, as (``/weights/list``, parser)."""
+    yield path, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, inner in action.choices.items():
+                yield from _commands(inner, f"{path}/{name}")
+
+
+def _words(action: argparse.Action, models: list[str]) -> list[str]:
+    """List what may stand for an argument; nothing where it is a file or free text."""
+    if action.choices is not None:
+        return [str(choice) for choice in action.choices]
+    return models if action.dest in _MODELS else []

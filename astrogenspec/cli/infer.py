@@ -1,0 +1,133 @@
+"""``astrogenspec infer``: files in, a table out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable
+
+from ..inputs.errors import INPUT_ERRORS
+from .inputs import FLAGGED, Images, check_output, figure_path, naming_the_file, read_inputs
+
+if TYPE_CHECKING:
+    from ..inference.estimator import PropertyEstimator
+    from ..results.posterior import Posterior
+
+__all__ = ["infer"]
+
+
+def infer(options: argparse.Namespace) -> int:
+    """Infer the properties of the galaxies in some files.
+
+    Parameters
+    ----------
+    options : `argparse.Namespace`
+        As `astrogenspec.cli.commands.make_parser` makes it.
+
+    Returns
+    -------
+    int
+        0, or 3 if a galaxy is flagged.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError, astropy.units.UnitsError
+        If something cannot be read or written.
+    """
+    check_output(options.output, options.overwrite)
+    _check_format(options.output)
+    galaxies = read_inputs(options)
+
+    from ..inference.estimator import PropertyEstimator
+
+    estimator = PropertyEstimator.from_pretrained(options.model, device=options.device)
+    n = len(galaxies)
+    _check_memory(estimator, n, options.draws)
+    try:
+        posterior = estimator.predict(
+            galaxies.images,
+            galaxies.photometry,
+            ebv=options.ebv,
+            n_draws=options.draws,
+            seed=options.seed,
+            on_error=options.on_error,
+            progress=not options.quiet and n > 1 and sys.stderr.isatty(),
+        )
+    except INPUT_ERRORS as error:
+        raise naming_the_file(error, galaxies.files) from error
+    posterior = _with_reasons(posterior, galaxies.images)
+    posterior.write(options.output, draws=options.save_draws, overwrite=options.overwrite)
+    if options.plot is not None:
+        _plot(posterior, options.plot)
+    n_flagged = sum(map(bool, posterior.flags))
+    if not options.quiet:
+        _summarise(posterior, options.output, n_flagged)
+    return FLAGGED if n_flagged else 0
+
+
+def _check_format(path: Path) -> None:
+    """Find out before the work that posteriors cannot be written in this format."""
+    from ..results.posterior import Posterior
+
+    trial = Posterior({"redshift": np.zeros((1, 1)) * u.one})
+    with tempfile.TemporaryDirectory() as scratch:
+        trial.write(Path(scratch) / path.name)
+
+
+def _with_reasons(posterior: Posterior, images: Images | None) -> Posterior:
+    """Put the reasons why files could not be read into the flags."""
+    if images is None or not images.reasons:
+        return posterior
+    names, flags = images.with_reasons(posterior.names, posterior.flags)
+    return type(posterior)(
+        posterior.draws,
+        names=names,
+        flags=flags,
+        measurable=posterior.measurable,
+        photometry=posterior.photometry,
+        meta=posterior.meta,
+    )
+
+
+def _check_memory(estimator: PropertyEstimator, n: int, n_draws: int) -> None:
+    needed = estimator.memory_needed(n, n_draws)
+    if needed > estimator.memory_limit:
+        most = int(n_draws * estimator.memory_limit / needed)
+        raise ValueError(
+            f"{n} galaxies with {n_draws} draws need {needed / 1e9:.1f} GB of memory: give --draws {most}, or "
+            "infer the galaxies in several parts."
+        )
+
+
+def _plot(posterior: Posterior, folder: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in np.flatnonzero(posterior.usable):
+        figure = posterior.plot_corner(int(k))
+        figure.savefig(figure_path(folder, posterior.names, int(k)))
+        plt.close(figure)
+
+
+def _summarise(posterior: Posterior, path: Path, n_flagged: int) -> None:
+    n = len(posterior)
+    if n <= 20:
+        columns: dict[str, Any] = {"name": posterior.names}
+        for name in ("redshift", "stellar_mass", "sfr"):
+            low, middle, high = posterior[name].percentiles([16, 50, 84]).value
+            columns[name] = [
+                f"{m:.3f} -{m - a:.3f} +{b - m:.3f}"
+                for a, m, b in zip(low, middle, high, strict=True)
+            ]
+        print("\n".join(QTable(columns).pformat(-1, -1)))
+    flagged = f", {n_flagged} flagged (column flag)" if n_flagged else ""
+    print(f"{n} {'galaxy' if n == 1 else 'galaxies'}{flagged}: {path}")

@@ -1,0 +1,326 @@
+"""``astrogenspec spectrum``: files in, draws of spectra out, a block of galaxies at a time."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable
+
+from ..inputs.errors import INPUT_ERRORS
+from ..inputs.observations import positive_int
+from ..warnings import AstroGenSpecWarning
+from ..wavelengths import GENERATED
+from .inputs import FLAGGED, Galaxies, check_output, figure_path, naming_the_file, read_inputs
+from .tables import rows_by_name
+
+if TYPE_CHECKING:
+    from ..generation.estimator import SpectrumEstimator
+    from ..results.posterior import Posterior
+    from ..results.spectra import SpectrumDraws
+
+__all__ = ["spectrum"]
+
+#: Most spectra of a block, and of a galaxy: those of one galaxy are made at once, which takes some 3 MB each.
+_SPECTRA = 1024
+#: Most galaxies of a block.
+_GALAXIES = 64
+#: Most galaxies of which a row is printed.
+_ROWS = 20
+
+
+def spectrum(options: argparse.Namespace) -> int:
+    """Draw spectra of the galaxies in some files.
+
+    Parameters
+    ----------
+    options : `argparse.Namespace`
+        As `astrogenspec.cli.commands.make_parser` makes it.
+
+    Returns
+    -------
+    int
+        0, or 3 if a galaxy is flagged.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError, astropy.units.UnitsError
+        If something cannot be read or written.
+    """
+    from ..results.spectra_io import SpectrumWriter
+
+    _check_options(options)
+    writer = SpectrumWriter(options.output, overwrite=options.overwrite)
+    galaxies = read_inputs(options)
+    _check_space(options.output, len(galaxies), options.draws)
+
+    from ..generation.estimator import SpectrumEstimator
+
+    estimator = SpectrumEstimator.from_pretrained(options.model, device=options.device)
+    summary = _Summary()
+    posterior = _posterior(options, galaxies)
+    with _files_named(galaxies), writer:
+        for block in _spectra(estimator, options, galaxies, posterior):
+            writer.append(block)
+            summary.add(block)
+    if options.plot is not None:
+        _plot(options.output, options.plot, summary.names, _block_size(options.draws))
+    if not options.quiet:
+        print(summary.text(options.output, options.draws))
+    return FLAGGED if any(summary.flags) else 0
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Find out before the work that its result could not be written, or makes no sense."""
+    n_draws = positive_int(options.draws, "--draws")
+    if n_draws > _SPECTRA:
+        raise ValueError(
+            f"--draws is {n_draws}: give at most {_SPECTRA}, as all spectra of a galaxy are made at once."
+        )
+    check_output(options.output, options.overwrite)
+    read = (*options.input, options.photometry, options.posterior)
+    if options.output.exists() and any(
+        path is not None and path.exists() and path.samefile(options.output) for path in read
+    ):
+        raise ValueError(f"{options.output} is one of the files to read: choose another name.")
+    if options.posterior is not None and options.properties_model is not None:
+        raise ValueError(
+            "--properties-model has nothing to do with --posterior: give one of the two."
+        )
+    if options.plot is not None:
+        if options.plot.exists() and not options.plot.is_dir():
+            raise NotADirectoryError(f"{options.plot} is a file: give a folder for the figures.")
+        # What is missing should be found missing before the work.
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+
+
+def _check_space(path: Path, n_galaxies: int, n_draws: int) -> None:
+    """Find out before the work that the disk cannot hold its result."""
+    needed = 4 * n_galaxies * n_draws * GENERATED.size
+    free = shutil.disk_usage(path.expanduser().parent).free
+    if needed > free:
+        raise OSError(
+            f"{n_galaxies} galaxies with {n_draws} spectra need {needed / 1e9:.3g} GB, but there are {free / 1e9:.3g} "
+            f"GB free for {path}: choose another folder, or fewer --draws."
+        )
+
+
+def _block_size(n_draws: int) -> int:
+    return max(1, min(_GALAXIES, _SPECTRA // n_draws))
+
+
+def _posterior(options: argparse.Namespace, galaxies: Galaxies) -> Posterior:
+    """Infer the properties, or read them: as many draws of each galaxy as there are candidates."""
+    n_draws = 2 * options.draws if options.select == "best" else options.draws
+    if options.posterior is not None:
+        return _trimmed(_read_posterior(options.posterior, galaxies), n_draws, options.posterior)
+    from ..inference.estimator import PropertyEstimator
+
+    estimator = PropertyEstimator.from_pretrained(options.properties_model, device=options.device)
+    with _files_named(galaxies):
+        return estimator.predict(
+            galaxies.images,
+            galaxies.photometry,
+            ebv=options.ebv,
+            n_draws=n_draws,
+            seed=options.seed,
+            on_error=options.on_error,
+            progress=_progress(options, galaxies),
+        )
+
+
+def _read_posterior(path: Path, galaxies: Galaxies) -> Posterior:
+    """Read a posterior and bring its galaxies in order: by name, or as they are if one side has no names."""
+    from ..results.posterior import Posterior
+
+    try:
+        posterior = Posterior.read(path)
+    except ValueError as error:
+        sentence = str(error).rstrip(".")
+        raise ValueError(f"{sentence} (`astrogenspec infer --save-draws` makes one).") from error
+    if "redshift" not in posterior.quantities:
+        raise ValueError(
+            f"{path} has no redshift: give a posterior that `astrogenspec infer` made."
+        )
+    names, wanted = posterior.names, galaxies.names()
+    if names == wanted:
+        return posterior
+    if _are_numbers(names) or _are_numbers(wanted):
+        if len(names) != len(wanted):
+            raise ValueError(
+                f"{path} is of {len(names)} galaxies, but {len(wanted)} were given, and there are no names to "
+                "find them by: give a posterior of the same galaxies, in the same order."
+            )
+        return posterior
+    for what, those in ((str(path), names), ("the input", wanted)):
+        twice = next((name for name in those if those.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(
+                f"{what} has several galaxies named {twice!r}: give each its own name, or both in the same order."
+            )
+    return posterior[rows_by_name(wanted, names, path)]
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    """Whether names only count the galaxies."""
+    return all(name == str(k) for k, name in enumerate(names))
+
+
+def _trimmed(posterior: Posterior, n_draws: int, path: Path) -> Posterior:
+    """Keep the first draws, as many as are used; the others would only take memory."""
+    if posterior.n_draws < n_draws:
+        warnings.warn(
+            f"{path} has {posterior.n_draws} draws of each galaxy for {n_draws} spectra: they are used repeatedly",
+            AstroGenSpecWarning,
+            stacklevel=2,
+        )
+    if posterior.n_draws <= n_draws:
+        return posterior
+    return type(posterior)(
+        {name: values[:, :n_draws] for name, values in posterior.draws.items()},
+        names=posterior.names,
+        flags=posterior.flags,
+        meta=posterior.meta,
+    )
+
+
+def _spectra(
+    estimator: SpectrumEstimator,
+    options: argparse.Namespace,
+    galaxies: Galaxies,
+    posterior: Posterior,
+) -> Iterator[SpectrumDraws]:
+    """Draw spectra block by block; what is said against the posterior is said against its spectra."""
+    blocks = estimator.predict_iter(
+        galaxies.images,
+        galaxies.photometry,
+        posterior,
+        n_draws=options.draws,
+        select=options.select,
+        aperture=options.aperture,
+        psf_fwhm=None if options.psf_fwhm is None else options.psf_fwhm * u.arcsec,
+        ebv=options.ebv,
+        seed=options.seed,
+        on_error=options.on_error,
+        batch_size=_block_size(options.draws),
+        progress=_progress(options, galaxies),
+    )
+    start = 0
+    for block in blocks:
+        of_posterior = posterior.flags[start : start + len(block)]
+        names = list(block.names)
+        flags = [_joined(*pair) for pair in zip(block.flags, of_posterior, strict=True)]
+        if galaxies.images is not None:
+            names, flags = galaxies.images.with_reasons(names, flags, start)
+        start += len(block)
+        yield _renamed(block, names, flags)
+
+
+def _joined(flag: str, of_posterior: str) -> str:
+    """Add to the flag of a galaxy what the flag of its posterior says beyond it."""
+    said = flag.split("; ")
+    more = [part for part in of_posterior.split("; ") if part not in said]
+    return "; ".join(filter(None, (flag, f"posterior: {'; '.join(more)}" if any(more) else "")))
+
+
+def _renamed(block: SpectrumDraws, names: Sequence[str], flags: Sequence[str]) -> SpectrumDraws:
+    if tuple(names) == block.names and tuple(flags) == block.flags:
+        return block
+    return type(block)(
+        block.flux,
+        block.wavelength,
+        block.redshift,
+        weights=block.weights,
+        names=names,
+        flags=flags,
+        photometric_residual=block.photometric_residual,
+        trusted=block.trusted,
+        posterior_draw=block.posterior_draw,
+        meta=block.meta,
+    )
+
+
+@contextmanager
+def _files_named(galaxies: Galaxies) -> Iterator[None]:
+    try:
+        yield
+    except INPUT_ERRORS as error:
+        raise naming_the_file(error, galaxies.files) from error
+
+
+def _progress(options: argparse.Namespace, galaxies: Galaxies) -> bool:
+    return not options.quiet and len(galaxies) > 1 and sys.stderr.isatty()
+
+
+class _Summary:
+    """A few numbers of each galaxy, taken as its spectra pass by."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.flags: list[str] = []
+        self._redshift: list[np.ndarray] = []
+        self._residual: list[np.ndarray] = []
+
+    def add(self, block: SpectrumDraws) -> None:
+        self.names += block.names
+        self.flags += block.flags
+        self._redshift.append(_percentiles(block.redshift, block.weights, [16, 50, 84]))
+        residual = np.abs(block.photometric_residual.value)
+        weights = np.repeat(block.weights, residual.shape[2], axis=1)
+        self._residual.append(_percentiles(residual.reshape(len(block), -1), weights, [50])[0])
+
+    def text(self, path: Path, n_draws: int) -> str:
+        redshift, residual = np.hstack(self._redshift), np.concatenate(self._residual)
+        n, flagged = len(self.names), [k for k, flag in enumerate(self.flags) if flag]
+        lines = []
+        if n <= _ROWS:
+            columns: dict[str, Any] = {"name": self.names}
+            columns["redshift"] = [
+                f"{m:.4f} -{m - a:.4f} +{b - m:.4f}" if np.isfinite(m) else "-"
+                for a, m, b in redshift.T
+            ]
+            columns["residual [mag]"] = [f"{r:.3f}" if np.isfinite(r) else "-" for r in residual]
+            lines = QTable(columns).pformat(-1, -1)
+            lines += [f"{self.names[k]}: {self.flags[k]}" for k in flagged]
+        counted = f"{n} {'galaxy' if n == 1 else 'galaxies'}, {_spectra_of_each(n, n_draws)}"
+        if flagged:
+            counted += f", {len(flagged)} flagged"
+        if np.isfinite(residual).any():
+            counted += f", median absolute photometric residual {np.nanmedian(residual):.3f} mag"
+        return "\n".join([*lines, f"{counted}: {path}"])
+
+
+def _spectra_of_each(n: int, n_draws: int) -> str:
+    return f"{n_draws} {'spectrum' if n_draws == 1 else 'spectra'}{'' if n == 1 else ' each'}"
+
+
+def _percentiles(values: np.ndarray, weights: np.ndarray, wanted: Sequence[float]) -> np.ndarray:
+    """Weighted percentiles of each row, shape (n_percentiles, n)."""
+    from ..results.statistics import weighted_percentiles
+
+    return weighted_percentiles(values[..., None], weights, np.array(wanted))[..., 0]
+
+
+def _plot(path: Path, folder: Path, names: Sequence[str], size: int) -> None:
+    """Draw a figure of each galaxy with spectra; they are read back a block at a time."""
+    from matplotlib import pyplot as plt
+
+    from ..results.spectra import SpectrumDraws
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for start in range(0, len(names), size):
+        spectra = SpectrumDraws.read(path, slice(start, start + size))
+        for k in np.flatnonzero(spectra.usable):
+            figure: Any = spectra.plot(int(k)).figure
+            figure.savefig(figure_path(folder, names, start + int(k)), dpi=150)
+            plt.close(figure)

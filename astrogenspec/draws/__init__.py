@@ -1,1 +1,0 @@
-"""Inside `astrogenspec.Posterior`: checks, summaries, joining, tables, reading and writing."""

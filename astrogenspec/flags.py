@@ -1,0 +1,234 @@
+"""Flags: the reasons why a result should be distrusted, as bit codes and as text.
+
+Every galaxy has an integer code, the bitwise OR of the `Flag` members that apply (0: nothing found), and a text that
+explains them.  Code acts on the bits, people read the text.  The values of the bits never change, because files hold
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from enum import IntFlag
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Flag", "FlagLog", "combine_texts", "decode_flags"]
+
+
+class Flag(IntFlag):
+    """Bits of a flag code.
+
+    Use `decode_flags` to list the members in a code, and ``(codes & Flag.SATURATED) != 0`` to select galaxies.
+    """
+
+    #: The flag has a text only: it was read from a file without codes.
+    TEXT_ONLY = 1 << 0
+
+    # Inputs.
+    #: The image could not be used.
+    IMAGE_NOT_USED = 1 << 1
+    #: The photometry could not be used.
+    PHOTOMETRY_NOT_USED = 1 << 2
+    #: Sizes, axis ratio or Petrosian fluxes could not be used.
+    MORPHOLOGY_NOT_USED = 1 << 3
+    #: There is neither a usable image nor usable photometry; the draws are NaN.
+    NO_DATA = 1 << 4
+    #: Photometry could not be measured on the image.
+    PHOTOMETRY_NOT_MEASURED = 1 << 5
+    #: Catalogue photometry was unusable and was replaced by photometry measured on the image.
+    PHOTOMETRY_REPLACED = 1 << 6
+    #: The measurement of at least one band was ignored.
+    BAND_NOT_USED = 1 << 7
+    #: The file of the galaxy could not be read.
+    FILE_NOT_READ = 1 << 8
+
+    # Outliers of the training distribution.
+    #: No source is detected in the middle of the image.
+    BLANK_FIELD = 1 << 9
+    #: The image shows a point source.
+    POINT_SOURCE = 1 << 10
+    #: The image has a cosmic ray, a trail or another artefact.
+    ARTEFACT = 1 << 11
+    #: The image may be saturated.
+    SATURATED = 1 << 12
+    #: Many pixels of the image are bad.
+    MASKED = 1 << 13
+    #: The bands of the image are displaced from one another.
+    MISREGISTERED = 1 << 14
+    #: Other sources contribute much of the light in the image.
+    NEIGHBOUR = 1 << 15
+    #: The source is not centred in the image.
+    OFF_CENTRE = 1 << 16
+    #: The sky background of the image is not zero.
+    BACKGROUND = 1 << 17
+    #: The noise of the image differs from its stated uncertainty.
+    NOISE = 1 << 18
+    #: The size of the galaxy is outside the training range.
+    SIZE = 1 << 19
+    #: The colours of the image are outside the training distribution.
+    IMAGE_COLOURS = 1 << 20
+    #: The signal-to-noise ratio is below the training range.
+    LOW_SIGNAL = 1 << 21
+    #: The signal-to-noise ratio is above the training range.
+    HIGH_SIGNAL = 1 << 22
+    #: Magnitudes and colours are outside the training distribution.
+    COLOURS = 1 << 23
+    #: A magnitude or colour is outside the training range.
+    INPUT_RANGE = 1 << 24
+    #: The median of a quantity is outside the training range.
+    POSTERIOR_RANGE = 1 << 25
+
+    # Results.
+    #: The galaxy has no finite draws.
+    NO_DRAWS = 1 << 26
+    #: There is no photometry to which the spectrum can be scaled.
+    NO_FLUX_SCALE = 1 << 27
+    #: No finite spectrum was generated.
+    NO_SPECTRUM = 1 << 28
+
+    # Measurements on spectra.
+    #: The spectrum does not cover the feature.
+    NOT_COVERED = 1 << 29
+    #: Masked or bad pixels affect the measurement.
+    BAD_PIXELS = 1 << 30
+    #: The fit failed or did not converge.
+    FIT_FAILED = 1 << 31
+    #: The signal-to-noise ratio of a line is below 3.
+    WEAK_LINE = 1 << 32
+    #: The redshift is unreliable: the cross-correlation peak is low.
+    WEAK_CORRELATION = 1 << 33
+    #: Another redshift fits nearly as well.
+    AMBIGUOUS_REDSHIFT = 1 << 34
+    #: A fitted parameter is at a limit of its range.
+    AT_LIMIT = 1 << 35
+    #: The result rests on an assumption stated in the text.
+    ASSUMPTION = 1 << 36
+
+
+class FlagLog:
+    """Collect the flags of a number of galaxies.
+
+    Parameters
+    ----------
+    n : int
+        Number of galaxies.
+
+    Examples
+    --------
+    >>> from astrogenspec.flags import Flag, FlagLog
+    >>> log = FlagLog(3)
+    >>> log.add([False, True, True], Flag.SATURATED, "the image may be saturated")
+    >>> log.add(2, Flag.OFF_CENTRE, "the source is 4 pixels off centre")
+    >>> log.codes
+    array([    0,  4096, 69632])
+    >>> log.texts[2]
+    'the image may be saturated; the source is 4 pixels off centre'
+    """
+
+    def __init__(self, n: int) -> None:
+        self._codes = np.zeros(n, dtype=np.int64)
+        self._texts: list[list[str]] = [[] for _ in range(n)]
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def add(self, rows: Any, flag: Flag | int, text: str | Callable[[int], str]) -> None:
+        """Flag some galaxies.
+
+        Parameters
+        ----------
+        rows : int, array_like of int, or array_like of bool, shape (n,)
+            Galaxies to flag.
+        flag : Flag
+            Bits to set.
+        text : str or callable
+            Reason, without a full stop, or a function of the row that returns it.
+        """
+        rows = np.atleast_1d(np.asarray(rows))
+        for row in np.flatnonzero(rows) if rows.dtype == bool else rows:
+            self._codes[row] |= int(flag)
+            words = text(int(row)) if callable(text) else text
+            if words and words not in self._texts[row]:
+                self._texts[row].append(words)
+
+    def extend(self, codes: Sequence[int] | np.ndarray, texts: Sequence[str]) -> None:
+        """Add flags that were collected elsewhere.
+
+        Parameters
+        ----------
+        codes : sequence of int, shape (n,)
+            Flag codes.
+        texts : sequence of str, shape (n,)
+            Reasons; an empty string where nothing is wrong.
+        """
+        for row, (code, text) in enumerate(zip(codes, texts, strict=True)):
+            if code or text:
+                self.add(row, int(code), text)
+
+    @property
+    def codes(self) -> np.ndarray:
+        """Flag codes, int64, shape (n,)."""
+        return self._codes.copy()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Reasons joined by semicolons; an empty string where nothing is wrong."""
+        return tuple("; ".join(found) for found in self._texts)
+
+
+def combine_texts(*parts: Sequence[str]) -> tuple[str, ...]:
+    """Join several lists of texts, galaxy by galaxy.
+
+    Parameters
+    ----------
+    *parts : sequence of str, shape (n,)
+        Empty strings are skipped.
+
+    Returns
+    -------
+    tuple of str
+    """
+    return tuple("; ".join(filter(None, texts)) for texts in zip(*parts, strict=True))
+
+
+def decode_flags(codes: int | Iterable[int] | np.ndarray) -> list[str] | list[list[str]]:
+    """List the names of the flags in codes.
+
+    Parameters
+    ----------
+    codes : int or array_like of int
+        A column ``flags`` of a table, ``flag_codes`` of a result, or one code.
+
+    Returns
+    -------
+    list of str, or list of list of str
+        Lower-case names of `Flag` for one code; a list of these for several.
+
+    Raises
+    ------
+    TypeError
+        If a code is not an integer.
+    ValueError
+        If a code has bits that this version does not know.
+
+    Examples
+    --------
+    >>> from astrogenspec import decode_flags
+    >>> decode_flags(4096 + 65536)
+    ['saturated', 'off_centre']
+    >>> decode_flags([0, 4096])
+    [[], ['saturated']]
+    """
+    array = np.ma.filled(np.ma.asarray(codes), 0)
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(
+            f"codes has dtype {array.dtype}; integers such as a column flags are expected."
+        )
+    if array.ndim:
+        return [decode_flags(int(code)) for code in array.ravel()]
+    code = int(array)
+    known = sum(int(member) for member in Flag)
+    if code & ~known or code < 0:
+        raise ValueError(f"code {code} has bits that this version of astrogenspec does not know.")
+    return [member.name.lower() for member in Flag if code & member]

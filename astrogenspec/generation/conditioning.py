@@ -1,0 +1,164 @@
+"""What a spectrum is conditioned on, as tokens: image, photometry, and a draw of the properties."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..inputs.features import MAGNITUDE_SCALE, N_PHOTOMETRY_FEATURES, ModelInputs
+from ..nn.layers import make_mlp, strided_trunk
+from ..quantities import QUANTITIES
+
+__all__ = [
+    "APERTURES",
+    "N_BANDS",
+    "Conditions",
+    "ObservationEncoder",
+    "PropertyEncoder",
+    "reference_log_flux",
+]
+
+#: Light of the 3 arcsec fibre, or of the aperture of the input photometry.
+APERTURES = ("fibre", "total")
+N_BANDS = 5
+_GRID = 4
+_WIDTHS = (16, 32, 64, 128)
+_BOTTLENECKS = (0, 16, 32, 64)
+#: Values of a band: asinh magnitude, log S/N, presence.
+_BAND_FEATURES = 3
+_LINES = slice(5, 9)
+#: The gas metallicity is left out: it follows from the four lines.
+_CONDITIONING = tuple(name for name in QUANTITIES if name != "gas_metallicity")
+
+
+class ObservationEncoder(nn.Module):
+    """Tokens of image and photometry; what is missing has tokens of its own.
+
+    Parameters
+    ----------
+    width : int
+        Features of a token.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.trunk = strided_trunk(N_BANDS + 1, _WIDTHS, _BOTTLENECKS)
+        self.from_trunk = nn.Linear(_WIDTHS[-1], width)
+        self.from_bands = nn.Linear(2 * N_BANDS, width)
+        self.place = nn.Parameter(0.02 * torch.randn(_GRID**2, width))
+        self.no_image = nn.Parameter(0.02 * torch.randn(_GRID**2, width))
+        self.band = nn.Parameter(0.02 * torch.randn(N_BANDS, width))
+        self.from_band = nn.Linear(_BAND_FEATURES, width)
+        self.from_photometry = make_mlp((N_PHOTOMETRY_FEATURES, width, width))
+        self.aperture = nn.Embedding(len(APERTURES), width)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, inputs: ModelInputs, aperture: Tensor) -> Tensor:
+        """Make tokens of shape (n, 23, width); ``aperture`` (n,) numbers `APERTURES`."""
+        photometry = inputs.photometry
+        magnitudes, snr, present = photometry[:, :5], photometry[:, 9:14], photometry[:, 14:19]
+        bands = torch.stack([magnitudes, snr, present], dim=2)
+        tokens = [
+            self._image_tokens(inputs),
+            self.from_band(bands) + self.band,
+            self.from_photometry(photometry)[:, None],
+            self.aperture(aperture)[:, None],
+        ]
+        return torch.cat(tokens, dim=1)
+
+    def _image_tokens(self, inputs: ModelInputs) -> Tensor:
+        tokens = self.no_image.expand(len(inputs), -1, -1)
+        rows = inputs.has_image.nonzero()[:, 0]
+        if inputs.image is None or len(rows) == 0:
+            return tokens
+        image, weight = inputs.image[rows], inputs.image_weight[rows]
+        valid = (weight > 0).to(image.dtype).mean(1, keepdim=True)
+        x = torch.cat([image, valid], dim=1).contiguous(memory_format=torch.channels_last)
+        features = self.trunk(x).flatten(2).transpose(1, 2)
+        noise = torch.cat([inputs.image_bands[rows], inputs.image_noise[rows]], dim=1)
+        seen = self.from_trunk(features) + self.place + self.from_bands(noise)[:, None]
+        return tokens.index_copy(0, rows, seen)
+
+
+class PropertyEncoder(nn.Module):
+    """One token for each property of a draw; a property that is not given has a token of its own.
+
+    Parameters
+    ----------
+    width : int
+        Features of a token.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        n = len(_CONDITIONING)
+        self.columns = [k for k, name in enumerate(QUANTITIES) if name in _CONDITIONING]
+        self.register_buffer("centre", torch.zeros(len(QUANTITIES)))
+        self.register_buffer("scale", torch.ones(len(QUANTITIES)))
+        self.weight = nn.Parameter(torch.randn(n, 2, width) / 2)
+        self.bias = nn.Parameter(0.02 * torch.randn(n, width))
+        self.absent = nn.Parameter(0.02 * torch.randn(n, width))
+        self.mix = make_mlp((width, width, width))
+
+    @torch.no_grad()
+    def fit(self, theta: Tensor) -> None:
+        """Take centre and scale from labels of shape (n, 9)."""
+        self.centre.copy_(theta.nanmean(0))
+        self.scale.copy_(theta[theta.isfinite().all(1)].std(0))
+
+    def forward(self, theta: Tensor, given: Tensor, log_flux: Tensor) -> Tensor:
+        """Make tokens.
+
+        Parameters
+        ----------
+        theta : Tensor, shape (n, 9)
+            Properties in the order and internal units of `~astrogenspec.quantities.QUANTITIES`.
+        given : Tensor of bool, shape (n, 9)
+            Which of them are conditions.
+        log_flux : Tensor, shape (n,)
+            See `reference_log_flux`; a line's flux is shown relative to it too.
+
+        Returns
+        -------
+        Tensor, shape (n, 8, width)
+        """
+        value = (theta - self.centre) / self.scale
+        relative = torch.zeros_like(value)
+        relative[:, _LINES] = theta[:, _LINES] - log_flux[:, None]
+        both = torch.stack([value, relative], dim=2)[:, self.columns]
+        both = torch.where(given[:, self.columns, None], both, 0.0)
+        tokens = torch.einsum("nkf,kfw->nkw", both, self.weight) + self.bias
+        tokens = torch.where(given[:, self.columns, None], tokens, self.absent)
+        return tokens + self.mix(tokens)
+
+
+class Conditions(nn.Module):
+    """Encoders of all that a spectrum is conditioned on.
+
+    Parameters
+    ----------
+    width : int
+        Features of a token.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.observation = ObservationEncoder(width)
+        self.properties = PropertyEncoder(width)
+
+    def forward(self, observed: Tensor, theta: Tensor, given: Tensor, log_flux: Tensor) -> Tensor:
+        """Join tokens of observations (n, k, width) with those of a draw; see `PropertyEncoder`."""
+        return torch.cat([observed, self.properties(theta, given, log_flux)], dim=1)
+
+
+def reference_log_flux(photometry: Tensor) -> Tensor:
+    """log10 of a broad-band flux up to a constant, from photometric features of shape (n, 20).
+
+    The first band that is present in the order r, i, g, z, u; zero if there is none.
+    """
+    magnitudes, present = photometry[:, :5], photometry[:, 14:19] > 0
+    log_flux = torch.zeros_like(magnitudes[:, 0])
+    for band in (0, 4, 1, 3, 2):
+        here = -0.4 * MAGNITUDE_SCALE * magnitudes[:, band]
+        log_flux = torch.where(present[:, band], here, log_flux)
+    return log_flux

@@ -1,0 +1,324 @@
+"""The network of the spectra: low-resolution diffusion, full-resolution detail, and a contrastive network at each resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..inputs.features import ModelInputs
+from ..wavelengths import (
+    BROAD_DECREMENT,
+    BROAD_LINES,
+    BROAD_VELOCITY,
+    LINE_NAMES,
+    REST,
+    add_lines,
+    narrow_line_velocity,
+)
+from .components import PER_BIN, Components, Galaxy, conserve, to_bins, to_pixels
+from .conditioning import N_BANDS, Conditions, reference_log_flux
+from .contrastive import ComponentEncoder, Matcher, SpectrumEncoder, info_nce
+from .denoisers import (
+    CROP,
+    ComponentDenoiser,
+    DetailDenoiser,
+    DetailGuide,
+    all_starts,
+    crops_of,
+    draw_starts,
+)
+from .diffusion import SAMPLERS, NoiseLevels, denoising_loss, guided, precondition
+
+__all__ = ["SamplerSettings", "SpectrumNetwork", "spectrum_with_lines"]
+
+_LEAST_DETAIL = 3e-4
+#: Largest noise added to the components that guide the detail in training, standard deviations.
+_MOST_GUIDE_NOISE = 0.5
+_DETAIL_CEILING = 6.0
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How spectra are sampled.
+
+    Attributes
+    ----------
+    method : {"heun", "ddim"}
+        Two evaluations a step and more accurate, or one.
+    low_steps, high_steps : int
+        Steps of the low-resolution and of the detail diffusion.
+    guidance : float
+        Strength of classifier-free guidance at low resolution; 1 is the posterior itself.
+    guide_noise : float
+        Noise on the components that guide the detail, standard deviations.
+    """
+
+    method: str = "heun"
+    low_steps: int = 10
+    high_steps: int = 4
+    guidance: float = 1.0
+    guide_noise: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.method not in SAMPLERS:
+            raise ValueError(f"method is {self.method!r}: it must be one of {', '.join(SAMPLERS)}.")
+        for name in ("low_steps", "high_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1.")
+
+
+class SpectrumNetwork(nn.Module):
+    """Draws of rest-frame spectra given images, photometry, and draws of properties.
+
+    Parameters
+    ----------
+    width : int
+        Features of the tokens of conditions and of the low-resolution transformer.
+    depth, heads : int
+        Of the low-resolution transformer.
+    detail_width, detail_depth : int
+        Of the transformer of the detail.
+    n_continuum : int
+        Principal components of the continuum.
+
+    Attributes
+    ----------
+    config : dict
+        The arguments.
+    zero_points : Tensor, shape (5,)
+        Magnitude of a galaxy on the survey's system minus that of its spectrum on the AB system.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 128,
+        depth: int = 5,
+        heads: int = 4,
+        detail_width: int = 128,
+        detail_depth: int = 4,
+        n_continuum: int = 24,
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "width": width,
+            "depth": depth,
+            "heads": heads,
+            "detail_width": detail_width,
+            "detail_depth": detail_depth,
+            "n_continuum": n_continuum,
+        }
+        self.components = Components(n_continuum)
+        size = self.components.size
+        self.conditions = Conditions(width)
+        self.low = ComponentDenoiser(size, width=width, depth=depth, heads=heads)
+        self.high = DetailDenoiser(size, width=detail_width, depth=detail_depth)
+        self.low_matcher = Matcher(width, ComponentEncoder(size, 128))
+        self.high_matcher = Matcher(width, SpectrumEncoder(128))
+        self.register_buffer("detail_mean", torch.zeros(REST.size))
+        self.register_buffer("detail_scale", torch.ones(REST.size))
+        self.register_buffer("zero_points", torch.zeros(N_BANDS))
+        self.low_levels = NoiseLevels()
+        self.high_levels = NoiseLevels(mean=-0.3, width=1.3)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> SpectrumNetwork:
+        """Build an untrained network from the `config` of another."""
+        return cls(**config)
+
+    @torch.no_grad()
+    def fit_scales(self, galaxies: Galaxy, theta: Tensor) -> None:
+        """Take all means and scales from a sample with full-resolution continua and its labels (n, 9)."""
+        self.components.fit(galaxies)
+        self.conditions.properties.fit(theta)
+        detail = torch.cat([self._raw_detail(galaxies[rows]) for rows in _pieces(len(galaxies))])
+        self.detail_mean.copy_(detail.mean(0))
+        self.detail_scale.copy_(detail.std(0).clamp_min(_LEAST_DETAIL))
+
+    def observe(self, inputs: ModelInputs, aperture: Tensor) -> Tensor:
+        """Tokens of observations, shape (n, 23, width)."""
+        return self.conditions.observation(inputs, aperture)
+
+    def loss(
+        self,
+        inputs: ModelInputs,
+        aperture: Tensor,
+        galaxies: Galaxy,
+        theta: Tensor,
+        given: Tensor,
+        *,
+        n_detail: int,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """Losses of the four networks and their sum, ``total``.
+
+        Parameters
+        ----------
+        inputs : ModelInputs
+            n galaxies.
+        aperture : Tensor of int64, shape (n,)
+        galaxies : Galaxy
+            Their spectra through this aperture, at full resolution.
+        theta : Tensor, shape (n, 9)
+            Their properties.
+        given : Tensor of bool, shape (n, 9)
+            Which properties are conditions.
+        n_detail : int
+            Galaxies, the first ones, that train the full-resolution networks.
+        generator : `torch.Generator`, optional
+        """
+        vectors = self.components.encode(galaxies)
+        observed = self.observe(inputs, aperture)
+        log_flux = reference_log_flux(inputs.photometry)
+        keys = self.low.transformer.keys(self.conditions(observed, theta, given, log_flux))
+        low = denoising_loss(
+            lambda x, s: self.low(x, s, keys), vectors, self.low_levels, generator
+        ).mean()
+        match_low, top_low = info_nce(
+            self.low_matcher.observation(observed),
+            self.low_matcher.spectrum(vectors),
+            self.low_matcher.scale,
+        )
+        some = slice(0, n_detail)
+        high = self._detail_loss(galaxies[some], vectors[some], generator)
+        spectra = spectrum_with_lines(galaxies[some])
+        match_high, top_high = info_nce(
+            self.high_matcher.observation(observed[some]),
+            self.high_matcher.spectrum(spectra, galaxies.redshift[some]),
+            self.high_matcher.scale,
+        )
+        return {
+            "low": low,
+            "high": high,
+            "match_low": match_low,
+            "match_high": match_high,
+            "top1_low": top_low,
+            "top1_high": top_high,
+            "total": low + high + 0.1 * (match_low + match_high),
+        }
+
+    def sample(
+        self,
+        observed: Tensor,
+        theta: Tensor,
+        given: Tensor,
+        log_flux: Tensor,
+        noise: Tensor,
+        settings: SamplerSettings,
+        unconditional: Tensor | None = None,
+    ) -> Tensor:
+        """Sample vectors of components.
+
+        Parameters
+        ----------
+        observed : Tensor, shape (n, 23, width)
+            From `observe`.
+        theta, given : Tensor, shape (n, 9)
+            Draws of the properties, and which of them count.
+        log_flux : Tensor, shape (n,)
+        noise : Tensor, shape (n, size)
+            Standard normal.
+        settings : SamplerSettings
+        unconditional : Tensor, shape (n, 23, width), optional
+            Tokens of galaxies without observation; needed for guidance.
+
+        Returns
+        -------
+        Tensor, shape (n, size)
+        """
+        keys = self.low.transformer.keys(self.conditions(observed, theta, given, log_flux))
+        denoiser = self._low_denoiser(keys)
+        if settings.guidance != 1.0:
+            nothing = self.conditions(unconditional, theta, torch.zeros_like(given), log_flux)
+            free = self._low_denoiser(self.low.transformer.keys(nothing))
+            denoiser = guided(denoiser, free, settings.guidance)
+        angles = self.low_levels.steps(settings.low_steps, noise.device)
+        return SAMPLERS[settings.method](denoiser, noise, angles)
+
+    def refine(self, vectors: Tensor, noise: Tensor, settings: SamplerSettings) -> Galaxy:
+        """Sample the detail of spectra at low resolution.
+
+        Parameters
+        ----------
+        vectors : Tensor, shape (n, size)
+            Components.
+        noise : Tensor, shape (n, 6400)
+            Standard normal.
+        settings : SamplerSettings
+
+        Returns
+        -------
+        Galaxy
+            With full-resolution continua, whose bins are those of the components.
+        """
+        galaxies = self.components.decode(vectors)
+        smooth = to_pixels(galaxies.continuum, PER_BIN, REST.step)
+        starts = all_starts(vectors.device)
+        n, k = len(vectors), len(starts)
+        guide = DetailGuide(
+            smooth.repeat_interleave(k, 0),
+            vectors.repeat_interleave(k, 0),
+            vectors.new_full((n * k,), settings.guide_noise),
+            starts.repeat(n),
+        )
+        angles = self.high_levels.steps(settings.high_steps, vectors.device)
+        detail = SAMPLERS[settings.method](
+            lambda x, s: precondition(lambda y, t: self.high(y, t, guide), x, s),
+            noise.unflatten(1, (k, CROP)).flatten(0, 1),
+            angles,
+        )
+        detail = detail.unflatten(0, (n, k)).flatten(1).clamp(-_DETAIL_CEILING, _DETAIL_CEILING)
+        continuum = smooth * torch.exp(detail * self.detail_scale + self.detail_mean)
+        return replace(
+            galaxies, continuum=conserve(continuum, galaxies.continuum, PER_BIN, REST.step)
+        )
+
+    def _low_denoiser(self, keys: list[tuple[Tensor, Tensor]]):
+        return lambda x, s: precondition(lambda y, t: self.low(y, t, keys), x, s)
+
+    def _raw_detail(self, galaxies: Galaxy) -> Tensor:
+        continuum = galaxies.continuum.float()
+        bins = to_bins(continuum, PER_BIN, REST.step)
+        return (continuum / to_pixels(bins, PER_BIN, REST.step)).clamp_min(1e-3).log()
+
+    def _detail_loss(
+        self, galaxies: Galaxy, vectors: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        n, device = len(vectors), vectors.device
+        source = generator.device if generator is not None else device
+        amount = _MOST_GUIDE_NOISE * torch.rand(n, generator=generator, device=source).to(device)
+        noise = torch.randn(vectors.shape, generator=generator, device=source).to(device)
+        noisy = vectors + amount[:, None] * noise
+        start = draw_starts(n, generator, device)
+        detail = (self._raw_detail(galaxies) - self.detail_mean) / self.detail_scale
+        guide = DetailGuide(self.components.smooth_continuum(noisy), noisy, amount, start)
+        crops = crops_of(detail, start).clamp(-_DETAIL_CEILING, _DETAIL_CEILING)
+        return denoising_loss(
+            lambda x, s: self.high(x, s, guide), crops, self.high_levels, generator
+        ).mean()
+
+
+def spectrum_with_lines(galaxies: Galaxy) -> Tensor:
+    """Full-resolution rest-frame spectra with their lines, 1e-17 erg/s/cm2/A per nmgy, shape (n, 6400)."""
+    rest = torch.zeros_like(galaxies.redshift)
+    # A line of given observed flux is narrower in rest-frame wavelength by 1 + z, and so higher per rest-frame Angstrom.
+    stretch = (1 + galaxies.redshift)[:, None]
+    velocity = narrow_line_velocity(galaxies.dispersion)
+    spectra = add_lines(
+        galaxies.continuum.float(), REST, LINE_NAMES, galaxies.narrow / stretch, velocity, rest
+    )
+    shown = (galaxies.broad > 0).nonzero()[:, 0]
+    if len(shown):
+        broad = galaxies.broad[shown, None] / stretch[shown]
+        broad = torch.cat([broad / BROAD_DECREMENT, broad], dim=1)
+        velocity = torch.full_like(rest[shown], BROAD_VELOCITY)
+        wide = add_lines(spectra[shown], REST, BROAD_LINES, broad, velocity, rest[shown])
+        spectra = spectra.index_copy(0, shown, wide)
+    return spectra
+
+
+def _pieces(n: int, size: int = 1000) -> list[slice]:
+    return [slice(k, k + size) for k in range(0, n, size)]

@@ -1,0 +1,1 @@
+"""Fine-tuning of the properties network on labelled galaxies."""

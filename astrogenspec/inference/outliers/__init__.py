@@ -1,0 +1,1 @@
+"""Detection of inputs outside the training distribution."""

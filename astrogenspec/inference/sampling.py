@@ -1,0 +1,236 @@
+"""From observations to draws and densities, for one block of galaxies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+import torch
+
+from ..base import Estimator, make_generator
+from ..calibration.recalibration import Recalibration
+from ..inputs.fluxes import ab_magnitudes
+from ..inputs.observations import Observations
+from ..quantities import QUANTITIES, quantities_to_theta, theta_to_quantities
+from ..results.posterior import Posterior
+from ..results.posterior_io import PREDICTIVE
+from .outliers.detector import (
+    input_range_flags,
+    joined_flags,
+    magnitudes_and_errors,
+    novelty_flags,
+    posterior_range_flags,
+)
+from .outliers.predictive import PhotometryEmulator
+
+__all__ = ["chain_prefix", "check_rows", "draw_block", "known_values", "log_densities"]
+
+
+def draw_block(
+    estimator: Estimator,
+    seen: Observations,
+    known: np.ndarray | None,
+    n_draws: int,
+    generator: torch.Generator,
+    meta: Mapping[str, Any],
+    recalibration: Recalibration | None = None,
+) -> Posterior:
+    """Draw from the posterior of every galaxy of a block.
+
+    Galaxies that cannot be used are drawn too, and then blanked: so the others get the same random numbers.
+
+    Parameters
+    ----------
+    estimator : Estimator
+        A `PropertyNetwork`, its card and device.
+    seen : Observations
+        n galaxies.
+    known : ndarray, shape (n, q), or None
+        The first q quantities where they are known, in units of theta.
+    n_draws : int
+        Draws for each galaxy.
+    generator : `torch.Generator`
+        Source of randomness; it advances by as much as n and ``n_draws`` say.
+    meta : mapping
+        Put in the posterior.
+    recalibration : Recalibration, optional
+        Applied to galaxies of which nothing is known.
+
+    Returns
+    -------
+    Posterior
+
+    Raises
+    ------
+    ValueError
+        If a known value lies outside of the bounds of its quantity, or follows an unknown one.
+    """
+    network, device = estimator.network, estimator.device
+    modes = seen.modes
+    if known is not None:
+        modes[np.isfinite(known).any(axis=1)] = ""
+    with torch.inference_mode():
+        contexts = network.contexts(seen.inputs().to(device))
+        if known is not None:
+            known = torch.as_tensor(known, dtype=torch.float32, device=device)
+        theta = network.posterior_of(contexts).sample(n_draws, generator, known).cpu().numpy()
+        measurable = network.measurable(contexts).cpu().numpy().astype(float)
+    finite = np.isfinite(theta).all(axis=(1, 2))
+    broken = ["" if ok else "the network gave no finite draws" for ok in finite | ~seen.usable]
+    blank = ~(seen.usable & finite)
+    theta[blank] = np.nan
+    measurable[blank] = np.nan
+    if recalibration is not None:
+        magnitudes = ab_magnitudes(seen.photometry.dereddened()[0])
+        theta = recalibration.correct_theta(theta, magnitudes, modes)
+    card = estimator.card or {}
+    limits = card.get("training_range") or {}
+    flags = joined_flags(
+        seen.flags,
+        novelty_flags(card.get("novelty") or {}, seen),
+        input_range_flags(limits, seen.photometry),
+        posterior_range_flags(limits, theta),
+        broken,
+    )
+    photometry = seen.photometry_table()
+    if "predictive" in card:
+        emulator = PhotometryEmulator.from_dict(card["predictive"])
+        observed = magnitudes_and_errors(seen.photometry)
+        photometry[PREDICTIVE] = emulator.p_values(theta, *observed)
+    return Posterior(
+        theta_to_quantities(theta),
+        names=seen.names,
+        flags=flags,
+        measurable=measurable,
+        photometry=photometry,
+        meta=meta,
+    )
+
+
+def log_densities(
+    estimator: Estimator, seen: Observations, values: np.ndarray, q: int
+) -> np.ndarray:
+    """Evaluate log densities of the first q quantities.
+
+    Parameters
+    ----------
+    estimator : Estimator
+        A `PropertyNetwork` and its device.
+    seen : Observations
+        n galaxies.
+    values : ndarray, shape (n, k, 9)
+        Where, in units of theta; minus infinity for a flux without logarithm.
+    q : int
+        How many quantities count.
+
+    Returns
+    -------
+    ndarray, shape (n, k)
+        NaN where a value is NaN or a galaxy cannot be used.
+    """
+    n, k, _ = values.shape
+    network, device = estimator.network, estimator.device
+    theta = torch.as_tensor(values, dtype=torch.float32, device=device).flatten(0, 1)
+    valid = torch.zeros(theta.shape, dtype=torch.bool, device=device)
+    valid[:, :q] = True
+    with torch.inference_mode():
+        contexts = network.contexts(seen.inputs().to(device)).repeat_interleave(k)
+        # The generator serves quantities beyond q only, whose terms are left out.
+        posterior = network.posterior_of(contexts)
+        terms = posterior.log_prob(theta, valid, make_generator(0))[:, :q]
+        outside = torch.isinf(theta[:, :q]).any(dim=-1)
+        result = terms.sum(dim=-1).masked_fill(outside, -torch.inf).cpu().numpy()
+    result[np.isnan(values[..., :q]).any(axis=-1).ravel()] = np.nan
+    result = result.reshape(n, k)
+    result[~seen.usable] = np.nan
+    return result
+
+
+def chain_prefix(quantities: Mapping[str, u.Quantity], argument: str) -> tuple[np.ndarray, int]:
+    """Stack quantities that must be the first of the chain.
+
+    Parameters
+    ----------
+    quantities : mapping of str to Quantity, all of one shape
+    argument : str
+        What the caller's user knows them as, for the sentence of an error.
+
+    Returns
+    -------
+    theta : ndarray, shape (..., 9)
+        A flux that is not positive is minus infinity.
+    q : int
+        Number of quantities given.
+
+    Raises
+    ------
+    TypeError
+        If it is no mapping.
+    ValueError
+        For unknown names, different shapes, or a gap in the chain.
+    astropy.units.UnitConversionError
+        For a unit that does not fit.
+    """
+    if not isinstance(quantities, Mapping):
+        raise TypeError(
+            f"{argument} is a {type(quantities).__name__}: it must be a mapping of names to Quantities."
+        )
+    theta = quantities_to_theta(quantities)
+    first = list(QUANTITIES)[: len(quantities)]
+    missing = [name for name in first if name not in quantities]
+    if missing:
+        last = max(quantities, key=list(QUANTITIES).index)
+        raise ValueError(
+            f"{argument} has {last} but not {missing[0]}: give the first quantities of the chain without gaps "
+            f"({', '.join(QUANTITIES)})."
+        )
+    for k, name in enumerate(first):
+        if QUANTITIES[name].logarithmic:
+            given = np.asarray(u.Quantity(quantities[name]).value)
+            theta[..., k] = np.where(given <= 0, -np.inf, theta[..., k])
+    return theta, len(first)
+
+
+def known_values(quantities: Mapping[str, u.Quantity], n: int | None) -> np.ndarray:
+    """Check quantities that the user knows, and stack them.
+
+    Parameters
+    ----------
+    quantities : mapping of str to Quantity, each of shape (n,)
+        The first of the chain; NaN where unknown.
+    n : int or None
+        Number of galaxies, if it is known yet.
+
+    Returns
+    -------
+    ndarray, shape (n, q)
+        In units of theta.
+
+    Raises
+    ------
+    ValueError
+        For another shape, a gap in the chain, or a value outside of the bounds of its quantity.
+    TypeError, astropy.units.UnitConversionError
+        As for `chain_prefix`.
+    """
+    theta, q = chain_prefix(quantities, "known")
+    if theta.ndim != 2:
+        raise ValueError(f"known has shape {theta.shape[:-1]}: it must be (n,).")
+    check_rows(theta, n, "known")
+    for k, info in enumerate(list(QUANTITIES.values())[:q]):
+        outside = np.flatnonzero((theta[:, k] <= info.lower) | (theta[:, k] >= info.upper))
+        for galaxy in outside:
+            what = "log10 of the flux" if info.logarithmic else "it"
+            raise ValueError(
+                f"galaxy {galaxy}: the known {info.name} is {quantities[info.name][galaxy]:g}, but {what} must lie "
+                f"between {info.lower:g} and {info.upper:g}."
+            )
+    return theta[:, :q]
+
+
+def check_rows(values: np.ndarray, n: int | None, argument: str) -> None:
+    """Raise `ValueError` unless values are of n galaxies; None says that n is not known yet."""
+    if n is not None and len(values) != n:
+        raise ValueError(f"{argument} is of {len(values)} galaxies, but {n} were given.")

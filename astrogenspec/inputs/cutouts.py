@@ -1,0 +1,344 @@
+"""Cutouts: everything a user may pass in as images, brought to one batch of stamps.
+
+A stamp has 64 x 64 pixels of 0.396 arcsec in each of the bands u, g, r, i, z, in nanomaggies per pixel as observed,
+with the galaxy in its middle.  An image already at that pixel scale (to 0.5%) is cropped or padded by whole pixels, so
+that its noise stays as it is and the galaxy is centred to half a pixel; any other is resampled with conservation of
+flux (`astrogenspec.inputs.images`) and centred exactly.  Pixels without data have an inverse variance of zero.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.nddata import NDData
+
+from ..surveys import BANDS, SDSS, STAMP_SIZE
+from ..warnings import AstroGenSpecWarning
+from .astrometry import check_scale
+from .errors import INPUT_ERRORS, ProblemLog
+from .images import (
+    Plane,
+    calibrate,
+    crop_or_pad,
+    place_on_grid,
+    planes_of,
+    resample,
+    split_array,
+    steps_for,
+    why_unusable,
+)
+
+__all__ = ["CutoutBatch", "coerce_cutouts"]
+
+Cutout: TypeAlias = NDData | u.Quantity | Mapping[str, NDData | u.Quantity]
+
+
+@dataclass(frozen=True, eq=False)
+class CutoutBatch:
+    """Stamps of many galaxies, all on the grid of the networks.
+
+    Parameters
+    ----------
+    flux : ndarray of float32, shape (n, 5, 64, 64)
+        nmgy per pixel as observed, bands u, g, r, i, z; 0 where bad or missing.
+    ivar : ndarray of float32, shape (n, 5, 64, 64)
+        Inverse variance, nmgy**-2; 0 where bad or missing.
+    names : tuple of str, optional
+        One for each galaxy; "0", "1", ... by default.
+    problems : tuple of str, optional
+        Why a galaxy cannot be used; empty strings by default.
+
+    Raises
+    ------
+    ValueError
+        If shapes or lengths do not agree.
+    """
+
+    flux: np.ndarray
+    ivar: np.ndarray
+    names: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        wanted = (len(self.flux), len(BANDS), STAMP_SIZE, STAMP_SIZE)
+        if self.flux.shape != wanted or self.ivar.shape != wanted:
+            raise ValueError(
+                f"flux and ivar have shapes {self.flux.shape} and {self.ivar.shape}, but both must "
+                f"be (n, {len(BANDS)}, {STAMP_SIZE}, {STAMP_SIZE})."
+            )
+        names = self.names or tuple(str(k) for k in range(len(self.flux)))
+        problems = self.problems or ("",) * len(self.flux)
+        for what, values in (("names", names), ("problems", problems)):
+            if len(values) != len(self.flux):
+                raise ValueError(f"{what} has {len(values)} entries for {len(self.flux)} galaxies.")
+        object.__setattr__(self, "names", tuple(names))
+        object.__setattr__(self, "problems", tuple(problems))
+
+    @property
+    def n_galaxies(self) -> int:
+        """Number of galaxies."""
+        return len(self.flux)
+
+    @property
+    def bands_present(self) -> np.ndarray:
+        """Whether a band has any usable pixel; bool, shape (n, 5)."""
+        return np.any(self.ivar > 0, axis=(2, 3))
+
+    @property
+    def pixel_scale(self) -> u.Quantity:
+        """Side of a pixel: always that of the survey."""
+        return SDSS.pixel_scale
+
+    def __len__(self) -> int:
+        return len(self.flux)
+
+    def __getitem__(self, item: int | slice | np.ndarray | Sequence[int]) -> CutoutBatch:
+        """Select galaxies: an integer, a slice, integers, or an array of bool."""
+        if isinstance(item, int | np.integer):
+            item = [item]
+        index = np.arange(len(self))[item]
+        return CutoutBatch(
+            self.flux[item],
+            self.ivar[item],
+            tuple(self.names[k] for k in index),
+            tuple(self.problems[k] for k in index),
+        )
+
+    def __repr__(self) -> str:
+        bad = sum(map(bool, self.problems))
+        return f"<CutoutBatch of {len(self)} galaxies, {bad} with problems>"
+
+
+def coerce_cutouts(
+    cutouts: Cutout | Sequence[Cutout | None] | CutoutBatch,
+    *,
+    bands: str | Sequence[str] | None = None,
+    position: SkyCoord | None = None,
+    pixel_scale: u.Quantity | None = None,
+    on_error: str = "raise",
+) -> CutoutBatch:
+    """Bring images of galaxies, in whatever form, to one batch of stamps.
+
+    Parameters
+    ----------
+    cutouts : NDData, Quantity, dict, or a list of these
+        One galaxy is a cube (band, y, x), as an NDData or a Quantity, or a mapping from names of bands to
+        two-dimensional NDData (CCDData) or Quantity, or a Cutout2D of one. Many galaxies are a list of these (None for a galaxy
+        that has no image) or an array (galaxy, band, y, x), as a Quantity or an NDData. A batch is returned as it is.
+        Units, masks, uncertainties and world coordinate systems are honoured. Fluxes are per pixel.
+    bands : str or sequence of str, optional
+        Names of the bands of a cube, such as ``"gri"``; by default ``meta["bands"]`` of an NDData.
+    position : SkyCoord, optional
+        Where the galaxy is, one for each; by default it is in the middle of the image. Needs a WCS.
+    pixel_scale : Quantity ['angle'], optional
+        Pixel scale of images that have neither a WCS nor ``meta["PIXSCALE"]`` (arcsec).
+    on_error : {"raise", "flag"}
+        What to do if a galaxy cannot be used: raise an error with its index, or leave it blank and put the
+        reason in ``problems``. An error that concerns the call as a whole is always raised.
+
+    Returns
+    -------
+    CutoutBatch
+
+    Raises
+    ------
+    TypeError
+        For an object that is no image.
+    ValueError
+        For shapes, names of bands, positions or world coordinate systems that cannot be used.
+    astropy.units.UnitsError
+        For units that are no flux density.
+
+    Warns
+    -----
+    AstroGenSpecWarning
+        If a pixel scale had to be assumed, or noise to be estimated from the sky (`astrogenspec.inputs.images`).
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> import numpy as np
+    >>> from astropy.nddata import NDData, StdDevUncertainty
+    >>> from astrogenspec.inputs.cutouts import coerce_cutouts
+    >>> cube = NDData(np.ones((3, 64, 64)), unit=u.nmgy, uncertainty=StdDevUncertainty(np.ones((3, 64, 64))))
+    >>> batch = coerce_cutouts(cube, bands="gri", pixel_scale=0.396 * u.arcsec)
+    >>> batch.bands_present
+    array([[False,  True,  True,  True, False]])
+    """
+    log = ProblemLog(0, on_error)
+    if isinstance(cutouts, CutoutBatch):
+        return cutouts
+    if pixel_scale is not None:
+        pixel_scale = _check_pixel_scale(pixel_scale)
+    assumed: set[str] = set()
+    if _is_stack(cutouts):
+        log = ProblemLog(_n_in_stack(cutouts), on_error)
+        batch = _coerce_stack(cutouts, bands, position, pixel_scale, log, assumed)
+    else:
+        items = _list_of(cutouts)
+        log = ProblemLog(len(items), on_error)
+        planes = []
+        for index, item in enumerate(items):
+            try:
+                planes.append(None if item is None else planes_of(item, bands))
+            except INPUT_ERRORS as error:
+                log.fail(index, error)
+        places = _positions(position, len(items))
+        batch = _coerce_planes(planes, places, pixel_scale, log, assumed)
+    _warn(assumed)
+    return batch
+
+
+def _is_stack(cutouts: object) -> bool:
+    if isinstance(cutouts, u.Quantity):
+        return True
+    return isinstance(cutouts, NDData) and np.ndim(cutouts.data) == 4
+
+
+def _n_in_stack(cutouts: u.Quantity | NDData) -> int:
+    shape = np.shape(cutouts if isinstance(cutouts, u.Quantity) else cutouts.data)
+    if len(shape) not in (3, 4):
+        raise ValueError(
+            f"cutouts is an array of shape {shape}, but it must be (band, y, x) for one galaxy or "
+            "(galaxy, band, y, x) for many."
+        )
+    if 0 in shape:
+        raise ValueError(f"cutouts is an array of shape {shape}: it is empty.")
+    return shape[0] if len(shape) == 4 else 1
+
+
+def _list_of(cutouts: object) -> list:
+    if isinstance(cutouts, NDData | Mapping):
+        return [cutouts]
+    if isinstance(cutouts, np.ndarray):
+        raise u.UnitTypeError(
+            f"cutouts is an array of shape {cutouts.shape} without a unit; multiply it by the unit "
+            "of its pixels, such as u.nmgy."
+        )
+    if isinstance(cutouts, str | bytes) or not isinstance(cutouts, Iterable):
+        raise TypeError(
+            f"cutouts is of type {type(cutouts).__name__}, but it must be an NDData cube, a mapping from "
+            "bands to CCDData, a Quantity array, or a list of these; "
+            "read a file with read_cutout_fits first."
+        )
+    items = list(cutouts)
+    if not items:
+        raise ValueError("cutouts is empty; give at least one galaxy.")
+    return items
+
+
+def _check_pixel_scale(pixel_scale: object) -> float:
+    try:
+        value = u.Quantity(pixel_scale).to_value(u.arcsec)
+    except (u.UnitConversionError, TypeError):
+        raise u.UnitConversionError(
+            f"pixel_scale is {pixel_scale!r}, but it must be an angle, such as 0.396 * u.arcsec."
+        ) from None
+    if np.ndim(value):
+        raise ValueError(f"pixel_scale is {pixel_scale!r}, but it must be one angle for all.")
+    check_scale((float(value), float(value)), "pixel_scale")
+    return float(value)
+
+
+def _positions(position: SkyCoord | None, n: int) -> list[SkyCoord | None]:
+    if position is None:
+        return [None] * n
+    if not isinstance(position, SkyCoord):
+        raise TypeError(
+            f"position is of type {type(position).__name__}, but it must be a SkyCoord with one position "
+            "for each galaxy."
+        )
+    if position.isscalar and n == 1:
+        return [position]
+    if position.shape != (n,):
+        raise ValueError(
+            f"position has shape {position.shape} for {n} galaxies; give one position for each."
+        )
+    return list(position)
+
+
+def _coerce_stack(
+    cutouts: u.Quantity | NDData,
+    bands: object,
+    position: SkyCoord | None,
+    pixel_scale: float | None,
+    log: ProblemLog,
+    assumed: set[str],
+) -> CutoutBatch:
+    """Treat an array of galaxies as a whole."""
+    if position is not None:
+        raise ValueError(
+            "position was given with an array of cutouts, which has no WCS of its own for each "
+            "galaxy; give a list of NDData with a WCS, or leave position out."
+        )
+    stack = split_array(cutouts, bands)
+    values = stack.values if stack.values.ndim == 4 else stack.values[None]
+    flux, ivar = calibrate(
+        values, stack.unit, stack.bands, uncertainty=stack.uncertainty, mask=stack.mask
+    )
+    if stack.uncertainty is None:
+        assumed.add("noise")
+    step = steps_for(stack.scale(pixel_scale, assumed))
+    ny, nx = values.shape[-2:]
+    if step is None:
+        offset = (round((ny - STAMP_SIZE) / 2), round((nx - STAMP_SIZE) / 2))
+        flux, ivar = crop_or_pad(flux, ivar, offset=offset)
+    else:
+        flux, ivar = resample(flux, ivar, step=step, centre=((ny - 1) / 2, (nx - 1) / 2))
+    for k in np.flatnonzero(~(ivar > 0).any(axis=(1, 2, 3))):
+        mask = None if stack.mask is None else np.broadcast_to(stack.mask, stack.values.shape)
+        mask = mask if mask is None or mask.ndim < 4 else mask[k]
+        reason = why_unusable(values[k], mask, stack.uncertainty is not None)
+        log.add(int(k), f"no band has a usable pixel: {reason}.")
+    if stack.bands != BANDS:
+        order = [BANDS.index(band) for band in stack.bands]
+        full = np.zeros((2, len(flux), len(BANDS), STAMP_SIZE, STAMP_SIZE), np.float32)
+        full[0][:, order], full[1][:, order] = flux, ivar
+        flux, ivar = full
+    return CutoutBatch(flux, ivar, (), log.sentences)
+
+
+def _coerce_planes(
+    galaxies: list[dict[str, Plane] | None],
+    places: list[SkyCoord | None],
+    pixel_scale: float | None,
+    log: ProblemLog,
+    assumed: set[str],
+) -> CutoutBatch:
+    """Treat galaxies one by one, since each has its own WCS and size."""
+    shape = (len(galaxies), len(BANDS), STAMP_SIZE, STAMP_SIZE)
+    flux, ivar = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    names = []
+    for k, (planes, place) in enumerate(zip(galaxies, places, strict=True)):
+        names.append(str(k))
+        if planes is None:
+            continue
+        names[-1] = next((plane.name for plane in planes.values() if plane.name), str(k))
+        notes: set[str] = set()
+        try:
+            stamps = place_on_grid(planes, place, pixel_scale, notes)
+        except INPUT_ERRORS as error:
+            log.add(k, error)
+            continue
+        assumed |= notes
+        for band, (plane_flux, plane_ivar) in stamps.items():
+            flux[k, BANDS.index(band)] = plane_flux
+            ivar[k, BANDS.index(band)] = plane_ivar
+    return CutoutBatch(flux, ivar, tuple(names), log.sentences)
+
+
+def _warn(assumed: set[str]) -> None:
+    messages = {
+        "scale": "a cutout has no WCS and no pixel scale: "
+        f"{SDSS.pixel_scale.value} arcsec per pixel are assumed (argument pixel_scale).",
+        "noise": "a cutout has no uncertainty: "
+        "its noise is estimated from the sky in the image itself.",
+    }
+    for what in sorted(assumed):
+        warnings.warn(messages[what], AstroGenSpecWarning, stacklevel=3)

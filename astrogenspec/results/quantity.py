@@ -1,0 +1,275 @@
+"""The posterior of one quantity: draws with a unit, and their summaries per galaxy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+import astropy.units as u
+import numpy as np
+from astropy.uncertainty import Distribution
+
+from ..derived import DERIVED_QUANTITIES, DerivedQuantity, derivable, derive
+from ..quantities import QUANTITIES, QuantityInfo
+from .statistics import (
+    difference_unit,
+    row_means,
+    row_modes,
+    row_percentiles,
+    row_standard_deviations,
+)
+
+__all__ = ["QuantityPosterior", "posterior_of", "suggestion"]
+
+
+class QuantityPosterior:
+    """Summarise the draws of one quantity for each galaxy.
+
+    `~astrogenspec.Posterior` hands it out: ``posterior["sfr"]``.  Every summary has one value a
+    galaxy, ignores draws that are NaN, and is NaN for a galaxy all of whose draws are.  Summaries
+    of a dex quantity are taken in dex: the mean is that of the logarithm.
+
+    Parameters
+    ----------
+    name : str
+        Name of the quantity.
+    draws : Quantity, shape (n_galaxies, n_draws)
+        Draws of the posterior.
+    label : str, optional
+        Axis label (LaTeX); the name by default.
+    description : str, optional
+        Definition in words.
+    """
+
+    def __init__(
+        self, name: str, draws: u.Quantity, *, label: str = "", description: str = ""
+    ) -> None:
+        self._name = name
+        self._draws = draws
+        self._label = label or name
+        self._description = description
+
+    @property
+    def name(self) -> str:
+        """Name of the quantity."""
+        return self._name
+
+    @property
+    def draws(self) -> u.Quantity:
+        """Draws, read-only, shape (n_galaxies, n_draws)."""
+        return self._draws
+
+    @property
+    def unit(self) -> u.UnitBase:
+        """Unit of the draws."""
+        return self._draws.unit
+
+    @property
+    def label(self) -> str:
+        """Axis label (LaTeX)."""
+        return self._label
+
+    @property
+    def description(self) -> str:
+        """Definition, aperture and scale."""
+        return self._description
+
+    @property
+    def n_draws(self) -> int:
+        """Number of draws of each galaxy."""
+        return self._draws.shape[1]
+
+    def __len__(self) -> int:
+        return self._draws.shape[0]
+
+    def __repr__(self) -> str:
+        unit = str(self.unit) or "dimensionless"
+        return (
+            f"<QuantityPosterior {self._name!r} [{unit}]: {len(self)} "
+            f"{'galaxy' if len(self) == 1 else 'galaxies'}, {self.n_draws} "
+            f"{'draw' if self.n_draws == 1 else 'draws'} each>"
+        )
+
+    def mean(self) -> u.Quantity:
+        """Average the draws.
+
+        Returns
+        -------
+        Quantity, shape (n_galaxies,)
+        """
+        return self._with_unit(row_means(self._draws.value), self.unit)
+
+    def median(self) -> u.Quantity:
+        """Give the median of the draws.
+
+        Returns
+        -------
+        Quantity, shape (n_galaxies,)
+        """
+        return self.percentiles(50)
+
+    def mode(self) -> u.Quantity:
+        """Give the value of highest density, from a kernel estimate.
+
+        Of the three point estimates it scatters most; the median has the least bias, the mean the fewest outliers.
+
+        Returns
+        -------
+        Quantity, shape (n_galaxies,)
+            The mode of the draws as they are: of a line flux that of the flux, not of its logarithm.
+        """
+        return self._with_unit(row_modes(self._draws.value), self.unit)
+
+    def odds(self, width: float = 0.03) -> np.ndarray:
+        """Give the share of the draws near the mode, a measure of trust in a photometric redshift.
+
+        Parameters
+        ----------
+        width : float
+            Half the width of the interval around the mode: in units of 1 + z for a redshift (Benitez 2000, ApJ 536, 571,
+            took 0.06 for deeper surveys), otherwise in the unit of the draws.
+
+        Returns
+        -------
+        ndarray, shape (n_galaxies,)
+            Between 0 and 1; NaN for a galaxy without draws.
+
+        Raises
+        ------
+        ValueError
+            If the width is not positive.
+        """
+        if not width > 0:
+            raise ValueError(f"width is {width}; give a positive number.")
+        mode = self.mode().value[:, None]
+        reach = width * (1 + mode) if self._name == "redshift" else width
+        with np.errstate(invalid="ignore"):
+            near = np.abs(self._draws.value - mode) <= reach
+        n_finite = np.count_nonzero(~np.isnan(self._draws.value), axis=1)
+        share = np.count_nonzero(near, axis=1) / np.maximum(n_finite, 1)
+        return np.where(n_finite > 0, share, np.nan)
+
+    def std(self) -> u.Quantity:
+        """Give the standard deviation of the draws.
+
+        Returns
+        -------
+        Quantity, shape (n_galaxies,)
+            In dex for every dex quantity: the scatter of dex(Msun) is in dex.
+        """
+        scatter = row_standard_deviations(self._draws.value)
+        return self._with_unit(scatter, difference_unit(self.unit))
+
+    def percentiles(self, percentiles: float | Sequence[float] | np.ndarray) -> u.Quantity:
+        """Give percentiles of the draws.
+
+        Parameters
+        ----------
+        percentiles : float or sequence of float
+            Between 0 and 100.
+
+        Returns
+        -------
+        Quantity, shape (n_galaxies,) or (n_percentiles, n_galaxies)
+            Percentiles come first, so that ``low, mid, high = q.percentiles([16, 50, 84])``.
+
+        Raises
+        ------
+        ValueError
+            If a percentile is not between 0 and 100.
+        """
+        wanted = np.asarray(percentiles, dtype=float)
+        if wanted.ndim > 1 or not np.all((wanted >= 0) & (wanted <= 100)):
+            raise ValueError(
+                f"percentiles is {percentiles}; give a number between 0 and 100, or a flat list of them."
+            )
+        values = row_percentiles(self._draws.value, np.atleast_1d(wanted))
+        return self._with_unit(values[0] if wanted.ndim == 0 else values, self.unit)
+
+    def interval(self, level: float = 0.68) -> tuple[u.Quantity, u.Quantity]:
+        """Give the central interval which holds a fraction of the draws.
+
+        Parameters
+        ----------
+        level : float
+            Fraction of the draws inside, between 0 and 1; as many lie below the interval as above
+            it.
+
+        Returns
+        -------
+        lower, upper : Quantity, each of shape (n_galaxies,)
+
+        Raises
+        ------
+        ValueError
+            If the level is not between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level is {level}; give a fraction between 0 and 1, such as 0.68.")
+        lower, upper = self.percentiles([50 * (1 - level), 50 * (1 + level)])
+        return lower, upper
+
+    def distribution(self) -> Distribution:
+        """Hand the draws to `astropy.uncertainty`, for error propagation through formulae.
+
+        Returns
+        -------
+        `~astropy.uncertainty.Distribution`, shape (n_galaxies,)
+        """
+        return Distribution(self._draws)
+
+    @staticmethod
+    def _with_unit(values: np.ndarray, unit: u.UnitBase) -> u.Quantity:
+        return u.Quantity(values, unit, subok=True, copy=False)
+
+
+def posterior_of(name: str, draws: Mapping[str, u.Quantity]) -> QuantityPosterior:
+    """Give the posterior of one quantity, drawn or derived.
+
+    Parameters
+    ----------
+    name : str
+        Name of the quantity.
+    draws : mapping of str to Quantity, each of shape (n_galaxies, n_draws)
+
+    Returns
+    -------
+    QuantityPosterior
+
+    Raises
+    ------
+    KeyError
+        If there is no such quantity, or one it is derived from is not among the draws.
+    """
+    info: QuantityInfo | DerivedQuantity | None
+    if name in draws:
+        info, values = QUANTITIES.get(name), draws[name]
+    elif name in DERIVED_QUANTITIES:
+        info, values = DERIVED_QUANTITIES[name], derive(name, draws)
+        values.setflags(write=False)
+    else:
+        known = [*draws, *derivable(draws)]
+        raise KeyError(
+            f"there is no quantity {name!r}{suggestion(name, known)}; there are {', '.join(known)}."
+        )
+    label, description = (info.label, info.description) if info else (name, "")
+    return QuantityPosterior(name, values, label=label, description=description)
+
+
+def suggestion(name: str, known: Sequence[str] | np.ndarray) -> str:
+    """Word a guess at what a misspelt name meant.
+
+    Parameters
+    ----------
+    name : str
+        What came.
+    known : sequence of str
+        What there is; only the first thousand are compared.
+
+    Returns
+    -------
+    str
+        Empty if nothing is close.
+    """
+    close = difflib.get_close_matches(name, list(known[:1000]), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

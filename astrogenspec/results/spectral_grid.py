@@ -1,0 +1,259 @@
+r"""Shift and smooth spectra on a grid of wavelengths that is equally spaced in its logarithm.
+
+On such a grid a redshift is a shift by a constant number of pixels, and an instrument of constant
+resolving power a convolution with one kernel.  Both act on :math:`\lambda f_\lambda`, flux per
+logarithmic wavelength, with kernels of unit sum, so that the flux of a line stays what it was.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.signal import oaconvolve
+from scipy.special import ive
+
+__all__ = [
+    "FULL_WIDTH",
+    "at_median_redshift",
+    "log_step",
+    "rest_grid",
+    "shifted_to_rest",
+    "smoothed",
+    "trusted_at_rest",
+]
+
+#: Full width at half maximum of a Gaussian in units of its standard deviation.
+FULL_WIDTH = 2 * np.sqrt(2 * np.log(2))
+#: Half-width in pixels of the kernel that shifts by a part of a pixel.
+_TAPS = 6
+
+
+def log_step(wavelength: np.ndarray, what: str) -> float:
+    """Give the natural-logarithmic spacing of a grid.
+
+    Parameters
+    ----------
+    wavelength : ndarray, shape (n_wavelength,)
+    what : str
+        What needs it, for the error message.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If the spacing changes by more than 1% along the grid.
+    """
+    steps = np.diff(np.log(wavelength))
+    if np.ptp(steps) > 0.01 * steps.mean():
+        raise ValueError(
+            f"wavelength is not equally spaced in its logarithm, which {what} needs; resample the flux to "
+            f"such a grid first."
+        )
+    return float(steps.mean())
+
+
+def rest_grid(
+    wavelength: np.ndarray, redshift: np.ndarray, step: float
+) -> tuple[np.ndarray, float]:
+    """Give the grid that holds all spectra in their rest frames.
+
+    Parameters
+    ----------
+    wavelength : ndarray, shape (n_wavelength,)
+    redshift : ndarray
+        NaN are passed over.
+    step : float
+        Natural-logarithmic spacing of the grid.
+
+    Returns
+    -------
+    grid : ndarray, shape (n_rest,)
+        Pixels of the grid of ``wavelength``, continued to both sides.
+    first : float
+        Number of the first pixel, counted on the grid of ``wavelength``.
+    """
+    shifts = np.log1p(redshift[np.isfinite(redshift)]) / step
+    if not len(shifts):
+        return wavelength, 0
+    # rounding must not add a pixel for a shift that is a whole number
+    first = int(np.ceil(-shifts.max() - 1e-6))
+    last = int(np.floor(len(wavelength) - 1 - shifts.min() + 1e-6))
+    if first == 0 and last == len(wavelength) - 1:
+        return wavelength, 0
+    return wavelength[0] * np.exp(step * np.arange(first, last + 1)), first
+
+
+def shifted_to_rest(
+    flux: np.ndarray, wavelength: np.ndarray, redshift: np.ndarray, step: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bring every spectrum to its rest frame, on one common grid.
+
+    Parameters
+    ----------
+    flux : ndarray of float32, shape (n_galaxies, n_draws, n_wavelength)
+        Per Angstrom.
+    wavelength : ndarray, shape (n_wavelength,)
+    redshift : ndarray, shape (n_galaxies, n_draws)
+    step : float
+        Natural-logarithmic spacing of the grid.
+
+    Returns
+    -------
+    flux : ndarray of float32, shape (n_galaxies, n_draws, n_rest)
+        Multiplied by 1 + z, so that the flux of a line stays the same; NaN where a spectrum does
+        not reach.
+    grid : ndarray, shape (n_rest,)
+
+    Notes
+    -----
+    Shifts by parts of a pixel interpolate with polynomials through 12 pixels (Laakso et al. 1996,
+    IEEE Signal Processing Magazine 13, 30), which leave flux, centre and width of a resolved line
+    as they are.  Beyond the ends the last value is repeated.
+    """
+    grid, first = rest_grid(wavelength, redshift, step)
+    result = np.full((*flux.shape[:2], len(grid)), np.nan, dtype=np.float32)
+    for galaxy, draw in np.argwhere(np.isfinite(redshift)):
+        spectrum = flux[galaxy, draw] * wavelength
+        shift = np.log1p(redshift[galaxy, draw]) / step
+        result[galaxy, draw] = _shifted(spectrum, first + shift, len(grid)) / grid
+    return result, grid
+
+
+def at_median_redshift(
+    draws: np.ndarray, redshift: np.ndarray, wavelength: np.ndarray
+) -> np.ndarray:
+    """Bring the features of all draws of a galaxy to the same wavelengths, to compare them.
+
+    Parameters
+    ----------
+    draws : ndarray, shape (n_draws, n_wavelength)
+    redshift : ndarray, shape (n_draws,)
+    wavelength : ndarray, shape (n_wavelength,)
+
+    Returns
+    -------
+    ndarray, shape (n_draws, n_wavelength)
+        Interpolated linearly; NaN where a draw does not reach. The draws themselves if all have one redshift.
+    """
+    known = redshift[np.isfinite(redshift)]
+    if not len(known) or np.ptp(known) == 0:
+        return draws
+    middle = np.median(known)
+    return np.stack(
+        [
+            np.interp(wavelength * (1 + z) / (1 + middle), wavelength, flux, np.nan, np.nan)
+            for z, flux in zip(redshift, draws, strict=True)
+        ]
+    )
+
+
+def trusted_at_rest(
+    trusted: np.ndarray, redshift: np.ndarray, wavelength: np.ndarray, grid: np.ndarray
+) -> np.ndarray:
+    """Give the rest-frame pixels that every draw which reaches them trusts.
+
+    Parameters
+    ----------
+    trusted : ndarray of bool, shape (n_galaxies, n_wavelength)
+    redshift : ndarray, shape (n_galaxies, n_draws)
+    wavelength : ndarray, shape (n_wavelength,)
+    grid : ndarray, shape (n_rest,)
+        Rest-frame grid.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_galaxies, n_rest)
+    """
+    step = log_step(wavelength, "the rest frame")
+    # the spectra of single galaxies differ by whole pixels, within rounding
+    position = (np.log(grid / wavelength[0])) / step
+    result = np.zeros((len(trusted), len(grid)), dtype=bool)
+    for number, (good, shifts) in enumerate(zip(trusted, np.log1p(redshift) / step, strict=True)):
+        refused, reached = np.zeros((2, len(grid)), dtype=bool)
+        for shift in shifts[np.isfinite(shifts)]:
+            lower = np.floor(position + shift + 1e-6).astype(int)
+            upper = np.ceil(position + shift - 1e-6).astype(int)
+            inside = (lower >= 0) & (upper < len(wavelength))
+            both = good[lower[inside]] & good[upper[inside]]
+            refused[inside] |= ~both
+            reached |= inside
+        result[number] = reached & ~refused
+    return result
+
+
+def smoothed(
+    flux: np.ndarray, wavelength: np.ndarray, step: float, current: float, wanted: float
+) -> np.ndarray:
+    """Lower the resolving power of spectra.
+
+    Parameters
+    ----------
+    flux : ndarray of float32, shape (n_galaxies, n_draws, n_wavelength)
+        Per Angstrom.
+    wavelength : ndarray, shape (n_wavelength,)
+    step : float
+        Natural-logarithmic spacing of the grid.
+    current, wanted : float
+        Resolving power: wavelength over the full width at half maximum of a line.
+
+    Returns
+    -------
+    ndarray of float32, of the shape of ``flux``
+        NaN where ``flux`` is.
+
+    Notes
+    -----
+    The kernel is the discrete analogue of the Gaussian (Lindeberg 1990, IEEE PAMI 12, 234), whose
+    variance is exact also if it is narrower than a pixel.  Pixels that do not exist, beyond the
+    ends or NaN, get no weight.
+    """
+    variance = (wanted**-2 - current**-2) / (FULL_WIDTH * step) ** 2
+    if variance <= 0:
+        return flux.copy()
+    reach = int(np.ceil(5 * np.sqrt(variance) + 3))
+    kernel = ive(np.abs(np.arange(-reach, reach + 1)), variance)[None].astype(np.float32)
+    kernel /= kernel.sum()
+    full = oaconvolve(np.ones((1, len(wavelength)), np.float32), kernel, mode="same", axes=1)
+    result = np.empty_like(flux)
+    for number, draws in enumerate(flux):
+        present = np.isfinite(draws)
+        values = np.where(present, draws, 0) * wavelength.astype(np.float32)
+        share = full
+        if not present.all():
+            share = oaconvolve(present.astype(np.float32), kernel, mode="same", axes=1)
+        values = oaconvolve(values, kernel, mode="same", axes=1) / np.maximum(share, 1e-6)
+        result[number] = np.where(present, values / wavelength, np.nan)
+    return result
+
+
+def _shifted(spectrum: np.ndarray, position: float, n_pixels: int) -> np.ndarray:
+    """Evaluate a spectrum at ``position``, ``position`` + 1, ...; NaN beyond its ends."""
+    whole = int(np.floor(position + 1e-6))
+    part = max(position - whole, 0.0)
+    present = np.flatnonzero(np.isfinite(spectrum))
+    result = np.full(n_pixels, np.nan)
+    if not len(present):
+        return result
+    if part < 1e-6:
+        shifted = spectrum
+    else:
+        start, stop = present[0], present[-1] + 1
+        padded = np.pad(spectrum[start:stop], _TAPS, mode="edge")
+        shifted = np.full(len(spectrum), np.nan)
+        inner = np.convolve(padded, _lagrange(part)[::-1], mode="valid")
+        # the last pixel has no right neighbour to lie between
+        shifted[start : stop - 1] = inner[1:-1]
+    low, high = max(whole, 0), min(whole + n_pixels, len(shifted))
+    if high > low:
+        result[low - whole : high - whole] = shifted[low:high]
+    return result
+
+
+def _lagrange(part: float) -> np.ndarray:
+    """Weights of 12 pixels in the value at ``part`` of the way from the sixth to the seventh."""
+    pixels = np.arange(1 - _TAPS, _TAPS + 1)
+    ratios = (part - pixels) / (pixels[:, None] - pixels + np.eye(len(pixels)))
+    np.fill_diagonal(ratios, 1.0)
+    return ratios.prod(axis=1)

@@ -1,0 +1,467 @@
+"""Hand draws of spectra out as specutils objects, and show them as HTML."""
+
+from __future__ import annotations
+
+import html
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import astropy.units as u
+import numpy as np
+from astropy.table import Row, Table
+from astropy.uncertainty import Distribution
+from tqdm import tqdm
+
+from ..warnings import AstroGenSpecWarning
+from .posterior_io import _shortened
+from .statistics import (
+    plain_values,
+    systematic_choice,
+    weighted_means,
+    weighted_percentiles,
+    weighted_scatters,
+)
+from .validation import FLUX_UNIT
+
+if TYPE_CHECKING:
+    from specutils import Spectrum, SpectrumCollection, SpectrumList
+
+    from .spectra import SpectrumDraws
+
+__all__ = [
+    "best_spectra",
+    "draw_spectra",
+    "draws_collection",
+    "html_summary",
+    "mean_spectra",
+    "measured",
+    "percentile_spectra",
+    "single_draw",
+]
+
+_HTML_ROWS = 10
+
+
+def best_spectra(spectra: SpectrumDraws) -> Spectrum | SpectrumList:
+    """Make the spectrum of the best draw of each galaxy; see `astrogenspec.SpectrumDraws.best`.
+
+    Parameters
+    ----------
+    spectra : SpectrumDraws
+
+    Returns
+    -------
+    Spectrum, or SpectrumList if there are several galaxies
+    """
+    scatter = weighted_scatters(spectra.flux.value, spectra.weights)
+
+    def one(number: int) -> Spectrum:
+        draw = int(spectra.best_draw[number])
+        meta = _meta(spectra, number, "best") | _numbers(spectra, number, draw)
+        if spectra.photometric_residual is not None:
+            meta["photometric_residual"] = spectra.photometric_residual[number, draw]
+        redshift = spectra.redshift[number, draw] if draw >= 0 else np.nan
+        flux = spectra.flux.value[number, draw]
+        return _spectrum(spectra, number, flux, redshift, meta, scatter[number])
+
+    return _one_or_list(spectra, one)
+
+
+def mean_spectra(spectra: SpectrumDraws, *, median: bool) -> Spectrum | SpectrumList:
+    """Make the mean or median spectrum of each galaxy; see `astrogenspec.SpectrumDraws.mean`.
+
+    Parameters
+    ----------
+    spectra : SpectrumDraws
+    median : bool
+        The median, not the mean.
+
+    Returns
+    -------
+    Spectrum, or SpectrumList if there are several galaxies
+    """
+    values, weights = spectra.flux.value, spectra.weights
+    scatter = weighted_scatters(values, weights)
+    if median:
+        flux = weighted_percentiles(values, weights, np.array([50.0]))[0]
+    else:
+        flux = weighted_means(values, weights)
+    redshift = mean_redshifts(spectra)
+    kind = "median" if median else "mean"
+
+    def one(number: int) -> Spectrum:
+        meta = _meta(spectra, number, kind)
+        if spectra.photometric_residual is not None:
+            residual = spectra.photometric_residual[number : number + 1]
+            average = weighted_means(residual.value, spectra.weights[number : number + 1])[0]
+            meta["photometric_residual"] = u.Quantity(average, u.mag, copy=False)
+        return _spectrum(spectra, number, flux[number], redshift[number], meta, scatter[number])
+
+    return _one_or_list(spectra, one)
+
+
+def percentile_spectra(spectra: SpectrumDraws, percentile: Any) -> Spectrum | SpectrumList:
+    """Make spectra of percentiles; see `astrogenspec.SpectrumDraws.percentile`.
+
+    Parameters
+    ----------
+    spectra : SpectrumDraws
+    percentile : float or sequence of float
+
+    Returns
+    -------
+    Spectrum, or SpectrumList if there are several galaxies
+
+    Raises
+    ------
+    ValueError
+        If a percentile is not between 0 and 100.
+    """
+    wanted = np.asarray(percentile, dtype=float)
+    if wanted.ndim > 1 or wanted.size == 0 or not np.all((wanted >= 0) & (wanted <= 100)):
+        raise ValueError(
+            f"percentile is {percentile!r}; give one number between 0 and 100, or a flat list of them."
+        )
+    flux = weighted_percentiles(spectra.flux.value, spectra.weights, wanted.ravel())
+    redshift = mean_redshifts(spectra)
+
+    def one(number: int) -> Spectrum:
+        values = flux[:, number] if wanted.ndim else flux[0, number]
+        meta = _meta(spectra, number, "percentile") | {"percentile": wanted.tolist()}
+        return _spectrum(spectra, number, values, redshift[number], meta)
+
+    return _one_or_list(spectra, one)
+
+
+def draw_spectra(spectra: SpectrumDraws) -> Spectrum | SpectrumList:
+    """Make a spectrum of two dimensions of each galaxy; see `astrogenspec.SpectrumDraws.draws`.
+
+    Parameters
+    ----------
+    spectra : SpectrumDraws
+
+    Returns
+    -------
+    Spectrum of shape (n_draws, n_wavelength), or SpectrumList if there are several galaxies
+    """
+    redshift = mean_redshifts(spectra)
+
+    def one(number: int) -> Spectrum:
+        meta = _meta(spectra, number, "draws")
+        meta["redshift"] = spectra.redshift[number].copy()
+        meta["weights"] = spectra.weights[number].copy()
+        meta["posterior_draw"] = spectra.posterior_draw[number].copy()
+        if spectra.photometric_residual is not None:
+            meta["photometric_residual"] = spectra.photometric_residual[number].copy()
+        return _spectrum(spectra, number, spectra.flux.value[number], redshift[number], meta)
+
+    return _one_or_list(spectra, one)
+
+
+def single_draw(spectra: SpectrumDraws, number: int, draw: int) -> Spectrum:
+    """Make the spectrum of one draw, without the pixels at its ends that do not exist.
+
+    Parameters
+    ----------
+    spectra : SpectrumDraws
+    number : int
+        Number of the galaxy.
+    draw : int
+        Number of the draw, which must exist.
+
+    Returns
+    -------
+    Spectrum
+        Without uncertainty.
+    """
+    flux = spectra.flux.value[number, draw]
+    present = np.flatnonzero(np.isfinite(flux))
+    pixels = slice(present[0], present[-1] + 1)
+    meta = _meta(spectra, number, "draw") | _numbers(spectra, number, draw)
+    if spectra.photometric_residual is not None:
+        meta["photometric_residual"] = spectra.photometric_residual[number, draw]
+    redshift = spectra.redshift[number, draw]
+    return _spectrum(spectra, number, flux, redshift, meta, pixels=pixels)
+
+
+def draws_collection(spectra: SpectrumDraws) -> SpectrumCollection:
+    """Make a collection of the draws; see `astrogenspec.SpectrumDraws.to_collection`.
+
+    Parameters
+    ----------
+    spectra : SpectrumDraws
+
+    Returns
+    -------
+    SpectrumCollection
+
+    Raises
+    ------
+    ValueError
+        If there is not exactly one galaxy.
+    """
+    from specutils import SpectrumCollection
+
+    if len(spectra) != 1:
+        raise ValueError(
+            f"a collection holds the draws of one galaxy, and these are of {len(spectra)}; index them first, "
+            f"as in spectra[0].to_collection()."
+        )
+    flux = spectra.flux.value[0].astype(float)
+    base = _meta(spectra, 0, "draw")
+    meta = [
+        base | _numbers(spectra, 0, draw) | {"redshift": float(z), "weight": float(weight)}
+        for draw, (z, weight) in enumerate(
+            zip(spectra.redshift[0], spectra.weights[0], strict=True)
+        )
+    ]
+    return SpectrumCollection(
+        flux=u.Quantity(flux, FLUX_UNIT, copy=False),
+        spectral_axis=np.tile(spectra.wavelength, (len(flux), 1)),
+        mask=~spectra.trusted[0] | np.isnan(flux),
+        meta=meta,
+    )
+
+
+def mean_redshifts(spectra: SpectrumDraws) -> np.ndarray:
+    """Average the redshifts of the draws with their weights.
+
+    Parameters
+    ----------
+    spectra : SpectrumDraws
+
+    Returns
+    -------
+    ndarray, shape (n_galaxies,)
+        NaN for a galaxy without draws.
+    """
+    return weighted_means(spectra.redshift[:, :, None], spectra.weights)[:, 0]
+
+
+def html_summary(spectra: SpectrumDraws) -> str:
+    """Show the first galaxies as an HTML table.
+
+    Parameters
+    ----------
+    spectra : SpectrumDraws
+
+    Returns
+    -------
+    str
+    """
+    shown = spectra[:_HTML_ROWS]
+    limits = weighted_percentiles(
+        shown.redshift[:, :, None], shown.weights, np.array([16.0, 50.0, 84.0])
+    )[:, :, 0]
+    rows = []
+    for number, (name, flag) in enumerate(zip(shown.names, shown.flags, strict=True)):
+        low, middle, high = limits[:, number]
+        redshift = (
+            f"{middle:.4f}<sup>+{high - middle:.4f}</sup><sub>&minus;{middle - low:.4f}</sub>"
+        )
+        trusted = f"{100 * shown.trusted[number].mean():.0f}%"
+        cells = [
+            html.escape(_shortened(name)),
+            redshift if np.isfinite(middle) else "&mdash;",
+            str(shown.best_draw[number]) if np.isfinite(middle) else "&mdash;",
+            trusted,
+            html.escape(_shortened(flag, 60)),
+        ]
+        rows.append(f"<tr><th>{cells[0]}</th>{''.join(f'<td>{c}</td>' for c in cells[1:])}</tr>")
+    hidden = len(spectra) - len(shown)
+    more = f"<p>{hidden} more {'galaxy' if hidden == 1 else 'galaxies'}</p>" if hidden else ""
+    return (
+        f"<p>{html.escape(repr(spectra))}</p><table><thead><tr><th>name</th><th>redshift</th>"
+        f"<th>best draw</th><th>trusted pixels</th><th>flag</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table>{more}"
+    )
+
+
+def _one_or_list(
+    spectra: SpectrumDraws, make: Callable[[int], Spectrum]
+) -> Spectrum | SpectrumList:
+    from specutils import SpectrumList
+
+    if len(spectra) == 1:
+        return make(0)
+    return SpectrumList([make(number) for number in range(len(spectra))])
+
+
+def _meta(spectra: SpectrumDraws, number: int, kind: str) -> dict[str, Any]:
+    return dict(spectra.meta) | {
+        "name": spectra.names[number],
+        "flag": spectra.flags[number],
+        "kind": kind,
+    }
+
+
+def _numbers(spectra: SpectrumDraws, number: int, draw: int) -> dict[str, int | None]:
+    """Give the number of a draw, and of the draw of the posterior it belongs to; None if there is none."""
+    of_posterior = int(spectra.posterior_draw[number, draw]) if draw >= 0 else -1
+    numbers = {"draw": draw, "posterior_draw": of_posterior}
+    return {key: value if value >= 0 else None for key, value in numbers.items()}
+
+
+def _spectrum(
+    spectra: SpectrumDraws,
+    number: int,
+    flux: np.ndarray,
+    redshift: float,
+    meta: dict[str, Any],
+    scatter: np.ndarray | None = None,
+    pixels: slice = slice(None),
+) -> Spectrum:
+    from astropy.nddata import StdDevUncertainty
+    from specutils import Spectrum
+
+    flux = flux[..., pixels].astype(float)
+    mask = np.isnan(flux) | ~spectra.trusted[number, pixels]
+    uncertainty = None
+    if scatter is not None and np.isfinite(scatter).any():
+        uncertainty = StdDevUncertainty(scatter[pixels])
+        mask |= np.isnan(scatter[pixels])
+    return Spectrum(
+        flux=u.Quantity(flux, FLUX_UNIT, copy=False),
+        spectral_axis=spectra.wavelength[pixels],
+        redshift=float(redshift),
+        uncertainty=uncertainty,
+        mask=mask,
+        meta=meta,
+    )
+
+
+#: Key of what a function returns that returns one value.
+_VALUE = ""
+
+
+def measured(
+    spectra: SpectrumDraws, function: Callable[[Spectrum], Any], *, progress: bool
+) -> Distribution | dict[str, Distribution]:
+    """Measure every draw; see `astrogenspec.SpectrumDraws.measure`.
+
+    Parameters
+    ----------
+    spectra : SpectrumDraws
+    function : callable
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    `~astropy.uncertainty.Distribution`, or dict of them
+
+    Raises
+    ------
+    TypeError
+        If ``function`` is not callable, or returns something that is no number.
+    ValueError
+        If there is no usable draw, ``function`` fails for every one, or its results do not fit
+        one another.
+    """
+    if not callable(function):
+        raise TypeError(
+            f"function is a {type(function).__name__}; give a function that takes a Spectrum."
+        )
+    chosen = systematic_choice(spectra.weights)
+    exists = np.isfinite(spectra.redshift)
+    pairs = [
+        (number, int(draw))
+        for number, draws in enumerate(chosen)
+        for draw in np.unique(draws)
+        if exists[number, draw]
+    ]
+    if not pairs:
+        raise ValueError("there is nothing to measure: no galaxy has a usable draw.")
+    results = _Results(len(spectra), spectra.n_draws)
+    failures = []
+    for number, draw in tqdm(pairs, desc="measuring", unit="draw", disable=not progress):
+        try:
+            value = function(single_draw(spectra, number, draw))
+        except ValueError as error:
+            failures.append((number, draw, error))
+            continue
+        results.add(number, chosen[number] == draw, value)
+    _report(spectra, failures, len(pairs))
+    return results.distributions()
+
+
+def _report(
+    spectra: SpectrumDraws, failures: list[tuple[int, int, ValueError]], n_pairs: int
+) -> None:
+    if not failures:
+        return
+    number, draw, error = failures[0]
+    if len(failures) == n_pairs:
+        raise ValueError(
+            f"function failed for all {n_pairs} draws, first for draw {draw} of galaxy "
+            f"{spectra.names[number]!r}: {error}"
+        ) from error
+    warnings.warn(
+        f"function failed for {len(failures)} of {n_pairs} draws, which are NaN in the result; first for "
+        f"draw {draw} of galaxy {spectra.names[number]!r}: {error}",
+        AstroGenSpecWarning,
+        stacklevel=4,
+    )
+
+
+class _Results:
+    """Arrays of results, made when the first one shows their names, shapes and units."""
+
+    def __init__(self, n_galaxies: int, n_draws: int) -> None:
+        self._size = (n_galaxies, n_draws)
+        self._values: dict[str, np.ndarray] = {}
+        self._units: dict[str, u.UnitBase | None] = {}
+
+    def add(self, number: int, samples: np.ndarray, result: Any) -> None:
+        named = _named(result)
+        if not self._values:
+            for name, value in named.items():
+                self._units[name] = getattr(value, "unit", None)
+                self._values[name] = np.full((*self._size, *np.shape(value)), np.nan)
+        if set(named) != set(self._values):
+            differ = ", ".join(repr(name) for name in sorted(set(named) ^ set(self._values)))
+            raise ValueError(
+                f"function returned results of different names, differing in {differ}; let it return the same "
+                f"for every spectrum, NaN for what it cannot measure."
+            )
+        for name, value in named.items():
+            label = f"the result {name!r} of function" if name else "the result of function"
+            numbers = plain_values(value, self._units[name], name=label)
+            wanted = self._values[name].shape[2:]
+            if numbers.shape != wanted:
+                raise ValueError(
+                    f"{label} has shape {numbers.shape} here and {wanted} before; let it return one shape for "
+                    f"every spectrum."
+                )
+            self._values[name][number, samples] = numbers
+
+    def distributions(self) -> Distribution | dict[str, Distribution]:
+        made = {}
+        for name, values in self._values.items():
+            samples = np.moveaxis(values, 1, -1)
+            unit = self._units[name]
+            made[name] = Distribution(
+                samples if unit is None else u.Quantity(samples, unit, subok=True, copy=False)
+            )
+        return made[_VALUE] if list(made) == [_VALUE] else made
+
+
+def _named(result: Any) -> dict[str, Any]:
+    """Give the results names; text is left out of mappings and tables."""
+    if isinstance(result, Row):
+        result = {name: result[name] for name in result.colnames}
+    elif isinstance(result, Table):
+        # a table of one row stands for its row
+        row = 0 if len(result) == 1 else slice(None)
+        result = {name: result[name][row] for name in result.colnames}
+    if not isinstance(result, Mapping):
+        return {_VALUE: result}
+    numbers = {
+        str(name): value
+        for name, value in result.items()
+        if np.asarray(value).dtype.kind not in "SU"
+    }
+    if not numbers:
+        raise TypeError("function returned no numbers; let it return a Quantity, or named ones.")
+    return numbers

@@ -1,0 +1,222 @@
+"""Broad-band filters as weights on the simulator's grids: nanomaggies per unit of flux density."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import speclite.filters
+import torch
+from torch import Tensor
+
+from ..surveys import BANDS, SDSS, Survey
+from ..wavelengths import LogGrid
+from .priors import Priors
+from .ssp import COARSE
+
+__all__ = [
+    "MAX_SHIFT",
+    "Observation",
+    "observe",
+    "observed_filters",
+    "selection_probability",
+    "shifted_filters",
+]
+
+#: Largest redshift shift of `shifted_filters` in units of 1e-4 dex (z = 0.4).
+MAX_SHIFT = 1462
+_SHIFT_STEP = 1e-4
+_AB_ZERO = 3.631e-20  # erg/s/cm2/Hz
+_LIGHT = 2.99792458e18  # A/s
+_NMGY = 1e-8  # 1e9 nmgy per maggy x 1e-17 of the flux unit
+
+
+def _response(name: str, log_wavelength: np.ndarray, step: float) -> np.ndarray:
+    """Weights that turn f_lambda (1e-17 erg/s/cm2/A) on a log grid into nanomaggies, shape (m,)."""
+    curve = speclite.filters.load_filter(name)
+    known = np.log10(np.asarray(curve.wavelength, dtype=float))
+
+    def photons(log_lambda: np.ndarray, spacing: float) -> np.ndarray:
+        response = np.interp(log_lambda, known, curve.response, left=0, right=0)
+        return response * 10 ** (2 * log_lambda) * spacing * np.log(10)
+
+    dense = np.linspace(known[0], known[-1], 4000)
+    zero = photons(dense, dense[1] - dense[0]) * _AB_ZERO * _LIGHT / 10 ** (2 * dense)
+    return photons(log_wavelength, step) / zero.sum() * _NMGY
+
+
+@cache
+def shifted_filters(survey: Survey = SDSS) -> Tensor:
+    """Weights of the survey's bands and 2MASS J on the coarse rest-frame grid, for every redshift shift.
+
+    Returns
+    -------
+    Tensor, shape (1463, 890, n_bands + 1)
+        nanomaggies per 1e-17 erg/s/cm2/A; the first axis is ``round(1e4 log10(1 + z))``.
+    """
+    per_bin = round(COARSE.step / _SHIFT_STEP)
+    size = COARSE.size * per_bin + MAX_SHIFT
+    first = COARSE.start - 0.5 * (per_bin - 1) * _SHIFT_STEP
+    log_wavelength = first + _SHIFT_STEP * np.arange(size)
+    names = [survey.filter_names[band] for band in survey.bands] + ["twomass-J"]
+    fine = np.stack([_response(name, log_wavelength, _SHIFT_STEP) for name in names], axis=1)
+    weights = np.stack(
+        [
+            fine[s : s + COARSE.size * per_bin].reshape(COARSE.size, per_bin, -1).sum(1)
+            for s in range(MAX_SHIFT + 1)
+        ]
+    )
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def observed_filters(grid: LogGrid, survey: Survey = SDSS) -> Tensor:
+    """Weights of the survey's bands on an observed-frame grid.
+
+    Returns
+    -------
+    Tensor, shape (grid.size, n_bands)
+        nanomaggies per 1e-17 erg/s/cm2/A.
+    """
+    columns = [
+        _response(survey.filter_names[band], grid.log_wavelength, grid.step)
+        for band in survey.bands
+    ]
+    return torch.tensor(np.stack(columns, axis=1), dtype=torch.float32)
+
+
+_MAG = 1.0857362
+#: 2MASS J Vega to AB, Blanton & Roweis (2007), Table 1.
+_J_AB = 0.91
+#: Mean and scatter of u-g, g-r, r-i, i-z of unrelated objects at r ~ 18-20 (broad, stars and galaxies together).
+_BLEND_COLOURS = ((1.6, 0.6), (0.8, 0.4), (0.35, 0.25), (0.25, 0.2))
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Photometry corrected for Galactic extinction, shape (n, 5) each, nanomaggies.
+
+    Attributes
+    ----------
+    true_flux : Tensor
+        Without noise, on the survey's magnitude system.
+    expected_flux : Tensor
+        The same with the light of blended objects: the mean of repeated measurements.
+    flux, error : Tensor
+        As in a catalogue; the true error of an outlier is larger than its ``error``.
+    j_magnitude : Tensor, shape (n,)
+        2MASS J (Vega) of the extended-source catalogue.
+    petrosian_r : Tensor, shape (n,)
+        Petrosian r magnitude.
+    """
+
+    true_flux: Tensor
+    expected_flux: Tensor
+    flux: Tensor
+    error: Tensor
+    j_magnitude: Tensor
+    petrosian_r: Tensor
+
+
+def _log_errors(magnitude: Tensor, priors: Priors) -> Tensor:
+    """log10 of the catalogue error (mag) for magnitudes of shape (n, 5)."""
+    columns = []
+    for k, band in enumerate(BANDS):
+        bright, faint = priors[f"error_bright_{band}"], priors[f"error_faint_{band}"]
+        x = magnitude[:, k].clamp(bright, faint) - 17
+        excess = (magnitude[:, k] - faint).clamp(min=0)
+        columns.append(
+            priors[f"error_quadratic_{band}"] * x**2
+            + priors[f"error_linear_{band}"] * x
+            + priors[f"error_constant_{band}"]
+            + 0.4 * excess
+        )
+    return torch.stack(columns, dim=1)
+
+
+def _by_band(priors: Priors, prefix: str, like: Tensor) -> Tensor:
+    return torch.tensor([priors[f"{prefix}_{band}"] for band in BANDS]).to(like)
+
+
+def observe(total: Tensor, priors: Priors, generator: torch.Generator) -> Observation:
+    """Observe total fluxes.
+
+    Parameters
+    ----------
+    total : Tensor, shape (n, 6)
+        ugriz and J, AB nanomaggies.
+    priors : Priors
+        Group ``observation``.
+    generator : torch.Generator
+    """
+    n, bands = len(total), len(BANDS)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=total.device)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator, device=total.device)
+
+    ab = 22.5 - 2.5 * torch.log10(total.clamp(min=1e-6))
+    magnitude = ab[:, :bands] + _by_band(priors, "zero_point", total)
+    true_flux = 10 ** (0.4 * (22.5 - magnitude))
+    log_error = _log_errors(magnitude, priors)
+    scatter = _by_band(priors, "error_scatter", total)
+    log_error = log_error + scatter * (0.7 * normal(n, 1) + 0.71 * normal(n, bands))
+    error = 10**log_error / _MAG * true_flux
+    extra = _by_band(priors, "scatter", total) / _MAG * true_flux
+    outlier = torch.where(uniform(n, bands) < priors.tail_fraction, priors.tail_factor, 1.0)
+    noise = torch.sqrt(error**2 + extra**2) * outlier * normal(n, bands)
+    expected = true_flux + _blended_light(true_flux, priors, normal(n, 4), uniform(n, 2))
+    return Observation(
+        true_flux=true_flux,
+        expected_flux=expected,
+        flux=expected + noise,
+        error=error,
+        j_magnitude=ab[:, bands] - _J_AB + priors.j_offset + 0.05 * normal(n),
+        petrosian_r=magnitude[:, 2]
+        + priors.petrosian_offset
+        + priors.petrosian_scatter * normal(n),
+    )
+
+
+def _blended_light(flux: Tensor, priors: Priors, normal: Tensor, uniform: Tensor) -> Tensor:
+    """Light of an unrelated object inside the aperture, for a fraction of the galaxies."""
+    low, high = priors.blend_ratio_low, priors.blend_ratio_high
+    ratio = 10 ** (low + (high - low) * uniform[:, 1])
+    ratio = torch.where(uniform[:, 0] < priors.blend_fraction, ratio, 0.0)
+    mean, width = torch.tensor(_BLEND_COLOURS).to(flux).T
+    ug, gr, ri, iz = (mean + width * normal).unbind(1)
+    relative = torch.stack([ug + gr, gr, torch.zeros_like(gr), -ri, -ri - iz], dim=1)
+    return flux[:, 2:3] * ratio[:, None] * 10 ** (-0.4 * relative)
+
+
+def selection_probability(
+    observation: Observation,
+    priors: Priors,
+    *,
+    near_infrared: bool = False,
+    magnitude_limit: float | None = None,
+) -> Tensor:
+    """Probability that a galaxy is in the spectroscopic sample, shape (n,).
+
+    Parameters
+    ----------
+    observation : Observation
+    priors : Priors
+        Group ``observation``.
+    near_infrared : bool
+        Require a 2MASS extended source too, as in the sample the population was fitted to.
+    magnitude_limit : float, optional
+        Petrosian r limit; by default that of the main galaxy sample.
+    """
+    limit = priors.magnitude_limit if magnitude_limit is None else magnitude_limit
+    chosen = (observation.petrosian_r < limit) & (
+        observation.petrosian_r > priors.magnitude_limit_bright
+    )
+    probability = chosen.float()
+    if near_infrared:
+        probability = probability * torch.sigmoid(
+            (priors.j_limit - observation.j_magnitude) / priors.j_width
+        )
+    return probability

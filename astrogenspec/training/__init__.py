@@ -1,0 +1,7 @@
+"""Training: the loop with checkpoints, resumable streams of batches, shards and data augmentation."""
+
+from __future__ import annotations
+
+from .loop import History, TrainingConfig, fit
+
+__all__ = ["History", "TrainingConfig", "fit"]

@@ -1,0 +1,487 @@
+"""Averages that run along with a training: of weights, and of loss terms."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from astropy.table import QTable
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .streams import BatchStream, ZippedStreams, to_device
+
+__all__ = [
+    "BatchStream",
+    "ExponentialAverage",
+    "History",
+    "RunningMeans",
+    "TrainingConfig",
+    "ZippedStreams",
+    "evaluate",
+    "fit",
+    "learning_rate_factor",
+    "parameter_groups",
+    "save_atomically",
+]
+
+
+class ExponentialAverage:
+    """A running average of a model's weights, short at first and longer as training goes on.
+
+    Parameters
+    ----------
+    model : `torch.nn.Module`
+        Whose weights to average; its buffers are copied.
+    decay : float
+        Largest decay for each update.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.n_updates = 0
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards the weights of `model`."""
+        self.n_updates += 1
+        decay = min(self.decay, self.n_updates / (9 + self.n_updates))
+        averages = list(self.model.parameters())
+        torch._foreach_lerp_(averages, list(model.parameters()), 1 - decay)
+        for average, current in zip(self.model.buffers(), model.buffers(), strict=True):
+            average.copy_(current)
+
+
+class RunningMeans:
+    """Means of named scalars, added one dictionary at a time.
+
+    Parameters
+    ----------
+    sums, counts : dict, optional
+        Where to go on from.
+    """
+
+    def __init__(
+        self, sums: dict[str, float] | None = None, counts: dict[str, int] | None = None
+    ) -> None:
+        self.sums = sums or {}
+        self.counts = counts or {}
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Add the values of some names."""
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def result(self) -> dict[str, float]:
+        """Return the mean of every name."""
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
+
+
+def learning_rate_factor(progress: float, warmup: float, final_factor: float) -> float:
+    """Evaluate the schedule: linear warm-up, then half a cosine.
+
+    Parameters
+    ----------
+    progress : float
+        Fraction of the training that is done, 0 to 1.
+    warmup : float
+        Fraction of the training in which the factor rises from 0 to 1.
+    final_factor : float
+        Factor at the end.
+
+    Returns
+    -------
+    factor : float
+    """
+    if progress < warmup:
+        return max(progress / warmup, 1e-3)
+    phase = min((progress - warmup) / (1 - warmup), 1.0)
+    return final_factor + (1 - final_factor) * 0.5 * (1 + math.cos(math.pi * phase))
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split parameters into matrices, which decay, and vectors (biases, norms), which do not.
+
+    Parameters
+    ----------
+    model : `torch.nn.Module`
+    weight_decay : float
+        Decay of the matrices.
+
+    Returns
+    -------
+    groups : list of dict
+        For a `torch.optim` optimiser.
+    """
+    decaying: list[Tensor] = []
+    others: list[Tensor] = []
+    for parameter in model.parameters():
+        (decaying if parameter.ndim > 1 else others).append(parameter)
+    return [
+        {"params": decaying, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+
+
+_LOG = logging.getLogger(__name__)
+LossFunction = Callable[[nn.Module, Any, float], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of `fit`.
+
+    Attributes
+    ----------
+    max_steps : int or None
+        Length of the training in steps.
+    max_seconds : float or None
+        Length of the training by the clock, the time before resuming included. With both, the nearer end counts; the
+        learning rate follows whichever is further advanced.
+    learning_rate, weight_decay : float
+        Of AdamW; vectors (biases, norms) do not decay.
+    warmup : float
+        Fraction of the training in which the learning rate rises linearly.
+    final_factor : float
+        Learning rate at the end, relative to its peak.
+    clip : float
+        Largest norm of the gradient.
+    ema_decay : float
+        Decay of the average of the weights for each step.
+    validate_every : int
+        Steps between validations.
+    patience : int or None
+        Validations without improvement after which training stops; never if None.
+    checkpoint : path or None
+        File of the checkpoint; also resumed from, if it exists.
+    checkpoint_minutes : float
+        Minutes between checkpoints.
+    device : str
+        Where to train.
+    quiet : bool
+        If True, show no progress.
+    """
+
+    max_steps: int | None = None
+    max_seconds: float | None = None
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    warmup: float = 0.02
+    final_factor: float = 0.01
+    clip: float = 5.0
+    ema_decay: float = 0.999
+    validate_every: int = 500
+    patience: int | None = None
+    checkpoint: str | os.PathLike[str] | None = None
+    checkpoint_minutes: float = 5.0
+    device: str = "cpu"
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_steps is None and self.max_seconds is None:
+            raise ValueError("give max_steps, max_seconds, or both: training must have an end.")
+        for name in (
+            "max_steps",
+            "max_seconds",
+            "learning_rate",
+            "clip",
+            "validate_every",
+            "checkpoint_minutes",
+        ):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, not {value}.")
+        if not 0 <= self.ema_decay < 1 or not 0 <= self.warmup < 1:
+            raise ValueError(
+                f"ema_decay and warmup must lie in [0, 1), not {self.ema_decay} and {self.warmup}."
+            )
+
+
+@dataclass
+class History:
+    """What happened in a training: one row for each validation.
+
+    Attributes
+    ----------
+    rows : list of dict
+        Step, seconds, learning_rate, and the means of all loss terms (``train_*`` since the last row, ``valid_*``).
+    best_step : int
+        Step of the smallest validation total.
+    stopped : str
+        Why training ended: "steps", "time", "patience", "batches", or "" if it has not.
+    """
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best_step: int = 0
+    stopped: str = ""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to_table(self) -> QTable:
+        """Return the rows as a table; a term that a row lacks is NaN."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        return QTable({name: [row.get(name, math.nan) for row in self.rows] for name in names})
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the table as ECSV, replacing an older file."""
+        self.to_table().write(path, format="ascii.ecsv", overwrite=True)
+
+
+def save_atomically(state: Any, path: str | os.PathLike[str]) -> None:
+    """Write with `torch.save` beside the target, then rename, so that no reader ever sees half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        torch.save(state, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, batches: Iterable[Any], loss_fn: LossFunction, *, device: str = "cpu"
+) -> dict[str, float]:
+    """Average every loss term over batches, with the model in evaluation mode.
+
+    Parameters
+    ----------
+    model : `torch.nn.Module`
+    batches : iterable
+        Finite.
+    loss_fn : callable
+        As for `fit`; called with progress 1.
+    device : str, optional
+
+    Returns
+    -------
+    terms : dict of float
+    """
+    training = model.training
+    model.eval()
+    means = RunningMeans()
+    for batch in batches:
+        means.add(loss_fn(model, to_device(batch, device), 1.0))
+    model.train(training)
+    return means.result()
+
+
+def fit(
+    model: nn.Module,
+    batches: Iterable[Any],
+    validation: Iterable[Any] | None,
+    config: TrainingConfig,
+    loss_fn: LossFunction,
+) -> History:
+    """Train a model.
+
+    Parameters
+    ----------
+    model : `torch.nn.Module`
+        Trained in place. It ends with the averaged weights of the best validation (the last ones without `validation`).
+    batches : iterable
+        Training batches: tensors, or tuples, lists, dictionaries and objects with ``to``. If it has ``state_dict`` and
+        ``load_state_dict``, a resumed training goes on with the next batch.
+    validation : iterable or None
+        Validation batches, the same at each pass (a list, say).
+    config : TrainingConfig
+    loss_fn : callable
+        ``loss_fn(model, batch, progress)`` gives a dictionary of scalar tensors; ``"total"`` is minimised. In validation it should
+        depend on the weights and the batch alone.
+
+    Returns
+    -------
+    history : History
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss is not finite at ten consecutive steps (single such steps are skipped).
+    """
+    trainer = _Trainer(model, batches, config)
+    path = config.checkpoint
+    if path is not None and Path(path).exists():
+        trainer.load(path)
+    try:
+        trainer.run(validation, loss_fn)
+    except KeyboardInterrupt:
+        trainer.save()
+        raise
+    trainer.save()
+    model.load_state_dict(trainer.best or trainer.average.model.state_dict())
+    return trainer.history
+
+
+class _Trainer:
+    """The state of one training and its steps."""
+
+    _MAX_BAD_STEPS = 10
+
+    def __init__(self, model: nn.Module, batches: Iterable[Any], config: TrainingConfig) -> None:
+        self.config = config
+        self.batches: Any = batches
+        self.model = model.to(config.device)
+        self.average = ExponentialAverage(self.model, config.ema_decay)
+        self.optimiser = torch.optim.AdamW(
+            parameter_groups(model, config.weight_decay), lr=config.learning_rate
+        )
+        self.history = History()
+        self.best: dict[str, Tensor] | None = None
+        self.best_total = math.inf
+        self.means = RunningMeans()
+        self.step = 0
+        self.bad_steps = 0
+        self.seconds_before = 0.0
+        self.started = self.last_saved = time.monotonic()
+        self._mark()
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    @property
+    def progress(self) -> float:
+        by_steps = self.step / self.config.max_steps if self.config.max_steps else 0.0
+        by_clock = self.seconds / self.config.max_seconds if self.config.max_seconds else 0.0
+        return min(max(by_steps, by_clock), 1.0)
+
+    def run(self, validation: Iterable[Any] | None, loss_fn: LossFunction) -> None:
+        self.model.train()
+        source = iter(self.batches)
+        with tqdm(
+            total=self.config.max_steps, initial=self.step, disable=self.config.quiet, unit="step"
+        ) as bar:
+            while not self.history.stopped:
+                batch = next(source, None)
+                if batch is None:
+                    self.history.stopped = "batches"
+                else:
+                    self.train_step(batch, loss_fn)
+                    self._mark()
+                    bar.update()
+                    self._check_end()
+                if self.history.stopped or self.step % self.config.validate_every == 0:
+                    self.validate(validation, loss_fn)
+                    bar.set_postfix_str(self._summary())
+                if time.monotonic() - self.last_saved > 60 * self.config.checkpoint_minutes:
+                    self.save()
+
+    def train_step(self, batch: Any, loss_fn: LossFunction) -> None:
+        config = self.config
+        progress = self.progress
+        factor = learning_rate_factor(progress, config.warmup, config.final_factor)
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.learning_rate * factor
+        terms = loss_fn(self.model, to_device(batch, config.device), progress)
+        self.step += 1
+        self.optimiser.zero_grad(set_to_none=True)
+        terms["total"].backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        if not bool(torch.isfinite(norm)):
+            self.bad_steps += 1
+            if self.bad_steps >= self._MAX_BAD_STEPS:
+                raise FloatingPointError(
+                    f"the loss or its gradient was not finite in {self.bad_steps} consecutive steps (step {self.step}): "
+                    "lower the learning rate or look for NaN in the training data."
+                )
+            return
+        self.bad_steps = 0
+        self.optimiser.step()
+        self.average.update(self.model)
+        self.means.add({**terms, "gradient_norm": norm})
+
+    def validate(self, validation: Iterable[Any] | None, loss_fn: LossFunction) -> None:
+        row = {
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            **{f"train_{name}": value for name, value in self.means.result().items()},
+        }
+        self.means = RunningMeans()
+        if validation is not None:
+            terms = evaluate(self.average.model, validation, loss_fn, device=self.config.device)
+            row |= {f"valid_{name}": value for name, value in terms.items()}
+            if terms["total"] < self.best_total:
+                self.best_total = terms["total"]
+                self.best = copy.deepcopy(self.average.model.state_dict())
+                self.history.best_step = self.step
+        self.history.rows.append(row)
+        _LOG.info("step %d, %.0f s: %s", self.step, self.seconds, self._summary())
+        self._check_patience(validation is not None)
+
+    def _mark(self) -> None:
+        """Remember batches and randomness at the end of a step: an interrupted step is taken again."""
+        self.random = torch.get_rng_state()
+        self.batches_state = (
+            self.batches.state_dict() if hasattr(self.batches, "state_dict") else None
+        )
+
+    def _check_end(self) -> None:
+        config = self.config
+        if config.max_steps is not None and self.step >= config.max_steps:
+            self.history.stopped = "steps"
+        elif config.max_seconds is not None and self.seconds >= config.max_seconds:
+            self.history.stopped = "time"
+
+    def _check_patience(self, validated: bool) -> None:
+        patience = self.config.patience
+        if not validated or patience is None or self.history.stopped:
+            return
+        since = sum(row["step"] > self.history.best_step for row in self.history.rows)
+        if since >= patience:
+            self.history.stopped = "patience"
+
+    def _summary(self) -> str:
+        row = self.history.rows[-1]
+        return ", ".join(f"{k} {row[k]:.4g}" for k in ("train_total", "valid_total") if k in row)
+
+    def save(self) -> None:
+        self.last_saved = time.monotonic()
+        if self.config.checkpoint is None:
+            return
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict(),
+            "average_updates": self.average.n_updates,
+            "optimiser": self.optimiser.state_dict(),
+            "history": vars(self.history),
+            "best": self.best,
+            "best_total": self.best_total,
+            "means": vars(self.means),
+            "step": self.step,
+            "seconds": self.seconds,
+            "random": self.random,
+            "batches": self.batches_state,
+        }
+        save_atomically(state, self.config.checkpoint)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        state = torch.load(path, map_location=self.config.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.model.load_state_dict(state["average"])
+        self.average.n_updates = state["average_updates"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.history = History(**state["history"])
+        if self.history.stopped in ("steps", "time"):
+            self.history.stopped = ""
+        self.best, self.best_total = state["best"], state["best_total"]
+        self.means = RunningMeans(**state["means"])
+        self.step, self.seconds_before = state["step"], state["seconds"]
+        torch.set_rng_state(state["random"].cpu())
+        if state["batches"] is not None:
+            self.batches.load_state_dict(state["batches"])
+        self._mark()
+        self._check_end()
+        _LOG.info("training goes on at step %d of %s", self.step, path)

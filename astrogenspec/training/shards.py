@@ -1,0 +1,146 @@
+"""Simulated galaxies of HDF5 shards in memory, for training: every lane reads the columns it needs.
+
+`astrogenspec simulate` writes shards (`astrogenspec.simulate.write_shards`); nothing here imports the simulator, so that
+networks can be trained where it is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..inputs.features import ModelInputs
+from .augmentation import STRUCTURE_COLUMNS, AugmentationConfig, augment, augment_photometry
+
+__all__ = ["OBSERVED_COLUMNS", "Shards"]
+
+#: Columns from which `Shards.inputs` makes what a network sees; ``image`` and the measured ones where there are images.
+OBSERVED_COLUMNS = (
+    "true_flux",
+    "error",
+    "measured_flux",
+    "measured_error",
+    "image",
+    *STRUCTURE_COLUMNS,
+)
+
+
+class Shards:
+    """Columns of simulated shards in memory.
+
+    Parameters
+    ----------
+    columns : dict of str to Tensor
+        At least ``true_flux`` and ``error``; ``image`` for galaxies with images.
+    """
+
+    def __init__(self, columns: dict[str, Tensor]):
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(self.columns["true_flux"])
+
+    @property
+    def has_images(self) -> bool:
+        """True if the galaxies have images."""
+        return "image" in self.columns
+
+    @property
+    def has_structure(self) -> bool:
+        """True if sizes and shapes of the galaxies are known."""
+        return all(name in self.columns for name in STRUCTURE_COLUMNS)
+
+    @classmethod
+    def read(cls, folder: Path | str, labels: Sequence[str] = ("theta", "measurable")) -> Shards:
+        """Read every shard of a folder, in order.
+
+        Parameters
+        ----------
+        folder : path
+        labels : sequence of str
+            Columns to read beside `OBSERVED_COLUMNS`.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no shard.
+        ValueError
+            If the shards lack one of the labels.
+        """
+        import h5py
+
+        paths = sorted(Path(folder).glob("shard-*.h5"))
+        if not paths:
+            raise FileNotFoundError(
+                f"{folder} holds no shard-*.h5: make them with `astrogenspec simulate N --out {folder}`."
+            )
+        with h5py.File(paths[0]) as file:
+            lacking = [name for name in labels if name not in file]
+            if lacking:
+                raise ValueError(
+                    f"the shards of {folder} have no {', '.join(lacking)}: simulate them again "
+                    "(`astrogenspec simulate N --training`)."
+                )
+            names = [*labels, *(name for name in OBSERVED_COLUMNS if name in file)]
+            sizes = {name: file[name].shape for name in names}
+            kinds = {name: file[name].dtype for name in names}
+        n = sizes["true_flux"][0]
+        columns = {
+            name: np.empty((n * len(paths), *sizes[name][1:]), dtype=kinds[name]) for name in names
+        }
+        for k, path in enumerate(paths):
+            with h5py.File(path) as file:
+                for name in names:
+                    file[name].read_direct(columns[name], dest_sel=np.s_[k * n : (k + 1) * n])
+        return cls({name: torch.from_numpy(column) for name, column in columns.items()})
+
+    def without_images(self) -> Shards:
+        """Leave out images, and photometry that was measured on them."""
+        left_out = ("image", "measured_flux", "measured_error")
+        return Shards({name: c for name, c in self.columns.items() if name not in left_out})
+
+    def split(self, fraction: float) -> tuple[Shards, Shards]:
+        """Split into the first galaxies and the last ``fraction`` of them."""
+        cut = round(len(self) * (1 - fraction))
+        first, last = (
+            Shards({name: column[part] for name, column in self.columns.items()})
+            for part in (slice(None, cut), slice(cut, None))
+        )
+        return first, last
+
+    def labels(self, indices: Tensor) -> dict[str, Tensor]:
+        """Give the columns that are no input of a network, of some galaxies."""
+        return {
+            name: column[indices]
+            for name, column in self.columns.items()
+            if name not in OBSERVED_COLUMNS
+        }
+
+    def inputs(
+        self, indices: Tensor, config: AugmentationConfig, generator: torch.Generator
+    ) -> ModelInputs:
+        """Observe some galaxies anew: noise, orientation, missing bands and modes."""
+        chosen = {
+            name: self.columns[name][indices] for name in OBSERVED_COLUMNS if name in self.columns
+        }
+        structure = None
+        if self.has_structure:
+            structure = {name: chosen[name] for name in STRUCTURE_COLUMNS}
+        if not self.has_images:
+            return augment_photometry(
+                chosen["true_flux"], chosen["error"], config, generator, structure=structure
+            )
+        return augment(
+            chosen["image"],
+            chosen["true_flux"],
+            chosen["error"],
+            measured_flux=chosen["measured_flux"],
+            measured_error=chosen["measured_error"],
+            structure=structure,
+            config=config,
+            generator=generator,
+        )

@@ -1,0 +1,174 @@
+"""Tests of the recalibration of the ranges of drawn spectra."""
+
+import json
+
+import astropy.units as u
+import numpy as np
+import pytest
+from generation_cases import make_network
+from spectrum_estimator_cases import photometry, posterior, predict
+
+from astrogenspec import Posterior
+from astrogenspec.calibration import SpectrumRecalibration
+from astrogenspec.generation.estimator import SpectrumEstimator
+from astrogenspec.inputs.cutouts import CutoutBatch
+from astrogenspec.inputs.observations import observe
+from astrogenspec.inputs.photometry import PhotometryBatch
+from astrogenspec.results.spectra import SpectrumDraws
+from astrogenspec.surveys import SDSS
+from astrogenspec.synthetic import response_weights
+from astrogenspec.wavelengths import GENERATED, LINES
+
+UNIT = u.Unit("1e-17 erg / (s cm2 Angstrom)")
+WAVELENGTH = GENERATED.wavelength[::20]
+
+
+def made_up(n=200, k=41, too_narrow=2.0, seed=0, **options):
+    """Spectra that are off by 10% all over and by 5% in the blue, and draws whose ranges say less than that."""
+    rng = np.random.default_rng(seed)
+    blue = np.exp(-((WAVELENGTH - 3800) / 1500))
+
+    def logs(*shape):
+        return 0.1 * rng.normal(size=(*shape, 1)) + 0.05 * rng.normal(size=(*shape, 1)) * blue
+
+    centre = 2 + logs(n) * too_narrow
+    flux = np.exp(centre[:, None] + logs(n, k))
+    truth = np.exp(2 + 0 * centre)
+    draws = SpectrumDraws(
+        flux * UNIT, WAVELENGTH * u.AA, np.full((n, k), 0.1), meta={"aperture": "total"}, **options
+    )
+    return draws, truth * UNIT
+
+
+def coverage(draws, truth):
+    low, high = np.quantile(draws, [0.16, 0.84], axis=1, method="weibull")
+    return np.mean((truth > low) & (truth < high))
+
+
+@pytest.mark.parametrize("too_narrow", [2.0, 1.0, 0.6])
+def test_ranges_hold_what_they_promise_on_other_galaxies(too_narrow):
+    learnt = SpectrumRecalibration.fit(*made_up(1000, too_narrow=too_narrow))
+    draws, truth = made_up(1000, too_narrow=too_narrow, seed=1)
+    factors = learnt.factors(["photometry"] * 1000, "total", np.full(1000, 0.1), WAVELENGTH)
+    assert factors.shape == (1000, len(WAVELENGTH))
+    assert factors.min() > 0.8 * too_narrow and factors.max() < 1.2 * max(too_narrow, 1)
+    logs = np.log(draws.flux.value)
+    middle = np.median(logs, axis=1, keepdims=True)
+    wider = np.exp(middle + factors[:, None] * (logs - middle))
+    before, after = (coverage(f, truth.value) for f in (draws.flux.value, wider))
+    assert abs(after - 0.68) < 0.05
+    if too_narrow != 1:
+        assert abs(before - 0.68) > 0.1
+
+
+def test_few_galaxies_change_little_and_lines_are_left_out():
+    many, few = (SpectrumRecalibration.fit(*made_up(n)) for n in (400, 60))
+    one = ["photometry"], "total", [0.1], [5000.0]
+    assert 1.2 < few.factors(*one)[0, 0] < many.factors(*one)[0, 0] < 2.2
+    draws, truth = made_up(100)
+    near = np.any([np.abs(WAVELENGTH / 1.1 - line) < 14 for line in LINES.values()], axis=0)
+    spoilt = np.where(near, 100 * truth, truth)
+    same = SpectrumRecalibration.fit(draws, spoilt)
+    assert same.to_dict() == SpectrumRecalibration.fit(draws, truth).to_dict()
+
+
+def test_what_was_not_learnt_stays_as_it_is():
+    learnt = SpectrumRecalibration.fit(*made_up(60))
+    assert (learnt.factors(["image", "both", ""], "total", [0.1] * 3, WAVELENGTH) == 1).all()
+    assert (learnt.factors(["photometry"], "fibre", [0.1], WAVELENGTH) == 1).all()
+
+
+def test_factors_survive_the_card_and_are_joined():
+    draws, truth = made_up(60)
+    learnt = SpectrumRecalibration.fit(draws, truth) | SpectrumRecalibration.fit(
+        draws, 1.5 * truth, mode="both"
+    )
+    again = SpectrumRecalibration.from_dict(json.loads(json.dumps(learnt.to_dict())))
+    modes = ["photometry", "both", "image"]
+    values = [r.factors(modes, "total", [0.1] * 3, WAVELENGTH) for r in (learnt, again)]
+    assert np.allclose(*values, atol=1e-4)
+    assert "photometry, total" in repr(learnt) and "both, total" in repr(learnt)
+    with pytest.raises(TypeError):
+        learnt | 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n": 49}, "at least 39 of 50"),
+        ({"k": 38}, "at least 39 of 50"),
+        ({"truth": np.ones(3) * UNIT}, "truth has shape"),
+        ({"truth": np.full((60, len(WAVELENGTH)), np.nan) * UNIT}, "too few true fluxes"),
+        ({"mode": "radio"}, "mode is 'radio'"),
+    ],
+)
+def test_bad_input_gets_one_sentence(change, message):
+    draws, truth = made_up(change.get("n", 60), change.get("k", 41))
+    with pytest.raises(ValueError, match=message):
+        SpectrumRecalibration.fit(
+            draws, change.get("truth", truth), mode=change.get("mode", "photometry")
+        )
+
+
+def test_wrong_units_dictionaries_and_numbers_are_refused():
+    draws, truth = made_up(60)
+    with pytest.raises(u.UnitConversionError):
+        SpectrumRecalibration.fit(draws, truth.value * u.m)
+    with pytest.raises(ValueError, match="7 positive numbers"):
+        SpectrumRecalibration({("both", "total"): [1.0, 2.0]})
+    with pytest.raises(ValueError, match="lacks or garbles"):
+        SpectrumRecalibration.from_dict({"layout": 1})
+    with pytest.raises(ValueError, match="layout 2"):
+        SpectrumRecalibration.from_dict({"layout": 2})
+
+
+def test_the_estimator_widens_continua_and_leaves_median_lines_and_photometry_true():
+    network = make_network()
+    learnt = SpectrumRecalibration({("photometry", "fibre"): [1.5] * 7}).to_dict()
+    estimator = SpectrumEstimator(network, card={"name": "t", "recalibration": learnt})
+    properties = posterior()
+    at_one = np.full(properties["redshift"].draws.shape, 0.1) * u.one
+    arguments = (
+        None,
+        photometry(),
+        Posterior(dict(properties.draws) | {"redshift": at_one}, names=properties.names),
+    )
+    wide = predict(estimator, *arguments)
+    plain = predict(estimator, *arguments, calibrated=False)
+    old = predict(SpectrumEstimator(network, card={"name": "t"}), *arguments)
+    assert np.array_equal(plain.flux.value, old.flux.value)
+    assert wide.meta["calibrated"] and not plain.meta["calibrated"]
+    rest = GENERATED.wavelength / (1 + np.median(wide.redshift, axis=1)[:, None])
+    quiet = np.all([np.abs(rest - line) > 80 for line in LINES.values()], axis=0)
+    for row in range(3):
+        logs = [np.log(d.flux.value[row][:, quiet[row]]) for d in (wide, plain)]
+        middle = [np.median(values, axis=0) for values in logs]
+        assert np.allclose(*middle, atol=1e-3)
+        spreads = [values - m for values, m in zip(logs, middle, strict=True)]
+        assert np.allclose(spreads[0], 1.5 * spreads[1], atol=2e-3)
+    assert np.array_equal(wide.redshift, plain.redshift)
+    moved = wide.photometric_residual.value - plain.photometric_residual.value
+    weights = response_weights(GENERATED.wavelength * u.AA, SDSS, ("r",))
+    light = [(d.flux.value @ weights)[:, :, 0] for d in (wide, plain)]
+    assert np.allclose(moved[:, :, 2], -2.5 * np.log10(light[0] / light[1]), atol=1e-3)
+    assert np.abs(moved[:, :, 2]).max() > 0.01
+    single = [
+        predict(estimator, *arguments, n_draws=1, calibrated=c).flux.value for c in (True, False)
+    ]
+    assert np.allclose(*single, rtol=1e-5)
+
+
+def test_the_kind_of_input_is_known_of_each_galaxy():
+    flux = np.full((4, 5), 10.0)
+    flux[1] = np.nan
+    photometric = PhotometryBatch(flux, 0.1 * flux, np.zeros(4), np.array([0, 0, 1, 0], bool))
+    image = np.ones((4, 5, 64, 64), np.float32)
+    ivar = np.ones_like(image)
+    ivar[3] = 0
+    seen = observe(CutoutBatch(image, ivar), photometric, on_error="flag", measure=False)
+    assert seen.modes.tolist() == ["both", "image", "image", "photometry"]
+    flux[:] = np.nan
+    nothing = observe(
+        None, PhotometryBatch(flux, flux, np.zeros(4), np.zeros(4, bool)), on_error="flag"
+    )
+    assert nothing.modes.tolist() == [""] * 4

@@ -1,0 +1,225 @@
+"""Tests of SpectrumEstimator as users meet it, with a small network of random weights."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+import torch
+from astropy.table import QTable
+from generation_cases import make_network
+from spectrum_estimator_cases import QUICK, photometry, posterior, predict
+
+from astrogenspec import Posterior
+from astrogenspec.generation import pipeline as candidates
+from astrogenspec.generation.estimator import SpectrumEstimator
+from astrogenspec.inputs.cutouts import CutoutBatch
+from astrogenspec.results.spectra import SpectrumDraws
+from astrogenspec.warnings import AstroGenSpecWarning
+from astrogenspec.wavelengths import GENERATED
+
+
+@pytest.fixture(scope="module")
+def estimator():
+    return SpectrumEstimator(make_network(), card={"name": "test"})
+
+
+def test_draws_have_units_redshifts_and_photometry_of_the_posterior(estimator):
+    properties = posterior()
+    spectra = predict(estimator, None, photometry(), properties)
+    assert isinstance(spectra, SpectrumDraws)
+    assert spectra.flux.shape == (3, 4, GENERATED.size)
+    assert spectra.flux.unit == u.Unit(1e-17 * u.erg / u.s / u.cm**2 / u.AA)
+    assert spectra.names == ("galaxy 0", "galaxy 1", "galaxy 2")
+    assert spectra.flags == ("", "", "")
+    assert np.allclose(spectra.redshift, properties["redshift"].draws[:, :4].value, rtol=1e-6)
+    assert np.allclose(spectra.weights, 0.25)
+    assert np.array_equal(spectra.posterior_draw, np.tile(np.arange(4), (3, 1)))
+    assert np.isfinite(spectra.photometric_residual).all()
+    assert spectra.meta["aperture"] == "fibre"
+    assert spectra[0].best.spectral_axis[[0, -1]].value == pytest.approx([3800.1, 9200.1], abs=1)
+
+
+def test_lines_have_the_flux_of_the_posterior_in_the_fibre(estimator):
+    properties = posterior()
+    draws = dict(properties.draws) | {"oiii5007_flux": 3 * properties.draws["oiii5007_flux"]}
+    brighter = Posterior(draws, names=properties.names)
+    one, two = (predict(estimator, None, photometry(), p) for p in (properties, brighter))
+    for galaxy in range(3):
+        for draw in range(4):
+            centre = 5008.24 * (1 + one.redshift[galaxy, draw])
+            near = np.abs(GENERATED.wavelength - centre) < 20
+            change = (two.flux - one.flux).value[galaxy, draw]
+            level = np.median(change[np.abs(GENERATED.wavelength - centre) < 35])
+            found = ((change - level) * GENERATED.width)[near].sum()
+            wanted = 2 * properties["oiii5007_flux"].draws[galaxy, draw].value
+            assert found == pytest.approx(wanted, rel=0.05)
+    total = [
+        predict(estimator, None, photometry(), p, aperture="total") for p in (properties, brighter)
+    ]
+    assert np.allclose(total[0].flux.value, total[1].flux.value)
+
+
+def test_a_galaxy_is_the_same_whatever_stands_beside_it(estimator):
+    whole = predict(estimator, None, photometry(5), posterior(5), batch_size=5)
+    parts = predict(estimator, None, photometry(5), posterior(5), batch_size=2)
+    assert np.allclose(whole.flux.value, parts.flux.value, rtol=1e-4)
+    assert not np.allclose(
+        predict(estimator, None, photometry(5), posterior(5), seed=2).flux.value, whole.flux.value
+    )
+    blocks = list(
+        estimator.predict_iter(
+            None,
+            photometry(5),
+            posterior(5),
+            n_draws=4,
+            sampler=QUICK,
+            seed=1,
+            batch_size=2,
+            progress=False,
+        )
+    )
+    assert [len(block) for block in blocks] == [2, 2, 1]
+    assert np.array_equal(SpectrumDraws.concatenate(blocks).flux.value, parts.flux.value)
+
+
+def test_threads_change_nothing(estimator, monkeypatch):
+    monkeypatch.setattr(candidates, "_SPECTRA", 4)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(predict(estimator, None, photometry(5), posterior(5)).flux.value)
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(*found)
+
+
+def test_without_a_posterior_redshifts_are_generated(estimator):
+    spectra = predict(estimator, None, photometry())
+    assert np.isfinite(spectra.flux.value).all()
+    assert np.unique(spectra.redshift).size == spectra.redshift.size
+    assert (spectra.posterior_draw == -1).all()
+
+
+def test_few_draws_of_a_posterior_are_used_again(estimator):
+    spectra = predict(estimator, None, photometry(), posterior(k=2))
+    assert np.array_equal(spectra.redshift[:, :2], spectra.redshift[:, 2:])
+    assert not np.array_equal(spectra.flux.value[:, 0], spectra.flux.value[:, 2])
+    assert np.array_equal(spectra.posterior_draw, np.tile([0, 1, 0, 1], (3, 1)))
+
+
+def test_selections_choose_and_weigh(estimator):
+    weighted = predict(estimator, None, photometry(), posterior(), select="weighted")
+    assert np.allclose(weighted.weights.sum(1), 1) and weighted.weights.std() > 0
+    best = predict(estimator, None, photometry(), posterior(), select="best")
+    known = posterior()["redshift"].draws.value
+    for row in range(3):
+        chosen = known[row, best.posterior_draw[row]]
+        assert np.allclose(best.redshift[row], chosen, rtol=1e-6)
+        assert len(set(best.posterior_draw[row])) == 4
+    with pytest.raises(ValueError, match="n_candidates is 2, but 4 draws"):
+        predict(estimator, None, photometry(), select="best", n_candidates=2)
+    with pytest.raises(ValueError, match='only select="best" chooses'):
+        predict(estimator, None, photometry(), n_candidates=8)
+
+
+def test_images_alone_are_measured(estimator):
+    y, x = np.indices((64, 64)) - 31.5
+    galaxy = 3 * np.exp(-np.hypot(x, y) / 3)
+    noise = np.random.default_rng(1).normal(0, 0.02, (3, 64, 64))
+    cube = np.stack([0.5 * galaxy, galaxy, 1.3 * galaxy]) + noise
+    with pytest.warns(AstroGenSpecWarning):
+        spectra = predict(estimator, cube * u.nmgy, bands="gri", pixel_scale=0.396 * u.arcsec)
+    assert np.isfinite(spectra.flux.value).all()
+    assert np.isnan(spectra.photometric_residual.value[..., [0, 4]]).all()
+
+
+def test_the_image_tells_how_much_light_enters_the_fibre(estimator):
+    radius = np.hypot(*(np.indices((64, 64)) - 31.5))
+    noise = np.random.default_rng(1).normal(0, 0.02, (64, 64))
+    images = [np.exp(-0.5 * (radius / size) ** 2) / (2 * np.pi * size**2) for size in (3.0, 9.0)]
+    cube = np.stack([np.stack([100 * image + noise] * 5) for image in images]).astype(np.float32)
+    cutouts = CutoutBatch(cube, np.full_like(cube, 0.02**-2))
+    table = {f"flux_{band}": np.full(2, 100.0) * u.nmgy for band in "ugriz"}
+    table |= {f"flux_err_{band}": np.full(2, 1.0) * u.nmgy for band in "ugriz"}
+    table["ebv"] = np.zeros(2) * u.mag
+
+    def brightness(**options):
+        spectra = predict(estimator, cutouts, QTable(table), **options)
+        return np.median(spectra.flux.value, axis=(1, 2))
+
+    compact, wide = brightness()
+    assert compact > 2 * wide
+    sharp, blurred = (brightness(psf_fwhm=f * u.arcsec) for f in (0.9, 1.8))
+    assert (sharp < blurred).all()
+    whole = brightness(aperture="total")
+    assert whole[0] == pytest.approx(whole[1], rel=0.25)
+
+
+def test_a_bad_galaxy_is_flagged_and_the_others_stay(estimator):
+    table = photometry()
+    for band in "ugriz":
+        table[f"mag_{band}"][1] = np.nan * u.ABmag
+    flagged = predict(estimator, None, table, posterior(), on_error="flag")
+    fine = predict(estimator, None, photometry(), posterior())
+    assert flagged.usable.tolist() == [True, False, True]
+    assert flagged.flags[1] and not flagged.flags[0]
+    assert np.allclose(flagged.flux.value[2], fine.flux.value[2], rtol=1e-4)
+    draws = {name: values.copy() for name, values in posterior().draws.items()}
+    for values in draws.values():
+        values[1] = np.nan * values.unit
+    lacking = predict(estimator, None, photometry(), Posterior(draws))
+    assert lacking.flags[1] == "the posterior has no draws"
+    assert lacking.usable.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "sentence"),
+    [
+        ({"n_draws": 0}, ValueError, "n_draws is 0: it must be at least 1"),
+        ({"n_draws": 2.5}, TypeError, "n_draws is 2.5: it must be an int"),
+        ({"select": "good"}, ValueError, "select is 'good': it must be one of all, weighted, best"),
+        ({"aperture": "slit"}, ValueError, "aperture is 'slit': it must be one of fibre, total"),
+        ({"sampler": "heun"}, TypeError, "sampler is a str: it must be a SamplerSettings"),
+        ({"posterior": posterior(2)}, ValueError, "posterior is of 2 galaxies, but 3 were given"),
+        (
+            {"posterior": {"redshift": 0.1}},
+            TypeError,
+            "posterior is a dict: it must be the Posterior",
+        ),
+        ({"photometry": None}, ValueError, "neither cutouts nor photometry"),
+        ({"seed": -1}, ValueError, "seed is -1"),
+    ],
+)
+def test_wrong_arguments_get_one_sentence(estimator, change, error, sentence):
+    options = {"photometry": photometry(), "posterior": posterior()} | change
+    with pytest.raises(error, match=sentence):
+        predict(estimator, **options)
+
+
+def test_a_posterior_without_redshift_is_refused(estimator):
+    draws = {"sfr": posterior().draws["sfr"]}
+    with pytest.raises(ValueError, match="posterior has no redshift"):
+        predict(estimator, None, photometry(), Posterior(draws))
+
+
+def test_too_much_for_memory_is_refused(estimator, monkeypatch):
+    monkeypatch.setattr(estimator, "memory_limit", 1000)
+    with pytest.raises(MemoryError, match="use predict_iter with a SpectrumWriter"):
+        predict(estimator, None, photometry())
+
+
+def test_untrained_networks_and_fitting_are_refused(estimator):
+    from astrogenspec.base import NotFittedError
+
+    with pytest.raises(NotFittedError, match="was never trained"):
+        predict(SpectrumEstimator(make_network()), None, photometry())
+    with pytest.raises(NotImplementedError, match="train spectra"):
+        estimator.fit()
+
+
+def test_weights_go_to_a_file_and_come_back(estimator, tmp_path):
+    path = estimator.save(tmp_path / "spectra.safetensors")
+    again = SpectrumEstimator.load(path)
+    one, two = (predict(e, None, photometry(), posterior()) for e in (estimator, again))
+    assert np.array_equal(one.flux.value, two.flux.value)
+    assert torch.equal(again.network.zero_points, estimator.network.zero_points)

@@ -1,0 +1,113 @@
+"""Images and sizes that simulated galaxies lend to labelled ones without."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from estimator_cases import make_photometry
+
+from astrogenspec.inference.finetuning.dataset import read_labelled
+from astrogenspec.inference.finetuning.matching import Lenders
+from astrogenspec.inference.training import EncodedGalaxies
+from astrogenspec.inputs.features import N_STRUCTURE_FEATURES, SHAPE_FEATURES
+from astrogenspec.inputs.observations import InputOptions, ObservationBlocks
+
+N, LENDERS, SIZE = 12, 16, 4
+
+
+def labelled():
+    """Galaxies of different redshifts; of the first it is a condition, the last but one has no z band, the last no redshift."""
+    table = make_photometry(N)
+    table["flux_z"][N - 2] = np.nan * table["flux_z"].unit
+    theta = np.full((N, 9), np.nan)
+    theta[:-1, 0] = np.linspace(0.03, 0.2, N - 1)
+    theta[:, 1] = 10.5
+    known = np.full((N, 9), np.nan)
+    known[0, 0] = 0.03
+    return read_labelled(ObservationBlocks(None, table, InputOptions()), theta, known)[0]
+
+
+def pool_of(galaxies, *, shift=0.0, images=True, sized=False):
+    """Sixteen lenders of the redshift (plus a shift) and the fluxes of each galaxy; the latent says of whom."""
+    rows = torch.arange(N).repeat_interleave(LENDERS)
+    flux = torch.nan_to_num(galaxies.flux, nan=10.0)[rows]
+    redshift = torch.nan_to_num(galaxies.theta[:, 0], nan=0.1)[rows] + shift
+    number = rows.float()[:, None].expand(-1, SIZE)
+    structure = number[:, :1].expand(-1, N_STRUCTURE_FEATURES) + 1 if sized else None
+    inputs = replace(
+        galaxies.inputs[rows],
+        structure=structure,
+        image_bands=torch.ones(len(rows), 5) * images,
+        image_noise=torch.full((len(rows), 5), 0.1) * images,
+    )
+    theta = torch.cat([redshift[:, None], torch.zeros(len(rows), 8)], 1)
+    return EncodedGalaxies(inputs, number + 1, -number - 1, flux, theta, torch.ones(len(rows)))
+
+
+def lend(galaxies, pool, times=60):
+    lent, rng = Lenders(galaxies, pool), torch.Generator().manual_seed(0)
+    rows = torch.arange(N)
+    return [lent.lend(galaxies.inputs, rows, rng) for _ in range(times)]
+
+
+def test_galaxies_borrow_from_those_that_look_alike():
+    galaxies = labelled()
+    own = torch.arange(N)[:, None].expand(-1, SIZE) + 1.0
+    given = []
+    for inputs, (mu, logvar), borrowed in lend(galaxies, pool_of(galaxies)):
+        shown = inputs.has_image
+        given.append(shown)
+        assert torch.equal(borrowed, shown) and inputs.structure is None
+        assert torch.equal(mu[shown], own[shown]) and torch.equal(logvar[shown], -own[shown])
+        assert not mu[~shown].any() and not inputs.image_noise[~shown].any()
+        assert torch.equal(inputs.photometry, galaxies.inputs.photometry)
+    share = torch.stack(given).float().mean(0)
+    assert not share[[0, -2, -1]].any()
+    assert 0.15 < share[1:-2].mean() < 0.35
+
+
+def test_no_one_borrows_from_those_that_do_not_look_alike():
+    galaxies = labelled()
+    for pool in (pool_of(galaxies, shift=0.05), pool_of(galaxies, images=False)):
+        assert not any(inputs.has_image.any() for inputs, *_ in lend(galaxies, pool, 20))
+
+
+def test_radii_and_axis_ratios_are_lent_where_there_are_none():
+    galaxies = labelled()
+    own = torch.zeros(N, N_STRUCTURE_FEATURES)
+    own[:, 0], own[:, 8] = 0.3, 1.0  # a Petrosian flux
+    own[1, SHAPE_FEATURES] = 0.7
+    galaxies = replace(galaxies, inputs=replace(galaxies.inputs, structure=own))
+    pool = pool_of(galaxies, sized=True)
+    given = torch.zeros(N)
+    for inputs, _, borrowed in lend(galaxies, pool):
+        structure, shown = inputs.structure, inputs.has_image
+        sized = borrowed & ~shown
+        given += sized
+        wanted = own.clone()
+        wanted[sized[:, None] & _columns()] = _numbers()[sized[:, None] & _columns()]
+        assert torch.equal(structure, wanted)
+    assert not given[[0, 1, -2, -1]].any() and (given[2:-2] > 10).all()
+    without = replace(galaxies, inputs=replace(galaxies.inputs, structure=None))
+    found = torch.stack([inputs.structure.any(1) for inputs, *_ in lend(without, pool, 20)])
+    assert found.any(0)[1:-2].all() and not found[:, [0, -2, -1]].any()
+
+
+def test_galaxies_without_images_lend_their_shapes():
+    galaxies = labelled()
+    lent = lend(galaxies, pool_of(galaxies, images=False, sized=True))
+    assert not any(inputs.has_image.any() or mu.any() for inputs, (mu, _), _ in lent)
+    share = torch.stack([borrowed for *_, borrowed in lent]).float().mean(0)
+    assert not share[[0, -2, -1]].any() and 0.35 < share[1:-2].mean() < 0.65
+    for inputs, _, borrowed in lent:
+        assert torch.equal(inputs.structure[:, SHAPE_FEATURES].any(1), borrowed)
+
+
+def _columns():
+    chosen = torch.zeros(N, N_STRUCTURE_FEATURES, dtype=torch.bool)
+    chosen[:, SHAPE_FEATURES] = True
+    return chosen
+
+
+def _numbers():
+    return torch.arange(N)[:, None].expand(-1, N_STRUCTURE_FEATURES) + 1.0

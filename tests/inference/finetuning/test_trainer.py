@@ -1,0 +1,365 @@
+"""Continuing the training on a user's own galaxies."""
+
+import copy
+import warnings
+from dataclasses import replace
+
+import astropy.units as u
+import h5py
+import numpy as np
+import pytest
+import torch
+from astropy.nddata import NDData
+from astropy.table import QTable
+from astropy.utils.masked import Masked
+from estimator_cases import (
+    N,
+    make_cutouts,
+    make_estimator,
+    make_network,
+    make_photometry,
+    make_stack,
+)
+from finetuning_cases import FIT, N_GALAXIES, galaxies
+
+from astrogenspec import AstroGenSpecWarning, PropertyEstimator
+from astrogenspec.inference.finetuning.trainer import FitSettings
+from astrogenspec.inputs.observations import InputOptions, ObservationBlocks
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    table, labels = galaxies()
+    untrained = PropertyEstimator(make_network())
+    return untrained, untrained.fit(photometry=table, labels=labels, **FIT)
+
+
+def test_fit_learns_what_the_labels_say(fitted):
+    table, labels = galaxies()
+    posterior = fitted[1].predict(photometry=table, n_draws=100, seed=0)
+    redshift = np.asarray(labels["redshift"])
+    error = posterior["redshift"].median().value - redshift
+    assert np.std(error) < 0.5 * np.std(redshift)
+    truth = 9 + 8 * redshift
+    assert np.std(posterior["stellar_mass"].median().value - truth) < 0.5 * np.std(truth)
+
+
+def test_fit_leaves_the_estimator_as_it_was(fitted):
+    untrained, estimator = fitted
+    assert not untrained.fitted and estimator.fitted
+    assert untrained.network is make_network()
+    before = make_network().state_dict()
+    assert any(
+        not torch.equal(value, before[name])
+        for name, value in estimator.network.state_dict().items()
+    )
+    assert not estimator.network.training
+
+
+def test_the_card_tells_of_the_fit(fitted):
+    entry = fitted[1].card["fits"][0]
+    assert entry["n_training"] == 64 and entry["n_held_out"] == 16
+    assert entry["labels"]["redshift"] == 80 and entry["labels"]["stellar_mass"] == 40
+    assert entry["labels"]["sfr"] == 0
+    assert entry["held_out_loss"][1] < entry["held_out_loss"][0]
+    limits = fitted[1].card["training_range"]
+    assert 0.03 < limits["redshift"][0] < limits["redshift"][1] < 0.25
+
+
+def test_the_same_seed_gives_the_same_weights_and_nothing_global_changes():
+    table, labels = galaxies(40)
+    estimator = PropertyEstimator(make_network())
+    settings = FIT | {"epochs": 2}
+    before = torch.get_rng_state()
+    one, two = (estimator.fit(photometry=table, labels=labels, **settings) for _ in range(2))
+    other = estimator.fit(photometry=table, labels=labels, **settings | {"seed": 2})
+    assert torch.equal(before, torch.get_rng_state())
+    states = [e.network.state_dict() for e in (one, two, other)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
+
+
+def test_a_second_fit_goes_on_from_the_first(fitted):
+    table, labels = galaxies()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstroGenSpecWarning)
+        again = fitted[1].fit(
+            photometry=table, labels={"redshift": labels["redshift"]}, **FIT | {"epochs": 1}
+        )
+    assert len(again.card["fits"]) == 2
+    first, second = (fit["held_out_loss"] for fit in again.card["fits"])
+    assert second[1] <= second[0] < first[0]
+    assert again.card["name"] == fitted[1].card["name"]
+
+
+def test_images_and_bad_galaxies_take_part_as_they_can():
+    cutouts = (make_cutouts(bad=[1]) + make_cutouts(bad=[0])) * 2
+    labels = {"redshift": np.linspace(0.05, 0.2, 4 * N)}
+    labels["redshift"][2] = np.nan
+    estimator = make_estimator(training_range={"redshift": [0.1, 0.3]}, metrics={"bias": 0})
+    with pytest.warns(AstroGenSpecWarning, match="ebv = 0"):
+        new = estimator.fit(cutouts, labels=labels, on_error="flag", epochs=1, batch_size=4, seed=0)
+    entry = new.card["fits"][0]
+    assert entry["n_training"] + entry["n_held_out"] == 4 * N - 5
+    assert new.card["training_range"]["redshift"] == [pytest.approx(0.05), 0.3]
+    assert "metrics" not in new.card and "metrics" in estimator.card
+
+
+def test_images_alone_leave_what_photometry_says_as_it_is(fitted):
+    table, labels = galaxies()
+    stack = make_stack(N_GALAXIES)
+    # Redder images are farther away.
+    colour = np.linspace(-1, 1, 5)[:, None, None] * labels["redshift"].data[:, None, None, None]
+    images = NDData(
+        stack.data * np.exp(8 * colour), uncertainty=stack.uncertainty, unit=u.nmgy, meta=stack.meta
+    )
+    estimator = fitted[1]
+    settings = FIT | {"learning_rate": 3e-2, "images_alone": True}
+    new = estimator.fit(images, labels=labels, ebv=0.0, **settings)
+    assert new.card["fits"][-1]["images_alone"]
+    assert new.card["fits"][-1]["held_out_loss"][1] < new.card["fits"][-1]["held_out_loss"][0]
+    options = {"n_draws": 20, "seed": 0, "progress": False}
+    old_draws, new_draws = (
+        e.predict(photometry=table, **options)["redshift"].draws.value for e in (estimator, new)
+    )
+    assert np.array_equal(old_draws, new_draws)
+    seen = [e.predict(images, ebv=0.0, **options)["redshift"].draws.value for e in (estimator, new)]
+    assert not np.array_equal(*seen)
+    assert all(parameter.requires_grad for parameter in new.network.heads.parameters())
+    changed = {
+        name
+        for name, value in new.network.state_dict().items()
+        if not torch.equal(value, estimator.network.state_dict()[name])
+    }
+    assert changed == {"heads.0.context_network.0.weight"}
+
+
+def test_images_alone_are_for_trained_weights_and_images(fitted):
+    table, labels = galaxies()
+    for estimator in (PropertyEstimator(make_network()), fitted[1]):
+        with pytest.raises(ValueError, match="images_alone is for trained weights"):
+            estimator.fit(photometry=table, labels=labels, images_alone=True, **FIT)
+
+
+def test_a_fit_that_does_not_help_is_undone():
+    table, labels = galaxies(40)
+    estimator = make_estimator()
+    with pytest.warns(AstroGenSpecWarning, match="did not improve on the 8 galaxies") as found:
+        new = estimator.fit(photometry=table, labels=labels, epochs=1, learning_rate=1e-30, seed=0)
+    assert [warning.filename for warning in found] == [__file__]
+    after, before = new.network.state_dict(), estimator.network.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+@pytest.fixture(scope="module")
+def with_masses():
+    table, labels = galaxies(160)
+    mass = (9 + 8 * labels["redshift"]) * u.dex(u.Msun)
+    labels = {"redshift": np.asarray(labels["redshift"]), "stellar_mass": mass}
+    return PropertyEstimator(make_network()).fit(photometry=table, labels=labels, **FIT)
+
+
+def medians(estimator, table, name):
+    return estimator.predict(photometry=table, n_draws=100, seed=0)[name].median().value
+
+
+def test_known_quantities_are_conditions_and_not_learnt(with_masses):
+    table, labels = galaxies(160)
+    redshift = np.asarray(labels["redshift"]) + 0.05
+    mass = (9.5 + 8 * redshift) * u.dex(u.Msun)
+    new = with_masses.fit(
+        photometry=table,
+        labels={"redshift": redshift, "stellar_mass": mass},
+        known={"redshift": redshift},
+        **FIT | {"learning_rate": 3e-3},
+    )
+    entry = new.card["fits"][-1]
+    assert entry["labels"]["redshift"] == 0 and entry["labels"]["stellar_mass"] == 160
+    moved = np.mean(medians(new, table, "redshift") - medians(with_masses, table, "redshift"))
+    assert abs(moved) < 0.015
+    given = {"redshift": redshift}
+    heavier = new.predict(photometry=table, known=given, n_draws=100, seed=0)["stellar_mass"]
+    assert np.mean(heavier.median().value - mass.value) == pytest.approx(0, abs=0.15)
+
+
+def test_what_has_no_label_is_not_forgotten(with_masses):
+    table, labels = galaxies(160)
+    redshift = np.asarray(labels["redshift"]) + 0.02
+    new = with_masses.fit(
+        photometry=table, labels={"redshift": redshift}, **FIT | {"learning_rate": 3e-3}
+    )
+    before, after = (medians(e, table, "stellar_mass") for e in (with_masses, new))
+    assert np.std(after - before) < 0.5 * np.std(before)
+
+
+def test_simulated_galaxies_may_be_mixed_in(tmp_path):
+    table, labels = galaxies(40)
+    flux = 10 * np.ones((30, 5), np.float32)
+    with h5py.File(tmp_path / "shard-00000.h5", "w") as file:
+        file["theta"] = np.tile([0.1, 10.5, 0, 8.7, 8, 1.5, 1, 1.2, 0.8], (30, 1)).astype(
+            np.float32
+        )
+        file["measurable"] = np.ones(30, bool)
+        file["true_flux"], file["error"] = flux, 0.02 * flux
+    estimator = make_estimator()
+    settings = FIT | {"epochs": 2}
+    new = estimator.fit(photometry=table, labels=labels, rehearsal=[tmp_path], **settings)
+    assert new.card["fits"][0]["rehearsal"]
+    before, after = estimator.network.state_dict(), new.network.state_dict()
+    changed = {name.split(".")[2] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"context_network", "chain", "measurable_head"}
+    untrained = PropertyEstimator(make_network())
+    with pytest.raises(ValueError, match="this estimator was never trained"):
+        untrained.fit(photometry=table, labels=labels, rehearsal=[tmp_path], **settings)
+
+
+def test_sizes_are_learnt_and_may_be_missing_afterwards():
+    table, labels = galaxies(200)
+    rng = np.random.default_rng(3)
+    size = 10 ** rng.uniform(0.2, 0.9, len(table))
+    flux = 10 ** (1 + 2 * (np.log10(size) - 0.5)) * u.Unit("1e-17 erg / (s cm2)")
+    labels = {"redshift": np.asarray(labels["redshift"]), "halpha_flux": flux}
+    table["r50"] = size * u.arcsec
+    estimator = make_estimator()
+    new = estimator.fit(photometry=table, labels=labels, **FIT | {"epochs": 45})
+
+    def correlation(fitted, photometry):
+        found = fitted.predict(photometry=photometry, n_draws=100, seed=0)["halpha_flux"].median()
+        return np.corrcoef(np.log10(found.value), np.log10(flux.value))[0, 1]
+
+    assert correlation(new, table) > 0.7
+    del table["r50"]
+    assert abs(correlation(new, table)) < 0.4
+
+
+def test_a_network_ignores_sizes_until_it_learns_them(tmp_path):
+    estimator = make_estimator()
+    network = copy.deepcopy(estimator.network)
+    inputs = ObservationBlocks(None, make_photometry(4), InputOptions())
+    seen = next(iter(inputs)).inputs()
+    sized = replace(seen, structure=torch.randn(4, 16))
+    assert torch.equal(network.contexts(sized).vectors, estimator.network.contexts(seen).vectors)
+    with torch.no_grad():
+        network.heads[0].structure_layer.weight += 0.1
+    with_sizes = network.contexts(sized).vectors
+    assert not torch.allclose(with_sizes, network.contexts(seen).vectors, atol=1e-3)
+    again = PropertyEstimator(network, card=estimator.card)
+    again.save(tmp_path / "w.safetensors")
+    opened = PropertyEstimator.load(tmp_path / "w.safetensors").network
+    torch.testing.assert_close(opened.contexts(sized).vectors, with_sizes, atol=1e-2, rtol=1e-2)
+
+
+def test_the_report_compares_before_and_after(fitted):
+    untrained, estimator = fitted
+    report = estimator.fit_report()
+    assert list(report["quantity"]) == ["redshift", "stellar_mass"]
+    assert report["n"][0] == 16
+    assert report["scatter_after"][0] < report["scatter_before"][0]
+    with pytest.raises(ValueError, match="was not fitted"):
+        untrained.fit_report()
+
+
+def test_masked_labels_count_as_missing():
+    table, labels = galaxies(20)
+    mask = np.arange(20) < 12
+    masked = QTable({"redshift": Masked(labels["redshift"] * u.one, mask=mask)})
+    with pytest.raises(ValueError, match="only 8 of 20 galaxies"):
+        make_estimator().fit(photometry=table, labels=masked)
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "message"),
+    [
+        ({"redshift": np.full(3, 0.1)}, ValueError, "labels is of 3 galaxies, but 5 were given"),
+        ({"redshift": np.full(9, 0.1)}, ValueError, "labels is of 9 galaxies, but 5 were given"),
+        ({"redshift": np.full(N, 0.1)}, ValueError, "only 5 of 5 galaxies .* at least 10"),
+        ({"redshift": np.full(N, 3.0)}, ValueError, "only 0 of 5 galaxies"),
+        ({"redshift": 0.1}, ValueError, "labels has shape"),
+        ({"z": np.full(N, 0.1)}, ValueError, "unknown quantity 'z'"),
+        (QTable({"z": np.full(N, 0.1)}), ValueError, "labels has none of the quantities"),
+        ([0.1] * N, TypeError, "labels is a list"),
+        ({"sfr": np.full(N, 1) * u.m}, u.UnitConversionError, "not convertible"),
+    ],
+)
+def test_wrong_labels_are_named(labels, kind, message):
+    with pytest.raises(kind, match=message):
+        make_estimator().fit(make_stack(), make_photometry(), labels=labels)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": -1},
+        {"learning_rate": 0.0},
+        {"validation_fraction": 1.0},
+        {"patience": 0},
+    ],
+)
+def test_wrong_settings_are_named(wrong):
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(ValueError, match=f"{name} is {value}"):
+        FitSettings(**wrong)
+
+
+@pytest.fixture(scope="module")
+def ensemble(fitted):
+    table, labels = galaxies(60)
+    labels = {"redshift": np.asarray(labels["redshift"]) + 0.03}
+    settings = FIT | {"epochs": 6, "validation_fraction": 0.25, "learning_rate": 3e-3}
+    return fitted[1].fit(photometry=table, labels=labels, members=3, **settings)
+
+
+def test_members_differ_and_their_posteriors_are_mixed(ensemble, tmp_path):
+    network = ensemble.network
+    assert network.config["members"] == len(network.heads) == 3
+    table, _ = galaxies(6)
+    contexts = network.contexts(next(iter(ObservationBlocks(None, table, InputOptions()))).inputs())
+    first, second, _ = contexts.vectors
+    assert not torch.allclose(first, second, atol=1e-3)
+    alone = [PropertyEstimator(network.member(k), card=ensemble.card) for k in range(3)]
+    mean = np.mean(
+        [e.predict(photometry=table, n_draws=900, seed=0)["redshift"].draws.mean(1) for e in alone],
+        0,
+    )
+    mixed = ensemble.predict(photometry=table, n_draws=900, seed=0)["redshift"].draws
+    np.testing.assert_allclose(mixed.mean(1), mean, atol=0.004)
+    ensemble.save(tmp_path / "w.safetensors")
+    again = PropertyEstimator.load(tmp_path / "w.safetensors").predict(
+        photometry=table, n_draws=9, seed=0
+    )
+    expected = ensemble.predict(photometry=table, n_draws=9, seed=0)
+    np.testing.assert_allclose(again["sfr"].draws.value, expected["sfr"].draws.value, rtol=1e-3)
+
+
+def test_log_prob_of_members_is_that_of_the_draws(ensemble):
+    table, _ = galaxies(1)
+    grid = np.linspace(0.001, 0.5, 2000)
+    log_prob = ensemble.log_prob({"redshift": grid[None]}, photometry=table)[0]
+    assert np.trapezoid(np.exp(log_prob), grid) == pytest.approx(1, abs=0.02)
+    draws = ensemble.predict(photometry=table, n_draws=4000, seed=0)["redshift"].draws.value[0]
+    mean = np.trapezoid(np.exp(log_prob) * grid, grid)
+    assert draws.mean() == pytest.approx(mean, abs=0.003)
+
+
+def test_every_member_holds_out_others(ensemble):
+    entry = ensemble.card["fits"][-1]
+    assert entry["members"] == 3 and len(entry["epochs_run"]) == 3
+    assert entry["n_training"] == 45 and entry["n_held_out"] == 15
+    assert entry["held_out"]["redshift"]["n"] == 45
+
+
+def test_an_ensemble_stays_one_when_fitted_again(ensemble):
+    table, labels = galaxies(40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstroGenSpecWarning)
+        again = ensemble.fit(photometry=table, labels=labels, **FIT | {"epochs": 1})
+    assert again.network.config["members"] == 3
+
+
+def test_members_are_for_trained_weights():
+    table, labels = galaxies(40)
+    with pytest.raises(ValueError, match="members is 2, but this estimator was never trained"):
+        PropertyEstimator(make_network()).fit(photometry=table, labels=labels, members=2)
+    with pytest.raises(ValueError, match="members is 0"):
+        make_estimator().fit(photometry=table, labels=labels, members=0)

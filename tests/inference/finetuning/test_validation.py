@@ -1,0 +1,154 @@
+"""What a fit says of galaxies that it held out: the page, the recalibration, and who counts where."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.table import QTable
+from estimator_cases import make_cutouts
+from finetuning_cases import FIT, galaxies
+from photometry_heads_cases import estimator_with_heads
+
+from astrogenspec import QUANTITIES, AstroGenSpecWarning, Posterior, PropertyEstimator
+from astrogenspec.calibration import Recalibration, cross_fitted
+from astrogenspec.calibration.diagnostics import unless_too_few
+from astrogenspec.inference.finetuning import trainer as finetune
+from astrogenspec.inference.finetuning.validation import HeldOut
+
+N = 400
+
+
+def held_out(*, width=1.0, n=N, known=()):
+    """Redshifts whose draws spread by ``width`` times their error; masses of the first 50; nothing else is known."""
+    rng = np.random.default_rng(4)
+    n_quantities = len(QUANTITIES)
+    after = rng.normal(0.5, 0.1, (n, 200, n_quantities))
+    centre = rng.uniform(0.1, 0.3, n)
+    after[..., 0] = centre[:, None] + 0.01 * width * rng.standard_normal((n, 200))
+    after[..., 1] = 10 + 0.1 * rng.standard_normal((n, 200))
+    theta = np.full((n, n_quantities), np.nan)
+    theta[:, 0] = centre + 0.01 * rng.standard_normal(n)
+    theta[:50, 1] = 10 + 0.1 * rng.standard_normal(50)
+    learnt = np.isfinite(theta)
+    learnt[list(known), 0] = False
+    flux = np.exp(rng.normal(4, 0.3, (n, 5)))
+    return HeldOut(after, after, theta, learnt, flux, np.full(n, "photometry"))
+
+
+class TestHeldOut:
+    def test_true_error_bars_need_no_recalibration(self):
+        found = held_out()
+        assert found.recalibration() is None
+        report = found.report()
+        assert report.verdicts["redshift"].trust == "trust"
+        assert set(report.verdicts) == {"redshift", "stellar_mass"}
+        assert report.scores["n"][report.scores["quantity"] == "stellar_mass"][0] == 50
+
+    def test_wrong_error_bars_are_mended_and_judged_as_mended(self):
+        found = held_out(width=0.4)
+        assert found.recalibration().corrected == (("photometry", "redshift"),)
+        redshift = found.report().scores[0]
+        assert redshift["quantity"] == "redshift" and redshift["bin"] == "all"
+        assert redshift["coverage_68"] == pytest.approx(0.68, abs=0.06)
+        assert found.scores()["redshift"]["coverage_68"][1] < 0.4
+
+    def test_what_is_given_teaches_no_recalibration(self):
+        assert held_out(width=0.4, known=range(N)).recalibration() is None
+        some = held_out(width=0.4, known=range(200))
+        assert some.recalibration() is not None
+        # The given ones are no labels, so they are not judged either.
+        assert some.report().scores["n"][0] == 200
+
+    def test_few_are_too_few(self):
+        found = held_out(width=0.4, n=60)
+        assert found.recalibration() is None
+        assert found.report().scores["n"][0] == 60
+
+
+class TestFit:
+    def test_a_page_says_how_far_to_trust_the_new_weights(self, tmp_path):
+        table, labels = galaxies()
+        page = tmp_path / "report.html"
+        after = estimator_with_heads().fit(
+            photometry=table, labels=labels, members=3, report=page, **FIT
+        )
+        text = page.read_text()
+        assert "48 galaxies, 200 draws each" in text and "stellar_mass" in text
+        scores = QTable.read(page.with_suffix(".ecsv"))
+        assert scores["n"][0] == 48 == after.fit_report()["n"][0]
+
+    def test_a_page_that_is_there_stops_it_before_the_training(self, tmp_path, monkeypatch):
+        table, labels = galaxies(20)
+        (tmp_path / "report.html").write_text("mine")
+        monkeypatch.setattr(finetune, "train_member", lambda *_: pytest.fail("it was trained"))
+        arguments = {"photometry": table, "labels": labels, "report": tmp_path / "report.html"}
+        with pytest.raises(FileExistsError, match="overwrite=True"):
+            estimator_with_heads().fit(**arguments)
+        with pytest.raises(ValueError, match="ending in .html"):
+            estimator_with_heads().fit(**arguments | {"report": tmp_path / "report.pdf"})
+
+    def test_a_page_that_cannot_be_written_does_not_cost_the_fit(self, tmp_path, monkeypatch):
+        def full(*_):
+            raise OSError("No space left on device")
+
+        table, labels = galaxies(40)
+        page = tmp_path / "report.html"
+        page.write_text("old")
+        page.with_suffix(".ecsv").write_text("old too")
+        arguments = {"photometry": table, "labels": labels, "report": page, "overwrite": True}
+        with monkeypatch.context() as patch:
+            patch.setattr("os.replace", full)
+            with pytest.warns(
+                AstroGenSpecWarning, match="No space left .* the fit is done all the"
+            ) as found:
+                after = estimator_with_heads().fit(**arguments, **FIT | {"epochs": 6})
+        assert [warning.filename for warning in found] == [__file__]
+        assert after.card["fits"][0]["epochs"] == 6
+        # What was there is whole, and nothing else is left behind.
+        assert page.read_text() == "old" and page.with_suffix(".ecsv").read_text() == "old too"
+        assert len(list(tmp_path.iterdir())) == 2
+        estimator_with_heads().fit(**arguments, **FIT | {"epochs": 6})
+        assert "8 galaxies" in page.read_text() and len(list(tmp_path.iterdir())) == 2
+
+    def test_only_a_small_sample_is_passed_over_in_silence(self):
+        posterior = Posterior({"redshift": np.full((120, 50), 0.1) * u.one})
+        with pytest.raises(ValueError, match="mode is 'picture'"):
+            unless_too_few(Recalibration.fit, posterior, {"redshift": np.ones(120)}, mode="picture")
+        few = {"redshift": np.full(120, np.nan)}
+        assert unless_too_few(cross_fitted, posterior, few) is None
+
+    def test_the_recalibration_is_in_the_card_and_is_applied(self, monkeypatch):
+        table, labels = galaxies(40)
+        lesson = held_out(width=0.4).recalibration()
+        monkeypatch.setattr(HeldOut, "recalibration", lambda _: lesson)
+        after = estimator_with_heads().fit(photometry=table, labels=labels, **FIT | {"epochs": 1})
+        assert after.card["recalibration"]["corrections"][0]["quantity"] == "redshift"
+        raw, new = (
+            after.predict(photometry=table, n_draws=50, seed=1, calibrated=c) for c in (False, True)
+        )
+        assert not np.array_equal(raw["redshift"].draws, new["redshift"].draws)
+
+    def test_galaxies_with_images_count_by_what_reads_them(self, monkeypatch):
+        seen = []
+        monkeypatch.setattr(HeldOut, "recalibration", lambda self: seen.append(self))
+        table, labels = galaxies(40)
+        cutouts = make_cutouts(40)
+        cutouts[:20] = [None] * 20
+        options = FIT | {"epochs": 1, "validation_fraction": 0.5}
+        estimator_with_heads().fit(cutouts, table, labels=labels, **options)
+        (found,) = seen
+        modes, counts = np.unique(found.modes, return_counts=True)
+        assert modes.tolist() == ["both", "photometry"]
+        # Photometry teaches its head by all galaxies, with their images hidden.
+        assert counts[1] == 20 and 0 < counts[0] < 20
+        estimator_with_heads().fit(
+            cutouts[20:], table[20:], labels=labels[20:], images_alone=True, **options
+        )
+        assert np.unique(seen[1].modes).tolist() == ["both"]
+
+    def test_an_untrained_estimator_has_a_page_too(self, tmp_path):
+        table, labels = galaxies(40)
+        network = estimator_with_heads().network.member(0)
+        PropertyEstimator(network).fit(
+            photometry=table, labels=labels, report=tmp_path / "a.html", **FIT | {"epochs": 1}
+        )
+        assert "8 galaxies" in (tmp_path / "a.html").read_text()

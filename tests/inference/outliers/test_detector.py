@@ -1,0 +1,355 @@
+"""Unusual inputs: measures of stamps with known answers, colours, limits, reasons in words, the predictive check."""
+
+import json
+
+import astropy.units as u
+import numpy as np
+import pytest
+from estimator_cases import make_cutouts, make_estimator, make_photometry
+
+from astrogenspec.inference.outliers.colours import ColourMixture, near_stellar_locus
+from astrogenspec.inference.outliers.detector import (
+    KINDS,
+    novelties,
+    novelty_flags,
+    novelty_statistics,
+)
+from astrogenspec.inference.outliers.image_statistics import stamp_measures
+from astrogenspec.inference.outliers.predictive import PhotometryEmulator
+from astrogenspec.inputs.cutouts import CutoutBatch
+from astrogenspec.inputs.observations import observe
+from astrogenspec.inputs.photometry import PhotometryBatch
+from astrogenspec.results.posterior import Posterior
+from astrogenspec.surveys import BANDS, SDSS
+
+Y, X = np.mgrid[:64, :64] - 31.5
+SIGMA = np.array([SDSS.pixel_sigma[band] for band in BANDS])[:, None, None]
+COLOURS = np.array([0.15, 0.45, 1.0, 1.4, 1.7])
+
+
+def gaussian(width, x=0.0, y=0.0):
+    shape = np.exp(-((X - x) ** 2 + (Y - y) ** 2) / (2 * width**2))
+    return shape / shape.sum()
+
+
+def galaxy(length, rng):
+    """A round exponential disk, blurred a little by its own centre being soft."""
+    shape = np.exp(-np.sqrt(X**2 + Y**2 + 2.0) / length)
+    return shape / shape.sum() * np.ones(5)[:, None, None]
+
+
+def stamps(shapes, total=150.0, seed=0):
+    """Observed stamps of some shapes (n, 5, 64, 64) with the survey's sky noise."""
+    rng = np.random.default_rng(seed)
+    total = np.broadcast_to(total, (len(shapes),))
+    flux = np.asarray(shapes) * (COLOURS * total[:, None])[:, :, None, None]
+    flux = flux + rng.normal(0, 1, flux.shape) * SIGMA
+    return flux.astype(np.float32), np.broadcast_to(SIGMA**-2.0, flux.shape).astype(np.float32)
+
+
+def training_stamps(n=300, seed=1):
+    rng = np.random.default_rng(seed)
+    shapes = [galaxy(length, rng) for length in rng.uniform(2.0, 5.0, n)]
+    return stamps(shapes, 10 ** rng.uniform(1.6, 2.6, n), seed)
+
+
+def catalogue(n=2500, seed=2):
+    rng = np.random.default_rng(seed)
+    age = rng.uniform(0, 1, n)
+    colours = np.column_stack(
+        [1.0 + 0.8 * age, 0.4 + 0.5 * age, 0.2 + 0.2 * age, 0.15 + 0.15 * age]
+    )
+    colours += rng.normal(0, 0.04, colours.shape)
+    red = rng.uniform(14.5, 17.7, n)
+    offsets = np.column_stack([colours[:, 0] + colours[:, 1], colours[:, 1], np.zeros(n)])
+    offsets = np.column_stack([offsets, -colours[:, 2], -colours[:, 2] - colours[:, 3]])
+    flux = 10 ** (0.4 * (22.5 - red[:, None] - offsets))
+    return flux, 0.02 * flux, age
+
+
+def batch(flux, error):
+    return PhotometryBatch(flux, error, np.zeros(len(flux)), np.zeros(len(flux), bool))
+
+
+@pytest.fixture(scope="module")
+def statistics():
+    flux, error, _ = catalogue()
+    made = novelty_statistics(batch(flux, error), CutoutBatch(*training_stamps()))
+    return json.loads(json.dumps(made))
+
+
+def reasons(statistics, flux, ivar):
+    cutouts = CutoutBatch(np.asarray(flux, np.float32), np.asarray(ivar, np.float32))
+    found = novelties(statistics, observe(cutouts, None, ebv=0.0, measure=False))
+    return {kind: sentences for kind, sentences in found.items() if any(sentences)}
+
+
+# ---- measures
+
+
+@pytest.mark.parametrize("width", [1.4, 2.0, 3.0])
+def test_a_gaussian_has_the_moments_of_a_gaussian(width):
+    flux, ivar = stamps([gaussian(width, 0.3, -0.4) * np.ones(5)[:, None, None]] * 3, 500)
+    measures = stamp_measures(flux, ivar)
+    assert measures["size"] == pytest.approx(2 / (width**-2 + 3.0**-2), rel=0.03)
+    assert np.abs(measures["wings"]).max() < 0.03
+    assert measures["offset"] == pytest.approx(0.5, abs=0.06)
+    assert measures["misregistration"].max() < 0.4
+
+
+def test_displaced_bands_are_measured():
+    shape = gaussian(2.0) * np.ones(5)[:, None, None]
+    shape[1] = gaussian(2.0, 2.0, 0)
+    assert stamp_measures(*stamps([shape], 800))["misregistration"][0] == pytest.approx(
+        2.0, abs=0.5
+    )
+
+
+def test_noise_background_and_bad_pixels_are_measured():
+    flux, ivar = stamps([galaxy(2.0, None)] * 2)
+    measures = stamp_measures(flux - 0.5 * SIGMA, ivar / 4)
+    assert measures["noise"] == pytest.approx(np.log10(0.5), abs=0.06)
+    assert measures["background"] == pytest.approx(-0.25, abs=0.1)
+    ivar = ivar.copy()
+    ivar[0, 2, :, :16] = 0
+    ivar[1, 2, 28:36, 28:36] = 0
+    measures = stamp_measures(flux, ivar)
+    assert (
+        measures["masked"] == pytest.approx([0.25, 64 / 4096]) and measures["masked_core"][0] == 0
+    )
+    assert measures["masked_core"][1] > 0.5
+
+
+def test_odd_stamps_are_measured_without_warnings():
+    flux, ivar = stamps([galaxy(2.0, None)] * 5)
+    flux[0], ivar[0] = 0, 0
+    ivar[1, 1:] = 0
+    flux[2] = 0
+    flux[3] = -flux[3]
+    flux[4] *= 1e8
+    measures = stamp_measures(flux, ivar)
+    assert all(values.shape == (5,) for values in measures.values())
+    assert measures["signal"][0] == 0 and np.isnan(measures["size"][0])
+    assert stamp_measures(flux[:0], ivar[:0])["size"].shape == (0,)
+
+
+def test_sharpness_is_the_share_of_its_surroundings():
+    flux, ivar = training_stamps(6)
+    flux[2, 3, 40, 10] += 500 * SIGMA[3, 0, 0]
+    flux[4] = 0.1 * SIGMA
+    expected = np.zeros(len(flux))
+    for k, b, y, x in np.argwhere(flux[:, :, 1:-1, 1:-1] > 20 * SIGMA) + [0, 0, 1, 1]:
+        around = flux[k, b, y - 1 : y + 2, x - 1 : x + 2].sum()
+        expected[k] = max(expected[k], flux[k, b, y, x] / around)
+    found = stamp_measures(flux, ivar)["sharpness"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert found[2] > 0.9
+    assert found[4] == 0
+
+
+def test_blocks_do_not_change_measures():
+    flux, ivar = training_stamps(20)
+    together = stamp_measures(flux, ivar)
+    alone = stamp_measures(flux[7:8], ivar[7:8])
+    for name, values in together.items():
+        assert values[7] == pytest.approx(alone[name][0], rel=1e-4, abs=1e-5, nan_ok=True)
+
+
+# ---- images
+
+
+def test_usual_galaxies_are_not_flagged(statistics):
+    flux, ivar = training_stamps(150, seed=9)
+    seen = observe(CutoutBatch(flux, ivar), None, ebv=0.0, measure=False)
+    assert np.mean([bool(flag) for flag in novelty_flags(statistics, seen)]) <= 0.02
+
+
+def changed(kind, flux, ivar):
+    flux, ivar = flux.copy(), ivar.copy()
+    if kind == "blank field":
+        flux = stamps(np.zeros(flux.shape))[0]
+    elif kind == "star":
+        flux = stamps([gaussian(1.45) * np.ones(5)[:, None, None]] * len(flux), 300)[0]
+    elif kind == "artefact":
+        flux[:, 2, 10, 40:42] += 3
+    elif kind == "saturated":
+        flux = 20 * flux
+        flux = np.minimum(flux, 0.25 * flux[:, :, 28:36, 28:36].max(axis=(2, 3), keepdims=True))
+    elif kind == "masked":
+        ivar[:, :, 28:36, 28:36] = 0
+    elif kind == "misregistered":
+        flux[:, 3] = np.roll(flux[:, 3], 3, axis=2)
+    elif kind == "neighbour":
+        flux += (
+            20 * flux.max(axis=(2, 3), keepdims=True) * gaussian(1.5, 20, 5) / gaussian(1.5).max()
+        )
+    elif kind == "off centre":
+        flux = np.roll(flux, 5, axis=3)
+    elif kind == "background":
+        flux -= 0.7 * SIGMA
+    elif kind == "noise":
+        ivar *= 9
+    elif kind == "image colour":
+        flux[:, 1] *= 0.5
+    return flux, ivar
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "blank field",
+        "star",
+        "artefact",
+        "saturated",
+        "masked",
+        "misregistered",
+        "neighbour",
+        "off centre",
+        "background",
+        "noise",
+        "image colour",
+    ],
+)
+def test_each_kind_is_found_and_named(statistics, kind):
+    usual = stamps([galaxy(3.0, None)] * 10, 200, seed=4)
+    assert reasons(statistics, *usual) == {}
+    found = reasons(statistics, *changed(kind, *usual))
+    assert kind in KINDS and all(found[kind])
+    words = {
+        "star": "a star or a quasar",
+        "blank field": "no source is seen",
+        "noise": "times what its",
+    }
+    assert words.get(kind, "") in found[kind][0]
+    assert not any(sentence.endswith(".") for sentences in found.values() for sentence in sentences)
+
+
+# ---- photometry
+
+
+def colour_flags(statistics, flux, error):
+    return novelties(statistics, observe(None, batch(flux, error), on_error="flag"))
+
+
+def test_usual_photometry_is_not_flagged_whatever_the_bands(statistics):
+    flux, error, _ = catalogue(2000, seed=11)
+    for bands in ("ugriz", "gri", "gr"):
+        some = np.where([band in bands for band in BANDS], flux, np.nan)
+        seen = observe(None, batch(some, np.where(np.isfinite(some), error, np.nan)))
+        assert np.mean([bool(flag) for flag in novelty_flags(statistics, seen)]) < 0.005
+
+
+def test_unusual_colours_are_flagged_unless_errors_allow_them(statistics):
+    flux, error, _ = catalogue(200, seed=12)
+    flux[:, 2] *= 2
+    found = colour_flags(statistics, flux, error)
+    assert all(found["colours"]) and "such magnitudes and colours" in found["colours"][0]
+    assert not any(colour_flags(statistics, flux, flux / 3)["colours"])
+    red_dwarf = 10 ** (0.4 * (22.5 - np.array([[20.5, 17.9, 16.5, 15.4, 14.8]])))
+    assert "those of a star" in colour_flags(statistics, red_dwarf, 0.02 * red_dwarf)["colours"][0]
+
+
+def test_faint_and_missing_photometry(statistics):
+    flux, error, _ = catalogue(5, seed=13)
+    found = colour_flags(statistics, flux, flux / 2)
+    assert "signal-to-noise ratio of the photometry, 2.0, is below" in found["signal"][0]
+    flux[0], flux[1, 1:], flux[2] = np.nan, np.nan, -flux[2]
+    found = colour_flags(statistics, flux, np.where(np.isfinite(flux), error, np.nan))
+    assert not found["colours"][0] and not found["colours"][1] and not found["signal"][0]
+    assert found["signal"][2]
+
+
+def test_tail_probabilities_are_probabilities():
+    rng = np.random.default_rng(0)
+    covariance = 0.05 * np.eye(5) + 0.3
+    values = rng.multivariate_normal(np.full(5, 17.0), covariance, 20_000)
+    one = ColourMixture(np.full((1, 5), 17.0), covariance[None])
+    for bands in (slice(None), slice(1, 3)):
+        some = np.full(values.shape, np.nan)
+        some[:, bands] = values[:, bands]
+        tails = one.log_tail(some, np.zeros(some.shape))
+        # The systematic error widens the mixture, so that tails are a little rarer.
+        assert 0.02 < np.mean(tails < np.log10(0.05)) <= 0.053
+    fitted = ColourMixture.fit(values)
+    assert np.mean(fitted.log_tail(values, np.zeros(values.shape)) < -3) < 0.003
+    assert np.isnan(
+        one.log_tail(np.array([[np.nan, 17, np.nan, np.nan, np.nan]]), np.zeros((1, 5)))
+    ).all()
+    with pytest.raises(ValueError, match="199 galaxies have all bands"):
+        ColourMixture.fit(values[:199])
+
+
+def test_the_stellar_locus_is_where_stars_are():
+    # g, r, i of a G dwarf (g-r 0.45, r-i 0.16) and an M dwarf (1.4, 1.0); an elliptical at z = 0.1 (0.95, 0.4)
+    magnitudes = np.array(
+        [[0, 17.45, 17, 16.84, 0], [0, 18.4, 17, 16.0, 0], [0, 17.95, 17, 16.6, 0]]
+    )
+    assert near_stellar_locus(magnitudes)[:2].all()
+    assert not near_stellar_locus(np.array([[0, np.nan, 17, 16, 16.0]]))[0]
+
+
+def test_newer_statistics_are_refused(statistics):
+    seen = observe(None, batch(*catalogue(2)[:2]))
+    with pytest.raises(ValueError, match="layout 7"):
+        novelties({"layout": 7}, seen)
+    assert novelty_flags({}, seen) == ["", ""]
+
+
+# ---- in the estimator
+
+
+def test_predict_flags_what_is_unusual(statistics):
+    estimator = make_estimator(novelty=statistics)
+    posterior = estimator.predict(make_cutouts(), make_photometry(), n_draws=5, seed=0)
+    plain = make_estimator().predict(make_cutouts(), make_photometry(), n_draws=5, seed=0)
+    assert all("such magnitudes and colours" in flag for flag in posterior.flags)
+    assert np.array_equal(posterior["sfr"].draws, plain["sfr"].draws)
+
+
+# ---- the predictive check
+
+
+def emulated(n=3000, seed=3):
+    flux, error, age = catalogue(n, seed)
+    rng = np.random.default_rng(seed)
+    theta = rng.normal(0, 1, (n, 9))
+    theta[:, 0] = age
+    theta[:, 1] = -2.5 * np.log10(flux[:, 2])
+    return theta, 22.5 - 2.5 * np.log10(flux), np.full((n, 5), 0.02)
+
+
+def test_the_check_accepts_what_it_knows_and_rejects_what_it_does_not():
+    theta, magnitudes, errors = emulated()
+    emulator = PhotometryEmulator.fit(theta, magnitudes, errors)
+    emulator = PhotometryEmulator.from_dict(json.loads(json.dumps(emulator.to_dict())))
+    theta, magnitudes, errors = emulated(800, seed=8)
+    draws = np.repeat(theta[:, None], 3, axis=1)
+    p_values = emulator.p_values(draws, magnitudes, errors)
+    # At the true quantities they are uniform.
+    assert np.abs(np.quantile(p_values, [0.1, 0.5, 0.9]) - [0.1, 0.5, 0.9]).max() < 0.05
+    wrong = magnitudes + [0, 0.5, 0, 0, 0]
+    assert np.mean(emulator.p_values(draws, wrong, errors) < 0.01) > 0.95
+    only = np.where(np.array([b in "gri" for b in BANDS]), wrong, np.nan)
+    assert np.mean(emulator.p_values(draws, only, errors) < 0.01) > 0.9
+    only[0, 1:] = np.nan
+    draws[1] = np.nan
+    assert np.isnan(emulator.p_values(draws, only, errors)[:2]).all()
+    with pytest.raises(ValueError, match="999 galaxies are complete"):
+        PhotometryEmulator.fit(*(a[:999] for a in emulated()))
+
+
+def test_predict_gives_the_p_value_as_a_column(tmp_path):
+    theta, magnitudes, errors = emulated()
+    card = {"predictive": PhotometryEmulator.fit(theta, magnitudes, errors).to_dict()}
+    posterior = make_estimator(**card).predict(photometry=make_photometry(), n_draws=20, seed=0)
+    column = posterior.to_table()["predictive_p_value"]
+    assert column.shape == (5,) and np.all((column >= 0) & (column <= 1))
+    posterior.write(tmp_path / "out.ecsv", draws=True)
+    again = Posterior.read(tmp_path / "out.ecsv").to_table()
+    assert np.allclose(again["predictive_p_value"], column)
+    flux = {f"flux_{band}": np.array([np.nan, 50]) * u.nmgy for band in BANDS}
+    errors = {f"flux_err_{band}": np.ones(2) * u.nmgy for band in BANDS}
+    blank = make_estimator(**card).predict(
+        photometry=flux | errors | {"ebv": 0.0 * u.mag}, n_draws=20, seed=0, on_error="flag"
+    )
+    assert np.isnan(blank.to_table()["predictive_p_value"]).tolist() == [True, False]

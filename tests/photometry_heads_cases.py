@@ -1,0 +1,11 @@
+"""An estimator with heads of its own for photometry, for several tests."""
+
+from estimator_cases import make_estimator
+
+from astrogenspec import PropertyEstimator
+
+
+def estimator_with_heads():
+    network = make_estimator().network
+    first = network.member(0)
+    return PropertyEstimator(network.with_heads([first], [first]), card={"name": "tiny"})

@@ -1,0 +1,367 @@
+# ruff: noqa: E402
+import importlib
+
+import numpy as np
+import pytest
+
+mpl = pytest.importorskip("matplotlib")
+pytest.importorskip("corner")
+mpl.use("Agg")  # before pyplot, so that no window opens
+
+import astropy.units as u
+import matplotlib.pyplot as plt
+from astropy.nddata import NDData
+from astropy.table import QTable
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.testing import assert_allclose, assert_array_equal
+from posterior_cases import flagged_posterior, gaussian_posterior, quantity
+
+from astrogenspec import plotting
+from astrogenspec.calibration import pit, tarp
+from astrogenspec.results.posterior import Posterior
+
+FEW = ("redshift", "stellar_mass", "halpha_flux")
+
+
+@pytest.fixture(autouse=True)
+def leave_nothing_behind():
+    settings = dict(mpl.rcParams)
+    yield
+    plt.close("all")
+    assert dict(mpl.rcParams) == settings
+
+
+@pytest.fixture(scope="module")
+def case():
+    return gaussian_posterior(30, 600)
+
+
+def drawn(thing):
+    """Draw for good: faults of labels and layouts show only then."""
+    figure = thing if isinstance(thing, Figure) else thing.figure
+    figure.canvas.draw()
+    return figure
+
+
+def text_of(figure):
+    return "\n".join(text.get_text() for text in figure.findobj(mpl.text.Text))
+
+
+# ---- corner
+
+
+def test_corner_shows_every_pair(case):
+    posterior, truth = case
+    figure = drawn(posterior.plot_corner(3, quantities=FEW))
+    axes = np.array(figure.axes).reshape(3, 3)
+    assert len(figure.axes) == 9
+    low, middle, high = posterior[3]["stellar_mass"].percentiles([16, 50, 84])[:, 0].value
+    lines = [line.get_xdata()[0] for line in axes[1, 1].lines]
+    assert_allclose(sorted(lines), [low, middle, high])
+    assert f"{middle:.2f}" in axes[1, 1].get_title()
+    assert axes[2, 1].get_xlabel() == r"$\log_{10}(M_\ast/\mathrm{M_\odot})$"
+
+
+def test_corner_shows_fluxes_in_their_logarithm(case):
+    posterior, truth = case
+    figure = posterior.plot_corner(
+        0, quantities=FEW, truth={"halpha_flux": truth["halpha_flux"][0]}
+    )
+    axes = np.array(figure.axes).reshape(3, 3)
+    log_flux = np.log10(posterior[0]["halpha_flux"].draws.value[0])
+    low, high = axes[2, 2].get_xlim()
+    assert low < np.percentile(log_flux, 1) < np.percentile(log_flux, 99) < high
+    assert high < 10
+    label = axes[2, 2].get_xlabel()
+    assert label.startswith(r"$\log_{10}")
+    assert r"10^{-17}" in label
+    marked = [line.get_xdata()[0] for line in axes[2, 2].lines]
+    assert np.isclose(marked, np.log10(truth["halpha_flux"][0].value)).any()
+
+
+def test_corner_marks_a_truth_outside_the_draws(case):
+    posterior, _ = case
+    figure = posterior.plot_corner(0, quantities=FEW, truth={"stellar_mass": 1e14 * u.Msun})
+    low, high = np.array(figure.axes).reshape(3, 3)[1, 1].get_xlim()
+    assert low < 14 < high
+
+
+def test_corner_passes_over_truths_it_does_not_show(case):
+    posterior, truth = case
+    row = QTable({name: values[:1] for name, values in truth.items()})[0]
+    drawn(posterior.plot_corner(0, quantities=("redshift", "ssfr"), truth=row))
+    drawn(posterior.plot_corner(0, quantities=FEW, truth={"sfr": 1 * u.m, "redshift": np.nan}))
+
+
+def test_corner_of_everything_fits_in_the_figure(case):
+    posterior, _ = case
+    figure = drawn(posterior.plot_corner("7"))
+    renderer = figure.canvas.get_renderer()
+    box = figure.bbox
+    for ax in figure.axes:
+        for label in (ax.xaxis.label, ax.yaxis.label, ax.title):
+            if label.get_text() and label.get_visible() and ax.get_visible():
+                extent = label.get_window_extent(renderer)
+                assert extent.x0 >= box.x0
+                assert extent.y0 >= box.y0
+                assert extent.x1 <= box.x1
+                assert extent.y1 <= box.y1
+
+
+def test_corner_of_few_draws_and_of_one_value():
+    posterior, _ = gaussian_posterior(1, 8)
+    drawn(posterior.plot_corner(quantities=("redshift", "sfr")))
+    constant = Posterior({"redshift": np.full((1, 700), 0.1), "age": np.zeros((1, 700)) * u.Gyr})
+    drawn(constant.plot_corner(smooth=None))
+
+
+def test_corner_of_one_quantity(case):
+    assert len(drawn(case[0].plot_corner(0, quantities="ssfr")).axes) == 1
+
+
+def test_corner_can_be_drawn_on_another(case):
+    posterior, _ = case
+    figure = posterior.plot_corner(0, quantities=FEW)
+    again = plotting.corner(posterior[0], quantities=FEW, fig=figure, color="#c2452d")
+    assert again is figure
+    assert len(drawn(again).axes) == 9
+
+
+def test_corner_refuses_what_it_cannot_show(case):
+    posterior, truth = case
+    with pytest.raises(ValueError, match="shows one galaxy, and the posterior has 30"):
+        plotting.corner(posterior)
+    with pytest.raises(
+        ValueError, match=r"'galaxy 2' has 0 usable draws .flag: no flux in any band"
+    ):
+        flagged_posterior()[0].plot_corner(2)
+    with pytest.raises(ValueError, match="more draws than quantities"):
+        gaussian_posterior(1, 1)[0].plot_corner()
+    with pytest.raises(u.UnitConversionError, match=r"truth\['redshift'\] has the unit 'm'"):
+        posterior.plot_corner(truth={"redshift": 1 * u.m})
+    with pytest.raises(ValueError, match=r"truth\['stellar_mass'\] has 30 values"):
+        posterior.plot_corner(truth=truth | {"redshift": 0.1})
+    with pytest.raises(KeyError, match="'nonsense'"):
+        posterior.plot_corner(quantities=["nonsense"])
+    with pytest.raises(IndexError, match="no galaxy 99"):
+        posterior.plot_corner(99)
+
+
+def test_missing_packages_are_named(case, monkeypatch):
+    real = importlib.import_module
+
+    def refuse(name):
+        if name == "corner":
+            raise ImportError(name)
+        return real(name)
+
+    monkeypatch.setattr("astrogenspec.plotting.style.import_module", refuse)
+    with pytest.raises(ImportError, match=r"figures need the package corner.*astrogenspec\[plot\]"):
+        case[0].plot_corner(0)
+
+
+# ---- predictions
+
+
+def test_predictions_are_medians_with_bars(case):
+    posterior, truth = case
+    ax = plotting.prediction_vs_truth(posterior["sfr"], truth["sfr"])
+    points = ax.lines[0].get_xydata()
+    assert_allclose(points[:, 0], truth["sfr"].value)
+    assert_allclose(points[:, 1], posterior["sfr"].median().value)
+    assert "$R^2$" in text_of(drawn(ax))
+    assert ax.get_xlim() == ax.get_ylim()
+
+
+def test_predictions_of_redshift_have_its_scores(case):
+    posterior, truth = case
+    ax = plotting.prediction_vs_truth(posterior["redshift"], truth["redshift"])
+    text = text_of(drawn(ax))
+    assert "outliers > 0.05: 0.0%" in text
+    assert "$N$ = 30" in text
+    assert ax.get_xlabel() == "true $z$"
+
+
+def test_many_predictions_are_shown_as_density():
+    posterior, truth = gaussian_posterior(900, 5, quantities=("halpha_flux",))
+    ax = plotting.prediction_vs_truth(posterior["halpha_flux"], truth["halpha_flux"])
+    assert len(ax.collections) == 1
+    assert "log_{10}" in ax.get_xlabel()
+    drawn(ax)
+
+
+def test_predictions_leave_out_what_is_unknown():
+    posterior, truth = flagged_posterior(6, 20, bad=2)
+    truth["sfr"][0] = np.nan * truth["sfr"].unit
+    ax = plt.figure().add_subplot()
+    assert plotting.prediction_vs_truth(posterior["sfr"], truth["sfr"], ax=ax) is ax
+    assert "$N$ = 4" in text_of(drawn(ax))
+    with pytest.raises(ValueError, match="no galaxy has both a true value and draws of 'sfr'"):
+        plotting.prediction_vs_truth(posterior[2]["sfr"], truth["sfr"][2:3])
+    with pytest.raises(u.UnitConversionError, match=r"truth\['sfr'\]"):
+        plotting.prediction_vs_truth(posterior["sfr"], np.ones(6) * u.m)
+
+
+def test_a_prediction_of_one_galaxy(case):
+    posterior, truth = case
+    drawn(plotting.prediction_vs_truth(posterior[0]["sfr"], truth["sfr"][:1]))
+
+
+# ---- calibration
+
+
+def test_the_pit_histogram_counts():
+    values = np.repeat([0.05, 0.55, 0.95, np.nan], [10, 20, 10, 5])
+    ax = plotting.pit_histogram(values, n_bins=10, label="sfr")
+    heights = ax.patches[-1].get_data().values
+    assert_allclose(heights[[0, 5, 9]], [2.5, 5, 2.5])
+    assert heights.sum() == 10
+    assert "sfr" in text_of(drawn(ax))
+    top = ax.get_ylim()[1]
+    assert plotting.pit_histogram(np.linspace(0, 1, 100), ax=ax, label="z") is ax
+    assert ax.get_ylim()[1] == top
+
+
+def test_the_coverage_curve_is_that_of_the_intervals():
+    values = np.random.default_rng(0).random(500)
+    ax = plotting.coverage_curve(values, label="a")
+    curves = [line for line in ax.lines if len(line.get_xdata()) > 2]
+    x, y = curves[0].get_data()
+    assert_allclose(y, [np.mean(np.abs(2 * values - 1) <= level + 1e-12) for level in x])
+    plotting.coverage_curve(values**2, ax=ax, label="b")
+    curves = [line for line in ax.lines if len(line.get_xdata()) > 2]
+    assert len(curves) == 2
+    assert curves[0].get_color() != curves[1].get_color()
+    assert len(ax.collections) == 1
+    drawn(ax)
+
+
+@pytest.mark.parametrize("figure", [plotting.pit_histogram, plotting.coverage_curve])
+def test_nothing_cannot_be_shown(figure):
+    with pytest.raises(ValueError, match="values holds no finite number"):
+        figure([np.nan])
+
+
+def test_the_tarp_curve(case):
+    posterior, truth = case
+    result = tarp(posterior, {"sfr": truth["sfr"]}, n_bootstrap=20)
+    ax = plotting.tarp_curve(result)
+    assert f"largest deviation {result.max_deviation:.3f}" in text_of(drawn(ax))
+    curve = next(line for line in ax.lines if len(line.get_xdata()) > 2)
+    assert_array_equal(curve.get_ydata(), result.coverage)
+    plotting.tarp_curve(result, ax=ax, label="again", color="k")
+    assert "again (largest deviation" in text_of(drawn(ax))
+
+
+# ---- networks
+
+
+def test_the_latent_map_is_coloured():
+    rng = np.random.default_rng(0)
+    values = quantity(np.linspace(9, 12, 200), u.dex(u.Msun))
+    values[::10] = np.nan * values.unit
+    ax = plotting.latent_map(rng.normal(size=(200, 2)), values, label="stellar mass")
+    grey, coloured = ax.collections
+    assert len(grey.get_offsets()) == 20
+    assert_array_equal(coloured.get_array(), values.value[np.isfinite(values.value)])
+    assert "stellar mass [" in text_of(drawn(ax))
+    assert ax.get_xlabel() == "UMAP 1"
+
+
+def test_the_latent_map_takes_little():
+    drawn(plotting.latent_map(np.zeros((5, 2))))
+    drawn(plotting.latent_map(np.zeros((0, 2)), []))
+    drawn(plotting.latent_map(np.zeros((2, 2)), [np.nan, np.nan], method="PCA"))
+    with pytest.raises(ValueError, match=r"embedding has shape \(5, 3\)"):
+        plotting.latent_map(np.zeros((5, 3)))
+    with pytest.raises(ValueError, match=r"values has shape \(3,\), embedding has 5 rows"):
+        plotting.latent_map(np.zeros((5, 2)), np.zeros(3))
+
+
+def cutout(n_bands=5, size=32):
+    y, x = np.mgrid[:size, :size] - size / 2
+    light = np.exp(-np.hypot(x, y) / 4)
+    return light * np.arange(1, n_bands + 1)[:, None, None] * 0.3
+
+
+def test_the_colour_image_has_colours():
+    red = plotting.color_image(cutout())
+    assert red.shape == (32, 32, 3)
+    assert red.dtype == np.uint8
+    assert red[16, 16, 0] > red[16, 16, 2]
+    assert red[16, 16].max() > 120
+    assert red[0, 0].max() < 60
+    blue = plotting.color_image(cutout()[::-1])
+    assert blue[16, 16, 0] < blue[16, 16, 2]
+    assert_array_equal(plotting.color_image(cutout()[1:4]), red)
+    assert_array_equal(plotting.color_image(NDData(cutout())), red)
+    assert_array_equal(plotting.color_image(cutout() * u.nmgy), red)
+
+
+def test_images_without_light_are_black():
+    assert plotting.color_image(np.zeros((3, 8, 8))).max() < 60
+    assert plotting.color_image(np.full((5, 8, 8), np.nan)).max() < 60
+
+
+@pytest.mark.parametrize("with_noise", [True, False])
+def test_the_reconstruction_has_three_panels(with_noise):
+    image = cutout()
+    ivar = np.full(image.shape, 100.0) if with_noise else None
+    if with_noise:
+        ivar[2, :3] = 0
+    figure = plotting.reconstruction(image, 0.9 * image, ivar=ivar)
+    assert len(figure.axes) == 4
+    shown = figure.axes[2].images[0].get_array()
+    expected = 0.1 * image[2] * (10 if with_noise else 1)
+    assert_allclose(shown[5:], expected[5:])
+    if with_noise:
+        assert np.ma.getmaskarray(shown)[:3].all()
+    assert ("nmgy" in text_of(drawn(figure))) is not with_noise
+
+
+def test_the_reconstruction_takes_odd_images():
+    drawn(plotting.reconstruction(np.zeros((3, 8, 8)), np.zeros((5, 8, 8))))
+    figure = plt.figure()
+    assert plotting.reconstruction(NDData(cutout()), cutout(), fig=figure) is figure
+    with pytest.raises(ValueError, match=r"image has shape \(4, 8, 8\)"):
+        plotting.reconstruction(np.zeros((4, 8, 8)), np.zeros((5, 8, 8)))
+    with pytest.raises(ValueError, match="give one size"):
+        plotting.reconstruction(np.zeros((3, 8, 8)), np.zeros((3, 9, 9)))
+
+
+@pytest.mark.parametrize("kind", [dict, QTable])
+def test_the_history_marks_the_best_step(kind):
+    history = kind(
+        {
+            "step": [10, 20, 30],
+            "learning_rate": [1.0, 1.0, 1.0],
+            "train_total": [3.0, 2.0, 1.0],
+            "valid_total": [3.1, 2.2, np.nan],
+            "train_kl": [1.0, 0.5, 0.4],
+        }
+    )
+    ax = plotting.training_history(history, terms=("total", "kl"))
+    best = [line.get_xydata()[0] for line in ax.lines if line.get_marker() == "o"]
+    assert_allclose(best, [[20, 2.2]])
+    assert {"training total", "validation total", "training kl"} <= set(
+        text_of(drawn(ax)).split("\n")
+    )
+    with pytest.raises(KeyError, match="no loss term 'flow'; it has train_total"):
+        plotting.training_history(history, terms=("flow",))
+
+
+def test_every_function_but_two_returns_the_axes_it_was_given(case):
+    posterior, truth = case
+    values = pit(posterior["sfr"], truth["sfr"])
+    for draw in (
+        lambda ax: plotting.prediction_vs_truth(posterior["sfr"], truth["sfr"], ax=ax),
+        lambda ax: plotting.pit_histogram(values, ax=ax),
+        lambda ax: plotting.coverage_curve(values, ax=ax),
+        lambda ax: plotting.tarp_curve(tarp(posterior, truth, n_bootstrap=5), ax=ax),
+        lambda ax: plotting.latent_map(np.zeros((3, 2)), ax=ax),
+        lambda ax: plotting.training_history({"train_total": [1.0, 0.5]}, ax=ax),
+    ):
+        ax = plt.figure().add_subplot()
+        assert isinstance(ax, Axes)
+        assert draw(ax) is ax

@@ -1,0 +1,222 @@
+"""The calibration report: verdicts where the answer is known, bins, a page that needs nothing else, the command line."""
+
+import re
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.table import QTable
+from estimator_cases import make_estimator, make_photometry
+from posterior_cases import flagged_posterior, gaussian_posterior
+
+from astrogenspec.calibration import calibration_report, central_coverage
+from astrogenspec.cli import main
+from astrogenspec.reports.scores import TRUST, judge
+from astrogenspec.results.posterior import Posterior
+from astrogenspec.surveys import BANDS
+
+
+def drawn(n=800, *, width=1.0, shift=0.0, seed=0):
+    rng = np.random.default_rng(seed)
+    centre = rng.normal(10, 0.5, n)
+    values = centre[:, None] + 0.2 * (shift + width * rng.standard_normal((n, 200)))
+    return values, centre + 0.2 * rng.standard_normal(n)
+
+
+def test_a_calibrated_posterior_is_trusted():
+    verdict = judge(*drawn(), "dex")
+    assert verdict.trust == "trust" and "no bias" in verdict.reason
+    assert verdict.width_factor == pytest.approx(1, abs=0.08)
+    assert abs(verdict.shift) < 0.1 and verdict.skill > 0.5 and verdict.n == 800
+
+
+@pytest.mark.parametrize(
+    ("width", "shift", "trust", "words"),
+    [
+        (
+            0.78,
+            0.0,
+            "trust with care",
+            r"too narrow: they hold 5\d% \(error bars should be 1.\d\d times",
+        ),
+        (0.4, 0.0, "do not trust", "too narrow"),
+        (1.5, 0.0, "do not trust", "too wide"),
+        (1.0, 0.3, "trust with care", r"too high by 0.0\d* dex, 0.3 of their error bars"),
+        (1.0, -1.0, "do not trust", "too low by 0.2"),
+    ],
+)
+def test_defects_are_named_and_measured(width, shift, trust, words):
+    values, truth = drawn(3000, width=width, shift=shift)
+    verdict = judge(values, truth, "dex")
+    assert verdict.trust == trust and re.search(words, verdict.reason)
+    assert verdict.width_factor == pytest.approx(1 / width, rel=0.1)
+    assert verdict.shift == pytest.approx(shift / width, abs=0.1)
+
+
+def test_a_prior_is_honest_and_says_nothing():
+    rng = np.random.default_rng(1)
+    truth = rng.normal(10, 0.5, 500)
+    verdict = judge(rng.normal(10, 0.5, (500, 300)), truth)
+    assert abs(verdict.skill) < 0.03 and verdict.trust == "trust with care"
+    assert "hardly more than the average" in verdict.reason
+
+
+def test_few_galaxies_cannot_tell():
+    values, truth = drawn(100)
+    truth[29:] = np.nan
+    verdict = judge(values, truth)
+    assert verdict.trust == "cannot tell" and "29 galaxies" in verdict.reason
+    assert judge(values[:0], truth[:0]).n == 0 and verdict.trust in TRUST
+
+
+def with_photometry(posterior, red):
+    table = QTable({f"flux_{band}": 10 ** (0.4 * (22.5 - red)) * u.nmgy for band in BANDS})
+    for band in BANDS:
+        table[f"extinction_{band}"] = np.zeros(len(red)) * u.mag
+    return Posterior(posterior.draws, photometry=table, names=posterior.names)
+
+
+@pytest.fixture(scope="module")
+def report():
+    """Redshifts that are too narrow for faint galaxies, masses that are fine, few star-formation rates."""
+    names = ("redshift", "stellar_mass", "sfr")
+    posterior, truth = gaussian_posterior(600, 150, quantities=names)
+    red = np.linspace(14, 18, 600)
+    draws = dict(posterior.draws)
+    values = draws["redshift"].value.copy()
+    middle = np.median(values, axis=1, keepdims=True)
+    faint = red > 17
+    values[faint] = middle[faint] + 0.4 * (values[faint] - middle[faint])
+    draws["redshift"] = values * u.one
+    truth["sfr"][20:] = np.nan
+    return calibration_report(with_photometry(Posterior(draws), red), truth)
+
+
+def test_bins_show_where_it_is_wrong(report):
+    assert {name: verdict.trust for name, verdict in report.verdicts.items()} == {
+        "redshift": "trust with care",
+        "stellar_mass": "trust",
+        "sfr": "cannot tell",
+    }
+    scores = report.scores
+    rows = scores[(scores["quantity"] == "redshift") & (scores["by"] == "r magnitude")]
+    assert rows["bin"].tolist() == [
+        "below 14.8",
+        "14.8 to 15.6",
+        "15.6 to 16.4",
+        "16.4 to 17.2",
+        "above 17.2",
+    ]
+    assert rows["trust"].tolist()[:3] == ["trust"] * 3 and rows["trust"][-1] == "do not trust"
+    assert rows["n"].sum() == 600 and np.all(np.diff(rows["coverage_68"][[0, -1]]) < -0.2)
+    assert "do not trust at r magnitude above 17.2" in report.verdicts["redshift"].reason
+    whole = scores[scores["by"] == "all"]
+    assert whole["quantity"].tolist() == ["redshift", "stellar_mass", "sfr"]
+    assert np.isfinite(whole["sigma_nmad"][0]) and np.isnan(whole["sigma_nmad"][1])
+
+
+def test_kinds_of_input_and_sets_of_bands_are_judged_apart():
+    posterior, truth = gaussian_posterior(300, 200, seed=5, quantities=("redshift",))
+    values = posterior["redshift"].draws.value.copy()
+    middle = np.median(values, axis=1, keepdims=True)
+    values[:150] = middle[:150] + 0.4 * (values[:150] - middle[:150])
+    photometry = QTable()
+    rng = np.random.default_rng(0)
+    for band in BANDS:
+        photometry[f"flux_{band}"] = np.exp(rng.normal(4, 0.3, 300)) * u.nmgy
+        photometry[f"extinction_{band}"] = np.zeros(300) * u.mag
+    photometry["flux_u"][100:200] = photometry["flux_z"][100:] = np.nan * u.nmgy
+    photometry["flux_i"][299] = np.nan * u.nmgy
+    mixed = Posterior({"redshift": values * u.one}, photometry=photometry)
+    found = calibration_report(mixed, truth, mode=np.repeat(["image", "both"], 150))
+    rows = {by: found.scores[found.scores["by"] == by] for by in ("input", "bands", "g - r")}
+    assert dict(rows["input"]["bin", "trust"].iterrows()) == {
+        "both": "trust",
+        "image": "do not trust",
+    }
+    # A set of bands that one galaxy has is no group.
+    assert dict(rows["bands"]["bin", "n"].iterrows()) == {"gri": 100, "ugri": 99, "ugriz": 100}
+    assert rows["g - r"]["n"].sum() == 300 and len(rows["g - r"]) == 5
+    alike = calibration_report(mixed[:100], {"redshift": truth["redshift"][:100]})
+    assert not set(alike.scores["by"]) & {"input", "bands"}
+    with pytest.raises(ValueError, match="mode is 'picture'"):
+        calibration_report(mixed, truth, mode="picture")
+
+
+def test_recalibration_is_offered_where_it_helps(report):
+    table = report.recalibrated
+    assert table["quantity"].tolist() == ["redshift", "stellar_mass"]
+    assert table["pit_ks_after"][0] < table["pit_ks_before"][0]
+    assert abs(table["coverage_68_after"][0] - 0.68) < 0.05 < 0.68 - table["coverage_68_before"][0]
+
+
+def test_the_page_needs_nothing_else(report, tmp_path):
+    page, table = report.write(tmp_path / "trust.html")
+    text = page.read_text()
+    assert text.count("data:image/png;base64,") == 4
+    assert not re.search(r"(src|href)=['\"](?!data:)", text) and "<script" not in text
+    for words in ("do not trust", "below 14.8", "recalibrated(", *map(str, report.verdicts)):
+        assert words in text
+    again = QTable.read(table)
+    assert again.colnames == report.scores.colnames and len(again) == len(report.scores)
+    assert "redshift      trust with care: " in str(report)
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        report.write(page)
+    report.write(page, overwrite=True)
+    with pytest.raises(ValueError, match="ending in .html"):
+        report.write(tmp_path / "trust.pdf")
+    with pytest.raises(FileNotFoundError, match="make it first"):
+        report.write(tmp_path / "no" / "trust.html")
+
+
+def test_names_cannot_inject_markup(tmp_path):
+    posterior, truth = gaussian_posterior(
+        40, 50, quantities=("sfr",), meta={"model": "<script>alert(1)</script>"}
+    )
+    page, _ = calibration_report(posterior, truth).write(tmp_path / "a.html")
+    assert "<script" not in page.read_text()
+
+
+def test_odd_samples():
+    posterior, truth = flagged_posterior(60, 40, quantities=("redshift", "sfr"))
+    report = calibration_report(posterior, truth)
+    assert report.verdicts["sfr"].n == 59 and report.recalibrated is None
+    with pytest.raises(ValueError, match="names no quantity of the posterior"):
+        calibration_report(posterior, QTable({"colour": np.ones(60)}))
+    with pytest.raises(ValueError, match="names no quantity of the posterior"):
+        calibration_report(posterior, {"redshift": np.full(60, np.nan)})
+    with pytest.raises(KeyError, match="no quantity 'masses'"):
+        calibration_report(posterior, {"masses": np.ones(60)})
+
+
+def test_an_estimator_reports_on_itself(tmp_path):
+    estimator, photometry = make_estimator(), make_photometry(160)
+    truth = estimator.predict(photometry=photometry, n_draws=1, seed=5)["redshift"].draws[:, 0]
+    truth = QTable({"redshift": truth, "colour": np.ones(160)})
+    options = {"photometry": photometry, "truth": truth, "n_draws": 200}
+    report = estimator.calibration_report(**options, out=tmp_path / "trust.html")
+    assert (tmp_path / "trust.html").exists() and (tmp_path / "trust.ecsv").exists()
+    assert list(report.verdicts) == ["redshift"] and "too" not in report.verdicts["redshift"].reason
+    assert central_coverage(report.posterior["redshift"], truth["redshift"], [0.68])[0] > 0.55
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        estimator.calibration_report(**options, out=tmp_path / "trust.html")
+    wrong = {"redshift": truth["redshift"] * 0.5}
+    better = estimator.recalibrated(photometry=photometry, truth=wrong, n_draws=200)
+    corrected = better.calibration_report(photometry=photometry, truth=wrong, n_draws=200)
+    assert corrected.posterior.meta["calibrated"] and corrected.recalibrated is not None
+    before = estimator.calibration_report(photometry=photometry, truth=wrong, n_draws=200)
+    assert abs(corrected.verdicts["redshift"].shift) < abs(before.verdicts["redshift"].shift)
+
+
+def test_evaluate_writes_the_page(tmp_path, capsys):
+    posterior, truth = gaussian_posterior(200, 60, quantities=("redshift", "sfr"))
+    posterior.write(tmp_path / "draws.fits", draws=True)
+    QTable({"name": posterior.names} | truth).write(tmp_path / "truth.ecsv")
+    command = ["evaluate", str(tmp_path / "draws.fits"), str(tmp_path / "truth.ecsv")]
+    command += ["--report", str(tmp_path / "trust.html")]
+    assert main(command) == 0
+    assert "sfr       trust: The 68% intervals hold" in capsys.readouterr().out
+    assert (tmp_path / "trust.ecsv").exists()
+    assert main(command) == 2
+    assert "overwrite" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0

@@ -1,0 +1,465 @@
+import copy
+import pickle
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.table import QTable
+from astropy.uncertainty import Distribution
+from astropy.utils.masked import Masked
+from numpy.testing import assert_allclose, assert_array_equal
+from posterior_cases import flagged_posterior, gaussian_posterior, quantity
+
+from astrogenspec.quantities import QUANTITIES
+from astrogenspec.results.posterior import Posterior
+
+MASS = u.dex(u.Msun)
+RATE = u.dex(u.Msun / u.yr)
+
+
+@pytest.fixture
+def posterior():
+    return flagged_posterior()[0]
+
+
+def simple(values, name="stellar_mass", unit=MASS, **kwargs):
+    return Posterior({name: quantity(np.array(values, dtype=float), unit)}, **kwargs)
+
+
+# ---- summaries
+
+
+def test_summaries_agree_with_numpy():
+    posterior, _ = gaussian_posterior(5, 101)
+    mass = posterior["stellar_mass"]
+    values = posterior.draws["stellar_mass"].value
+    assert_allclose(mass.mean().value, values.mean(axis=1))
+    assert_allclose(mass.median().value, np.median(values, axis=1))
+    assert_allclose(mass.std().value, values.std(axis=1))
+    wanted = [0, 2.5, 16, 50, 84, 100]
+    assert_allclose(mass.percentiles(wanted).value, np.percentile(values, wanted, axis=1))
+    lower, upper = mass.interval(0.9)
+    assert_allclose([lower.value, upper.value], np.percentile(values, [5, 95], axis=1))
+
+
+def test_summaries_are_the_same_in_blocks_of_galaxies(monkeypatch):
+    posterior, _ = gaussian_posterior(23, 40)
+    whole = posterior.to_table()
+    monkeypatch.setattr("astrogenspec.results.statistics._BLOCK", 160)
+    for name, column in posterior.to_table().columns.items():
+        assert_array_equal(column, whole[name])
+
+
+def test_summaries_have_the_unit_of_the_quantity(posterior):
+    mass, redshift, flux = (posterior[k] for k in ("stellar_mass", "redshift", "halpha_flux"))
+    for summary in (mass.mean(), mass.median(), *mass.interval(), mass.percentiles([16, 84])):
+        assert summary.unit == MASS
+    assert mass.std().unit == u.dex
+    assert redshift.std().unit == u.dimensionless_unscaled
+    assert flux.std().unit == flux.median().unit == u.Unit(1e-17 * u.erg / u.s / u.cm**2)
+    # the sum of a dex(Msun) and its scatter must be possible
+    assert (mass.median() + mass.std()).unit == MASS
+
+
+def test_linear_units_of_dex_summaries_are_right():
+    assert_allclose(simple([[10, 10, 10]])["stellar_mass"].median().to_value(u.Msun), 1e10)
+
+
+def test_a_galaxy_without_draws_has_no_summaries(posterior):
+    for name in (*posterior.quantities, *posterior.derived_quantities):
+        median = posterior[name].median()
+        assert_array_equal(np.isnan(median.value), [False, False, True, False])
+    assert_array_equal(posterior.usable, [True, True, False, True])
+
+
+def test_single_missing_draws_are_left_out():
+    mass = simple([[1.0, np.nan, 3.0, 2.0, np.nan]])["stellar_mass"]
+    assert mass.mean()[0].value == mass.median()[0].value == 2.0
+    assert_allclose(mass.std()[0].value, np.std([1, 2, 3]))
+    assert_allclose(mass.percentiles(25)[0].value, 1.5)
+
+
+def test_one_draw_is_enough():
+    mass = simple([[10.0], [11.0]])["stellar_mass"]
+    assert_array_equal(mass.median().value, [10, 11])
+    assert_array_equal(mass.std().value, [0, 0])
+    lower, upper = mass.interval(0.95)
+    assert_array_equal(lower, upper)
+
+
+def test_single_precision_draws_are_kept_and_summed_exactly():
+    values = np.full((1, 100_000), 10.123456, dtype=np.float32)
+    posterior = Posterior({"stellar_mass": quantity(values, MASS)})
+    assert posterior.draws["stellar_mass"].dtype == np.float32
+    assert_allclose(posterior["stellar_mass"].mean().value, np.float64(values[0, 0]), rtol=1e-12)
+    assert_allclose(posterior["stellar_mass"].std().value, 0, atol=1e-7)
+
+
+@pytest.mark.parametrize("percentiles", [-1, 101, [50, np.nan], [[50]]])
+def test_impossible_percentiles_are_refused(posterior, percentiles):
+    with pytest.raises(ValueError, match="between 0 and 100"):
+        posterior["sfr"].percentiles(percentiles)
+
+
+@pytest.mark.parametrize("level", [0, 1, 68, -0.5])
+def test_impossible_levels_are_refused(posterior, level):
+    with pytest.raises(ValueError, match=f"level is {level}"):
+        posterior["sfr"].interval(level)
+
+
+def test_distribution_is_that_of_astropy(posterior):
+    for name in ("sfr", "redshift", "oiii_hbeta"):
+        distribution = posterior.distribution(name)
+        assert isinstance(distribution, Distribution)
+        assert distribution.n_samples == posterior.n_draws
+        median = posterior[name].median()
+        assert distribution.unit == median.unit
+        assert_allclose(distribution.pdf_median().value, median.value)
+
+
+def test_derived_quantities_come_draw_by_draw(posterior):
+    expected = posterior.draws["sfr"].value - posterior.draws["stellar_mass"].value
+    assert_allclose(posterior["ssfr"].draws.value, expected)
+    assert posterior["ssfr"].unit == u.dex(1 / u.yr)
+    assert "ssfr" in posterior
+    assert "ssfr" in posterior.derived_quantities
+
+
+# ---- what is not there
+
+
+def test_unknown_quantities_are_named_with_a_guess(posterior):
+    with pytest.raises(KeyError, match=r"stelar_mass.*did you mean 'stellar_mass'"):
+        _ = posterior["stelar_mass"]
+    assert "stelar_mass" not in posterior
+
+
+def test_a_derived_quantity_without_its_parts_is_refused():
+    posterior = simple([[10.0, 11.0]])
+    assert posterior.derived_quantities == ()
+    assert "ssfr" not in posterior
+    with pytest.raises(KeyError, match="'ssfr' is computed from stellar_mass and sfr; .*lack sfr"):
+        _ = posterior["ssfr"]
+
+
+# ---- construction
+
+
+def test_draws_are_converted_and_ordered():
+    posterior = Posterior(
+        {"sfr": [[1.0, 10.0]] * u.Msun / u.yr, "stellar_mass": [[1e10, 1e11]] * u.Msun}
+    )
+    assert posterior.quantities == ("stellar_mass", "sfr")
+    assert_allclose(posterior.draws["stellar_mass"].value, [[10, 11]])
+    assert_allclose(posterior.draws["sfr"].value, [[0, 1]])
+    assert posterior.draws["sfr"].unit == RATE
+
+
+def test_bare_redshifts_and_further_quantities_are_taken():
+    posterior = Posterior({"age": [[3.0, 4.0]] * u.Gyr, "redshift": [[0.1, 0.2]]})
+    assert posterior.quantities == ("redshift", "age")
+    assert posterior["age"].median().unit == u.Gyr
+    assert posterior["age"].label == "age"
+
+
+def test_masked_draws_are_missing():
+    values = Masked(quantity(np.array([[10.0, 11.0, 12.0]]), MASS), mask=[[False, True, False]])
+    assert_array_equal(
+        Posterior({"stellar_mass": values}).draws["stellar_mass"].value, [[10, np.nan, 12]]
+    )
+
+
+def test_byte_order_of_files_is_undone():
+    values = np.array([[10.0, 11.0]], dtype=">f4")
+    draws = Posterior({"stellar_mass": quantity(values, MASS)}).draws["stellar_mass"]
+    assert draws.dtype == np.dtype("=f4")
+
+
+@pytest.mark.parametrize(
+    ("draws", "kind", "message"),
+    [
+        ([1, 2], TypeError, "draws is a list"),
+        ({}, ValueError, "draws is empty"),
+        ({3: [[1.0]]}, TypeError, "key 3"),
+        ({"sfr": np.ones((2, 3))}, TypeError, r"draws\['sfr'\] has no unit; .*dex\(solMass / yr\)"),
+        ({"sfr": [[1.0]] * u.m}, u.UnitConversionError, r"draws\['sfr'\] has the unit 'm'"),
+        ({"redshift": [[1.0]] * u.m}, u.UnitConversionError, r"draws\['redshift'\]"),
+        ({"redshift": np.ones(3)}, ValueError, r"shape \(3,\); give shape \(n_galaxies, n_draws\)"),
+        ({"redshift": np.ones((3, 0))}, ValueError, "at least one draw"),
+        ({"redshift": [["a"]]}, TypeError, "not numbers"),
+        ({"redshift": [[0.1], [np.inf]]}, ValueError, "infinite values, the first in galaxy 1"),
+        ({"redshift": [[0.1]], "age": np.ones((2, 1))}, ValueError, "different shapes: redshift"),
+        ({"ssfr": [[0.1]]}, ValueError, "'ssfr' is derived"),
+    ],
+)
+def test_wrong_draws_are_refused_in_words(draws, kind, message):
+    with pytest.raises(kind, match=message):
+        Posterior(draws)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "kind", "message"),
+    [
+        ({"names": ["a"]}, ValueError, "names has 1 entries.*2 galaxies"),
+        ({"names": "ab"}, TypeError, "names is one string"),
+        ({"names": ["a", 1]}, TypeError, r"names\[1\] is 1, of type int"),
+        ({"flags": ["", "", ""]}, ValueError, "flags has 3 entries"),
+        ({"flags": ["", None]}, TypeError, r"flags\[1\] is None"),
+        ({"measurable": [0.5]}, ValueError, r"measurable has shape \(1,\)"),
+        ({"measurable": [0.5, 1.5]}, ValueError, "measurable holds 1.5"),
+        ({"photometry": np.ones(2)}, TypeError, "photometry is a ndarray"),
+        ({"photometry": QTable({"a": [1, 2, 3]})}, ValueError, "photometry has 3 rows"),
+    ],
+)
+def test_wrong_companions_are_refused_in_words(kwargs, kind, message):
+    with pytest.raises(kind, match=message):
+        simple([[10.0], [11.0]], **kwargs)
+
+
+def test_names_and_flags_have_defaults():
+    posterior = simple([[10.0], [11.0]])
+    assert posterior.names == ("0", "1")
+    assert posterior.flags == ("", "")
+    assert posterior.measurable is None
+    assert posterior.photometry is None
+    assert dict(posterior.meta) == {}
+
+
+# ---- nothing changes
+
+
+def test_the_draws_cannot_be_changed(posterior):
+    for values in (posterior.draws["sfr"], posterior["sfr"].draws, posterior["ssfr"].draws):
+        with pytest.raises(ValueError, match="read-only"):
+            values[0, 0] = 3 * values.unit
+    with pytest.raises(ValueError, match="read-only"):
+        posterior.measurable[0] = 0
+    with pytest.raises(TypeError):
+        posterior.draws["sfr"] = 1
+    with pytest.raises(TypeError):
+        posterior.meta["a"] = 1
+    with pytest.raises(AttributeError):
+        posterior.names = ["x"]
+
+
+def test_what_was_passed_may_change_later():
+    values, names, meta = np.ones((1, 2)), ["a"], {"seed": 1}
+    photometry = QTable({"flux": [1.0]})
+    posterior = Posterior({"redshift": values}, names=names, meta=meta, photometry=photometry)
+    values[:], names[0], meta["seed"] = 9, "b", 2
+    photometry["flux"] = 2.0
+    posterior.photometry["flux"][:] = 3.0
+    assert_array_equal(posterior.draws["redshift"].value, [[1, 1]])
+    assert posterior.names == ("a",)
+    assert posterior.meta["seed"] == 1
+    assert posterior.photometry["flux"][0] == 1.0
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, copy.copy, lambda p: pickle.loads(pickle.dumps(p))]
+)
+def test_copies_are_whole_and_frozen(posterior, duplicate):
+    other = duplicate(posterior)
+    assert_same(other, posterior)
+    with pytest.raises(ValueError, match="read-only"):
+        other.draws["sfr"][0, 0] = 3 * RATE
+
+
+def assert_same(one, other):
+    assert one.quantities == other.quantities
+    for name in one.quantities:
+        assert one.draws[name].unit == other.draws[name].unit
+        assert_array_equal(one.draws[name].value, other.draws[name].value)
+    assert (one.names, one.flags) == (other.names, other.flags)
+    assert_array_equal(one.measurable, other.measurable)
+
+
+# ---- galaxies
+
+
+@pytest.mark.parametrize(
+    ("key", "rows"),
+    [
+        (0, [0]),
+        (-1, [3]),
+        (np.int64(1), [1]),
+        (slice(1, 3), [1, 2]),
+        (slice(None, None, -1), [3, 2, 1, 0]),
+        ([3, 0], [3, 0]),
+        (np.array([-1]), [3]),
+        ([True, False, True, False], [0, 2]),
+        ([], []),
+        (slice(9, 12), []),
+    ],
+)
+def test_galaxies_are_selected(posterior, key, rows):
+    chosen = posterior[key]
+    assert isinstance(chosen, Posterior)
+    assert chosen.names == tuple(posterior.names[row] for row in rows)
+    assert chosen.flags == tuple(posterior.flags[row] for row in rows)
+    assert_array_equal(chosen.measurable, posterior.measurable[rows])
+    assert_array_equal(chosen.draws["sfr"], posterior.draws["sfr"][rows])
+    assert chosen["ssfr"].median().shape == (len(rows),)
+    with pytest.raises(ValueError, match="read-only"):
+        chosen.draws["sfr"][...] = 0 * RATE
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "message"),
+    [
+        (4, IndexError, "there is no galaxy 4: there are 4"),
+        (-5, IndexError, "no galaxy -5"),
+        ([0, 7], IndexError, "no galaxy 7"),
+        ([True], IndexError, "the mask has 1 entries, but there are 4"),
+        (1.0, TypeError, "not by 1.0"),
+        (None, TypeError, "not by None"),
+        ((0, 1), TypeError, "not by"),
+        (True, TypeError, "not by True"),
+        ([[0]], TypeError, "not by"),
+    ],
+)
+def test_wrong_selections_are_refused_in_words(posterior, key, kind, message):
+    with pytest.raises(kind, match=message):
+        _ = posterior[key]
+
+
+def test_iteration_gives_galaxies(posterior):
+    assert len(posterior) == posterior.n_galaxies == 4
+    assert [one.names[0] for one in posterior] == list(posterior.names)
+    assert all(len(one) == 1 for one in posterior)
+
+
+def test_galaxies_have_names():
+    posterior = simple(np.zeros((4, 2)), names=["M 31", "M 33", "twin", "twin"])
+    assert posterior.galaxy("M 33").names == ("M 33",)
+    with pytest.raises(KeyError, match="did you mean 'M 31'"):
+        posterior.galaxy("M31")
+    with pytest.raises(ValueError, match="2 galaxies are named 'twin' .numbers 2, 3"):
+        posterior.galaxy("twin")
+
+
+def test_parts_make_the_whole_again(posterior):
+    assert_same(Posterior.concatenate([posterior[:1], posterior[1:1], posterior[1:]]), posterior)
+    assert_same(Posterior.concatenate(iter(posterior)), posterior)
+
+
+def test_parts_may_know_different_things():
+    table = QTable({"flux": [1.0] * u.nmgy})
+    one = simple([[1.0]], measurable=[0.5], photometry=table, meta={"seed": 1, "model": "a"})
+    two = simple([[2.0]], photometry=table, meta={"seed": 2, "model": "a"})
+    both = Posterior.concatenate([one, two])
+    assert_array_equal(both.measurable, [0.5, np.nan])
+    assert len(both.photometry) == 2
+    assert dict(both.meta) == {"model": "a"}
+    assert Posterior.concatenate([one, simple([[2.0]])]).photometry is None
+
+
+@pytest.mark.parametrize(
+    ("other", "kind", "message"),
+    [
+        (simple([[1.0]], "sfr", RATE), ValueError, "differ in sfr, stellar_mass"),
+        (simple([[1.0, 2.0]]), ValueError, r"posteriors\[1\] has 2 draws, posteriors\[0\] has 1"),
+        (3, TypeError, r"posteriors\[1\] is a int"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(other, kind, message):
+    with pytest.raises(kind, match=message):
+        Posterior.concatenate([simple([[1.0]]), other])
+
+
+def test_nothing_cannot_be_concatenated():
+    with pytest.raises(ValueError, match="posteriors is empty"):
+        Posterior.concatenate([])
+
+
+def test_no_galaxies_are_no_trouble():
+    posterior, _ = gaussian_posterior(0, 10, measurable=[])
+    table = posterior.to_table()
+    assert len(table) == len(posterior) == len(list(posterior)) == 0
+    assert table["stellar_mass_median"].unit == MASS
+    assert len(posterior.bpt_probabilities()) == 0
+    assert posterior["ssfr"].median().shape == (0,)
+    assert "0 galaxies" in repr(posterior)
+    assert "0 galaxies" in posterior._repr_html_()
+
+
+# ---- tables
+
+
+def test_table_has_a_row_a_galaxy(posterior):
+    table = posterior.to_table()
+    assert list(table["name"]) == list(posterior.names)
+    assert list(table["flag"]) == list(posterior.flags)
+    assert_array_equal(table["measurable"].mask, [False, False, True, False])
+    for name in QUANTITIES:
+        low, high = table[f"{name}_p16"], table[f"{name}_p84"]
+        middle, scatter = table[f"{name}_median"], table[f"{name}_std"]
+        assert_array_equal(middle.mask, [False, False, True, False])
+        good = ~middle.mask
+        assert_allclose(middle[good].unmasked.value, posterior[name].median()[good].value)
+        assert (low[good].unmasked.value < middle[good].unmasked.value).all()
+        assert (middle[good].unmasked.value < high[good].unmasked.value).all()
+        assert middle.unit == posterior[name].unit
+        assert scatter.unit == posterior[name].std().unit
+        assert QUANTITIES[name].description in middle.info.description
+
+
+def test_table_has_the_quantities_asked_for(posterior):
+    table = posterior[[0, 1]].to_table(["ssfr", "redshift"])
+    assert table.colnames[1:5] == ["ssfr_median", "ssfr_p16", "ssfr_p84", "ssfr_std"]
+    assert len(table.colnames) == 1 + 8 + 2
+    assert not isinstance(table["ssfr_median"], Masked)
+    assert posterior.to_table("sfr").colnames[1] == "sfr_median"
+    with pytest.raises(KeyError, match="'nonsense'"):
+        posterior.to_table(["nonsense"])
+
+
+def test_bpt_probabilities_add_up(posterior):
+    table = posterior.bpt_probabilities()
+    total = table["star_forming"] + table["composite"] + table["agn"]
+    assert_allclose(total[~total.mask], 1)
+    assert_array_equal(total.mask, [False, False, True, False])
+    with pytest.raises(KeyError, match="nii_halpha"):
+        simple([[10.0]]).bpt_probabilities()
+
+
+# ---- how it shows
+
+
+def test_repr_says_what_is_inside(posterior):
+    assert repr(posterior).startswith("<Posterior: 4 galaxies, 50 draws of redshift, stellar_mass")
+    assert repr(posterior).endswith("; 1 flagged>")
+    assert repr(simple([[10.0]])) == "<Posterior: 1 galaxy, 1 draw of stellar_mass>"
+    assert repr(posterior[0]["sfr"]) == (
+        "<QuantityPosterior 'sfr' [dex(solMass / yr)]: 1 galaxy, 50 draws each>"
+    )
+
+
+def test_html_escapes_what_users_wrote():
+    posterior = simple(
+        [[10.0, 10.2], [np.nan, np.nan]],
+        names=["<script>α</script>", "x" * 1000],
+        flags=["", "a & b"],
+    )
+    html = posterior._repr_html_()
+    assert "<script>" not in html
+    assert "&lt;script&gt;α" in html
+    assert "a &amp; b" in html
+    assert "10.100<sup>+0.068</sup>" in html
+    assert "&mdash;" in html
+    assert "x" * 100 not in html
+
+
+def test_html_of_many_galaxies_is_short():
+    posterior, _ = gaussian_posterior(40, 3)
+    html = posterior._repr_html_()
+    assert html.count("<tr>") == 11
+    assert "30 more galaxies" in html
+
+
+def test_strange_names_are_kept():
+    names = ["", "ż" * 5000, "a\nb\t\x00c", "星系", "NGC 1; DROP TABLE"]
+    posterior = simple(np.zeros((5, 2)), names=names)
+    assert posterior.names == tuple(names)
+    assert posterior.galaxy("星系").names == ("星系",)
+    assert len(posterior.to_table()) == 5

@@ -1,0 +1,271 @@
+import os
+import stat
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.table import QTable
+from astropy.utils.masked import Masked
+from numpy.testing import assert_allclose, assert_array_equal
+from posterior_cases import flagged_posterior, gaussian_posterior
+
+from astrogenspec.results.posterior import Posterior
+
+ENDINGS = [".fits", ".ecsv", ".parquet", ".hdf5"]
+
+
+@pytest.fixture(params=ENDINGS)
+def ending(request):
+    return request.param
+
+
+def rich_posterior(dtype=float):
+    plain, _ = flagged_posterior(
+        4, 7, quantities=("redshift", "stellar_mass", "sfr", "halpha_flux")
+    )
+    photometry = QTable(
+        {
+            "flux": np.arange(20.0).reshape(4, 5) * u.nmgy,
+            "flux_r": Masked([1.0, 2.0, 3.0, 4.0] * u.nmgy, mask=[False, True, False, False]),
+            "camera": np.array(["α", "", "b", "b"]),
+            "run": [1, 2, 3, 4],
+            "measured": [True, False, True, False],
+        }
+    )
+    return Posterior(
+        {name: u.Quantity(q, subok=True, dtype=dtype) for name, q in plain.draws.items()},
+        names=["NGC 1", "ÅΩ 星", "<b>", "x" * 300],
+        flags=plain.flags,
+        measurable=plain.measurable,
+        photometry=photometry,
+        meta={"seed": 3, "model": 'a "quoted" & ünusual\nname', "levels": [0.5, None], "x": np.pi},
+    )
+
+
+def assert_same(one, other):
+    assert one.quantities == other.quantities
+    for name in one.quantities:
+        assert one.draws[name].unit == other.draws[name].unit
+        assert one.draws[name].dtype == other.draws[name].dtype
+        assert_array_equal(one.draws[name].value, other.draws[name].value)
+    assert one.names == other.names
+    assert one.flags == other.flags
+    assert dict(one.meta) == dict(other.meta)
+    assert_array_equal(one.measurable, other.measurable)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_draws_come_back_as_they_were(tmp_path, ending, dtype):
+    posterior = rich_posterior(dtype)
+    path = tmp_path / f"posterior{ending}"
+    posterior.write(path, draws=True)
+    again = Posterior.read(path)
+    assert_same(again, posterior)
+    photometry = again.photometry
+    assert photometry.colnames == posterior.photometry.colnames
+    assert photometry["flux"].unit == photometry["flux_r"].unit == u.nmgy
+    assert_array_equal(photometry["flux"], posterior.photometry["flux"])
+    assert_array_equal(photometry["flux_r"].value, [1, np.nan, 3, 4])
+    assert list(photometry["camera"]) == ["α", "", "b", "b"]
+    assert photometry["run"].dtype.kind == "i"
+    assert_array_equal(photometry["measured"], [True, False, True, False])
+
+
+def test_the_table_is_an_ordinary_one(tmp_path, ending):
+    posterior = rich_posterior()
+    path = tmp_path / f"summary{ending}"
+    posterior.write(path)
+    table, wanted = QTable.read(path), posterior.to_table()
+    assert [str(name) for name in table["name"]] == list(posterior.names)
+    assert "sfr_draws" not in table.colnames
+    for name in wanted.colnames[1:-2]:
+        assert table[name].unit == wanted[name].unit
+        assert_array_equal(table[name].mask, wanted[name].mask)
+        good = ~wanted[name].mask
+        assert_array_equal(table[name].unmasked[good], wanted[name].unmasked[good])
+
+
+def test_summaries_cannot_be_read_as_draws(tmp_path, ending):
+    path = tmp_path / f"summary{ending}"
+    rich_posterior().write(path)
+    with pytest.raises(
+        ValueError, match="holds summaries and no draws; read the table with QTable"
+    ):
+        Posterior.read(path)
+
+
+def test_no_galaxies_are_written_and_read(tmp_path, ending):
+    posterior = rich_posterior()[:0]
+    path = tmp_path / f"empty{ending}"
+    posterior.write(path, draws=True)
+    again = Posterior.read(path)
+    assert len(again) == 0
+    assert again.n_draws == posterior.n_draws
+    assert again.draws["sfr"].unit == posterior.draws["sfr"].unit
+
+
+def test_a_posterior_without_companions_is_written_and_read(tmp_path, ending):
+    posterior, _ = gaussian_posterior(3, 1, quantities=("redshift",))
+    path = tmp_path / f"plain{ending}"
+    posterior.write(path, draws=True)
+    again = Posterior.read(path)
+    assert_same(again, posterior)
+    assert again.measurable is None
+    assert again.photometry is None
+
+
+@pytest.mark.parametrize("name", ["a.fits.gz", "a.FIT", "a.PQ", "a.H5", "a.b.ecsv"])
+def test_other_spellings_of_endings(tmp_path, name):
+    posterior, _ = gaussian_posterior(2, 3, quantities=("redshift",))
+    posterior.write(tmp_path / name, draws=True)
+    assert_same(Posterior.read(tmp_path / name), posterior)
+    if name.endswith(".gz"):
+        assert (tmp_path / name).read_bytes()[:2] == b"\x1f\x8b"
+
+
+def test_derived_quantities_are_the_same_after_reading(tmp_path):
+    posterior = rich_posterior()
+    posterior.write(tmp_path / "a.fits", draws=True)
+    again = Posterior.read(str(tmp_path / "a.fits"))
+    assert_allclose(again["ssfr"].median().value, posterior["ssfr"].median().value)
+
+
+# ---- the file system
+
+
+def test_a_file_is_replaced_only_on_request(tmp_path, ending):
+    posterior = rich_posterior()
+    path = tmp_path / f"a{ending}"
+    posterior.write(path, draws=True)
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match="exists; pass overwrite=True to replace it"):
+        posterior[:2].write(path, draws=True)
+    assert path.read_bytes() == before
+    posterior[:2].write(path, draws=True, overwrite=True)
+    assert len(Posterior.read(path)) == 2
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, error):
+    posterior = rich_posterior()
+    path = tmp_path / "a.ecsv"
+    posterior.write(path)
+    before = path.read_bytes()
+
+    def fail(self, temporary, **kwargs):
+        temporary.write_bytes(b"half a fi")
+        raise error
+
+    monkeypatch.setattr(QTable, "write", fail)
+    kind, message = type(error), ".*a.ecsv': No space left on device; see that the folder"
+    with pytest.raises(kind, match=message if kind is OSError else None):
+        posterior.write(path, overwrite=True)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_new_file_has_ordinary_permissions(tmp_path):
+    mask = os.umask(0o027)
+    try:
+        rich_posterior().write(tmp_path / "a.fits")
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "a.fits").stat().st_mode) == 0o640
+
+
+def test_a_link_stays_a_link(tmp_path):
+    posterior = rich_posterior()
+    (tmp_path / "real").mkdir()
+    target = tmp_path / "real" / "a.ecsv"
+    target.write_text("old")
+    (tmp_path / "link.ecsv").symlink_to(target)
+    posterior.write(tmp_path / "link.ecsv", overwrite=True)
+    assert (tmp_path / "link.ecsv").is_symlink()
+    assert len(QTable.read(target)) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("nowhere/a.fits", FileNotFoundError, "there is no folder .*nowhere.*make it first"),
+        ("file/a.fits", NotADirectoryError, "file' is a file; give a path inside a folder"),
+        ("folder.fits", IsADirectoryError, "is a folder; give the path of a file"),
+        ("a.txt", ValueError, r"'a.txt' ends in none of .fits, .*choose one"),
+        ("fits", ValueError, "ends in none of"),
+    ],
+)
+def test_impossible_targets_are_refused_in_words(tmp_path, name, kind, message):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.fits").mkdir()
+    with pytest.raises(kind, match=message):
+        rich_posterior().write(tmp_path / name, overwrite=True)
+
+
+def test_a_folder_without_permission_is_refused_in_words(tmp_path, monkeypatch):
+    def refuse(self, temporary, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(QTable, "write", refuse)
+    with pytest.raises(
+        PermissionError, match="cannot write .*a.fits': Permission denied; see that"
+    ):
+        rich_posterior().write(tmp_path / "a.fits")
+
+
+def test_missing_packages_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r".parquet files need the package pyarrow; install it"):
+        rich_posterior().write(tmp_path / "a.parquet")
+
+
+def test_meta_data_that_no_file_can_hold_are_named(tmp_path):
+    posterior, _ = gaussian_posterior(1, 2, meta={"seed": 1, "estimator": object()})
+    with pytest.raises(
+        TypeError, match=r"meta\['estimator'\] is a object which a file cannot hold"
+    ):
+        posterior.write(tmp_path / "a.fits")
+    assert not list(tmp_path.iterdir())
+
+
+def test_photometry_that_no_file_can_hold_is_named(tmp_path):
+    table = QTable({"what": np.array([{}], dtype=object)})
+    posterior, _ = gaussian_posterior(1, 2, photometry=table)
+    with pytest.raises(TypeError, match="photometry column 'what' is a Column"):
+        posterior.write(tmp_path / "a.fits")
+
+
+# ---- what is no posterior
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file .*a.fits"):
+        Posterior.read(tmp_path / "a.fits")
+
+
+def test_damaged_files_are_refused_in_words(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    rich_posterior().write(path, draws=True)
+    whole = path.read_bytes()
+    for part in (b"", whole[: len(whole) // 3], b"\x00\xff" * 400):
+        path.write_bytes(part)
+        with pytest.raises(
+            (OSError, ValueError), match="cannot read .*it is damaged|was not made by"
+        ):
+            Posterior.read(path)
+
+
+def test_other_tables_are_refused_in_words(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    options = {"path": "posterior"} if ending == ".hdf5" else {}
+    QTable({"a": [1, 2]}).write(path, **options)
+    with pytest.raises(ValueError, match="was not made by Posterior.write"):
+        Posterior.read(path)
+
+
+def test_files_of_the_future_are_refused_in_words(tmp_path, monkeypatch):
+    monkeypatch.setattr("astrogenspec.results.posterior_io._LAYOUT", 9)
+    rich_posterior().write(tmp_path / "a.ecsv", draws=True)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="newer version of astrogenspec .layout 9"):
+        Posterior.read(tmp_path / "a.ecsv")

@@ -1,0 +1,337 @@
+import os
+import stat
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+from numpy.testing import assert_allclose, assert_array_equal
+from spectrum_cases import assert_same, log_grid, some_spectra
+from specutils import Spectrum
+
+from astrogenspec.results.spectra import FLUX_UNIT, SpectrumDraws
+from astrogenspec.results.spectra_io import SpectrumWriter
+
+META = {"seed": 3, "model": "a 'quoted' & \"ünusual\"\nname " * 20, "levels": [0.5, None]}
+
+
+@pytest.fixture
+def spectra():
+    return some_spectra(names=["NGC 1", "ÅΩ 星", "", "x" * 300], meta=META)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "spectra.fits"
+
+
+def files(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def write_blocks(path, blocks, *, then=None, **kwargs):
+    """Write blocks, and raise an error or do something else before the end."""
+    with SpectrumWriter(path, **kwargs) as writer:
+        for block in blocks:
+            writer.append(block)
+        if isinstance(then, type):
+            raise then
+        if then is not None:
+            then()
+
+
+# ---- there and back
+
+
+def test_everything_comes_back_as_it_was(spectra, path):
+    spectra.write(path)
+    again = SpectrumDraws.read(path)
+    assert type(again) is SpectrumDraws
+    assert_same(again, spectra)
+    assert again.flux.value.dtype == np.dtype("=f4")
+    assert files(path.parent) == [path.name]
+
+
+def test_spectra_without_companions_come_back(path):
+    plain = SpectrumDraws(np.ones((2, 1, 5)) * u.Jy, [4, 5, 6, 7, 9] * u.um, [[0.1], [0.2]])
+    plain.write(path)
+    again = SpectrumDraws.read(str(path))
+    assert_same(again, plain)
+    assert again.photometric_residual is None
+
+
+def test_files_without_numbers_of_posterior_draws_are_read(spectra, path, monkeypatch):
+    from astrogenspec.results import spectra_io as spectrum_io
+
+    monkeypatch.setattr(spectrum_io, "_NUMBERS", {"redshift": "D", "weight": "D"})
+    spectra.write(path)
+    with fits.open(path) as units:
+        assert "posterior_draw" not in units["GALAXIES"].columns.names
+    again = SpectrumDraws.read(path)
+    assert (again.posterior_draw == -1).all()
+    np.testing.assert_array_equal(again.redshift, spectra.redshift)
+
+
+def test_no_galaxies_are_written_and_read(spectra, path):
+    spectra[:0].write(path)
+    again = SpectrumDraws.read(path)
+    assert again.flux.shape == (0, 6, 300)
+    assert again.names == ()
+
+
+@pytest.mark.parametrize("galaxies", [1, slice(1, 3), [3, 0], np.array([True, False, True, False])])
+def test_some_galaxies_are_read(spectra, path, galaxies):
+    spectra.write(path)
+    assert_same(SpectrumDraws.read(path, galaxies), spectra[galaxies])
+
+
+def test_galaxies_that_are_not_there_are_named(spectra, path):
+    spectra.write(path)
+    with pytest.raises(IndexError, match="there is no galaxy 4: there are 4"):
+        SpectrumDraws.read(path, 4)
+    with pytest.raises(TypeError, match="by galaxies"):
+        SpectrumDraws.read(path, "galaxy 1")
+
+
+def test_the_file_is_ordinary_fits(spectra, path):
+    spectra.write(path)
+    with fits.open(path) as units:
+        units.verify("exception")
+        assert [unit.name for unit in units] == ["PRIMARY", "BEST", "DRAWS", "GALAXIES", "DOCUMENT"]
+        assert u.Unit(units["DRAWS"].header["BUNIT"]) == FLUX_UNIT
+        assert_array_equal(units["DRAWS"].data, spectra.flux.value)
+        wcs = WCS(units["DRAWS"].header).spectral
+        at = wcs.pixel_to_world(np.arange(300)).to_value(u.AA)
+        assert_allclose(at, spectra.wavelength.value, rtol=1e-9)
+    table = Table.read(path, hdu="GALAXIES")
+    assert_array_equal(table["redshift"], spectra.redshift)
+    assert table["residual"].shape == (4, 6, 5)
+    assert_array_equal(table["trusted"], spectra.trusted)
+
+
+# ---- specutils
+
+
+def test_specutils_reads_the_best_spectrum(spectra, path):
+    spectra[1].write(path)
+    best, found = spectra[1].best, Spectrum.read(path)
+    assert_array_equal(found.spectral_axis.value, best.spectral_axis.value)
+    assert found.spectral_axis.unit == u.AA
+    assert found.flux.unit == FLUX_UNIT
+    assert_allclose(found.flux.value, best.flux.value, rtol=1e-6)
+    assert_allclose(found.uncertainty.array, best.uncertainty.array, rtol=1e-6)
+    assert_array_equal(Spectrum.read(path, format="tabular-fits").flux, found.flux)
+    assert_array_equal(Table.read(path, hdu=1)["mask"], best.mask)
+
+
+def test_specutils_reads_the_first_galaxy_of_several(spectra, path):
+    spectra.write(path)
+    assert_allclose(Spectrum.read(path).flux.value, spectra[0].best.flux.value, rtol=1e-6)
+
+
+# ---- in blocks
+
+
+def test_blocks_make_the_same_file_as_the_whole(spectra, path, tmp_path):
+    with SpectrumWriter(path) as writer:
+        for number in (0, 1):
+            writer.append(spectra[number])
+        writer.append(spectra[2:2])
+        writer.append(spectra[2:])
+        assert writer.n_galaxies == 4
+        assert not path.exists()
+    spectra.write(tmp_path / "whole.fits")
+    assert path.read_bytes() == (tmp_path / "whole.fits").read_bytes()
+
+
+def test_blocks_may_differ_in_residuals_and_meta(path):
+    one = some_spectra(2, bad=None, meta={"seed": 1, "model": "a"}, photometric_residual=None)
+    other = some_spectra(3, bad=None, meta={"seed": 2, "model": "a"})
+    with SpectrumWriter(path) as writer:
+        writer.append(one)
+        writer.append(other)
+    assert_same(SpectrumDraws.read(path), SpectrumDraws.concatenate([one, other]))
+
+
+def test_a_block_is_not_kept_in_memory(path):
+    import gc
+    import weakref
+
+    with SpectrumWriter(path) as writer:
+        block = some_spectra()
+        base = weakref.ref(block.flux)
+        writer.append(block)
+        del block
+        gc.collect()
+        assert base() is None
+
+
+@pytest.mark.parametrize(
+    ("block", "kind", "message"),
+    [
+        (some_spectra(n_draws=3), ValueError, "spectra has 3 draws, those before have 6"),
+        (some_spectra(n_pixels=200), ValueError, "another wavelength grid .200 pixels"),
+        ("spectra", TypeError, "spectra is a str; give SpectrumDraws"),
+        (some_spectra(meta={"f": print}), TypeError, r"meta\['f'\] is a builtin_function"),
+    ],
+)
+def test_blocks_that_do_not_fit_are_refused(spectra, path, block, kind, message):
+    with pytest.raises(kind, match=message):
+        write_blocks(path, [spectra, block])
+    assert files(path.parent) == []
+
+
+def test_a_writer_must_be_open(spectra, path):
+    writer = SpectrumWriter(path)
+    with pytest.raises(RuntimeError, match="the writer is not open; append inside a with"):
+        writer.append(spectra)
+
+
+def test_a_file_of_nothing_is_not_written(path):
+    with pytest.raises(ValueError, match="no spectra were appended"), SpectrumWriter(path):
+        pass
+    assert files(path.parent) == []
+
+
+# ---- what can go wrong in writing
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_interruption_leaves_nothing_behind(spectra, path, error):
+    with pytest.raises(error):
+        write_blocks(path, [spectra], then=error)
+    assert files(path.parent) == []
+
+
+def test_an_interruption_leaves_the_old_file_as_it_was(spectra, path):
+    spectra.write(path)
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError):
+        write_blocks(path, [spectra[0]], then=RuntimeError, overwrite=True)
+    assert path.read_bytes() == before
+    assert files(path.parent) == [path.name]
+
+
+def test_existing_files_are_replaced_only_on_request(spectra, path):
+    spectra.write(path)
+    with pytest.raises(FileExistsError, match="exists; pass overwrite=True"):
+        spectra[0].write(path)
+    assert len(SpectrumDraws.read(path)) == 4
+    spectra[0].write(path, overwrite=True)
+    assert len(SpectrumDraws.read(path)) == 1
+
+
+def test_a_file_that_appears_meanwhile_is_kept(spectra, path):
+    with pytest.raises(FileExistsError, match="pass overwrite=True"):
+        write_blocks(path, [spectra], then=lambda: path.write_text("mine"))
+    assert path.read_text() == "mine"
+    assert files(path.parent) == [path.name]
+
+
+def test_a_full_disk_is_said_in_words(spectra, path, monkeypatch):
+    def full(self, n_galaxies):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SpectrumWriter, "_draws_header", full)
+    with pytest.raises(
+        OSError, match=r"cannot write .*No space left on device; see that the folder"
+    ):
+        spectra.write(path)
+    assert files(path.parent) == []
+
+
+@pytest.mark.parametrize("name", ["spectra.ecsv", "spectra", "spectra.fits.gz"])
+def test_other_endings_are_refused(spectra, tmp_path, name):
+    with pytest.raises(ValueError, match=r"ends in none of \.fits, \.fit"):
+        spectra.write(tmp_path / name)
+
+
+def test_folders_must_be_there(spectra, tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        spectra.write(tmp_path / "no" / "spectra.fits")
+    (tmp_path / "folder.fits").mkdir()
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        spectra.write(tmp_path / "folder.fits", overwrite=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="needs permissions")
+def test_a_closed_folder_is_said_in_words(spectra, tmp_path):
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        with pytest.raises(PermissionError, match="cannot write"):
+            spectra.write(tmp_path / "spectra.fits")
+    finally:
+        tmp_path.chmod(stat.S_IRWXU)
+
+
+def test_links_are_followed(spectra, tmp_path):
+    (tmp_path / "real.fits").write_text("old")
+    (tmp_path / "link.fits").symlink_to(tmp_path / "real.fits")
+    spectra.write(tmp_path / "link.fits", overwrite=True)
+    assert (tmp_path / "link.fits").is_symlink()
+    assert len(SpectrumDraws.read(tmp_path / "real.fits")) == 4
+
+
+# ---- what can go wrong in reading
+
+
+def test_a_file_that_is_not_there():
+    with pytest.raises(FileNotFoundError, match="there is no file 'no.fits' to read spectra from"):
+        SpectrumDraws.read("no.fits")
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.9, 0.99])
+def test_a_file_that_is_cut_off_is_damaged(spectra, path, share):
+    spectra.write(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(OSError, match=f"cannot read '{path}': it is damaged or no FITS file"):
+        SpectrumDraws.read(path)
+
+
+@pytest.mark.parametrize("name", ["BEST", "DRAWS", "GALAXIES"])
+def test_a_changed_bit_is_noticed(spectra, path, name):
+    spectra.write(path)
+    content = bytearray(path.read_bytes())
+    with fits.open(path) as units:
+        at = units[name].fileinfo()["datLoc"]
+    content[at + 1000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(OSError, match="damaged.* not th.* written"):
+        SpectrumDraws.read(path)
+
+
+def test_keywords_may_be_added(spectra, path):
+    spectra.write(path)
+    for extension in range(5):
+        fits.setval(path, "OBSERVER", value="somebody", ext=extension)
+    assert_same(SpectrumDraws.read(path), spectra)
+
+
+@pytest.mark.parametrize("name", ["BEST", "DRAWS", "GALAXIES", "DOCUMENT"])
+def test_a_missing_part_is_damage(spectra, path, name):
+    spectra.write(path)
+    with fits.open(path) as units:
+        rest = fits.HDUList([unit.copy() for unit in units if unit.name != name])
+        rest.writeto(path.with_name("part.fits"))
+    with pytest.raises(OSError, match="damaged"):
+        SpectrumDraws.read(path.with_name("part.fits"))
+
+
+def test_files_of_others_are_refused(path, tmp_path):
+    Spectrum(flux=np.ones(10) * FLUX_UNIT, spectral_axis=log_grid(10)).write(path)
+    with pytest.raises(ValueError, match="was not made by SpectrumDraws.write"):
+        SpectrumDraws.read(path)
+    (tmp_path / "text.fits").write_text("some text")
+    with pytest.raises(OSError, match="damaged or no FITS file"):
+        SpectrumDraws.read(tmp_path / "text.fits")
+
+
+def test_files_of_newer_versions_are_refused(spectra, path, monkeypatch):
+    with monkeypatch.context() as newer:
+        newer.setattr("astrogenspec.results.spectra_io.LAYOUT", 99)
+        spectra.write(path)
+    with pytest.raises(ValueError, match="newer version of astrogenspec .layout 99"):
+        SpectrumDraws.read(path)
