@@ -225,10 +225,11 @@ def decode_flags(codes: int | Iterable[int] | np.ndarray) -> list[str] | list[li
         raise TypeError(
             f"codes has dtype {array.dtype}; integers such as a column flags are expected."
         )
-    if array.ndim:
-        return [decode_flags(int(code)) for code in array.ravel()]
-    code = int(array)
+    return [_names(int(code)) for code in array.ravel()] if array.ndim else _names(int(array))
+
+
+def _names(code: int) -> list[str]:
     known = sum(int(member) for member in Flag)
     if code & ~known or code < 0:
         raise ValueError(f"code {code} has bits that this version of astrogenspec does not know.")
-    return [member.name.lower() for member in Flag if code & member]
+    return [str(member.name).lower() for member in Flag if code & member]
