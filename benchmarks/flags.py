@@ -25,7 +25,7 @@ from real_images import RealImages
 from training_set import photometry_batch, simulate, training_statistics
 
 from astrogenspec import PropertyEstimator
-from astrogenspec.inference.outliers.detector import novelties, novelty_flags
+from astrogenspec.inference.outliers.detector import detect_outliers, outlier_flags
 from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.inputs.observations import observe
 from astrogenspec.inputs.photometry import PhotometryBatch
@@ -244,8 +244,8 @@ PHOTOMETRY = {
 
 def rates(statistics: dict, seen, kind: str = "") -> dict[str, Any]:
     """Fractions flagged, and flagged with the right kind."""
-    found = novelties(statistics, seen)
-    flagged = np.array([bool(flag) for flag in novelty_flags(statistics, seen)])
+    found = detect_outliers(statistics, seen)
+    flagged = np.array([bool(flag) for flag in outlier_flags(statistics, seen)])
     result: dict[str, Any] = {"n": len(flagged), "flagged": round(float(flagged.mean()), 4)}
     if kind:
         result["with_this_reason"] = round(float(np.mean([bool(s) for s in found[kind]])), 4)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from astrogenspec.inference.outliers.detector import magnitudes_and_errors, novelty_statistics
+from astrogenspec.inference.outliers.detector import magnitudes_and_errors, outlier_statistics
 from astrogenspec.inference.outliers.predictive import PhotometryEmulator
 from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.inputs.photometry import PhotometryBatch
@@ -52,7 +52,7 @@ def training_statistics(n: int, seed: int) -> dict:
     theta[many["measurable"] < 0.5, 3] = np.nan
     photometry = photometry_batch(many["flux"], many["error"])
     return {
-        "novelty": novelty_statistics(photometry, CutoutBatch(seen["image"], seen["ivar"])),
+        "novelty": outlier_statistics(photometry, CutoutBatch(seen["image"], seen["ivar"])),
         "population": population_of(theta),
         "predictive": PhotometryEmulator.fit(
             many["theta"], *magnitudes_and_errors(photometry)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from astropy.table import QTable
 
-from astrogenspec.inference.finetuning.dataset import theta_of
+from astrogenspec.inference.finetuning.dataset import stack_labels
 from astrogenspec.quantities import chabrier_mass, chabrier_sfr, o3n2_metallicity
 
 MASS = [10.0, 11.0] * u.dex(u.Msun)
@@ -39,13 +39,13 @@ def test_metallicities_of_other_scales():
 
 def test_labels_are_converted_by_what_their_columns_state(tmp_path):
     table = QTable({"stellar_mass": MASS, "sfr": RATE, "gas_metallicity": [8.6, 9.0] * u.dex})
-    plain = theta_of(table)
+    plain = stack_labels(table)
     table["stellar_mass"].info.meta = {"imf": "Salpeter"}
     table["sfr"].info.meta = {"imf": "Kroupa"}
     table["gas_metallicity"].info.meta = {"scale": "T04"}
     table.write(tmp_path / "labels.ecsv")
     for labels in (table, QTable.read(tmp_path / "labels.ecsv")):
-        moved = theta_of(labels) - plain
+        moved = stack_labels(labels) - plain
         np.testing.assert_allclose(moved[:, 1], -0.2147, atol=1e-4)
         np.testing.assert_allclose(moved[:, 2], -0.0267, atol=1e-4)
         np.testing.assert_allclose(moved[:, 3], [-0.19, -0.28], atol=0.01)
@@ -63,4 +63,4 @@ def test_unknown_conventions_are_named(name, meta, message):
     table = QTable({name: [8.5, 8.6] * unit})
     table[name].info.meta = meta
     with pytest.raises(ValueError, match=message):
-        theta_of(table)
+        stack_labels(table)

@@ -29,11 +29,11 @@ __all__ = [
     "TooFewGalaxiesError",
     "central_coverage",
     "coverage_of_pit",
+    "fit_if_enough",
     "pit",
     "sbc_ranks",
     "tarp",
     "uniformity_test",
-    "unless_too_few",
     "values_in_dex",
 ]
 
@@ -364,7 +364,7 @@ class TooFewGalaxiesError(ValueError):
     """A sample has too few true values to learn a recalibration from."""
 
 
-def unless_too_few(
+def fit_if_enough(
     learn: Callable[..., Learnt],
     posterior: Posterior,
     truth: Mapping[str, u.Quantity],

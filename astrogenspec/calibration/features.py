@@ -15,7 +15,7 @@ from ..surveys import BANDS
 if TYPE_CHECKING:
     from ..results.posterior import Posterior
 
-__all__ = ["INPUT_MODES", "band_sets", "checked_modes", "correction_features", "magnitudes_of"]
+__all__ = ["INPUT_MODES", "band_sets", "check_modes", "correction_features", "magnitudes_of"]
 
 #: Kinds of input, each of which has corrections of its own.
 INPUT_MODES = ("image", "photometry", "both")
@@ -80,7 +80,7 @@ def band_sets(magnitudes: np.ndarray) -> np.ndarray:
     return np.array(["".join(row) for row in letters], dtype=f"U{len(BANDS)}")
 
 
-def checked_modes(mode: str | Sequence[str] | np.ndarray, n: int) -> np.ndarray:
+def check_modes(mode: str | Sequence[str] | np.ndarray, n: int) -> np.ndarray:
     """Check kinds of input, one for all galaxies or one for each.
 
     Parameters

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.special import expit, logit, ndtr, ndtri
 
-__all__ = ["deviates_of", "moved_draws", "rank_deviates"]
+__all__ = ["map_draws", "probit_pit", "rank_deviates"]
 
 _TAIL = 0.05
 _FEWEST_IN_TAIL = 3
@@ -34,7 +34,7 @@ def rank_deviates(n_draws: int) -> np.ndarray:
     return ndtri((np.arange(n_draws) + 0.5) / n_draws)
 
 
-def deviates_of(values: np.ndarray, truth: np.ndarray, lower: float, upper: float) -> np.ndarray:
+def probit_pit(values: np.ndarray, truth: np.ndarray, lower: float, upper: float) -> np.ndarray:
     """Give the normal deviate at which the quantile function of each galaxy has a given value.
 
     Parameters
@@ -69,7 +69,7 @@ def deviates_of(values: np.ndarray, truth: np.ndarray, lower: float, upper: floa
     return np.clip(result, -_LARGEST, _LARGEST)
 
 
-def moved_draws(values: np.ndarray, deviates: np.ndarray, lower: float, upper: float) -> np.ndarray:
+def map_draws(values: np.ndarray, deviates: np.ndarray, lower: float, upper: float) -> np.ndarray:
     """Put the draw of each rank where the galaxy's own quantile function has a given normal deviate.
 
     Parameters

@@ -30,20 +30,20 @@ from astropy.table import Table
 from ..quantities import QUANTITIES, QuantityInfo
 from ..warnings import AstroGenSpecWarning
 from .diagnostics import TooFewGalaxiesError, values_in_dex
-from .features import INPUT_MODES, band_sets, checked_modes, correction_features, magnitudes_of
-from .quantile_maps import deviates_of, moved_draws, rank_deviates
+from .features import INPUT_MODES, band_sets, check_modes, correction_features, magnitudes_of
+from .quantile_maps import map_draws, probit_pit, rank_deviates
 from .regression import ProbitRegression, fit_probit_regression
 
 if TYPE_CHECKING:
     from ..results.posterior import Posterior
 
 __all__ = [
-    "MINIMUM_OF_A_SET",
-    "MINIMUM_ROWS",
+    "MIN_GALAXIES",
+    "MIN_GALAXIES_PER_BAND_SET",
     "Correction",
     "Recalibration",
     "cross_fitted",
-    "of_common_bands",
+    "has_common_bands",
     "reading",
 ]
 
@@ -80,7 +80,7 @@ def reading(values: Mapping[str, Any], newest: int, name: str) -> Iterator[None]
 
 
 #: Fewest galaxies that share a set of bands, for it to be corrected.
-MINIMUM_OF_A_SET = 30
+MIN_GALAXIES_PER_BAND_SET = 30
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Correction:
         shift, scale = self.regression.moments(correction_features(values, magnitudes))
         deviates = self.regression.quantiles(rank_deviates(values.shape[1]))
         new = shift[:, None] + scale[:, None] * deviates
-        return moved_draws(values, new, info.lower, info.upper)
+        return map_draws(values, new, info.lower, info.upper)
 
     def to_dict(self) -> dict[str, Any]:
         """Give a dictionary that fits JSON."""
@@ -150,7 +150,7 @@ class Correction:
         return cls(ProbitRegression.from_dict(values["regression"]), tuple(values["bands"]))
 
 
-def of_common_bands(magnitudes: np.ndarray) -> np.ndarray:
+def has_common_bands(magnitudes: np.ndarray) -> np.ndarray:
     """Say which galaxies have a set of bands that enough others have.
 
     Parameters
@@ -163,11 +163,11 @@ def of_common_bands(magnitudes: np.ndarray) -> np.ndarray:
     ndarray of bool, shape (n,)
     """
     _, member, counts = np.unique(band_sets(magnitudes), return_inverse=True, return_counts=True)
-    return counts[member] >= MINIMUM_OF_A_SET
+    return counts[member] >= MIN_GALAXIES_PER_BAND_SET
 
 
 #: Fewest galaxies with a true value from which a correction is learnt.
-MINIMUM_ROWS = 100
+MIN_GALAXIES = 100
 _LAYOUT = 2
 _BLOCK = 2_000_000
 
@@ -274,7 +274,7 @@ class Recalibration:
         AstroGenSpecWarning
             If a quantity is known of fewer than 100 galaxies; it is left as it is.
         """
-        modes = checked_modes(mode, len(posterior))
+        modes = check_modes(mode, len(posterior))
         magnitudes = magnitudes_of(posterior)
         available = truth.colnames if isinstance(truth, Table) else list(truth)
         corrections, notes, enough = {}, {}, False
@@ -284,11 +284,11 @@ class Recalibration:
             usable &= draws.max(axis=1) > draws.min(axis=1)
             info = QUANTITIES[name]
             deviates = np.full(len(true), np.nan)
-            deviates[usable] = deviates_of(draws[usable], true[usable], info.lower, info.upper)
+            deviates[usable] = probit_pit(draws[usable], true[usable], info.lower, info.upper)
             for kind in dict.fromkeys(modes.tolist()):
                 rows = np.flatnonzero(usable & (modes == kind))
-                n, rows = len(rows), rows[of_common_bands(magnitudes[rows])]
-                if len(rows) < MINIMUM_ROWS:
+                n, rows = len(rows), rows[has_common_bands(magnitudes[rows])]
+                if len(rows) < MIN_GALAXIES:
                     notes[kind, name] = _too_few(name, kind, n, len(rows))
                     continue
                 enough = True
@@ -334,7 +334,7 @@ class Recalibration:
             raise ValueError(
                 "posterior is recalibrated already; predict with calibrated=False to do it yourself."
             )
-        modes = checked_modes(mode, len(posterior))
+        modes = check_modes(mode, len(posterior))
         magnitudes = magnitudes_of(posterior)
         draws = dict(posterior.draws)
         for name in (name for name in draws if name in QUANTITIES):
@@ -476,7 +476,7 @@ def cross_fitted(
     """
     if n_folds < 2:
         raise ValueError(f"n_folds is {n_folds}; give at least 2.")
-    modes = checked_modes(mode, len(posterior))
+    modes = check_modes(mode, len(posterior))
     folds = np.random.default_rng(seed).permutation(len(posterior)) % n_folds
     available = truth.colnames if isinstance(truth, Table) else list(truth)
     names = [name for name in available if name in posterior.draws]
@@ -491,10 +491,12 @@ def cross_fitted(
 
 
 def _too_few(name: str, kind: str, n: int, n_common: int) -> str:
-    of_them = f" and {n_common} of them bands that {MINIMUM_OF_A_SET} share" * (n_common < n)
+    of_them = f" and {n_common} of them bands that {MIN_GALAXIES_PER_BAND_SET} share" * (
+        n_common < n
+    )
     return (
         f"{name} from {kind}: {n} {'galaxy has' if n == 1 else 'galaxies have'} draws and a true value{of_them}, "
-        f"{MINIMUM_ROWS} are needed, so it stays uncorrected."
+        f"{MIN_GALAXIES} are needed, so it stays uncorrected."
     )
 
 

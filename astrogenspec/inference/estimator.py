@@ -22,7 +22,7 @@ from ..quantities import QUANTITIES, converted_labels
 from ..reports.calibration import CalibrationReport, calibration_report, checked_page
 from ..results.posterior import Posterior
 from ..warnings import AstroGenSpecWarning
-from .finetuning.trainer import Examples, FitSettings, fine_tune
+from .finetuning.trainer import FineTuningData, FineTuningSettings, fine_tune
 from .latent import ImageEstimator
 from .network import PropertyNetwork
 from .sampling import chain_prefix, check_rows, draw_block, known_values, log_densities
@@ -129,7 +129,7 @@ class LearningEstimator(Estimator):
         """
         if report is not None:
             checked_page(report, overwrite)
-        settings = FitSettings(
+        settings = FineTuningSettings(
             epochs,
             batch_size,
             learning_rate,
@@ -141,7 +141,7 @@ class LearningEstimator(Estimator):
         )
         blocks = ObservationBlocks(cutouts, photometry, InputOptions(**options))
         folders = [os.fspath(folder) for folder in rehearsal]
-        examples = Examples(blocks, labels, known, folders)
+        examples = FineTuningData(blocks, labels, known, folders)
         network, card, held_out = fine_tune(
             self.network, self.card, examples, settings, make_generator(seed), self.device
         )

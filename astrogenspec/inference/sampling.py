@@ -11,6 +11,7 @@ import torch
 
 from ..base import Estimator, make_generator
 from ..calibration.recalibration import Recalibration
+from ..flags import combine_texts
 from ..inputs.fluxes import ab_magnitudes
 from ..inputs.observations import Observations
 from ..quantities import QUANTITIES, quantities_to_theta, theta_to_quantities
@@ -18,9 +19,8 @@ from ..results.posterior import Posterior
 from ..results.posterior_io import PREDICTIVE
 from .outliers.detector import (
     input_range_flags,
-    joined_flags,
     magnitudes_and_errors,
-    novelty_flags,
+    outlier_flags,
     posterior_range_flags,
 )
 from .outliers.predictive import PhotometryEmulator
@@ -87,9 +87,9 @@ def draw_block(
         theta = recalibration.correct_theta(theta, magnitudes, modes)
     card = estimator.card or {}
     limits = card.get("training_range") or {}
-    flags = joined_flags(
+    flags = combine_texts(
         seen.flags,
-        novelty_flags(card.get("novelty") or {}, seen),
+        outlier_flags(card.get("novelty") or {}, seen),
         input_range_flags(limits, seen.photometry),
         posterior_range_flags(limits, theta),
         broken,

@@ -16,9 +16,9 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable, Table, vstack
 
-from ..calibration.diagnostics import pit, unless_too_few, values_in_dex
-from ..calibration.features import band_sets, checked_modes, magnitudes_of
-from ..calibration.recalibration import MINIMUM_ROWS, cross_fitted
+from ..calibration.diagnostics import fit_if_enough, pit, values_in_dex
+from ..calibration.features import band_sets, check_modes, magnitudes_of
+from ..calibration.recalibration import MIN_GALAXIES, cross_fitted
 from ..metrics import redshift_metrics
 from ..surveys import BANDS
 from .scores import TRUST, Verdict, calibration_table, judge
@@ -376,7 +376,7 @@ def calibration_report(
         If a unit does not fit.
     """
     known = _known(posterior, truth)
-    modes = checked_modes(mode, len(posterior))
+    modes = check_modes(mode, len(posterior))
     parts, verdicts = [], {}
     for name, true in known.items():
         table = _scores(posterior, name, true, modes, seed)
@@ -552,12 +552,12 @@ def _tried(
     for name in (name for name in known if name in posterior.draws):
         true = values_in_dex(posterior[name], known[name])[1]
         # Each fold is fitted to four fifths.
-        if np.count_nonzero(np.isfinite(true) & posterior.usable) >= 1.5 * MINIMUM_ROWS:
+        if np.count_nonzero(np.isfinite(true) & posterior.usable) >= 1.5 * MIN_GALAXIES:
             enough[name] = known[name]
     if not enough:
         return None
     # Kinds of input with few galaxies stay as they are; the table shows no change then.
-    new = unless_too_few(cross_fitted, raw, enough, mode=mode, seed=seed)
+    new = fit_if_enough(cross_fitted, raw, enough, mode=mode, seed=seed)
     if new is None:
         return None
     before = calibration_table(posterior, enough, seed=seed)

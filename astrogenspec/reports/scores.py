@@ -18,7 +18,7 @@ from ..results.statistics import row_percentiles
 if TYPE_CHECKING:
     from ..results.posterior import Posterior
 
-__all__ = ["FEWEST_GALAXIES", "TRUST", "Verdict", "calibration_table", "judge"]
+__all__ = ["MIN_GALAXIES", "TRUST", "Verdict", "calibration_table", "judge"]
 
 _Seed = int | np.random.Generator | None
 
@@ -112,7 +112,7 @@ def _scores(values: np.ndarray, true: np.ndarray, rng: np.random.Generator) -> d
 #: What a verdict may be, from good to bad.
 TRUST = ("trust", "trust with care", "do not trust", "cannot tell")
 #: Fewer galaxies with a true value tell nothing.
-FEWEST_GALAXIES = 30
+MIN_GALAXIES = 30
 _LEVEL = 0.68
 #: A deviation counts if it is both larger than chance (standard errors) and large enough to matter.
 _SIGNIFICANT = 2.5
@@ -171,10 +171,8 @@ def judge(values: np.ndarray, truth: np.ndarray, unit: str = "", *, seed: int = 
     usable = np.isfinite(truth) & np.isfinite(values).all(axis=1)
     values, truth = values[usable], truth[usable]
     n = len(truth)
-    if n < FEWEST_GALAXIES:
-        reason = (
-            f"{n} galaxies with a true value are too few to tell; {FEWEST_GALAXIES} are needed."
-        )
+    if n < MIN_GALAXIES:
+        reason = f"{n} galaxies with a true value are too few to tell; {MIN_GALAXIES} are needed."
         return Verdict("cannot tell", reason, n, float("nan"), float("nan"), float("nan"))
     ranks = pit(values, truth, seed=seed)
     deviates = ndtri(ranks)

@@ -19,7 +19,7 @@ from astrogenspec.calibration import (
     uniformity_test,
 )
 from astrogenspec.calibration.features import band_sets, correction_features, magnitudes_of
-from astrogenspec.calibration.quantile_maps import deviates_of, moved_draws, rank_deviates
+from astrogenspec.calibration.quantile_maps import map_draws, probit_pit, rank_deviates
 from astrogenspec.calibration.recalibration import Correction
 from astrogenspec.calibration.regression import ProbitRegression, SplineBasis, fit_probit_regression
 from astrogenspec.demo import load_galaxies
@@ -236,17 +236,17 @@ def test_moving_by_nothing_moves_nothing_and_tails_are_gaussian():
     rng = np.random.default_rng(0)
     values = rng.normal(0, 1, (4, 1000))
     own = np.broadcast_to(rank_deviates(1000), values.shape)
-    assert np.allclose(moved_draws(values, own, -100, 100), values, atol=1e-12)
-    moved = moved_draws(values, own + 4, -100, 100)
+    assert np.allclose(map_draws(values, own, -100, 100), values, atol=1e-12)
+    moved = map_draws(values, own + 4, -100, 100)
     assert np.allclose(np.median(moved, axis=1), 4, atol=0.5)
     assert moved.max() < 12
-    assert moved_draws(values, own + 40, -100, 100).max() < 100
+    assert map_draws(values, own + 40, -100, 100).max() < 100
 
 
 @pytest.mark.parametrize("n_draws", [1, 2, 5])
 def test_few_draws_can_be_moved(n_draws):
     values = np.linspace(0.1, 0.2, 3 * n_draws).reshape(3, n_draws)
-    moved = moved_draws(
+    moved = map_draws(
         values, 0.3 + 1.5 * np.broadcast_to(rank_deviates(n_draws), values.shape), 0, 0.5
     )
     assert np.isfinite(moved).all() and np.all((moved > 0) & (moved < 0.5))
@@ -255,12 +255,12 @@ def test_few_draws_can_be_moved(n_draws):
 def test_deviates_of_the_truth_go_on_beyond_the_draws():
     values = np.random.default_rng(0).normal(0, 1, (300, 500))
     for wanted in (-4.0, -2.0, -0.5, 0.0, 1.0, 3.8):
-        found = deviates_of(values, np.full(300, wanted), -100, 100)
+        found = probit_pit(values, np.full(300, wanted), -100, 100)
         assert np.median(found) == pytest.approx(wanted, abs=0.05 + 0.05 * abs(wanted))
         # What the mapping does, this undoes.
-        back = moved_draws(values, np.broadcast_to(found[:, None], values.shape), -100, 100)
+        back = map_draws(values, np.broadcast_to(found[:, None], values.shape), -100, 100)
         assert np.median(np.abs(back[:, 0] - wanted)) < 1e-6
-    assert np.abs(deviates_of(values, np.full(300, 99.0), -100, 100)).max() == 5
+    assert np.abs(probit_pit(values, np.full(300, 99.0), -100, 100)).max() == 5
 
 
 def test_the_basis_is_orthonormal_and_does_not_extrapolate():

@@ -18,10 +18,17 @@ from ...quantities import QUANTITIES, converted_labels, quantities_to_theta
 from ...training.augmentation import AugmentationConfig, draw_band_subsets, orient_randomly
 from ..outliers.detector import training_range_of
 
-__all__ = ["FEWEST", "LabelledGalaxies", "augmented", "bands_shown", "read_labelled", "theta_of"]
+__all__ = [
+    "MIN_GALAXIES",
+    "LabelledGalaxies",
+    "augmented",
+    "frequent_band_sets",
+    "read_labelled_galaxies",
+    "stack_labels",
+]
 
 #: Fewest galaxies from which anything is learnt.
-FEWEST = 10
+MIN_GALAXIES = 10
 #: Probability that the image, or the photometry, of a galaxy that has both is hidden in a step.
 _HIDDEN_IMAGE = 0.2
 _HIDDEN_PHOTOMETRY = 0.1
@@ -92,7 +99,7 @@ class LabelledGalaxies:
         return LabelledGalaxies(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-def read_labelled(
+def read_labelled_galaxies(
     blocks: ObservationBlocks, theta: np.ndarray, known: np.ndarray | None
 ) -> tuple[LabelledGalaxies, dict[str, list[float]]]:
     """Read all galaxies; keep those that can be used and have a label.
@@ -135,10 +142,10 @@ def read_labelled(
     if start != len(theta):
         raise ValueError(f"labels is of {len(theta)} galaxies, but {start} were given.")
     kept = np.concatenate(rows)
-    if len(kept) < FEWEST:
+    if len(kept) < MIN_GALAXIES:
         raise ValueError(
             f"only {len(kept)} of {len(theta)} galaxies can be used and have a label within the bounds of its "
-            f"quantity: fit needs at least {FEWEST}."
+            f"quantity: fit needs at least {MIN_GALAXIES}."
         )
     inputs, flux, error, measured = zip(*parts, strict=True)
     galaxies = LabelledGalaxies(
@@ -152,7 +159,7 @@ def read_labelled(
     return galaxies, training_range_of(_joined_photometry(fluxes), theta[kept])
 
 
-def theta_of(labels: Mapping[str, Any] | Table, argument: str = "labels") -> np.ndarray:
+def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") -> np.ndarray:
     """Stack labels; masked ones and values outside of the bounds become NaN.
 
     Parameters
@@ -192,7 +199,7 @@ def theta_of(labels: Mapping[str, Any] | Table, argument: str = "labels") -> np.
         return np.where((theta > lower) & (theta < upper), theta, np.nan)
 
 
-def bands_shown(galaxies: LabelledGalaxies) -> Tensor:
+def frequent_band_sets(galaxies: LabelledGalaxies) -> Tensor:
     """List the bands of the photometry in which `augmented` often shows galaxies whose redshift is to be learnt.
 
     Parameters

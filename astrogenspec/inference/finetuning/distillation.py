@@ -21,7 +21,13 @@ from ..network import Contexts, PropertyNetwork
 from ..training import EncodedGalaxies, RecipeConfig, encode_galaxies
 from .dataset import LabelledGalaxies
 
-__all__ = ["Lesson", "Lessons", "ReplayLoss", "Taught", "encode_shards"]
+__all__ = [
+    "DistillationBatch",
+    "DistillationLoss",
+    "TeacherSamples",
+    "TeacherTargets",
+    "encode_shards",
+]
 
 #: Frequency of image and catalogue photometry, photometry only, image only, image and photometry measured on it.
 _MODES = (0.45, 0.2, 0.15, 0.2)
@@ -68,7 +74,7 @@ _N_BANDS = 5
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TeacherTargets:
     """One draw of what a network says of each of n galaxies.
 
     Attributes
@@ -85,23 +91,23 @@ class Lesson:
     free: Tensor
     measurable: Tensor
 
-    def to(self, device: torch.device | str) -> Lesson:
+    def to(self, device: torch.device | str) -> TeacherTargets:
         """Move every tensor to a device."""
-        return Lesson(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return TeacherTargets(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 Galaxies = TypeVar("Galaxies", LabelledGalaxies, EncodedGalaxies)
 
 
 @dataclass(frozen=True)
-class Taught(Generic[Galaxies]):
+class DistillationBatch(Generic[Galaxies]):
     """Galaxies of a step, and what there is to learn of them.
 
     Attributes
     ----------
     galaxies : LabelledGalaxies or EncodedGalaxies
         n galaxies.
-    lesson : Lesson or None
+    lesson : TeacherTargets or None
         What the former network says; without it only labels teach.
     latent : tuple of Tensor or None
         What the encoder says of the images, if they are encoded already or lent.
@@ -110,16 +116,18 @@ class Taught(Generic[Galaxies]):
     """
 
     galaxies: Galaxies
-    lesson: Lesson | None = None
+    lesson: TeacherTargets | None = None
     latent: tuple[Tensor, Tensor] | None = None
     borrowed: Tensor | None = None
 
-    def to(self, device: torch.device | str) -> Taught[Galaxies]:
+    def to(self, device: torch.device | str) -> DistillationBatch[Galaxies]:
         """Move every tensor to a device."""
-        return Taught(*(to_device(getattr(self, field.name), device) for field in fields(self)))
+        return DistillationBatch(
+            *(to_device(getattr(self, field.name), device) for field in fields(self))
+        )
 
 
-class Lessons:
+class TeacherSamples:
     """Draws of a network, made once and kept to teach another.
 
     Parameters
@@ -165,21 +173,23 @@ class Lessons:
             torch.cat(tensors) for tensors in zip(*parts, strict=True)
         )
 
-    def pick(self, rows: Tensor, generator: torch.Generator) -> Lesson:
+    def pick(self, rows: Tensor, generator: torch.Generator) -> TeacherTargets:
         """Pick one draw of each of some galaxies."""
         draw = torch.randint(_DRAWS, rows.shape, generator=generator)
-        return Lesson(self._theta[rows, draw], self._free[rows, draw], self._measurable[rows])
+        return TeacherTargets(
+            self._theta[rows, draw], self._free[rows, draw], self._measurable[rows]
+        )
 
 
-class ReplayLoss:
+class DistillationLoss:
     """Loss of a step: labelled galaxies, with replay of what they lack, and simulated ones.
 
-    A batch is a list of `Taught`, the labelled galaxies first.
+    A batch is a list of `DistillationBatch`, the labelled galaxies first.
 
     Parameters
     ----------
     shown : Tensor of bool, shape (k, 5), optional
-        Bands of the photometry that labelled galaxies with redshifts come with, see `bands_shown`: how it tells redshifts they
+        Band sets of labelled galaxies with redshifts, see `frequent_band_sets`. How it tells redshifts they
         alone teach. What other bands tell, the former network teaches with simulated galaxies too.
     """
 
@@ -215,7 +225,7 @@ class ReplayLoss:
         return {"total": terms["flow"]}
 
     def _real(
-        self, network: PropertyNetwork, taught: Taught[LabelledGalaxies]
+        self, network: PropertyNetwork, taught: DistillationBatch[LabelledGalaxies]
     ) -> dict[str, Tensor]:
         galaxies, lesson, latent = taught.galaxies, taught.lesson, taught.latent
         valid = torch.isfinite(galaxies.theta)
@@ -255,7 +265,7 @@ class ReplayLoss:
         return -_REPLAY * (log_prob * condition[:, :q]).sum(-1).mean()
 
     def _simulated(
-        self, network: PropertyNetwork, taught: Taught[EncodedGalaxies], *, lending: bool
+        self, network: PropertyNetwork, taught: DistillationBatch[EncodedGalaxies], *, lending: bool
     ) -> Tensor:
         """Teach what the former network said of simulated galaxies: their true properties would be learnt by heart."""
         inputs, lesson = taught.galaxies.inputs, taught.lesson

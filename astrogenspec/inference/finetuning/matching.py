@@ -19,18 +19,18 @@ from ...inputs.features import SHAPE_FEATURES, ModelInputs
 from ..training import EncodedGalaxies
 from .dataset import LabelledGalaxies
 
-__all__ = ["Lenders"]
+__all__ = ["MatchedGalaxies"]
 
 #: Probability that a galaxy with lenders gets an image in a step, and that it gets what the lender has of radii and axis ratio.
 _LENT_IMAGE, _LENT_SHAPE = 0.25, 0.5
-#: Lenders of a galaxy, of which each step takes one.
+#: MatchedGalaxies of a galaxy, of which each step takes one.
 _LENDERS = 8
 #: What counts as alike: magnitude r, four adjacent colours, and redshift, each in these units, and the largest distance.
 _ALIKE = (0.3, 0.15, 0.05, 0.03, 0.04, 0.004)
 _FARTHEST = 4.0
 
 
-class Lenders:
+class MatchedGalaxies:
     """Simulated galaxies that look like each of n labelled ones.
 
     Parameters

@@ -25,12 +25,19 @@ from ...training.loop import BatchStream, History, TrainingConfig, ZippedStreams
 from ...warnings import AstroGenSpecWarning
 from ..network import PropertyNetwork
 from ..training import EncodedGalaxies
-from .dataset import FEWEST, LabelledGalaxies, augmented, bands_shown, read_labelled, theta_of
-from .distillation import Lessons, ReplayLoss, Taught, encode_shards
-from .matching import Lenders
-from .validation import HeldOut
+from .dataset import (
+    MIN_GALAXIES,
+    LabelledGalaxies,
+    augmented,
+    frequent_band_sets,
+    read_labelled_galaxies,
+    stack_labels,
+)
+from .distillation import DistillationBatch, DistillationLoss, TeacherSamples, encode_shards
+from .matching import MatchedGalaxies
+from .validation import HeldOutResult
 
-__all__ = ["Examples", "FitSettings", "Member", "fine_tune", "train_member"]
+__all__ = ["FineTuningData", "FineTuningSettings", "TrainedHead", "fine_tune", "train_head"]
 
 #: Simulated galaxies of a step, from each folder.
 _REHEARSED = 160
@@ -41,7 +48,7 @@ _VALIDATION_BATCH = 256
 
 
 @dataclass(frozen=True)
-class FitSettings:
+class FineTuningSettings:
     """Settings of `fine_tune`; see `PropertyEstimator.fit`."""
 
     epochs: int = 50
@@ -65,7 +72,7 @@ class FitSettings:
 
 
 @dataclass(frozen=True)
-class Member:
+class TrainedHead:
     """A network before and after its training, and how it did on what it did not see."""
 
     before: PropertyNetwork
@@ -75,15 +82,15 @@ class Member:
     epochs_run: int
 
 
-def train_member(
+def train_head(
     before: PropertyNetwork,
     card: Mapping[str, Any] | None,
     training: LabelledGalaxies,
     held_out: LabelledGalaxies,
     pools: Sequence[EncodedGalaxies],
-    settings: FitSettings,
+    settings: FineTuningSettings,
     seed: int,
-) -> Member:
+) -> TrainedHead:
     """Train a copy of a network; of a trained one the encoder stays as it is."""
     device = before.chain.lower.device
     after = copy.deepcopy(before)
@@ -96,7 +103,7 @@ def train_member(
     before = copy.deepcopy(after).eval()
     teacher = None if card is None else before
     streams = _streams(teacher, training, pools, settings, seed)
-    loss = ReplayLoss(bands_shown(training))
+    loss = DistillationLoss(frequent_band_sets(training))
     # A trained network is here with one head.
     with after.heads[0].image_readers_alone() if settings.images_alone else nullcontext():
         history = _run(after, streams, held_out, loss, settings, seed, device)
@@ -104,14 +111,14 @@ def train_member(
         evaluate(model.to(device), _batches(held_out), loss, device=str(device))["total"]
         for model in (before, after)
     )
-    return Member(before, after.eval(), held_out.to(device), losses, len(history))
+    return TrainedHead(before, after.eval(), held_out.to(device), losses, len(history))
 
 
 def _streams(
     teacher: PropertyNetwork | None,
     training: LabelledGalaxies,
     pools: Sequence[EncodedGalaxies],
-    settings: FitSettings,
+    settings: FineTuningSettings,
     seed: int,
 ) -> list[BatchStream]:
     """Make streams of the labelled galaxies, and of simulated ones of each folder, with what the teacher says of them."""
@@ -119,44 +126,46 @@ def _streams(
         lessons, lenders = None, []
     else:
         generator = make_generator(seed)
-        lessons = Lessons(teacher, training.inputs, training.theta, generator=generator)
+        lessons = TeacherSamples(teacher, training.inputs, training.theta, generator=generator)
         photographed = training.inputs.image is not None
         lenders = [] if photographed else _lenders(training, pools)
 
-    def labelled(rows: Tensor, generator: torch.Generator) -> Taught:
+    def labelled(rows: Tensor, generator: torch.Generator) -> DistillationBatch:
         seen = augmented(training[rows], generator)
         lesson = None if lessons is None else lessons.pick(rows, generator)
         if not lenders:
-            return Taught(seen, lesson)
+            return DistillationBatch(seen, lesson)
         inputs, latent, borrowed = lenders[0].lend(seen.inputs, rows, generator)
-        return Taught(replace(seen, inputs=inputs), lesson, latent, borrowed)
+        return DistillationBatch(replace(seen, inputs=inputs), lesson, latent, borrowed)
 
     size = min(settings.batch_size, len(training))
     streams = [BatchStream(labelled, len(training), size, seed=seed)]
     for k, pool in enumerate(pools, start=1):
-        said = Lessons(teacher, pool.inputs, latent=pool.latent, generator=make_generator(seed + k))
+        said = TeacherSamples(
+            teacher, pool.inputs, latent=pool.latent, generator=make_generator(seed + k)
+        )
 
-        def simulated(rows, generator, pool=pool, said=said) -> Taught:
+        def simulated(rows, generator, pool=pool, said=said) -> DistillationBatch:
             seen = pool[rows]
-            return Taught(seen, said.pick(rows, generator), seen.latent)
+            return DistillationBatch(seen, said.pick(rows, generator), seen.latent)
 
         size = min(_REHEARSED, len(pool))
         streams.append(BatchStream(simulated, len(pool), size, seed=seed + k))
     return streams
 
 
-def _lenders(training: LabelledGalaxies, pools: Sequence[EncodedGalaxies]) -> list[Lenders]:
+def _lenders(training: LabelledGalaxies, pools: Sequence[EncodedGalaxies]) -> list[MatchedGalaxies]:
     """Let simulated galaxies of one folder lend what labelled ones lack: of one with images, if there is one."""
     first = [pool for pool in pools if pool.has_images] or pools
-    return [Lenders(training, pool) for pool in first[:1]]
+    return [MatchedGalaxies(training, pool) for pool in first[:1]]
 
 
 def _run(
     network: PropertyNetwork,
     streams: list[BatchStream],
     held_out: LabelledGalaxies,
-    loss: ReplayLoss,
-    settings: FitSettings,
+    loss: DistillationLoss,
+    settings: FineTuningSettings,
     seed: int,
     device: torch.device,
 ) -> History:
@@ -189,7 +198,7 @@ _PER_LABELLED, _FEWEST_REHEARSED, _MOST_REHEARSED = 2, 2_000, 24_000
 
 
 @dataclass(frozen=True)
-class Examples:
+class FineTuningData:
     """What to learn from.
 
     Attributes
@@ -213,11 +222,11 @@ class Examples:
 def fine_tune(
     network: PropertyNetwork,
     card: Mapping[str, Any] | None,
-    examples: Examples,
-    settings: FitSettings,
+    examples: FineTuningData,
+    settings: FineTuningSettings,
     generator: torch.Generator,
     device: torch.device,
-) -> tuple[PropertyNetwork, dict[str, Any], HeldOut]:
+) -> tuple[PropertyNetwork, dict[str, Any], HeldOutResult]:
     """Train a copy of a network.
 
     Parameters
@@ -226,8 +235,8 @@ def fine_tune(
         Where to begin; not changed.
     card : mapping or None
         Its card; None if it was never trained, and then takes its scales from the labels.
-    examples : Examples
-    settings : FitSettings
+    examples : FineTuningData
+    settings : FineTuningSettings
     generator : `torch.Generator`
         Source of randomness.
     device : `torch.device`
@@ -237,7 +246,7 @@ def fine_tune(
     network : PropertyNetwork
     card : dict
         The old one with an entry in ``fits``.
-    held_out : HeldOut
+    held_out : HeldOutResult
         What heads that were trained say of galaxies that they did not see.
 
     Raises
@@ -245,8 +254,8 @@ def fine_tune(
     ValueError
         If there are too few labelled galaxies, or the labels do not fit them.
     """
-    known = None if examples.known is None else theta_of(examples.known, "known")
-    galaxies, limits = read_labelled(examples.blocks, theta_of(examples.labels), known)
+    known = None if examples.known is None else stack_labels(examples.known, "known")
+    galaxies, limits = read_labelled_galaxies(examples.blocks, stack_labels(examples.labels), known)
     _check_trained(network, card, galaxies, examples, settings)
     network = network.to(device)
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
@@ -261,7 +270,7 @@ def fine_tune(
     else:
         of_catalogue = _of_catalogue(network, card, galaxies, pools, settings, seed)
         network = network.with_heads([m.after for m in members], [m.after for m in of_catalogue])
-    held_out = HeldOut.of(
+    held_out = HeldOutResult.of(
         [
             (m.before, m.after, m.held_out.with_images() if of_catalogue else m.held_out)
             for m in members
@@ -293,8 +302,8 @@ def _check_trained(
     network: PropertyNetwork,
     card: Mapping[str, Any] | None,
     galaxies: LabelledGalaxies,
-    examples: Examples,
-    settings: FitSettings,
+    examples: FineTuningData,
+    settings: FineTuningSettings,
 ) -> None:
     """Refuse what only trained weights can do."""
     if card is None and len(examples.rehearsal):
@@ -320,9 +329,9 @@ def _of_images(
     card: Mapping[str, Any] | None,
     galaxies: LabelledGalaxies,
     pools: Sequence[EncodedGalaxies],
-    settings: FitSettings,
+    settings: FineTuningSettings,
     seed: int,
-) -> list[Member]:
+) -> list[TrainedHead]:
     """Train the heads that read images, or everything; without any image, not even a lent one, there is nothing to learn."""
     heads = range(network.config["members"])
     images = galaxies.inputs.image is not None or any(pool.has_images for pool in pools)
@@ -336,14 +345,14 @@ def _of_catalogue(
     card: Mapping[str, Any],
     galaxies: LabelledGalaxies,
     pools: Sequence[EncodedGalaxies],
-    settings: FitSettings,
+    settings: FineTuningSettings,
     seed: int,
-) -> list[Member]:
+) -> list[TrainedHead]:
     """Train the heads for galaxies without images, if there are such, on photometry."""
     heads, photometry = network.photometry_heads, galaxies.of_catalogue()
     if len(heads) == 0:
         return []
-    if settings.images_alone or len(photometry) < FEWEST:
+    if settings.images_alone or len(photometry) < MIN_GALAXIES:
         return _left_alone(network, heads, photometry)
     pools = [pool.of_catalogue() for pool in pools]
     return _group(network, heads, card, photometry, pools, settings, seed)
@@ -355,9 +364,9 @@ def _group(
     card: Mapping[str, Any] | None,
     galaxies: LabelledGalaxies,
     pools: Sequence[EncodedGalaxies],
-    settings: FitSettings,
+    settings: FineTuningSettings,
     seed: int,
-) -> list[Member]:
+) -> list[TrainedHead]:
     """Train heads that read the same galaxies, each alone and as often as wanted; an untrained network as a whole."""
     beginnings = [network]
     if card is not None:
@@ -371,7 +380,7 @@ def _group(
         turned = order.roll(-k * n_held_out)
         held_out, training = galaxies[turned[:n_held_out]], galaxies[turned[n_held_out:]]
         members.append(
-            train_member(before, card, training, held_out, pools, settings, seed + 100 * k)
+            train_head(before, card, training, held_out, pools, settings, seed + 100 * k)
         )
     old, new = _mean_losses(members)
     if new < old:
@@ -393,14 +402,14 @@ def _group(
 
 def _left_alone(
     network: PropertyNetwork, heads: Sequence[int], galaxies: LabelledGalaxies
-) -> list[Member]:
+) -> list[TrainedHead]:
     """Give heads that are not trained as they are, with no galaxy held out."""
     nobody = galaxies[torch.arange(0)]
     nets = [network.member(k) for k in heads]
-    return [Member(net, net, nobody, (math.nan, math.nan), 0) for net in nets]
+    return [TrainedHead(net, net, nobody, (math.nan, math.nan), 0) for net in nets]
 
 
-def _mean_losses(members: Sequence[Member]) -> tuple[float, float]:
+def _mean_losses(members: Sequence[TrainedHead]) -> tuple[float, float]:
     """Mean losses on what was held out, before and after the training."""
     before, after = zip(*(member.losses for member in members), strict=True)
     return sum(before) / len(members), sum(after) / len(members)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from astropy.table import QTable
 
-from ...calibration.diagnostics import unless_too_few
+from ...calibration.diagnostics import fit_if_enough
 from ...calibration.recalibration import Recalibration, cross_fitted
 from ...metrics import robust_scatter
 from ...quantities import QUANTITIES, theta_to_quantities
@@ -21,7 +21,7 @@ from ...surveys import BANDS
 from ..network import PropertyNetwork
 from .dataset import LabelledGalaxies
 
-__all__ = ["HeldOut"]
+__all__ = ["HeldOutResult"]
 
 _DRAWS = 200
 _LEAST = 5
@@ -30,7 +30,7 @@ _MOST = 20_000
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutResult:
     """Draws of n galaxies by networks that did not see them, before and after a fit.
 
     Attributes
@@ -58,7 +58,7 @@ class HeldOut:
     @torch.no_grad()
     def of(
         cls, parts: Sequence[tuple[PropertyNetwork, PropertyNetwork, LabelledGalaxies]]
-    ) -> HeldOut:
+    ) -> HeldOutResult:
         """Draw.
 
         Parameters
@@ -68,7 +68,7 @@ class HeldOut:
 
         Returns
         -------
-        HeldOut
+        HeldOutResult
         """
         parts = [
             (old, new, galaxies[torch.arange(min(len(galaxies), _MOST))])
@@ -114,7 +114,7 @@ class HeldOut:
         Galaxies of which something is given teach nothing: `predict` does not recalibrate those either.
         """
         free = self._free
-        found = unless_too_few(
+        found = fit_if_enough(
             Recalibration.fit, self._posterior(free), self._truth(free), mode=self.modes[free]
         )
         return found if found is not None and found.corrected else None
@@ -128,7 +128,7 @@ class HeldOut:
         raw, truth = self._posterior(everyone), self._truth(everyone)
         posterior = None
         if self.recalibration() is not None:
-            corrected = unless_too_few(
+            corrected = fit_if_enough(
                 cross_fitted, raw[free], self._truth(free), mode=self.modes[free]
             )
             if corrected is not None:

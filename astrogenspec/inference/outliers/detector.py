@@ -21,16 +21,15 @@ from ...inputs.photometry import PhotometryBatch
 from ...quantities import QUANTITIES
 from ...surveys import BANDS
 from .colours import ColourMixture, near_stellar_locus
-from .image_statistics import aperture_magnitudes, stamp_measures
+from .image_statistics import aperture_magnitudes, image_statistics
 
 __all__ = [
     "KINDS",
+    "detect_outliers",
     "input_range_flags",
-    "joined_flags",
     "magnitudes_and_errors",
-    "novelties",
-    "novelty_flags",
-    "novelty_statistics",
+    "outlier_flags",
+    "outlier_statistics",
     "posterior_range_flags",
     "training_range_of",
 ]
@@ -113,11 +112,6 @@ def training_range_of(photometry: PhotometryBatch, theta: np.ndarray) -> dict[st
     }
 
 
-def joined_flags(*parts: Sequence[str]) -> tuple[str, ...]:
-    """Join several lists of sentences, galaxy by galaxy."""
-    return tuple("; ".join(filter(None, flags)) for flags in zip(*parts, strict=True))
-
-
 def _magnitudes(photometry: PhotometryBatch) -> dict[str, np.ndarray]:
     """Give AB magnitudes and all colours, dereddened; NaN where there is no positive flux."""
     flux = photometry.dereddened()[0]
@@ -185,7 +179,7 @@ _MOST_MASKED, _MOST_MASKED_CORE = 0.4, 0.1
 _DETECTED = 5.0
 
 
-def novelty_statistics(
+def outlier_statistics(
     photometry: PhotometryBatch, cutouts: CutoutBatch | None = None, *, seed: int = 0
 ) -> dict[str, Any]:
     """Describe the training set, for ``card["novelty"]``; needs scikit-learn.
@@ -218,7 +212,7 @@ def novelty_statistics(
     if cutouts is not None:
         observed = aperture_magnitudes(cutouts.flux, cutouts.ivar)
         statistics["image_colours"] = _colour_statistics(*observed, seed)
-        measures = stamp_measures(cutouts.flux, cutouts.ivar)
+        measures = image_statistics(cutouts.flux, cutouts.ivar)
         statistics["image"] = {
             name: [
                 round(float(np.nanquantile(measures[name], share)) + sign * margin, 4)
@@ -244,7 +238,7 @@ def _unusual(
         return tails < statistics["least_log_tail"]
 
 
-def novelties(statistics: Mapping[str, Any], seen: Observations) -> dict[str, list[str]]:
+def detect_outliers(statistics: Mapping[str, Any], seen: Observations) -> dict[str, list[str]]:
     """Say for each kind of deviation which galaxies show it.
 
     Parameters
@@ -276,7 +270,7 @@ def novelties(statistics: Mapping[str, Any], seen: Observations) -> dict[str, li
     return found
 
 
-def novelty_flags(statistics: Mapping[str, Any], seen: Observations) -> list[str]:
+def outlier_flags(statistics: Mapping[str, Any], seen: Observations) -> list[str]:
     """Join what is unusual about each galaxy.
 
     Parameters
@@ -293,7 +287,7 @@ def novelty_flags(statistics: Mapping[str, Any], seen: Observations) -> list[str
     """
     if not statistics:
         return [""] * len(seen)
-    found = novelties(statistics, seen)
+    found = detect_outliers(statistics, seen)
     return ["; ".join(filter(None, sentences)) for sentences in zip(*found.values(), strict=True)]
 
 
@@ -399,7 +393,7 @@ def _check_images(
     found: dict[str, list[str]], statistics: Mapping[str, Any], seen: Observations
 ) -> None:
     cutouts = seen.cutouts
-    measures = stamp_measures(cutouts.flux, cutouts.ivar)
+    measures = image_statistics(cutouts.flux, cutouts.ivar)
     stamps = _Stamps(measures, statistics["image"], np.any(cutouts.bands_present, axis=1))
     said = dict(measures)
     for name in ("neighbour", "noise", "signal"):

@@ -11,7 +11,7 @@ import numpy as np
 from ...inputs.fluxes import ab_magnitudes
 from ...surveys import BANDS, STAMP_SIZE
 
-__all__ = ["aperture_magnitudes", "stamp_measures"]
+__all__ = ["aperture_magnitudes", "image_statistics"]
 
 _ORDER = tuple(BANDS.index(band) for band in "rigzu")
 _PIXELS = np.arange(STAMP_SIZE, dtype=np.float32)
@@ -33,7 +33,7 @@ _FLAT = 0.97
 _AT_ONCE = 512
 
 
-def stamp_measures(flux: np.ndarray, ivar: np.ndarray) -> dict[str, np.ndarray]:
+def image_statistics(flux: np.ndarray, ivar: np.ndarray) -> dict[str, np.ndarray]:
     """Measure stamps.
 
     Parameters
@@ -93,7 +93,7 @@ def aperture_magnitudes(flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray,
     Parameters
     ----------
     flux, ivar : ndarray, shape (n, 5, 64, 64)
-        As for `stamp_measures`.
+        As for `image_statistics`.
 
     Returns
     -------

@@ -8,8 +8,16 @@ import torch
 from estimator_cases import make_estimator, make_photometry
 from torch.testing import assert_close
 
-from astrogenspec.inference.finetuning.dataset import augmented, bands_shown, read_labelled
-from astrogenspec.inference.finetuning.distillation import Lessons, ReplayLoss, Taught
+from astrogenspec.inference.finetuning.dataset import (
+    augmented,
+    frequent_band_sets,
+    read_labelled_galaxies,
+)
+from astrogenspec.inference.finetuning.distillation import (
+    DistillationBatch,
+    DistillationLoss,
+    TeacherSamples,
+)
 from astrogenspec.inference.training import EncodedGalaxies
 from astrogenspec.inputs.features import photometry_features
 from astrogenspec.inputs.observations import InputOptions, ObservationBlocks
@@ -23,13 +31,13 @@ def labelled():
     theta[:, 0] = np.linspace(0.05, 0.2, N)
     theta[::2, 1] = 10.5
     blocks = ObservationBlocks(None, make_photometry(N), InputOptions())
-    return read_labelled(blocks, theta, None)[0]
+    return read_labelled_galaxies(blocks, theta, None)[0]
 
 
 def lessons(seed=0):
     galaxies, network = labelled(), make_estimator().network
     generator = torch.Generator().manual_seed(seed)
-    return galaxies, network, Lessons(
+    return galaxies, network, TeacherSamples(
         network, galaxies.inputs, galaxies.theta, generator=generator
     )  # fmt: skip
 
@@ -70,7 +78,9 @@ def test_an_image_that_is_encoded_already_is_not_wanted_again():
     galaxies, network, _ = lessons()
     latent = network.latent(galaxies.inputs)
     kept = [
-        Lessons(network, galaxies.inputs, latent=given, generator=torch.Generator().manual_seed(1))
+        TeacherSamples(
+            network, galaxies.inputs, latent=given, generator=torch.Generator().manual_seed(1)
+        )
         for given in (None, tuple(part.detach() for part in latent))
     ]
     assert torch.equal(picked(kept[0], 2, "free"), picked(kept[1], 2, "free"))
@@ -83,10 +93,10 @@ def test_conditions_are_taught_by_the_former_network_alone():
     rows, rng = torch.arange(N), torch.Generator().manual_seed(0)
     lesson = kept.pick(rows, rng)
     network.train()
-    loss = ReplayLoss()
-    terms = [loss(network, [Taught(galaxies, lesson)], 0.5)["total"]]
+    loss = DistillationLoss()
+    terms = [loss(network, [DistillationBatch(galaxies, lesson)], 0.5)["total"]]
     lesson.free[:, 0] = 0.29
-    terms.append(loss(network, [Taught(galaxies, lesson)], 0.5)["total"])
+    terms.append(loss(network, [DistillationBatch(galaxies, lesson)], 0.5)["total"])
     network.eval()
     assert terms[0].isfinite() and not torch.isclose(terms[0], terms[1])
 
@@ -99,8 +109,8 @@ def test_a_lent_image_teaches_the_redshift_alone():
     network.train()
 
     def loss():
-        taught = Taught(galaxies, lesson, latent, torch.ones(N, dtype=torch.bool))
-        return ReplayLoss()(network, [taught], 0.5)["total"].item()
+        taught = DistillationBatch(galaxies, lesson, latent, torch.ones(N, dtype=torch.bool))
+        return DistillationLoss()(network, [taught], 0.5)["total"].item()
 
     before = loss()
     lesson.theta[:, 1:] *= 1.001
@@ -118,9 +128,9 @@ def test_bands_shown_are_those_of_the_labelled_galaxies():
     galaxies.flux[-1, 1:] = torch.nan  # one in forty: seldom
     griz, gri, ugriz = "griz", "gri", "ugriz"
     wanted = {tuple(b in subset for b in "ugriz") for subset in (griz, gri, ugriz)}
-    assert {tuple(row) for row in bands_shown(galaxies).tolist()} == wanted
+    assert {tuple(row) for row in frequent_band_sets(galaxies).tolist()} == wanted
     galaxies.learnt[:, 0] = False
-    assert bands_shown(galaxies).shape == (0, 5)
+    assert frequent_band_sets(galaxies).shape == (0, 5)
 
 
 @pytest.mark.parametrize(("seen", "taught"), [("ugriz", False), ("gri", False), ("r", True)])
@@ -134,10 +144,10 @@ def test_simulated_galaxies_teach_redshifts_of_bands_seldom_shown(seen, taught):
     latent = torch.zeros(N, network.vae.latent_size)
     simulated = EncodedGalaxies(inputs, latent, latent, flux, lesson.theta, lesson.measurable)
     network.train()
-    loss = ReplayLoss(bands_shown(galaxies))
+    loss = DistillationLoss(frequent_band_sets(galaxies))
 
     def of_simulated(said):
-        batch = [Taught(galaxies), Taught(simulated, said, (latent, latent))]
+        batch = [DistillationBatch(galaxies), DistillationBatch(simulated, said, (latent, latent))]
         torch.manual_seed(0)
         return loss(network, batch, 0.5)["simulated_0"].item()
 

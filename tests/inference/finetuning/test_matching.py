@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from estimator_cases import make_photometry
 
-from astrogenspec.inference.finetuning.dataset import read_labelled
-from astrogenspec.inference.finetuning.matching import Lenders
+from astrogenspec.inference.finetuning.dataset import read_labelled_galaxies
+from astrogenspec.inference.finetuning.matching import MatchedGalaxies
 from astrogenspec.inference.training import EncodedGalaxies
 from astrogenspec.inputs.features import N_STRUCTURE_FEATURES, SHAPE_FEATURES
 from astrogenspec.inputs.observations import InputOptions, ObservationBlocks
@@ -24,7 +24,7 @@ def labelled():
     theta[:, 1] = 10.5
     known = np.full((N, 9), np.nan)
     known[0, 0] = 0.03
-    return read_labelled(ObservationBlocks(None, table, InputOptions()), theta, known)[0]
+    return read_labelled_galaxies(ObservationBlocks(None, table, InputOptions()), theta, known)[0]
 
 
 def pool_of(galaxies, *, shift=0.0, images=True, sized=False):
@@ -45,7 +45,7 @@ def pool_of(galaxies, *, shift=0.0, images=True, sized=False):
 
 
 def lend(galaxies, pool, times=60):
-    lent, rng = Lenders(galaxies, pool), torch.Generator().manual_seed(0)
+    lent, rng = MatchedGalaxies(galaxies, pool), torch.Generator().manual_seed(0)
     rows = torch.arange(N)
     return [lent.lend(galaxies.inputs, rows, rng) for _ in range(times)]
 

@@ -23,7 +23,7 @@ from estimator_cases import (
 from finetuning_cases import FIT, N_GALAXIES, galaxies
 
 from astrogenspec import AstroGenSpecWarning, PropertyEstimator
-from astrogenspec.inference.finetuning.trainer import FitSettings
+from astrogenspec.inference.finetuning.trainer import FineTuningSettings
 from astrogenspec.inputs.observations import InputOptions, ObservationBlocks
 
 
@@ -299,7 +299,7 @@ def test_wrong_labels_are_named(labels, kind, message):
 def test_wrong_settings_are_named(wrong):
     name, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"{name} is {value}"):
-        FitSettings(**wrong)
+        FineTuningSettings(**wrong)
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from photometry_heads_cases import estimator_with_heads
 
 from astrogenspec import QUANTITIES, AstroGenSpecWarning, Posterior, PropertyEstimator
 from astrogenspec.calibration import Recalibration, cross_fitted
-from astrogenspec.calibration.diagnostics import unless_too_few
+from astrogenspec.calibration.diagnostics import fit_if_enough
 from astrogenspec.inference.finetuning import trainer as finetune
-from astrogenspec.inference.finetuning.validation import HeldOut
+from astrogenspec.inference.finetuning.validation import HeldOutResult
 
 N = 400
 
@@ -31,7 +31,7 @@ def held_out(*, width=1.0, n=N, known=()):
     learnt = np.isfinite(theta)
     learnt[list(known), 0] = False
     flux = np.exp(rng.normal(4, 0.3, (n, 5)))
-    return HeldOut(after, after, theta, learnt, flux, np.full(n, "photometry"))
+    return HeldOutResult(after, after, theta, learnt, flux, np.full(n, "photometry"))
 
 
 class TestHeldOut:
@@ -79,7 +79,7 @@ class TestFit:
     def test_a_page_that_is_there_stops_it_before_the_training(self, tmp_path, monkeypatch):
         table, labels = galaxies(20)
         (tmp_path / "report.html").write_text("mine")
-        monkeypatch.setattr(finetune, "train_member", lambda *_: pytest.fail("it was trained"))
+        monkeypatch.setattr(finetune, "train_head", lambda *_: pytest.fail("it was trained"))
         arguments = {"photometry": table, "labels": labels, "report": tmp_path / "report.html"}
         with pytest.raises(FileExistsError, match="overwrite=True"):
             estimator_with_heads().fit(**arguments)
@@ -112,14 +112,14 @@ class TestFit:
     def test_only_a_small_sample_is_passed_over_in_silence(self):
         posterior = Posterior({"redshift": np.full((120, 50), 0.1) * u.one})
         with pytest.raises(ValueError, match="mode is 'picture'"):
-            unless_too_few(Recalibration.fit, posterior, {"redshift": np.ones(120)}, mode="picture")
+            fit_if_enough(Recalibration.fit, posterior, {"redshift": np.ones(120)}, mode="picture")
         few = {"redshift": np.full(120, np.nan)}
-        assert unless_too_few(cross_fitted, posterior, few) is None
+        assert fit_if_enough(cross_fitted, posterior, few) is None
 
     def test_the_recalibration_is_in_the_card_and_is_applied(self, monkeypatch):
         table, labels = galaxies(40)
         lesson = held_out(width=0.4).recalibration()
-        monkeypatch.setattr(HeldOut, "recalibration", lambda _: lesson)
+        monkeypatch.setattr(HeldOutResult, "recalibration", lambda _: lesson)
         after = estimator_with_heads().fit(photometry=table, labels=labels, **FIT | {"epochs": 1})
         assert after.card["recalibration"]["corrections"][0]["quantity"] == "redshift"
         raw, new = (
@@ -129,7 +129,7 @@ class TestFit:
 
     def test_galaxies_with_images_count_by_what_reads_them(self, monkeypatch):
         seen = []
-        monkeypatch.setattr(HeldOut, "recalibration", lambda self: seen.append(self))
+        monkeypatch.setattr(HeldOutResult, "recalibration", lambda self: seen.append(self))
         table, labels = galaxies(40)
         cutouts = make_cutouts(40)
         cutouts[:20] = [None] * 20

@@ -10,11 +10,11 @@ from estimator_cases import make_cutouts, make_estimator, make_photometry
 from astrogenspec.inference.outliers.colours import ColourMixture, near_stellar_locus
 from astrogenspec.inference.outliers.detector import (
     KINDS,
-    novelties,
-    novelty_flags,
-    novelty_statistics,
+    detect_outliers,
+    outlier_flags,
+    outlier_statistics,
 )
-from astrogenspec.inference.outliers.image_statistics import stamp_measures
+from astrogenspec.inference.outliers.image_statistics import image_statistics
 from astrogenspec.inference.outliers.predictive import PhotometryEmulator
 from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.inputs.observations import observe
@@ -74,13 +74,13 @@ def batch(flux, error):
 @pytest.fixture(scope="module")
 def statistics():
     flux, error, _ = catalogue()
-    made = novelty_statistics(batch(flux, error), CutoutBatch(*training_stamps()))
+    made = outlier_statistics(batch(flux, error), CutoutBatch(*training_stamps()))
     return json.loads(json.dumps(made))
 
 
 def reasons(statistics, flux, ivar):
     cutouts = CutoutBatch(np.asarray(flux, np.float32), np.asarray(ivar, np.float32))
-    found = novelties(statistics, observe(cutouts, None, ebv=0.0, measure=False))
+    found = detect_outliers(statistics, observe(cutouts, None, ebv=0.0, measure=False))
     return {kind: sentences for kind, sentences in found.items() if any(sentences)}
 
 
@@ -90,7 +90,7 @@ def reasons(statistics, flux, ivar):
 @pytest.mark.parametrize("width", [1.4, 2.0, 3.0])
 def test_a_gaussian_has_the_moments_of_a_gaussian(width):
     flux, ivar = stamps([gaussian(width, 0.3, -0.4) * np.ones(5)[:, None, None]] * 3, 500)
-    measures = stamp_measures(flux, ivar)
+    measures = image_statistics(flux, ivar)
     assert measures["size"] == pytest.approx(2 / (width**-2 + 3.0**-2), rel=0.03)
     assert np.abs(measures["wings"]).max() < 0.03
     assert measures["offset"] == pytest.approx(0.5, abs=0.06)
@@ -100,20 +100,20 @@ def test_a_gaussian_has_the_moments_of_a_gaussian(width):
 def test_displaced_bands_are_measured():
     shape = gaussian(2.0) * np.ones(5)[:, None, None]
     shape[1] = gaussian(2.0, 2.0, 0)
-    assert stamp_measures(*stamps([shape], 800))["misregistration"][0] == pytest.approx(
+    assert image_statistics(*stamps([shape], 800))["misregistration"][0] == pytest.approx(
         2.0, abs=0.5
     )
 
 
 def test_noise_background_and_bad_pixels_are_measured():
     flux, ivar = stamps([galaxy(2.0, None)] * 2)
-    measures = stamp_measures(flux - 0.5 * SIGMA, ivar / 4)
+    measures = image_statistics(flux - 0.5 * SIGMA, ivar / 4)
     assert measures["noise"] == pytest.approx(np.log10(0.5), abs=0.06)
     assert measures["background"] == pytest.approx(-0.25, abs=0.1)
     ivar = ivar.copy()
     ivar[0, 2, :, :16] = 0
     ivar[1, 2, 28:36, 28:36] = 0
-    measures = stamp_measures(flux, ivar)
+    measures = image_statistics(flux, ivar)
     assert (
         measures["masked"] == pytest.approx([0.25, 64 / 4096]) and measures["masked_core"][0] == 0
     )
@@ -127,10 +127,10 @@ def test_odd_stamps_are_measured_without_warnings():
     flux[2] = 0
     flux[3] = -flux[3]
     flux[4] *= 1e8
-    measures = stamp_measures(flux, ivar)
+    measures = image_statistics(flux, ivar)
     assert all(values.shape == (5,) for values in measures.values())
     assert measures["signal"][0] == 0 and np.isnan(measures["size"][0])
-    assert stamp_measures(flux[:0], ivar[:0])["size"].shape == (0,)
+    assert image_statistics(flux[:0], ivar[:0])["size"].shape == (0,)
 
 
 def test_sharpness_is_the_share_of_its_surroundings():
@@ -141,7 +141,7 @@ def test_sharpness_is_the_share_of_its_surroundings():
     for k, b, y, x in np.argwhere(flux[:, :, 1:-1, 1:-1] > 20 * SIGMA) + [0, 0, 1, 1]:
         around = flux[k, b, y - 1 : y + 2, x - 1 : x + 2].sum()
         expected[k] = max(expected[k], flux[k, b, y, x] / around)
-    found = stamp_measures(flux, ivar)["sharpness"]
+    found = image_statistics(flux, ivar)["sharpness"]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert found[2] > 0.9
     assert found[4] == 0
@@ -149,8 +149,8 @@ def test_sharpness_is_the_share_of_its_surroundings():
 
 def test_blocks_do_not_change_measures():
     flux, ivar = training_stamps(20)
-    together = stamp_measures(flux, ivar)
-    alone = stamp_measures(flux[7:8], ivar[7:8])
+    together = image_statistics(flux, ivar)
+    alone = image_statistics(flux[7:8], ivar[7:8])
     for name, values in together.items():
         assert values[7] == pytest.approx(alone[name][0], rel=1e-4, abs=1e-5, nan_ok=True)
 
@@ -161,7 +161,7 @@ def test_blocks_do_not_change_measures():
 def test_usual_galaxies_are_not_flagged(statistics):
     flux, ivar = training_stamps(150, seed=9)
     seen = observe(CutoutBatch(flux, ivar), None, ebv=0.0, measure=False)
-    assert np.mean([bool(flag) for flag in novelty_flags(statistics, seen)]) <= 0.02
+    assert np.mean([bool(flag) for flag in outlier_flags(statistics, seen)]) <= 0.02
 
 
 def changed(kind, flux, ivar):
@@ -228,7 +228,7 @@ def test_each_kind_is_found_and_named(statistics, kind):
 
 
 def colour_flags(statistics, flux, error):
-    return novelties(statistics, observe(None, batch(flux, error), on_error="flag"))
+    return detect_outliers(statistics, observe(None, batch(flux, error), on_error="flag"))
 
 
 def test_usual_photometry_is_not_flagged_whatever_the_bands(statistics):
@@ -236,7 +236,7 @@ def test_usual_photometry_is_not_flagged_whatever_the_bands(statistics):
     for bands in ("ugriz", "gri", "gr"):
         some = np.where([band in bands for band in BANDS], flux, np.nan)
         seen = observe(None, batch(some, np.where(np.isfinite(some), error, np.nan)))
-        assert np.mean([bool(flag) for flag in novelty_flags(statistics, seen)]) < 0.005
+        assert np.mean([bool(flag) for flag in outlier_flags(statistics, seen)]) < 0.005
 
 
 def test_unusual_colours_are_flagged_unless_errors_allow_them(statistics):
@@ -291,8 +291,8 @@ def test_the_stellar_locus_is_where_stars_are():
 def test_newer_statistics_are_refused(statistics):
     seen = observe(None, batch(*catalogue(2)[:2]))
     with pytest.raises(ValueError, match="layout 7"):
-        novelties({"layout": 7}, seen)
-    assert novelty_flags({}, seen) == ["", ""]
+        detect_outliers({"layout": 7}, seen)
+    assert outlier_flags({}, seen) == ["", ""]
 
 
 # ---- in the estimator
