@@ -21,7 +21,8 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 
-from .results.statistics import difference_unit, matched_values, plain_values
+from .quantities import plain_values
+from .results.statistics import difference_unit, matched_values
 
 __all__ = [
     "bootstrap_errors",

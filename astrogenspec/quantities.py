@@ -13,8 +13,10 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 from astropy.table import Table
+from astropy.utils.masked import Masked
 
 __all__ = [
+    "FLUX_UNIT",
     "LINE_FLUX_UNIT",
     "QUANTITIES",
     "QuantityInfo",
@@ -23,10 +25,13 @@ __all__ = [
     "converted_labels",
     "internal_values",
     "o3n2_metallicity",
+    "plain_values",
     "quantities_to_theta",
     "theta_to_quantities",
 ]
 
+#: Unit of spectra: 1e-17 erg / (s cm2 AA).
+FLUX_UNIT = u.Unit(1e-17 * u.erg / u.s / u.cm**2 / u.AA)
 #: Unit of emission-line fluxes: 1e-17 erg / (s cm2).
 LINE_FLUX_UNIT = u.Unit(1e-17 * u.erg / u.s / u.cm**2)
 
@@ -384,6 +389,65 @@ _STATED = {
     "sfr": ("imf", chabrier_sfr),
     "gas_metallicity": ("scale", o3n2_metallicity),
 }
+
+
+def plain_values(values: Any, unit: u.UnitBase | None, *, name: str = "values") -> np.ndarray:
+    """Convert numbers of any kind to a float array in a given unit; masked entries become NaN.
+
+    Parameters
+    ----------
+    values : array-like
+        Quantity, masked Quantity, table column or bare numbers; bare numbers are taken to be in
+        ``unit``.
+    unit : unit or None
+        Unit wanted.  None: the numbers must have no unit either.
+    name : str
+        How the error message names the values.
+
+    Returns
+    -------
+    ndarray of float
+
+    Raises
+    ------
+    astropy.units.UnitConversionError
+        If the unit of the values does not fit.
+    TypeError
+        If the values are not numbers.
+
+    Notes
+    -----
+    Linear values that are not positive have no logarithm: converted to a dex unit they become
+    infinite or NaN.
+    """
+    mask = getattr(values, "mask", None)
+    if isinstance(values, Masked):
+        values = values.unmasked
+    elif isinstance(values, np.ma.MaskedArray):
+        values = values.filled(values.fill_value)
+    given = getattr(values, "unit", None)
+    try:
+        if given is not None:
+            wanted = u.dimensionless_unscaled if unit is None else unit
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values = u.Quantity(values, subok=True).to_value(wanted)
+        if np.asarray(values).dtype.kind not in "biuf":
+            raise TypeError
+        result = np.array(values, dtype=np.result_type(np.asarray(values).dtype, np.float32))
+    except u.UnitsError:
+        wanted = "no unit" if unit is None else f"the unit {str(unit) or 'one (dimensionless)'!r}"
+        raise u.UnitConversionError(
+            f"{name} has the unit {str(given) or 'one (dimensionless)'!r}, but {wanted} is wanted; "
+            f"give values that convert to it."
+        ) from None
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name} is {type(values).__name__!r} with entries that are not numbers; "
+            f"give a Quantity or an array of numbers."
+        ) from None
+    if mask is not None:
+        result[np.broadcast_to(np.asarray(mask), result.shape)] = np.nan
+    return result
 
 
 def _names(labels: Mapping[str, Any] | Table) -> list[str]:

@@ -20,14 +20,13 @@ import astropy.constants as const
 import astropy.units as u
 import numpy as np
 
-from .results.statistics import plain_values
+from .quantities import FLUX_UNIT, plain_values
 from .surveys import SDSS, Survey, get_survey
 
 __all__ = ["MIN_COVERAGE", "band_coverage", "pixel_edges", "response_weights", "synthetic_flux"]
 
 #: Least share of a band's response that a spectrum must cover.
 MIN_COVERAGE = 0.995
-_FLUX_UNIT = u.Unit(1e-17 * u.erg / u.s / u.cm**2 / u.AA)
 #: nmgy per maggy.
 _NMGY = 1e9
 _BLOCK = 20_000_000
@@ -198,7 +197,7 @@ def _weights(
         at, of_source, of_reference = _cumulative_response(survey.filter_names[band])
         source.append(np.diff(np.interp(edges, at, of_source)) / of_reference[-1])
         reference.append(np.diff(np.interp(edges, at, of_reference)) / of_reference[-1])
-    scale = (3631 * u.Jy * const.c).to_value(_FLUX_UNIT * u.AA**2)
+    scale = (3631 * u.Jy * const.c).to_value(FLUX_UNIT * u.AA**2)
     return np.stack(source, axis=1) / scale * _NMGY, np.stack(reference, axis=1)
 
 
@@ -256,9 +255,9 @@ def _checked_flux(flux: u.Quantity, grid: np.ndarray) -> np.ndarray:
             f"flux has shape {flux.shape}, but there are {len(grid)} wavelengths; give shape "
             f"(..., {len(grid)})."
         )
-    if not flux.unit.is_equivalent(_FLUX_UNIT):
+    if not flux.unit.is_equivalent(FLUX_UNIT):
         try:
-            return flux.to_value(_FLUX_UNIT, u.spectral_density(grid * u.AA))
+            return flux.to_value(FLUX_UNIT, u.spectral_density(grid * u.AA))
         except u.UnitsError:
             pass
-    return plain_values(flux, _FLUX_UNIT, name="flux")
+    return plain_values(flux, FLUX_UNIT, name="flux")

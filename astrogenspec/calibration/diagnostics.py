@@ -16,8 +16,8 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
-from ..quantities import QUANTITIES
-from ..results.statistics import difference_unit, matched_values, plain_values, row_ranks
+from ..quantities import QUANTITIES, plain_values
+from ..results.statistics import difference_unit, matched_values, row_ranks
 from ..warnings import AstroGenSpecWarning
 
 if TYPE_CHECKING:

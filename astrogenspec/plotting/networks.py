@@ -9,7 +9,7 @@ import astropy.units as u
 import numpy as np
 
 from ..metrics import robust_scatter
-from ..results.statistics import plain_values
+from ..quantities import plain_values
 from .style import ACCENT, MAIN, NEUTRAL, new_axes, package, with_unit
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..calibration.diagnostics import values_in_dex
 from ..metrics import point_metrics, redshift_metrics
-from ..quantities import QUANTITIES
-from ..results.statistics import plain_values, row_percentiles
+from ..quantities import QUANTITIES, plain_values
+from ..results.statistics import row_percentiles
 from .style import ACCENT, MAIN, boxed_text, diagonal, log_label, new_axes, package, with_unit
 
 if TYPE_CHECKING:

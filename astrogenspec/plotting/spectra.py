@@ -9,9 +9,9 @@ import astropy.units as u
 import numpy as np
 from astropy.visualization import quantity_support
 
+from ..quantities import FLUX_UNIT
 from ..results.specutils_views import mean_redshifts
 from ..results.statistics import weighted_percentiles
-from ..results.validation import FLUX_UNIT
 from .style import ACCENT, MAIN, NEUTRAL, first_call, new_axes, package
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 from astropy.utils.masked import Masked
 
+from ..quantities import plain_values
 from .information import MINIMUM_DRAWS
 from .quantity import QuantityPosterior
-from .statistics import plain_values
 
 if TYPE_CHECKING:
     from .posterior import Posterior

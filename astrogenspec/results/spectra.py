@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Self
 import astropy.units as u
 import numpy as np
 
+from ..quantities import FLUX_UNIT
 from ..surveys import SDSS, Survey
 from .spectral_grid import at_median_redshift, log_step, shifted_to_rest, smoothed, trusted_at_rest
 from .statistics import best_draws
 from .validation import (
-    FLUX_UNIT,
     checked_flags,
     checked_flux,
     checked_index,

@@ -34,11 +34,12 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
+from ..quantities import FLUX_UNIT
 from ..surveys import BANDS
 from .posterior_io import _check_target, _json, _strings
 from .spectra import DrawArrays, check_alike, common_meta
 from .spectral_grid import log_step
-from .validation import FLUX_UNIT, checked_index
+from .validation import checked_index
 
 if TYPE_CHECKING:
     from .spectra import SpectrumDraws

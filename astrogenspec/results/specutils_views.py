@@ -13,16 +13,15 @@ from astropy.table import Row, Table
 from astropy.uncertainty import Distribution
 from tqdm import tqdm
 
+from ..quantities import FLUX_UNIT, plain_values
 from ..warnings import AstroGenSpecWarning
 from .posterior_io import _shortened
 from .statistics import (
-    plain_values,
     systematic_choice,
     weighted_means,
     weighted_percentiles,
     weighted_scatters,
 )
-from .validation import FLUX_UNIT
 
 if TYPE_CHECKING:
     from specutils import Spectrum, SpectrumCollection, SpectrumList

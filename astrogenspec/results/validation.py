@@ -10,13 +10,11 @@ import numpy as np
 from astropy.table import QTable, Table
 
 from ..derived import DERIVED_QUANTITIES
-from ..quantities import QUANTITIES
+from ..quantities import FLUX_UNIT, QUANTITIES, plain_values
 from ..surveys import BANDS
 from .quantity import suggestion
-from .statistics import plain_values
 
 __all__ = [
-    "FLUX_UNIT",
     "checked_draws",
     "checked_flags",
     "checked_flux",
@@ -293,10 +291,6 @@ def _checked_strings(argument: str, values: Any, n_galaxies: int) -> np.ndarray:
             )
         result[number] = "" if mask is not None and mask[number] else str(entry)
     return result
-
-
-#: Unit of spectra: 1e-17 erg / (s cm2 AA).
-FLUX_UNIT = u.Unit(1e-17 * u.erg / u.s / u.cm**2 / u.AA)
 
 
 def checked_wavelength(wavelength: Any) -> u.Quantity:
