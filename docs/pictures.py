@@ -1,4 +1,4 @@
-"""Pictures of the documentation that are made in its build; called by ``conf.py``."""
+"""Draw the pictures of the documentation; ``conf.py`` calls these functions during the build."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _BLUE, _RED, _GREY = "#2f5d8a", "#c2452d", "#7a7a7a"
 
 
 def draw_overview(folder: Path) -> None:
-    """Draw what the package does, with a simulated galaxy that comes with it: image, posterior, spectra.
+    """Draw the image, posterior and spectra of a simulated galaxy that comes with the package.
 
     Parameters
     ----------
     folder : Path
-        Where ``overview.png`` is written, and ``overview-narrow.png`` for small screens.
+        Output folder, for ``overview.png`` and, for small screens, ``overview-narrow.png``.
     """
     import matplotlib.pyplot as plt
 
@@ -80,43 +80,42 @@ def _draw_posterior(axes: Any, posterior: Any, true: Any) -> None:
             ax.spines[side].set_visible(False)
 
 
-#: Rows of the diagram from top to bottom: a title, and boxes of (name, what it does).
+#: Layers of the diagram from top to bottom: a title, and boxes of (name, description).
 _ROWS = (
-    ("what users call", (
-        ("cli", "the command line"),
-        ("PropertyEstimator", "inference/"),
-        ("SpectrumEstimator", "generation/"),
-        ("Simulator", "simulate/"),
+    ("user interface", (
+        ("cli/", "the command astrogenspec"),
+        ("inference/", "PropertyEstimator"),
+        ("generation/", "SpectrumEstimator"),
+        ("simulate/", "Simulator"),
     )),
-    ("what is done with it", (
-        ("measure/", "lines, indices, stars, classes"),
-        ("calibration/, metrics", "are the error bars true?"),
-        ("plotting/", "figures"),
+    ("training and evaluation", (
+        ("training/", "training loop, shards"),
+        ("reports/, plotting/", "scores, pages, figures"),
+        ("calibration/, metrics", "coverage, PIT, TARP, recalibration"),
+        ("measure/", "lines, indices, stellar populations"),
     )),
-    ("what they hand out", (
-        ("Posterior", "posterior, derived, draws/"),
-        ("SpectrumDraws", "spectra, synthetic, draws/"),
+    ("results", (
+        ("results/", "Posterior, QuantityPosterior, SpectrumDraws, their files"),
     )),
-    ("what the networks see", (
-        ("inputs/", "cutouts, photometry: objects to arrays"),
-        ("blocks, observations", "galaxies, block by block"),
-        ("preprocessing, magnitudes", "arrays to tensors"),
+    ("inputs", (
+        ("inputs/", "images, cutouts, photometry, catalogues: checked and converted"),
+        ("inputs/features", "network inputs"),
     )),
-    ("what all rest on", (
-        ("nn/", "layers, schedules, splines"),
-        ("base, weights, training", "the contract, files, the loop"),
-        ("quantities, surveys, ...", "emission, wavelengths, cosmology"),
+    ("foundations", (
+        ("nn/", "network layers"),
+        ("base, weights, flags", "estimator contract, files, codes"),
+        ("quantities, surveys/", "wavelengths, cosmology, synthetic"),
     )),
 )  # fmt: skip
 
 
 def draw_architecture(path: Path) -> None:
-    """Draw the parts of the package, upper ones resting on lower ones.
+    """Draw the layers of the package; each layer uses those below it.
 
     Parameters
     ----------
     path : Path
-        The file to write.
+        Output file.
     """
     import matplotlib.pyplot as plt
 
@@ -126,7 +125,14 @@ def draw_architecture(path: Path) -> None:
     for number, (title, boxes) in enumerate(_ROWS):
         y = len(_ROWS) - 1 - number
         ax.axhspan(y + 0.02, y + 0.88, color="#f1f3f6" if number % 2 else "#e8edf3", lw=0)
-        ax.text(0.1, y + 0.45, title.replace(" ", "\n", 1), va="center", fontsize=9.5, color=_GREY)
+        ax.text(
+            0.1,
+            y + 0.45,
+            title.replace(" and ", "\nand ").replace("user ", "user\n"),
+            va="center",
+            fontsize=9.5,
+            color=_GREY,
+        )
         width = 8.2 / len(boxes)
         for k, (name, text) in enumerate(boxes):
             _box(ax, 1.7 + k * width, y + 0.12, width - 0.15, name, text)
@@ -140,8 +146,8 @@ def draw_architecture(path: Path) -> None:
     ax.text(
         0.1,
         -0.1,
-        "Imports point downwards, but for figures that are drawn on demand.\ninference/ and generation/ do not know "
-        "one another, and neither knows simulate/; measure/ knows spectra alone.",
+        "Each layer imports the layers below it; plot() methods of results load plotting/ when they are called.\n"
+        "inference/, generation/ and simulate/ do not import one another; measure/ imports results/ only.",
         va="top",
         fontsize=8.5,
         color=_GREY,
