@@ -31,7 +31,7 @@ from training_set import photometry_batch, take
 from astrogenspec import PropertyEstimator
 from astrogenspec.calibration import calibration_table, tarp
 from astrogenspec.inputs.cutouts import CutoutBatch
-from astrogenspec.inputs.morphology import Structure
+from astrogenspec.inputs.morphology import Morphology
 from astrogenspec.inputs.photometry import PhotometryBatch
 from astrogenspec.metrics import redshift_metrics
 from astrogenspec.quantities import QUANTITIES, theta_to_quantities
@@ -52,13 +52,13 @@ def with_sizes(photometry: PhotometryBatch, data: dict[str, np.ndarray]) -> Phot
     radius = 10 ** (config.radius_scatter * rng.normal(size=n))
     concentration = 10 ** (config.concentration_scatter * rng.normal(size=n))
     axis_ratio = data["axis_ratio"] + config.axis_ratio_scatter * rng.normal(size=n)
-    structure = replace(
-        Structure.missing(n),
+    morphology = replace(
+        Morphology.missing(n),
         r50=data["r50"] * radius,
         r90=data["r90"] * radius * concentration,
         axis_ratio=axis_ratio.clip(0.05, 1),
     )
-    return replace(photometry, structure=structure)
+    return replace(photometry, morphology=morphology)
 
 
 def simulate_held_out(n: int) -> dict[str, np.ndarray]:

@@ -15,8 +15,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
-from ..inputs.errors import INPUT_ERRORS
-from ..inputs.observations import positive_int
+from ..inputs.errors import INPUT_ERRORS, check_count
 from ..warnings import AstroGenSpecWarning
 from ..wavelengths import GENERATED
 from .inputs import FLAGGED, Galaxies, check_output, figure_path, naming_the_file, read_inputs
@@ -80,7 +79,7 @@ def spectrum(options: argparse.Namespace) -> int:
 
 def _check_options(options: argparse.Namespace) -> None:
     """Find out before the work that its result could not be written, or makes no sense."""
-    n_draws = positive_int(options.draws, "--draws")
+    n_draws = check_count(options.draws, "--draws")
     if n_draws > _SPECTRA:
         raise ValueError(
             f"--draws is {n_draws}: give at most {_SPECTRA}, as all spectra of a galaxy are made at once."

@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from ..base import Estimator, make_generator
 from ..calibration import SpectrumRecalibration
+from ..inputs.errors import check_count
 from ..inputs.observations import (
     InputArguments,
     InputOptions,
-    ObservationBlocks,
+    ObservationBatches,
     Observations,
-    positive_int,
 )
 from ..quantities import QUANTITIES, quantities_to_theta
 from ..results.posterior import Posterior
@@ -66,14 +66,14 @@ def checked_request(
     ValueError, TypeError
         If something makes no sense.
     """
-    n_draws = positive_int(n_draws, "n_draws")
+    n_draws = check_count(n_draws, "n_draws")
     if select not in SELECTIONS:
         raise ValueError(f"select is {select!r}: it must be one of {', '.join(SELECTIONS)}.")
     if aperture not in APERTURES:
         raise ValueError(f"aperture is {aperture!r}: it must be one of {', '.join(APERTURES)}.")
     if n_candidates is None:
         n_candidates = 2 * n_draws if select == "best" else n_draws
-    if positive_int(n_candidates, "n_candidates") < n_draws:
+    if check_count(n_candidates, "n_candidates") < n_draws:
         raise ValueError(
             f"n_candidates is {n_candidates}, but {n_draws} draws are to be chosen from them: give at least as many."
         )
@@ -386,10 +386,10 @@ class SpectrumEstimator(Estimator):
         posterior: Posterior | None,
         options: InputOptions,
         batch_size: int | None,
-    ) -> tuple[ObservationBlocks, np.ndarray | None]:
+    ) -> tuple[ObservationBatches, np.ndarray | None]:
         self.check_fitted()
         size = _BLOCK if batch_size is None else batch_size
-        blocks = ObservationBlocks(cutouts, photometry, options, block_size=size)
+        blocks = ObservationBatches(cutouts, photometry, options, batch_size=size)
         theta = None if posterior is None else theta_of(posterior, blocks.n_galaxies)
         return blocks, theta
 
@@ -403,7 +403,7 @@ class SpectrumEstimator(Estimator):
 
     def _spectra(
         self,
-        blocks: ObservationBlocks,
+        blocks: ObservationBatches,
         theta: np.ndarray | None,
         seeing: np.ndarray | None,
         request: Request,

@@ -23,7 +23,7 @@ from scipy.optimize import brentq
 from scipy.special import j1
 
 from ..inputs.cutouts import CutoutBatch
-from ..surveys import BANDS, SDSS, STAMP_SIZE
+from ..surveys import BANDS, CUTOUT_SIZE, SDSS
 
 __all__ = ["FIBRE_SEEING", "fibre_fluxes"]
 
@@ -37,10 +37,10 @@ _SCALE = SDSS.pixel_scale.to_value(u.arcsec)
 _RADIUS = SDSS.fibre_diameter.to_value(u.arcsec) / 2
 _MEDIAN_SEEING = np.array([SDSS.psf_fwhm[band].to_value(u.arcsec) for band in BANDS])
 _PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
-_WAVE = np.fft.fftfreq(STAMP_SIZE, _SCALE)
+_WAVE = np.fft.fftfreq(CUTOUT_SIZE, _SCALE)
 _WAVES = np.hypot(_WAVE[:, None], _WAVE)
-_MIDDLE = (STAMP_SIZE - 1) / 2
-_PIXELS = np.arange(STAMP_SIZE)
+_MIDDLE = (CUTOUT_SIZE - 1) / 2
+_PIXELS = np.arange(CUTOUT_SIZE)
 #: Bands in which the centre is looked for, best first.
 _CENTRE_BANDS = tuple(BANDS.index(band) for band in "rigzu")
 _CENTRE_SIGMA, _FARTHEST, _ROUNDS = 1.8, 2.0, 12  # pixels, pixels, iterations

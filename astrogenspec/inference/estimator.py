@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from ..base import Estimator, bar_wanted, make_generator
 from ..calibration.recalibration import Recalibration
-from ..inputs.observations import InputArguments, InputOptions, ObservationBlocks, positive_int
+from ..inputs.errors import check_count
+from ..inputs.observations import InputArguments, InputOptions, ObservationBatches
 from ..quantities import QUANTITIES, converted_labels
 from ..reports.calibration import CalibrationReport, calibration_report, checked_page
 from ..results.posterior import Posterior
@@ -139,7 +140,7 @@ class LearningEstimator(Estimator):
             members,
             images_alone,
         )
-        blocks = ObservationBlocks(cutouts, photometry, InputOptions(**options))
+        blocks = ObservationBatches(cutouts, photometry, InputOptions(**options))
         folders = [os.fspath(folder) for folder in rehearsal]
         examples = FineTuningData(blocks, labels, known, folders)
         network, card, held_out = fine_tune(
@@ -300,8 +301,8 @@ def _drawn(
 ) -> tuple[Posterior, Posterior, np.ndarray]:
     """Draw without recalibration and with it, and say what each galaxy was inferred from."""
     estimator.check_fitted()
-    blocks = ObservationBlocks(cutouts, photometry, InputOptions(**options))
-    generator, n_draws = make_generator(seed), positive_int(n_draws, "n_draws")
+    blocks = ObservationBatches(cutouts, photometry, InputOptions(**options))
+    generator, n_draws = make_generator(seed), check_count(n_draws, "n_draws")
     meta = {"model": estimator.card.get("name", ""), "calibrated": False}
     meta |= {key: estimator.card[key] for key in ("population",) if key in estimator.card}
     parts, modes = [], []
@@ -438,7 +439,7 @@ class PropertyEstimator(LearningEstimator, ImageEstimator):
         """
         options = InputOptions(bands, position, pixel_scale, ebv, on_error, measure)
         blocks = self._open(cutouts, photometry, options, batch_size)
-        n_draws = positive_int(n_draws, "n_draws")
+        n_draws = check_count(n_draws, "n_draws")
         self._check_memory(blocks.n_galaxies or 0, n_draws)
         parts, n_read = [], 0
         for part in self._posteriors(blocks, known, n_draws, seed, progress, calibrated):
@@ -503,7 +504,7 @@ class PropertyEstimator(LearningEstimator, ImageEstimator):
         blocks = self._open(
             cutouts, photometry, InputOptions(**options, measure=measure), batch_size
         )
-        n_draws = positive_int(n_draws, "n_draws")
+        n_draws = check_count(n_draws, "n_draws")
         return self._posteriors(blocks, known, n_draws, seed, progress, calibrated)
 
     def log_prob(
@@ -545,7 +546,7 @@ class PropertyEstimator(LearningEstimator, ImageEstimator):
         blocks = self._open(cutouts, photometry, settings, None)
         check_rows(values, blocks.n_galaxies, "theta")
         n_each = 1 if values.ndim == 2 else values.shape[1]
-        blocks.block_size = min(blocks.block_size, max(1, _DENSITIES // max(n_each, 1)))
+        blocks.batch_size = min(blocks.batch_size, max(1, _DENSITIES // max(n_each, 1)))
         parts, start = [], 0
         for seen in blocks:
             part = values[start : start + len(seen)]
@@ -558,10 +559,10 @@ class PropertyEstimator(LearningEstimator, ImageEstimator):
 
     def _open(
         self, cutouts: Any, photometry: Any, options: InputOptions, batch_size: int | None
-    ) -> ObservationBlocks:
+    ) -> ObservationBatches:
         self.check_fitted()
         size = 256 if batch_size is None else batch_size
-        return ObservationBlocks(cutouts, photometry, options, block_size=size)
+        return ObservationBatches(cutouts, photometry, options, batch_size=size)
 
     def _check_memory(self, n_galaxies: int, n_draws: int) -> None:
         needed = self.memory_needed(n_galaxies, n_draws)
@@ -574,7 +575,7 @@ class PropertyEstimator(LearningEstimator, ImageEstimator):
 
     def _posteriors(
         self,
-        blocks: ObservationBlocks,
+        blocks: ObservationBatches,
         known: Mapping[str, u.Quantity] | None,
         n_draws: int,
         seed: int | torch.Generator | None,
@@ -591,7 +592,7 @@ class PropertyEstimator(LearningEstimator, ImageEstimator):
         meta |= {"seed": seed if isinstance(seed, int) else None, "known": list(known or ())}
         meta |= {"calibrated": recalibration is not None}
         meta |= {key: card[key] for key in ("population",) if key in card}
-        shown = bar_wanted(progress, blocks.n_galaxies, blocks.block_size)
+        shown = bar_wanted(progress, blocks.n_galaxies, blocks.batch_size)
 
         def posteriors() -> Iterator[Posterior]:
             start = 0

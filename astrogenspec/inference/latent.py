@@ -16,13 +16,13 @@ from astropy.table import QTable
 from torch import Tensor
 
 from ..base import Estimator, make_generator
+from ..inputs.errors import check_count
 from ..inputs.features import to_flux
 from ..inputs.observations import (
     InputArguments,
     InputOptions,
-    ObservationBlocks,
+    ObservationBatches,
     Observations,
-    positive_int,
 )
 from ..quantities import QUANTITIES, internal_values
 from .network import Contexts
@@ -143,7 +143,7 @@ class ImageEstimator(Estimator):
             If ``n`` is not positive.
         """
         self.check_fitted()
-        shape = (positive_int(n, "n"), self.network.vae.latent_size)
+        shape = (check_count(n, "n"), self.network.vae.latent_size)
         generator = make_generator(seed)
         latent = torch.randn(shape, generator=generator, device=generator.device)
         return self.decode(latent.cpu().numpy())
@@ -191,7 +191,7 @@ class ImageEstimator(Estimator):
         moved = _one_column(quantity, values)
         defaults: InputArguments = {} if photometry is not None else {"ebv": 0.0}
         settings = InputOptions(**(defaults | options))
-        seen = next(iter(ObservationBlocks(cutout, photometry, settings)))
+        seen = next(iter(ObservationBatches(cutout, photometry, settings)))
         if len(seen) != 1 or not seen.usable[0] or seen.cutouts is None:
             raise ValueError(
                 f"cutout holds {len(seen)} galaxies: traverse takes one, with an image."
@@ -255,7 +255,7 @@ class ImageEstimator(Estimator):
         if cutouts is None:
             raise ValueError("cutouts is None: give at least one image.")
         settings = InputOptions(**options, measure=False)
-        for seen in ObservationBlocks(cutouts, photometry, settings, block_size=_BLOCK):
+        for seen in ObservationBatches(cutouts, photometry, settings, batch_size=_BLOCK):
             with torch.inference_mode():
                 mean, logvar = self.network.latent(seen.inputs().to(self.device))
                 mean, sigma = mean.cpu().numpy(), torch.exp(0.5 * logvar).cpu().numpy()

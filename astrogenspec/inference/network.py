@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..inputs.features import N_PHOTOMETRY_FEATURES, N_STRUCTURE_FEATURES, ModelInputs
+from ..inputs.features import N_MORPHOLOGY_FEATURES, N_PHOTOMETRY_FEATURES, ModelInputs
 from ..nn.chunks import each_piece
 from ..nn.layers import ResidualLinear, make_mlp
 from ..nn.noise import standard_normal
@@ -76,7 +76,7 @@ class PropertyHead(nn.Module):
             nn.LayerNorm(size),
         )
         # Sizes and shapes are ignored until they are learnt.
-        self.structure_layer = nn.Linear(N_STRUCTURE_FEATURES, width, bias=False)
+        self.structure_layer = nn.Linear(N_MORPHOLOGY_FEATURES, width, bias=False)
         nn.init.zeros_(self.structure_layer.weight)
         self.chain = FlowChain(
             size,
@@ -111,10 +111,10 @@ class PropertyHead(nn.Module):
         flags = torch.stack([inputs.has_image, inputs.has_photometry], -1).to(mu.dtype)
         parts = [mu, logvar, flags, inputs.image_bands, inputs.image_noise, inputs.photometry]
         hidden = self.context_network[0](torch.cat(parts, -1))
-        if inputs.structure is not None:
+        if inputs.morphology is not None:
             # With an image the network has seen the shape, and was never shown both.
-            structure = inputs.structure * ~inputs.has_image[:, None]
-            hidden = hidden + self.structure_layer(structure)
+            morphology = inputs.morphology * ~inputs.has_image[:, None]
+            hidden = hidden + self.structure_layer(morphology)
         return self.context_network[1:](hidden)
 
     def measurable(self, context: Tensor) -> Tensor:

@@ -136,7 +136,7 @@ def encode_galaxies(
         seen = shards.inputs(some, config, generator)
         mu, logvar = (part.cpu() for part in network.latent(seen.to(device)))
         inputs = ModelInputs(
-            None, None, seen.image_bands, seen.image_noise, seen.photometry, seen.structure
+            None, None, seen.image_bands, seen.image_noise, seen.photometry, seen.morphology
         )
         labels = shards.labels(some)
         flux = shards.columns["true_flux"][some]

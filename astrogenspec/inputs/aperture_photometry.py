@@ -23,7 +23,7 @@ import numpy as np
 from photutils.aperture import EllipticalAperture
 from scipy import ndimage
 
-from ..surveys import BANDS, STAMP_SIZE
+from ..surveys import BANDS, CUTOUT_SIZE
 
 __all__ = ["CONTRAST", "PROMINENCE", "Ellipse", "find_galaxy", "measure_stamp"]
 
@@ -38,8 +38,8 @@ _CORE, _SEARCH = 3.0, 8.0  # pixels from the centre
 _MINIMUM_RADIUS, _MAXIMUM_RADIUS = 3.5, 45.0  # pixels, semi-major axis of the aperture
 _RING = 1.5  # pixels, width of the rings from which bad pixels are filled
 _EVERYWHERE = np.ones((3, 3), bool)
-_MIDDLE = (STAMP_SIZE - 1) / 2
-_PIXELS = np.arange(STAMP_SIZE, dtype=float)
+_MIDDLE = (CUTOUT_SIZE - 1) / 2
+_PIXELS = np.arange(CUTOUT_SIZE, dtype=float)
 _FROM_MIDDLE = np.hypot(_PIXELS - _MIDDLE, (_PIXELS - _MIDDLE)[:, None])
 _NEAR = {reach: reach >= _FROM_MIDDLE for reach in (_CORE, _SEARCH)}
 _BOX = slice(int(_MIDDLE) - 7, int(_MIDDLE) + 9)
@@ -204,7 +204,7 @@ def _central_peak(smooth: np.ndarray, above: np.ndarray) -> tuple[int, int] | No
             break
     else:
         return None
-    y, x = divmod(int(np.argmax(np.where(near, smooth, -np.inf))), STAMP_SIZE)
+    y, x = divmod(int(np.argmax(np.where(near, smooth, -np.inf))), CUTOUT_SIZE)
     while True:
         top, left = max(y - 1, 0), max(x - 1, 0)
         window = smooth[top : y + 2, left : x + 2]

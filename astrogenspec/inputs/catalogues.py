@@ -13,7 +13,7 @@ from astropy.table import Column, Row, Table
 
 from ..surveys import BANDS, SDSS
 from .fluxes import SENTINELS, Values, common_length, to_flux
-from .morphology import STRUCTURE_KEYS, Structure, read_structure, structure_columns
+from .morphology import MORPHOLOGY_KEYS, Morphology, morphology_columns, read_morphology
 
 __all__ = [
     "SENTINELS",
@@ -162,7 +162,7 @@ class Catalogue:
         Names of the galaxies.
     problems : dict of int to str
         What is wrong with a galaxy, by its index.
-    structure : Structure or None
+    morphology : Morphology or None
         Sizes and shapes, if any were given.
     """
 
@@ -172,7 +172,7 @@ class Catalogue:
     extinction: np.ndarray | None = None
     names: tuple[str, ...] | None = None
     problems: dict[int, str] = field(default_factory=dict)
-    structure: Structure | None = None
+    morphology: Morphology | None = None
 
     def __len__(self) -> int:
         return len(self.flux)
@@ -213,7 +213,7 @@ def read_catalogue(photometry: Table | Row | Mapping[str, object]) -> Catalogue:
     way, bands = _way_of(photometry, keys)
     columns = {band: _band_columns(photometry, keys, way, band) for band in bands}
     dust = {key: Values.read(key, photometry[key]) for key in keys if key in _DUST_KEYS}
-    sizes = structure_columns(photometry)
+    sizes = morphology_columns(photometry)
     values = [item for pair in columns.values() for item in pair]
     n = common_length([*values, *dust.values(), *sizes.values()])
     flux, error, problems = np.full((n, len(BANDS)), np.nan), np.full((n, len(BANDS)), np.nan), {}
@@ -231,14 +231,14 @@ def read_catalogue(photometry: Table | Row | Mapping[str, object]) -> Catalogue:
         problems.setdefault(int(index), "no band has both a flux and an error.")
     ebv, extinction = _dust_of(dust, bands, n)
     names = _names_of(photometry, keys, n)
-    return Catalogue(flux, error, ebv, extinction, names, problems, read_structure(sizes, n))
+    return Catalogue(flux, error, ebv, extinction, names, problems, read_morphology(sizes, n))
 
 
 _DUST_KEYS = ("ebv", *(f"extinction_{band}" for band in BANDS))
 
 
 def _check_keys(keys: list) -> None:
-    known = {"name", *_DUST_KEYS, *STRUCTURE_KEYS}
+    known = {"name", *_DUST_KEYS, *MORPHOLOGY_KEYS}
     known |= {key.format(band) for way in _WAYS.values() for key in way if key for band in BANDS}
     for key in keys:
         if key not in known:
@@ -381,11 +381,11 @@ def join_catalogues(parts: list[Catalogue]) -> Catalogue:
         dust[what] = np.concatenate([getattr(part, what) for part in parts]) if all(given) else None
     names = tuple(part.names[0] if part.names else str(k) for k, part in enumerate(parts))
     problems = {k: part.problems[0] for k, part in enumerate(parts) if part.problems}
-    structure = None
-    sizes = [part.structure for part in parts]
+    morphology = None
+    sizes = [part.morphology for part in parts]
     if any(size is not None for size in sizes):
-        blank = Structure.missing(1)
-        structure = Structure.concatenate([blank if size is None else size for size in sizes])
+        blank = Morphology.missing(1)
+        morphology = Morphology.concatenate([blank if size is None else size for size in sizes])
     return Catalogue(
         np.concatenate([part.flux for part in parts]),
         np.concatenate([part.error for part in parts]),
@@ -393,5 +393,5 @@ def join_catalogues(parts: list[Catalogue]) -> Catalogue:
         dust["extinction"],
         names,
         problems,
-        structure,
+        morphology,
     )

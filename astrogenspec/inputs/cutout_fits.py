@@ -24,7 +24,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty
 from astropy.wcs import WCS
 
-from ..surveys import BANDS, SDSS, STAMP_SIZE
+from ..surveys import BANDS, CUTOUT_SIZE, SDSS
 from .cutouts import CutoutBatch
 from .fluxes import check_bands, read_unit
 
@@ -178,7 +178,7 @@ def _header_at(position: SkyCoord) -> fits.Header:
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
     wcs.wcs.crval = [position.icrs.ra.deg, position.icrs.dec.deg]
-    wcs.wcs.crpix = [(STAMP_SIZE + 1) / 2] * 2
+    wcs.wcs.crpix = [(CUTOUT_SIZE + 1) / 2] * 2
     wcs.wcs.cdelt = [-degrees, degrees]
     wcs.wcs.radesys = "ICRS"
     return wcs.to_header()

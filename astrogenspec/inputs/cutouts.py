@@ -18,7 +18,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.nddata import NDData
 
-from ..surveys import BANDS, SDSS, STAMP_SIZE
+from ..surveys import BANDS, CUTOUT_SIZE, SDSS
 from ..warnings import AstroGenSpecWarning
 from .astrometry import check_scale
 from .errors import INPUT_ERRORS, ProblemLog
@@ -66,11 +66,11 @@ class CutoutBatch:
     problems: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        wanted = (len(self.flux), len(BANDS), STAMP_SIZE, STAMP_SIZE)
+        wanted = (len(self.flux), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE)
         if self.flux.shape != wanted or self.ivar.shape != wanted:
             raise ValueError(
                 f"flux and ivar have shapes {self.flux.shape} and {self.ivar.shape}, but both must "
-                f"be (n, {len(BANDS)}, {STAMP_SIZE}, {STAMP_SIZE})."
+                f"be (n, {len(BANDS)}, {CUTOUT_SIZE}, {CUTOUT_SIZE})."
             )
         names = self.names or tuple(str(k) for k in range(len(self.flux)))
         problems = self.problems or ("",) * len(self.flux)
@@ -287,7 +287,7 @@ def _coerce_stack(
     step = steps_for(stack.scale(pixel_scale, assumed))
     ny, nx = values.shape[-2:]
     if step is None:
-        offset = (round((ny - STAMP_SIZE) / 2), round((nx - STAMP_SIZE) / 2))
+        offset = (round((ny - CUTOUT_SIZE) / 2), round((nx - CUTOUT_SIZE) / 2))
         flux, ivar = crop_or_pad(flux, ivar, offset=offset)
     else:
         flux, ivar = resample(flux, ivar, step=step, centre=((ny - 1) / 2, (nx - 1) / 2))
@@ -298,7 +298,7 @@ def _coerce_stack(
         log.add(int(k), f"no band has a usable pixel: {reason}.")
     if stack.bands != BANDS:
         order = [BANDS.index(band) for band in stack.bands]
-        full = np.zeros((2, len(flux), len(BANDS), STAMP_SIZE, STAMP_SIZE), np.float32)
+        full = np.zeros((2, len(flux), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE), np.float32)
         full[0][:, order], full[1][:, order] = flux, ivar
         flux, ivar = full
     return CutoutBatch(flux, ivar, (), log.sentences)
@@ -312,7 +312,7 @@ def _coerce_planes(
     assumed: set[str],
 ) -> CutoutBatch:
     """Treat galaxies one by one, since each has its own WCS and size."""
-    shape = (len(galaxies), len(BANDS), STAMP_SIZE, STAMP_SIZE)
+    shape = (len(galaxies), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE)
     flux, ivar = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     names = []
     for k, (planes, place) in enumerate(zip(galaxies, places, strict=True)):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import astropy.units as u
 
-__all__ = ["INPUT_ERRORS", "ProblemLog"]
+__all__ = ["INPUT_ERRORS", "ProblemLog", "check_count"]
 
 #: What a bad input raises; anything else is a fault of the program. Some errors of units are neither of the first two.
 INPUT_ERRORS = (ValueError, TypeError, u.UnitsError)
@@ -67,3 +69,31 @@ class ProblemLog:
     def sentences(self) -> tuple[str, ...]:
         """One sentence for each galaxy, empty if it is fine."""
         return tuple(self._sentences)
+
+
+def check_count(value: Any, argument: str) -> int:
+    """Return a positive integer, or raise.
+
+    Parameters
+    ----------
+    value : int
+        Value to check.
+    argument : str
+        Name of the argument, for the error message.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    TypeError
+        If the value is not an integer.
+    ValueError
+        If the value is less than 1.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{argument} is {value!r}: it must be an int.")
+    if value.__index__() < 1:
+        raise ValueError(f"{argument} is {value}: it must be at least 1.")
+    return value.__index__()

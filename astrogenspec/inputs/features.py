@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAGNITUDE_SCALE",
+    "N_MORPHOLOGY_FEATURES",
     "N_PHOTOMETRY_FEATURES",
-    "N_STRUCTURE_FEATURES",
     "PIXEL_SIGMA",
     "SHAPE_FEATURES",
     "ModelInputs",
     "image_features",
     "make_inputs",
+    "morphology_features",
     "photometry_features",
-    "structure_features",
     "to_flux",
 ]
 
@@ -51,7 +51,7 @@ PIXEL_SIGMA = (0.047, 0.017, 0.029, 0.045, 0.18)
 #: Length of the photometric feature vector.
 N_PHOTOMETRY_FEATURES = 20
 #: Length of the vector of sizes and shapes.
-N_STRUCTURE_FEATURES = 16
+N_MORPHOLOGY_FEATURES = 16
 #: Those of radii and axis ratio, the flags of presence last.
 SHAPE_FEATURES = (5, 6, 7, 13, 14, 15)
 _N_BANDS = 5
@@ -91,8 +91,8 @@ class ModelInputs:
         log10 of the median pixel noise over `PIXEL_SIGMA`; 0 where the band is missing.
     photometry : Tensor, shape (n, 20)
         See `photometry_features`.
-    structure : Tensor, shape (n, 16), or None
-        See `structure_features`. None, the same as zeros, if sizes and shapes were given for no galaxy of the batch.
+    morphology : Tensor, shape (n, 16), or None
+        See `morphology_features`. None, the same as zeros, if sizes and shapes were given for no galaxy of the batch.
     """
 
     image: Tensor | None
@@ -100,7 +100,7 @@ class ModelInputs:
     image_bands: Tensor
     image_noise: Tensor
     photometry: Tensor
-    structure: Tensor | None = None
+    morphology: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.photometry)
@@ -145,7 +145,7 @@ class ModelInputs:
         Parameters
         ----------
         parts : sequence of ModelInputs
-            At least one. What a part lacks but another has, images or structure, is zero.
+            At least one. What a part lacks but another has, images or morphology, is zero.
 
         Returns
         -------
@@ -204,7 +204,7 @@ def make_inputs(
         )
     image = weight = None
     bands = noise = torch.zeros(n, _N_BANDS)
-    features, structure = torch.zeros(n, N_PHOTOMETRY_FEATURES), None
+    features, morphology = torch.zeros(n, N_PHOTOMETRY_FEATURES), None
     if cutouts is not None:
         if extinction is None:
             extinction = np.zeros((n, _N_BANDS)) if photometry is None else photometry.extinction
@@ -218,17 +218,17 @@ def make_inputs(
         features = photometry_features(
             *(torch.as_tensor(np.asarray(a)) for a in (flux, error, photometry.measured))
         )
-        if photometry.structure is not None:
+        if photometry.morphology is not None:
             # What is measured on a stamp is no model flux; Petrosian fluxes are not compared to it.
             model = np.where(photometry.measured[:, None], np.nan, photometry.flux)
-            sizes = photometry.structure
-            structure = structure_features(
+            sizes = photometry.morphology
+            morphology = morphology_features(
                 *(
                     torch.as_tensor(np.asarray(a))
                     for a in (model, sizes.petro_flux, sizes.r50, sizes.r90, sizes.axis_ratio)
                 )
             )
-    return ModelInputs(image, weight, bands, noise, features, structure)
+    return ModelInputs(image, weight, bands, noise, features, morphology)
 
 
 def image_features(flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -315,7 +315,7 @@ def photometry_features(flux: Tensor, error: Tensor, measured: Tensor | None = N
     return torch.cat(columns, -1)
 
 
-def structure_features(
+def morphology_features(
     flux: Tensor, petro_flux: Tensor, r50: Tensor, r90: Tensor, axis_ratio: Tensor
 ) -> Tensor:
     """Turn sizes and shapes into the feature vector of the networks.

@@ -29,7 +29,7 @@ from astropy.nddata import (
     VarianceUncertainty,
 )
 
-from ..surveys import SDSS, STAMP_SIZE
+from ..surveys import CUTOUT_SIZE, SDSS
 from .astrometry import LocalGrid, celestial, check_scale, local_grid, to_pixel
 from .fluxes import check_bands, flux_factor, read_unit
 
@@ -95,7 +95,7 @@ def resample(
     *,
     step: tuple[float, float],
     centre: tuple[float, float],
-    size: int = STAMP_SIZE,
+    size: int = CUTOUT_SIZE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bring images to another pixel scale, conserving flux.
 
@@ -146,7 +146,7 @@ def crop_or_pad(
     ivar: np.ndarray,
     *,
     offset: tuple[int, int],
-    size: int = STAMP_SIZE,
+    size: int = CUTOUT_SIZE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut a stamp out of images without touching the pixels.
 
@@ -642,7 +642,7 @@ def place_on_grid(
             reasons.append(f"{band}: {why}")
         step, (y, x) = placements[band]
         if step is None:
-            half = (STAMP_SIZE - 1) / 2
+            half = (CUTOUT_SIZE - 1) / 2
             flux, ivar = crop_or_pad(flux, ivar, offset=(round(y - half), round(x - half)))
         else:
             flux, ivar = resample(flux, ivar, step=step, centre=(y, x))
@@ -699,7 +699,7 @@ def _placements_by_sky(
     grid = local_grid(middle, x, y)
     if steps_for(grid.scale) is None:
         # Whole pixels: the other bands must follow the reference to where it really ends up.
-        half = (STAMP_SIZE - 1) / 2
+        half = (CUTOUT_SIZE - 1) / 2
         x, y = round(x - half) + half, round(y - half) + half
     placements = {}
     for band, wcs in systems.items():

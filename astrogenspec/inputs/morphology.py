@@ -28,7 +28,7 @@ from astropy.table import Table
 from ..surveys import BANDS
 from .fluxes import SENTINELS, Values, to_flux
 
-__all__ = ["STRUCTURE_KEYS", "Structure", "read_structure", "structure_columns"]
+__all__ = ["MORPHOLOGY_KEYS", "Morphology", "morphology_columns", "read_morphology"]
 
 #: For each way to name the columns: the Petrosian flux or magnitude, and the ways to give its error.
 _WAYS = {
@@ -37,7 +37,7 @@ _WAYS = {
 }
 _RADII = ("r50", "r90")
 #: All keys that mean something here.
-STRUCTURE_KEYS = (
+MORPHOLOGY_KEYS = (
     *_RADII,
     "axis_ratio",
     *(way.format(band) for way, _ in _WAYS.values() for band in BANDS),
@@ -46,7 +46,7 @@ STRUCTURE_KEYS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Structure:
+class Morphology:
     """Sizes and shapes of many galaxies; NaN where missing.
 
     Parameters
@@ -88,19 +88,19 @@ class Structure:
     def __len__(self) -> int:
         return len(self.r50)
 
-    def __getitem__(self, item: int | slice | np.ndarray | Sequence[int]) -> Structure:
+    def __getitem__(self, item: int | slice | np.ndarray | Sequence[int]) -> Morphology:
         """Select galaxies: an integer, a slice, integers, or an array of bool."""
         if isinstance(item, int | np.integer):
             item = [item]
         index = np.arange(len(self))[item]
-        return Structure(
+        return Morphology(
             **{name: getattr(self, name)[item] for name in _ARRAYS},
             problems=tuple(self.problems[k] for k in index),
         )
 
     @classmethod
-    def missing(cls, n: int) -> Structure:
-        """Make the structure of galaxies of which nothing is known.
+    def missing(cls, n: int) -> Morphology:
+        """Make the morphology of galaxies of which nothing is known.
 
         Parameters
         ----------
@@ -108,30 +108,30 @@ class Structure:
 
         Returns
         -------
-        Structure
+        Morphology
         """
         bands, one = np.full((n, len(BANDS)), np.nan), np.full(n, np.nan)
         return cls(bands, bands.copy(), one, one.copy(), one.copy())
 
     @classmethod
-    def concatenate(cls, parts: Sequence[Structure]) -> Structure:
+    def concatenate(cls, parts: Sequence[Morphology]) -> Morphology:
         """Put galaxies behind one another.
 
         Parameters
         ----------
-        parts : sequence of Structure
+        parts : sequence of Morphology
             At least one.
 
         Returns
         -------
-        Structure
+        Morphology
         """
         return cls(
             **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS},
             problems=tuple(problem for part in parts for problem in part.problems),
         )
 
-    def without(self, rows: np.ndarray) -> Structure:
+    def without(self, rows: np.ndarray) -> Morphology:
         """Forget some galaxies.
 
         Parameters
@@ -141,7 +141,7 @@ class Structure:
 
         Returns
         -------
-        Structure
+        Morphology
             With NaN for these, and with the problems as they were.
         """
         arrays = {name: getattr(self, name) for name in _ARRAYS}
@@ -149,13 +149,13 @@ class Structure:
             name: np.where(rows[:, None] if values.ndim == 2 else rows, np.nan, values)
             for name, values in arrays.items()
         }
-        return Structure(**blank, problems=self.problems)
+        return Morphology(**blank, problems=self.problems)
 
 
-_ARRAYS = tuple(entry.name for entry in fields(Structure) if entry.name != "problems")
+_ARRAYS = tuple(entry.name for entry in fields(Morphology) if entry.name != "problems")
 
 
-def structure_columns(photometry: Table | Mapping[str, object]) -> dict[str, Values]:
+def morphology_columns(photometry: Table | Mapping[str, object]) -> dict[str, Values]:
     """Read the columns of sizes and shapes.
 
     Parameters
@@ -174,22 +174,22 @@ def structure_columns(photometry: Table | Mapping[str, object]) -> dict[str, Val
         As for `~astrogenspec.inputs.fluxes.Values.read`.
     """
     keys = list(photometry.keys())
-    return {key: Values.read(key, photometry[key]) for key in STRUCTURE_KEYS if key in keys}
+    return {key: Values.read(key, photometry[key]) for key in MORPHOLOGY_KEYS if key in keys}
 
 
-def read_structure(columns: dict[str, Values], n: int) -> Structure | None:
+def read_morphology(columns: dict[str, Values], n: int) -> Morphology | None:
     """Convert columns of sizes and shapes to one unit each, and check them.
 
     Parameters
     ----------
     columns : dict of str to Values
-        Of `structure_columns`.
+        Of `morphology_columns`.
     n : int
         Number of galaxies.
 
     Returns
     -------
-    Structure or None
+    Morphology or None
         Values that cannot be are missing, with a problem. None without columns.
 
     Raises
@@ -201,7 +201,7 @@ def read_structure(columns: dict[str, Values], n: int) -> Structure | None:
     """
     if not columns:
         return None
-    found = Structure.missing(n)
+    found = Morphology.missing(n)
     problems: dict[int, str] = {}
     _read_petrosian(columns, found, problems)
     for key in _RADII:
@@ -225,7 +225,9 @@ def read_structure(columns: dict[str, Values], n: int) -> Structure | None:
     return replace(found, problems=tuple(problems.get(k, "") for k in range(n)))
 
 
-def _read_petrosian(columns: dict[str, Values], found: Structure, problems: dict[int, str]) -> None:
+def _read_petrosian(
+    columns: dict[str, Values], found: Morphology, problems: dict[int, str]
+) -> None:
     """Fill in Petrosian fluxes and errors."""
     given = {
         way: [band for band in BANDS if pattern.format(band) in columns]

@@ -22,17 +22,16 @@ from astropy.table import QTable
 from ..surveys import BANDS
 from .catalogues import dust_values
 from .cutouts import CutoutBatch, coerce_cutouts
-from .errors import INPUT_ERRORS
+from .errors import INPUT_ERRORS, check_count
 from .features import ModelInputs, make_inputs
 from .photometry import PhotometryBatch, coerce_photometry, measure_photometry
 
 __all__ = [
     "InputArguments",
     "InputOptions",
-    "ObservationBlocks",
+    "ObservationBatches",
     "Observations",
     "observe",
-    "positive_int",
     "reworded",
 ]
 
@@ -80,19 +79,19 @@ class Observations:
         return make_inputs(self.cutouts, self.photometry)
 
     def photometry_table(self) -> QTable:
-        """Tabulate the photometry that the network saw, as observed, with its Galactic extinction and its structure."""
+        """Tabulate the photometry that the network saw, as observed, with its Galactic extinction and its morphology."""
         batch = self.photometry
         table = QTable()
         for k, band in enumerate(BANDS):
             table[f"flux_{band}"] = batch.flux[:, k] * u.nmgy
             table[f"flux_err_{band}"] = batch.error[:, k] * u.nmgy
             table[f"extinction_{band}"] = batch.extinction[:, k] * u.mag
-        if batch.structure is not None:
+        if batch.morphology is not None:
             for k, band in enumerate(BANDS):
-                table[f"petro_flux_{band}"] = batch.structure.petro_flux[:, k] * u.nmgy
-            table["r50"] = batch.structure.r50 * u.arcsec
-            table["r90"] = batch.structure.r90 * u.arcsec
-            table["axis_ratio"] = batch.structure.axis_ratio
+                table[f"petro_flux_{band}"] = batch.morphology.petro_flux[:, k] * u.nmgy
+            table["r50"] = batch.morphology.r50 * u.arcsec
+            table["r90"] = batch.morphology.r90 * u.arcsec
+            table["axis_ratio"] = batch.morphology.axis_ratio
         table["measured"] = np.asarray(batch.measured, dtype=bool)
         return table
 
@@ -151,10 +150,10 @@ def observe(
     if photometry is None:
         photometry = _blank_photometry(n, ebv, start)
     flux_problems = _prefixed("photometry not used: ", photometry.problems)
-    structure = photometry.structure
+    morphology = photometry.morphology
     size_problems = [""] * n
-    if structure is not None:
-        size_problems = _prefixed("structure not used: ", structure.problems)
+    if morphology is not None:
+        size_problems = _prefixed("morphology not used: ", morphology.problems)
     photometry = _without(photometry, ~_fine(photometry.problems))
     wanted = has_image & ~photometry.bands_present.any(axis=1)
     if measure and wanted.any():
@@ -202,12 +201,12 @@ def _blank_photometry(n: int, ebv: Any, start: int) -> PhotometryBatch:
 def _without(photometry: PhotometryBatch, rows: np.ndarray) -> PhotometryBatch:
     """Blank some galaxies; extinction that is not finite becomes zero."""
     flux, error = (np.where(rows[:, None], np.nan, a) for a in (photometry.flux, photometry.error))
-    structure = photometry.structure
+    morphology = photometry.morphology
     return replace(
         photometry,
         flux=flux,
         error=error,
-        structure=None if structure is None else structure.without(rows),
+        morphology=None if morphology is None else morphology.without(rows),
         extinction=np.nan_to_num(photometry.extinction, posinf=0.0, neginf=0.0),
     )
 
@@ -287,7 +286,7 @@ class InputOptions:
     measure: bool = True
 
 
-class ObservationBlocks:
+class ObservationBatches:
     """Read images and photometry block by block, so that memory does not grow with the number of galaxies.
 
     Parameters
@@ -298,7 +297,7 @@ class ObservationBlocks:
         Photometry of the same galaxies, in the same order.
     options : InputOptions
         How to read them.
-    block_size : int
+    batch_size : int
         Number of galaxies in a block.
 
     Attributes
@@ -315,7 +314,7 @@ class ObservationBlocks:
     """
 
     def __init__(
-        self, cutouts: Any, photometry: Any, options: InputOptions, *, block_size: int = 256
+        self, cutouts: Any, photometry: Any, options: InputOptions, *, batch_size: int = 256
     ) -> None:
         if cutouts is None and photometry is None:
             raise ValueError(
@@ -323,7 +322,7 @@ class ObservationBlocks:
             )
         if options.on_error not in ("raise", "flag"):
             raise ValueError(f'on_error is {options.on_error!r}: it must be "raise" or "flag".')
-        self.block_size = positive_int(block_size, "batch_size")
+        self.batch_size = check_count(batch_size, "batch_size")
         self.options = options
         self._cutouts = cutouts
         self._photometry = None
@@ -337,10 +336,10 @@ class ObservationBlocks:
 
     def __iter__(self) -> Iterator[Observations]:
         start = 0
-        for images in self._image_blocks():
-            block = self._block(images, start)
-            start += len(block)
-            yield block
+        for images in self._image_batches():
+            batch = self._batch(images, start)
+            start += len(batch)
+            yield batch
         self._check_numbers(start)
 
     def _check_numbers(self, n: int) -> None:
@@ -362,9 +361,9 @@ class ObservationBlocks:
                 f"position has shape {position.shape} for {n} galaxies: give one position for each."
             )
 
-    def _image_blocks(self) -> Iterator[Any]:
+    def _image_batches(self) -> Iterator[Any]:
         """Cut whatever the user passed in into blocks, without reading it."""
-        size, cutouts = self.block_size, self._cutouts
+        size, cutouts = self.batch_size, self._cutouts
         if cutouts is None:
             yield from (None for _ in range(0, len(self._photometry), size))
         elif isinstance(cutouts, CutoutBatch | Sequence) or _is_stack(cutouts):
@@ -376,13 +375,13 @@ class ObservationBlocks:
             yield cutouts
         else:
             galaxies = iter(cutouts)
-            while block := list(islice(galaxies, size)):
-                yield block
+            while batch := list(islice(galaxies, size)):
+                yield batch
 
-    def _block(self, images: Any, start: int) -> Observations:
+    def _batch(self, images: Any, start: int) -> Observations:
         options = self.options
         if images is None:
-            photometry = self._photometry[start : start + self.block_size]
+            photometry = self._photometry[start : start + self.batch_size]
             return observe(None, photometry, on_error=options.on_error, start=start)
         n = _number_of(images)
         rows = slice(start, start + n)
@@ -475,31 +474,3 @@ def reworded(error: Exception, sentence: str) -> Exception:
     Exception
     """
     return next(kind for kind in _KINDS if isinstance(error, kind))(sentence)
-
-
-def positive_int(value: Any, argument: str) -> int:
-    """Check a count.
-
-    Parameters
-    ----------
-    value : int
-        What the user passed.
-    argument : str
-        Its name, for the sentence of an error.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    TypeError
-        If it is no integer.
-    ValueError
-        If it is less than 1.
-    """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{argument} is {value!r}: it must be an int.")
-    if value.__index__() < 1:
-        raise ValueError(f"{argument} is {value}: it must be at least 1.")
-    return value.__index__()

@@ -40,9 +40,9 @@ from ..warnings import AstroGenSpecWarning
 from .catalogues import SENTINELS, Catalogue, dust_values, join_catalogues, read_catalogue
 from .cutouts import CutoutBatch
 from .errors import INPUT_ERRORS, ProblemLog
-from .morphology import Structure
+from .morphology import Morphology
 
-__all__ = ["SENTINELS", "PhotometryBatch", "Structure", "coerce_photometry", "measure_photometry"]
+__all__ = ["SENTINELS", "Morphology", "PhotometryBatch", "coerce_photometry", "measure_photometry"]
 
 Photometry: TypeAlias = Table | Row | Mapping[str, object]
 _COEFFICIENTS = np.array([SDSS.extinction_coefficient[band] for band in BANDS])
@@ -66,7 +66,7 @@ class PhotometryBatch:
         Why a galaxy cannot be used; empty strings by default.
     extinction : ndarray, shape (n, 5), optional
         Galactic extinction in the bands, mag; by default ``ebv`` times the coefficients of the survey.
-    structure : Structure, optional
+    morphology : Morphology, optional
         Sizes and shapes of the galaxies.
 
     Raises
@@ -82,7 +82,7 @@ class PhotometryBatch:
     names: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     extinction: np.ndarray | None = None
-    structure: Structure | None = None
+    morphology: Morphology | None = None
 
     def __post_init__(self) -> None:
         n = len(self.flux)
@@ -106,8 +106,8 @@ class PhotometryBatch:
             "names": names,
             "problems": problems,
         }
-        if self.structure is not None:
-            lists["structure"] = self.structure
+        if self.morphology is not None:
+            lists["morphology"] = self.morphology
         for what, entries in lists.items():
             if len(entries) != n:
                 raise ValueError(f"{what} has {len(entries)} entries for {n} galaxies.")
@@ -131,7 +131,7 @@ class PhotometryBatch:
             tuple(self.names[k] for k in index),
             tuple(self.problems[k] for k in index),
             self.extinction[item],
-            None if self.structure is None else self.structure[item],
+            None if self.morphology is None else self.morphology[item],
         )
 
     def __repr__(self) -> str:
@@ -142,6 +142,11 @@ class PhotometryBatch:
     def n_galaxies(self) -> int:
         """Number of galaxies."""
         return len(self.flux)
+
+    @property
+    def structure(self) -> Morphology | None:
+        """Alias of `morphology`."""
+        return self.morphology
 
     @property
     def bands_present(self) -> np.ndarray:
@@ -179,7 +184,7 @@ def coerce_photometry(
     on_error : {"raise", "flag"}
         What to do if a galaxy cannot be used: raise an error with its index, or leave it blank and put the
         reason in ``problems``. A size or shape that cannot be is left out, with the reason in the problems of
-        ``structure``. An error that concerns the call as a whole is always raised.
+        ``morphology``. An error that concerns the call as a whole is always raised.
 
     Returns
     -------
@@ -233,13 +238,13 @@ def coerce_photometry(
     _check_dust(reddening, extinction, problems)
     for index, sentence in sorted(problems.items()):
         log.add(index, sentence)
-    structure = catalogue.structure
-    if structure is not None:
+    morphology = catalogue.morphology
+    if morphology is not None:
         sizes = ProblemLog(n, on_error)
-        for index, sentence in enumerate(structure.problems):
+        for index, sentence in enumerate(morphology.problems):
             if sentence:
                 sizes.add(index, sentence)
-        structure = structure.without(np.isin(np.arange(n), list(problems)))
+        morphology = morphology.without(np.isin(np.arange(n), list(problems)))
     flux, error = catalogue.flux.copy(), catalogue.error.copy()
     bad = list(problems)
     flux[bad] = error[bad] = np.nan
@@ -249,7 +254,7 @@ def coerce_photometry(
     measured = np.zeros(n, bool)
     names = catalogue.names or ()
     return PhotometryBatch(
-        flux, error, reddening, measured, names, log.sentences, extinction, structure
+        flux, error, reddening, measured, names, log.sentences, extinction, morphology
     )
 
 

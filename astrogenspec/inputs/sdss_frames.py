@@ -31,7 +31,7 @@ from astropy.nddata import CCDData, Cutout2D, InverseVariance, NoOverlapError
 from astropy.wcs import WCS, FITSFixedWarning
 from scipy.ndimage import map_coordinates
 
-from ..surveys import BANDS, STAMP_SIZE
+from ..surveys import BANDS, CUTOUT_SIZE
 from .fluxes import check_bands
 
 __all__ = ["cut_out", "fetch_sdss_cutout", "frame_noise", "read_sdss_frame"]
@@ -170,7 +170,7 @@ def _sky(table: fits.FITS_rec, shape: tuple[int, int]) -> np.ndarray:
     return map_coordinates(coarse, np.meshgrid(y, x, indexing="ij"), order=1, mode="nearest")
 
 
-def cut_out(image: CCDData, position: SkyCoord, size: int = STAMP_SIZE) -> CCDData:
+def cut_out(image: CCDData, position: SkyCoord, size: int = CUTOUT_SIZE) -> CCDData:
     """Cut a square around a position out of an image, with its uncertainty, mask and WCS.
 
     Parameters
@@ -226,7 +226,7 @@ def fetch_sdss_cutout(
     position: SkyCoord,
     *,
     bands: str | Sequence[str] = BANDS,
-    size: int = STAMP_SIZE,
+    size: int = CUTOUT_SIZE,
     cache: bool = True,
 ) -> Mapping[str, CCDData]:
     """Download images of a galaxy from SDSS and cut it out.

@@ -15,7 +15,7 @@ import astropy.units as u
 import torch
 from torch import Tensor
 
-from ..surveys import SDSS, STAMP_SIZE, Survey
+from ..surveys import CUTOUT_SIZE, SDSS, Survey
 from .morphology import paint_disks
 from .neighbours import contamination, draw_neighbours, magnitude_shift, render_neighbours
 from .priors import Priors, load_priors
@@ -92,7 +92,7 @@ class ImageRenderer:
     def __init__(
         self,
         survey: Survey = SDSS,
-        size: int = STAMP_SIZE,
+        size: int = CUTOUT_SIZE,
         device: torch.device | str = "cpu",
         *,
         priors: Priors | None = None,

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .survey import BANDS, SDSS, STAMP_SIZE, Survey, get_survey
+from .survey import BANDS, CUTOUT_SIZE, SDSS, Survey, get_survey
 
-__all__ = ["BANDS", "SDSS", "STAMP_SIZE", "Survey", "get_survey"]
+__all__ = ["BANDS", "CUTOUT_SIZE", "SDSS", "Survey", "get_survey"]

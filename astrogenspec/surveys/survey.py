@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import astropy.units as u
 
-__all__ = ["BANDS", "SDSS", "STAMP_SIZE", "Survey", "get_survey"]
+__all__ = ["BANDS", "CUTOUT_SIZE", "SDSS", "Survey", "get_survey"]
 
 #: Order of the bands in every array of the package.
 BANDS = ("u", "g", "r", "i", "z")
 #: Pixels on a side of the stamps that the networks see.
-STAMP_SIZE = 64
+CUTOUT_SIZE = 64
 
 
 @dataclass(frozen=True, eq=False)

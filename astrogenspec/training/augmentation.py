@@ -16,8 +16,8 @@ from ..inputs.features import (
     PIXEL_SIGMA,
     ModelInputs,
     image_features,
+    morphology_features,
     photometry_features,
-    structure_features,
 )
 from ..nn.noise import integers, normal, uniform
 
@@ -91,7 +91,7 @@ def observe_structure(
     Returns
     -------
     features : Tensor, shape (n, 16)
-        See `astrogenspec.inputs.features.structure_features`; zero of galaxies that have none.
+        See `astrogenspec.inputs.features.morphology_features`; zero of galaxies that have none.
     """
     config = config or StructureAugmentation()
     n, device = len(true["r50"]), true["r50"].device
@@ -108,7 +108,7 @@ def observe_structure(
     sizes = (10**log_r50, 10**log_r90, axis_ratio.clamp(_LOWEST_AXIS_RATIO, 1.0))
     no_flux = true["r50"].new_full((n, 5), torch.nan)
     shapes = (torch.where(kept[:, k], size, torch.nan) for k, size in enumerate(sizes))
-    return structure_features(no_flux, no_flux, *shapes)
+    return morphology_features(no_flux, no_flux, *shapes)
 
 
 _N_BANDS = 5

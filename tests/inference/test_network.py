@@ -8,7 +8,7 @@ import torch
 from network_cases import make_batch, make_galaxies, make_network, seeded
 
 from astrogenspec.inference.network import PropertyNetwork
-from astrogenspec.inputs.features import N_STRUCTURE_FEATURES, PIXEL_SIGMA, image_features
+from astrogenspec.inputs.features import N_MORPHOLOGY_FEATURES, PIXEL_SIGMA, image_features
 from astrogenspec.training.augmentation import (
     AugmentationConfig,
     add_background,
@@ -45,7 +45,7 @@ class TestNetwork:
     def test_gradients_reach_every_parameter(self):
         network = make_network()
         inputs, *labels = make_batch()
-        inputs.structure = torch.randn(len(inputs), N_STRUCTURE_FEATURES, generator=seeded())
+        inputs.morphology = torch.randn(len(inputs), N_MORPHOLOGY_FEATURES, generator=seeded())
         network.loss(inputs, *labels, generator=seeded())["total"].backward()
         missing = [
             n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().any()

@@ -70,17 +70,17 @@ def test_a_query_with_all_columns_is_read_from_its_fluxes():
     whole["petroR50_r"], whole["petroR90_r"] = [2.5, -9999.0], [7.0, 6.0]
     seen = coerce_photometry(whole)
     assert np.allclose(seen.flux, FLUX) and np.allclose(
-        seen.structure.petro_flux, [[5] * 5, [6] * 5]
+        seen.morphology.petro_flux, [[5] * 5, [6] * 5]
     )
-    assert np.allclose(seen.structure.petro_error, 0.5)
-    assert np.allclose(seen.structure.r50, [2.5, np.nan], equal_nan=True)
-    assert np.allclose(seen.structure.r90, [7, 6])
+    assert np.allclose(seen.morphology.petro_error, 0.5)
+    assert np.allclose(seen.morphology.r50, [2.5, np.nan], equal_nan=True)
+    assert np.allclose(seen.morphology.r90, [7, 6])
 
 
 def test_petrosian_magnitudes_need_no_error():
     table = flux_table()
     table["petroMag_r"] = luptitude(np.array([80.0, 0.7]), "r")
-    seen = coerce_photometry(table).structure
+    seen = coerce_photometry(table).morphology
     assert np.allclose(seen.petro_flux[:, 2], [80, 0.7]) and np.isnan(seen.petro_error).all()
 
 

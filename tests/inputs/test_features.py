@@ -41,7 +41,7 @@ class SimplePhotometry:
         self.flux, self.error = np.asarray(flux, float), np.asarray(error, float)
         self.extinction = np.broadcast_to(extinction, self.flux.shape)
         self.measured = np.full(len(self.flux), measured)
-        self.structure = None
+        self.morphology = None
 
     def __len__(self):
         return len(self.flux)

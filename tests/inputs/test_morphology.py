@@ -8,14 +8,14 @@ from astropy.table import MaskedColumn, QTable, Table
 
 from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.inputs.features import (
-    N_STRUCTURE_FEATURES,
+    N_MORPHOLOGY_FEATURES,
     PIXEL_SIGMA,
     ModelInputs,
     make_inputs,
-    structure_features,
+    morphology_features,
 )
-from astrogenspec.inputs.morphology import Structure
-from astrogenspec.inputs.observations import InputOptions, ObservationBlocks, observe
+from astrogenspec.inputs.morphology import Morphology
+from astrogenspec.inputs.observations import InputOptions, ObservationBatches, observe
 from astrogenspec.inputs.photometry import PhotometryBatch, coerce_photometry
 
 G = {"flux_g": [30.0, 50.0, 80.0] * u.nmgy, "flux_err_g": [1, 1, 1] * u.nmgy, "ebv": 0.1}
@@ -29,8 +29,8 @@ SIZES = {
 NAN = np.nan
 
 
-def structure_of(extra, **options):
-    return coerce_photometry(G | extra, **options).structure
+def morphology_of(extra, **options):
+    return coerce_photometry(G | extra, **options).morphology
 
 
 class TestReading:
@@ -46,7 +46,7 @@ class TestReading:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_petrosian_fluxes_in_every_form(self, kind):
-        found = structure_of(self.KINDS[kind])
+        found = morphology_of(self.KINDS[kind])
         np.testing.assert_allclose(found.petro_flux[:, 1], PETRO, rtol=1e-6)
         assert np.isnan(found.petro_flux[:, [0, 2, 3, 4]]).all()
         assert np.isnan(found.r50).all()
@@ -55,23 +55,23 @@ class TestReading:
         assert found.problems == ("", "", "")
 
     def test_errors(self):
-        found = structure_of(self.KINDS["ivar"])
+        found = morphology_of(self.KINDS["ivar"])
         np.testing.assert_allclose(found.petro_error[:, 1], [1, 1 / 2, 1 / 3])
-        assert np.isnan(structure_of(self.KINDS["nmgy"]).petro_error).all()
+        assert np.isnan(morphology_of(self.KINDS["nmgy"]).petro_error).all()
 
     def test_sizes_in_any_angle(self):
-        found = structure_of(SIZES | {"r90": np.array([5, 9, 8]) / 60 * u.arcmin})
+        found = morphology_of(SIZES | {"r90": np.array([5, 9, 8]) / 60 * u.arcmin})
         np.testing.assert_allclose(found.r50, [2, 3, 4])
         np.testing.assert_allclose(found.r90, [5, 9, 8])
         np.testing.assert_allclose(found.axis_ratio, [0.3, 0.6, 1.0])
 
     def test_percent_is_a_number(self):
         np.testing.assert_allclose(
-            structure_of({"axis_ratio": [30, 60, 100] * u.percent}).axis_ratio, [0.3, 0.6, 1]
+            morphology_of({"axis_ratio": [30, 60, 100] * u.percent}).axis_ratio, [0.3, 0.6, 1]
         )
 
     def test_missing_values(self):
-        found = structure_of(
+        found = morphology_of(
             {
                 "r50": [-9999, 3, 4] * u.arcsec,
                 "r90": [5, NAN, np.inf] * u.arcsec,
@@ -88,22 +88,22 @@ class TestReading:
     def test_a_table_with_masked_columns(self):
         table = Table({"mag_r": [17.0, 18.0], "mag_err_r": [0.1, 0.1], "ebv": [0.0, 0.0]})
         table["r50"] = MaskedColumn([2.0, -1.0], mask=[False, True], unit="arcsec")
-        found = coerce_photometry(table).structure
+        found = coerce_photometry(table).morphology
         assert found.r50[0] == 2
         assert np.isnan(found.r50[1])
 
     def test_nothing_given(self):
-        assert structure_of({}) is None
-        assert make_inputs(photometry=coerce_photometry(G)).structure is None
+        assert morphology_of({}) is None
+        assert make_inputs(photometry=coerce_photometry(G)).morphology is None
 
     def test_rows_with_and_without(self):
         rows = [
             {"g": 1 * u.nmgy, "g_err": 0.1 * u.nmgy, "ebv": 0.0},
             {"g": 1 * u.nmgy, "g_err": 0.1 * u.nmgy, "ebv": 0.0, "r50": 2 * u.arcsec},
         ]
-        found = coerce_photometry(rows).structure
+        found = coerce_photometry(rows).morphology
         np.testing.assert_array_equal(found.r50, [NAN, 2])
-        assert coerce_photometry(rows[:1]).structure is None
+        assert coerce_photometry(rows[:1]).morphology is None
 
 
 CALL_ERRORS = {
@@ -205,13 +205,13 @@ def test_a_value_that_cannot_be_is_missing_and_flagged(case):
     with pytest.raises(ValueError, match=f"galaxy 1: {sentence}"):
         coerce_photometry(G | extra)
     batch = coerce_photometry(G | extra, on_error="flag")
-    values = getattr(batch.structure, name)
+    values = getattr(batch.morphology, name)
     values = values[:, 1] if values.ndim == 2 else values
     np.testing.assert_array_equal(np.isnan(values), [False, True, False])
     assert batch.problems == ("", "", "")
     seen = observe(None, batch, on_error="flag")
     assert seen.usable.all()
-    assert seen.flags[1].startswith(f"structure not used: {sentence}")
+    assert seen.flags[1].startswith(f"morphology not used: {sentence}")
     assert seen.flags[0] == seen.flags[2] == ""
     assert np.isfinite(batch.flux[:, 1]).all()
 
@@ -219,17 +219,17 @@ def test_a_value_that_cannot_be_is_missing_and_flagged(case):
 def test_a_galaxy_whose_fluxes_cannot_be_used_has_no_structure():
     photometry = G | SIZES | {"flux_err_g": [1, 0, 1] * u.nmgy}
     batch = coerce_photometry(photometry, on_error="flag")
-    np.testing.assert_array_equal(np.isnan(batch.structure.r50), [False, True, False])
+    np.testing.assert_array_equal(np.isnan(batch.morphology.r50), [False, True, False])
     spoilt = PhotometryBatch(
         batch.flux,
         batch.error,
         batch.ebv,
         batch.measured,
         problems=("", "", "bad"),
-        structure=structure_of(SIZES),
+        morphology=morphology_of(SIZES),
     )
     seen = observe(None, spoilt, on_error="flag")
-    np.testing.assert_array_equal(np.isnan(seen.photometry.structure.r50), [False, False, True])
+    np.testing.assert_array_equal(np.isnan(seen.photometry.morphology.r50), [False, False, True])
 
 
 class TestBatch:
@@ -239,35 +239,35 @@ class TestBatch:
 
     @pytest.mark.parametrize("item", [1, [1], slice(1, 2), np.array([False, True, False])])
     def test_selection(self, batch, item):
-        part = batch[item].structure
+        part = batch[item].morphology
         assert len(part) == 1
         assert part.r50[0] == 3
         assert part.petro_flux[0, 1] == 51
 
     def test_concatenation(self, batch):
-        part = batch.structure
-        both = Structure.concatenate([part[1:], Structure.missing(2), part[:1]])
+        part = batch.morphology
+        both = Morphology.concatenate([part[1:], Morphology.missing(2), part[:1]])
         np.testing.assert_array_equal(both.r50, [3, 4, NAN, NAN, 2])
         np.testing.assert_array_equal(both.petro_flux[:, 1], [51, 70, NAN, NAN, 27])
 
     def test_shapes_are_checked(self, batch):
-        part = batch.structure
+        part = batch.morphology
         arrays = [part.petro_flux, part.petro_error, part.r50, part.r90, part.axis_ratio]
         with pytest.raises(ValueError, match=r"r90 has shape \(2,\), but it must be \(3,\)"):
-            Structure(*arrays[:3], part.r90[:2], part.axis_ratio)
+            Morphology(*arrays[:3], part.r90[:2], part.axis_ratio)
         with pytest.raises(ValueError, match="problems has 1 entries for 3"):
-            Structure(*arrays, problems=("bad",))
-        with pytest.raises(ValueError, match="structure has 2 entries for 3"):
+            Morphology(*arrays, problems=("bad",))
+        with pytest.raises(ValueError, match="morphology has 2 entries for 3"):
             PhotometryBatch(
-                batch.flux, batch.error, batch.ebv, batch.measured, structure=batch.structure[:2]
+                batch.flux, batch.error, batch.ebv, batch.measured, morphology=batch.morphology[:2]
             )
 
 
 class TestFeatures:
     def test_values(self):
         batch = coerce_photometry(G | SIZES | {"petro_flux_g": PETRO * u.nmgy})
-        features = make_inputs(photometry=batch).structure
-        assert features.shape == (3, N_STRUCTURE_FEATURES)
+        features = make_inputs(photometry=batch).morphology
+        assert features.shape == (3, N_MORPHOLOGY_FEATURES)
         assert features.dtype == torch.float32
         # The Galactic extinction of 0.1 mag in E(B-V) cancels.
         np.testing.assert_allclose(
@@ -281,20 +281,20 @@ class TestFeatures:
 
     def test_each_part_alone(self):
         for key, columns in (("r50", [5]), ("axis_ratio", [7])):
-            features = make_inputs(photometry=coerce_photometry(G | {key: SIZES[key]})).structure
+            features = make_inputs(photometry=coerce_photometry(G | {key: SIZES[key]})).morphology
             present = torch.zeros(8)
             present[columns] = 1
             np.testing.assert_array_equal(features[:, 8:], present.expand(3, 8))
             rest = [k for k in range(8) if k not in columns]
             assert not features[:, rest].any()
-        alone = make_inputs(photometry=coerce_photometry(G | {"r90": SIZES["r90"]})).structure
+        alone = make_inputs(photometry=coerce_photometry(G | {"r90": SIZES["r90"]})).morphology
         assert not alone.any()
 
     def test_extremes_are_clipped(self):
         flux = torch.tensor([[1.0, 1.0, 1.0, -1.0, torch.nan]])
         petro = torch.tensor([[1e6, 1e-6, -1.0, 1.0, 1.0]])
         one = torch.ones(1)
-        features = structure_features(flux, petro, 1e-6 * one, 1e6 * one, one)
+        features = morphology_features(flux, petro, 1e-6 * one, 1e6 * one, one)
         np.testing.assert_allclose(features[0, :5], [-1 / 0.15, 2 / 0.15, 0, 0, 0], rtol=1e-6)
         assert features[0, 8:13].tolist() == [1, 1, 0, 0, 0]
         np.testing.assert_allclose(features[0, 5:8], [-5, 7, 2], rtol=1e-6)
@@ -306,21 +306,21 @@ class TestFeatures:
             batch.error,
             batch.ebv,
             np.array([True, False, False]),
-            structure=batch.structure,
+            morphology=batch.morphology,
         )
-        features = make_inputs(photometry=batch).structure
+        features = make_inputs(photometry=batch).morphology
         assert features[:, 9].tolist() == [0, 1, 1]
         assert features[:, 13].tolist() == [1, 1, 1]
 
 
 class TestThroughTheBoundary:
     def test_blocks_carry_structure_to_the_inputs(self):
-        blocks = ObservationBlocks(None, G | SIZES, InputOptions(), block_size=2)
+        blocks = ObservationBatches(None, G | SIZES, InputOptions(), batch_size=2)
         parts = [seen.inputs() for seen in blocks]
-        assert [len(part.structure) for part in parts] == [2, 1]
+        assert [len(part.morphology) for part in parts] == [2, 1]
         joined = ModelInputs.concatenate(parts)
         whole = make_inputs(photometry=coerce_photometry(G | SIZES))
-        torch.testing.assert_close(joined.structure, whole.structure)
+        torch.testing.assert_close(joined.morphology, whole.morphology)
         torch.testing.assert_close(joined.photometry, whole.photometry)
         assert joined.image is None
 
@@ -333,21 +333,21 @@ class TestThroughTheBoundary:
         inputs = seen.inputs()
         assert inputs.has_image.all()
         np.testing.assert_allclose(
-            inputs.structure[:, 5], (np.log10([2, 3, 4]) - 0.5) / 0.3, rtol=1e-5
+            inputs.morphology[:, 5], (np.log10([2, 3, 4]) - 0.5) / 0.3, rtol=1e-5
         )
 
     def test_selection_and_devices(self):
         inputs = make_inputs(photometry=coerce_photometry(G | SIZES))
-        assert inputs[torch.tensor([2])].structure.shape == (1, N_STRUCTURE_FEATURES)
-        assert inputs[:2].to("cpu").structure.shape == (2, N_STRUCTURE_FEATURES)
+        assert inputs[torch.tensor([2])].morphology.shape == (1, N_MORPHOLOGY_FEATURES)
+        assert inputs[:2].to("cpu").morphology.shape == (2, N_MORPHOLOGY_FEATURES)
 
     def test_inputs_with_and_without_are_joined(self):
         have = make_inputs(photometry=coerce_photometry(G | SIZES))
         lack = make_inputs(photometry=coerce_photometry(G))
         joined = ModelInputs.concatenate([lack, have])
-        assert not joined.structure[:3].any()
-        torch.testing.assert_close(joined.structure[3:], have.structure)
-        assert ModelInputs.concatenate([lack, lack]).structure is None
+        assert not joined.morphology[:3].any()
+        torch.testing.assert_close(joined.morphology[3:], have.morphology)
+        assert ModelInputs.concatenate([lack, lack]).morphology is None
 
     def test_the_table_has_what_was_given(self):
         batch = coerce_photometry(G | SIZES | {"petro_flux_g": PETRO * u.nmgy})
@@ -359,5 +359,5 @@ class TestThroughTheBoundary:
         again = coerce_photometry(
             table["flux_g", "flux_err_g", "ebv", "petro_flux_g", "r50", "axis_ratio"]
         )
-        np.testing.assert_allclose(again.structure.axis_ratio, SIZES["axis_ratio"])
+        np.testing.assert_allclose(again.morphology.axis_ratio, SIZES["axis_ratio"])
         assert "r50" not in observe(None, coerce_photometry(G)).photometry_table().colnames

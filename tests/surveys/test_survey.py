@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from speclite import filters
 
-from astrogenspec.surveys import BANDS, SDSS, STAMP_SIZE, get_survey
+from astrogenspec.surveys import BANDS, CUTOUT_SIZE, SDSS, get_survey
 
 MAPPINGS = (
     "psf_fwhm",
@@ -31,7 +31,7 @@ def test_values_of_the_literature():
     assert list(SDSS.extinction_coefficient.values()) == [4.239, 3.303, 2.285, 1.698, 1.263]
     assert SDSS.pixel_scale == 0.396 * u.arcsec
     assert SDSS.fibre_diameter == 3 * u.arcsec
-    assert STAMP_SIZE == 64
+    assert CUTOUT_SIZE == 64
 
 
 @pytest.mark.parametrize("band", BANDS)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from astrogenspec.inputs.features import SHAPE_FEATURES, structure_features
+from astrogenspec.inputs.features import SHAPE_FEATURES, morphology_features
 from astrogenspec.training.augmentation import (
     AugmentationConfig,
     StructureAugmentation,
@@ -36,7 +36,7 @@ def observed(config, seed=0):
 
 def test_without_errors_it_is_the_truth():
     true, none = galaxies(), torch.full((N, 5), torch.nan)
-    wanted = structure_features(none, none, true["r50"], true["r90"], true["axis_ratio"])
+    wanted = morphology_features(none, none, true["r50"], true["r90"], true["axis_ratio"])
     torch.testing.assert_close(observed(EXACT), wanted)
 
 
@@ -76,8 +76,8 @@ def test_photometry_and_images_come_with_sizes():
     images = torch.ones(300, 5, 64, 64)
     both = augment(images, flux, 0.02 * flux, structure=true, config=config, generator=rng)
     for inputs in (alone, both):
-        assert (inputs.structure[:, SHAPE_FEATURES[3:]] == 1).all()
-    assert augment_photometry(flux, 0.02 * flux, config, rng).structure is None
+        assert (inputs.morphology[:, SHAPE_FEATURES[3:]] == 1).all()
+    assert augment_photometry(flux, 0.02 * flux, config, rng).morphology is None
 
 
 def test_sizes_follow_their_seed():

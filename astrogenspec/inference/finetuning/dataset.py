@@ -12,7 +12,7 @@ from astropy.table import Table
 from torch import Tensor
 
 from ...inputs.features import ModelInputs, photometry_features
-from ...inputs.observations import ObservationBlocks, Observations
+from ...inputs.observations import ObservationBatches, Observations
 from ...inputs.photometry import PhotometryBatch
 from ...quantities import QUANTITIES, converted_labels, quantities_to_theta
 from ...training.augmentation import AugmentationConfig, draw_band_subsets, orient_randomly
@@ -100,13 +100,13 @@ class LabelledGalaxies:
 
 
 def read_labelled_galaxies(
-    blocks: ObservationBlocks, theta: np.ndarray, known: np.ndarray | None
+    blocks: ObservationBatches, theta: np.ndarray, known: np.ndarray | None
 ) -> tuple[LabelledGalaxies, dict[str, list[float]]]:
     """Read all galaxies; keep those that can be used and have a label.
 
     Parameters
     ----------
-    blocks : ObservationBlocks
+    blocks : ObservationBatches
     theta : ndarray, shape (n, 9)
         Labels, NaN where unknown.
     known : ndarray, shape (n, 9), or None
@@ -232,9 +232,9 @@ def augmented(galaxies: LabelledGalaxies, generator: torch.Generator) -> Labelle
     inputs = replace(
         galaxies.inputs, photometry=photometry_features(flux, error, galaxies.measured)
     )
-    if inputs.structure is not None:
+    if inputs.morphology is not None:
         keep = torch.rand(n, 1, generator=generator) > _HIDDEN_STRUCTURE
-        inputs = replace(inputs, structure=inputs.structure * keep)
+        inputs = replace(inputs, morphology=inputs.morphology * keep)
     if inputs.image is not None:
         inputs = _varied_images(inputs, generator)
     return replace(galaxies, inputs=inputs)

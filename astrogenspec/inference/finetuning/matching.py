@@ -92,24 +92,24 @@ class MatchedGalaxies:
             "image_bands": of_lender(theirs.image_bands),
             "image_noise": of_lender(theirs.image_noise),
         }
-        if theirs.structure is None:
+        if theirs.morphology is None:
             shape = torch.zeros_like(image)
         else:
-            lent = theirs.structure[lender]
-            own = torch.zeros_like(lent) if inputs.structure is None else inputs.structure.clone()
+            lent = theirs.morphology[lender]
+            own = torch.zeros_like(lent) if inputs.morphology is None else inputs.morphology.clone()
             known, offered = own[:, SHAPE_FEATURES].any(1), lent[:, SHAPE_FEATURES].any(1)
             shape &= offered & ~known & ~image
             own[:, SHAPE_FEATURES] += lent[:, SHAPE_FEATURES] * shape[:, None]
-            changes["structure"] = own
+            changes["morphology"] = own
         latent = of_lender(self.pool.mu), of_lender(self.pool.logvar)
         return replace(inputs, **changes), latent, image | shape
 
 
 def _may_lend(inputs: ModelInputs) -> Tensor:
     """Who has an image, or anything of a shape, shape (n,), bool."""
-    if inputs.structure is None:
+    if inputs.morphology is None:
         return inputs.has_image
-    return inputs.has_image | inputs.structure[:, SHAPE_FEATURES].any(1)
+    return inputs.has_image | inputs.morphology[:, SHAPE_FEATURES].any(1)
 
 
 def _features(flux: Tensor, redshift: Tensor) -> np.ndarray:

@@ -19,7 +19,7 @@ from astropy.table import Table
 from torch import Tensor
 
 from ...base import make_generator
-from ...inputs.observations import ObservationBlocks
+from ...inputs.observations import ObservationBatches
 from ...quantities import QUANTITIES
 from ...training.loop import BatchStream, History, TrainingConfig, ZippedStreams, evaluate, fit
 from ...warnings import AstroGenSpecWarning
@@ -203,7 +203,7 @@ class FineTuningData:
 
     Attributes
     ----------
-    blocks : ObservationBlocks
+    blocks : ObservationBatches
         The galaxies.
     labels : mapping or table of Quantity, each of shape (n,)
         Any of the quantities; NaN or masked where unknown.
@@ -213,7 +213,7 @@ class FineTuningData:
         Folders of simulated shards to mix in.
     """
 
-    blocks: ObservationBlocks
+    blocks: ObservationBatches
     labels: Mapping[str, Any] | Table
     known: Mapping[str, Any] | Table | None = None
     rehearsal: Sequence[str | Path] = ()

@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from ...inputs.fluxes import ab_magnitudes
-from ...surveys import BANDS, STAMP_SIZE
+from ...surveys import BANDS, CUTOUT_SIZE
 
 __all__ = ["aperture_magnitudes", "image_statistics"]
 
 _ORDER = tuple(BANDS.index(band) for band in "rigzu")
-_PIXELS = np.arange(STAMP_SIZE, dtype=np.float32)
-_MIDDLE = (STAMP_SIZE - 1) / 2
+_PIXELS = np.arange(CUTOUT_SIZE, dtype=np.float32)
+_MIDDLE = (CUTOUT_SIZE - 1) / 2
 _RADIUS = np.hypot(_PIXELS - _MIDDLE, (_PIXELS - _MIDDLE)[:, None])
 _WINDOW, _WIDE_WINDOW = 3.0, 6.0  # pixels, standard deviation
 _APERTURE = _RADIUS < 4.5

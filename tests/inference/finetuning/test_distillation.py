@@ -20,7 +20,7 @@ from astrogenspec.inference.finetuning.distillation import (
 )
 from astrogenspec.inference.training import EncodedGalaxies
 from astrogenspec.inputs.features import photometry_features
-from astrogenspec.inputs.observations import InputOptions, ObservationBlocks
+from astrogenspec.inputs.observations import InputOptions, ObservationBatches
 
 N = 40
 
@@ -30,7 +30,7 @@ def labelled():
     theta = np.full((N, 9), np.nan)
     theta[:, 0] = np.linspace(0.05, 0.2, N)
     theta[::2, 1] = 10.5
-    blocks = ObservationBlocks(None, make_photometry(N), InputOptions())
+    blocks = ObservationBatches(None, make_photometry(N), InputOptions())
     return read_labelled_galaxies(blocks, theta, None)[0]
 
 

@@ -9,8 +9,8 @@ from estimator_cases import make_photometry
 from astrogenspec.inference.finetuning.dataset import read_labelled_galaxies
 from astrogenspec.inference.finetuning.matching import MatchedGalaxies
 from astrogenspec.inference.training import EncodedGalaxies
-from astrogenspec.inputs.features import N_STRUCTURE_FEATURES, SHAPE_FEATURES
-from astrogenspec.inputs.observations import InputOptions, ObservationBlocks
+from astrogenspec.inputs.features import N_MORPHOLOGY_FEATURES, SHAPE_FEATURES
+from astrogenspec.inputs.observations import InputOptions, ObservationBatches
 
 N, LENDERS, SIZE = 12, 16, 4
 
@@ -24,7 +24,7 @@ def labelled():
     theta[:, 1] = 10.5
     known = np.full((N, 9), np.nan)
     known[0, 0] = 0.03
-    return read_labelled_galaxies(ObservationBlocks(None, table, InputOptions()), theta, known)[0]
+    return read_labelled_galaxies(ObservationBatches(None, table, InputOptions()), theta, known)[0]
 
 
 def pool_of(galaxies, *, shift=0.0, images=True, sized=False):
@@ -33,10 +33,10 @@ def pool_of(galaxies, *, shift=0.0, images=True, sized=False):
     flux = torch.nan_to_num(galaxies.flux, nan=10.0)[rows]
     redshift = torch.nan_to_num(galaxies.theta[:, 0], nan=0.1)[rows] + shift
     number = rows.float()[:, None].expand(-1, SIZE)
-    structure = number[:, :1].expand(-1, N_STRUCTURE_FEATURES) + 1 if sized else None
+    morphology = number[:, :1].expand(-1, N_MORPHOLOGY_FEATURES) + 1 if sized else None
     inputs = replace(
         galaxies.inputs[rows],
-        structure=structure,
+        morphology=morphology,
         image_bands=torch.ones(len(rows), 5) * images,
         image_noise=torch.full((len(rows), 5), 0.1) * images,
     )
@@ -57,7 +57,7 @@ def test_galaxies_borrow_from_those_that_look_alike():
     for inputs, (mu, logvar), borrowed in lend(galaxies, pool_of(galaxies)):
         shown = inputs.has_image
         given.append(shown)
-        assert torch.equal(borrowed, shown) and inputs.structure is None
+        assert torch.equal(borrowed, shown) and inputs.morphology is None
         assert torch.equal(mu[shown], own[shown]) and torch.equal(logvar[shown], -own[shown])
         assert not mu[~shown].any() and not inputs.image_noise[~shown].any()
         assert torch.equal(inputs.photometry, galaxies.inputs.photometry)
@@ -74,22 +74,22 @@ def test_no_one_borrows_from_those_that_do_not_look_alike():
 
 def test_radii_and_axis_ratios_are_lent_where_there_are_none():
     galaxies = labelled()
-    own = torch.zeros(N, N_STRUCTURE_FEATURES)
+    own = torch.zeros(N, N_MORPHOLOGY_FEATURES)
     own[:, 0], own[:, 8] = 0.3, 1.0  # a Petrosian flux
     own[1, SHAPE_FEATURES] = 0.7
-    galaxies = replace(galaxies, inputs=replace(galaxies.inputs, structure=own))
+    galaxies = replace(galaxies, inputs=replace(galaxies.inputs, morphology=own))
     pool = pool_of(galaxies, sized=True)
     given = torch.zeros(N)
     for inputs, _, borrowed in lend(galaxies, pool):
-        structure, shown = inputs.structure, inputs.has_image
+        morphology, shown = inputs.morphology, inputs.has_image
         sized = borrowed & ~shown
         given += sized
         wanted = own.clone()
         wanted[sized[:, None] & _columns()] = _numbers()[sized[:, None] & _columns()]
-        assert torch.equal(structure, wanted)
+        assert torch.equal(morphology, wanted)
     assert not given[[0, 1, -2, -1]].any() and (given[2:-2] > 10).all()
-    without = replace(galaxies, inputs=replace(galaxies.inputs, structure=None))
-    found = torch.stack([inputs.structure.any(1) for inputs, *_ in lend(without, pool, 20)])
+    without = replace(galaxies, inputs=replace(galaxies.inputs, morphology=None))
+    found = torch.stack([inputs.morphology.any(1) for inputs, *_ in lend(without, pool, 20)])
     assert found.any(0)[1:-2].all() and not found[:, [0, -2, -1]].any()
 
 
@@ -100,14 +100,14 @@ def test_galaxies_without_images_lend_their_shapes():
     share = torch.stack([borrowed for *_, borrowed in lent]).float().mean(0)
     assert not share[[0, -2, -1]].any() and 0.35 < share[1:-2].mean() < 0.65
     for inputs, _, borrowed in lent:
-        assert torch.equal(inputs.structure[:, SHAPE_FEATURES].any(1), borrowed)
+        assert torch.equal(inputs.morphology[:, SHAPE_FEATURES].any(1), borrowed)
 
 
 def _columns():
-    chosen = torch.zeros(N, N_STRUCTURE_FEATURES, dtype=torch.bool)
+    chosen = torch.zeros(N, N_MORPHOLOGY_FEATURES, dtype=torch.bool)
     chosen[:, SHAPE_FEATURES] = True
     return chosen
 
 
 def _numbers():
-    return torch.arange(N)[:, None].expand(-1, N_STRUCTURE_FEATURES) + 1.0
+    return torch.arange(N)[:, None].expand(-1, N_MORPHOLOGY_FEATURES) + 1.0

@@ -24,7 +24,7 @@ from finetuning_cases import FIT, N_GALAXIES, galaxies
 
 from astrogenspec import AstroGenSpecWarning, PropertyEstimator
 from astrogenspec.inference.finetuning.trainer import FineTuningSettings
-from astrogenspec.inputs.observations import InputOptions, ObservationBlocks
+from astrogenspec.inputs.observations import InputOptions, ObservationBatches
 
 
 @pytest.fixture(scope="module")
@@ -235,9 +235,9 @@ def test_sizes_are_learnt_and_may_be_missing_afterwards():
 def test_a_network_ignores_sizes_until_it_learns_them(tmp_path):
     estimator = make_estimator()
     network = copy.deepcopy(estimator.network)
-    inputs = ObservationBlocks(None, make_photometry(4), InputOptions())
+    inputs = ObservationBatches(None, make_photometry(4), InputOptions())
     seen = next(iter(inputs)).inputs()
-    sized = replace(seen, structure=torch.randn(4, 16))
+    sized = replace(seen, morphology=torch.randn(4, 16))
     assert torch.equal(network.contexts(sized).vectors, estimator.network.contexts(seen).vectors)
     with torch.no_grad():
         network.heads[0].structure_layer.weight += 0.1
@@ -314,7 +314,9 @@ def test_members_differ_and_their_posteriors_are_mixed(ensemble, tmp_path):
     network = ensemble.network
     assert network.config["members"] == len(network.heads) == 3
     table, _ = galaxies(6)
-    contexts = network.contexts(next(iter(ObservationBlocks(None, table, InputOptions()))).inputs())
+    contexts = network.contexts(
+        next(iter(ObservationBatches(None, table, InputOptions()))).inputs()
+    )
     first, second, _ = contexts.vectors
     assert not torch.allclose(first, second, atol=1e-3)
     alone = [PropertyEstimator(network.member(k), card=ensemble.card) for k in range(3)]
