@@ -8,7 +8,7 @@ from astrogenspec import BANDS, QUANTITIES, coerce_cutouts, coerce_photometry
 from astrogenspec.demo import load_cutouts, load_galaxies, main
 
 
-def test_the_galaxies_are_as_documented():
+def test_galaxies_are_as_documented():
     table = load_galaxies()
     assert len(table) == len(set(table["name"])) == 24
     for band in BANDS:
@@ -19,7 +19,7 @@ def test_the_galaxies_are_as_documented():
     assert "Blanton" in table.meta["licence"]
 
 
-def test_the_galaxies_are_read_as_photometry():
+def test_galaxies_are_valid_photometry():
     table = load_galaxies()
     batch = coerce_photometry(table)
     assert batch.names == tuple(table["name"])
@@ -27,7 +27,7 @@ def test_the_galaxies_are_read_as_photometry():
     np.testing.assert_allclose(batch.extinction[:, 4], table["extinction_z"].value)
 
 
-def test_the_cutouts_are_as_documented():
+def test_cutouts_are_as_documented():
     cutouts, truth = load_cutouts()
     assert len(cutouts) == len(truth) > 0
     assert set(QUANTITIES) <= set(truth.colnames)
@@ -36,7 +36,7 @@ def test_the_cutouts_are_as_documented():
     assert batch.bands_present[:, 1:4].all()
 
 
-def test_the_demonstration_shows_and_writes_its_results(tmp_path, capsys):
+def test_demonstration_prints_and_writes_results(tmp_path, capsys):
     assert main(["--out", str(tmp_path / "new" / "demo")]) == 0
     said = capsys.readouterr().out
     assert all(name in said for name in load_galaxies()["name"])
@@ -52,7 +52,7 @@ def test_the_demonstration_shows_and_writes_its_results(tmp_path, capsys):
         assert table["stellar_mass_median"].unit == QUANTITIES["stellar_mass"].unit
 
 
-def test_help_says_what_it_does(capsys):
+def test_help_describes_the_demonstration(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "24 real SDSS galaxies" in capsys.readouterr().out

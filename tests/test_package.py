@@ -95,25 +95,25 @@ def broken_rules(path, found):
             yield f"{name} is imported"
 
 
-def test_importing_the_package_is_cheap():
+def test_import_is_cheap():
     code = f"import astrogenspec, sys; dir(astrogenspec); print(*(set({HEAVY}) & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == []
 
 
 @pytest.mark.parametrize("name", astrogenspec.__all__)
-def test_public_names_can_be_had(name):
+def test_public_names_are_importable(name):
     assert getattr(astrogenspec, name) is not None
     assert name in dir(astrogenspec)
 
 
-def test_an_unknown_name_is_an_attribute_error():
+def test_unknown_name_raises_attribute_error():
     with pytest.raises(AttributeError, match="'astrogenspec' has no attribute 'Spectra'"):
         _ = astrogenspec.Spectra
 
 
 @pytest.mark.parametrize("path", MODULES)
-def test_the_import_rules_are_kept(path):
+def test_import_rules(path):
     assert list(broken_rules(path, imports(path))) == []
 
 
@@ -133,7 +133,7 @@ def test_the_import_rules_are_kept(path):
         ("simulate/ssp.py", "def f():\n    import bagpipes"),
     ],
 )
-def test_the_scan_sees_what_is_forbidden(path, source):
+def test_scan_finds_forbidden_imports(path, source):
     assert list(broken_rules(path, scan(source, path)))
 
 
@@ -148,7 +148,7 @@ def test_the_scan_sees_what_is_forbidden(path, source):
         ("results/posterior.py", "if TYPE_CHECKING:\n    from ..plotting import corner"),
     ],
 )
-def test_the_scan_lets_pass_what_is_allowed(path, source):
+def test_scan_accepts_allowed_imports(path, source):
     assert not list(broken_rules(path, scan(source, path)))
 
 
@@ -283,7 +283,7 @@ def documented(path):
 
 
 @pytest.mark.parametrize("path", MODULES)
-def test_docstrings_name_the_parameters_there_are(path):
+def test_docstrings_name_the_parameters(path):
     codes = SETTINGS["tool"]["numpydoc_validation"]["checks"]
     errors = {name: validate(name)["errors"] for name in documented(path)}
     wrong = [f"{name}: {text}" for name, es in errors.items() for code, text in es if code in codes]
@@ -326,7 +326,7 @@ def test_modules_are_short():
     assert {path: code_lines(path) for path in MODULES if code_lines(path) > 600} == {}
 
 
-def test_no_mixin_declares_the_class_it_is_mixed_into():
+def test_no_method_annotates_self():
     """Methods that need the attributes of a class belong to it: no ``self: _Protocol``."""
     assert [
         f"{path}: {node.name}"
@@ -358,7 +358,7 @@ def test_constructors_take_few_arguments():
     ] == []
 
 
-def test_modules_have_telling_names():
+def test_module_names_are_specific():
     vague = {"utils", "util", "helpers", "misc", "common", "tools", "core"}
     assert [path for path in MODULES if vague & set(name_of(path).split("."))] == []
 
@@ -367,7 +367,7 @@ def is_public(node):
     return isinstance(node, ast.Assign) and "__all__" in map(ast.unparse, node.targets)
 
 
-def test_modules_have_the_form_of_the_others():
+def test_modules_are_uniform():
     wrong = []
     for path in MODULES:
         source, body = "\n".join(lines_of(path)), tree(path).body
@@ -387,7 +387,7 @@ def test_modules_have_the_form_of_the_others():
 LEFTOVER = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX|breakpoint\(\)|pdb)\b")
 
 
-def test_nothing_is_left_to_do():
+def test_no_leftover_marks():
     assert [
         f"{path}:{k}: {line}"
         for path in MODULES
@@ -396,7 +396,7 @@ def test_nothing_is_left_to_do():
     ] == []
 
 
-def test_the_layout_is_that_of_the_design():
+def test_layout_is_that_of_the_design():
     modules = {
         "base",
         "cosmology",
@@ -430,13 +430,13 @@ def test_moved_modules_are_found_under_their_old_names(old):
     assert module.__name__ == f"astrogenspec.{new}"
 
 
-def test_the_version_is_the_same_everywhere():
+def test_version_is_the_same_everywhere():
     assert PROJECT["version"] == astrogenspec.__version__
     assert f"version: {astrogenspec.__version__}\n" in (ROOT / "CITATION.cff").read_text()
     assert f"{{{astrogenspec.__version__}}}" in astrogenspec.__citation__
 
 
-def test_the_tested_versions_are_pinned():
+def test_tested_versions_are_pinned():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {line.split("==")[0].lower() for line in lines if "==" in line}
     extras = [
@@ -447,12 +447,12 @@ def test_the_tested_versions_are_pinned():
     assert "torchvision" not in pinned
 
 
-def test_the_default_model_is_bundled():
+def test_default_model_is_bundled():
     models = list_models()
     assert DEFAULT_MODEL in list(models["name"][models["where"] == "bundled"])
 
 
-def test_bundled_models_are_whole_and_small():
+def test_bundled_models_are_complete_and_small():
     models = list_models()
     for name in models["name"][models["where"] == "bundled"]:
         path, card = fetch_weights(str(name)).path, fetch_weights(str(name)).card

@@ -73,14 +73,14 @@ def steps(workflow):
     return [step for job in read(workflow)["jobs"].values() for step in job["steps"]]
 
 
-def test_the_environments_are_there():
+def test_environments_exist():
     wanted = {f"py{version}-test" for version in (311, 312, 313)}
     wanted |= {f"py311-test-{factor}" for factor in ("oldestdeps", "devdeps", "cov")}
     wanted |= {"build_docs", "codestyle", "linkcheck", "typing", "wheel"}
     assert environments() == wanted
 
 
-def test_the_python_versions_are_the_same_everywhere():
+def test_python_versions_agree():
     prefix = "Programming Language :: Python :: 3."
     minors = [int(c.removeprefix(prefix)) for c in PROJECT["classifiers"] if c.startswith(prefix)]
     assert PROJECT["requires-python"] == f">=3.{min(minors)}"
@@ -89,7 +89,7 @@ def test_the_python_versions_are_the_same_everywhere():
     assert {f"3.{minor}" for minor in minors} == {row["python"] for row in matrix["include"]}
 
 
-def test_every_minimum_is_what_the_oldest_environment_installs():
+def test_minimum_versions_are_tested_by_oldestdeps():
     extras = TOX["testenv"]["extras"].split()
     assert {"test", "plot", "simulate"} <= set(extras)
     stated = [*PROJECT["dependencies"], *(r for extra in extras for r in EXTRAS[extra])]
@@ -108,12 +108,12 @@ def test_every_requirement_has_a_lower_limit(extra):
 
 
 @pytest.mark.parametrize("path", YAML, ids=lambda path: path.name)
-def test_yaml_is_read(path):
+def test_yaml_is_valid(path):
     assert isinstance(read(path), dict)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_jobs_of_the_workflows_are_bounded(path):
+def test_workflow_jobs_have_time_limits(path):
     workflow = read(path)
     # YAML 1.1 reads the key "on" as a truth value.
     assert workflow["name"]
@@ -126,7 +126,7 @@ def test_jobs_of_the_workflows_are_bounded(path):
     assert all("@" in step["uses"] for step in steps(path) if "uses" in step)
 
 
-def test_workflows_run_environments_that_there_are():
+def test_workflows_run_existing_environments():
     matrix = read(ROOT / ".github/workflows/ci.yml")["jobs"]["tests"]["strategy"]["matrix"]
     run = {row["env"] for row in matrix["include"]}
     for path in WORKFLOWS:
@@ -139,13 +139,13 @@ def test_workflows_run_environments_that_there_are():
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_scripts_that_workflows_call_are_there(path):
+def test_scripts_called_by_workflows_exist(path):
     text = "\n".join(step.get("run", "") for step in steps(path))
     for script in re.findall(r"\S+\.(?:py|sh)\b", text):
         assert (ROOT / script).is_file(), f"{path.name} calls {script}, which is not there"
 
 
-def test_only_the_publishing_job_has_an_identity():
+def test_only_the_publishing_job_has_an_identity_token():
     jobs = read(ROOT / ".github/workflows/release.yml")["jobs"]
     assert {name for name, job in jobs.items() if "permissions" in job} == {"publish"}
     assert jobs["publish"]["permissions"] == {"id-token": "write"}
@@ -154,7 +154,7 @@ def test_only_the_publishing_job_has_an_identity():
 
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
-def test_issue_forms_have_what_a_form_needs(path):
+def test_issue_forms_are_complete(path):
     form = read(path)
     assert {"name", "description", "body"} <= set(form)
     fields = [field for field in form["body"] if field["type"] != "markdown"]
@@ -164,13 +164,13 @@ def test_issue_forms_have_what_a_form_needs(path):
     assert all(field["attributes"]["label"] for field in fields)
 
 
-def test_the_style_is_checked_by_one_version_of_ruff():
+def test_ruff_version_is_the_same_everywhere():
     hooks = {repo["repo"]: repo["rev"] for repo in read(ROOT / ".pre-commit-config.yaml")["repos"]}
     (rev,) = (rev for repo, rev in hooks.items() if "ruff" in repo)
     assert f"ruff=={rev.removeprefix('v')}" in (ROOT / "constraints.txt").read_text().split()
 
 
-def test_the_documentation_is_built_strictly():
+def test_documentation_is_built_strictly():
     built = read(ROOT / ".readthedocs.yaml")
     assert built["sphinx"]["fail_on_warning"] is True
     assert (ROOT / built["sphinx"]["configuration"]).is_file()
@@ -178,7 +178,7 @@ def test_the_documentation_is_built_strictly():
     assert "-W" in TOX["testenv:build_docs"]["commands"].split()
 
 
-def test_warnings_are_errors_and_markers_are_known(pytestconfig):
+def test_warnings_are_errors_and_markers_are_strict(pytestconfig):
     pytest_settings = TOX["tool:pytest"]
     assert pytest_settings["filterwarnings"].split("\n")[1] == "error"
     markers = "\n".join(pytestconfig.getini("markers"))
@@ -187,7 +187,7 @@ def test_warnings_are_errors_and_markers_are_known(pytestconfig):
     assert float(TOX["coverage:report"]["fail_under"]) >= 90
 
 
-def test_the_citation_has_what_the_format_wants():
+def test_citation_file_is_complete():
     cff = read(ROOT / "CITATION.cff")
     assert {"cff-version", "message", "title", "authors"} <= set(cff)
     assert cff["cff-version"] == "1.2.0"
@@ -219,7 +219,7 @@ def test_every_folder_of_code_is_a_package():
 
 
 @pytest.mark.slow
-def test_the_distributions_hold_what_they_should(tmp_path):
+def test_contents_of_the_distributions(tmp_path):
     script = ROOT / ".ci" / "check_distribution.py"
     run = subprocess.run(
         [sys.executable, script, "--build-only", "--out", tmp_path],

@@ -1,6 +1,6 @@
-"""``astrogenspec completion``: a script with which bash or zsh completes the command line.
+"""``astrogenspec completion``: a script that lets bash or zsh complete the command line.
 
-The script is made from the parser itself, so it knows every command, option and choice there is, and needs no package.
+The script is generated from the parser, so it covers every command, option and choice, and runs without the package.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 
 __all__ = ["SHELLS", "add_completion", "completion_script"]
 
-#: Shells for which there is a script.
+#: Supported shells.
 SHELLS = ("bash", "zsh")
-#: Options and arguments that take the name of a model, or a file.
+#: Arguments that take the name of a model or a file.
 _MODELS = ("model", "properties_model", "name")
 _EXPLANATION = """\
-in bash, in ~/.bashrc for good:
+bash (add to ~/.bashrc):
   eval "$(astrogenspec completion bash)"
-in zsh, in ~/.zshrc after compinit:
+zsh (add to ~/.zshrc, after compinit):
   eval "$(astrogenspec completion zsh)"
 """
 _SCRIPT = """\
@@ -44,7 +44,7 @@ _astrogenspec() {{
 }}
 {register}
 """
-# Where nothing is on offer, both shells complete the names of files.
+# Both shells complete file names if the script offers nothing.
 _SHELLS = {
     "bash": {
         "current": '"${COMP_WORDS[COMP_CWORD]}"',
@@ -71,11 +71,11 @@ def add_completion(
     Parameters
     ----------
     commands : object
-        What ``add_subparsers`` returned.
+        Return value of ``add_subparsers``.
     common : `argparse.ArgumentParser`
-        Options of every command.
+        Options shared by all commands.
     whole : `argparse.ArgumentParser`
-        The parser that ``commands`` belong to, which the script completes.
+        The main parser, which the script completes.
     """
     parser = commands.add_parser(
         "completion",
@@ -85,7 +85,7 @@ def add_completion(
         epilog=_EXPLANATION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("shell", choices=SHELLS, help="the shell")
+    parser.add_argument("shell", choices=SHELLS, help="shell")
 
     def run(options: argparse.Namespace) -> int:
         from ..weights import list_models
@@ -100,16 +100,16 @@ def add_completion(
 def completion_script(
     parser: argparse.ArgumentParser, shell: str, *, models: list[str] | None = None
 ) -> str:
-    """Write the script for a parser.
+    """Return the completion script of a parser.
 
     Parameters
     ----------
     parser : `argparse.ArgumentParser`
-        The parser of the whole command line.
+        Main parser.
     shell : {"bash", "zsh"}
-        The shell.
+        Shell.
     models : list of str, optional
-        Names to complete where a model is wanted.
+        Names offered for arguments that take a model.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def completion_script(
     Raises
     ------
     ValueError
-        For another shell.
+        If the shell is not supported.
     """
     if shell not in SHELLS:
         raise ValueError(f"shell is {shell!r}: it must be one of {', '.join(SHELLS)}.")
@@ -152,7 +152,7 @@ def completion_script(
 def _commands(
     parser: argparse.ArgumentParser, path: str = ""
 ) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Go through a parser and those of its commands, as (``/weights/list``, parser)."""
+    """Iterate over a parser and its subparsers as pairs such as (``/weights/list``, parser)."""
     yield path, parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -161,7 +161,7 @@ def _commands(
 
 
 def _words(action: argparse.Action, models: list[str]) -> list[str]:
-    """List what may stand for an argument; nothing where it is a file or free text."""
+    """List the allowed values of an argument; empty for a file or free text."""
     if action.choices is not None:
         return [str(choice) for choice in action.choices]
     return models if action.dest in _MODELS else []

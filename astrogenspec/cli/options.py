@@ -1,4 +1,4 @@
-"""The options of ``astrogenspec infer`` and ``astrogenspec spectrum``, which read the same files."""
+"""Options of ``astrogenspec infer`` and ``astrogenspec spectrum``."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ __all__ = ["add_infer", "add_spectrum"]
 _INFER_EXAMPLES = """\
 examples:
   astrogenspec infer galaxies.ecsv -o properties.fits
-      photometry alone: columns flux_g and flux_err_g (with a unit), or mag_g and mag_err_g, for any of the bands
-      u, g, r, i, z; ebv or extinction_g; name; or as SDSS and VizieR name them, modelMag_g and modelMagErr_g, gmag and
-      e_gmag
+      photometry only: columns flux_g and flux_err_g (with units), or mag_g and mag_err_g, for any of the bands
+      u, g, r, i, z; ebv or extinction_g; name. The names of SDSS (modelMag_g, modelMagErr_g) and of VizieR (gmag,
+      e_gmag) are also read
   astrogenspec infer ngc*.fits --ebv 0.03 -o properties.ecsv --plot figures
-      images: one FITS file a galaxy, an extension for each band (or a cube with the keyword BANDS)
+      images: one FITS file for each galaxy, with one extension for each band (or a cube with the keyword BANDS)
   astrogenspec infer @files.txt --photometry galaxies.csv --flux-unit nmgy --on-error flag -o properties.fits
-      images, listed one a line in files.txt, and photometry in the same order
+      images, listed in files.txt (one file name a line), and photometry in the same order
 """
 _SPECTRUM_EXAMPLES = """\
 examples:
   astrogenspec spectrum ngc1.fits --ebv 0.03 -o ngc1-spectra.fits --plot figures
       16 spectra of one galaxy from its image; each belongs to one draw of the properties, which are inferred first
   astrogenspec spectrum galaxies.ecsv -o spectra.fits --draws 64 --seed 1
-      photometry alone, in a catalogue as `astrogenspec infer` takes it
+      photometry only, in a catalogue as for `astrogenspec infer`
   astrogenspec infer ngc*.fits --ebv 0.03 --save-draws -o properties.fits
   astrogenspec spectrum ngc*.fits --ebv 0.03 --posterior properties.fits -o spectra.fits
-      spectra of properties that are known already: spectrum k has the redshift and the lines of draw k
+      spectra for an existing posterior: spectrum k has the redshift and the emission lines of draw k
 in Python:
-  SpectrumDraws.read("spectra.fits") gives all draws back (best, median, measure, plot, ...);
-  specutils.Spectrum.read("spectra.fits") the best spectrum of the first galaxy
+  SpectrumDraws.read("spectra.fits") reads all draws (best, median, measure, plot, ...);
+  specutils.Spectrum.read("spectra.fits") reads the best spectrum of the first galaxy
 """
 
 
@@ -40,9 +40,9 @@ def add_infer(commands: Any, common: argparse.ArgumentParser) -> None:
     Parameters
     ----------
     commands : object
-        What ``add_subparsers`` returned.
+        Return value of ``add_subparsers``.
     common : `argparse.ArgumentParser`
-        Options of every command.
+        Options shared by all commands.
     """
     parser = commands.add_parser(
         "infer",
@@ -56,9 +56,19 @@ def add_infer(commands: Any, common: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     _add_input(parser, "TABLE", ".fits, .ecsv, .parquet or .hdf5")
     add("--model", default=None, metavar="NAME", help="registered weights, or a .safetensors file")
-    add("--draws", type=int, default=1000, metavar="N", help="draws a galaxy (default 1000)")
-    add("--save-draws", action="store_true", help="write the draws too, for Posterior.read")
-    _add_running(parser, "TABLE", "draw a corner plot of each galaxy into this folder")
+    add(
+        "--draws",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="number of draws for each galaxy (default 1000)",
+    )
+    add(
+        "--save-draws",
+        action="store_true",
+        help="also write the draws, so that Posterior.read can read them",
+    )
+    _add_running(parser, "TABLE", "write a corner plot of each galaxy to this folder")
 
     def run(options: argparse.Namespace) -> int:
         from .infer import infer
@@ -74,16 +84,16 @@ def add_spectrum(commands: Any, common: argparse.ArgumentParser) -> None:
     Parameters
     ----------
     commands : object
-        What ``add_subparsers`` returned.
+        Return value of ``add_subparsers``.
     common : `argparse.ArgumentParser`
-        Options of every command.
+        Options shared by all commands.
     """
     parser = commands.add_parser(
         "spectrum",
         parents=[common],
         help="draw optical spectra from images and photometry",
-        description="Draw optical spectra of galaxies (3800-9200 Angstrom, vacuum, absolute flux), each of one draw of\n"
-        "their properties; write all of them to one FITS file.",
+        description="Draw optical spectra of galaxies (3800-9200 Angstrom, vacuum wavelengths, absolute flux), one for each\n"
+        "draw of their properties, and write them to one FITS file.",
         epilog=_SPECTRUM_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         fromfile_prefix_chars="@",
@@ -94,37 +104,43 @@ def add_spectrum(commands: Any, common: argparse.ArgumentParser) -> None:
         "--posterior",
         type=Path,
         metavar="TABLE",
-        help="posterior with draws (infer --save-draws) of the same galaxies, found by name, or by order without "
-        "names; inferred first by default",
+        help="posterior with draws (infer --save-draws) of the same galaxies, matched by name, or by order if there are "
+        "no names; by default it is inferred first",
     )
-    add("--draws", type=int, default=16, metavar="N", help="spectra a galaxy (default 16)")
+    add(
+        "--draws",
+        type=int,
+        default=16,
+        metavar="N",
+        help="number of spectra for each galaxy (default 16)",
+    )
     add(
         "--aperture",
         choices=("fibre", "total"),
         default="fibre",
-        help="light in a fibre of 3 arcsec (default), or that of the photometry",
+        help="flux in a fibre of 3 arcsec (default), or total flux of the photometry",
     )
     add(
         "--psf-fwhm",
         type=float,
         metavar="ARCSEC",
-        help="seeing of the images in r, if known: the light in the fibre is then known to 2%% instead of 6%%",
+        help="seeing (FWHM) of the images in r, if known; the fibre flux is then accurate to 2%% instead of 6%%",
     )
     add(
         "--select",
         choices=("all", "weighted", "best"),
         default="all",
-        help="let all draws count alike (default), weight them by how well they fit the input, or keep the best "
-        "half of twice as many",
+        help="weight all draws equally (default), weight them by their contrastive score, or draw twice as many and "
+        "keep the best half",
     )
     add("--model", default=None, metavar="NAME", help="registered weights, or a .safetensors file")
     add(
         "--properties-model",
         default=None,
         metavar="NAME",
-        help="likewise for the properties that are inferred first",
+        help="likewise for the properties, if these are inferred first",
     )
-    _add_running(parser, "OUT.fits", "draw the spectra of each galaxy into this folder")
+    _add_running(parser, "OUT.fits", "write a figure of the spectra of each galaxy to this folder")
 
     def run(options: argparse.Namespace) -> int:
         from .spectrum import spectrum
@@ -135,14 +151,14 @@ def add_spectrum(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_input(parser: argparse.ArgumentParser, target: str, kinds: str) -> None:
-    """Add what says which galaxies, and where the result goes."""
+    """Add the options that name input and output."""
     add = parser.add_argument
     add(
         "input",
         nargs="+",
         type=Path,
         metavar="INPUT",
-        help="FITS cutouts (one galaxy a file), or one catalogue table",
+        help="FITS cutouts (one file for each galaxy), or one catalogue",
     )
     add("-o", "--output", type=Path, required=True, metavar=target, help=kinds)
     add(
@@ -154,27 +170,32 @@ def _add_input(parser: argparse.ArgumentParser, target: str, kinds: str) -> None
     add(
         "--flux-unit",
         metavar="UNIT",
-        help="unit of flux columns that have none (CSV), such as nmgy or uJy",
+        help="unit of flux columns without a unit (CSV), such as nmgy or uJy",
     )
-    add("--bands", help='bands to use, such as "gri"; all those present by default')
+    add("--bands", help='bands to use, such as "gri" (default: all available)')
     add(
         "--ebv",
         type=float,
         metavar="MAG",
-        help="Galactic E(B-V) of all galaxies, if the photometry has none",
+        help="Galactic E(B-V) of all galaxies, if the photometry does not contain it",
     )
 
 
 def _add_running(parser: argparse.ArgumentParser, target: str, figures: str) -> None:
-    """Add what says how the work is done."""
+    """Add the options that control the computation."""
     add = parser.add_argument
-    add("--device", default="cpu", help="where the network runs: cpu (default) or cuda")
-    add("--seed", type=int, default=None, help="seed of the draws; fresh randomness by default")
+    add("--device", default="cpu", help="device of the network: cpu (default) or cuda")
+    add(
+        "--seed",
+        type=int,
+        default=None,
+        help="random seed of the draws (default: not reproducible)",
+    )
     add("--plot", type=Path, metavar="DIR", help=figures)
     add(
         "--on-error",
         choices=("raise", "flag"),
         default="raise",
-        help="stop at a bad galaxy (default) or flag it",
+        help="stop at a galaxy that cannot be used (default), or flag it and continue",
     )
     add("--overwrite", action="store_true", help=f"replace {target} if it exists")

@@ -1,4 +1,4 @@
-"""``astrogenspec simulate`` and ``astrogenspec train``: from nothing to weights."""
+"""``astrogenspec train``: train networks on simulations, or fine-tune them on labelled galaxies."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from ..base import Estimator
     from ..training.loop import History, TrainingConfig
 
-__all__ = ["add_simulate", "add_train"]
+__all__ = ["add_train"]
 
-#: Labelled galaxies beyond which a fit takes larger steps.
-_MANY = 2000
+#: Number of labelled galaxies above which fine-tuning uses larger steps.
+_LARGE_SAMPLE = 2000
 _LARGE_STEPS: dict[str, Any] = {
     "batch_size": 256,
     "learning_rate": 2e-3,
@@ -25,93 +25,25 @@ _LARGE_STEPS: dict[str, Any] = {
     "patience": None,
 }
 _SMALL_STEPS: dict[str, Any] = {"batch_size": 32, "learning_rate": 3e-4}
-_ANCHOR = """\
-tables for --anchor:
-  photometry as for `astrogenspec infer`; labels in columns named as the quantities (redshift, stellar_mass, sfr,
-  gas_metallicity, black_hole_mass, halpha_flux, hbeta_flux, nii6584_flux, oiii5007_flux), with units, empty where
-  unknown; in columns known_redshift and so on what is known of a galaxy but is not to be learnt
+_FINE_TUNE_HELP = """\
+tables for --fine-tune:
+  Photometry columns are those of `astrogenspec infer`. Label columns are named as the quantities (redshift, stellar_mass,
+  sfr, gas_metallicity, black_hole_mass, halpha_flux, hbeta_flux, nii6584_flux, oiii5007_flux), have units, and are empty
+  where unknown. Columns known_redshift etc. hold values that condition the posterior but are not learnt.
 example:
-  astrogenspec train properties --anchor mine.ecsv --out anchored
+  astrogenspec train properties --fine-tune mine.ecsv --out fine-tuned
 """
 
 
-def add_simulate(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Register the command.
-
-    Parameters
-    ----------
-    commands : object
-        What ``add_subparsers`` returned.
-    common : `argparse.ArgumentParser`
-        Options of every command.
-    """
-    parser = commands.add_parser(
-        "simulate",
-        parents=[common],
-        help="simulate galaxies, or compare the simulator with real ones",
-        description="Simulate N galaxies into HDF5 shards, or with --report compare the simulator with real tables.",
-    )
-    add = parser.add_argument
-    add(
-        "n", nargs="?", type=int, metavar="N", help="number of galaxies, rounded up to whole shards"
-    )
-    add("--report", type=Path, metavar="FOLDER", help="folder of real tables to compare with")
-    add(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for the shards or the report"
-    )
-    add("--seed", type=int, default=0, help="seed (default 0)")
-    add(
-        "--no-images", action="store_true", help="photometry and labels alone, which is much faster"
-    )
-    add("--no-spectra", action="store_true", help="leave the spectra out")
-    add(
-        "--training",
-        action="store_true",
-        help="what the bundled networks were trained on: their mixture of samples, noiseless images, rest-frame spectra",
-    )
-    add("--workers", type=int, help="processes; one for each core by default")
-    parser.set_defaults(run=_simulate, parser=parser)
-
-
-def _simulate(options: argparse.Namespace) -> int:
-    if (options.n is None) == (options.report is None):
-        raise ValueError("simulate takes either N, a number of galaxies, or --report FOLDER.")
-    if options.report is not None:
-        from ..reports.simulator import write_report
-
-        print(write_report(options.report, options.out, seed=options.seed))
-        return 0
-    from ..simulate.dataset import TRAINING_SAMPLES, Contents, write_shards
-    from ..simulate.simulator import Sample
-
-    images, spectra = ("noiseless", "rest") if options.training else ("observed", "observed")
-    contents = Contents(
-        images="none" if options.no_images else images,
-        spectra="none" if options.no_spectra else spectra,
-    )
-    paths = write_shards(
-        options.n,
-        options.out,
-        seed=options.seed,
-        samples=TRAINING_SAMPLES if options.training else (Sample(),),
-        contents=contents,
-        workers=options.workers,
-        progress=not options.quiet,
-    )
-    if not options.quiet:
-        print(f"{len(paths)} shards are in {options.out}.")
-    return 0
-
-
 def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Register the command.
+    """Register ``astrogenspec train``.
 
     Parameters
     ----------
     commands : object
-        What ``add_subparsers`` returned.
+        Return value of ``add_subparsers``.
     common : `argparse.ArgumentParser`
-        Options of every command.
+        Options shared by all commands.
     """
     parser = commands.add_parser("train", help="train networks")
     parser.set_defaults(parser=parser)
@@ -120,9 +52,9 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
         "properties",
         parents=[common],
         help="the network behind PropertyEstimator",
-        description="Train on simulated shards; called again with the same --out, an interrupted training goes on. Or, "
-        "with --anchor, continue from trained weights on labelled galaxies.",
-        epilog=_ANCHOR,
+        description="Train on simulated shards. A second call with the same --out resumes an interrupted training. "
+        "With --fine-tune, continue from trained weights on labelled galaxies.",
+        epilog=_FINE_TUNE_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = properties.add_argument
@@ -132,34 +64,53 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="DIR",
-        help="folders of shards (astrogenspec simulate); with --anchor they are mixed in, so that nothing is forgotten",
+        help="folders of shards (astrogenspec simulate); with --fine-tune they are mixed with the labelled galaxies to "
+        "limit forgetting",
     )
     _add_training(properties)
-    add("--anchor", type=Path, nargs="+", metavar="TABLE", help="catalogues of labelled galaxies")
+    add(
+        "--fine-tune",
+        "--anchor",
+        type=Path,
+        nargs="+",
+        metavar="TABLE",
+        help="catalogues of labelled galaxies",
+    )
     add(
         "--images",
         type=Path,
         nargs="+",
         metavar="CUTOUT",
-        help="FITS cutouts, one for each row of the tables and in their order (with --anchor)",
+        help="FITS cutouts, one for each row of the tables, in the same order (with --fine-tune)",
     )
-    add("--model", metavar="NAME", help="trained weights to go on from")
+    add("--model", metavar="NAME", help="trained weights to continue from")
     part = properties.add_mutually_exclusive_group()
     part.add_argument(
+        "--heads-only",
         "--heads-alone",
+        dest="heads_alone",
         action="store_true",
-        help="leave the image encoder of --model as it is, which is much faster (with --data alone)",
+        help="keep the image encoder of --model fixed, which is much faster (with --data, without --fine-tune)",
     )
     part.add_argument(
+        "--photometry-only",
         "--photometry-alone",
+        dest="photometry_alone",
         action="store_true",
-        help="train a head for galaxies without images beside those of --model, which stay as they are (with --data alone)",
+        help="train an additional head for galaxies without images; the heads of --model stay fixed (with --data, "
+        "without --fine-tune)",
     )
-    add("--epochs", type=int, default=50, help="most passes over the tables (with --anchor)")
     add(
+        "--epochs",
+        type=int,
+        default=50,
+        help="maximum number of epochs (with --fine-tune, default 50)",
+    )
+    add(
+        "--heads",
         "--members",
         type=int,
-        help="heads to train, of each kind, whose posteriors are mixed (with --anchor)",
+        help="number of heads to train for each input mode; their posteriors are averaged (with --fine-tune)",
     )
     properties.set_defaults(run=_train_properties)
     spectra = lanes.add_parser(
@@ -167,16 +118,16 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="the network behind SpectrumEstimator",
         description="Train on simulated shards with images and rest-frame spectra (astrogenspec simulate N "
-        "--training). Called again with the same --out, an interrupted training goes on.",
+        "--training). A second call with the same --out resumes an interrupted training.",
     )
     spectra.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of shards")
     _add_training(spectra)
-    spectra.add_argument("--model", metavar="NAME", help="trained weights to go on from")
+    spectra.add_argument("--model", metavar="NAME", help="trained weights to continue from")
     spectra.set_defaults(run=_train_spectra)
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every training has."""
+    """Add the options shared by all trainings."""
     add = parser.add_argument
     add(
         "--out",
@@ -185,46 +136,49 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for checkpoint, history and weights",
     )
-    add("--steps", type=int, help="length of the training in steps")
+    add("--steps", type=int, help="number of training steps")
     add(
         "--hours",
         type=float,
-        help="length of the training by the clock (default 2, without --steps)",
+        help="maximum duration of the training (default 2 hours unless --steps is given)",
     )
     add(
         "--learning-rate",
         type=float,
         metavar="RATE",
-        help="of AdamW, at its peak (default 1.2e-3 for properties, 8e-4 for spectra); half of it or less to go on gently "
-        "from --model (with --data)",
+        help="peak learning rate of AdamW (default 1.2e-3 for properties, 8e-4 for spectra); use half of it or less to "
+        "continue from --model (with --data)",
     )
     add(
         "--final-rate",
         type=float,
         metavar="RATE",
-        help="learning rate at the end (default a hundredth of the peak, with --data)",
+        help="final learning rate (default: 1/100 of the peak; with --data)",
     )
     add("--seed", type=int, default=0, help="seed (default 0)")
     add("--device", default="cpu", help="cpu (default) or cuda")
 
 
 def _train_properties(options: argparse.Namespace) -> int:
-    parts = ["--heads-alone"] * options.heads_alone
-    parts += ["--photometry-alone"] * options.photometry_alone
-    if options.anchor:
+    parts = ["--heads-only"] * options.heads_alone
+    parts += ["--photometry-only"] * options.photometry_alone
+    if options.fine_tune:
         for name in parts:
-            raise ValueError(f"--anchor trains all heads, and heads alone: leave {name} out.")
+            raise ValueError(
+                f"{name} cannot be combined with --fine-tune, which trains all heads and no encoder; omit {name}."
+            )
         for name, rate in {"learning": options.learning_rate, "final": options.final_rate}.items():
             if rate is not None:
                 raise ValueError(
-                    f"--anchor has a learning rate of its own: leave --{name}-rate out."
+                    f"--{name}-rate cannot be combined with --fine-tune, which sets its own learning rate; "
+                    f"omit --{name}-rate."
                 )
-        return _anchor(options)
+        return _fine_tune(options)
     if options.images is not None:
-        raise ValueError("--images are those of the galaxies of --anchor: give the table too.")
+        raise ValueError("--images requires --fine-tune TABLE with one row for each image.")
     if not options.data:
         raise ValueError(
-            "give --data, folders of simulated shards, or --anchor, labelled galaxies."
+            "either --data (folders of simulated shards) or --fine-tune (labelled galaxies) is required."
         )
     from ..inference.estimator import PropertyEstimator
     from ..inference.training import DEFAULT_TRAINING, RecipeConfig, train_properties
@@ -239,7 +193,7 @@ def _train_properties(options: argparse.Namespace) -> int:
     if options.model is not None:
         before = PropertyEstimator.from_pretrained(options.model, device=options.device).network
     elif parts:
-        raise ValueError(f"{parts[0]} goes on with trained weights: say with --model of which.")
+        raise ValueError(f"{parts[0]} requires --model, the trained weights to continue from.")
     network, history = train_properties(
         options.data, options.out, recipe=recipe, training=training, network=before
     )
@@ -247,7 +201,7 @@ def _train_properties(options: argparse.Namespace) -> int:
     return _save(PropertyEstimator(network, card=card), "properties", options)
 
 
-def _anchor(options: argparse.Namespace) -> int:
+def _fine_tune(options: argparse.Namespace) -> int:
     from importlib.util import find_spec
 
     from astropy.table import vstack
@@ -258,18 +212,21 @@ def _anchor(options: argparse.Namespace) -> int:
     from .inputs import Images
     from .tables import read_table
 
-    table = vstack([read_table(path) for path in options.anchor], metadata_conflicts="silent")
+    table = vstack([read_table(path) for path in options.fine_tune], metadata_conflicts="silent")
     labels = {name: table[name] for name in QUANTITIES if name in table.colnames}
     known = {
         name: table[f"known_{name}"] for name in QUANTITIES if f"known_{name}" in table.colnames
     }
     if not labels:
-        raise ValueError(f"{options.anchor[0]} has none of the columns {', '.join(QUANTITIES)}.")
+        raise ValueError(
+            f"{options.fine_tune[0]} has no label column; expected at least one of {', '.join(QUANTITIES)}."
+        )
     images = None
     if options.images is not None:
         if len(options.images) != len(table):
             raise ValueError(
-                f"--images are {len(options.images)} files for {len(table)} rows of --anchor: give one for each."
+                f"--images lists {len(options.images)} files, but the tables of --fine-tune have {len(table)} rows; "
+                "one image for each row is required."
             )
         images = Images(options.images, None, "flag", "name" not in table.colnames)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -281,8 +238,8 @@ def _anchor(options: argparse.Namespace) -> int:
         known=known or None,
         rehearsal=options.data,
         epochs=options.epochs,
-        members=options.members,
-        **(_LARGE_STEPS if len(table) > _MANY else _SMALL_STEPS),
+        members=options.heads,
+        **(_LARGE_STEPS if len(table) > _LARGE_SAMPLE else _SMALL_STEPS),
         seed=options.seed,
         on_error="flag",
         progress=not options.quiet,
@@ -292,7 +249,7 @@ def _anchor(options: argparse.Namespace) -> int:
     if images is not None and images.reasons:
         unread = "; ".join(images.reasons[k] for k in sorted(images.reasons))
         warnings.warn(
-            f"{len(images.reasons)} of the --images could not be read, and their galaxies were fitted without: {unread}.",
+            f"{len(images.reasons)} of the --images could not be read; their galaxies were used without image: {unread}.",
             AstroGenSpecWarning,
             stacklevel=2,
         )
@@ -300,8 +257,8 @@ def _anchor(options: argparse.Namespace) -> int:
         changes = estimator.fit_report()
         changes.round(4)
         print("\n".join(changes.pformat(-1, -1)))
-        where = "not written, for want of the extra plot" if page is None else f"in {page}"
-        print(f"The page that says how far to trust the new weights is {where}.")
+        where = "not written: it requires the extra plot" if page is None else str(page)
+        print(f"Calibration report: {where}.")
     return _save(estimator, "properties", options)
 
 
@@ -327,7 +284,7 @@ def _training(default: TrainingConfig, options: argparse.Namespace) -> TrainingC
     peak = default.learning_rate if peak is None else peak
     if final is not None and not 0 < final <= peak:
         raise ValueError(
-            f"--final-rate is {final:g}: give more than 0 and no more than the peak, {peak:g}."
+            f"--final-rate is {final:g}, but it must be greater than 0 and at most the peak rate, {peak:g}."
         )
     return replace(
         default,
@@ -360,5 +317,5 @@ def _save(estimator: Estimator, lane: str, options: argparse.Namespace) -> int:
     path = options.out / f"{lane}.safetensors"
     estimator.save(path, overwrite=True)
     if not options.quiet:
-        print(f"The weights are in {path}; use them with {type(estimator).__name__}.load.")
+        print(f"Weights: {path}; load them with {type(estimator).__name__}.load.")
     return 0

@@ -76,14 +76,14 @@ def test_words_are_completed(complete, words, offered):
     assert complete(*words) == offered
 
 
-def test_every_command_and_option_is_known(complete):
+def test_every_command_and_option_is_completed(complete):
     commands = complete("")
     assert {"infer", "spectrum", "weights", "simulate", "train", "evaluate"} <= commands
     assert {"--output", "--draws", "--quiet"} <= complete("spectrum", "-")
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_the_script_holds_every_command_and_option_of_the_parser(shell):
+def test_script_contains_every_command_and_option(shell):
     script = completion_script(make_parser(), shell)
     parsers, words = [make_parser()], set()
     while parsers:
@@ -97,19 +97,19 @@ def test_the_script_holds_every_command_and_option_of_the_parser(shell):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_the_command_prints_the_script(capsys, shell):
+def test_command_prints_script(capsys, shell):
     assert main(["completion", shell]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"# Completion of astrogenspec for {shell}")
     assert "astrogenspec-properties" in out
 
 
-def test_the_help_says_how_to_install_it(capsys):
+def test_help_explains_installation(capsys):
     with pytest.raises(SystemExit):
         main(["completion", "--help"])
     assert 'eval "$(astrogenspec completion bash)"' in capsys.readouterr().out
 
 
-def test_another_shell_is_refused():
+def test_unknown_shell_is_refused():
     with pytest.raises(ValueError, match="shell is 'fish': it must be one of bash, zsh"):
         completion_script(make_parser(), "fish")

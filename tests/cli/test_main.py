@@ -74,7 +74,7 @@ def infer(folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("catalogue", ["galaxies.ecsv", "galaxies.fits", "galaxies.parquet"])
-def test_a_catalogue_becomes_a_table(infer, tmp_path, catalogue):
+def test_catalogue_gives_table(infer, tmp_path, catalogue):
     status, out, err = infer(catalogue, "--seed", "1")
     assert (status, err) == (0, "")
     assert "5 galaxies: " in out and "g3" in out
@@ -84,7 +84,7 @@ def test_a_catalogue_becomes_a_table(infer, tmp_path, catalogue):
     assert u.allclose(table["sfr_median"], expected["sfr"].median(), rtol=1e-4)
 
 
-def test_flux_columns_without_unit_are_given_one(infer, tmp_path):
+def test_flux_unit_applies_to_columns_without_unit(infer, tmp_path):
     status, _, err = infer("galaxies.csv")
     assert status == 2 and "flux_u has no unit" in err
     status, *_ = infer("galaxies.csv", "--flux-unit", "nmgy", "--seed", "1", "--save-draws")
@@ -93,7 +93,7 @@ def test_flux_columns_without_unit_are_given_one(infer, tmp_path):
     assert u.allclose(flux, make_photometry()["flux_g"])
 
 
-def test_cutouts_become_a_table_with_draws(infer, tmp_path):
+def test_cutouts_give_table_with_draws(infer, tmp_path):
     status, out, err = infer(
         "cutout0.fits", "cutout1.fits", "--ebv", "0.02", "--save-draws", "--seed", "1",
         output="out.fits",
@@ -105,7 +105,7 @@ def test_cutouts_become_a_table_with_draws(infer, tmp_path):
     assert u.allclose(posterior["redshift"].draws, expected["redshift"].draws, rtol=1e-3)
 
 
-def test_cutouts_and_photometry_go_together(infer, folder, tmp_path):
+def test_cutouts_with_photometry(infer, folder, tmp_path):
     make_photometry(2, name=NAMES[:2]).write(tmp_path / "two.ecsv")
     arguments = ("cutout0.fits", "cutout1.fits", "--photometry", str(tmp_path / "two.ecsv"))
     assert infer(*arguments, "--save-draws", "-q") == (0, "", "")
@@ -116,7 +116,7 @@ def test_cutouts_and_photometry_go_together(infer, folder, tmp_path):
     assert status == 2 and "cutouts holds 1 galaxies but photometry 2" in err
 
 
-def test_files_may_be_listed_in_a_file_and_bands_chosen(infer, folder, tmp_path):
+def test_list_of_files_and_choice_of_bands(infer, folder, tmp_path):
     (tmp_path / "list.txt").write_text(f"{folder / 'cutout0.fits'}\n{folder / 'cutout1.fits'}\n")
     status, *_ = infer(f"@{tmp_path / 'list.txt'}", "--bands", "gri", "--ebv", "0", "--save-draws")
     assert status == 0
@@ -127,7 +127,7 @@ def test_files_may_be_listed_in_a_file_and_bands_chosen(infer, folder, tmp_path)
     assert np.isnan(photometry["flux_i"]).all() and np.isfinite(photometry["flux_r"]).all()
 
 
-def test_a_cutout_without_name_takes_that_of_its_file(infer, folder, tmp_path):
+def test_unnamed_cutout_is_named_after_its_file(infer, folder, tmp_path):
     with fits.open(folder / "cutout0.fits") as hdus:
         for hdu in hdus[1:]:
             del hdu.header["NAME"]
@@ -136,7 +136,7 @@ def test_a_cutout_without_name_takes_that_of_its_file(infer, folder, tmp_path):
     assert list(QTable.read(tmp_path / "out.ecsv")["name"]) == ["ngc1"]
 
 
-def test_bad_galaxies_stop_or_are_flagged(infer, folder, tmp_path):
+def test_unusable_galaxies_raise_or_are_flagged(infer, folder, tmp_path):
     arguments = ("cutout0.fits", "dark.fits", "text.fits", "--ebv", "0")
     status, _, err = infer(*arguments[:2], *arguments[3:])
     assert status == 2 and "dark.fits: galaxy 1: no band has a usable pixel" in err
@@ -152,19 +152,19 @@ def test_bad_galaxies_stop_or_are_flagged(infer, folder, tmp_path):
     assert list(table["redshift_median"].mask) == [False, True, True]
 
 
-def test_the_same_seed_gives_the_same_file(infer, tmp_path):
+def test_same_seed_gives_same_file(infer, tmp_path):
     for name in ("a.ecsv", "b.ecsv"):
         assert infer("galaxies.ecsv", "--seed", "5", output=name)[0] == 0
     assert (tmp_path / "a.ecsv").read_bytes() == (tmp_path / "b.ecsv").read_bytes()
 
 
-def test_assumed_extinction_is_warned_of_in_one_line(infer):
+def test_assumed_extinction_warns_on_one_line(infer):
     status, _, err = infer("cutout0.fits", "cutout1.fits")
     assert status == 0
     assert err.startswith("astrogenspec: warning: no Galactic extinction") and err.count("\n") == 1
 
 
-def test_corner_plots_are_drawn(infer, tmp_path, monkeypatch):
+def test_corner_plots_are_written(infer, tmp_path, monkeypatch):
     drawn = []
 
     class Figure:
@@ -197,7 +197,7 @@ def test_corner_plots_are_drawn(infer, tmp_path, monkeypatch):
         (("galaxies.ecsv", "--model", "broken.safetensors"), "out.ecsv", 4, "truncated"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_sentence(
+def test_invalid_input_reports_one_line(
     infer, folder, tmp_path, arguments, output, status, message
 ):
     (folder / "broken.safetensors").write_bytes(b"\x00" * 20)
@@ -208,7 +208,7 @@ def test_what_is_wrong_is_said_in_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_output_that_exists_is_kept_unless_told(infer, tmp_path):
+def test_existing_output_is_kept_without_overwrite(infer, tmp_path):
     (tmp_path / "out.ecsv").write_text("precious")
     status, _, err = infer("galaxies.ecsv")
     assert status == 2 and "exists: choose another name, or --overwrite" in err
@@ -216,12 +216,12 @@ def test_an_output_that_exists_is_kept_unless_told(infer, tmp_path):
     assert infer("galaxies.ecsv", "--overwrite")[0] == 0
 
 
-def test_too_many_draws_are_refused_before_the_work(infer):
+def test_too_many_draws_are_refused_early(infer):
     status, _, err = infer("galaxies.ecsv", draws=100_000_000)
     assert status == 2 and "give --draws 1111" in err
 
 
-def test_an_interrupted_write_leaves_the_old_file(infer, tmp_path, monkeypatch):
+def test_interrupted_write_keeps_old_file(infer, tmp_path, monkeypatch):
     (tmp_path / "out.ecsv").write_text("precious")
 
     def interrupted(self, path, **_):
@@ -234,7 +234,7 @@ def test_an_interrupted_write_leaves_the_old_file(infer, tmp_path, monkeypatch):
     assert (tmp_path / "out.ecsv").read_text() == "precious"
 
 
-def test_a_fault_of_the_program_is_told_apart(infer, monkeypatch):
+def test_internal_error_has_its_own_status(infer, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("out of cheese")
 
@@ -265,19 +265,19 @@ def test_help_and_version(capsys):
 
 
 @pytest.mark.parametrize("arguments", [[], ["weights"], ["train"]])
-def test_an_incomplete_command_shows_its_help(arguments, capsys):
+def test_incomplete_command_prints_help(arguments, capsys):
     assert main(arguments) == 2
     assert "usage: astrogenspec" in capsys.readouterr().out
 
 
-def test_a_wrong_command_line_is_status_2(capsys):
+def test_invalid_command_line_has_status_2(capsys):
     for arguments in (["dance"], ["infer", "a.fits"], ["infer", "a", "-o", "b", "--draws", "many"]):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 2
 
 
-def test_weights_are_listed_shown_and_fetched(folder, capsys):
+def test_weights_list_show_and_fetch(folder, capsys):
     assert main(["weights", "list"]) == 0
     assert "description" in capsys.readouterr().out
     path = str(folder / "tiny.safetensors")
@@ -289,7 +289,7 @@ def test_weights_are_listed_shown_and_fetched(folder, capsys):
     assert "no model is named 'nonsense'" in capsys.readouterr().err
 
 
-def test_verbose_says_which_weights_are_read(capsys):
+def test_verbose_logs_weights(capsys):
     assert main(["weights", "fetch"]) == 0
     quiet = capsys.readouterr()
     assert main(["weights", "fetch", "--verbose"]) == 0
@@ -299,7 +299,7 @@ def test_verbose_says_which_weights_are_read(capsys):
     assert not [h for h in logging.getLogger("astrogenspec").handlers if type(h) is not NULL]
 
 
-def test_simulate_hands_its_options_on(monkeypatch, tmp_path, capsys):
+def test_simulate_passes_its_options(monkeypatch, tmp_path, capsys):
     asked = []
 
     def write_shards(n, out, **options):
@@ -326,7 +326,7 @@ def test_simulate_hands_its_options_on(monkeypatch, tmp_path, capsys):
         assert "either N, a number of galaxies, or --report" in capsys.readouterr().err
 
 
-def test_train_writes_weights_that_can_be_used(monkeypatch, tmp_path, infer):
+def test_train_writes_usable_weights(monkeypatch, tmp_path, infer):
     asked = {}
 
     def train_properties(data, out, *, recipe, training, network):
@@ -361,7 +361,7 @@ def test_train_writes_weights_that_can_be_used(monkeypatch, tmp_path, infer):
     assert (asked["steps"], asked["time"]) == (None, 7200)
 
 
-def test_evaluate_scores_by_name(infer, tmp_path, capsys):
+def test_evaluate_matches_by_name(infer, tmp_path, capsys):
     assert infer("galaxies.ecsv", "--save-draws", "--seed", "1")[0] == 0
     posterior = Posterior.read(tmp_path / "out.ecsv")
     truth = QTable({"name": posterior.names, "redshift": posterior["redshift"].median()})
@@ -381,7 +381,7 @@ def test_evaluate_scores_by_name(infer, tmp_path, capsys):
     assert "has 3 rows and no column name" in capsys.readouterr().err
 
 
-def test_python_m_runs_the_command_line(folder, tmp_path):
+def test_python_m_runs_command_line(folder, tmp_path):
     command = [sys.executable, "-m", "astrogenspec", "infer", str(folder / "galaxies.ecsv")]
     command += ["--model", str(folder / "tiny.safetensors"), "-o", str(tmp_path / "out.fits"), "-q"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -389,7 +389,7 @@ def test_python_m_runs_the_command_line(folder, tmp_path):
     assert len(QTable.read(tmp_path / "out.fits")) == N
 
 
-def test_the_parser_itself_imports_nothing_heavy():
+def test_parser_imports_nothing_heavy():
     code = (
         "import sys; from astrogenspec.cli.commands import make_parser; make_parser();"
         "print(*({'torch', 'numpy', 'specutils', 'photutils', 'pooch'} & set(sys.modules)))"

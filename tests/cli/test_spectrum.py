@@ -89,7 +89,7 @@ def assert_alike(one, other):
 # ---- what is written
 
 
-def test_a_catalogue_becomes_spectra_of_the_posterior(spectrum, tmp_path):
+def test_catalogue_gives_spectra_of_its_posterior(spectrum, tmp_path):
     status, out, err = spectrum("galaxies.ecsv", "--seed", "1")
     assert (status, err) == (0, "")
     found = SpectrumDraws.read(tmp_path / "out.fits")
@@ -114,7 +114,7 @@ def test_a_catalogue_becomes_spectra_of_the_posterior(spectrum, tmp_path):
     assert lines[-1].endswith(f"mag: {tmp_path / 'out.fits'}")
 
 
-def test_cutouts_are_read_for_the_posterior_and_again_for_the_spectra(spectrum, tmp_path):
+def test_cutouts_are_used_for_posterior_and_spectra(spectrum, tmp_path):
     arguments = ("cutout0.fits", "cutout1.fits", "--ebv", "0.02", "--seed", "1", "-q")
     assert spectrum(*arguments) == (0, "", "")
     found = SpectrumDraws.read(tmp_path / "out.fits")
@@ -127,7 +127,7 @@ def test_cutouts_are_read_for_the_posterior_and_again_for_the_spectra(spectrum, 
     assert_alike(found, expected)
 
 
-def test_spectra_are_streamed_in_blocks_that_change_nothing(spectrum, tmp_path, monkeypatch):
+def test_batch_size_does_not_change_spectra(spectrum, tmp_path, monkeypatch):
     assert spectrum("galaxies.ecsv", "--seed", "1", output="whole.fits")[0] == 0
     alive, sizes, held = weakref.WeakSet(), [], []
     append = SpectrumWriter.append
@@ -146,7 +146,7 @@ def test_spectra_are_streamed_in_blocks_that_change_nothing(spectrum, tmp_path, 
     assert_alike(*(SpectrumDraws.read(tmp_path / f"{name}.fits") for name in ("whole", "blocks")))
 
 
-def test_the_best_of_twice_as_many_are_kept(spectrum, tmp_path):
+def test_select_best_draws_twice_as_many(spectrum, tmp_path):
     assert (
         spectrum("unnamed.ecsv", "--seed", "1", "--select", "best", "--aperture", "total")[0] == 0
     )
@@ -162,7 +162,7 @@ def test_the_best_of_twice_as_many_are_kept(spectrum, tmp_path):
     assert (found.meta["aperture"], found.meta["select"]) == ("total", "best")
 
 
-def test_the_same_seed_gives_the_same_file(spectrum, tmp_path):
+def test_same_seed_gives_same_file(spectrum, tmp_path):
     for name in ("a.fits", "b.fits"):
         assert spectrum("unnamed.ecsv", "--seed", "5", output=name)[0] == 0
     assert (tmp_path / "a.fits").read_bytes() == (tmp_path / "b.fits").read_bytes()
@@ -173,7 +173,7 @@ def test_the_same_seed_gives_the_same_file(spectrum, tmp_path):
 # ---- a posterior that is given
 
 
-def test_galaxies_of_a_posterior_are_found_by_name(spectrum, tmp_path):
+def test_posterior_is_matched_by_name(spectrum, tmp_path):
     made_posterior()[::-1].write(tmp_path / "reversed.ecsv", draws=True)
     given = ("--posterior", str(tmp_path / "reversed.ecsv"))
     assert spectrum("cutout1.fits", "cutout0.fits", "--ebv", "0", *given)[0] == 0
@@ -185,7 +185,7 @@ def test_galaxies_of_a_posterior_are_found_by_name(spectrum, tmp_path):
     np.testing.assert_allclose(found.redshift[:, 0], 0.05 + 0.02 * np.arange(N), rtol=1e-5)
 
 
-def test_galaxies_without_names_are_taken_in_order(spectrum, tmp_path):
+def test_posterior_without_names_is_matched_by_order(spectrum, tmp_path):
     path = tmp_path / "unnamed.ecsv"
     made_posterior(2, names=None).write(path, draws=True)
     assert spectrum("cutout1.fits", "cutout0.fits", "--ebv", "0", "--posterior", str(path))[0] == 0
@@ -197,14 +197,14 @@ def test_galaxies_without_names_are_taken_in_order(spectrum, tmp_path):
     assert not (tmp_path / "x.fits").exists()
 
 
-def test_a_posterior_with_few_draws_is_warned_of(spectrum, tmp_path):
+def test_posterior_with_few_draws_warns(spectrum, tmp_path):
     status, _, err = spectrum("galaxies.ecsv", "--posterior", "posterior.fits", draws=4)
     assert status == 0 and "has 3 draws of each galaxy for 4 spectra" in err
     found = SpectrumDraws.read(tmp_path / "out.fits")
     np.testing.assert_array_equal(found.redshift[:, 3], found.redshift[:, 0])
 
 
-def test_names_that_do_not_tell_galaxies_apart_are_refused(spectrum, tmp_path):
+def test_duplicate_names_are_refused(spectrum, tmp_path):
     twice = made_posterior(3, names=["g1", "g1", "g0"])
     twice.write(tmp_path / "twice.ecsv", draws=True)
     status, _, err = spectrum(
@@ -215,7 +215,7 @@ def test_names_that_do_not_tell_galaxies_apart_are_refused(spectrum, tmp_path):
     assert status == 2 and "the input has several galaxies named 'g0'" in err
 
 
-def test_a_summary_is_no_posterior(spectrum, tmp_path):
+def test_summary_table_is_refused_as_posterior(spectrum, tmp_path):
     made_posterior().write(tmp_path / "summary.ecsv")
     status, _, err = spectrum("galaxies.ecsv", "--posterior", str(tmp_path / "summary.ecsv"))
     assert status == 2 and "holds summaries and no draws" in err
@@ -225,7 +225,7 @@ def test_a_summary_is_no_posterior(spectrum, tmp_path):
 # ---- galaxies that are flagged
 
 
-def test_bad_galaxies_stop_or_are_flagged(spectrum, tmp_path):
+def test_unusable_galaxies_raise_or_are_flagged(spectrum, tmp_path):
     arguments = ("cutout0.fits", "dark.fits", "text.fits", "--ebv", "0")
     status, _, err = spectrum(*arguments[:2], *arguments[3:])
     assert status == 2 and "dark.fits: galaxy 1: no band has a usable pixel" in err
@@ -244,7 +244,7 @@ def test_bad_galaxies_stop_or_are_flagged(spectrum, tmp_path):
     assert lines[5] == f"dark: {found.flags[1]}"
 
 
-def test_what_is_wrong_with_the_posterior_is_wrong_with_the_spectra(spectrum, tmp_path):
+def test_flags_of_the_posterior_are_passed_on(spectrum, tmp_path):
     posterior = made_posterior(flags=["", "odd colours", "", "", ""])
     draws = np.array(posterior["redshift"].draws)
     draws[2] = np.nan
@@ -261,7 +261,7 @@ def test_what_is_wrong_with_the_posterior_is_wrong_with_the_spectra(spectrum, tm
 # ---- figures
 
 
-def test_a_figure_of_each_galaxy_is_drawn(spectrum, tmp_path, monkeypatch):
+def test_figure_of_each_galaxy_is_written(spectrum, tmp_path, monkeypatch):
     drawn = []
 
     class Axes:
@@ -282,7 +282,7 @@ def test_a_figure_of_each_galaxy_is_drawn(spectrum, tmp_path, monkeypatch):
     assert sorted(p.name for p in (tmp_path / "plots").iterdir())[3] == "00003_g3.png"
 
 
-def test_the_figure_is_a_png_named_after_the_galaxy(spectrum, tmp_path):
+def test_figure_is_named_after_the_galaxy(spectrum, tmp_path):
     arguments = ("cutout0.fits", "--ebv", "0", "--posterior", "posterior.fits")
     status, out, _ = spectrum(*arguments, "--plot", str(tmp_path / "plots"), draws=1)
     assert status == 0 and "1 galaxy, 1 spectrum, median" in out
@@ -348,7 +348,7 @@ def test_the_figure_is_a_png_named_after_the_galaxy(spectrum, tmp_path):
         ),
     ],
 )
-def test_what_is_wrong_is_said_in_one_sentence(
+def test_invalid_input_reports_one_line(
     spectrum, folder, tmp_path, arguments, output, status, message
 ):
     (folder / "broken.safetensors").write_bytes(b"\x00" * 20)
@@ -366,14 +366,14 @@ def test_what_is_wrong_is_said_in_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_noticed_before_the_work(spectrum, tmp_path, monkeypatch):
+def test_full_disk_is_noticed_early(spectrum, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100_000))
     status, _, err = spectrum("galaxies.ecsv")
     assert status == 2 and err.count("\n") == 1 and list(tmp_path.iterdir()) == []
     assert "5 galaxies with 2 spectra need 0.000154 GB, but there are 0.0001 GB free" in err
 
 
-def test_a_file_that_is_read_is_never_replaced(spectrum, folder, tmp_path):
+def test_input_file_is_never_replaced(spectrum, folder, tmp_path):
     path = tmp_path / "cutout.fits"
     path.write_bytes((folder / "cutout0.fits").read_bytes())
     status, _, err = spectrum(str(path), "--overwrite", output="cutout.fits")
@@ -381,7 +381,7 @@ def test_a_file_that_is_read_is_never_replaced(spectrum, folder, tmp_path):
     assert path.read_bytes() == (folder / "cutout0.fits").read_bytes()
 
 
-def test_an_output_that_exists_is_kept_unless_told(spectrum, tmp_path):
+def test_existing_output_is_kept_without_overwrite(spectrum, tmp_path):
     (tmp_path / "out.fits").write_text("precious")
     status, _, err = spectrum("unnamed.ecsv")
     assert status == 2 and "exists: choose another name, or --overwrite" in err
@@ -394,9 +394,7 @@ def test_an_output_that_exists_is_kept_unless_told(spectrum, tmp_path):
     ("error", "status", "message"),
     [(KeyboardInterrupt(), 130, "interrupted"), (ValueError("galaxy 1: too odd."), 2, "too odd")],
 )
-def test_what_stops_half_way_leaves_the_old_file(
-    spectrum, tmp_path, monkeypatch, error, status, message
-):
+def test_interruption_keeps_old_file(spectrum, tmp_path, monkeypatch, error, status, message):
     (tmp_path / "out.fits").write_text("precious")
     predict_iter = SpectrumEstimator.predict_iter
 
@@ -416,7 +414,7 @@ def test_what_stops_half_way_leaves_the_old_file(
 # ---- the options
 
 
-def test_the_choices_are_those_of_the_estimator(capsys):
+def test_choices_are_those_of_the_estimator(capsys):
     with pytest.raises(SystemExit):
         main(["spectrum", "--help"])
     out = capsys.readouterr().out

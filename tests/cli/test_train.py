@@ -1,6 +1,7 @@
-"""``astrogenspec train``: anchoring on labelled galaxies, and spectra, end to end on files."""
+"""``astrogenspec train``: fine-tuning on labelled galaxies, and training of spectra, end to end on files."""
 
 import json
+from pathlib import Path
 
 import astropy.units as u
 import h5py
@@ -13,6 +14,7 @@ from generation_cases import NETWORK, make_columns
 
 from astrogenspec import PropertyEstimator
 from astrogenspec.cli import main
+from astrogenspec.cli.commands import make_parser
 from astrogenspec.generation import training as recipe
 from astrogenspec.generation.estimator import SpectrumEstimator
 from astrogenspec.inputs.cutout_fits import write_cutout_fits
@@ -39,13 +41,13 @@ def folder(tmp_path_factory):
     return path
 
 
-def anchor(folder, out, *more, table="labelled.ecsv"):
+def fine_tune(folder, out, *more, table="labelled.ecsv"):
     model = ["--model", str(folder / "tiny.safetensors")]
     return main(
         [
             "train",
             "properties",
-            "--anchor",
+            "--fine-tune",
             str(folder / table),
             *model,
             "--out",
@@ -57,40 +59,42 @@ def anchor(folder, out, *more, table="labelled.ecsv"):
     )
 
 
-def test_anchoring_writes_weights_and_reports(folder, tmp_path, capsys):
-    assert anchor(folder, tmp_path / "anchored", "--seed", "3") == 0
+def test_fine_tuning_writes_weights_and_report(folder, tmp_path, capsys):
+    assert fine_tune(folder, tmp_path / "fine-tuned", "--seed", "3") == 0
     printed = capsys.readouterr().out
     assert "scatter_before" in printed and "stellar_mass" in printed
-    new = PropertyEstimator.load(tmp_path / "anchored" / "properties.safetensors")
+    new = PropertyEstimator.load(tmp_path / "fine-tuned" / "properties.safetensors")
     assert new.card["fits"][0]["labels"]["redshift"] == 30
     assert new.card["fits"][0]["labels"]["stellar_mass"] == N
-    card = json.loads((tmp_path / "anchored" / "properties.json").read_text())
+    card = json.loads((tmp_path / "fine-tuned" / "properties.json").read_text())
     assert card["fits"][0]["epochs"] == 2
     assert "report.html" in printed
-    assert "can these posteriors be trusted" in (tmp_path / "anchored" / "report.html").read_text()
+    assert (
+        "can these posteriors be trusted" in (tmp_path / "fine-tuned" / "report.html").read_text()
+    )
 
 
-def test_anchoring_works_without_matplotlib(folder, tmp_path, capsys, monkeypatch):
+def test_fine_tuning_works_without_matplotlib(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    assert anchor(folder, tmp_path / "anchored", "--seed", "3") == 0
-    assert "not written, for want of the extra plot" in capsys.readouterr().out
-    assert not (tmp_path / "anchored" / "report.html").exists()
+    assert fine_tune(folder, tmp_path / "fine-tuned", "--seed", "3") == 0
+    assert "not written: it requires the extra plot" in capsys.readouterr().out
+    assert not (tmp_path / "fine-tuned" / "report.html").exists()
 
 
-def test_anchoring_with_several_members(folder, tmp_path):
-    assert anchor(folder, tmp_path / "anchored", "--members", "2", "-q") == 0
-    new = PropertyEstimator.load(tmp_path / "anchored" / "properties.safetensors")
+def test_fine_tuning_with_several_heads(folder, tmp_path):
+    assert fine_tune(folder, tmp_path / "fine-tuned", "--heads", "2", "-q") == 0
+    new = PropertyEstimator.load(tmp_path / "fine-tuned" / "properties.safetensors")
     assert len(new.network.heads) == 2 and new.card["fits"][0]["members"] == 2
 
 
-def test_anchoring_with_images_learns_from_them(folder, tmp_path, capsys):
+def test_fine_tuning_with_images_uses_them(folder, tmp_path, capsys):
     files = []
     batch = coerce_cutouts(make_cutouts(N))
     for k in range(N):
         files.append(str(tmp_path / f"{k:03d}.fits"))
         write_cutout_fits(files[-1], batch, k)
-    assert anchor(folder, tmp_path / "seen", "--seed", "3", "-q", "--images", *files) == 0
-    assert anchor(folder, tmp_path / "blind", "--seed", "3", "-q") == 0
+    assert fine_tune(folder, tmp_path / "seen", "--seed", "3", "-q", "--images", *files) == 0
+    assert fine_tune(folder, tmp_path / "blind", "--seed", "3", "-q") == 0
     cards = [
         PropertyEstimator.load(tmp_path / name / "properties.safetensors").card["fits"][0]
         for name in ("seen", "blind")
@@ -98,26 +102,26 @@ def test_anchoring_with_images_learns_from_them(folder, tmp_path, capsys):
     assert cards[0]["labels"] == cards[1]["labels"]
     assert cards[0]["held_out_loss"] != cards[1]["held_out_loss"]
     capsys.readouterr()
-    assert anchor(folder, tmp_path / "few", "--images", *files[:3]) == 2
-    assert f"3 files for {N} rows" in capsys.readouterr().err
-    (tmp_path / "000.fits").write_text("this is no image")
-    assert anchor(folder, tmp_path / "bad", "-q", "--images", *files) == 0
-    said = capsys.readouterr().err
-    assert "1 of the --images could not be read" in said and "000.fits" in said
+    assert fine_tune(folder, tmp_path / "few", "--images", *files[:3]) == 2
+    assert f"3 files, but the tables of --fine-tune have {N} rows" in capsys.readouterr().err
+    (tmp_path / "000.fits").write_text("not an image")
+    assert fine_tune(folder, tmp_path / "bad", "-q", "--images", *files) == 0
+    message = capsys.readouterr().err
+    assert "1 of the --images could not be read" in message and "000.fits" in message
     out = ["--out", str(tmp_path / "new")]
     assert main(["train", "properties", "--data", str(tmp_path), "--images", *files, *out]) == 2
-    assert "--images are those" in capsys.readouterr().err
+    assert "--images requires --fine-tune" in capsys.readouterr().err
 
 
-def test_a_table_without_labels_is_refused(folder, tmp_path, capsys):
-    assert anchor(folder, tmp_path / "anchored", table="bare.ecsv") == 2
-    assert "has none of the columns redshift" in capsys.readouterr().err
-    assert not (tmp_path / "anchored").exists()
+def test_table_without_labels_is_refused(folder, tmp_path, capsys):
+    assert fine_tune(folder, tmp_path / "fine-tuned", table="bare.ecsv") == 2
+    assert "no label column; expected at least one of redshift" in capsys.readouterr().err
+    assert not (tmp_path / "fine-tuned").exists()
 
 
-def test_training_needs_something_to_learn_from(tmp_path, capsys):
+def test_training_without_data_is_refused(tmp_path, capsys):
     assert main(["train", "properties", "--out", str(tmp_path / "new")]) == 2
-    assert "give --data" in capsys.readouterr().err
+    assert "either --data" in capsys.readouterr().err
 
 
 def test_spectra_are_trained_from_shards(tmp_path, monkeypatch, capsys):
@@ -158,8 +162,8 @@ def test_spectra_are_trained_from_shards(tmp_path, monkeypatch, capsys):
     torch.testing.assert_close(again.network.zero_points, estimator.network.zero_points)
 
 
-@pytest.mark.parametrize("part", ["--heads-alone", "--photometry-alone"])
-def test_heads_go_on_from_trained_weights(folder, tmp_path, capsys, part):
+@pytest.mark.parametrize("part", ["--heads-only", "--photometry-only"])
+def test_heads_continue_from_trained_weights(folder, tmp_path, capsys, part):
     (tmp_path / "shards").mkdir()
     with h5py.File(tmp_path / "shards" / "shard-00000.h5", "w") as file:
         for name, values in make_columns(150).items():
@@ -168,14 +172,14 @@ def test_heads_go_on_from_trained_weights(folder, tmp_path, capsys, part):
     arguments += ["--out", str(tmp_path / "run"), part]
     assert main(arguments) == 2
     assert "--model" in capsys.readouterr().err
-    assert anchor(folder, tmp_path / "run", part) == 2
-    assert f"leave {part} out" in capsys.readouterr().err
-    assert anchor(folder, tmp_path / "run", "--learning-rate", "1e-4") == 2
-    assert "leave --learning-rate out" in capsys.readouterr().err
-    assert anchor(folder, tmp_path / "run", "--final-rate", "1e-4") == 2
-    assert "leave --final-rate out" in capsys.readouterr().err
+    assert fine_tune(folder, tmp_path / "run", part) == 2
+    assert f"omit {part}" in capsys.readouterr().err
+    assert fine_tune(folder, tmp_path / "run", "--learning-rate", "1e-4") == 2
+    assert "omit --learning-rate" in capsys.readouterr().err
+    assert fine_tune(folder, tmp_path / "run", "--final-rate", "1e-4") == 2
+    assert "omit --final-rate" in capsys.readouterr().err
     assert main([*arguments, "--final-rate", "1", "--model", "x"]) == 2
-    assert "no more than the peak, 0.0012" in capsys.readouterr().err
+    assert "at most the peak rate, 0.0012" in capsys.readouterr().err
     model = str(folder / "tiny.safetensors")
     for rate in ("-1", "nan"):
         assert main([*arguments, "--learning-rate", rate, "--model", model]) == 2
@@ -186,7 +190,7 @@ def test_heads_go_on_from_trained_weights(folder, tmp_path, capsys, part):
         PropertyEstimator.load(path)
         for path in (model, tmp_path / "run" / "properties.safetensors")
     )
-    alone = part == "--photometry-alone"
+    alone = part == "--photometry-only"
     assert after.card["continued_from"] == model
     assert after.card["recipe"]["heads_alone"] is not alone
     assert after.card["training"]["learning_rate"] == 5e-4
@@ -197,6 +201,20 @@ def test_heads_go_on_from_trained_weights(folder, tmp_path, capsys, part):
     moved = {k for k, v in weights.items() if not torch.equal(v, found[k])}
     assert all(name.startswith("heads.") for name in moved)
     assert bool(moved) is not alone
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (["--anchor", "x"], {"fine_tune": [Path("x")]}),
+        (["--members", "3"], {"heads": 3}),
+        (["--heads-alone"], {"heads_alone": True}),
+        (["--photometry-alone"], {"photometry_alone": True}),
+    ],
+)
+def test_former_option_names_are_aliases(old, new):
+    options = make_parser().parse_args(["train", "properties", "--out", "x", *old])
+    assert {name: getattr(options, name) for name in new} == new
 
 
 _recipe = recipe.SpectrumRecipe
