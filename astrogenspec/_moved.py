@@ -1,7 +1,7 @@
 """Old import paths of public modules that have moved.
 
-Scripts and pickles that name an old path keep working: the import system is told that the old name is another name of
-the module at its new place.  An entry stays for at least one release after the move (see the contributing guide).
+An import hook makes the old name an alias of the module at its new path, so that existing scripts and pickles keep
+working.  An alias is kept for at least one release after the move (see the contributing guide).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import ModuleType
 
 __all__ = ["MOVED", "MovedModules"]
 
-#: New module by old module, without the name of the package.
+#: New module by old module, relative to the package.
 MOVED = {
     "calibration.verdicts": "reports.scores",
     "cli_tables": "cli.tables",
@@ -40,7 +40,7 @@ MOVED = {
 
 
 class MovedModules(MetaPathFinder, Loader):
-    """Find moved modules under their old names.
+    """Import hook that finds moved modules under their old names.
 
     Parameters
     ----------
@@ -56,10 +56,10 @@ class MovedModules(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return a specification for a module that has moved, None for any other."""
+        """Return the specification of a module that has moved, or None."""
         return ModuleSpec(fullname, self) if fullname in self._moved else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Put the module at its new place under the old name too."""
-        name = module.__spec__.name
+        """Register the module at its new path under the old name."""
+        name = module.__name__
         sys.modules[name] = import_module(self._moved[name])

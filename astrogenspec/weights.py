@@ -1,12 +1,12 @@
-"""Network weights: which models there are, where their files lie, and how a file is read and written.
+"""Network weights: the registry of models, and reading, writing and downloading their files.
 
-A model is two files: the tensors (``safetensors``, with the configuration of the networks in the header) and a card
-(JSON) that says how the model was made and how good it is.  ``data/registry.json`` lists the models with the SHA-256
-of their tensors.  The default model comes with the package, so the first run needs no network.  Any other registered
-model is downloaded from the mirror named by the environment variable ``ASTROGENSPEC_WEIGHTS_URL`` or, without it, by
-the configuration item ``astrogenspec.conf.weights_url`` (http, https, doi or file), checked, and kept in the cache
-folder of astropy.  A file is complete and checked before it gets its name, so that neither an interruption nor a
-second process can leave half of one.
+A model consists of two files: the tensors (``safetensors``, with the format number and the configuration of the
+networks in its metadata) and a card (JSON) that documents training, accuracy and licence.  ``data/registry.json`` lists
+the registered models with the SHA-256 of their files.  Bundled models need no network.  Any other registered model is
+downloaded from the mirror given by the environment variable ``ASTROGENSPEC_WEIGHTS_URL`` or, if that is not set, by the
+configuration item ``astrogenspec.conf.weights_url`` (http, https, doi or file), checked, and kept in the cache folder of
+astropy.  Files are written under a temporary name and renamed when they are complete, so that an interrupted or
+concurrent process cannot leave a partial file.
 """
 
 from __future__ import annotations
@@ -52,242 +52,45 @@ __all__ = [
 ]
 
 
+#: Name of the default model.
+DEFAULT_MODEL = "astrogenspec-properties"
+#: Format of the weights files that `save_weights` writes.
+_FORMAT = 1
+#: Formats that `read_weights` reads; files without a format number have format 1.
+_READABLE_FORMATS = ("1",)
+_FORMAT_KEY = "astrogenspec_format"
+_ENVIRONMENT = "ASTROGENSPEC_WEIGHTS_URL"
+_SCHEMES = ("http", "https", "doi", "file")
+_NO_FILE = "the weights file {} does not exist; check the path."
+_LOG = logging.getLogger(__name__)
+logging.getLogger("pooch").setLevel(logging.WARNING)
+
+
 class WeightsError(OSError):
-    """A file of weights or its card is damaged, or cannot be had."""
+    """A weights file or its card is damaged, of an unknown format, or not available."""
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Where the tensors of a model lie, and its card.
+    """Files of a model.
 
     Attributes
     ----------
     path : `~pathlib.Path`
-        A ``safetensors`` file, checked.
+        The ``safetensors`` file; its SHA-256 has been checked.
     card : dict
-        What is known of the model: architecture, training, metrics, licence; empty if a local file has no card.
+        Contents of the card: architecture, training, metrics, licence; empty if a local file has no card.
     """
 
     path: Path
     card: dict[str, Any]
 
 
-def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors and the configuration of a file written by `save_weights`.
-
-    Parameters
-    ----------
-    path : str or path-like
-        A ``safetensors`` file.
-
-    Returns
-    -------
-    state : dict of str to Tensor
-        On the CPU; what was stored in half precision is float32 again.
-    config : dict
-        The configuration of the networks.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    WeightsError
-        If the file is truncated, is not a ``safetensors`` file, or holds no configuration.
-    """
-    import torch
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file of weights {path}.")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as opened:
-            metadata = opened.metadata() or {}
-            state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise WeightsError(
-            f"{path} ({path.stat().st_size} bytes) is truncated, or no safetensors file ({error}). "
-            "Fetch or write it again."
-        ) from error
-    if "config" not in metadata:
-        raise WeightsError(
-            f"{path} has no configuration in its header: it was not written by save_weights."
-        )
-    short = (torch.float16, torch.bfloat16)
-    state = {key: t.float() if t.dtype in short else t for key, t in state.items()}
-    return state, json.loads(metadata["config"])
-
-
-def save_weights(
-    path: str | os.PathLike[str],
-    state: Mapping[str, Tensor],
-    config: Mapping[str, Any],
-    card: Mapping[str, Any],
-    *,
-    half: bool = True,
-    keep: Sequence[str] = (),
-    overwrite: bool = False,
-) -> WeightsFile:
-    """Write tensors and configuration to a ``safetensors`` file, and the card beside it.
-
-    Parameters
-    ----------
-    path : str or path-like
-        Name of the file, ending in ``.safetensors``; the card takes the ending ``.json``.
-    state : mapping of str to Tensor
-        For example ``module.state_dict()``.
-    config : mapping
-        All that is needed to build the networks again; must fit JSON.
-    card : mapping
-        The card; the file's name and SHA-256 are added. Must fit JSON.
-    half : bool
-        Store floating-point tensors in half precision.
-    keep : sequence of str
-        Tensors whose name ends with one of these keep their precision.
-    overwrite : bool
-        Replace files that exist.
-
-    Returns
-    -------
-    WeightsFile
-
-    Raises
-    ------
-    FileExistsError
-        If a file exists and ``overwrite`` is false.
-    FileNotFoundError
-        If the folder does not exist.
-    OSError
-        If the file cannot be written.
-    ValueError
-        If ``path`` has another ending, or a tensor overflows half precision.
-    TypeError
-        If ``config`` or ``card`` do not fit JSON.
-    """
-    from safetensors.torch import save
-
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(
-            f"path is {str(path)!r}: the name of a file of weights ends in .safetensors."
-        )
-    card_path = path.with_suffix(".json")
-    for target in (path, card_path):
-        if target.exists() and not overwrite:
-            raise FileExistsError(f"{target} exists: pass overwrite=True to replace it.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist: make it first.")
-    header = {"format": "pt", "config": _to_json(config, "config")}
-    tensors = {
-        key: _to_store(key, tensor, half and not key.endswith(tuple(keep)))
-        for key, tensor in state.items()
-    }
-    content = save(tensors, metadata=header)
-    filled = dict(card) | {
-        "filename": path.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
-    text = _to_json(filled, "card", indent=2) + "\n"
-    _write(path, content)
-    write_text(card_path, text)
-    return WeightsFile(path, filled)
-
-
-def local_weights(path: Path) -> WeightsFile:
-    """Check a file of the user's own against its card, if it has one."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file of weights {path}.")
-    if path.suffix != ".safetensors":
-        raise ValueError(
-            f"{path} is not a .safetensors file, the only kind of weights that is read."
-        )
-    card_path = path.with_suffix(".json")
-    if not card_path.exists():
-        return WeightsFile(path, {})
-    return WeightsFile(path, read_card(card_path, file_sha256(path), "Copy both files again."))
-
-
-def check_file(path: Path, sha256: str, advice: str, label: str | None = None) -> None:
-    """Raise `WeightsError` with some advice unless the file has the SHA-256 wanted."""
-    found = file_sha256(path)
-    if found != sha256:
-        raise WeightsError(
-            f"{label or path} ({path.stat().st_size} bytes) is truncated, damaged or another version: its SHA-256 "
-            f"is {found[:12]}... instead of {sha256[:12]}.... {advice}"
-        )
-
-
-def read_card(path: Path, sha256: str, advice: str) -> dict[str, Any]:
-    """Read a card and check that it belongs to the weights with this SHA-256."""
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise WeightsError(f"the card {path} is missing. {advice}") from None
-    except ValueError as error:
-        raise WeightsError(f"the card {path} is damaged ({error}). {advice}") from error
-    if card.get("sha256") != sha256:
-        raise WeightsError(
-            f"the card {path} does not fit the weights beside it: one of the two is damaged or of another version. "
-            f"{advice}"
-        )
-    return card
-
-
-def file_sha256(path: Path) -> str:
-    """Compute the SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _to_json(value: Mapping[str, Any], name: str, indent: int | None = None) -> str:
-    try:
-        return json.dumps(value, indent=indent, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name} does not fit JSON ({error}): use plain numbers, text and lists."
-        ) from error
-
-
-def _to_store(key: str, tensor: Tensor, half: bool) -> Tensor:
-    # A copy: tensors that share memory cannot be stored otherwise.
-    stored = tensor.detach().cpu().contiguous().clone()
-    if not (half and stored.is_floating_point()):
-        return stored
-    short = stored.half()
-    if not bool((short.isfinite() == stored.isfinite()).all()):
-        raise ValueError(
-            f"tensor {key!r} reaches {stored.abs().max().item():.3g}, beyond half precision: name it in keep."
-        )
-    return short
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step: it is either the old one or the new one."""
-    _write(path, text.encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-#: Name of the model that comes with the package.
-DEFAULT_MODEL = "astrogenspec-properties"
-_ENVIRONMENT = "ASTROGENSPEC_WEIGHTS_URL"
-_SCHEMES = ("http", "https", "doi", "file")
-_LOG = logging.getLogger(__name__)
-logging.getLogger("pooch").setLevel(logging.WARNING)
-
-
 class Conf(ConfigNamespace):
-    """Settings of the package, `astrogenspec.conf`.
+    """Configuration of the package, `astrogenspec.conf`.
 
-    They are read from ``astrogenspec.cfg`` in the configuration folder of astropy, which
-    ``astropy.config.create_config_file("astrogenspec")`` writes.
+    The items are read from ``astrogenspec.cfg`` in the configuration folder of astropy, which
+    ``astropy.config.create_config_file("astrogenspec")`` creates.
     """
 
     weights_url = ConfigItem(
@@ -306,8 +109,8 @@ def list_models() -> QTable:
     Returns
     -------
     `~astropy.table.QTable`
-        One row a model: ``name``, ``lane`` (``properties`` or ``spectra``), ``where`` (``bundled``, ``cached``, or
-        ``mirror`` if it has to be downloaded first), ``filename``, ``description``.
+        One row for each model: ``name``, ``lane`` (``properties`` or ``spectra``), ``where`` (``bundled``, ``cached``,
+        or ``mirror`` if it is not downloaded yet), ``filename``, ``description``.
     """
     rows = []
     for name, entry in _registry().items():
@@ -320,13 +123,13 @@ def list_models() -> QTable:
 
 
 def fetch_weights(name: str | os.PathLike[str] = DEFAULT_MODEL) -> WeightsFile:
-    """Find the files of a model, download them if need be, and check them.
+    """Locate the files of a model, download them if necessary, and check them.
 
     Parameters
     ----------
     name : str or path-like
-        A registered model (see `list_models`), or the path of a ``.safetensors`` file; the card of the latter is the
-        ``.json`` file beside it.
+        A registered model (see `list_models`), or the path of a ``.safetensors`` file, whose card is the ``.json`` file
+        beside it.
 
     Returns
     -------
@@ -335,11 +138,11 @@ def fetch_weights(name: str | os.PathLike[str] = DEFAULT_MODEL) -> WeightsFile:
     Raises
     ------
     ValueError
-        For a name that is not registered.
+        If the name is not registered.
     FileNotFoundError
         If the path does not exist.
     WeightsError
-        If a file is damaged or is not the one registered, or if it cannot be downloaded.
+        If a file is damaged, differs from the registered one, or cannot be downloaded.
     """
     if isinstance(name, os.PathLike) or str(name).endswith(".safetensors"):
         return local_weights(Path(name).expanduser())
@@ -347,14 +150,13 @@ def fetch_weights(name: str | os.PathLike[str] = DEFAULT_MODEL) -> WeightsFile:
     if name not in registry:
         known = ", ".join(registry) or "none"
         raise ValueError(
-            f"no model is named {name!r}: the registered models are {known}; "
-            "to use a file of your own pass the path of a .safetensors file."
+            f"no model is named {name!r}; choose one of {known}, or give the path of a .safetensors file."
         )
     entry = registry[name]
     if not entry["bundled"]:
         return _download(name, entry)
     path = _data_folder() / entry["filename"]
-    advice = "Install astrogenspec again."
+    advice = "Reinstall astrogenspec."
     if not path.exists():
         raise WeightsError(f"the file {path} of model {name!r} is missing. {advice}")
     check_file(path, entry["sha256"], advice)
@@ -368,13 +170,143 @@ def load_card(name: str | os.PathLike[str] = DEFAULT_MODEL) -> dict[str, Any]:
     Parameters
     ----------
     name : str or path-like
-        As for `fetch_weights`, which also names the errors.
+        A registered model or the path of a ``.safetensors`` file, as in `fetch_weights`.
 
     Returns
     -------
     dict
+        Empty if a local file has no card.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, WeightsError
+        As in `fetch_weights`.
     """
     return fetch_weights(name).card
+
+
+def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the tensors and the configuration from a file written by `save_weights`.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A ``safetensors`` file.
+
+    Returns
+    -------
+    state : dict of str to Tensor
+        Tensors on the CPU; half precision is converted to float32.
+    config : dict
+        Configuration of the networks.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    WeightsError
+        If the file is truncated, is not a ``safetensors`` file, has no configuration, or has an unknown format.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(_NO_FILE.format(path))
+    try:
+        with safe_open(path, framework="pt", device="cpu") as opened:
+            metadata = opened.metadata() or {}
+            state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise WeightsError(
+            f"{path} ({path.stat().st_size} bytes) is truncated or not a safetensors file ({error}). "
+            "Download or save it again."
+        ) from error
+    if "config" not in metadata:
+        raise WeightsError(
+            f"{path} has no configuration in its metadata; only files written by save_weights can be read."
+        )
+    _check_format(path, metadata)
+    short = (torch.float16, torch.bfloat16)
+    state = {key: t.float() if t.dtype in short else t for key, t in state.items()}
+    return state, json.loads(metadata["config"])
+
+
+def save_weights(
+    path: str | os.PathLike[str],
+    state: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    card: Mapping[str, Any],
+    *,
+    half: bool = True,
+    keep: Sequence[str] = (),
+    overwrite: bool = False,
+) -> WeightsFile:
+    """Write tensors and configuration to a ``safetensors`` file, and the card to a JSON file beside it.
+
+    Parameters
+    ----------
+    path : str or path-like
+        File name that ends in ``.safetensors``; the card gets the suffix ``.json``.
+    state : mapping of str to Tensor
+        Tensors by name, such as ``module.state_dict()``.
+    config : mapping
+        Configuration from which the networks can be built; must be JSON-serialisable.
+    card : mapping
+        The card; file name and SHA-256 are added. Must be JSON-serialisable.
+    half : bool
+        Store floating-point tensors in half precision.
+    keep : sequence of str
+        Suffixes of the names of tensors that keep their precision.
+    overwrite : bool
+        Replace existing files.
+
+    Returns
+    -------
+    WeightsFile
+
+    Raises
+    ------
+    FileExistsError
+        If a file exists and ``overwrite`` is false.
+    FileNotFoundError
+        If the folder does not exist.
+    OSError
+        If the file cannot be written.
+    ValueError
+        If ``path`` has another suffix, or a tensor overflows half precision.
+    TypeError
+        If ``config`` or ``card`` is not JSON-serialisable.
+    """
+    from safetensors.torch import save
+
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"path is {str(path)!r}; give a file name that ends in .safetensors.")
+    card_path = path.with_suffix(".json")
+    for target in (path, card_path):
+        if target.exists() and not overwrite:
+            raise FileExistsError(f"{target} exists; pass overwrite=True to replace it.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist; create it first.")
+    header = {
+        "format": "pt",  # of safetensors: the tensors are from PyTorch
+        _FORMAT_KEY: str(_FORMAT),
+        "config": _to_json(config, "config"),
+    }
+    tensors = {
+        key: _to_store(key, tensor, half and not key.endswith(tuple(keep)))
+        for key, tensor in state.items()
+    }
+    content = save(tensors, metadata=header)
+    filled = dict(card) | {
+        "filename": path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    text = _to_json(filled, "card", indent=2) + "\n"
+    _write(path, content)
+    write_text(card_path, text)
+    return WeightsFile(path, filled)
 
 
 def register_weights(
@@ -385,33 +317,33 @@ def register_weights(
     description: str,
     bundled: bool = True,
 ) -> None:
-    """Enter a file written by `save_weights` in the registry of this checkout, or replace its entry.
+    """Add a file written by `save_weights` to the registry of this checkout, or replace its entry.
 
     Parameters
     ----------
     path : str or path-like
-        The ``.safetensors`` file; a bundled one must lie in ``astrogenspec/data``.
+        The ``.safetensors`` file; a bundled one must be in ``astrogenspec/data``.
     name : str
-        Name for `fetch_weights`.
+        Name of the model in `fetch_weights`.
     lane : {"properties", "spectra"}
-        What the model infers.
+        Type of the model.
     description : str
         One sentence for `list_models`.
     bundled : bool
-        Whether the file comes with the package; if not, it is looked for on the mirror.
+        Whether the file is part of the package; if not, it is downloaded from the mirror.
 
     Raises
     ------
     ValueError
-        If a bundled file lies elsewhere, or ``lane`` is unknown.
+        If a bundled file is in another folder, or ``lane`` is unknown.
     WeightsError
-        If the file does not fit its card.
+        If the file does not match its card.
     """
     if lane not in ("properties", "spectra"):
-        raise ValueError(f"lane is {lane!r}: it must be 'properties' or 'spectra'.")
+        raise ValueError(f"lane is {lane!r}; give 'properties' or 'spectra'.")
     path = local_weights(Path(path)).path
     if bundled and path.resolve().parent != _data_folder().resolve():
-        raise ValueError(f"path is {path}: a bundled file must lie in {_data_folder()}.")
+        raise ValueError(f"path is {path}; move the bundled file to {_data_folder()}.")
     entry = {
         "filename": path.name,
         "sha256": file_sha256(path),
@@ -422,6 +354,95 @@ def register_weights(
     }
     text = json.dumps(_registry() | {name: entry}, indent=2) + "\n"
     write_text(_data_folder() / "registry.json", text)
+
+
+def local_weights(path: Path) -> WeightsFile:
+    """Check a user's weights file against its card, if it has one."""
+    if not path.is_file():
+        raise FileNotFoundError(_NO_FILE.format(path))
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path} is not a .safetensors file; give a file saved by astrogenspec.")
+    card_path = path.with_suffix(".json")
+    if not card_path.exists():
+        return WeightsFile(path, {})
+    return WeightsFile(path, read_card(card_path, file_sha256(path), "Copy both files again."))
+
+
+def check_file(path: Path, sha256: str, advice: str, label: str | None = None) -> None:
+    """Raise `WeightsError`, ending with the advice, unless the file has the given SHA-256."""
+    found = file_sha256(path)
+    if found != sha256:
+        raise WeightsError(
+            f"{label or path} ({path.stat().st_size} bytes) is truncated, damaged or of another version: its "
+            f"SHA-256 is {found[:12]}..., expected {sha256[:12]}.... {advice}"
+        )
+
+
+def read_card(path: Path, sha256: str, advice: str) -> dict[str, Any]:
+    """Read a card and check that it belongs to the weights with this SHA-256."""
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WeightsError(f"the card {path} is missing. {advice}") from None
+    except ValueError as error:
+        raise WeightsError(f"the card {path} is damaged ({error}). {advice}") from error
+    if card.get("sha256") != sha256:
+        raise WeightsError(
+            f"the card {path} does not match its weights file; one of them is damaged or of another version. "
+            f"{advice}"
+        )
+    return card
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    _write(path, text.encode())
+
+
+def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
+    found = metadata.get(_FORMAT_KEY, "1")
+    if found not in _READABLE_FORMATS:
+        raise WeightsError(
+            f"{path} has weights format {found}, but this version of astrogenspec reads format "
+            f"{', '.join(_READABLE_FORMATS)}; upgrade astrogenspec."
+        )
+
+
+def _to_json(value: Mapping[str, Any], name: str, indent: int | None = None) -> str:
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} is not JSON-serialisable ({error}); use finite numbers, strings, lists and dicts."
+        ) from error
+
+
+def _to_store(key: str, tensor: Tensor, half: bool) -> Tensor:
+    # safetensors refuses tensors that share memory, hence the copy.
+    stored = tensor.detach().cpu().contiguous().clone()
+    if not (half and stored.is_floating_point()):
+        return stored
+    short = stored.half()
+    if not bool((short.isfinite() == stored.isfinite()).all()):
+        raise ValueError(
+            f"tensor {key!r} reaches {stored.abs().max().item():.3g}, which overflows half precision; name it in keep."
+        )
+    return short
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _data_folder() -> Path:
@@ -450,30 +471,30 @@ def _download(name: str, entry: Mapping[str, Any]) -> WeightsFile:
             fetcher = pooch.create(folder, _mirror(name), registry={filename: f"sha256:{sha256}"})
             fetcher.fetch(filename, downloader=_get)
         except WeightsError as error:
-            # Another process may have put a good file there meanwhile.
+            # Another process may have downloaded an intact file in the meantime.
             if damaged and path.exists() and file_sha256(path) != sha256:
                 path.unlink()
                 raise WeightsError(f"{path} was damaged and has been removed; {error}") from error
             raise
         _LOG.info("%s of model %r was downloaded into %s", filename, name, folder)
     _LOG.info("model %r is the file %s", name, folder / tensors)
-    return WeightsFile(folder / tensors, read_card(folder / card, entry["sha256"], "Remove it."))
+    return WeightsFile(folder / tensors, read_card(folder / card, entry["sha256"], "Delete it."))
 
 
 def _mirror(name: str) -> str:
     url = os.environ.get(_ENVIRONMENT) or conf.weights_url
-    how = f"set {_ENVIRONMENT} or astrogenspec.conf.weights_url to the address of a folder that has it"
+    how = f"set {_ENVIRONMENT} or astrogenspec.conf.weights_url to the address of a folder with its files"
     if not url:
-        raise WeightsError(
-            f"model {name!r} does not come with the package and no mirror is named: {how}."
-        )
+        raise WeightsError(f"model {name!r} is not bundled and no mirror is set; {how}.")
     if urlsplit(url).scheme not in _SCHEMES:
-        raise WeightsError(f"the mirror {url!r} begins with none of {', '.join(_SCHEMES)}: {how}.")
+        raise WeightsError(
+            f"the address of the mirror, {url!r}, must begin with one of {', '.join(_SCHEMES)}; {how}."
+        )
     return url.rstrip("/") + "/"
 
 
 def _get(url: str, output_file: str, registry: pooch.Pooch) -> None:
-    """Download one file for pooch and say in one sentence what went wrong."""
+    """Download and check one file for pooch; raise `WeightsError` if it fails."""
     from requests.exceptions import RequestException
 
     filename = url.rsplit("/", 1)[-1]
@@ -489,12 +510,12 @@ def _get(url: str, output_file: str, registry: pooch.Pooch) -> None:
         system = getattr(error, "strerror", None) or type(error).__name__
         reason = f"status {status}" if status else system
         raise WeightsError(
-            f"{filename} could not be downloaded from {url} ({reason}): check the network and the address "
+            f"{filename} could not be downloaded from {url} ({reason}); check the network and the address "
             f"of the mirror ({_ENVIRONMENT} or astrogenspec.conf.weights_url)."
         ) from error
     check_file(
         Path(output_file),
         registry.registry[filename].removeprefix("sha256:"),
-        f"It came from {url} and was not kept: the mirror is damaged or holds another version.",
+        f"The download from {url} was discarded; the mirror is damaged or has another version.",
         filename,
     )

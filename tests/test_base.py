@@ -119,12 +119,14 @@ def test_an_interrupted_save_leaves_the_old_file(estimator, tmp_path, monkeypatc
 @pytest.mark.parametrize("name", ["missing/line.safetensors", "file/line.safetensors"])
 def test_a_folder_that_cannot_be_written_to_is_an_oserror(estimator, tmp_path, name):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="the folder .* does not exist: make it first"):
+    with pytest.raises(OSError, match="the folder .* does not exist; create it first"):
         estimator.save(tmp_path / name)
 
 
 def test_load_says_what_is_wrong_with_a_file(estimator, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no file of weights .*nothing\.safetensors"):
+    with pytest.raises(
+        FileNotFoundError, match=r"the weights file .*nothing\.safetensors does not exist"
+    ):
         LineEstimator.load(tmp_path / "nothing.safetensors")
     (tmp_path / "line.txt").write_text("slope 3")
     with pytest.raises(ValueError, match="not a .safetensors file"):
@@ -136,7 +138,7 @@ def test_load_says_what_is_wrong_with_a_file(estimator, tmp_path):
     estimator.save(path)
     card = json.loads(path.with_suffix(".json").read_text()) | {"sha256": "0" * 64}
     path.with_suffix(".json").write_text(json.dumps(card))
-    with pytest.raises(WeightsError, match="does not fit the weights"):
+    with pytest.raises(WeightsError, match="does not match its weights file"):
         LineEstimator.load(path)
 
 
@@ -174,7 +176,7 @@ def test_from_pretrained_takes_registered_names_and_paths(estimator, tmp_path, m
 
 
 def test_from_pretrained_names_what_is_registered():
-    with pytest.raises(ValueError, match="no model is named 'nonsense': the registered models"):
+    with pytest.raises(ValueError, match="no model is named 'nonsense'; choose one of"):
         LineEstimator.from_pretrained("nonsense")
 
 

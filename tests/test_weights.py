@@ -1,4 +1,4 @@
-"""Reading, writing, finding, downloading and checking the files of a model."""
+"""Reading, writing, locating, downloading and checking the files of a model."""
 
 import json
 import subprocess
@@ -43,7 +43,7 @@ def saved(tmp_path, state):
 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch, state):
-    """A package with one registered model that is not bundled; its files lie on a mirror."""
+    """A registry with one model that is not bundled; its files are on a mirror."""
     data, folder, cache = tmp_path / "data", tmp_path / "mirror", tmp_path / "cache"
     data.mkdir()
     folder.mkdir()
@@ -58,7 +58,7 @@ def mirror(tmp_path, monkeypatch, state):
 
 @pytest.fixture
 def web(mirror, monkeypatch):
-    """The same mirror behind http."""
+    """The same mirror, served over http."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args):
@@ -93,27 +93,67 @@ def test_full_precision_and_shared_memory(tmp_path):
     assert all(torch.equal(read[key], state[key]) for key in state)
 
 
-def test_card_names_what_it_describes(saved):
+def _resaved(source, path, **metadata):
+    """Copy a weights file with changed metadata; None removes an entry."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    with safe_open(source, framework="pt") as opened:
+        header = {**opened.metadata(), **metadata}
+    save_file(load_file(source), path, {k: v for k, v in header.items() if v is not None})
+    return path
+
+
+def test_format_number_is_written(saved):
+    from safetensors import safe_open
+
+    with safe_open(saved.path, framework="pt") as opened:
+        assert opened.metadata()["astrogenspec_format"] == "1"
+        assert opened.metadata()["format"] == "pt"
+
+
+def test_file_without_format_number_is_read_as_format_1(saved, tmp_path):
+    old = _resaved(saved.path, tmp_path / "old.safetensors", astrogenspec_format=None)
+    state, config = read_weights(old)
+    assert config == CONFIG
+    assert all(torch.equal(state[key], value) for key, value in read_weights(saved.path)[0].items())
+
+
+def test_bundled_models_have_format_1():
+    for name in list_models()["name"]:
+        assert read_weights(fetch_weights(name).path)[1]
+
+
+def test_unknown_format_raises_one_sentence(saved, tmp_path):
+    new = _resaved(saved.path, tmp_path / "new.safetensors", astrogenspec_format="2")
+    message = (
+        r"new\.safetensors has weights format 2, but .* reads format 1; upgrade astrogenspec\.$"
+    )
+    with pytest.raises(WeightsError, match=message):
+        read_weights(new)
+
+
+def test_card_has_file_name_and_is_written_beside_the_tensors(saved):
     assert saved.card["filename"] == "model-v1.safetensors"
     assert saved.card["licence"] == "BSD-3-Clause"
     assert json.loads(saved.path.with_suffix(".json").read_text()) == saved.card
 
 
-def test_half_overflow_is_refused_and_leaves_nothing(tmp_path, state):
+def test_half_precision_overflow_raises_and_writes_no_file(tmp_path, state):
     with pytest.raises(ValueError, match=r"'net.location' reaches 7e\+04.*name it in keep"):
         save_weights(tmp_path / "m.safetensors", state, {}, {})
     assert not list(tmp_path.iterdir())
 
 
-def test_what_does_not_fit_json_is_refused_and_leaves_nothing(tmp_path, state):
-    with pytest.raises(TypeError, match="card does not fit JSON"):
+def test_unserialisable_config_or_card_raises_and_writes_no_file(tmp_path, state):
+    with pytest.raises(TypeError, match="card is not JSON-serialisable"):
         save_weights(tmp_path / "m.safetensors", state, {}, {"x": float("nan")}, half=False)
-    with pytest.raises(TypeError, match="config does not fit JSON"):
+    with pytest.raises(TypeError, match="config is not JSON-serialisable"):
         save_weights(tmp_path / "m.safetensors", state, {"x": object()}, {}, half=False)
     assert not list(tmp_path.iterdir())
 
 
-def test_files_are_not_overwritten_unasked(saved, state):
+def test_existing_files_are_kept_without_overwrite(saved, state):
     before = saved.path.read_bytes()
     with pytest.raises(FileExistsError, match="overwrite=True"):
         save_weights(saved.path, {"a": state["net.weight"]}, {}, {})
@@ -122,20 +162,20 @@ def test_files_are_not_overwritten_unasked(saved, state):
     assert fetch_weights(saved.path).card == again.card
 
 
-def test_other_endings_are_refused(tmp_path, state):
-    with pytest.raises(ValueError, match=r"ends in .safetensors"):
+def test_other_suffixes_raise(tmp_path, state):
+    with pytest.raises(ValueError, match=r"ends in \.safetensors"):
         save_weights(tmp_path / "model.pt", state, {}, {})
     (tmp_path / "model.pt").touch()
     with pytest.raises(ValueError, match=r"is not a .safetensors file"):
         fetch_weights(tmp_path / "model.pt")
 
 
-def test_a_folder_that_cannot_take_the_file_is_said(tmp_path, state):
+def test_missing_folder_raises(tmp_path, state):
     with pytest.raises(FileNotFoundError, match=r"the folder .*none does not exist"):
         save_weights(tmp_path / "none" / "m.safetensors", state, {}, {}, half=False)
 
 
-def test_an_interrupted_write_leaves_the_old_file(saved, state, monkeypatch):
+def test_interrupted_write_keeps_the_old_file(saved, state, monkeypatch):
     before = {path.name: path.read_bytes() for path in saved.path.parent.iterdir()}
 
     def full(source, target):
@@ -147,47 +187,47 @@ def test_an_interrupted_write_leaves_the_old_file(saved, state, monkeypatch):
     assert {path.name: path.read_bytes() for path in saved.path.parent.iterdir()} == before
 
 
-def test_others_may_read_the_files(saved):
+def test_files_have_default_permissions(saved):
     (saved.path.parent / "plain").touch()
     wanted = (saved.path.parent / "plain").stat().st_mode
     assert saved.path.stat().st_mode == saved.path.with_suffix(".json").stat().st_mode == wanted
 
 
-@pytest.mark.parametrize("kind", [str, lambda path: path])
-def test_a_local_file_is_a_model(saved, kind):
-    assert fetch_weights(kind(saved.path)) == saved
+@pytest.mark.parametrize("convert", [str, lambda path: path])
+def test_local_file_can_be_fetched_by_path(saved, convert):
+    assert fetch_weights(convert(saved.path)) == saved
     saved.path.with_suffix(".json").unlink()
-    assert load_card(kind(saved.path)) == {}
+    assert load_card(convert(saved.path)) == {}
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_missing_file_raises(tmp_path):
     for read in (fetch_weights, read_weights):
-        with pytest.raises(FileNotFoundError, match=r"no file of weights .*none.safetensors"):
+        with pytest.raises(
+            FileNotFoundError, match=r"the weights file .*none\.safetensors does not exist"
+        ):
             read(tmp_path / "none.safetensors")
 
 
 @pytest.mark.parametrize("length", [0, 4, 60, -1])
-def test_a_truncated_file_is_recognised(saved, length):
+def test_truncated_file_raises(saved, length):
     content = saved.path.read_bytes()
     saved.path.write_bytes(content[:length])
     with pytest.raises(WeightsError, match=f"{len(content[:length])} bytes.* is truncated"):
         read_weights(saved.path)
-    with pytest.raises(WeightsError, match="does not fit the weights beside it"):
+    with pytest.raises(WeightsError, match="does not match its weights file"):
         fetch_weights(saved.path)
 
 
-def test_a_foreign_file_is_recognised(tmp_path):
+def test_file_without_configuration_raises(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"a": torch.zeros(2)}, tmp_path / "foreign.safetensors")
-    with pytest.raises(WeightsError, match="no configuration in its header"):
+    with pytest.raises(WeightsError, match="no configuration in its metadata"):
         read_weights(tmp_path / "foreign.safetensors")
 
 
-def test_an_unknown_name_lists_the_known(mirror):
-    with pytest.raises(
-        ValueError, match="no model is named 'bigg': the registered models are big;"
-    ):
+def test_unknown_name_lists_registered_models(mirror):
+    with pytest.raises(ValueError, match="no model is named 'bigg'; choose one of big,"):
         fetch_weights("bigg")
 
 
@@ -203,22 +243,22 @@ def test_models_are_listed(mirror, state):
     assert fetch_weights("small").path == path
 
 
-def test_an_empty_registry_gives_an_empty_table(tmp_path, monkeypatch):
+def test_empty_registry_gives_an_empty_table(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "_data_folder", lambda: tmp_path)
     assert len(list_models()) == 0
     assert "lane" in list_models().colnames
 
 
-def test_registering_refuses_what_does_not_fit(mirror):
+def test_invalid_registration_raises(mirror):
     path = mirror / "big-v1.safetensors"
-    with pytest.raises(ValueError, match="must lie in"):
+    with pytest.raises(ValueError, match="move the bundled file to"):
         register_weights(path, "big", lane="spectra", description="")
     with pytest.raises(ValueError, match="lane is 'c'"):
         register_weights(path, "big", lane="c", description="", bundled=False)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "card", "no card"])
-def test_a_damaged_installation_is_recognised(mirror, state, damage):
+def test_damaged_installation_raises(mirror, state, damage):
     path = weights._data_folder() / "small.safetensors"
     save_weights(path, {"a": state["net.weight"]}, CONFIG, {})
     register_weights(path, "small", lane="properties", description="")
@@ -231,11 +271,11 @@ def test_a_damaged_installation_is_recognised(mirror, state, damage):
     else:
         path.with_suffix(".json").unlink()
     word = {"missing": "missing", "truncated": "truncated", "card": "damaged", "no card": "missing"}
-    with pytest.raises(WeightsError, match=f"{word[damage]}.*Install astrogenspec again"):
+    with pytest.raises(WeightsError, match=f"{word[damage]}.*Reinstall astrogenspec"):
         fetch_weights("small")
 
 
-def test_a_model_is_downloaded_once(mirror, monkeypatch):
+def test_model_is_downloaded_once(mirror, monkeypatch):
     found = fetch_weights("big")
     assert found.path.parent == weights._cache_folder()
     assert found.card["licence"] == "BSD-3-Clause"
@@ -244,14 +284,14 @@ def test_a_model_is_downloaded_once(mirror, monkeypatch):
     assert fetch_weights("big") == found
 
 
-def test_the_configuration_item_names_a_mirror(mirror, monkeypatch):
+def test_configuration_item_sets_the_mirror(mirror, monkeypatch):
     monkeypatch.delenv("ASTROGENSPEC_WEIGHTS_URL")
     with weights.conf.set_temp("weights_url", mirror.as_uri()):
         assert fetch_weights("big").path.exists()
 
 
-def test_the_settings_are_those_of_an_astropy_package(tmp_path):
-    """A file with every item is written where astropy's own lies, and what it says is used."""
+def test_configuration_file_is_written_and_read(tmp_path):
+    """The configuration file is in the folder of astropy, has every item, and its values are used."""
     with set_temp_config(tmp_path):
         assert create_config_file("astrogenspec")
         (path,) = tmp_path.rglob("astrogenspec.cfg")
@@ -264,20 +304,20 @@ def test_the_settings_are_those_of_an_astropy_package(tmp_path):
     assert conf.weights_url == ""
 
 
-def test_what_is_read_is_told_to_the_logger(mirror, caplog):
+def test_downloads_and_paths_are_logged(mirror, caplog):
     with caplog.at_level("INFO", logger="astrogenspec"):
         path = fetch_weights("big").path
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 3  # two downloads, and what is used
-    assert told[-1] == f"model 'big' is the file {path}"
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 3  # two downloads and the path
+    assert messages[-1] == f"model 'big' is the file {path}"
     assert {record.name for record in caplog.records} == {"astrogenspec.weights"}
 
 
-def test_a_model_is_downloaded_by_http(web):
+def test_model_is_downloaded_by_http(web):
     assert read_weights(fetch_weights("big").path)[1] == CONFIG
 
 
-def test_a_mirror_without_the_file_is_named(web):
+def test_mirror_without_the_file_raises(web):
     (web / "big-v1.safetensors").unlink()
     with pytest.raises(
         WeightsError, match=r"http://127.0.0.1:\d+/big-v1.safetensors \(status 404\)"
@@ -286,34 +326,34 @@ def test_a_mirror_without_the_file_is_named(web):
     assert not list(weights._cache_folder().iterdir())
 
 
-def test_no_mirror_is_said(mirror, monkeypatch):
+def test_missing_mirror_raises(mirror, monkeypatch):
     monkeypatch.delenv("ASTROGENSPEC_WEIGHTS_URL")
-    with pytest.raises(WeightsError, match="no mirror is named: set ASTROGENSPEC_WEIGHTS_URL"):
+    with pytest.raises(WeightsError, match="no mirror is set; set ASTROGENSPEC_WEIGHTS_URL"):
         fetch_weights("big")
 
 
-def test_a_mirror_of_an_unknown_kind_is_said(mirror, monkeypatch):
+def test_unsupported_mirror_scheme_raises(mirror, monkeypatch):
     monkeypatch.setenv("ASTROGENSPEC_WEIGHTS_URL", "ftp://example.org")
-    with pytest.raises(WeightsError, match="begins with none of http, https, doi, file"):
+    with pytest.raises(WeightsError, match="must begin with one of http, https, doi, file"):
         fetch_weights("big")
 
 
 @pytest.mark.parametrize("which", ["big-v1.safetensors", "big-v1.json"])
-def test_a_truncated_download_is_not_kept(mirror, which):
+def test_truncated_download_is_discarded(mirror, which):
     (mirror / which).write_bytes((mirror / which).read_bytes()[:-1])
-    with pytest.raises(WeightsError, match=f"{which} .*truncated.*was not kept"):
+    with pytest.raises(WeightsError, match=f"{which} .*truncated.*was discarded"):
         fetch_weights("big")
     assert which not in [path.name for path in weights._cache_folder().iterdir()]
 
 
-def test_a_damaged_cache_is_downloaded_again(mirror):
+def test_damaged_cache_is_downloaded_again(mirror):
     found = fetch_weights("big")
     good = found.path.read_bytes()
     found.path.write_bytes(good[:50])
     assert fetch_weights("big").path.read_bytes() == good
 
 
-def test_a_damaged_cache_is_removed_when_offline(mirror, monkeypatch):
+def test_damaged_cache_is_removed_when_offline(mirror, monkeypatch):
     found = fetch_weights("big")
     found.path.write_bytes(b"damaged")
     monkeypatch.setenv("ASTROGENSPEC_WEIGHTS_URL", "http://127.0.0.1:9")
@@ -325,7 +365,7 @@ def test_a_damaged_cache_is_removed_when_offline(mirror, monkeypatch):
         fetch_weights("big")
 
 
-def test_an_interrupted_download_leaves_nothing(mirror, monkeypatch):
+def test_interrupted_download_leaves_no_file(mirror, monkeypatch):
     def interrupted(source, target):
         with open(target, "wb") as opened:
             opened.write(b"half")
@@ -339,7 +379,7 @@ def test_an_interrupted_download_leaves_nothing(mirror, monkeypatch):
     assert fetch_weights("big").path.exists()
 
 
-def test_two_processes_may_download_at_once(mirror):
+def test_two_processes_can_download_at_once(mirror):
     code = (
         "import pathlib, sys\n"
         "from astrogenspec import weights\n"
@@ -349,8 +389,8 @@ def test_two_processes_may_download_at_once(mirror):
     )
     command = [sys.executable, "-c", code, weights._data_folder(), weights._cache_folder()]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=120)[0].strip() for process in processes]
-    assert said == ["big-v1.safetensors"] * 2
+    printed = [process.communicate(timeout=120)[0].strip() for process in processes]
+    assert printed == ["big-v1.safetensors"] * 2
     assert [process.returncode for process in processes] == [0, 0]
     names = sorted(path.name for path in weights._cache_folder().iterdir())
     assert names == ["big-v1.json", "big-v1.safetensors"]

@@ -193,7 +193,7 @@ def test_corner_plots_are_written(infer, tmp_path, monkeypatch):
         (("galaxies.ecsv",), "out.xyz", 2, "ends in none of"),
         (("galaxies.ecsv",), "nowhere/out.ecsv", 2, "there is no folder"),
         (("galaxies.ecsv", "--model", "nonsense"), "out.ecsv", 2, "no model is named 'nonsense'"),
-        (("galaxies.ecsv", "--model", "text.safetensors"), "out.ecsv", 2, "no file of weights"),
+        (("galaxies.ecsv", "--model", "text.safetensors"), "out.ecsv", 2, "the weights file"),
         (("galaxies.ecsv", "--model", "broken.safetensors"), "out.ecsv", 4, "truncated"),
     ],
 )
