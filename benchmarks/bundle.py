@@ -76,8 +76,8 @@ def with_photometry_heads(
     source = PropertyEstimator.load(run / "properties.safetensors").network
     heads = source.photometry_heads or range(source.config["members"])
     network = network.with_heads(
-        [network.member(k) for k in range(network.config["members"])],
-        [source.member(k) for k in heads],
+        [network.extract_head(k) for k in range(network.config["members"])],
+        [source.extract_head(k) for k in heads],
     )
     return network, with_stage(card, run, commit, *_HEADS)
 
@@ -89,8 +89,8 @@ def with_image_network(
     network, card = of_package("simulated", results)
     source = PropertyEstimator.load(run / "properties.safetensors").network
     network = source.with_heads(
-        [source.member(k) for k in range(source.config["members"])],
-        [network.member(k) for k in network.photometry_heads],
+        [source.extract_head(k) for k in range(source.config["members"])],
+        [network.extract_head(k) for k in network.photometry_heads],
     )
     card = with_stage(card, run, commit, *_IMAGE_NETWORK)
     card["training_set"]["real_galaxies"] += _LENGTH_BY_REAL_IMAGES

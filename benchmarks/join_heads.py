@@ -32,7 +32,7 @@ def main() -> None:
             parser.error(
                 f"{name} has another encoder than {arguments.models[0]}: heads of both cannot be joined."
             )
-    joined = networks[0].with_heads([network.member(0) for network in networks])
+    joined = networks[0].with_heads([network.extract_head(0) for network in networks])
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     PropertyEstimator(joined, card={"joined": arguments.models}).save(arguments.out, overwrite=True)
 

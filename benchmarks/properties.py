@@ -37,7 +37,7 @@ from astrogenspec.metrics import redshift_metrics
 from astrogenspec.quantities import QUANTITIES, theta_to_quantities
 from astrogenspec.simulate import GalaxyStream, Sample, Simulator
 from astrogenspec.surveys import BANDS
-from astrogenspec.training.augmentation import StructureAugmentation
+from astrogenspec.training.augmentation import MorphologyAugmentation
 
 #: Seed of the held-out galaxies; training uses 1 and 2.
 HELD_OUT_SEED = 1001
@@ -48,7 +48,7 @@ SUBSETS = ("ugriz", "gri", "griz", "ugr", "gr", "r")
 
 def with_sizes(photometry: PhotometryBatch, data: dict[str, np.ndarray]) -> PhotometryBatch:
     """Add radii and axis ratios of simulated galaxies, with the errors that they have in the training."""
-    config, rng, n = StructureAugmentation(), np.random.default_rng(0), len(photometry)
+    config, rng, n = MorphologyAugmentation(), np.random.default_rng(0), len(photometry)
     radius = 10 ** (config.radius_scatter * rng.normal(size=n))
     concentration = 10 ** (config.concentration_scatter * rng.normal(size=n))
     axis_ratio = data["axis_ratio"] + config.axis_ratio_scatter * rng.normal(size=n)

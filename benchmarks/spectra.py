@@ -38,7 +38,7 @@ from astrogenspec.generation.conditioning import APERTURES
 from astrogenspec.generation.contrastive import info_nce
 from astrogenspec.generation.estimator import SpectrumEstimator
 from astrogenspec.generation.network import SamplerSettings, spectrum_with_lines
-from astrogenspec.generation.training import galaxies_of
+from astrogenspec.generation.training import select_aperture
 from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.inputs.features import make_inputs
 from astrogenspec.surveys import BANDS
@@ -137,7 +137,7 @@ def retrieval(estimator) -> dict:
     batch = {name: values[:_RETRIEVAL] for name, values in stream.batch(0).items()}
     labels = {name: values.float() for name, values in batch.items()}
     aperture = torch.full((_RETRIEVAL,), APERTURES.index("fibre"))
-    galaxies = galaxies_of(labels, aperture)
+    galaxies = select_aperture(labels, aperture)
     cutouts = CutoutBatch(labels["image"].numpy(), labels["ivar"].numpy())
     photometry = photometry_batch(labels["flux"].numpy(), labels["error"].numpy())
     spectra = {

@@ -7,5 +7,5 @@ from astrogenspec import PropertyEstimator
 
 def estimator_with_heads():
     network = make_estimator().network
-    first = network.member(0)
+    first = network.extract_head(0)
     return PropertyEstimator(network.with_heads([first], [first]), card={"name": "tiny"})

@@ -10,12 +10,13 @@ levels on them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..nn.records import TensorRecord
 from ..wavelengths import LINE_NAMES, REST
 
 __all__ = ["PER_BIN", "Components", "Galaxy", "conserve", "to_bins", "to_pixels"]
@@ -114,8 +115,8 @@ _BROAD_DETECTED = 0.3
 _LEAST_SCALE = 3e-3
 
 
-@dataclass
-class Galaxy:
+@dataclass(frozen=True)
+class Galaxy(TensorRecord):
     """A galaxy through one aperture, fluxes per nanomaggy in r; n galaxies.
 
     Attributes
@@ -139,17 +140,6 @@ class Galaxy:
     redshift: Tensor
     dispersion: Tensor
     fibre_share: Tensor
-
-    def __len__(self) -> int:
-        return len(self.redshift)
-
-    def __getitem__(self, rows: Tensor | slice) -> Galaxy:
-        """Select galaxies."""
-        return Galaxy(*(getattr(self, field.name)[rows] for field in fields(self)))
-
-    def repeated(self, n: int) -> Galaxy:
-        """Repeat each galaxy ``n`` times."""
-        return Galaxy(*(getattr(self, f.name).repeat_interleave(n, dim=0) for f in fields(self)))
 
 
 class Components(nn.Module):

@@ -10,12 +10,13 @@ Scatters were measured on simulated galaxies that were not trained on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..nn.records import TensorRecord
 from ..surveys import BANDS, SDSS
 
 __all__ = [
@@ -51,7 +52,7 @@ REFERENCE_WAVELENGTH = _PIVOTS[BANDS.index("r")]
 
 
 @dataclass(frozen=True)
-class Photometry:
+class Photometry(TensorRecord):
     """What the flux of the spectra of n galaxies is fixed by, on the AB system.
 
     Attributes
@@ -113,23 +114,6 @@ class Photometry:
         values = [v * factor for v in (flux * whole, error * whole, *fibre)]
         values += [np.broadcast_to(v, n) for v in (scatter, in_fibre)]
         return cls(*(torch.tensor(v, dtype=torch.float32) for v in values))
-
-    def __len__(self) -> int:
-        return len(self.flux)
-
-    def __getitem__(self, rows: Tensor | slice) -> Photometry:
-        """Select galaxies."""
-        return Photometry(*(getattr(self, field.name)[rows] for field in fields(self)))
-
-    def to(self, device: torch.device | str) -> Photometry:
-        """Move every tensor to a device."""
-        return Photometry(*(getattr(self, field.name).to(device) for field in fields(self)))
-
-    def repeated(self, n: int) -> Photometry:
-        """Repeat each galaxy ``n`` times."""
-        return Photometry(
-            *(getattr(self, field.name).repeat_interleave(n, dim=0) for field in fields(self))
-        )
 
 
 def whole_light(photometry: Photometry, noise: Tensor) -> tuple[Tensor, Tensor]:

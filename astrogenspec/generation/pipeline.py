@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..calibration import SpectrumRecalibration
 from ..inputs.features import ModelInputs
-from ..nn.chunks import each_piece
+from ..nn.chunks import map_chunks
 from ..surveys import BANDS, SDSS
 from ..synthetic import response_weights
 from ..wavelengths import (
@@ -361,7 +361,7 @@ def draw_spectra(
             request,
         )
 
-    each_piece(draw, len(inputs), per_block, inputs.photometry.device)
+    map_chunks(draw, len(inputs), per_block, inputs.photometry.device)
     ordered = [parts[start] for start in sorted(parts)]
     return DrawnSpectra(
         *(np.concatenate([getattr(part, name) for part in ordered]) for name in _FIELDS)
@@ -404,7 +404,7 @@ def _draw_block(
     assembled = assemble(
         fine,
         anchor,
-        photometry.repeated(request.n_draws),
+        photometry.repeat_interleave(request.n_draws),
         in_fibre,
         flux_noise.to(device).flatten(0, 1),
     )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..inputs.features import ModelInputs
+from ..nn.records import TensorRecord
 from ..quantities import QUANTITIES
 from ..training.augmentation import AugmentationConfig
 from ..training.loop import BatchStream, History, TrainingConfig, ZippedStreams, fit
@@ -26,9 +27,9 @@ __all__ = [
     "SpectrumBatch",
     "SpectrumRecipe",
     "fit_scales",
-    "galaxies_of",
     "make_batch",
     "make_loss",
+    "select_aperture",
     "train_spectra",
 ]
 
@@ -94,7 +95,7 @@ class SpectrumRecipe:
 
 
 @dataclass(frozen=True)
-class SpectrumBatch:
+class SpectrumBatch(TensorRecord):
     """Galaxies for `SpectrumNetwork.loss`; see there.
 
     Attributes
@@ -112,15 +113,8 @@ class SpectrumBatch:
     theta: Tensor
     given: Tensor
 
-    def to(self, device: torch.device | str) -> SpectrumBatch:
-        """Move every tensor to a device."""
-        galaxies = Galaxy(**{k: v.to(device) for k, v in vars(self.galaxies).items()})
-        rest = (self.aperture, self.theta, self.given)
-        aperture, theta, given = (tensor.to(device) for tensor in rest)
-        return SpectrumBatch(self.inputs.to(device), aperture, galaxies, theta, given)
 
-
-def galaxies_of(labels: dict[str, Tensor], aperture: Tensor) -> Galaxy:
+def select_aperture(labels: dict[str, Tensor], aperture: Tensor) -> Galaxy:
     """Spectra of some galaxies through one aperture each, from columns of shards."""
     rows = torch.arange(len(aperture))
     flux = labels["aperture_flux"][rows, aperture]
@@ -163,7 +157,11 @@ def make_batch(
     blank = torch.rand(n, generator=generator) < recipe.nothing
     given &= ~blank[:, None]
     return SpectrumBatch(
-        _blanked(inputs, ~blank), aperture, galaxies_of(labels, aperture), labels["theta"], given
+        _blanked(inputs, ~blank),
+        aperture,
+        select_aperture(labels, aperture),
+        labels["theta"],
+        given,
     )
 
 
@@ -287,10 +285,10 @@ def fit_scales(network: SpectrumNetwork, shards: Shards) -> None:
     """
     rows = torch.arange(min(_SCALE_SAMPLE, len(shards)))
     labels = shards.labels(rows)
-    network.fit_scales(galaxies_of(labels, rows % len(APERTURES)), labels["theta"])
+    network.fit_scales(select_aperture(labels, rows % len(APERTURES)), labels["theta"])
     some = rows[:_ZERO_POINT_SAMPLE]
     total = torch.full_like(some, APERTURES.index("total"))
     labels = shards.labels(some)
-    magnitude = -2.5 * torch.log10(ab_flux(galaxies_of(labels, total)))
+    magnitude = -2.5 * torch.log10(ab_flux(select_aperture(labels, total)))
     flux = shards.columns["true_flux"][some] / labels["aperture_flux"][:, 1:]
     network.zero_points.copy_((-2.5 * torch.log10(flux) - magnitude).median(0).values)

@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..nn.chunks import each_piece
+from ..nn.chunks import map_chunks
 from ..nn.noise import standard_normal
 from ..nn.splines import n_spline_parameters, spline_log_prob, spline_sample
 
-__all__ = ["DRAWS_PER_PIECE", "ChainPosterior", "ConditionalFactor", "FlowChain"]
+__all__ = ["DRAWS_PER_CHUNK", "ChainPosterior", "ConditionalFactor", "FlowChain"]
 
 #: Draws whose hidden features are made at a time: as many as fit the cache.
 _COLUMNS = 4096
@@ -66,12 +66,14 @@ class ConditionalFactor(nn.Module):
         return self.out(F.silu(self.hidden(F.silu(features))))
 
     def workspace(self, draws: int) -> Tensor:
-        """Make memory for the hidden features of `per_draw`."""
+        """Make memory for the hidden features of `evaluate_draws`."""
         size = self.hidden.out_features + 1
         return self.hidden.weight.new_empty(2, size, max(_COLUMNS, draws))
 
     @torch.no_grad()
-    def per_draw(self, context: Tensor, earlier: Tensor, workspace: Tensor | None = None) -> Tensor:
+    def evaluate_draws(
+        self, context: Tensor, earlier: Tensor, workspace: Tensor | None = None
+    ) -> Tensor:
         """Evaluate the network for many draws of each galaxy, without gradient.
 
         Parameters
@@ -118,7 +120,7 @@ class ConditionalFactor(nn.Module):
 _EARLIER_LIMIT = 6.0
 _UNIT_MARGIN = 1e-6
 #: Draws of a piece, which one thread makes: more are no faster and take more memory.
-DRAWS_PER_PIECE = 65536
+DRAWS_PER_CHUNK = 65536
 
 
 class ChainPosterior:
@@ -248,13 +250,15 @@ class ChainPosterior:
         theta = standard_normal((len(self), n_draws, self.chain.n_quantities), generator, device)
 
         def draw(rows: slice) -> None:
-            theta[rows] = self[rows].draws_from(theta[rows], None if known is None else known[rows])
+            theta[rows] = self[rows].transform_noise(
+                theta[rows], None if known is None else known[rows]
+            )
 
-        each_piece(draw, len(self), max(1, DRAWS_PER_PIECE // n_draws), device)
+        map_chunks(draw, len(self), max(1, DRAWS_PER_CHUNK // n_draws), device)
         return theta
 
     @torch.no_grad()
-    def draws_from(self, noise: Tensor, known: Tensor | None = None) -> Tensor:
+    def transform_noise(self, noise: Tensor, known: Tensor | None = None) -> Tensor:
         """Map standard normal numbers to draws of the joint posterior.
 
         Parameters
@@ -275,7 +279,9 @@ class ChainPosterior:
             fixed = self._standardised(known)
         earlier = torch.empty_like(y)
         for k, factor in enumerate(self.chain.factors):
-            y[k] = spline_sample(factor.per_draw(self.context, earlier[:k], workspace), noise[k])
+            y[k] = spline_sample(
+                factor.evaluate_draws(self.context, earlier[:k], workspace), noise[k]
+            )
             if k < n_known:
                 y[k] = torch.where(known[:, k, None].isfinite(), fixed[:, k, None], y[k])
             torch.clamp(y[k], -_EARLIER_LIMIT, _EARLIER_LIMIT, out=earlier[k])

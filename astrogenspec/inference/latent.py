@@ -272,9 +272,9 @@ def _joined(contexts: Contexts, n_heads: int) -> Tensor:
     """Put the vectors of the first heads behind one another, shape (n, n_heads * context_size); NaN of those not asked."""
     _, n, size = contexts.vectors.shape
     joined = contexts.vectors.new_full((n, n_heads, size), torch.nan)
-    for k, vectors, share in zip(contexts.heads, contexts.vectors, contexts.share, strict=True):
+    for k, vectors, weight in zip(contexts.heads, contexts.vectors, contexts.weight, strict=True):
         if k < n_heads:
-            read = share > 0
+            read = weight > 0
             joined[read, k] = vectors[read]
     return joined.flatten(1)
 

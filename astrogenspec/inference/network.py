@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..inputs.features import N_MORPHOLOGY_FEATURES, N_PHOTOMETRY_FEATURES, ModelInputs
-from ..nn.chunks import each_piece
+from ..nn.chunks import map_chunks
 from ..nn.layers import ResidualLinear, make_mlp
 from ..nn.noise import standard_normal
 from ..quantities import QUANTITIES
-from .flows import DRAWS_PER_PIECE, ChainPosterior, FlowChain
+from .flows import DRAWS_PER_CHUNK, ChainPosterior, FlowChain
 from .vae import ImageVAE, elbo_terms
 
 __all__ = ["Contexts", "MixturePosterior", "PropertyHead", "PropertyNetwork"]
@@ -32,20 +32,20 @@ class Contexts:
     heads : sequence of int
         Which heads of the network.
     vectors : Tensor, shape (heads, n, context_size)
-    share : Tensor, shape (heads, n)
-        How much each head counts for each galaxy; a galaxy's shares sum to one, and are zero of heads that do not read it.
+    weight : Tensor, shape (heads, n)
+        Mixture weights; they sum to one for each galaxy and are zero for heads that do not use it.
     """
 
     heads: Sequence[int]
     vectors: Tensor
-    share: Tensor
+    weight: Tensor
 
     def repeat_interleave(self, k: int) -> Contexts:
         """Repeat each galaxy k times, as `torch.repeat_interleave` does."""
         return replace(
             self,
             vectors=self.vectors.repeat_interleave(k, dim=1),
-            share=self.share.repeat_interleave(k, dim=1),
+            weight=self.weight.repeat_interleave(k, dim=1),
         )
 
 
@@ -88,7 +88,7 @@ class PropertyHead(nn.Module):
         self.measurable_head = make_mlp((size, 64, 1))
 
     @contextmanager
-    def image_readers_alone(self) -> Iterator[None]:
+    def train_image_weights_only(self) -> Iterator[None]:
         """Let nothing be trained but the weights that are multiplied by zero where there is no image."""
         trained = [p for p in self.parameters() if p.requires_grad]
         reader: Tensor = self.context_network[0].weight
@@ -138,24 +138,24 @@ class MixturePosterior:
 
     Parameters
     ----------
-    members : sequence of ChainPosterior
+    components : sequence of ChainPosterior
         Of the same n galaxies; supports and scales are the same too.
-    share : Tensor, shape (members, n), optional
+    weight : Tensor, shape (components, n), optional
         How much each member counts for each galaxy, with sums over the members of one; the same by default.
     """
 
-    def __init__(self, members: Sequence[ChainPosterior], share: Tensor | None = None) -> None:
-        self.members = list(members)
-        if share is None:
-            like = self.members[0].context
-            share = like.new_full((len(self.members), len(like)), 1 / len(self.members))
-        self.share = share
+    def __init__(self, components: Sequence[ChainPosterior], weight: Tensor | None = None) -> None:
+        self.components = list(components)
+        if weight is None:
+            like = self.components[0].context
+            weight = like.new_full((len(self.components), len(like)), 1 / len(self.components))
+        self.weight = weight
 
     def __len__(self) -> int:
-        return len(self.members[0])
+        return len(self.components[0])
 
     def __repr__(self) -> str:
-        return f"MixturePosterior(n_galaxies={len(self)}, n_members={len(self.members)})"
+        return f"MixturePosterior(n_galaxies={len(self)}, n_components={len(self.components)})"
 
     def log_prob(
         self,
@@ -175,10 +175,10 @@ class MixturePosterior:
         log_prob : Tensor, shape (n, D)
             As from `ChainPosterior.log_prob`: cumulative sums over the last axis are log densities of the mixture.
         """
-        terms = torch.stack([m.log_prob(theta, valid, generator) for m in self.members])
+        terms = torch.stack([m.log_prob(theta, valid, generator) for m in self.components])
         inside = terms[0].isfinite()
         joint = torch.where(inside, terms, 0.0).cumsum(-1)
-        joint = (joint + self.share.log()[..., None]).logsumexp(0)
+        joint = (joint + self.weight.log()[..., None]).logsumexp(0)
         first = torch.zeros_like(joint[:, :1])
         return torch.where(inside, joint.diff(dim=-1, prepend=first), terms[0])
 
@@ -202,7 +202,7 @@ class MixturePosterior:
         ValueError
             As for `ChainPosterior.sample`.
         """
-        first = self.members[0]
+        first = self.components[0]
         first.check(n_draws, known)
         device, size = first.context.device, first.chain.n_quantities
         # One more number a galaxy says whose turn is first, so that galaxies still come one after another.
@@ -211,33 +211,35 @@ class MixturePosterior:
         theta = noise[:, :-1].unflatten(1, (n_draws, size))
 
         def draw(rows: slice) -> None:
-            members = [member[rows] for member in self.members]
+            components = [component[rows] for component in self.components]
             part = None if known is None else known[rows]
             turns = (turn[rows] + _GOLDEN * torch.arange(n_draws, device=device)) % 1
-            upper = _weights(members, self.share[:, rows], part).cumsum(0)
+            upper = _conditional_weights(components, self.weight[:, rows], part).cumsum(0)
             # Rounded sums below one would give draws to a last member that has no share.
             upper = upper / upper[-1:]
             owner = (turns[None] >= upper[:-1, :, None]).sum(0)
-            theta[rows] = _drawn(members, owner, theta[rows], part)
+            theta[rows] = _draw_components(components, owner, theta[rows], part)
 
-        each_piece(draw, len(self), max(1, DRAWS_PER_PIECE // n_draws), device)
+        map_chunks(draw, len(self), max(1, DRAWS_PER_CHUNK // n_draws), device)
         return theta
 
 
-def _weights(members: list[ChainPosterior], share: Tensor, known: Tensor | None) -> Tensor:
+def _conditional_weights(
+    components: list[ChainPosterior], weight: Tensor, known: Tensor | None
+) -> Tensor:
     """How much each member counts given what is known, shape (members, n)."""
     if known is None:
-        return share
-    expected = torch.stack([member.prefix_log_prob(known) for member in members])
-    return (share.log() + expected).softmax(0)
+        return weight
+    expected = torch.stack([c.prefix_log_prob(known) for c in components])
+    return (weight.log() + expected).softmax(0)
 
 
-def _drawn(
-    members: list[ChainPosterior], owner: Tensor, noise: Tensor, known: Tensor | None
+def _draw_components(
+    components: list[ChainPosterior], owner: Tensor, noise: Tensor, known: Tensor | None
 ) -> Tensor:
     """Let each member make the draws that it owns; ``owner`` has shape (n, draws)."""
     theta = torch.empty_like(noise)
-    for k, member in enumerate(members):
+    for k, component in enumerate(components):
         own = owner == k
         most = int(own.sum(1).max())
         if most == 0:
@@ -245,7 +247,7 @@ def _drawn(
         # The columns of its draws come first; galaxies with fewer of them make some that nobody asked for.
         columns = own.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
         at = columns[..., None].expand(-1, -1, noise.shape[-1])
-        drawn = member.draws_from(noise.gather(1, at), known)
+        drawn = component.transform_noise(noise.gather(1, at), known)
         mine = own.gather(1, columns)[..., None]
         theta.scatter_(1, at, torch.where(mine, drawn, theta.gather(1, at)))
     return theta
@@ -338,7 +340,7 @@ class PropertyNetwork(nn.Module):
         """Numbers of the heads that read galaxies without images and no others."""
         return range(self.config["members"], len(self.heads))
 
-    def member(self, k: int) -> PropertyNetwork:
+    def extract_head(self, k: int) -> PropertyNetwork:
         """Copy one head into a network of its own, with the same encoder."""
         return self._copied([self.heads[k]], 0)
 
@@ -412,12 +414,12 @@ class PropertyNetwork(nn.Module):
         mu, logvar = self.latent(inputs) if latent is None else latent
         if self.config["frozen_vae"]:
             mu, logvar = mu.detach(), logvar.detach()
-        share = self._share(inputs.has_image).to(mu)
-        read = share.any(1).nonzero()[:, 0].tolist() or [0]
+        weight = self._head_weights(inputs.has_image).to(mu)
+        read = weight.any(1).nonzero()[:, 0].tolist() or [0]
         vectors = torch.stack([self.heads[k].context(inputs, mu, logvar) for k in read])
-        return Contexts(read, vectors, share[read])
+        return Contexts(read, vectors, weight[read])
 
-    def _share(self, has_image: Tensor) -> Tensor:
+    def _head_weights(self, has_image: Tensor) -> Tensor:
         """How much each head counts for each galaxy, shape (heads, n)."""
         n, n_for_photometry = self.config["members"], self.config["photometry_members"]
         if n_for_photometry == 0:
@@ -432,8 +434,10 @@ class PropertyNetwork(nn.Module):
     def posterior_of(self, contexts: Contexts) -> ChainPosterior | MixturePosterior:
         """Return the joint posterior of the nine quantities, for what `contexts` gives."""
         pairs = zip(contexts.heads, contexts.vectors, strict=True)
-        members = [self.heads[k].chain(vectors) for k, vectors in pairs]
-        return members[0] if len(members) == 1 else MixturePosterior(members, contexts.share)
+        components = [self.heads[k].chain(vectors) for k, vectors in pairs]
+        if len(components) == 1:
+            return components[0]
+        return MixturePosterior(components, contexts.weight)
 
     def posterior(self, inputs: ModelInputs) -> ChainPosterior | MixturePosterior:
         """Return the joint posterior of the nine quantities, as a distribution over `theta`."""
@@ -443,7 +447,7 @@ class PropertyNetwork(nn.Module):
         """Return P(gas metallicity is measurable), shape (n,), for what `contexts` gives."""
         pairs = zip(contexts.heads, contexts.vectors, strict=True)
         parts = [self.heads[k].measurable(vectors) for k, vectors in pairs]
-        return (contexts.share * torch.stack(parts)).sum(0)
+        return (contexts.weight * torch.stack(parts)).sum(0)
 
     def loss(
         self,
@@ -489,26 +493,29 @@ class PropertyNetwork(nn.Module):
             ``total`` (to be minimised), ``flow`` (negative log density summed over known quantities), ``measurable``,
             and ``nll_<quantity>`` for each; with images also ``reconstruction`` (nats a valid pixel), ``kl``, ``latent_map``.
         """
-        weights = torch.ones_like(theta) if quantity_weight is None else quantity_weight
+        if quantity_weight is None:
+            quantity_weight = torch.ones_like(theta)
         mu, logvar = self.latent(inputs) if latent is None else latent
         contexts = self.contexts(inputs, (mu, logvar))
         nll, unclassified = torch.zeros_like(theta), theta.new_zeros(len(theta))
         completed, usable = torch.zeros_like(theta), torch.zeros_like(valid)
-        for k, vectors, share in zip(contexts.heads, contexts.vectors, contexts.share, strict=True):
-            rows = share.nonzero()[:, 0]
+        for k, vectors, weight in zip(
+            contexts.heads, contexts.vectors, contexts.weight, strict=True
+        ):
+            rows = weight.nonzero()[:, 0]
             posterior = self.heads[k].chain(vectors[rows])
             log_prob, completed[rows] = posterior.log_prob_and_completed(
                 theta[rows], valid[rows], generator
             )
             usable[rows] = torch.isfinite(log_prob)
             own = torch.where(usable[rows], -log_prob, 0.0)
-            nll = nll.index_add(0, rows, own * share[rows, None])
+            nll = nll.index_add(0, rows, own * weight[rows, None])
             if measurable is not None:
                 losses = self.heads[k].measurable_losses(vectors[rows], measurable[rows].to(theta))
-                unclassified = unclassified.index_add(0, rows, losses * share[rows])
-        terms = {"flow": (nll * weights).sum(-1).mean()}
+                unclassified = unclassified.index_add(0, rows, losses * weight[rows])
+        terms = {"flow": (nll * quantity_weight).sum(-1).mean()}
         for k, name in enumerate(_FACTOR_NAMES):
-            known = weights[:, k] * (valid[:, k] & usable[:, k] & theta[:, k].isfinite())
+            known = quantity_weight[:, k] * (valid[:, k] & usable[:, k] & theta[:, k].isfinite())
             terms[f"nll_{name}"] = _weighted_mean(nll[:, k], known).detach()
         n_classified = 1 if measurable is None else measurable.isfinite().sum().clamp_min(1)
         terms["measurable"] = unclassified.sum() / n_classified

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from ..inputs.features import ModelInputs
+from ..nn.records import TensorRecord
 from ..quantities import QUANTITIES
 from ..training.augmentation import AugmentationConfig
 from ..training.loop import BatchStream, History, TrainingConfig, ZippedStreams, fit
 from ..training.shards import Shards
-from ..training.streams import to_device
 from .network import PropertyNetwork
 
 __all__ = [
@@ -39,7 +39,7 @@ _BLOCK = 512
 
 
 @dataclass(frozen=True)
-class EncodedGalaxies:
+class EncodedGalaxies(TensorRecord):
     """Simulated galaxies as the heads of a network see them.
 
     Attributes
@@ -63,9 +63,6 @@ class EncodedGalaxies:
     theta: Tensor
     measurable: Tensor
 
-    def __len__(self) -> int:
-        return len(self.mu)
-
     @property
     def latent(self) -> tuple[Tensor, Tensor]:
         """``mu`` and ``logvar``."""
@@ -81,27 +78,12 @@ class EncodedGalaxies:
         """True if any galaxy has an image."""
         return bool(self.inputs.has_image.any())
 
-    def __getitem__(self, rows: Tensor) -> EncodedGalaxies:
-        """Select galaxies."""
-        return EncodedGalaxies(*(getattr(self, field.name)[rows] for field in fields(self)))
-
-    def of_catalogue(self) -> EncodedGalaxies:
+    def catalogue_only(self) -> EncodedGalaxies:
         """Hide the images, and leave out galaxies without photometry of a catalogue."""
         inputs = self.inputs
         kept = self[(inputs.has_photometry & ~inputs.measured).nonzero()[:, 0]]
         prior = torch.zeros_like(kept.mu)
         return replace(kept, inputs=kept.inputs.without_images(), mu=prior, logvar=prior)
-
-    def to(self, device: torch.device | str) -> EncodedGalaxies:
-        """Move every tensor to a device."""
-        return EncodedGalaxies(*(getattr(self, field.name).to(device) for field in fields(self)))
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[EncodedGalaxies]) -> EncodedGalaxies:
-        """Put galaxies behind one another."""
-        inputs = ModelInputs.concatenate([part.inputs for part in parts])
-        names = [field.name for field in fields(cls)][1:]
-        return cls(inputs, *(torch.cat([getattr(p, name) for p in parts]) for name in names))
 
 
 @torch.no_grad()
@@ -205,7 +187,7 @@ class RecipeConfig:
 
 
 @dataclass(frozen=True)
-class TrainingBatch:
+class TrainingBatch(TensorRecord):
     """Network inputs with their labels.
 
     Attributes
@@ -222,12 +204,6 @@ class TrainingBatch:
     theta: Tensor
     measurable: Tensor
     latent: tuple[Tensor, Tensor] | None = None
-
-    def to(self, device: torch.device | str) -> TrainingBatch:
-        """Move every tensor to a device."""
-        return TrainingBatch(
-            *(to_device(getattr(self, field.name), device) for field in fields(self))
-        )
 
 
 def make_batch(
@@ -327,7 +303,7 @@ def train_properties(
         _standardise(network, parts[0][0])
     whole = network = copy.deepcopy(network).to(training.device)
     if recipe.photometry_alone:
-        network = whole.member(next(iter(whole.photometry_heads), 0))
+        network = whole.extract_head(next(iter(whole.photometry_heads), 0))
     if recipe.heads_alone or recipe.photometry_alone:
         network.vae.requires_grad_(False)
         network.latent_of_properties.requires_grad_(False)
@@ -348,7 +324,7 @@ def train_properties(
     )
     history.write(out / "history.ecsv")
     if recipe.photometry_alone:
-        others = [whole.member(k) for k in range(whole.config["members"])]
+        others = [whole.extract_head(k) for k in range(whole.config["members"])]
         network = whole.with_heads(others, [network])
     return network.requires_grad_(True), history
 

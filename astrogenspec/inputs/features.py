@@ -18,14 +18,14 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..nn.records import TensorRecord
 from ..surveys import BANDS, SDSS
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ _PETROSIAN_SCALE, _LOG_RADIUS_SCALE, _CONCENTRATION_SCALE, _AXIS_RATIO_SCALE = 0
 _NOISE_STRIDE = 4
 
 
-@dataclass
-class ModelInputs:
+@dataclass(frozen=True)
+class ModelInputs(TensorRecord):
     """What the networks see of a batch of galaxies.
 
     Attributes
@@ -102,13 +102,6 @@ class ModelInputs:
     photometry: Tensor
     morphology: Tensor | None = None
 
-    def __len__(self) -> int:
-        return len(self.photometry)
-
-    def __getitem__(self, index: slice | Tensor | np.ndarray) -> ModelInputs:
-        """Select galaxies by slice, indices or mask."""
-        return replace(self, **{name: value[index] for name, value in self._tensors()})
-
     @property
     def has_image(self) -> Tensor:
         """Which galaxies have at least one band of image, shape (n,), bool."""
@@ -133,40 +126,6 @@ class ModelInputs:
         """Hide the images; photometry that was measured on them stays."""
         empty = torch.zeros_like(self.image_bands)
         return replace(self, image=None, image_weight=None, image_bands=empty, image_noise=empty)
-
-    def to(self, device: torch.device | str) -> ModelInputs:
-        """Move every tensor to a device."""
-        return replace(self, **{name: value.to(device) for name, value in self._tensors()})
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[ModelInputs]) -> ModelInputs:
-        """Put galaxies behind one another.
-
-        Parameters
-        ----------
-        parts : sequence of ModelInputs
-            At least one. What a part lacks but another has, images or morphology, is zero.
-
-        Returns
-        -------
-        ModelInputs
-        """
-        columns = {}
-        for field in fields(cls):
-            values = [getattr(part, field.name) for part in parts]
-            given = [value for value in values if value is not None]
-            if given:
-                shape = given[0].shape[1:]
-                values = [
-                    given[0].new_zeros(len(part), *shape) if value is None else value
-                    for part, value in zip(parts, values, strict=True)
-                ]
-            columns[field.name] = torch.cat(values) if given else None
-        return cls(**columns)
-
-    def _tensors(self) -> list[tuple[str, Tensor]]:
-        pairs = [(field.name, getattr(self, field.name)) for field in fields(self)]
-        return [(name, value) for name, value in pairs if value is not None]
 
 
 def make_inputs(

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-__all__ = ["each_piece"]
+__all__ = ["map_chunks"]
 
 
-def each_piece(
+def map_chunks(
     function: Callable[[slice], None], n: int, size: int, device: torch.device | str
 ) -> None:
     """Call a function for every piece of n items.

@@ -47,7 +47,7 @@ class ResidualLinear(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.first = nn.Linear(width, width)
-        # There is none unless a training asks for some: see `PropertyNetwork.set_dropout`.
+        # None unless a training asks for it: see `PropertyNetwork.set_dropout`.
         self.dropout = nn.Dropout(0.0)
         self.second = nn.Linear(width, width)
 

@@ -22,9 +22,9 @@ from ..inputs.features import (
 from ..nn.noise import integers, normal, uniform
 
 __all__ = [
-    "STRUCTURE_COLUMNS",
+    "MORPHOLOGY_COLUMNS",
     "AugmentationConfig",
-    "StructureAugmentation",
+    "MorphologyAugmentation",
     "add_background",
     "add_noise",
     "augment",
@@ -32,19 +32,19 @@ __all__ = [
     "draw_band_subsets",
     "draw_modes",
     "draw_sky_sigma",
-    "observe_structure",
+    "observe_morphology",
     "orient_randomly",
     "redraw_flux",
     "shift_randomly",
 ]
 
-#: What simulations say of the structure of a galaxy, see `astrogenspec.simulate.apertures.PetrosianMeasures`.
-STRUCTURE_COLUMNS = ("r50", "r90", "axis_ratio")
+#: What simulations say of the morphology of a galaxy, see `astrogenspec.simulate.apertures.PetrosianMeasures`.
+MORPHOLOGY_COLUMNS = ("r50", "r90", "axis_ratio")
 _LOWEST_AXIS_RATIO = 0.05
 
 
 @dataclass(frozen=True)
-class StructureAugmentation:
+class MorphologyAugmentation:
     """How sizes and shapes are drawn.
 
     Attributes
@@ -74,9 +74,9 @@ class StructureAugmentation:
     largest_concentration: float = 0.1
 
 
-def observe_structure(
+def observe_morphology(
     true: Mapping[str, Tensor],
-    config: StructureAugmentation | None = None,
+    config: MorphologyAugmentation | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Draw sizes and shapes of galaxies of which these are known without error.
@@ -84,8 +84,8 @@ def observe_structure(
     Parameters
     ----------
     true : mapping of str to Tensor, shape (n,)
-        The `STRUCTURE_COLUMNS`: radii [arcsec] and axis ratio.
-    config : StructureAugmentation, optional
+        The `MORPHOLOGY_COLUMNS`: radii [arcsec] and axis ratio.
+    config : MorphologyAugmentation, optional
     generator : `torch.Generator`, optional
 
     Returns
@@ -93,7 +93,7 @@ def observe_structure(
     features : Tensor, shape (n, 16)
         See `astrogenspec.inputs.features.morphology_features`; zero of galaxies that have none.
     """
-    config = config or StructureAugmentation()
+    config = config or MorphologyAugmentation()
     n, device = len(true["r50"]), true["r50"].device
     deviates = normal((n, 3), generator, device)
     chances = uniform((n, 7), generator, device)
@@ -148,7 +148,7 @@ class AugmentationConfig:
         Scatter of each band beyond the catalogue error, relative to r [mag]; fitted to real SDSS colours.
     outlier_fraction, outlier_factor : float
         Fraction of single-band fluxes whose true error is larger than stated, and by how much.
-    structure : StructureAugmentation
+    morphology : MorphologyAugmentation
         Sizes and shapes of galaxies without image.
     """
 
@@ -166,7 +166,7 @@ class AugmentationConfig:
     photometry_scatter: tuple[float, float, float, float, float] = (0.024, 0.015, 0.0, 0.012, 0.0)
     outlier_fraction: float = 0.03
     outlier_factor: float = 3.0
-    structure: StructureAugmentation = field(default_factory=StructureAugmentation)
+    morphology: MorphologyAugmentation = field(default_factory=MorphologyAugmentation)
 
 
 def orient_randomly(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -367,7 +367,7 @@ def augment_photometry(
     config: AugmentationConfig | None = None,
     generator: torch.Generator | None = None,
     *,
-    structure: Mapping[str, Tensor] | None = None,
+    morphology: Mapping[str, Tensor] | None = None,
 ) -> ModelInputs:
     """Make inputs of galaxies that have photometry only.
 
@@ -377,8 +377,8 @@ def augment_photometry(
         True total flux and the standard error with which it is observed, both dereddened [nmgy].
     config : AugmentationConfig, optional
     generator : `torch.Generator`, optional
-    structure : mapping of str to Tensor, optional
-        True sizes and shapes, see `~astrogenspec.training.augmentation.observe_structure`.
+    morphology : mapping of str to Tensor, optional
+        True sizes and shapes, see `~astrogenspec.training.augmentation.observe_morphology`.
 
     Returns
     -------
@@ -392,8 +392,8 @@ def augment_photometry(
     features = photometry_features(torch.where(bands, flux, torch.nan), error)
     empty = torch.zeros(n, _N_BANDS, device=device)
     sizes = None
-    if structure is not None:
-        sizes = observe_structure(structure, config.structure, generator)
+    if morphology is not None:
+        sizes = observe_morphology(morphology, config.morphology, generator)
     return ModelInputs(None, None, empty, empty, features, sizes)
 
 
@@ -404,7 +404,7 @@ def augment(
     *,
     measured_flux: Tensor | None = None,
     measured_error: Tensor | None = None,
-    structure: Mapping[str, Tensor] | None = None,
+    morphology: Mapping[str, Tensor] | None = None,
     config: AugmentationConfig | None = None,
     generator: torch.Generator | None = None,
 ) -> ModelInputs:
@@ -419,8 +419,8 @@ def augment(
     measured_flux, measured_error : Tensor, shape (n, 5), optional
         Flux and error measured on one noisy realisation of the image [nmgy]. Without them no galaxy is given
         photometry measured on its image.
-    structure : mapping of str to Tensor, optional
-        True sizes and shapes, see `~astrogenspec.training.augmentation.observe_structure`: networks see those of galaxies
+    morphology : mapping of str to Tensor, optional
+        True sizes and shapes, see `~astrogenspec.training.augmentation.observe_morphology`: networks see those of galaxies
         without image alone.
     config : AugmentationConfig, optional
     generator : `torch.Generator`, optional
@@ -460,8 +460,8 @@ def augment(
         for output, value in zip(outputs, observed, strict=True):
             output[rows] = value
     sizes = None
-    if structure is not None:
-        sizes = observe_structure(structure, config.structure, generator)
+    if morphology is not None:
+        sizes = observe_morphology(morphology, config.morphology, generator)
     return ModelInputs(*outputs, features, sizes)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..inputs.features import ModelInputs
-from .augmentation import STRUCTURE_COLUMNS, AugmentationConfig, augment, augment_photometry
+from .augmentation import MORPHOLOGY_COLUMNS, AugmentationConfig, augment, augment_photometry
 
 __all__ = ["OBSERVED_COLUMNS", "Shards"]
 
@@ -25,7 +25,7 @@ OBSERVED_COLUMNS = (
     "measured_flux",
     "measured_error",
     "image",
-    *STRUCTURE_COLUMNS,
+    *MORPHOLOGY_COLUMNS,
 )
 
 
@@ -50,9 +50,9 @@ class Shards:
         return "image" in self.columns
 
     @property
-    def has_structure(self) -> bool:
+    def has_morphology(self) -> bool:
         """True if sizes and shapes of the galaxies are known."""
-        return all(name in self.columns for name in STRUCTURE_COLUMNS)
+        return all(name in self.columns for name in MORPHOLOGY_COLUMNS)
 
     @classmethod
     def read(cls, folder: Path | str, labels: Sequence[str] = ("theta", "measurable")) -> Shards:
@@ -127,12 +127,12 @@ class Shards:
         chosen = {
             name: self.columns[name][indices] for name in OBSERVED_COLUMNS if name in self.columns
         }
-        structure = None
-        if self.has_structure:
-            structure = {name: chosen[name] for name in STRUCTURE_COLUMNS}
+        morphology = None
+        if self.has_morphology:
+            morphology = {name: chosen[name] for name in MORPHOLOGY_COLUMNS}
         if not self.has_images:
             return augment_photometry(
-                chosen["true_flux"], chosen["error"], config, generator, structure=structure
+                chosen["true_flux"], chosen["error"], config, generator, morphology=morphology
             )
         return augment(
             chosen["image"],
@@ -140,7 +140,7 @@ class Shards:
             chosen["error"],
             measured_flux=chosen["measured_flux"],
             measured_error=chosen["measured_error"],
-            structure=structure,
+            morphology=morphology,
             config=config,
             generator=generator,
         )

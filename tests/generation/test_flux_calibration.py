@@ -110,7 +110,9 @@ def test_the_share_scatters_as_its_posterior():
     _, _, photometry = with_fibre(1, 0.3, [1.0] * 5)
     rng = torch.Generator().manual_seed(1)
     prior = 0.4 * torch.exp(0.085 * torch.randn(4000, generator=rng))
-    flux, _ = light_in_fibre(photometry.repeated(4000), prior, torch.randn(4000, generator=rng))
+    flux, _ = light_in_fibre(
+        photometry.repeat_interleave(4000), prior, torch.randn(4000, generator=rng)
+    )
     log_share = (flux[:, 2] / photometry.flux[0, 2]).log()
     gain = 0.085**2 / (0.085**2 + 0.09**2)
     assert float(log_share.std()) == pytest.approx(0.085 * np.sqrt(1 - gain), rel=0.05)
@@ -148,7 +150,7 @@ def test_spectra_are_tilted_towards_the_colours_that_were_observed():
 
 
 def test_photometry_scatters_the_draws_by_its_errors():
-    galaxies = make_galaxies(1).repeated(150)
+    galaxies = make_galaxies(1).repeat_interleave(150)
     wanted = 50 * ab_flux(galaxies)
     noise = torch.randn(150, 6, generator=torch.Generator().manual_seed(2))
     anchor = FREE[:1].expand(150, -1)
@@ -163,14 +165,14 @@ def test_photometry_scatters_the_draws_by_its_errors():
 def test_photometry_is_selected_and_repeated_as_a_whole():
     _, _, photometry = with_fibre(4, 0.3, [1.0] * 5, measured=np.arange(4) > 1)
     assert photometry.scatter.tolist() == pytest.approx([0.0, 0.0, 0.11, 0.11])
-    twice = photometry[torch.tensor([2, 0])].repeated(2)
+    twice = photometry[torch.tensor([2, 0])].repeat_interleave(2)
     assert isinstance(twice, Photometry) and len(twice) == 4
     assert torch.equal(twice.flux, photometry.flux[[2, 2, 0, 0]])
     assert torch.equal(twice.scatter, photometry.scatter[[2, 2, 0, 0]])
 
 
 def test_what_the_aperture_on_an_image_misses_is_added_and_scatters_the_draws():
-    galaxies = make_galaxies(1).repeated(300)
+    galaxies = make_galaxies(1).repeat_interleave(300)
     seen = 50 * ab_flux(galaxies)
     noise = torch.randn(300, 6, generator=torch.Generator().manual_seed(3))
     made, plain = (

@@ -31,8 +31,8 @@ from astrogenspec.generation.training import (
     SpectrumRecipe,
     draw_given,
     fit_scales,
-    galaxies_of,
     make_batch,
+    select_aperture,
     train_spectra,
 )
 from astrogenspec.inputs.features import ModelInputs, photometry_features
@@ -218,7 +218,7 @@ def test_lines_and_broad_lines_are_in_the_rest_frame_spectrum():
 def test_columns_of_shards_become_galaxies_of_an_aperture():
     shards = Shards({k: torch.as_tensor(v) for k, v in make_columns(10).items()})
     labels = shards.labels(torch.arange(10))
-    both = [galaxies_of(labels, torch.full((10,), k)) for k in range(len(APERTURES))]
+    both = [select_aperture(labels, torch.full((10,), k)) for k in range(len(APERTURES))]
     assert torch.allclose(both[0].narrow, both[1].narrow, rtol=1e-4)
     assert torch.allclose(both[0].fibre_share, make_galaxies(10).fibre_share, rtol=1e-4)
 
@@ -226,7 +226,7 @@ def test_columns_of_shards_become_galaxies_of_an_aperture():
 def test_zero_points_are_those_between_spectra_and_photometry():
     columns = make_columns(40)
     shards = Shards({k: torch.as_tensor(v) for k, v in columns.items()})
-    total = galaxies_of(shards.labels(torch.arange(40)), torch.ones(40, dtype=torch.long))
+    total = select_aperture(shards.labels(torch.arange(40)), torch.ones(40, dtype=torch.long))
     flux = ab_flux(total) * shards.labels(torch.arange(40))["aperture_flux"][:, 1:]
     offsets = torch.tensor([0.09, 0.0, 0.0, -0.02, -0.04])
     shards.columns["true_flux"] = flux * 10 ** (-0.4 * offsets)

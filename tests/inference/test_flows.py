@@ -124,7 +124,7 @@ class TestPerDraw:
         context = torch.randn(n, 6)
         for k, factor in enumerate(chain.factors):
             earlier = torch.randn(k, n, draws)
-            found = factor.per_draw(context, earlier)
+            found = factor.evaluate_draws(context, earlier)
             assert found.shape == (n_spline_parameters((6, 4, 4)[k]), n, draws if k else 1)
             for j in range(found.shape[-1]):
                 expected = factor(context, earlier[:, :, j].T)
@@ -134,8 +134,8 @@ class TestPerDraw:
         chain = make_chain()
         context, earlier = torch.randn(5, 6), torch.randn(2, 5, 4)
         workspace = torch.full((2, 17, 9), torch.nan)
-        found = chain.factors[2].per_draw(context, earlier, workspace)
-        torch.testing.assert_close(found, chain.factors[2].per_draw(context, earlier))
+        found = chain.factors[2].evaluate_draws(context, earlier, workspace)
+        torch.testing.assert_close(found, chain.factors[2].evaluate_draws(context, earlier))
 
 
 class TestDraws:
@@ -148,7 +148,7 @@ class TestDraws:
     def test_same_seed_same_draws_whatever_the_pieces(self, monkeypatch):
         posterior = make_chain()(torch.randn(13, 6))
         one = posterior.sample(11, torch.Generator().manual_seed(5))
-        monkeypatch.setattr(flows, "DRAWS_PER_PIECE", 30)
+        monkeypatch.setattr(flows, "DRAWS_PER_CHUNK", 30)
         monkeypatch.setattr(factors, "_COLUMNS", 20)
         two = posterior.sample(11, torch.Generator().manual_seed(5))
         other = posterior.sample(11, torch.Generator().manual_seed(6))

@@ -25,13 +25,13 @@ def some_theta(n, seed=1):
 class TestDensity:
     def test_it_is_the_mean_of_the_members(self):
         posterior, theta = make_mixture(), some_theta(8)
-        each = torch.stack([m.log_prob(theta).sum(-1) for m in posterior.members])
+        each = torch.stack([m.log_prob(theta).sum(-1) for m in posterior.components])
         expected = each.exp().mean(0).log()
         torch.testing.assert_close(posterior.log_prob(theta).sum(-1), expected)
 
     def test_the_first_factors_are_the_density_of_the_first_quantities(self):
         posterior, theta = make_mixture(), some_theta(8)
-        each = torch.stack([m.log_prob(theta)[:, :2].sum(-1) for m in posterior.members])
+        each = torch.stack([m.log_prob(theta)[:, :2].sum(-1) for m in posterior.components])
         found = posterior.log_prob(theta)[:, :2].sum(-1)
         torch.testing.assert_close(found, each.exp().mean(0).log())
 
@@ -44,7 +44,9 @@ class TestDensity:
 
     def test_one_member_is_the_member(self):
         posterior, theta = make_mixture(members=1), some_theta(8)
-        torch.testing.assert_close(posterior.log_prob(theta), posterior.members[0].log_prob(theta))
+        torch.testing.assert_close(
+            posterior.log_prob(theta), posterior.components[0].log_prob(theta)
+        )
 
 
 class TestDraws:
@@ -53,7 +55,7 @@ class TestDraws:
         posterior = make_mixture(4)
         draws = posterior.sample(6000, torch.Generator().manual_seed(2))
         generator = torch.Generator().manual_seed(3)
-        each = torch.stack([m.sample(20000, generator) for m in posterior.members])
+        each = torch.stack([m.sample(20000, generator) for m in posterior.components])
         middle = torch.tensor([0.2, 9.0, 1.0])
         expected = (each < middle).float().mean((0, 2))
         torch.testing.assert_close((draws < middle).float().mean(1), expected, atol=0.03, rtol=0)
@@ -92,14 +94,14 @@ class TestDraws:
     def test_same_seed_same_draws_whatever_the_pieces(self, monkeypatch):
         posterior = make_mixture(13)
         one = posterior.sample(11, torch.Generator().manual_seed(5))
-        monkeypatch.setattr(mixture, "DRAWS_PER_PIECE", 30)
+        monkeypatch.setattr(mixture, "DRAWS_PER_CHUNK", 30)
         two = posterior.sample(11, torch.Generator().manual_seed(5))
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
         other = posterior.sample(11, torch.Generator().manual_seed(6))
         assert not torch.allclose(one, other, atol=1e-2)
 
     def test_threads_change_nothing(self, monkeypatch):
-        monkeypatch.setattr(mixture, "DRAWS_PER_PIECE", 30)
+        monkeypatch.setattr(mixture, "DRAWS_PER_CHUNK", 30)
         before, found = torch.get_num_threads(), []
         try:
             for threads in (1, 3):
@@ -116,4 +118,4 @@ class TestDraws:
             make_mixture().sample(3, known=torch.full((8, 1), 7.0))
 
     def test_it_says_what_it_is(self):
-        assert repr(make_mixture()) == "MixturePosterior(n_galaxies=8, n_members=3)"
+        assert repr(make_mixture()) == "MixturePosterior(n_galaxies=8, n_components=3)"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -45,7 +46,8 @@ class TestNetwork:
     def test_gradients_reach_every_parameter(self):
         network = make_network()
         inputs, *labels = make_batch()
-        inputs.morphology = torch.randn(len(inputs), N_MORPHOLOGY_FEATURES, generator=seeded())
+        morphology = torch.randn(len(inputs), N_MORPHOLOGY_FEATURES, generator=seeded())
+        inputs = replace(inputs, morphology=morphology)
         network.loss(inputs, *labels, generator=seeded())["total"].backward()
         missing = [
             n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().any()
@@ -92,7 +94,7 @@ class TestNetwork:
         inputs, *_ = make_batch(config=AugmentationConfig(mode_weights=(0.0, 1.0, 0.0, 0.0)))
         network = make_network().eval()
         with_zeros = network.contexts(inputs).vectors
-        inputs.image = inputs.image_weight = None
+        inputs = replace(inputs, image=None, image_weight=None)
         torch.testing.assert_close(network.contexts(inputs).vectors, with_zeros)
 
     def test_a_galaxy_does_not_depend_on_its_neighbours_in_the_batch(self):

@@ -38,11 +38,11 @@ class TestReading:
     def test_galaxies_are_read_by_the_heads_of_their_kind(self):
         network, inputs = routed(), mixed_inputs()
         contexts = network.contexts(inputs)
-        own = contexts.share > 0
+        own = contexts.weight > 0
         assert list(contexts.heads) == [0, 1, 2, 3, 4]
         assert torch.equal(own[:2], inputs.has_image.expand(2, -1))
         assert torch.equal(own[2:], ~inputs.has_image.expand(3, -1))
-        torch.testing.assert_close(contexts.share.sum(0), torch.ones(N))
+        torch.testing.assert_close(contexts.weight.sum(0), torch.ones(N))
 
     @pytest.mark.parametrize(("images", "heads"), [(True, [0, 1]), (False, [2, 3, 4])])
     def test_heads_that_nobody_needs_are_not_asked(self, images, heads):
@@ -71,9 +71,9 @@ class TestReading:
         draws = network.posterior(inputs).sample(3000, seeded())
         for k, images in enumerate((True, False)):
             rows = inputs.has_image == images
-            posterior = network.member(k).posterior(inputs[rows])
+            posterior = network.extract_head(k).posterior(inputs[rows])
             expected = posterior.sample(3000, seeded(1))
-            other = network.member(1 - k).posterior(inputs[rows]).sample(3000, seeded(1))
+            other = network.extract_head(1 - k).posterior(inputs[rows]).sample(3000, seeded(1))
             mean = draws[rows].mean(1)
             sigma = expected.std(1)
             assert ((mean - expected.mean(1)) / sigma).abs().max() < 0.12
@@ -98,7 +98,7 @@ class TestReading:
             network.heads[k].chain(v) for k, v in zip(contexts.heads, contexts.vectors, strict=True)
         ]
         members.append(network.heads[3].chain(contexts.vectors[0]))
-        share = torch.cat([contexts.share, torch.zeros(1, contexts.share.shape[1])])
+        share = torch.cat([contexts.weight, torch.zeros(1, contexts.weight.shape[1])])
         with_idle = MixturePosterior(members, share).sample(5000, seeded())
         torch.testing.assert_close(with_idle, MixturePosterior(members[:3]).sample(5000, seeded()))
 
@@ -110,7 +110,7 @@ class TestLearning:
         flow, classified = 0.0, 0.0
         for k in range(5):
             rows = inputs.has_image == (k < 2)
-            alone = network.member(k).loss(
+            alone = network.extract_head(k).loss(
                 inputs[rows],
                 theta[rows],
                 torch.ones_like(valid[rows]),
@@ -169,7 +169,7 @@ class TestFit:
         assert np.std(error.value) < 0.6 * np.std(labels["redshift"])
         first = before.network.heads[0].state_dict()
         for k, changed in enumerate((False, True, True)):
-            own = after.network.member(k).heads[0].state_dict()
+            own = after.network.extract_head(k).heads[0].state_dict()
             assert any(not torch.equal(own[name], first[name]) for name in own) == changed
         after.save(tmp_path / "w.safetensors")
         opened = PropertyEstimator.load(tmp_path / "w.safetensors")

@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from astrogenspec.nn.chunks import each_piece
+from astrogenspec.nn.chunks import map_chunks
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -25,7 +25,7 @@ def test_every_item_is_done_once(threads, n):
     def count(rows: slice) -> None:
         done[rows] += 1
 
-    each_piece(count, n, 3, "cpu")
+    map_chunks(count, n, 3, "cpu")
     assert torch.equal(done, torch.ones(n))
 
 
@@ -37,13 +37,13 @@ def test_pieces_have_a_thread_each(threads):
         together.wait()
         seen.add((threading.get_ident(), torch.get_num_threads()))
 
-    each_piece(meet, threads, 1, "cpu")
+    map_chunks(meet, threads, 1, "cpu")
     assert len(seen) == threads
     assert {of_torch for _, of_torch in seen} == {1}
 
 
 def test_number_of_threads_stays(threads):
-    each_piece(lambda rows: None, 10, 2, "cpu")
+    map_chunks(lambda rows: None, 10, 2, "cpu")
     assert torch.get_num_threads() == threads
 
 
@@ -53,19 +53,19 @@ def test_error_reaches_the_caller(threads):
             raise ValueError("the third piece")
 
     with pytest.raises(ValueError, match="the third piece"):
-        each_piece(fail, 10, 2, "cpu")
+        map_chunks(fail, 10, 2, "cpu")
     assert torch.get_num_threads() == threads
 
 
 def test_modes_of_torch_are_those_of_the_caller(threads):
     seen = []
     with torch.inference_mode():
-        each_piece(lambda rows: seen.append(torch.is_inference_mode_enabled()), 4, 1, "cpu")
-    each_piece(lambda rows: seen.append(torch.is_inference_mode_enabled()), 4, 1, "cpu")
+        map_chunks(lambda rows: seen.append(torch.is_inference_mode_enabled()), 4, 1, "cpu")
+    map_chunks(lambda rows: seen.append(torch.is_inference_mode_enabled()), 4, 1, "cpu")
     assert seen == [True] * 4 + [False] * 4
 
 
 def test_only_a_cpu_has_threads(threads):
     seen = set()
-    each_piece(lambda rows: seen.add(threading.get_ident()), 6, 1, "meta")
+    map_chunks(lambda rows: seen.add(threading.get_ident()), 6, 1, "meta")
     assert seen == {threading.get_ident()}

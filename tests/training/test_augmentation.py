@@ -8,14 +8,14 @@ import torch
 from astrogenspec.inputs.features import SHAPE_FEATURES, morphology_features
 from astrogenspec.training.augmentation import (
     AugmentationConfig,
-    StructureAugmentation,
+    MorphologyAugmentation,
     augment,
     augment_photometry,
-    observe_structure,
+    observe_morphology,
 )
 
 N = 4000
-EXACT = StructureAugmentation(
+EXACT = MorphologyAugmentation(
     shown=1.0,
     kept=1.0,
     radius_scatter=0.0,
@@ -31,7 +31,7 @@ def galaxies(n=N):
 
 
 def observed(config, seed=0):
-    return observe_structure(galaxies(), config, torch.Generator().manual_seed(seed))
+    return observe_morphology(galaxies(), config, torch.Generator().manual_seed(seed))
 
 
 def test_without_errors_it_is_the_truth():
@@ -70,16 +70,16 @@ def test_radii_of_other_pipelines_are_larger():
 
 def test_photometry_and_images_come_with_sizes():
     true, flux = galaxies(300), 30 * torch.ones(300, 5)
-    config = AugmentationConfig(mode_weights=(0.5, 0.5, 0.0, 0.0), structure=EXACT)
+    config = AugmentationConfig(mode_weights=(0.5, 0.5, 0.0, 0.0), morphology=EXACT)
     rng = torch.Generator().manual_seed(0)
-    alone = augment_photometry(flux, 0.02 * flux, config, rng, structure=true)
+    alone = augment_photometry(flux, 0.02 * flux, config, rng, morphology=true)
     images = torch.ones(300, 5, 64, 64)
-    both = augment(images, flux, 0.02 * flux, structure=true, config=config, generator=rng)
+    both = augment(images, flux, 0.02 * flux, morphology=true, config=config, generator=rng)
     for inputs in (alone, both):
         assert (inputs.morphology[:, SHAPE_FEATURES[3:]] == 1).all()
     assert augment_photometry(flux, 0.02 * flux, config, rng).morphology is None
 
 
 def test_sizes_follow_their_seed():
-    first, again, other = (observed(StructureAugmentation(), seed) for seed in (0, 0, 1))
+    first, again, other = (observed(MorphologyAugmentation(), seed) for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)

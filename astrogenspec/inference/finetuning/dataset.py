@@ -89,7 +89,7 @@ class LabelledGalaxies:
         """Leave out galaxies without image."""
         return self[self.inputs.has_image.nonzero()[:, 0]]
 
-    def of_catalogue(self) -> LabelledGalaxies:
+    def catalogue_only(self) -> LabelledGalaxies:
         """Hide the images, and leave out galaxies without photometry of a catalogue."""
         kept = self[(self.inputs.has_photometry & ~self.measured).nonzero()[:, 0]]
         return replace(kept, inputs=kept.inputs.without_images())

@@ -105,7 +105,7 @@ def train_head(
     streams = _streams(teacher, training, pools, settings, seed)
     loss = DistillationLoss(frequent_band_sets(training))
     # A trained network is here with one head.
-    with after.heads[0].image_readers_alone() if settings.images_alone else nullcontext():
+    with after.heads[0].train_image_weights_only() if settings.images_alone else nullcontext():
         history = _run(after, streams, held_out, loss, settings, seed, device)
     losses = tuple(
         evaluate(model.to(device), _batches(held_out), loss, device=str(device))["total"]
@@ -349,12 +349,12 @@ def _of_catalogue(
     seed: int,
 ) -> list[TrainedHead]:
     """Train the heads for galaxies without images, if there are such, on photometry."""
-    heads, photometry = network.photometry_heads, galaxies.of_catalogue()
+    heads, photometry = network.photometry_heads, galaxies.catalogue_only()
     if len(heads) == 0:
         return []
     if settings.images_alone or len(photometry) < MIN_GALAXIES:
         return _left_alone(network, heads, photometry)
-    pools = [pool.of_catalogue() for pool in pools]
+    pools = [pool.catalogue_only() for pool in pools]
     return _group(network, heads, card, photometry, pools, settings, seed)
 
 
@@ -371,7 +371,7 @@ def _group(
     beginnings = [network]
     if card is not None:
         n_members = settings.members or len(heads)
-        beginnings = [network.member(heads[k % len(heads)]) for k in range(n_members)]
+        beginnings = [network.extract_head(heads[k % len(heads)]) for k in range(n_members)]
     order = torch.randperm(len(galaxies), generator=make_generator(seed))
     n_held_out = min(max(round(settings.validation_fraction * len(order)), 1), len(order) - 1)
     members = []
@@ -393,7 +393,7 @@ def _group(
     )
     if card is None:
         return [replace(member, after=network) for member in members]
-    nets = [network.member(k) for k in heads]
+    nets = [network.extract_head(k) for k in heads]
     return [
         replace(members[k % len(members)], before=net, after=net, losses=(old, old))
         for k, net in enumerate(nets)
@@ -405,7 +405,7 @@ def _left_alone(
 ) -> list[TrainedHead]:
     """Give heads that are not trained as they are, with no galaxy held out."""
     nobody = galaxies[torch.arange(0)]
-    nets = [network.member(k) for k in heads]
+    nets = [network.extract_head(k) for k in heads]
     return [TrainedHead(net, net, nobody, (math.nan, math.nan), 0) for net in nets]
 
 

@@ -319,7 +319,7 @@ def test_members_differ_and_their_posteriors_are_mixed(ensemble, tmp_path):
     )
     first, second, _ = contexts.vectors
     assert not torch.allclose(first, second, atol=1e-3)
-    alone = [PropertyEstimator(network.member(k), card=ensemble.card) for k in range(3)]
+    alone = [PropertyEstimator(network.extract_head(k), card=ensemble.card) for k in range(3)]
     mean = np.mean(
         [e.predict(photometry=table, n_draws=900, seed=0)["redshift"].draws.mean(1) for e in alone],
         0,

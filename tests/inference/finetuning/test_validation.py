@@ -147,7 +147,7 @@ class TestFit:
 
     def test_an_untrained_estimator_has_a_page_too(self, tmp_path):
         table, labels = galaxies(40)
-        network = estimator_with_heads().network.member(0)
+        network = estimator_with_heads().network.extract_head(0)
         PropertyEstimator(network).fit(
             photometry=table, labels=labels, report=tmp_path / "a.html", **FIT | {"epochs": 1}
         )
