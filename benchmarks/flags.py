@@ -25,7 +25,8 @@ from real_images import RealImages
 from training_set import photometry_batch, simulate, training_statistics
 
 from astrogenspec import PropertyEstimator
-from astrogenspec.inference.outliers.detector import detect_outliers, outlier_flags
+from astrogenspec.flags import Flag
+from astrogenspec.inference.outliers.detector import outlier_flags
 from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.inputs.observations import observe
 from astrogenspec.inputs.photometry import PhotometryBatch
@@ -159,19 +160,19 @@ def wrong_unit(flux, ivar, rng):
 
 
 IMAGES = {
-    "blank field": (blank, "blank field"),
-    "star": (star, "star"),
-    "cosmic ray": (cosmic_ray, "artefact"),
-    "satellite trail": (trail, "artefact"),
-    "saturated core": (saturated, "saturated"),
-    "masked core": (masked_core, "masked"),
-    "half outside": (masked_half, "masked"),
-    "misregistered by 2-4 pixels": (misregistered, "misregistered"),
-    "star 2-4 mag brighter beside": (bright_neighbour, "neighbour"),
-    "14-20 pixels off centre": (off_centre, "off centre"),
-    "sky too low by 0.5 sigma": (low_sky, "background"),
-    "uncertainty too small by 2-5": (wrong_noise, "noise"),
-    "g off by 0.6 mag": (wrong_unit, "image colour"),
+    "blank field": (blank, Flag.BLANK_FIELD),
+    "star": (star, Flag.POINT_SOURCE),
+    "cosmic ray": (cosmic_ray, Flag.ARTEFACT),
+    "satellite trail": (trail, Flag.ARTEFACT),
+    "saturated core": (saturated, Flag.SATURATED),
+    "masked core": (masked_core, Flag.MASKED),
+    "half outside": (masked_half, Flag.MASKED),
+    "misregistered by 2-4 pixels": (misregistered, Flag.MISREGISTERED),
+    "star 2-4 mag brighter beside": (bright_neighbour, Flag.NEIGHBOUR),
+    "14-20 pixels off centre": (off_centre, Flag.OFF_CENTRE),
+    "sky too low by 0.5 sigma": (low_sky, Flag.BACKGROUND),
+    "uncertainty too small by 2-5": (wrong_noise, Flag.NOISE),
+    "g off by 0.6 mag": (wrong_unit, Flag.IMAGE_COLOURS),
 }
 
 
@@ -232,25 +233,25 @@ def faint(flux, error, rng):
 
 
 PHOTOMETRY = {
-    "M stars, r-i 0.6-1.6": (locus(0.6, 1.6), "colours"),
-    "F to K stars, r-i 0.05-0.5": (locus(0.05, 0.5), "colours"),
-    "quasars": (quasar, "colours"),
-    "one band off by 0.5 mag": (one_band_wrong, "colours"),
-    "bands in reverse order": (swapped, "colours"),
-    "E(B-V) = 0.4 not corrected": (reddened, "colours"),
-    "signal-to-noise ratio 1-3": (faint, "signal"),
+    "M stars, r-i 0.6-1.6": (locus(0.6, 1.6), Flag.COLOURS),
+    "F to K stars, r-i 0.05-0.5": (locus(0.05, 0.5), Flag.COLOURS),
+    "quasars": (quasar, Flag.COLOURS),
+    "one band off by 0.5 mag": (one_band_wrong, Flag.COLOURS),
+    "bands in reverse order": (swapped, Flag.COLOURS),
+    "E(B-V) = 0.4 not corrected": (reddened, Flag.COLOURS),
+    "signal-to-noise ratio 1-3": (faint, Flag.LOW_SIGNAL),
 }
 
 
-def rates(statistics: dict, seen, kind: str = "") -> dict[str, Any]:
-    """Fractions flagged, and flagged with the right kind."""
-    found = detect_outliers(statistics, seen)
-    flagged = np.array([bool(flag) for flag in outlier_flags(statistics, seen)])
-    result: dict[str, Any] = {"n": len(flagged), "flagged": round(float(flagged.mean()), 4)}
-    if kind:
-        result["with_this_reason"] = round(float(np.mean([bool(s) for s in found[kind]])), 4)
+def rates(statistics: dict, seen, flag: Flag | None = None) -> dict[str, Any]:
+    """Return the fraction of galaxies flagged, and the fraction that has a given flag or the number with each flag."""
+    codes = outlier_flags(statistics, seen).codes
+    result: dict[str, Any] = {"n": len(codes), "flagged": round(float(np.mean(codes != 0)), 4)}
+    if flag is not None:
+        result["with_this_reason"] = round(float(np.mean((codes & flag) != 0)), 4)
     else:
-        result["reasons"] = {k: sum(map(bool, v)) for k, v in found.items() if any(v)}
+        counts = {member: int(np.count_nonzero(codes & member)) for member in Flag}
+        result["reasons"] = {member.name.lower(): n for member, n in counts.items() if n}
     return result
 
 
@@ -276,15 +277,15 @@ def detections(statistics: dict, estimator: PropertyEstimator, n: int) -> dict:
     )
     result: dict[str, Any] = {"usual": rates(statistics, usual), "images": {}, "photometry": {}}
     result["usual"] |= unexplained(estimator, usual.photometry)
-    for name, (make, kind) in IMAGES.items():
+    for name, (make, flag) in IMAGES.items():
         flux, ivar = make(data["image"].copy(), data["ivar"].copy(), rng)
         cutouts = CutoutBatch(np.asarray(flux, np.float32), np.asarray(ivar, np.float32))
         seen = observe(cutouts, None, ebv=0.0, measure=False)
-        result["images"][name] = rates(statistics, seen, kind)
-    for name, (make, kind) in PHOTOMETRY.items():
+        result["images"][name] = rates(statistics, seen, flag)
+    for name, (make, flag) in PHOTOMETRY.items():
         flux, error = make(data["flux"].astype(float), data["error"].astype(float), rng)
         photometry = photometry_batch(flux, error)
-        result["photometry"][name] = rates(statistics, observe(None, photometry), kind)
+        result["photometry"][name] = rates(statistics, observe(None, photometry), flag)
         result["photometry"][name] |= unexplained(estimator, photometry)
     return result
 

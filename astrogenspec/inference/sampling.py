@@ -89,9 +89,9 @@ def draw_block(
     limits = card.get("training_range") or {}
     flags = combine_texts(
         seen.flags,
-        outlier_flags(card.get("novelty") or {}, seen),
-        input_range_flags(limits, seen.photometry),
-        posterior_range_flags(limits, theta),
+        outlier_flags(card.get("novelty") or {}, seen).texts,
+        input_range_flags(limits, seen.photometry).texts,
+        posterior_range_flags(limits, theta).texts,
         broken,
     )
     photometry = seen.photometry_table()
