@@ -1,8 +1,7 @@
-"""Flags: the reasons why a result should be distrusted, as bit codes and as text.
+"""Flags: reasons to distrust a result, as bit codes and as text.
 
-Every galaxy has an integer code, the bitwise OR of the `Flag` members that apply (0: nothing found), and a text that
-explains them.  Code acts on the bits, people read the text.  The values of the bits never change, because files hold
-them.
+Every galaxy has an integer code, the bitwise OR of the `Flag` members that apply (0: no flag), and a text for people to
+read.  Programs use the bits only.  The values of the bits never change, because they are stored in files.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ class Flag(IntFlag):
     Use `decode_flags` to list the members in a code, and ``(codes & Flag.SATURATED) != 0`` to select galaxies.
     """
 
-    #: The flag has a text only: it was read from a file without codes.
+    #: The flag has a text but no code, such as one read from a file of an older version.
     TEXT_ONLY = 1 << 0
 
     # Inputs.
@@ -32,7 +31,7 @@ class Flag(IntFlag):
     PHOTOMETRY_NOT_USED = 1 << 2
     #: Sizes, axis ratio or Petrosian fluxes could not be used.
     MORPHOLOGY_NOT_USED = 1 << 3
-    #: There is neither a usable image nor usable photometry; the draws are NaN.
+    #: Neither the image nor the photometry is usable; the draws are NaN.
     NO_DATA = 1 << 4
     #: Photometry could not be measured on the image.
     PHOTOMETRY_NOT_MEASURED = 1 << 5
@@ -44,7 +43,7 @@ class Flag(IntFlag):
     FILE_NOT_READ = 1 << 8
 
     # Outliers of the training distribution.
-    #: No source is detected in the middle of the image.
+    #: No source is detected at the centre of the image.
     BLANK_FIELD = 1 << 9
     #: The image shows a point source.
     POINT_SOURCE = 1 << 10
@@ -54,9 +53,9 @@ class Flag(IntFlag):
     SATURATED = 1 << 12
     #: Many pixels of the image are bad.
     MASKED = 1 << 13
-    #: The bands of the image are displaced from one another.
+    #: The bands of the image are not aligned with one another.
     MISREGISTERED = 1 << 14
-    #: Other sources contribute much of the light in the image.
+    #: Other sources contribute a large fraction of the light in the image.
     NEIGHBOUR = 1 << 15
     #: The source is not centred in the image.
     OFF_CENTRE = 1 << 16
@@ -82,19 +81,19 @@ class Flag(IntFlag):
     # Results.
     #: The galaxy has no finite draws.
     NO_DRAWS = 1 << 26
-    #: There is no photometry to which the spectrum can be scaled.
+    #: The spectrum cannot be scaled because there is no photometry.
     NO_FLUX_SCALE = 1 << 27
     #: No finite spectrum was generated.
     NO_SPECTRUM = 1 << 28
 
     # Measurements on spectra.
-    #: The spectrum does not cover the feature.
+    #: The spectrum does not cover the feature, or has too few usable pixels.
     NOT_COVERED = 1 << 29
     #: Masked or bad pixels affect the measurement.
     BAD_PIXELS = 1 << 30
     #: The fit failed or did not converge.
     FIT_FAILED = 1 << 31
-    #: The signal-to-noise ratio of a line is below 3.
+    #: A line is not detected: its signal-to-noise ratio is below 3.
     WEAK_LINE = 1 << 32
     #: The redshift is unreliable: the cross-correlation peak is low.
     WEAK_CORRELATION = 1 << 33
@@ -104,6 +103,14 @@ class Flag(IntFlag):
     AT_LIMIT = 1 << 35
     #: The result rests on an assumption stated in the text.
     ASSUMPTION = 1 << 36
+    #: A width or velocity dispersion is below the resolution of the spectrum.
+    UNRESOLVED = 1 << 37
+    #: A broad component overlaps with the narrow line.
+    BROAD_LINE = 1 << 38
+    #: The continuum is not positive.
+    NO_CONTINUUM = 1 << 39
+    #: A line that the result depends on was not measured.
+    LINE_NOT_MEASURED = 1 << 40
 
 
 class FlagLog:
@@ -160,7 +167,7 @@ class FlagLog:
         codes : sequence of int, shape (n,)
             Flag codes.
         texts : sequence of str, shape (n,)
-            Reasons; an empty string where nothing is wrong.
+            Reasons; empty strings for galaxies without flags.
         """
         for row, (code, text) in enumerate(zip(codes, texts, strict=True)):
             if code or text:
@@ -173,7 +180,7 @@ class FlagLog:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Reasons joined by semicolons; an empty string where nothing is wrong."""
+        """Reasons joined by semicolons; empty strings for galaxies without flags."""
         return tuple("; ".join(found) for found in self._texts)
 
 
@@ -193,24 +200,24 @@ def combine_texts(*parts: Sequence[str]) -> tuple[str, ...]:
 
 
 def decode_flags(codes: int | Iterable[int] | np.ndarray) -> list[str] | list[list[str]]:
-    """List the names of the flags in codes.
+    """Return the names of the flags in codes.
 
     Parameters
     ----------
     codes : int or array_like of int
-        A column ``flags`` of a table, ``flag_codes`` of a result, or one code.
+        Column ``flags`` of a table, ``flag_codes`` of a result, or one code.
 
     Returns
     -------
     list of str, or list of list of str
-        Lower-case names of `Flag` for one code; a list of these for several.
+        Lower-case names of the `Flag` members for one code; a list of such lists for several codes.
 
     Raises
     ------
     TypeError
         If a code is not an integer.
     ValueError
-        If a code has bits that this version does not know.
+        If a code has unknown bits.
 
     Examples
     --------
@@ -223,7 +230,7 @@ def decode_flags(codes: int | Iterable[int] | np.ndarray) -> list[str] | list[li
     array = np.ma.filled(np.ma.asarray(codes), 0)
     if array.size and array.dtype.kind not in "iu":
         raise TypeError(
-            f"codes has dtype {array.dtype}; integers such as a column flags are expected."
+            f"codes has dtype {array.dtype}; give integers, such as the column flags of a table."
         )
     return [_names(int(code)) for code in array.ravel()] if array.ndim else _names(int(array))
 
@@ -231,5 +238,5 @@ def decode_flags(codes: int | Iterable[int] | np.ndarray) -> list[str] | list[li
 def _names(code: int) -> list[str]:
     known = sum(int(member) for member in Flag)
     if code & ~known or code < 0:
-        raise ValueError(f"code {code} has bits that this version of astrogenspec does not know.")
+        raise ValueError(f"code {code} has bits unknown to this version of astrogenspec; upgrade it.")
     return [str(member.name).lower() for member in Flag if code & member]
