@@ -1,10 +1,11 @@
-# `make demo` and `make test` need Python 3.11 or newer, make, and a network for the installation.
+# `make demo` and `make test` require Python 3.11 or newer, make, and a network connection for the installation.
 #
 # VENV        folder of the environment (.venv)
-# PYTHON      interpreter that makes it (the first of python3, python3.13, ... that is new enough)
-# TORCH_ARGS  more arguments for the installation of torch, for example to choose a CPU-only build
-# PYTEST_ARGS more arguments for pytest
-# DOCS_ARGS   more arguments for sphinx-build; '-D disable_intersphinx=1' builds without a network
+# PYTHON      interpreter of the environment (by default the first suitable one of python3, python3.13, ...)
+# TORCH_ARGS  additional arguments for the installation of torch
+# CPU_INDEX   index of CPU builds of torch that `make demo` tries first (that of the README; empty: do not try)
+# PYTEST_ARGS additional arguments for pytest
+# DOCS_ARGS   additional arguments for sphinx-build; '-D disable_intersphinx=1' builds without a network connection
 
 VENV ?= .venv
 RESULTS ?= results/demo
@@ -17,20 +18,23 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) $(NEW_ENOUGH) 2>/dev/null && echo $(p))))
 TORCH := $(shell grep '^torch==' constraints.txt)
+CPU_INDEX ?= $(shell sed -n 's/.*--index-url \(https:[^ ]*\).*/\1/p' README.rst | head -n 1)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage lint typing docs wheel-check clean
 
 help:
-	@echo "make demo    make an environment, install, infer the properties of 24 SDSS galaxies and of simulated images"
-	@echo "make test    make an environment, install, check the style and run all tests"
-	@echo "make lint    check the style only"
-	@echo "make typing  check the type hints with mypy"
-	@echo "make coverage     run all tests and list the lines that they do not reach"
+	@echo "make demo         install and infer the properties of 24 SDSS galaxies and of simulated images"
+	@echo "make test         install, check the style and run all tests"
+	@echo "make lint         check the style only"
+	@echo "make typing       check the type hints with mypy"
+	@echo "make coverage     run all tests and report the lines that are not covered"
 	@echo "make wheel-check  build wheel and sdist, and run the quickstart from the wheel in an empty environment"
-	@echo "make docs    build the documentation in docs/_build/html"
-	@echo "make clean   remove what was built and the results of the demonstration, but not the environment ($(VENV))"
+	@echo "make docs         build the documentation in docs/_build/html"
+	@echo "make clean        remove build products and results of the demonstration, but keep the environment ($(VENV))"
 
+# Only the demonstration tries the index of CPU builds; see the rule of .installed-torch.
+demo: TRY_CPU_INDEX := $(CPU_INDEX)
 demo: $(VENV)/.installed-demo
 	$(BIN)/python -m astrogenspec.demo --out $(RESULTS)
 
@@ -58,29 +62,34 @@ clean:
 	rm -rf build dist *.egg-info docs/_build docs/api docs/gallery docs/models docs/pictures $(RESULTS) .pytest_cache .mypy_cache .tox .tmp .ruff_cache .coverage htmlcov
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-# One stamp for each step, so that a second call starts at once and an interrupted one goes on where it was.
+# One marker file for each step: a second call starts at once, and an interrupted installation is resumed.
 $(VENV)/.created:
-	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found: name one, make PYTHON=/path/to/python3"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found; specify it with make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-# torch goes first: what depends on it then takes the build that is already there.
+# torch is installed first, so that packages which depend on it use this build. The CPU build, which is much smaller, is
+# taken if its index answers within seconds; otherwise the default build is installed.
 $(VENV)/.installed-torch: constraints.txt | $(VENV)/.created
 	@echo "Installing $(TORCH) in $(VENV) ..."
+	@if [ -n "$(TRY_CPU_INDEX)" ]; then \
+	    $(PIP) --retries 0 --timeout 5 --no-deps --index-url "$(TRY_CPU_INDEX)" "$(TORCH)" 2>/dev/null \
+	    || echo "The CPU build is not available from $(TRY_CPU_INDEX); installing the default build."; \
+	fi
 	$(PIP) -c constraints.txt $(TORCH_ARGS) $(TORCH)
 	touch $@
 
 $(VENV)/.installed-demo: $(VENV)/.installed-torch pyproject.toml
-	@echo "Installing the package and what it needs in $(VENV) ..."
+	@echo "Installing the package and its dependencies in $(VENV) ..."
 	$(PIP) -c constraints.txt -e '.[plot]'
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed-torch pyproject.toml
-	@echo "Installing the package and what it needs in $(VENV) ..."
+	@echo "Installing the package and its dependencies in $(VENV) ..."
 	$(PIP) -c constraints.txt -e '.[test,plot,simulate,parquet]'
 	touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed-torch pyproject.toml
-	@echo "Installing the package and what it needs in $(VENV) ..."
+	@echo "Installing the package and its dependencies in $(VENV) ..."
 	$(PIP) -c constraints.txt -e '.[docs,plot,simulate]'
 	touch $@

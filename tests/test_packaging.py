@@ -1,4 +1,4 @@
-"""What surrounds the package: environments, workflows, minimum versions, citation, what is shipped."""
+"""Packaging: environments, workflows, minimum versions, citation and distributed files."""
 
 import configparser
 import fnmatch
@@ -43,12 +43,12 @@ def name_of(requirement):
 
 
 def minimum(requirement):
-    """Name and lower limit of a requirement."""
+    """Return name and lower limit of a requirement."""
     return name_of(requirement), re.search(r">=([\d.]+)", requirement)[1]
 
 
 def expand(name):
-    """Names that a line of tox with {a,b} stands for."""
+    """Expand {a,b} in a name of the tox envlist."""
     found = re.search(r"\{([^}]*)\}", name)
     if found is None:
         return [name]
@@ -76,7 +76,7 @@ def steps(workflow):
 def test_environments_exist():
     wanted = {f"py{version}-test" for version in (311, 312, 313)}
     wanted |= {f"py311-test-{factor}" for factor in ("oldestdeps", "devdeps", "cov")}
-    wanted |= {"build_docs", "codestyle", "linkcheck", "typing", "wheel"}
+    wanted |= {"build_docs", "codestyle", "linkcheck", "repo-review", "typing", "wheel"}
     assert environments() == wanted
 
 
@@ -123,7 +123,9 @@ def test_workflow_jobs_have_time_limits(path):
         assert job["timeout-minutes"] <= 60
         assert job["runs-on"]
     assert all(("uses" in step) != ("run" in step) for step in steps(path))
-    assert all("@" in step["uses"] for step in steps(path) if "uses" in step)
+    for step in steps(path):
+        if "uses" in step:
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step["uses"]), step["uses"]
 
 
 def test_workflows_run_existing_environments():
@@ -133,7 +135,7 @@ def test_workflows_run_existing_environments():
         for step in steps(path):
             run.update(re.findall(r"tox run -e (\w[\w-]*)", step.get("run", "")))
     assert run <= environments()
-    # Every environment is run by somebody.
+    # Every environment is run by a workflow.
     covered = {"py311-test-cov": "py311-test"}
     assert environments() - run - {covered[name] for name in run & covered.keys()} == set()
 
@@ -164,10 +166,11 @@ def test_issue_forms_are_complete(path):
     assert all(field["attributes"]["label"] for field in fields)
 
 
-def test_ruff_version_is_the_same_everywhere():
+@pytest.mark.parametrize("tool", ["ruff", "mypy", "codespell", "zizmor"])
+def test_tool_versions_are_the_same_everywhere(tool):
     hooks = {repo["repo"]: repo["rev"] for repo in read(ROOT / ".pre-commit-config.yaml")["repos"]}
-    (rev,) = (rev for repo, rev in hooks.items() if "ruff" in repo)
-    assert f"ruff=={rev.removeprefix('v')}" in (ROOT / "constraints.txt").read_text().split()
+    (rev,) = (rev for repo, rev in hooks.items() if tool in repo)
+    assert f"{tool}=={rev.removeprefix('v')}" in (ROOT / "constraints.txt").read_text().split()
 
 
 def test_documentation_is_built_strictly():
