@@ -27,6 +27,11 @@ PRIVATE_WORDS = {
 #: Where a private word is part of something that cannot change: keys of files, keywords and options kept as aliases.
 ALLOWED = {
     ("tests/test_language.py", None),
+    ("astrogenspec/inference/outliers/detector.py", "novelty"),
+    ("astrogenspec/inference/sampling.py", "novelty"),
+    ("benchmarks/flags.py", "novelty"),
+    ("benchmarks/training_set.py", "novelty"),
+    ("tests/inference/outliers/test_detector.py", "novelty"),
 }
 SUFFIXES = {".py", ".rst", ".toml", ".cfg", ".yml", ".md"}
 PATTERN = re.compile(

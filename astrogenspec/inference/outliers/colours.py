@@ -1,9 +1,13 @@
-r"""How unusual are the magnitudes of a galaxy, whatever bands it has?
+r"""Tail probability of the magnitudes of a galaxy under the training distribution, for any set of bands.
 
-The magnitudes of the training set are described by a mixture of Gaussians in five bands.  A galaxy with some of the
-bands is compared with the marginal of the mixture in these, widened by its errors: its distance is the smallest
-Mahalanobis distance from a component, expressed as the probability that a Gaussian variate of as many dimensions is
-farther away.
+The AB magnitudes of the training set are modelled by a Gaussian mixture :math:`\sum_k w_k\,N(\mu_k, C_k)` in five bands.  A
+galaxy with magnitudes :math:`m` in :math:`d \geq 2` bands and covariance :math:`S` of its errors is compared with the marginal
+of each component in these bands, widened by the errors:
+
+.. math:: D^2 = \min_k\,(m - \mu_k)^T (C_k + S)^{-1} (m - \mu_k) ,
+
+and the result is the probability that a :math:`\chi^2_d` variate exceeds :math:`D^2`.  Errors are taken as independent,
+with a floor of 0.03 mag.
 """
 
 from __future__ import annotations
@@ -20,21 +24,29 @@ from ...surveys import BANDS
 __all__ = ["ColourMixture", "near_stellar_locus"]
 
 _N_COMPONENTS = 12
-_LEAST_WEIGHT = 0.002
-#: Zero points and blending are never better known than this, magnitudes.
+_MIN_WEIGHT = 0.002
+#: Systematic error of zero points and blending (mag).
 _SYSTEMATIC = 0.03
-_LEAST_GALAXIES, _MOST_GALAXIES = 200, 40_000
+_MIN_GALAXIES, _MAX_GALAXIES = 200, 40_000
+#: Half-width of the stellar locus in g - r (mag).
 _LOCUS_WIDTH = 0.07
+#: Matrix from magnitudes in u, g, r, i, z to r and four adjacent colours.
+_COLOURS = np.array(
+    [[0, 0, 1, 0, 0], [1, -1, 0, 0, 0], [0, 1, -1, 0, 0], [0, 0, 1, -1, 0], [0, 0, 0, 1, -1]],
+    dtype=float,
+)
 
 
 @dataclass(frozen=True)
 class ColourMixture:
-    """A mixture of Gaussians of AB magnitudes in u, g, r, i, z.
+    """Gaussian mixture of AB magnitudes in u, g, r, i, z.
 
     Attributes
     ----------
     means : ndarray, shape (k, 5)
+        Mean of each component, mag.
     covariances : ndarray, shape (k, 5, 5)
+        Covariance of each component, mag**2.
     """
 
     means: np.ndarray
@@ -47,9 +59,9 @@ class ColourMixture:
         Parameters
         ----------
         magnitudes : ndarray, shape (n, 5)
-            Of the training set, without Galactic extinction; rows with a missing band are left out.
+            Magnitudes of the training set, corrected for Galactic extinction; rows with NaN are ignored.
         seed : int
-            Of the first guess.
+            Seed of the initialisation and of the selection of at most 40,000 galaxies.
 
         Returns
         -------
@@ -63,32 +75,32 @@ class ColourMixture:
         from sklearn.mixture import GaussianMixture
 
         known = magnitudes[np.isfinite(magnitudes).all(axis=1)]
-        if len(known) < _LEAST_GALAXIES:
+        if len(known) < _MIN_GALAXIES:
             raise ValueError(
-                f"{len(known)} galaxies have all bands, but at least {_LEAST_GALAXIES} are needed to describe the training set."
+                f"{len(known)} galaxies have all bands; at least {_MIN_GALAXIES} are needed to fit the training distribution."
             )
         rng = np.random.default_rng(seed)
-        known = known[rng.permutation(len(known))[:_MOST_GALAXIES]]
-        # One magnitude and colours: the components then follow the narrow locus of galaxies.
+        known = known[rng.permutation(len(known))[:_MAX_GALAXIES]]
+        # In r and colours the components follow the narrow locus of galaxies.
         model = GaussianMixture(_N_COMPONENTS, reg_covar=1e-4, random_state=seed, max_iter=300)
         model.fit(known @ _COLOURS.T)
-        chosen = model.weights_ > _LEAST_WEIGHT
+        chosen = model.weights_ > _MIN_WEIGHT
         back = np.linalg.inv(_COLOURS)
         covariances = back @ model.covariances_[chosen] @ back.T
         return cls(model.means_[chosen] @ back.T, covariances)
 
     def log_tail(self, magnitudes: np.ndarray, errors: np.ndarray) -> np.ndarray:
-        """Give the logarithm of the probability to be farther away.
+        """Compute the logarithm of the tail probability of each galaxy.
 
         Parameters
         ----------
         magnitudes, errors : ndarray, shape (n, 5)
-            Without Galactic extinction; NaN where missing.
+            Corrected for Galactic extinction; NaN where missing.
 
         Returns
         -------
         ndarray, shape (n,)
-            log10, not below -300; NaN for a galaxy with fewer than two bands.
+            log10 of the probability, at least -300; NaN for a galaxy with fewer than two bands.
         """
         present = np.isfinite(magnitudes) & np.isfinite(errors)
         result = np.full(len(magnitudes), np.nan)
@@ -110,7 +122,7 @@ class ColourMixture:
         return result
 
     def to_dict(self) -> dict[str, Any]:
-        """Give lists of numbers, which fit JSON."""
+        """Return a JSON-serialisable dictionary."""
         return {
             "means": self.means.round(5).tolist(),
             "covariances": self.covariances.round(7).tolist(),
@@ -118,25 +130,19 @@ class ColourMixture:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ColourMixture:
-        """Read what `to_dict` gave."""
+        """Read the output of `to_dict`."""
         return cls(np.array(values["means"], float), np.array(values["covariances"], float))
 
 
-_COLOURS = np.array(
-    [[0, 0, 1, 0, 0], [1, -1, 0, 0, 0], [0, 1, -1, 0, 0], [0, 0, 1, -1, 0], [0, 0, 0, 1, -1]],
-    dtype=float,
-)
-
-
 def near_stellar_locus(magnitudes: np.ndarray) -> np.ndarray:
-    """Say whether g - r and r - i are those of main-sequence stars.
+    """Test whether g - r and r - i lie on the stellar locus.
 
-    Galaxies lie there too; it helps to word why a galaxy is unusual, and does not decide that it is.
+    Galaxies lie there too, so this explains a flag but does not raise one.
 
     Parameters
     ----------
     magnitudes : ndarray, shape (n, 5)
-        Without Galactic extinction; NaN where missing.
+        Corrected for Galactic extinction; NaN where missing.
 
     Returns
     -------

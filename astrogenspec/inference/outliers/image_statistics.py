@@ -1,7 +1,10 @@
-"""Cheap measures of many stamps at once, by which an unusual image shows itself.
+r"""Statistics of galaxy images that reveal blank fields, stars, artefacts, neighbours, and wrong noise or sky.
 
-Everything is measured around the middle of the stamp, with Gaussian windows and blocks of 4 x 4 pixels, without finding
-sources: a thousand galaxies take about a second.  The reference band is r, or the best one present.
+All statistics are computed about the middle of the cutout, without source detection, so that a thousand galaxies take about a
+second.  The reference band is r, or else the first one present of i, g, z, u.  Moments are taken under a Gaussian window of
+standard deviation :math:`w`.  For a Gaussian source of standard deviation :math:`\sigma`, the second moment (sum over x and y)
+is :math:`2 / (\sigma^{-2} + w^{-2})`, and a displacement :math:`d` of the source appears as
+:math:`d\,w^2 / (\sigma^2 + w^2)`, which a factor of 1.7 corrects approximately.
 """
 
 from __future__ import annotations
@@ -13,82 +16,91 @@ from ...surveys import BANDS, CUTOUT_SIZE
 
 __all__ = ["aperture_magnitudes", "image_statistics"]
 
-_ORDER = tuple(BANDS.index(band) for band in "rigzu")
+#: Bands in the order in which they are preferred as reference.
+_PREFERRED = tuple(BANDS.index(band) for band in "rigzu")
 _PIXELS = np.arange(CUTOUT_SIZE, dtype=np.float32)
 _MIDDLE = (CUTOUT_SIZE - 1) / 2
 _RADIUS = np.hypot(_PIXELS - _MIDDLE, (_PIXELS - _MIDDLE)[:, None])
-_WINDOW, _WIDE_WINDOW = 3.0, 6.0  # pixels, standard deviation
+#: Standard deviations of the Gaussian windows (pixels), and correction of centroids for the window.
+_WINDOW, _WIDE_WINDOW = 3.0, 6.0
+_CENTROID_FACTOR = 1.7
 _APERTURE = _RADIUS < 4.5
 _CORE = _RADIUS < 6.0
-_REACH = 8.0  # pixels, farthest place of the galaxy from the middle
+#: Maximum distance of the centroid from the middle along each axis (pixels).
+_MAX_OFFSET = 8.0
+#: Width of a block (pixels), and mean distance of each block from the middle.
 _BLOCK = 4
-_BLOCKS = _RADIUS.reshape(16, _BLOCK, 16, _BLOCK).mean(axis=(1, 3))
+_BLOCK_RADIUS = _RADIUS.reshape(16, _BLOCK, 16, _BLOCK).mean(axis=(1, 3))
+#: Blocks along the edges of the cutout, and pairs of these that are at least half a cutout apart.
 _EDGE = np.ones((16, 16), bool)
 _EDGE[1:-1, 1:-1] = False
-_PLACES = np.argwhere(_EDGE)
-_RIM_APART = np.linalg.norm(_PLACES[:, None] - _PLACES, axis=2) >= 8
-_BRIGHT = 30.0  # signal-to-noise ratio of the aperture from which centres are compared
-_SHARP = 20.0  # signal-to-noise ratio of a pixel from which its sharpness counts
-_FLAT = 0.97
-_AT_ONCE = 512
+_EDGE_BLOCKS = np.argwhere(_EDGE)
+_OPPOSITE = np.linalg.norm(_EDGE_BLOCKS[:, None] - _EDGE_BLOCKS, axis=2) >= 8
+#: Aperture signal-to-noise ratio from which the centroids of bands are compared.
+_MIN_SIGNAL_FOR_CENTROID = 30.0
+#: Signal-to-noise ratio of a pixel from which its sharpness is computed.
+_MIN_SIGNAL_FOR_SHARPNESS = 20.0
+#: Fraction of the highest pixel from which a pixel belongs to the plateau.
+_PLATEAU = 0.97
+_BATCH = 512
 
 
 def image_statistics(flux: np.ndarray, ivar: np.ndarray) -> dict[str, np.ndarray]:
-    """Measure stamps.
+    """Compute statistics of images.
 
     Parameters
     ----------
     flux, ivar : ndarray, shape (n, 5, 64, 64)
-        nmgy per pixel, and nmgy**-2; an inverse variance of 0 marks a bad pixel.
+        Flux [nmgy per pixel] and inverse variance [nmgy**-2]; an inverse variance of 0 marks a bad pixel.
 
     Returns
     -------
     dict of str to ndarray of float, shape (n,)
-        NaN where a measure does not exist:
+        NaN where a statistic is undefined:
 
         ``signal``
             log10 of the highest signal-to-noise ratio of a band within 4.5 pixels of the middle (0 if less than 1).
         ``size``
             Second moment under a Gaussian window of 3 pixels, pixels**2: about 3.4 for a point source in average seeing.
         ``wings``
-            log10 of the ratio of the variances of the Gaussians that second moments under windows of 6 and 3 pixels stand
-            for: near 0 for a point source.
+            log10 of the ratio of the Gaussian variances implied by the second moments under windows of 6 and 3 pixels:
+            near 0 for a point source.
         ``offset``
-            Distance of the centre of light from the middle, pixels.
+            Distance of the centroid from the middle, pixels.
         ``misregistration``
-            Largest distance of the centre of a band from that in the reference band, pixels.
+            Largest distance of the centroid of a band from that of the reference band, pixels.
         ``plateau``
-            Largest number of pixels of a band within 3% of its highest one.
+            Largest number of pixels of a band within 3% of the highest value, in the central 24 x 24 pixels.
         ``sharpness``
-            Largest share that a bright pixel has of the 3 x 3 around it.
+            Largest fraction of the flux of 3 x 3 pixels that is in their central pixel, for bright pixels.
         ``neighbour``
-            log10 of the ratio of the brightest block farther than 14 pixels from the middle to that in the middle.
+            log10 of the flux of the brightest block farther than 14 pixels from the middle over that of the brightest
+            central block.  Blocks are 4 x 4 pixels.
         ``edge``
-            log10 of the ratio of the third brightest block of the rim to the middle.
+            The same for the third brightest block along the edges.
         ``opposite``
-            The like for the fainter of the two brightest blocks of the rim that are half a stamp apart: a trail has both ends.
+            The same for the brightest edge block at least half a cutout away from the brightest one: a trail has both ends.
         ``background``
-            Median of the rim in units of the noise of a pixel, of the band where it is largest in size.
+            Median flux of the outermost four pixels, in units of the pixel noise, of the band where it deviates most.
         ``noise``
-            log10 of the ratio of the scatter of neighbouring pixels of the rim to what the inverse variances say, of the
-            band where it is largest in size.
+            log10 of the ratio of the scatter of the outermost four pixels to their stated uncertainty, of the band where it
+            deviates most.
         ``masked``, ``masked_core``
-            Fraction of bad pixels in the bands present: everywhere, and within 6 pixels of the middle.
+            Largest fraction of bad pixels of a band: in the cutout, and within 6 pixels of the middle.
     """
     parts = [
-        _measures(np.asarray(flux[k : k + _AT_ONCE], np.float32), ivar[k : k + _AT_ONCE])
-        for k in range(0, len(flux), _AT_ONCE)
+        _batch_statistics(np.asarray(flux[k : k + _BATCH], np.float32), ivar[k : k + _BATCH])
+        for k in range(0, len(flux), _BATCH)
     ]
     if not parts:
-        parts = [
-            _measures(np.zeros((1, *flux.shape[1:]), np.float32), np.zeros((1, *flux.shape[1:])))
-        ]
+        empty = np.zeros((1, *flux.shape[1:]), np.float32)
+        parts = [_batch_statistics(empty, np.zeros((1, *flux.shape[1:])))]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return {name: np.asarray(values[: len(flux)], float) for name, values in joined.items()}
 
 
 def aperture_magnitudes(flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Measure the light within 4.5 pixels of the middle.
+    """Measure magnitudes within 4.5 pixels of the middle.
 
     Parameters
     ----------
@@ -109,7 +121,7 @@ def aperture_magnitudes(flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray,
     return np.where(usable, ab_magnitudes(light), np.nan), errors
 
 
-def _measures(flux: np.ndarray, ivar: np.ndarray) -> dict[str, np.ndarray]:
+def _batch_statistics(flux: np.ndarray, ivar: np.ndarray) -> dict[str, np.ndarray]:
     valid = ivar > 0
     flux = np.where(valid, flux, np.float32(0))
     present = np.any(valid, axis=(2, 3))
@@ -118,13 +130,15 @@ def _measures(flux: np.ndarray, ivar: np.ndarray) -> dict[str, np.ndarray]:
     sigma = _pixel_noise(ivar, valid)
     light, noise = _aperture(flux, variance)
     ratio = np.divide(light, noise, out=np.zeros(light.shape), where=noise > 0)
-    own, size, shifts = _centres(flux, reference)
+    own, size, shifts = _centroids(flux, reference)
     wide = _moments(flux[rows, reference][:, None], own, _WIDE_WINDOW)[1][:, 0]
     with np.errstate(divide="ignore", invalid="ignore"):
         wings = np.log10(_gaussian_variance(wide, _WIDE_WINDOW) / _gaussian_variance(size, _WINDOW))
-        apart = np.where(ratio > _BRIGHT, np.hypot(shifts[..., 0], shifts[..., 1]), np.nan)
+        apart = np.where(
+            ratio > _MIN_SIGNAL_FOR_CENTROID, np.hypot(shifts[..., 0], shifts[..., 1]), np.nan
+        )
     seen = ratio[rows, reference] > 5
-    measures = {
+    found = {
         "signal": np.log10(np.clip(ratio.max(axis=1), 1, None)),
         "size": np.where(seen, size, np.nan),
         "wings": np.where(seen, wings, np.nan),
@@ -135,22 +149,26 @@ def _measures(flux: np.ndarray, ivar: np.ndarray) -> dict[str, np.ndarray]:
         "masked": _fraction(~valid, present),
         "masked_core": _fraction(~valid[:, :, _CORE], present),
     }
-    return measures | _surroundings(flux[rows, reference], seen) | _rim(flux, variance, sigma)
+    return (
+        found
+        | _neighbour_statistics(flux[rows, reference], seen)
+        | _edge_statistics(flux, variance, sigma)
+    )
 
 
 def _aperture(flux: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum light and noise within 4.5 pixels of the middle; shape (n, 5)."""
+    """Sum flux and noise within 4.5 pixels of the middle, shape (n, 5) each."""
     light = flux[:, :, _APERTURE].sum(axis=2, dtype=float)
     return light, np.sqrt(variance[:, :, _APERTURE].sum(axis=2, dtype=float))
 
 
 def _reference_band(present: np.ndarray) -> np.ndarray:
-    ordered = present[:, _ORDER]
-    return np.array(_ORDER)[ordered.argmax(axis=1)]
+    ordered = present[:, _PREFERRED]
+    return np.array(_PREFERRED)[ordered.argmax(axis=1)]
 
 
 def _pixel_noise(ivar: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Median noise of a pixel in each band, from every fourth; NaN where the band is missing."""
+    """Return the median pixel noise of each band, from every fourth pixel; NaN where the band is missing."""
     sampled = np.where(valid, ivar, np.nan)[:, :, 1::4, 1::4].reshape(*ivar.shape[:2], -1)
     ordered = np.sort(sampled, axis=2)
     n_good = np.count_nonzero(np.isfinite(ordered), axis=2)
@@ -160,23 +178,25 @@ def _pixel_noise(ivar: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.where(n_good > 0, middle[..., 0], np.nan) ** -0.5
 
 
-def _centres(flux: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Follow the light of the reference band to its centre (n, 2); second moment (n,), shifts of the bands (n, 5, 2)."""
+def _centroids(
+    flux: np.ndarray, reference: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return centroid (n, 2) and second moment (n,) in the reference band, and displacements of the bands (n, 5, 2)."""
     light = flux[np.arange(len(flux)), reference][:, None]
     centre = np.full((len(flux), 2), _MIDDLE)
     for width in (5.0, _WINDOW, _WINDOW, _WINDOW):
         moved = _moments(light, centre, width)[0][:, 0]
-        # Under a window of the size of the source the centre shows itself half as far as it is.
-        centre = centre + 1.7 * np.nan_to_num(moved)
-        centre = np.clip(centre, _MIDDLE - _REACH, _MIDDLE + _REACH)
+        # The window hides part of the displacement.
+        centre = centre + _CENTROID_FACTOR * np.nan_to_num(moved)
+        centre = np.clip(centre, _MIDDLE - _MAX_OFFSET, _MIDDLE + _MAX_OFFSET)
     first, second = _moments(flux, centre, _WINDOW)
     rows = np.arange(len(flux))
-    shifts = 1.7 * (first - first[rows, reference][:, None])
+    shifts = _CENTROID_FACTOR * (first - first[rows, reference][:, None])
     return centre, second[rows, reference], shifts
 
 
 def _moments(flux: np.ndarray, centre: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
-    """First (n, b, 2; x and y) and second moments (n, b) about a centre (n, 2) under a Gaussian window."""
+    """Return first (n, b, 2; x and y) and second moments (n, b) about a centre (n, 2) under a Gaussian window."""
     along = _PIXELS - centre[..., None]
     window = np.exp(-0.5 * np.square(along / width)).astype(np.float32)
     over_x = np.einsum("nbyx,nx->nby", flux, window[:, 0])
@@ -193,13 +213,13 @@ def _moments(flux: np.ndarray, centre: np.ndarray, width: float) -> tuple[np.nda
 
 
 def _gaussian_variance(moment: np.ndarray, width: float) -> np.ndarray:
-    """Variance of the Gaussian whose second moment under a window is given; NaN if there is none."""
+    """Return the variance of the Gaussian that has a second moment under a window; NaN if none has."""
     inverse = 2 / moment - 1 / width**2
     return np.divide(1, inverse, out=np.full(inverse.shape, np.nan), where=inverse > 1e-3)
 
 
 def _largest(values: np.ndarray, minimum: int) -> np.ndarray:
-    """Largest of each row that has enough finite values."""
+    """Return the largest value of each row with at least ``minimum`` finite values, else NaN."""
     finite = np.isfinite(values)
     largest = np.where(finite, values, -np.inf).max(axis=1)
     return np.where(finite.sum(axis=1) >= minimum, largest, np.nan)
@@ -208,26 +228,26 @@ def _largest(values: np.ndarray, minimum: int) -> np.ndarray:
 def _plateau(flux: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     box = flux[:, :, 20:44, 20:44]
     top = box.max(axis=(2, 3))
-    count = np.count_nonzero(box >= _FLAT * top[..., None, None], axis=(2, 3))
+    count = np.count_nonzero(box >= _PLATEAU * top[..., None, None], axis=(2, 3))
     with np.errstate(invalid="ignore"):
-        # Noise must be smaller than the margin, or its peaks are counted.
-        return np.where(top * (1 - _FLAT) > sigma, count, 0).max(axis=1).astype(float)
+        # If the noise exceeds the margin, its peaks would be counted.
+        return np.where(top * (1 - _PLATEAU) > sigma, count, 0).max(axis=1).astype(float)
 
 
 def _sharpness(flux: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     inner = flux[:, :, 1:-1, 1:-1]
     with np.errstate(invalid="ignore"):
-        # Bands without a bright pixel need no sums.
-        galaxy, band = np.nonzero(inner.max(axis=(2, 3)) > _SHARP * sigma)
+        # Bands without a bright pixel are skipped.
+        galaxy, band = np.nonzero(inner.max(axis=(2, 3)) > _MIN_SIGNAL_FOR_SHARPNESS * sigma)
     chosen, inner = flux[galaxy, band], inner[galaxy, band]
     rows = chosen[:, :-2] + chosen[:, 1:-1] + chosen[:, 2:]
     around = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
-    bright = inner > _SHARP * sigma[galaxy, band][:, None, None]
-    share = np.divide(
+    bright = inner > _MIN_SIGNAL_FOR_SHARPNESS * sigma[galaxy, band][:, None, None]
+    fraction = np.divide(
         inner, around, out=np.zeros(inner.shape, np.float32), where=bright & (around > 0)
     )
     largest = np.zeros(len(flux), np.float32)
-    np.maximum.at(largest, galaxy, share.max(axis=(1, 2)))
+    np.maximum.at(largest, galaxy, fraction.max(axis=(1, 2)))
     return largest
 
 
@@ -236,15 +256,15 @@ def _fraction(bad: np.ndarray, present: np.ndarray) -> np.ndarray:
     return np.where(present, by_band, 0).max(axis=1)
 
 
-def _surroundings(flux: np.ndarray, seen: np.ndarray) -> dict[str, np.ndarray]:
-    """Compare blocks far from the middle with the middle."""
+def _neighbour_statistics(flux: np.ndarray, seen: np.ndarray) -> dict[str, np.ndarray]:
+    """Compare the flux of blocks far from the middle with that in the middle."""
     blocks = flux.reshape(len(flux), 16, _BLOCK, 16, _BLOCK).sum(axis=(2, 4))
     centre = blocks[:, 6:10, 6:10].max(axis=(1, 2))
-    far = blocks[:, _BLOCKS > 14].max(axis=1)
-    rim = blocks[:, _EDGE]
-    third = np.partition(rim, -3, axis=1)[:, -3]
-    apart = _RIM_APART[rim.argmax(axis=1)]
-    opposite = np.where(apart, rim, -np.inf).max(axis=1)
+    far = blocks[:, _BLOCK_RADIUS > 14].max(axis=1)
+    edge = blocks[:, _EDGE]
+    third = np.partition(edge, -3, axis=1)[:, -3]
+    apart = _OPPOSITE[edge.argmax(axis=1)]
+    opposite = np.where(apart, edge, -np.inf).max(axis=1)
     usable = seen & (centre > 0)
     centre = np.where(usable, centre, 1.0)
     return {
@@ -253,8 +273,10 @@ def _surroundings(flux: np.ndarray, seen: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _rim(flux: np.ndarray, variance: np.ndarray, sigma: np.ndarray) -> dict[str, np.ndarray]:
-    """Level and scatter of the outermost four rows, in the band where they deviate most."""
+def _edge_statistics(
+    flux: np.ndarray, variance: np.ndarray, sigma: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return level and noise of the outermost four pixels, in the band where they deviate most."""
     strips = [(slice(0, 4), slice(None)), (slice(-4, None), slice(None))]
     strips += [(slice(4, -4), slice(0, 4)), (slice(4, -4), slice(-4, None))]
     level, differences = [], []
@@ -270,11 +292,11 @@ def _rim(flux: np.ndarray, variance: np.ndarray, sigma: np.ndarray) -> dict[str,
     scatter = 1.4826 * _row_median(np.abs(np.concatenate(differences, axis=2)))
     with np.errstate(divide="ignore", invalid="ignore"):
         noise = np.log10(np.clip(scatter, 1e-3, 1e3))
-    return {"background": _most(background), "noise": _most(noise)}
+    return {"background": _most_deviant(background), "noise": _most_deviant(noise)}
 
 
 def _row_median(values: np.ndarray) -> np.ndarray:
-    """Median of finite entries along the last axis; NaN if there are fewer than 50."""
+    """Return the median of the finite entries along the last axis; NaN if there are fewer than 50."""
     ordered = np.sort(values, axis=2)
     n_good = np.count_nonzero(np.isfinite(ordered), axis=2)
     middle = np.take_along_axis(
@@ -283,8 +305,8 @@ def _row_median(values: np.ndarray) -> np.ndarray:
     return np.where(n_good >= 50, middle[..., 0], np.nan)
 
 
-def _most(values: np.ndarray) -> np.ndarray:
-    """Choose the entry of each row that is largest in size."""
+def _most_deviant(values: np.ndarray) -> np.ndarray:
+    """Return the entry of each row with the largest absolute value."""
     size = np.where(np.isfinite(values), np.abs(values), -1)
     largest = np.take_along_axis(values, size.argmax(axis=1)[:, None], axis=1)[:, 0]
     return np.where(size.max(axis=1) >= 0, largest, np.nan)

@@ -1,14 +1,22 @@
-r"""Posterior predictive check: could a galaxy with the properties drawn have the photometry observed?
+r"""Posterior predictive check: is the observed photometry plausible for galaxies with the inferred properties?
 
-The simulator's photometry as a function of the nine quantities is described by a polynomial of second degree, with a
-covariance for what they do not determine (dust, age, inclination).  For each draw, the discrepancy is the Mahalanobis
-distance of the observed magnitudes from the polynomial, its reference the same distance of simulated galaxies at their
-true quantities.  The p-value is the mean over the draws of the fraction of these with a larger one (Gelman, Meng & Stern
-1996, Statistica Sinica 6, 733).
+The simulated magnitudes :math:`m` given the nine quantities :math:`\theta` are modelled as :math:`N(f(\theta), C)`: a
+polynomial :math:`f` of second degree, fitted by ridge regression, and a covariance :math:`C` for what the quantities do not
+determine (dust, age, inclination).  With the observed magnitudes :math:`m` and the covariance :math:`S` of their errors, the
+discrepancy of a posterior draw :math:`\theta_k` is
 
-It is a coarse check, since a polynomial is coarse: colours are predicted to 0.04-0.1 mag, brightness to 0.4 mag.  And since
-the draws were made from the photometry itself, p-values of galaxies like those simulated crowd around one half; only small
-ones say something: the posterior does not explain its own input.
+.. math:: D_k = (m - f(\theta_k))^T (C + S)^{-1} (m - f(\theta_k)) ,
+
+and its reference distribution is that of simulated galaxies at their true quantities.  The posterior predictive p-value [1]_ is
+the fraction of the reference that exceeds :math:`D_k`, averaged over the draws.
+
+The check is coarse: the polynomial predicts colours to 0.04-0.1 mag and brightness to 0.4 mag.  Because the draws were inferred
+from the same photometry, p-values of galaxies like those simulated cluster around one half rather than being uniform; only
+small values are informative: the posterior does not explain its own input.
+
+References
+----------
+.. [1] Gelman, Meng & Stern 1996, Statistica Sinica 6, 733
 """
 
 from __future__ import annotations
@@ -25,29 +33,33 @@ from ...surveys import BANDS
 
 __all__ = ["PhotometryEmulator"]
 
-_LEAST = 1000
+_MIN_GALAXIES = 1000
+#: Standardised quantities are clipped to this absolute value.
 _CLIP = 4.0
 _RIDGE = 1.0
+#: Systematic error of magnitudes (mag).
 _SYSTEMATIC = 0.03
-_SHARES = np.array([0.0, *np.linspace(0.05, 0.9, 18), 0.95, 0.98, 0.99, 0.995, 0.998, 1.0])
-_MOST_DRAWS = 50
+#: Probabilities at which the reference distribution is tabulated.
+_LEVELS = np.array([0.0, *np.linspace(0.05, 0.9, 18), 0.95, 0.98, 0.99, 0.995, 0.998, 1.0])
+_MAX_DRAWS = 50
+#: Fraction of the galaxies that gives the reference distribution and is left out of the fit.
 _HELD_OUT = 0.3
 
 
 @dataclass(frozen=True)
 class PhotometryEmulator:
-    """Magnitudes as a function of the quantities, and what the quantities leave open.
+    """Probability distribution of magnitudes given the quantities.
 
     Attributes
     ----------
     centre, scale : ndarray, shape (9,)
-        Of the quantities, in internal units.
+        Location and scale of the quantities, in internal units.
     coefficients : ndarray, shape (55, 5)
-        Of the polynomial.
+        Coefficients of the polynomial, mag.
     covariance : ndarray, shape (5, 5)
-        Of the residuals, mag**2.
+        Covariance of the residuals, mag**2.
     reference : dict of str to ndarray, shape (25,)
-        For each set of bands, such as ``"gri"``: quantiles of the distance of simulated galaxies.
+        Quantiles of the discrepancy of simulated galaxies for each set of bands, such as ``"gri"``.
     """
 
     centre: np.ndarray
@@ -60,16 +72,16 @@ class PhotometryEmulator:
     def fit(
         cls, theta: np.ndarray, magnitudes: np.ndarray, errors: np.ndarray, *, seed: int = 0
     ) -> PhotometryEmulator:
-        """Fit simulated galaxies, for ``card["predictive"]``.
+        """Fit simulated galaxies; the result goes into the card key ``predictive``.
 
         Parameters
         ----------
         theta : ndarray, shape (n, 9)
-            Their quantities, in internal units; gas metallicities that cannot be measured too.
+            True quantities in internal units, including gas metallicities that cannot be measured.
         magnitudes, errors : ndarray, shape (n, 5)
-            AB, without Galactic extinction; rows with something missing are left out.
+            AB, corrected for Galactic extinction; rows with NaN are ignored.
         seed : int
-            Of the choice of galaxies for the reference.
+            Seed of the selection of galaxies for the reference distribution.
 
         Returns
         -------
@@ -81,9 +93,9 @@ class PhotometryEmulator:
             If fewer than 1000 galaxies are complete.
         """
         complete = np.isfinite(np.concatenate([theta, magnitudes, errors], axis=1)).all(axis=1)
-        if np.count_nonzero(complete) < _LEAST:
+        if np.count_nonzero(complete) < _MIN_GALAXIES:
             raise ValueError(
-                f"{np.count_nonzero(complete)} galaxies are complete, but at least {_LEAST} are needed."
+                f"{np.count_nonzero(complete)} galaxies are complete; at least {_MIN_GALAXIES} are needed to fit the emulator."
             )
         theta, magnitudes, errors = (
             np.asarray(a, float)[complete] for a in (theta, magnitudes, errors)
@@ -100,18 +112,18 @@ class PhotometryEmulator:
             pattern = np.array(chosen)
             if pattern.any():
                 distance = new._distance(residual[held_out, None], errors[held_out], pattern)
-                new.reference[_name(pattern)] = np.quantile(distance, _SHARES)
+                new.reference[_name(pattern)] = np.quantile(distance, _LEVELS)
         return new
 
     def p_values(self, theta: np.ndarray, magnitudes: np.ndarray, errors: np.ndarray) -> np.ndarray:
-        """Give the posterior predictive p-value of each galaxy.
+        """Compute the posterior predictive p-value of each galaxy.
 
         Parameters
         ----------
         theta : ndarray, shape (n, k, 9)
-            Draws; the first fifty are used.
+            Draws in internal units; the first 50 are used.
         magnitudes, errors : ndarray, shape (n, 5)
-            Observed, without Galactic extinction; NaN where missing.
+            Observed, corrected for Galactic extinction; NaN where missing.
 
         Returns
         -------
@@ -123,16 +135,16 @@ class PhotometryEmulator:
         usable = np.isfinite(theta).all(axis=(1, 2)) & (present.sum(axis=1) > 1)
         for pattern in np.unique(present[usable], axis=0):
             rows = np.flatnonzero(usable & (present == pattern).all(axis=1))
-            draws = theta[rows, :_MOST_DRAWS].astype(float)
+            draws = theta[rows, :_MAX_DRAWS].astype(float)
             expected = _polynomial((draws - self.centre) / self.scale) @ self.coefficients
             residual = magnitudes[rows, None] - expected
             distance = self._distance(residual, errors[rows], pattern)
-            below = np.interp(distance, self.reference[_name(pattern)], _SHARES)
+            below = np.interp(distance, self.reference[_name(pattern)], _LEVELS)
             result[rows] = 1 - below.mean(axis=1)
         return result
 
     def to_dict(self) -> dict[str, Any]:
-        """Give lists of numbers, which fit JSON."""
+        """Return a JSON-serialisable dictionary."""
         return {
             "centre": _rounded(self.centre),
             "scale": _rounded(self.scale),
@@ -143,7 +155,7 @@ class PhotometryEmulator:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PhotometryEmulator:
-        """Read what `to_dict` gave."""
+        """Read the output of `to_dict`."""
         centre, scale, coefficients, covariance = (
             np.array(values[name], float)
             for name in ("centre", "scale", "coefficients", "covariance")
@@ -154,7 +166,7 @@ class PhotometryEmulator:
     def _distance(
         self, residual: np.ndarray, errors: np.ndarray, pattern: np.ndarray
     ) -> np.ndarray:
-        """Square of the Mahalanobis distance in some bands, of residuals (n, k, 5) with errors (n, 5); shape (n, k)."""
+        """Return squared Mahalanobis distances (n, k) in some bands, of residuals (n, k, 5) with errors (n, 5)."""
         variances = np.square(errors[:, pattern]) + _SYSTEMATIC**2
         wide = self.covariance[np.ix_(pattern, pattern)] + variances[..., None] * np.eye(
             pattern.sum()
@@ -164,7 +176,7 @@ class PhotometryEmulator:
 
 
 def _polynomial(values: np.ndarray) -> np.ndarray:
-    """Evaluate all terms up to the second degree; shape (..., 55)."""
+    """Evaluate all monomials up to the second degree, shape (..., 55)."""
     values = np.clip(values, -_CLIP, _CLIP)
     i, j = np.triu_indices(len(QUANTITIES))
     return np.concatenate(
