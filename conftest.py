@@ -1,10 +1,10 @@
-"""What every test and doctest gets: no display, no user settings, seeds, and a watch over torch's global state."""
+"""Fixtures of all tests and doctests: no display, no user settings, seeds, and unchanged global state of torch."""
 
 import os
 import tempfile
 from pathlib import Path
 
-# Before astropy is imported: neither the settings nor the cache of the user are touched.
+# Set before astropy is imported, so that neither settings nor cache of the user are touched.
 _FOLDER = tempfile.TemporaryDirectory(prefix="astrogenspec-tests-")
 for _name in (
     "XDG_CONFIG_HOME",
@@ -14,7 +14,7 @@ for _name in (
     "MPLCONFIGDIR",
 ):
     os.environ[_name] = _FOLDER.name
-# Before version 8, astropy takes a folder for its own only where it finds one.
+# Before version 8, astropy uses these folders only if they exist.
 (Path(_FOLDER.name) / "astropy").mkdir()
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.pop("ASTROGENSPEC_WEIGHTS_URL", None)
@@ -27,7 +27,7 @@ collect_ignore = ["docs/conf.py"]
 
 @pytest.fixture(autouse=True)
 def _seeds():
-    """Seed the global generators, and put torch's back afterwards."""
+    """Seed the global generators; that of torch is restored afterwards."""
     import torch
 
     np.random.seed(0)  # noqa: NPY002
@@ -38,9 +38,9 @@ def _seeds():
 
 @pytest.fixture(autouse=True)
 def _torch_state(_seeds):
-    """Fail a test that leaves torch in another state than it found it."""
+    """Fail a test that changes the global state of torch."""
     import torch
-    import zuko  # noqa: F401  its import turns the validation of distributions off
+    import zuko  # noqa: F401  its import disables the validation of distributions
 
     def state():
         return {
@@ -60,7 +60,7 @@ def _torch_state(_seeds):
 
 @pytest.fixture(autouse=True)
 def _close_figures():
-    """Close the figures a test leaves open."""
+    """Close figures that a test leaves open."""
     yield
     import sys
 

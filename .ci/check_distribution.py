@@ -1,17 +1,18 @@
-"""Build the distributions, and use the wheel in an empty environment outside of the source tree.
+"""Build the distributions and test the wheel in an empty environment outside the source tree.
 
-``python .ci/check_distribution.py`` needs the package ``build``; ``--out dist`` keeps what was built.  Checked are:
+``python .ci/check_distribution.py`` requires the package ``build``; ``--out dist`` keeps the distributions.  Checks:
 
-1. the source distribution holds tests, documentation, licence and constraints, and nothing that was built;
-2. the wheel holds every file of the package, weights and cards included, and no file besides;
-3. the wheel made from the source distribution and the one made from the source tree are the same;
-4. in a new environment with the wheel alone, from another folder: the version, both estimators with the bundled
+1. the source distribution contains tests, documentation, licence and constraints, and no build products;
+2. the wheel contains every file of the package, including weights and cards, and no other file;
+3. the wheels built from the source distribution and from the source tree are identical;
+4. in a new environment with only the wheel, in another folder: the version, both estimators with the bundled
    weights, the command line, and the quickstart of the documentation.
 """
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import hashlib
 import os
 import shutil
@@ -21,7 +22,7 @@ import tarfile
 import tempfile
 import venv
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,16 +42,17 @@ WANTED_IN_SDIST = (
     "setup.cfg",
     "tests/test_package.py",
 )
-#: Folders and endings of what is made and never shipped.
-MADE = (
-    *("__pycache__", "results", ".git", ".venv"),
+#: Names of generated files and folders, at any depth.
+GENERATED = ("__pycache__", "*.py[co]", "*.egg-info", ".*_cache", ".git", ".venv", ".tox", ".tmp")
+#: Generated folders, relative to the root of the repository.
+GENERATED_FOLDERS = (
+    *("build", "dist", "results", "runs"),
     *("docs/_build", "docs/api", "docs/gallery", "docs/models", "docs/pictures"),
 )
-LEFTOVERS = ("build", "dist", "*.egg-info", ".*_cache", ".tox", ".tmp", "runs")
 
 SMOKE_TEST = """
 import astrogenspec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 assert Path(astrogenspec.__file__).is_relative_to({prefix!r}), astrogenspec.__file__
 from astrogenspec import PropertyEstimator, SpectrumEstimator
 from astrogenspec.demo import load_cutouts, load_galaxies
@@ -63,7 +65,7 @@ print(posterior["redshift"].median(), drawn.best[0].flux.unit, len(cutouts))
 
 
 def main() -> int:
-    """Run all checks and say what is wrong.
+    """Run all checks and report problems.
 
     Returns
     -------
@@ -71,11 +73,13 @@ def main() -> int:
         Exit status.
     """
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, help="folder for the distributions; kept")
+    parser.add_argument("--out", type=Path, help="folder in which the distributions are kept")
     parser.add_argument(
-        "--no-isolation", action="store_true", help="build with the setuptools that is here"
+        "--no-isolation", action="store_true", help="build with the installed setuptools"
     )
-    parser.add_argument("--build-only", action="store_true", help="leave out the environment")
+    parser.add_argument(
+        "--build-only", action="store_true", help="do not test the wheel in a new environment"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="astrogenspec-dist-") as name:
         folder = Path(name)
@@ -89,14 +93,14 @@ def main() -> int:
 
 
 def check_files(out: Path, folder: Path, *, isolated: bool) -> tuple[Path, list[str]]:
-    """Build, and compare the files with those of the source tree.
+    """Build the distributions and compare their files with the source tree.
 
     Parameters
     ----------
     out, folder : `pathlib.Path`
-        Where the distributions go, and a folder for the rest.
+        Folder of the distributions, and folder for temporary files.
     isolated : bool
-        Whether what builds is installed first.
+        Whether to build in an isolated environment.
 
     Returns
     -------
@@ -104,10 +108,9 @@ def check_files(out: Path, folder: Path, *, isolated: bool) -> tuple[Path, list[
     problems : list of str
     """
     how = [] if isolated else ["--no-isolation"]
-    # A copy, so that the leftovers of an earlier build of setuptools cannot get in.
+    # A copy excludes leftovers of earlier builds.
     source = folder / "source"
-    leave = shutil.ignore_patterns(*(name.rpartition("/")[2] for name in MADE), *LEFTOVERS)
-    shutil.copytree(ROOT, source, ignore=leave)
+    shutil.copytree(ROOT, source, ignore=_generated_entries)
     before = set(out.glob("*"))
     # Without --sdist or --wheel, the wheel is built from the source distribution.
     _run(sys.executable, "-m", "build", *how, "--outdir", out, source)
@@ -117,18 +120,24 @@ def check_files(out: Path, folder: Path, *, isolated: bool) -> tuple[Path, list[
     (wheel,) = (path for path in made if path.suffix == ".whl")
     (other,) = (folder / "tree").glob("*.whl")
     shipped, contents = sdist_files(sdist), wheel_files(wheel)
-    problems = [f"the sdist lacks {name}" for name in WANTED_IN_SDIST if name not in shipped]
-    problems += [f"the sdist holds {name}" for name in sorted(shipped) if _is_made(name)]
+    problems = [
+        f"the sdist does not contain {name}" for name in WANTED_IN_SDIST if name not in shipped
+    ]
+    problems += [
+        f"the sdist contains {name}"
+        for name in sorted(shipped)
+        if _is_generated(name) and not name.startswith("astrogenspec.egg-info/")
+    ]
     package = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "astrogenspec").rglob("*")
-        if path.is_file() and not _is_made(path.relative_to(ROOT).as_posix())
+        if path.is_file() and not _is_generated(path.relative_to(ROOT).as_posix())
     }
     inside = {name for name in contents if ".dist-info/" not in name}
-    problems += [f"the wheel lacks {name}" for name in sorted(package - inside)]
-    problems += [f"the wheel holds {name}" for name in sorted(inside - package)]
+    problems += [f"the wheel does not contain {name}" for name in sorted(package - inside)]
+    problems += [f"the wheel contains {name}" for name in sorted(inside - package)]
     if not any(name.endswith("LICENSE.rst") for name in contents):
-        problems.append("the wheel lacks LICENSE.rst")
+        problems.append("the wheel does not contain LICENSE.rst")
     again = wheel_files(other)
     problems += [
         f"{name} differs between the wheels of the sdist and of the source tree"
@@ -139,7 +148,7 @@ def check_files(out: Path, folder: Path, *, isolated: bool) -> tuple[Path, list[
 
 
 def sdist_files(path: Path) -> set[str]:
-    """List the files of a source distribution, without its top folder.
+    """List the files of a source distribution, relative to its top folder.
 
     Parameters
     ----------
@@ -156,7 +165,7 @@ def sdist_files(path: Path) -> set[str]:
 
 
 def wheel_files(path: Path) -> dict[str, str]:
-    """Hash the files of a wheel.
+    """Compute hashes of the files of a wheel.
 
     Parameters
     ----------
@@ -173,12 +182,12 @@ def wheel_files(path: Path) -> dict[str, str]:
 
 
 def use_wheel(wheel: Path, folder: Path) -> None:
-    """Install the wheel in an empty environment and use it from another folder.
+    """Install the wheel in an empty environment and test it in another folder.
 
     Parameters
     ----------
     wheel : `pathlib.Path`
-        What to install.
+        Wheel to install.
     folder : `pathlib.Path`
         Empty folder for the environment.
 
@@ -192,7 +201,7 @@ def use_wheel(wheel: Path, folder: Path) -> None:
     venv.create(prefix, with_pip=True)
     python = prefix / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     install = (python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt")
-    # torch goes first: what depends on it then takes the build that is already there.
+    # torch is installed first, so that packages which depend on it use this build.
     _run(*install, "torch")
     _run(*install, wheel)
     _run(python, "-m", "pip", "check")
@@ -207,15 +216,25 @@ def use_wheel(wheel: Path, folder: Path) -> None:
     _run(python, "-m", "pytest", "-p", "no:cacheprovider", *doctest, quickstart, cwd=elsewhere)
 
 
-def _is_made(name: str) -> bool:
-    parts = f"/{name}/"
-    return name.endswith((".pyc", ".pyo")) or any(f"/{made}/" in parts for made in MADE)
+def _is_generated(name: str) -> bool:
+    """Whether a path relative to the root is generated, or lies in a generated folder."""
+    path = PurePosixPath(name)
+    inside = [path, *path.parents]
+    return any(str(folder) in GENERATED_FOLDERS for folder in inside) or any(
+        fnmatch.fnmatch(part, pattern) for part in path.parts for pattern in GENERATED
+    )
+
+
+def _generated_entries(folder: str, names: list[str]) -> list[str]:
+    """List the entries of a folder that `shutil.copytree` must skip."""
+    relative = Path(folder).relative_to(ROOT)
+    return [name for name in names if _is_generated((relative / name).as_posix())]
 
 
 def _run(*command: str | Path, cwd: Path | None = None) -> None:
     line = [os.fspath(part) for part in command]
     print("$", *(part if len(part) < 200 else "..." for part in line[:9]), flush=True)
-    # The environment of the caller must not lend the wheel its packages.
+    # Packages on the path of the caller must not be visible to the wheel.
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run(line, check=True, cwd=cwd, env=variables)
 

@@ -238,5 +238,7 @@ def decode_flags(codes: int | Iterable[int] | np.ndarray) -> list[str] | list[li
 def _names(code: int) -> list[str]:
     known = sum(int(member) for member in Flag)
     if code & ~known or code < 0:
-        raise ValueError(f"code {code} has bits unknown to this version of astrogenspec; upgrade it.")
+        raise ValueError(
+            f"code {code} has bits unknown to this version of astrogenspec; upgrade it."
+        )
     return [str(member.name).lower() for member in Flag if code & member]
