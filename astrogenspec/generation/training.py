@@ -1,11 +1,15 @@
-"""Training of the spectra network from simulated shards: one loop for its four networks."""
+"""Training of the spectrum network on simulated shards.
+
+A batch draws for every galaxy an aperture (fibre or total) and the properties that condition its spectrum; some
+galaxies have no condition at all, which trains the unconditional model that classifier-free guidance needs.  The four
+networks (low- and full-resolution diffusion, two contrastive networks) share one loss,
+`astrogenspec.generation.network.SpectrumNetwork.loss`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +17,10 @@ from torch import Tensor
 from ..inputs.features import ModelInputs
 from ..nn.records import TensorRecord
 from ..quantities import QUANTITIES
-from ..training.augmentation import AugmentationConfig
-from ..training.loop import BatchStream, History, TrainingConfig, ZippedStreams, fit
-from ..training.shards import OBSERVED_COLUMNS, Shards
+from ..training.augmentation import MORPHOLOGY_COLUMNS, AugmentationConfig
+from ..training.loop import History, TrainingConfig
+from ..training.recipe import ShardSource, TrainingRecipe, TrainingTask, train
+from ..training.shards import Shards
 from .components import Galaxy
 from .conditioning import APERTURES
 from .network import SpectrumNetwork
@@ -26,16 +31,17 @@ __all__ = [
     "LABELS",
     "SpectrumBatch",
     "SpectrumRecipe",
+    "SpectrumTask",
+    "draw_given",
     "fit_scales",
     "make_batch",
-    "make_loss",
     "select_aperture",
     "train_spectra",
 ]
 
-#: Settings of the training loop; give it an end with `dataclasses.replace`.
+#: Default settings of the training loop; set another end with `dataclasses.replace`.
 DEFAULT_TRAINING = TrainingConfig(max_seconds=7200, learning_rate=8e-4, validate_every=250)
-#: Columns of shards beside those of the inputs.
+#: Columns of shards that are labels.
 LABELS = (
     "theta",
     "continuum",
@@ -48,63 +54,67 @@ _SCALE_SAMPLE = 8000
 _ZERO_POINT_SAMPLE = 1000
 
 
-@dataclass(frozen=True)
-class SpectrumRecipe:
+@dataclass(frozen=True, kw_only=True)
+class SpectrumRecipe(TrainingRecipe):
     """Settings of `train_spectra`.
 
     Attributes
     ----------
     image_batch, photometry_batch : int
-        Galaxies of a step with their images, and with photometry alone.
-    detail : int
-        Galaxies of each kind that train the full-resolution networks.
+        Batch size of galaxies with images, and of galaxies with photometry only.
     held_out : float
-        Fraction of the galaxies, the last ones, kept for validation.
+        Fraction of the galaxies, the last ones, used for validation.
     validation_size : int
-        Galaxies of each kind in a validation.
-    fibre_fraction : float
-        Fraction of galaxies whose spectrum is that of the fibre; the others' is that of the whole galaxy.
-    no_properties, only_redshift, all_properties : float
-        Fraction of galaxies with no property as a condition, with the redshift alone, with all; the others have some.
-    nothing : float
-        Fraction without any condition, for guidance.
+        Maximum number of validation galaxies, with images and with photometry only.
     image_augmentation, photometry_augmentation : AugmentationConfig
+        Noise and missing inputs of galaxies with images, and of galaxies with photometry only.
     network : dict
-        Arguments of `SpectrumNetwork`.
+        Arguments of `SpectrumNetwork`; ignored if a trained network is given.
     seed : int
+        Seed of initial weights, batches and augmentation.
+    detail : int
+        Galaxies of each batch that train the full-resolution networks.
+    fibre_fraction : float
+        Fraction of galaxies with the spectrum of the fibre; the rest have that of the whole galaxy.
+    no_properties, only_redshift, all_properties : float
+        Fraction of galaxies that are conditioned on no property, on the redshift only, and on all properties; the
+        rest are conditioned on a random subset.
+    nothing : float
+        Fraction of galaxies without any condition, for classifier-free guidance.
     """
 
     image_batch: int = 64
     photometry_batch: int = 256
-    detail: int = 40
-    held_out: float = 0.04
     validation_size: int = 1000
-    fibre_fraction: float = 0.6
-    no_properties: float = 0.15
-    only_redshift: float = 0.15
-    all_properties: float = 0.5
-    nothing: float = 0.04
     image_augmentation: AugmentationConfig = field(
         default_factory=lambda: AugmentationConfig(mode_weights=(0.6, 0.0, 0.2, 0.2))
     )
     photometry_augmentation: AugmentationConfig = field(
         default_factory=lambda: AugmentationConfig(full_bands=0.6, gri_bands=0.2)
     )
-    network: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
+    detail: int = 40
+    fibre_fraction: float = 0.6
+    no_properties: float = 0.15
+    only_redshift: float = 0.15
+    all_properties: float = 0.5
+    nothing: float = 0.04
 
 
 @dataclass(frozen=True)
 class SpectrumBatch(TensorRecord):
-    """Galaxies for `SpectrumNetwork.loss`; see there.
+    """Arguments of `SpectrumNetwork.loss`.
 
     Attributes
     ----------
     inputs : ModelInputs
     aperture : Tensor of int64, shape (n,)
+        Index into `astrogenspec.generation.conditioning.APERTURES`.
     galaxies : Galaxy
+        True spectra through the aperture.
     theta : Tensor, shape (n, 9)
+        True properties.
     given : Tensor of bool, shape (n, 9)
+        True where a property is a condition.
     """
 
     inputs: ModelInputs
@@ -115,7 +125,19 @@ class SpectrumBatch(TensorRecord):
 
 
 def select_aperture(labels: dict[str, Tensor], aperture: Tensor) -> Galaxy:
-    """Spectra of some galaxies through one aperture each, from columns of shards."""
+    """Return the spectra of galaxies through one aperture each.
+
+    Parameters
+    ----------
+    labels : dict of str to Tensor, shape (n, ...)
+        The columns `LABELS`.
+    aperture : Tensor of int64, shape (n,)
+        Index into `astrogenspec.generation.conditioning.APERTURES`.
+
+    Returns
+    -------
+    Galaxy
+    """
     rows = torch.arange(len(aperture))
     flux = labels["aperture_flux"][rows, aperture]
     return Galaxy(
@@ -129,14 +151,14 @@ def select_aperture(labels: dict[str, Tensor], aperture: Tensor) -> Galaxy:
 
 
 def draw_given(n: int, recipe: SpectrumRecipe, generator: torch.Generator) -> Tensor:
-    """Draw which properties are conditions, shape (n, 9)."""
-    kind = torch.rand(n, 1, generator=generator)
+    """Draw which properties are conditions, bool, shape (n, 9)."""
+    mode = torch.rand(n, 1, generator=generator)
     given = torch.rand(n, len(QUANTITIES), generator=generator) < 0.7
     edges = torch.tensor([recipe.no_properties, recipe.only_redshift, recipe.all_properties])
     none, redshift, everything = edges.cumsum(0)
-    given = given | ((kind >= redshift) & (kind < everything))
-    given[:, 1:] &= kind >= redshift
-    given[:, :1] = (given[:, :1] | (kind < redshift)) & (kind >= none)
+    given = given | ((mode >= redshift) & (mode < everything))
+    given[:, 1:] &= mode >= redshift
+    given[:, :1] = (given[:, :1] | (mode < redshift)) & (mode >= none)
     return given
 
 
@@ -147,17 +169,35 @@ def make_batch(
     recipe: SpectrumRecipe,
     generator: torch.Generator,
 ) -> SpectrumBatch:
-    """Observe some galaxies anew, choose an aperture and which properties are conditions."""
+    """Make augmented inputs of galaxies, and draw their apertures and conditions.
+
+    Parameters
+    ----------
+    shards : Shards
+        Simulated galaxies with the columns `LABELS`.
+    indices : Tensor of int64, shape (n,)
+        Galaxies of the batch.
+    config : AugmentationConfig
+        Noise and missing inputs.
+    recipe : SpectrumRecipe
+        Fractions of apertures and conditions.
+    generator : `torch.Generator`
+        Source of randomness.
+
+    Returns
+    -------
+    SpectrumBatch
+    """
     n = len(indices)
     inputs = shards.inputs(indices, config, generator)
     labels = shards.labels(indices)
     whole = torch.rand(n, generator=generator) >= recipe.fibre_fraction
     aperture = torch.where(whole, APERTURES.index("total"), APERTURES.index("fibre"))
     given = draw_given(n, recipe, generator)
-    blank = torch.rand(n, generator=generator) < recipe.nothing
-    given &= ~blank[:, None]
+    hidden = torch.rand(n, generator=generator) < recipe.nothing
+    given &= ~hidden[:, None]
     return SpectrumBatch(
-        _blanked(inputs, ~blank),
+        _hide_inputs(inputs, ~hidden),
         aperture,
         select_aperture(labels, aperture),
         labels["theta"],
@@ -165,7 +205,7 @@ def make_batch(
     )
 
 
-def _blanked(inputs: ModelInputs, keep: Tensor) -> ModelInputs:
+def _hide_inputs(inputs: ModelInputs, keep: Tensor) -> ModelInputs:
     keep = keep[:, None].float()
     return replace(
         inputs,
@@ -175,31 +215,41 @@ def _blanked(inputs: ModelInputs, keep: Tensor) -> ModelInputs:
     )
 
 
-def make_loss(recipe: SpectrumRecipe):
-    """Make the loss function of `astrogenspec.training.loop.fit` for lists of batches."""
+class SpectrumTask(TrainingTask):
+    """Batches and loss of `SpectrumNetwork`.
 
-    def loss(
-        network: SpectrumNetwork, batches: Sequence[SpectrumBatch], progress: float
+    Parameters
+    ----------
+    recipe : SpectrumRecipe
+        Settings.
+    """
+
+    n_validation_batches = 4
+    recipe: SpectrumRecipe
+
+    def make_batch(
+        self,
+        shards: Shards,
+        indices: Tensor,
+        augmentation: AugmentationConfig,
+        generator: torch.Generator,
+    ) -> SpectrumBatch:
+        """Make a batch; see `make_batch`."""
+        return make_batch(shards, indices, augmentation, self.recipe, generator)
+
+    def batch_loss(
+        self, network: SpectrumNetwork, batch: SpectrumBatch, source: int, progress: float
     ) -> dict[str, Tensor]:
-        terms: dict[str, Tensor] = {}
-        parts = []
-        for k, batch in enumerate(batches):
-            generator = None if network.training else torch.Generator().manual_seed(k)
-            part = network.loss(
-                batch.inputs,
-                batch.aperture,
-                batch.galaxies,
-                batch.theta,
-                batch.given,
-                n_detail=min(recipe.detail, len(batch.theta)),
-                generator=generator,
-            )
-            terms |= {f"{name}_{k}": value for name, value in part.items()}
-            parts.append(part["total"])
-        terms["total"] = torch.stack(parts).mean()
-        return terms
-
-    return loss
+        """Evaluate the loss of a batch; in validation with fixed random numbers."""
+        return network.loss(
+            batch.inputs,
+            batch.aperture,
+            batch.galaxies,
+            batch.theta,
+            batch.given,
+            n_detail=min(self.recipe.detail, len(batch)),
+            generator=None if network.training else torch.Generator().manual_seed(source),
+        )
 
 
 def train_spectra(
@@ -210,20 +260,20 @@ def train_spectra(
     training: TrainingConfig | None = None,
     network: SpectrumNetwork | None = None,
 ) -> tuple[SpectrumNetwork, History]:
-    """Train the network of the spectra.
+    """Train the spectrum network, or resume its training.
 
     Parameters
     ----------
     data : path
         Folder of shards with images and rest-frame spectra (``astrogenspec simulate N --training``).
     out : path
-        Folder for the checkpoint (``checkpoint.pt``), from which an interrupted training goes on, and the history
+        Folder of the checkpoint (``checkpoint.pt``), from which an interrupted training resumes, and of the history
         (``history.ecsv``).
     recipe : SpectrumRecipe, optional
     training : TrainingConfig, optional
         `DEFAULT_TRAINING` by default.
     network : SpectrumNetwork, optional
-        A trained one to go on from, changed in place; its scales and zero points stay. ``recipe.network`` is not used then.
+        Trained network to start from, which is changed in place; its scales and zero points are kept.
 
     Returns
     -------
@@ -232,63 +282,44 @@ def train_spectra(
     history : History
     """
     recipe = recipe or SpectrumRecipe()
-    training = training or DEFAULT_TRAINING
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    with_images, held_out = Shards.read(data, LABELS).split(recipe.held_out)
+    train_set, held_out = Shards.read(data, LABELS).split(recipe.held_out)
     if network is None:
         network = SpectrumNetwork(**recipe.network)
-        fit_scales(network, with_images)
-    kinds = (
-        (recipe.image_augmentation, recipe.image_batch, lambda shards: shards),
-        (recipe.photometry_augmentation, recipe.photometry_batch, _without_images),
+        fit_scales(network, train_set)
+    with_images = ShardSource(train_set, held_out, recipe.image_augmentation, recipe.image_batch)
+    photometry_only = ShardSource(
+        _photometry_only(train_set),
+        _photometry_only(held_out),
+        recipe.photometry_augmentation,
+        recipe.photometry_batch,
+        validation_seed=with_images.validation_seed + 1,
     )
-    streams, validation = [], []
-    for k, (config, size, of) in enumerate(kinds):
-        shards, judges = of(with_images), of(held_out)
-
-        def batch(indices, generator, shards=shards, config=config):
-            return make_batch(shards, indices, config, recipe, generator)
-
-        streams.append(BatchStream(batch, len(shards), size, seed=recipe.seed + k))
-        generator = torch.Generator().manual_seed(20 + k)
-        rows = torch.arange(min(recipe.validation_size, len(judges)))
-        validation.append(
-            [make_batch(judges, part, config, recipe, generator) for part in rows.chunk(4)]
-        )
-    history = fit(
-        network,
-        ZippedStreams(streams),
-        [list(batches) for batches in zip(*validation, strict=True)],
-        replace(training, checkpoint=out / "checkpoint.pt"),
-        make_loss(recipe),
-    )
-    history.write(out / "history.ecsv")
+    sources = [with_images, photometry_only]
+    history = train(SpectrumTask(recipe), network, sources, out, training or DEFAULT_TRAINING)
     return network, history
 
 
-def _without_images(shards: Shards) -> Shards:
-    images = OBSERVED_COLUMNS[2:]
-    return Shards({k: v for k, v in shards.columns.items() if k not in images})
+def _photometry_only(shards: Shards) -> Shards:
+    return shards.without_images().drop(*MORPHOLOGY_COLUMNS)
 
 
 def fit_scales(network: SpectrumNetwork, shards: Shards) -> None:
-    """Take scales and zero points from the first galaxies of some shards.
+    """Set the scales and zero points of a network from the first galaxies of shards.
 
     Parameters
     ----------
     network : SpectrumNetwork
         Changed in place.
     shards : Shards
-        With the columns `LABELS`.
+        Simulated galaxies with the columns `LABELS`.
     """
     rows = torch.arange(min(_SCALE_SAMPLE, len(shards)))
     labels = shards.labels(rows)
     network.fit_scales(select_aperture(labels, rows % len(APERTURES)), labels["theta"])
-    some = rows[:_ZERO_POINT_SAMPLE]
-    total = torch.full_like(some, APERTURES.index("total"))
-    labels = shards.labels(some)
+    rows = rows[:_ZERO_POINT_SAMPLE]
+    total = torch.full_like(rows, APERTURES.index("total"))
+    labels = shards.labels(rows)
     magnitude = -2.5 * torch.log10(ab_flux(select_aperture(labels, total)))
-    flux = shards.columns["true_flux"][some] / labels["aperture_flux"][:, 1:]
+    flux = shards.columns["true_flux"][rows] / labels["aperture_flux"][:, 1:]
     network.zero_points.copy_((-2.5 * torch.log10(flux) - magnitude).median(0).values)

@@ -1,7 +1,11 @@
-"""Simulated galaxies behind the image encoder of a network.
+"""Training of the property network on simulated shards.
 
-Their images are observed and encoded once: with an encoder that stays as it is, a step of the training then costs no more with
-them than with photometry alone.
+The loss is that of `astrogenspec.inference.network.PropertyNetwork.loss`: the negative log density of the true
+quantities and the weighted evidence lower bound of the images, whose divergence is switched on during the first steps
+(KL annealing).  Gas metallicities are labels only where they are measurable.
+
+With a fixed encoder, images are observed and encoded once (`encode_galaxies`), so that a step costs no more with images
+than with photometry only.
 """
 
 from __future__ import annotations
@@ -10,7 +14,6 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,41 +22,45 @@ from ..inputs.features import ModelInputs
 from ..nn.records import TensorRecord
 from ..quantities import QUANTITIES
 from ..training.augmentation import AugmentationConfig
-from ..training.loop import BatchStream, History, TrainingConfig, ZippedStreams, fit
+from ..training.loop import BatchStream, History, TrainingConfig
+from ..training.recipe import ShardSource, TrainingRecipe, TrainingTask, train
 from ..training.shards import Shards
 from .network import PropertyNetwork
 
 __all__ = [
     "DEFAULT_TRAINING",
     "EncodedGalaxies",
+    "PropertyTask",
     "RecipeConfig",
     "TrainingBatch",
     "encode_galaxies",
     "make_batch",
-    "make_loss",
     "train_properties",
 ]
 
+#: Default settings of the training loop; set another end with `dataclasses.replace`.
+DEFAULT_TRAINING = TrainingConfig(max_seconds=7200, learning_rate=1.2e-3, validate_every=400)
+_METALLICITY = tuple(QUANTITIES).index("gas_metallicity")
 #: Galaxies encoded at once.
 _BLOCK = 512
 
 
 @dataclass(frozen=True)
 class EncodedGalaxies(TensorRecord):
-    """Simulated galaxies as the heads of a network see them.
+    """Simulated galaxies whose images are replaced by their latents.
 
     Attributes
     ----------
     inputs : ModelInputs
         Without images.
     mu, logvar : Tensor, shape (n, latent_size)
-        What the encoder says of the images; zero without image.
+        Mean and log variance of the latent; zero without image.
     flux : Tensor, shape (n, 5)
         True fluxes [nmgy].
     theta : Tensor, shape (n, 9)
         True quantities.
     measurable : Tensor, shape (n,)
-        1 where the gas metallicity can be measured, else 0.
+        1 where the gas metallicity is measurable, else 0.
     """
 
     inputs: ModelInputs
@@ -79,11 +86,83 @@ class EncodedGalaxies(TensorRecord):
         return bool(self.inputs.has_image.any())
 
     def catalogue_only(self) -> EncodedGalaxies:
-        """Hide the images, and leave out galaxies without photometry of a catalogue."""
+        """Remove the images, and galaxies without catalogue photometry."""
         inputs = self.inputs
         kept = self[(inputs.has_photometry & ~inputs.measured).nonzero()[:, 0]]
         prior = torch.zeros_like(kept.mu)
         return replace(kept, inputs=kept.inputs.without_images(), mu=prior, logvar=prior)
+
+
+@dataclass(frozen=True)
+class TrainingBatch(TensorRecord):
+    """Network inputs with their labels.
+
+    Attributes
+    ----------
+    inputs : ModelInputs
+    theta : Tensor, shape (n, 9)
+        True quantities.
+    measurable : Tensor, shape (n,)
+        1 where the gas metallicity is measurable, else 0.
+    latent : tuple of Tensor, shape (n, latent_size) each, or None
+        Mean and log variance of the latent, if the images are already encoded.
+    """
+
+    inputs: ModelInputs
+    theta: Tensor
+    measurable: Tensor
+    latent: tuple[Tensor, Tensor] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeConfig(TrainingRecipe):
+    """Settings of `train_properties`.
+
+    Attributes
+    ----------
+    image_batch, photometry_batch : int
+        Batch size of galaxies with images, and of galaxies with photometry only; at most all galaxies.
+    held_out : float
+        Fraction of the galaxies, the last ones of each folder, used for validation.
+    validation_size : int
+        Maximum number of validation galaxies of each folder.
+    image_augmentation, photometry_augmentation : AugmentationConfig
+        Noise and missing inputs of galaxies with images, and of galaxies with photometry only.
+    network : dict
+        Arguments of `PropertyNetwork`; ignored if a trained network is given.
+    seed : int
+        Seed of initial weights, batches and augmentation.
+    elbo_weight, kl_weight : float
+        Weight of the evidence lower bound relative to the flows, and of the divergence inside it.
+    elbo_fraction : float
+        Fraction of the images that are decoded at each step.
+    warm_kl : float
+        Fraction of the training during which the weight of the divergence rises from zero.
+    heads_alone : bool
+        Train only the heads of a trained network.
+    photometry_alone : bool
+        Train only a head for galaxies without images, and leave the rest of a trained network unchanged.  It starts
+        from the photometry head of the network if it has one, else from a copy of its first head.
+    views : int
+        Number of times each image is observed and encoded before the heads alone are trained.
+    """
+
+    image_batch: int = 128
+    photometry_batch: int = 768
+    validation_size: int = 3000
+    image_augmentation: AugmentationConfig = field(
+        default_factory=lambda: AugmentationConfig(mode_weights=(0.55, 0.0, 0.2, 0.25))
+    )
+    photometry_augmentation: AugmentationConfig = field(
+        default_factory=lambda: AugmentationConfig(full_bands=0.65, gri_bands=0.15)
+    )
+    elbo_weight: float = 2e-4
+    kl_weight: float = 1.0
+    elbo_fraction: float = 0.5
+    warm_kl: float = 0.1
+    heads_alone: bool = False
+    photometry_alone: bool = False
+    views: int = 2
 
 
 @torch.no_grad()
@@ -99,14 +178,15 @@ def encode_galaxies(
     Parameters
     ----------
     network : PropertyNetwork
-        Whose encoder will not change.
+        Network with the encoder.
     shards : Shards
-        With labels ``theta`` and ``measurable``.
+        Simulated galaxies with labels ``theta`` and ``measurable``.
     rows : Tensor of int, shape (n,)
-        Which galaxies.
+        Galaxies to encode.
     config : AugmentationConfig
+        Noise and missing inputs.
     generator : `torch.Generator`
-        Source of the noise and of what is hidden.
+        Source of randomness.
 
     Returns
     -------
@@ -114,96 +194,16 @@ def encode_galaxies(
     """
     device = network.chain.lower.device
     parts = []
-    for some in rows.split(_BLOCK):
-        seen = shards.inputs(some, config, generator)
-        mu, logvar = (part.cpu() for part in network.latent(seen.to(device)))
-        inputs = ModelInputs(
-            None, None, seen.image_bands, seen.image_noise, seen.photometry, seen.morphology
-        )
-        labels = shards.labels(some)
-        flux = shards.columns["true_flux"][some]
+    for chunk in rows.split(_BLOCK):
+        inputs = shards.inputs(chunk, config, generator)
+        mu, logvar = (part.cpu() for part in network.latent(inputs.to(device)))
+        inputs = replace(inputs, image=None, image_weight=None)
+        labels = shards.labels(chunk)
+        flux = shards.columns["true_flux"][chunk]
         parts.append(
             EncodedGalaxies(inputs, mu, logvar, flux, labels["theta"], labels["measurable"].float())
         )
     return EncodedGalaxies.concatenate(parts)
-
-
-#: Settings of the training loop; give it an end with `dataclasses.replace`.
-DEFAULT_TRAINING = TrainingConfig(max_seconds=7200, learning_rate=1.2e-3, validate_every=400)
-_METALLICITY = tuple(QUANTITIES).index("gas_metallicity")
-_VALIDATION_BATCHES = 6
-
-
-@dataclass(frozen=True)
-class RecipeConfig:
-    """Settings of `train_properties`.
-
-    Attributes
-    ----------
-    image_batch, photometry_batch : int
-        Galaxies of each kind in a step; all of them, if there are fewer.
-    held_out : float
-        Fraction of the shards, the last ones, that are kept for validation.
-    validation_size : int
-        Galaxies of each kind in a validation.
-    elbo_weight, kl_weight : float
-        Weight of the evidence lower bound (per galaxy) against the flows, and of the divergence inside it.
-    elbo_fraction : float
-        Fraction of the images that are decoded at each step.
-    warm_kl : float
-        Fraction of the training in which the divergence is turned on.
-    image_augmentation, photometry_augmentation : AugmentationConfig
-    heads_alone : bool
-        Train a network that was trained before, and of it the heads alone.
-    photometry_alone : bool
-        Train a head for galaxies without images beside those of a network that was trained before, which stay as they are.
-        It begins as the one there is, or as a copy of the first head.
-    views : int
-        How often the images of each galaxy are observed and encoded, before the training of heads alone.
-    network : dict
-        Arguments of `PropertyNetwork`; not used for a network that was trained before.
-    seed : int
-    """
-
-    image_batch: int = 128
-    photometry_batch: int = 768
-    held_out: float = 0.04
-    validation_size: int = 3000
-    elbo_weight: float = 2e-4
-    kl_weight: float = 1.0
-    elbo_fraction: float = 0.5
-    warm_kl: float = 0.1
-    image_augmentation: AugmentationConfig = field(
-        default_factory=lambda: AugmentationConfig(mode_weights=(0.55, 0.0, 0.2, 0.25))
-    )
-    photometry_augmentation: AugmentationConfig = field(
-        default_factory=lambda: AugmentationConfig(full_bands=0.65, gri_bands=0.15)
-    )
-    heads_alone: bool = False
-    photometry_alone: bool = False
-    views: int = 2
-    network: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class TrainingBatch(TensorRecord):
-    """Network inputs with their labels.
-
-    Attributes
-    ----------
-    inputs : ModelInputs
-    theta : Tensor, shape (n, 9)
-    measurable : Tensor, shape (n,)
-        1 where the gas metallicity can be measured, else 0.
-    latent : tuple of Tensor, shape (n, latent_size) each, or None
-        What the encoder says of the images, if they are encoded already.
-    """
-
-    inputs: ModelInputs
-    theta: Tensor
-    measurable: Tensor
-    latent: tuple[Tensor, Tensor] | None = None
 
 
 def make_batch(
@@ -215,42 +215,70 @@ def make_batch(
     return TrainingBatch(inputs, labels["theta"], labels["measurable"].float())
 
 
-def make_loss(config: RecipeConfig):
-    """Make the loss function of `astrogenspec.training.loop.fit` for lists of batches."""
+class PropertyTask(TrainingTask):
+    """Batches and loss of `PropertyNetwork`.
 
-    def loss(
-        network: PropertyNetwork, batches: Sequence[TrainingBatch], progress: float
+    Parameters
+    ----------
+    recipe : RecipeConfig
+        Settings.
+    encoder : PropertyNetwork, optional
+        Network with a fixed encoder, with which images are encoded before the training.
+    """
+
+    n_validation_batches = 6
+    recipe: RecipeConfig
+
+    def __init__(self, recipe: RecipeConfig, encoder: PropertyNetwork | None = None) -> None:
+        super().__init__(recipe)
+        self.encoder = encoder
+
+    def make_batch(
+        self,
+        shards: Shards,
+        indices: Tensor,
+        augmentation: AugmentationConfig,
+        generator: torch.Generator,
+    ) -> TrainingBatch:
+        """Make a batch; see `make_batch`."""
+        return make_batch(shards, indices, augmentation, generator)
+
+    def make_stream(self, source: ShardSource, seed: int) -> BatchStream:
+        """Stream new observations, or with an encoder some stored views of every image."""
+        shards = source.training
+        if self.encoder is None or not shards.has_images:
+            return super().make_stream(source, seed)
+        rows = torch.arange(len(shards)).repeat(self.recipe.views)
+        generator = torch.Generator().manual_seed(seed)
+        pool = encode_galaxies(self.encoder, shards, rows, source.augmentation, generator)
+
+        def batch(indices: Tensor, _: torch.Generator) -> TrainingBatch:
+            chosen = pool[indices]
+            return TrainingBatch(chosen.inputs, chosen.theta, chosen.measurable, chosen.latent)
+
+        return BatchStream(batch, len(pool), source.batch_size, seed=seed)
+
+    def batch_loss(
+        self, network: PropertyNetwork, batch: TrainingBatch, source: int, progress: float
     ) -> dict[str, Tensor]:
-        kl_weight = config.kl_weight * min(1.0, progress / config.warm_kl)
-        parts = [_batch_terms(network, batch, kl_weight, config) for batch in batches]
-        terms = {
-            f"{name}_{k}": value for k, part in enumerate(parts) for name, value in part.items()
-        }
-        terms["total"] = torch.stack([part["total"] for part in parts]).mean()
-        return terms
-
-    return loss
-
-
-def _batch_terms(
-    network: PropertyNetwork, batch: TrainingBatch, kl_weight: float, config: RecipeConfig
-) -> dict[str, Tensor]:
-    valid = torch.isfinite(batch.theta)
-    valid[:, _METALLICITY] &= batch.measurable > 0.5
-    generator = None
-    if not network.training:
-        generator = torch.Generator(batch.theta.device).manual_seed(0)
-    return network.loss(
-        batch.inputs,
-        batch.theta,
-        valid,
-        batch.measurable,
-        latent=batch.latent,
-        kl_weight=kl_weight,
-        elbo_weight=config.elbo_weight,
-        elbo_fraction=config.elbo_fraction if network.training else 1.0,
-        generator=generator,
-    )
+        """Evaluate the loss of a batch; in validation with fixed random numbers."""
+        recipe = self.recipe
+        valid = torch.isfinite(batch.theta)
+        valid[:, _METALLICITY] &= batch.measurable > 0.5
+        generator = None
+        if not network.training:
+            generator = torch.Generator(batch.theta.device).manual_seed(0)
+        return network.loss(
+            batch.inputs,
+            batch.theta,
+            valid,
+            batch.measurable,
+            latent=batch.latent,
+            kl_weight=recipe.kl_weight * min(1.0, progress / recipe.warm_kl),
+            elbo_weight=recipe.elbo_weight,
+            elbo_fraction=recipe.elbo_fraction if network.training else 1.0,
+            generator=generator,
+        )
 
 
 def train_properties(
@@ -261,20 +289,20 @@ def train_properties(
     training: TrainingConfig | None = None,
     network: PropertyNetwork | None = None,
 ) -> tuple[PropertyNetwork, History]:
-    """Train the network of the properties.
+    """Train the property network, or resume its training.
 
     Parameters
     ----------
     data : sequence of path
-        Folders of shards (see `astrogenspec.simulate.write_shards`), with images or with photometry alone.
+        Folders of shards (see `astrogenspec.simulate.write_shards`), with images or with photometry only.
     out : path
-        Folder for the checkpoint (``checkpoint.pt``), from which an interrupted training goes on, and the history
+        Folder of the checkpoint (``checkpoint.pt``), from which an interrupted training resumes, and of the history
         (``history.ecsv``).
     recipe : RecipeConfig, optional
     training : TrainingConfig, optional
         `DEFAULT_TRAINING` by default.
     network : PropertyNetwork, optional
-        A trained one to go on from, which is not changed; its scales stay.
+        Trained network to start from, which is not changed; its standardisation is kept.
 
     Returns
     -------
@@ -285,87 +313,42 @@ def train_properties(
     Raises
     ------
     ValueError
-        If a part alone is to be trained, but there is no trained network.
+        If only a part is to be trained and no trained network is given.
     """
     recipe = recipe or RecipeConfig()
     training = training or DEFAULT_TRAINING
     for name in ("heads_alone", "photometry_alone"):
         if getattr(recipe, name) and network is None:
-            raise ValueError(
-                f"{name} is for a network that was trained before: give it, or train all of a new one."
-            )
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+            raise ValueError(f"{name} requires a trained network: pass network.")
     torch.manual_seed(recipe.seed)
-    parts = [_read(folder, recipe).split(recipe.held_out) for folder in data]
+    sources = [_read_source(folder, recipe) for folder in data]
     if network is None:
         network = PropertyNetwork(**recipe.network)
-        _standardise(network, parts[0][0])
+        _standardise(network, sources[0].training)
     whole = network = copy.deepcopy(network).to(training.device)
     if recipe.photometry_alone:
         network = whole.extract_head(next(iter(whole.photometry_heads), 0))
     if recipe.heads_alone or recipe.photometry_alone:
         network.vae.requires_grad_(False)
         network.latent_of_properties.requires_grad_(False)
-    streams, validation = [], []
-    for k, (shards, held_out) in enumerate(parts):
-        images = shards.has_images
-        config = recipe.image_augmentation if images else recipe.photometry_augmentation
-        size = min(recipe.image_batch if images else recipe.photometry_batch, len(shards))
-        encoder = network if recipe.heads_alone and images else None
-        streams.append(_stream(shards, config, size, recipe.views, recipe.seed + k, encoder))
-        validation.append(_fixed_batches(held_out, config, recipe.validation_size))
-    history = fit(
-        network,
-        ZippedStreams(streams),
-        [list(batches) for batches in zip(*validation, strict=True)],
-        replace(training, checkpoint=out / "checkpoint.pt"),
-        make_loss(recipe),
-    )
-    history.write(out / "history.ecsv")
+    task = PropertyTask(recipe, network if recipe.heads_alone else None)
+    history = train(task, network, sources, out, training)
     if recipe.photometry_alone:
-        others = [whole.extract_head(k) for k in range(whole.config["members"])]
-        network = whole.with_heads(others, [network])
+        heads = [whole.extract_head(k) for k in range(whole.config["members"])]
+        network = whole.with_heads(heads, [network])
     return network.requires_grad_(True), history
 
 
-def _read(folder: Path | str, recipe: RecipeConfig) -> Shards:
+def _read_source(folder: Path | str, recipe: RecipeConfig) -> ShardSource:
     shards = Shards.read(folder)
-    return shards.without_images() if recipe.photometry_alone else shards
-
-
-def _stream(
-    shards: Shards,
-    config: AugmentationConfig,
-    size: int,
-    views: int,
-    seed: int,
-    encoder: PropertyNetwork | None,
-) -> BatchStream:
-    """Batches of galaxies that are observed anew each time, or of so many views of each that the encoder saw before."""
-    if encoder is None:
-        return BatchStream(
-            lambda rows, generator: make_batch(shards, rows, config, generator),
-            len(shards),
-            size,
-            seed=seed,
-        )
-    rows = torch.arange(len(shards)).repeat(views)
-    pool = encode_galaxies(encoder, shards, rows, config, torch.Generator().manual_seed(seed))
-    return BatchStream(lambda rows, generator: _encoded(pool[rows]), len(pool), size, seed=seed)
-
-
-def _encoded(seen: EncodedGalaxies) -> TrainingBatch:
-    return TrainingBatch(seen.inputs, seen.theta, seen.measurable, seen.latent)
-
-
-def _fixed_batches(shards: Shards, config: AugmentationConfig, n: int) -> list[TrainingBatch]:
-    """Batches with frozen augmentation, the same at each validation."""
-    generator = torch.Generator().manual_seed(20)
-    indices = torch.arange(min(n, len(shards)))
-    return [
-        make_batch(shards, part, config, generator) for part in indices.chunk(_VALIDATION_BATCHES)
-    ]
+    if recipe.photometry_alone:
+        shards = shards.without_images()
+    train_set, held_out = shards.split(recipe.held_out)
+    if shards.has_images:
+        augmentation, size = recipe.image_augmentation, recipe.image_batch
+    else:
+        augmentation, size = recipe.photometry_augmentation, recipe.photometry_batch
+    return ShardSource(train_set, held_out, augmentation, min(size, len(train_set)))
 
 
 def _standardise(network: PropertyNetwork, shards: Shards) -> None:

@@ -148,7 +148,7 @@ class AugmentationConfig:
         Scatter of each band beyond the catalogue error, relative to r [mag]; fitted to real SDSS colours.
     outlier_fraction, outlier_factor : float
         Fraction of single-band fluxes whose true error is larger than stated, and by how much.
-    morphology : MorphologyAugmentation
+    structure : MorphologyAugmentation
         Sizes and shapes of galaxies without image.
     """
 
@@ -166,7 +166,7 @@ class AugmentationConfig:
     photometry_scatter: tuple[float, float, float, float, float] = (0.024, 0.015, 0.0, 0.012, 0.0)
     outlier_fraction: float = 0.03
     outlier_factor: float = 3.0
-    morphology: MorphologyAugmentation = field(default_factory=MorphologyAugmentation)
+    structure: MorphologyAugmentation = field(default_factory=MorphologyAugmentation)
 
 
 def orient_randomly(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -393,7 +393,7 @@ def augment_photometry(
     empty = torch.zeros(n, _N_BANDS, device=device)
     sizes = None
     if morphology is not None:
-        sizes = observe_morphology(morphology, config.morphology, generator)
+        sizes = observe_morphology(morphology, config.structure, generator)
     return ModelInputs(None, None, empty, empty, features, sizes)
 
 
@@ -461,7 +461,7 @@ def augment(
             output[rows] = value
     sizes = None
     if morphology is not None:
-        sizes = observe_morphology(morphology, config.morphology, generator)
+        sizes = observe_morphology(morphology, config.structure, generator)
     return ModelInputs(*outputs, features, sizes)
 
 

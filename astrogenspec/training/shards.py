@@ -99,9 +99,12 @@ class Shards:
         return cls({name: torch.from_numpy(column) for name, column in columns.items()})
 
     def without_images(self) -> Shards:
-        """Leave out images, and photometry that was measured on them."""
-        left_out = ("image", "measured_flux", "measured_error")
-        return Shards({name: c for name, c in self.columns.items() if name not in left_out})
+        """Remove images and the photometry measured on them."""
+        return self.drop("image", "measured_flux", "measured_error")
+
+    def drop(self, *names: str) -> Shards:
+        """Remove columns, if they exist."""
+        return Shards({name: c for name, c in self.columns.items() if name not in names})
 
     def split(self, fraction: float) -> tuple[Shards, Shards]:
         """Split into the first galaxies and the last ``fraction`` of them."""

@@ -9,8 +9,8 @@ import torch
 from training_cases import NETWORK, RECIPE, TRAINING, make_columns
 
 from astrogenspec.inference.training import (
+    PropertyTask,
     make_batch,
-    make_loss,
     train_properties,
 )
 from astrogenspec.quantities import QUANTITIES
@@ -48,7 +48,7 @@ def test_the_loss_joins_both_kinds_of_batches(folders):
             folders, (RECIPE.image_augmentation, RECIPE.photometry_augmentation), strict=True
         )
     ]
-    terms = make_loss(RECIPE)(network, batches, 0.5)
+    terms = PropertyTask(RECIPE).loss(network, batches, 0.5)
     terms = {name: float(value.detach()) for name, value in terms.items()}
     assert np.isfinite(terms["total"])
     assert "reconstruction_0" in terms and "reconstruction_1" not in terms
@@ -121,7 +121,7 @@ def test_heads_alone_leave_the_encoder_and_the_scales(folders, tmp_path):
 
 
 def test_heads_alone_are_those_of_a_trained_network(folders, tmp_path):
-    with pytest.raises(ValueError, match="trained before"):
+    with pytest.raises(ValueError, match="requires a trained network"):
         train_properties(folders, tmp_path, recipe=replace(RECIPE, heads_alone=True))
 
 

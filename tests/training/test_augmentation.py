@@ -70,7 +70,7 @@ def test_radii_of_other_pipelines_are_larger():
 
 def test_photometry_and_images_come_with_sizes():
     true, flux = galaxies(300), 30 * torch.ones(300, 5)
-    config = AugmentationConfig(mode_weights=(0.5, 0.5, 0.0, 0.0), morphology=EXACT)
+    config = AugmentationConfig(mode_weights=(0.5, 0.5, 0.0, 0.0), structure=EXACT)
     rng = torch.Generator().manual_seed(0)
     alone = augment_photometry(flux, 0.02 * flux, config, rng, morphology=true)
     images = torch.ones(300, 5, 64, 64)
