@@ -39,6 +39,8 @@ WANTED_IN_SDIST = (
     "docs/conf.py",
     "docs/quickstart.rst",
     "pyproject.toml",
+    "recipes/README.rst",
+    "recipes/train_weights.py",
     "setup.cfg",
     "tests/test_package.py",
 )

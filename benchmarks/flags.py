@@ -1,13 +1,12 @@
-"""How often are unusual inputs flagged, and usual ones?  Detections on a made-up set of each kind, false alarms on real galaxies.
+"""Measure the flags of out-of-distribution inputs: detection rates on synthetic outliers, false alarms on real galaxies.
 
     python benchmarks/flags.py FOLDER --out results/benchmarks
-    python benchmarks/flags.py FOLDER --write statistics.json
+    python benchmarks/flags.py FOLDER --statistics statistics.json --out results/benchmarks
 
-FOLDER has ``sdss_photometry.fits``, ``sdss_images.npz`` and ``sdss_images.fits``.  The statistics of training are those in the
-card of the model, if it has them; otherwise (or with ``--write``) they are computed from ``--n`` simulated galaxies with
-images and ten times as many without.  ``--write`` writes ``{"novelty": ..., "population": ..., "predictive": ...}`` for the
-card and stops.
-The unusual inputs are made from other simulated galaxies, with seeds of their own.
+FOLDER holds ``sdss_photometry.fits``, ``sdss_images.npz`` and ``sdss_images.fits``.  The statistics
+of the training set are those in the card of the model, or those written by
+``recipes/training_set.py``.  Outliers are made from simulated galaxies that are not part of the
+statistics.
 """
 
 from __future__ import annotations
@@ -18,11 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _path  # noqa: F401
 import numpy as np
 import torch
 from astropy.table import Table
 from real_images import RealImages
-from training_set import photometry_batch, simulate, training_statistics
+from training_set import photometry_batch, simulate
 
 from astrogenspec import PropertyEstimator
 from astrogenspec.flags import Flag
@@ -36,23 +36,25 @@ from astrogenspec.simulate.psf import draw_point_spread
 from astrogenspec.surveys import BANDS, SDSS
 from astrogenspec.weights import load_card
 
-#: What `training_statistics` adds to a card.
-ADDED = ("novelty", "population", "predictive")
-SEED, SEED_OF_TEST = 5010, 5002
+#: Seed of the simulated galaxies from which outliers are made.
+SEED = 5002
+#: Entry of the card with the statistics for outlier detection.
+STATISTICS = "novelty"
 PIXELS = np.arange(64) - 31.5
 
 
-# ---- unusual images: each takes flux, inverse variance and a generator, and changes copies
+# ---- image outliers: functions of flux, inverse variance and random generator; the arrays are
+# copies
 
 
 def blank(flux, ivar, rng):
-    """Sky, and nothing else."""
+    """Return empty sky."""
     sky = np.array([SDSS.pixel_sigma[b] for b in BANDS], np.float32)[:, None, None]
     return rng.normal(0, sky, flux.shape), np.broadcast_to(sky**-2.0, flux.shape)
 
 
 def star(flux, ivar, rng):
-    """Point sources of r = 14.5 to 18.3 with colours of the main sequence, in the seeing of the survey."""
+    """Return point sources of r = 14.5 to 18.3 with main-sequence colours, in the seeing of the survey."""
     n = len(flux)
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     spread = draw_point_spread(n, SDSS, load_priors("structure"), generator, "cpu")
@@ -82,7 +84,7 @@ def cosmic_ray(flux, ivar, rng):
 
 
 def trail(flux, ivar, rng):
-    """Add a satellite's trail in i across the stamp, as bright as the middle of the galaxy."""
+    """Add a satellite's trail in i across the cutout, as bright as the centre of the galaxy."""
     for k in range(len(flux)):
         angle, away = rng.uniform(0, np.pi), rng.uniform(-20, 20)
         distance = PIXELS * np.sin(angle) - PIXELS[:, None] * np.cos(angle) - away
@@ -92,20 +94,20 @@ def trail(flux, ivar, rng):
 
 
 def saturated(flux, ivar, rng):
-    """Galaxies as bright as r = 15, whose cores are cut off at a third of their height in all bands."""
+    """Clip galaxies as bright as r = 15 at a third of their peak in all bands."""
     flux = 8 * flux
     top = flux[:, :, 26:38, 26:38].max(axis=(2, 3), keepdims=True)
     return np.minimum(flux, 0.33 * top), ivar
 
 
 def masked_core(flux, ivar, rng):
-    """Mask the middle within 4 pixels."""
+    """Mask the pixels within 4 pixels of the centre."""
     hole = np.hypot(PIXELS, PIXELS[:, None]) < 4
     return np.where(hole, 0, flux), np.where(hole, 0, ivar)
 
 
 def masked_half(flux, ivar, rng):
-    """Half of the stamp is outside of the image."""
+    """Mask half of the cutout, as at the edge of an image."""
     outside = rng.uniform(-4, 4, (len(flux), 1, 1, 1)) < PIXELS
     outside = np.broadcast_to(outside, flux.shape)
     return np.where(outside, 0, flux), np.where(outside, 0, ivar)
@@ -135,7 +137,7 @@ def bright_neighbour(flux, ivar, rng):
 
 
 def off_centre(flux, ivar, rng):
-    """Put the galaxy 14 to 20 pixels from the middle."""
+    """Move the galaxy 14 to 20 pixels off centre."""
     for k in range(len(flux)):
         angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(14, 20)
         step = np.rint([away * np.sin(angle), away * np.cos(angle)]).astype(int)
@@ -144,17 +146,17 @@ def off_centre(flux, ivar, rng):
 
 
 def low_sky(flux, ivar, rng):
-    """Subtract too much sky by half of the noise of a pixel."""
+    """Over-subtract the sky by half the noise of a pixel."""
     return flux - 0.5 * np.sqrt(np.median(1 / ivar, axis=(2, 3), keepdims=True)), ivar
 
 
 def wrong_noise(flux, ivar, rng):
-    """Uncertainties are too small by a factor of 2 to 5."""
+    """Underestimate the uncertainties by a factor of 2 to 5."""
     return flux, ivar * rng.uniform(2, 5, (len(flux), 1, 1, 1)) ** 2
 
 
 def wrong_unit(flux, ivar, rng):
-    """One band has another zero point: 0.6 magnitudes off."""
+    """Shift the zero point of one band by 0.6 mag."""
     flux[:, 1] *= 1.74
     return flux, ivar / np.array([1, 1.74**2, 1, 1, 1], np.float32)[:, None, None]
 
@@ -176,11 +178,11 @@ IMAGES = {
 }
 
 
-# ---- unusual photometry: each takes flux, error and a generator
+# ---- photometric outliers: functions of flux, error and random generator
 
 
 def locus(low: float, high: float) -> Callable:
-    """Main-sequence stars between two r - i colours."""
+    """Return a function that makes main-sequence stars between two r - i colours."""
 
     def make(flux, error, rng):
         n = len(flux)
@@ -198,7 +200,7 @@ def locus(low: float, high: float) -> Callable:
 
 
 def quasar(flux, error, rng):
-    """Quasars at low redshift: blue, with u - g below 0.5."""
+    """Return low-redshift quasars: blue, mostly with u - g below 0.5."""
     n = len(flux)
     colours = rng.normal([0.15, 0.2, 0.15, 0.1], 0.12, (n, 4))
     magnitude = rng.uniform(16, 18, (n, 1)) + np.column_stack(
@@ -209,7 +211,7 @@ def quasar(flux, error, rng):
 
 
 def one_band_wrong(flux, error, rng):
-    """One of g, r, i, z is off by half a magnitude, up or down."""
+    """Shift one of g, r, i, z by half a magnitude, up or down."""
     band = rng.integers(1, 5, len(flux))
     factor = 10 ** (0.2 * rng.choice([-1, 1], len(flux)))
     flux[np.arange(len(flux)), band] *= factor
@@ -217,18 +219,18 @@ def one_band_wrong(flux, error, rng):
 
 
 def swapped(flux, error, rng):
-    """Bands in reverse order."""
+    """Reverse the order of the bands."""
     return flux[:, ::-1].copy(), error[:, ::-1].copy()
 
 
 def reddened(flux, error, rng):
-    """Behind E(B-V) = 0.4 of Galactic dust that nobody corrected."""
+    """Add uncorrected Galactic extinction of E(B-V) = 0.4."""
     factor = 10 ** (-0.16 * np.array([SDSS.extinction_coefficient[b] for b in BANDS]))
     return flux * factor, error
 
 
 def faint(flux, error, rng):
-    """Signal-to-noise ratio of 1 to 3."""
+    """Set the signal-to-noise ratio to 1 to 3."""
     return flux, flux / rng.uniform(1, 3, (len(flux), 1))
 
 
@@ -244,7 +246,7 @@ PHOTOMETRY = {
 
 
 def rates(statistics: dict, seen, flag: Flag | None = None) -> dict[str, Any]:
-    """Return the fraction of galaxies flagged, and the fraction that has a given flag or the number with each flag."""
+    """Return the fraction of galaxies flagged, and that with a given flag or the number of each flag."""
     codes = outlier_flags(statistics, seen).codes
     result: dict[str, Any] = {"n": len(codes), "flagged": round(float(np.mean(codes != 0)), 4)}
     if flag is not None:
@@ -256,7 +258,7 @@ def rates(statistics: dict, seen, flag: Flag | None = None) -> dict[str, Any]:
 
 
 def unexplained(estimator: PropertyEstimator, photometry: PhotometryBatch) -> dict[str, float]:
-    """Fractions whose photometry the posterior does not explain, by the predictive p-value."""
+    """Return the fractions of galaxies with a small posterior predictive p-value."""
     if "predictive" not in estimator.card:
         return {}
     posterior = estimator.predict(
@@ -270,8 +272,8 @@ def unexplained(estimator: PropertyEstimator, photometry: PhotometryBatch) -> di
 
 
 def detections(statistics: dict, estimator: PropertyEstimator, n: int) -> dict:
-    """Flag a made-up set of each kind."""
-    data, rng = simulate(n, SEED_OF_TEST, images=True), np.random.default_rng(0)
+    """Measure the detection rate of each kind of outlier."""
+    data, rng = simulate(n, SEED, images=True), np.random.default_rng(0)
     usual = observe(
         CutoutBatch(data["image"], data["ivar"]), photometry_batch(data["flux"], data["error"])
     )
@@ -291,7 +293,7 @@ def detections(statistics: dict, estimator: PropertyEstimator, n: int) -> dict:
 
 
 def real_rates(statistics: dict, estimator: PropertyEstimator, folder: Path) -> dict:
-    """Count false alarms on real galaxies: photometry in several sets of bands, and cutouts."""
+    """Measure false alarms on real galaxies: photometry in several sets of bands, and cutouts."""
     table = Table.read(folder / "sdss_photometry.fits")
     columns = {
         kind: np.stack([np.asarray(table[f"{kind}{b}"], float) for b in BANDS], axis=1)
@@ -311,34 +313,25 @@ def real_rates(statistics: dict, estimator: PropertyEstimator, folder: Path) -> 
 
 
 def main() -> None:
-    """Write the table of rates, or the statistics."""
+    """Run the benchmark and write its results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="astrogenspec-properties")
-    parser.add_argument(
-        "--n", type=int, default=6000, help="simulated galaxies with images for the statistics"
-    )
-    parser.add_argument(
-        "--n-test", type=int, default=1000, help="galaxies of each kind of unusual input"
-    )
-    parser.add_argument("--statistics", type=Path, help="take them from this file (see --write)")
-    parser.add_argument("--write", type=Path, metavar="JSON", help="write the statistics and stop")
+    parser.add_argument("--n-test", type=int, default=1000, help="galaxies of each kind of outlier")
+    parser.add_argument("--statistics", type=Path, metavar="JSON", help="file instead of the card")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     arguments = parser.parse_args()
     card = load_card(arguments.model)
     if arguments.statistics is not None:
         card = json.loads(arguments.statistics.read_text())
-    elif arguments.write is not None or "novelty" not in card:
-        card = training_statistics(arguments.n, SEED)
-    if arguments.write is not None:
-        arguments.write.write_text(json.dumps({k: card[k] for k in ADDED if k in card}))
-        return
-    result = {"kind": "flags of unusual inputs", "n_for_statistics": arguments.n}
+    result: dict[str, Any] = {"kind": "flags of unusual inputs"}
+    if STATISTICS not in card:
+        parser.error(f"{arguments.model} has no statistics of its training set: give --statistics.")
     estimator = PropertyEstimator.from_pretrained(arguments.model)
-    result["real, false alarms"] = real_rates(card["novelty"], estimator, arguments.folder)
-    found = detections(card["novelty"], estimator, arguments.n_test)
+    result["real, false alarms"] = real_rates(card[STATISTICS], estimator, arguments.folder)
+    found = detections(card[STATISTICS], estimator, arguments.n_test)
     result |= {f"simulated, {kind}": values for kind, values in found.items()}
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "flags.json").write_text(json.dumps(result, indent=1))

@@ -2,9 +2,9 @@
 
     python benchmarks/joint_training.py IMAGES PHOTOMETRY --steps 1000 --out results/benchmarks
 
-IMAGES and PHOTOMETRY are folders of shards (``astrogenspec simulate --training``). Both networks see the same batches for the same
-number of steps and are judged on the same simulated held-out galaxies from their images alone: what differs is what the
-latent holds. Resumes in ``--work``.
+IMAGES and PHOTOMETRY are folders of shards (``astrogenspec simulate --training``). Both networks
+see the same batches for the same number of steps and are judged on the same simulated held-out
+galaxies from their images alone: what differs is what the latent holds. Resumes in ``--work``.
 """
 
 from __future__ import annotations

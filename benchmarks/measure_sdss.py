@@ -1,9 +1,9 @@
 """The spectroscopic toolbox against what is known: ``python benchmarks/measure_sdss.py FOLDER [--simulated 100]``.
 
-FOLDER holds ``sdss_spectra.fits`` with real SDSS spectra and the values of the survey's pipeline: redshift, velocity
-dispersion and line fluxes are compared (pipeline Balmer lines are known to lose flux to stellar absorption).
-``--simulated`` does the same for simulated fibre spectra, noise-free and at a signal-to-noise ratio of 15 a pixel,
-against the values they were made with.
+FOLDER holds ``sdss_spectra.fits`` with real SDSS spectra and the values of the survey's pipeline:
+redshift, velocity dispersion and line fluxes are compared (pipeline Balmer lines are known to lose
+flux to stellar absorption). ``--simulated`` does the same for simulated fibre spectra, noise-free
+and at a signal-to-noise ratio of 15 a pixel, against the values they were made with.
 """
 
 from __future__ import annotations

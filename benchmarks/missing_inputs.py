@@ -1,13 +1,16 @@
 """Measure what is lost, and whether error bars grow as they should, when bands, images or photometry are missing.
 
-    python benchmarks/missing_inputs.py FOLDER [--model NAME] [--folds DIR] [--rows 2000] [--n 2000] --out results/benchmarks
+    python benchmarks/missing_inputs.py FOLDER [--model NAME] [--folds DIR] [--rows 2000] [--n 2000]
+    --out results/benchmarks
 
-Real galaxies: redshifts from every set of bands of ``sdss_photometry.fits`` in FOLDER, of a random choice of its rows, as
-the network draws them: the recalibration in the card was learnt from such rows.  Weights that real galaxies trained are judged
-by the networks in ``--folds``, which ``anchoring.py folds`` has left: each galaxy by the one that never saw it.
+Real galaxies: redshifts from every set of bands of ``sdss_photometry.fits`` in FOLDER, of a random
+choice of its rows, as the network draws them: the recalibration in the card was learnt from such
+rows.  Weights that real galaxies trained are judged by the networks in ``--folds``, which
+``finetuning.py folds`` has left: each galaxy by the one that never saw it.
 
-Simulated held-out galaxies: all quantities from an image, from photometry, and from both, in several sets of bands.
-Everything is written to one JSON file, and says whether it was measured on simulated or on real galaxies.
+Simulated held-out galaxies: all quantities from an image, from photometry, and from both, in
+several sets of bands. Everything is written to one JSON file, and says whether it was measured on
+simulated or on real galaxies.
 """
 
 from __future__ import annotations
@@ -18,19 +21,21 @@ import warnings
 from itertools import combinations
 from pathlib import Path
 
+import _path  # noqa: F401
 import numpy as np
-from anchoring import fold_numbers, predict
-from anchoring_tables import anchor_table
 from astropy.table import QTable
+from finetuning import fold_numbers, predict
 from properties import scores, simulate_held_out
-from real_images import opened, redshift_scores
+from real_tables import finetuning_table
+from scores import redshift_scores_with_errors
 from training_set import photometry_batch
 
 from astrogenspec import Posterior, PropertyEstimator
 from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.surveys import BANDS
 
-#: Every set of bands; a single band says little of a redshift, and is there to see that the posterior knows.
+#: Every set of bands; a single band says little of a redshift, and is there to see that the
+#: posterior knows.
 SUBSETS = tuple("".join(chosen) for size in range(5, 0, -1) for chosen in combinations(BANDS, size))
 SIMULATED_SUBSETS = ("ugriz", "griz", "gri")
 MODES = ("image", "photometry", "both")
@@ -59,7 +64,7 @@ def run_real(
         ]
         posterior = Posterior.concatenate(parts)
         usable = np.isfinite(posterior["redshift"].draws.value).all(axis=1)
-        result["redshift"][subset] = redshift_scores(
+        result["redshift"][subset] = redshift_scores_with_errors(
             posterior["redshift"].draws.value, truth, usable
         ) | _width(posterior, usable)
     return result
@@ -69,7 +74,7 @@ def judges(
     estimator: PropertyEstimator, folder: Path, folds: Path | None
 ) -> tuple[QTable, np.ndarray, list[PropertyEstimator]]:
     """Give real galaxies, the fold of each, and for each fold an estimator that never saw it."""
-    table = anchor_table(folder)
+    table = finetuning_table(folder)
     with_redshift = np.isfinite(table["redshift"].value)
     if folds is None:
         if estimator.card.get("fits"):
@@ -77,7 +82,11 @@ def judges(
         return table[with_redshift], np.zeros(with_redshift.sum(), int), [estimator]
     paths = sorted(folds.glob("fold-*.safetensors"))
     fold = fold_numbers(len(table), len(paths))
-    return table[with_redshift], fold[with_redshift], [opened(str(path)) for path in paths]
+    return (
+        table[with_redshift],
+        fold[with_redshift],
+        [PropertyEstimator.from_pretrained(path) for path in paths],
+    )
 
 
 def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
@@ -105,7 +114,7 @@ def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
             usable = np.isfinite(posterior["redshift"].draws.value).all(axis=1)
             chosen = posterior[usable]
             name = f"{mode}, {subset}"
-            result["redshift"][name] = redshift_scores(
+            result["redshift"][name] = redshift_scores_with_errors(
                 posterior["redshift"].draws.value, theta[:, 0], usable
             ) | _width(posterior, usable)
             result["every_quantity"][name] = scores(chosen, theta[usable], measurable[usable])
@@ -135,7 +144,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    estimator = opened(arguments.model)
+    estimator = PropertyEstimator.from_pretrained(arguments.model)
     result = {
         "model": arguments.model,
         "real": run_real(*judges(estimator, arguments.folder, arguments.folds), arguments.rows),

@@ -1,9 +1,11 @@
-"""Fit to one table of nearby galaxies alone, redshift and all, and judge galaxies held out of whose redshift nothing is told.
+"""Measure fine-tuning on a single table of nearby galaxies, redshifts included, by cross-validation.
 
-    python benchmarks/own_sample.py FOLDER [--folds 5] [--members 3] [--model NAME] --out results/simulated
+    python benchmarks/own_sample.py FOLDER [--folds 5] [--members 3] [--model NAME] --out
+    results/simulated
 
-As someone would who has a sample of their own, selected in their own way: it teaches how common its redshifts are too.  FOLDER
-holds the tables of `anchoring.py`.  Gradient boosting, a peer, sees the same photometry and sizes.
+This is the case of a user with a sample of their own: the network learns its redshift distribution
+too, and the redshifts of the held-out galaxies are not given.  FOLDER holds the tables of
+`finetuning.py`.  Gradient boosting on the same photometry and sizes is measured for comparison.
 """
 
 from __future__ import annotations
@@ -12,12 +14,12 @@ import argparse
 import json
 from pathlib import Path
 
+import _path  # noqa: F401
 import numpy as np
-from anchoring import SEED, predict
-from anchoring_tables import anchor_table, inputs_of
 from astropy.table import QTable
+from finetuning import SEED, predict
 from peers import label_medians
-from real_images import opened
+from real_tables import finetuning_table, inputs_of
 from scores import label_rmse, label_scores
 
 from astrogenspec import Posterior, PropertyEstimator
@@ -27,12 +29,12 @@ FIT = {"epochs": 72, "batch_size": 64, "learning_rate": 1e-3, "patience": 15}
 
 
 def run_own(before: PropertyEstimator, table: QTable, n_folds: int, members: int) -> dict:
-    """Cross-validate on one table, without and with sizes."""
+    """Cross-validate on one table, without and with morphology."""
     fold = np.random.default_rng(SEED).permutation(len(table)) % n_folds
     drawn: dict[str, list[Posterior]] = {"fitted": [], "fitted, with structure": []}
     boosted = {name: np.full(len(table), np.nan) for name in list(QUANTITIES)[1:]}
     for k in range(n_folds):
-        training, judged = table[fold != k], table[fold == k]
+        training, held_out = table[fold != k], table[fold == k]
         after = before.fit(
             photometry=inputs_of(training),
             labels={name: training[name] for name in QUANTITIES},
@@ -43,9 +45,9 @@ def run_own(before: PropertyEstimator, table: QTable, n_folds: int, members: int
             **FIT,
         )
         for inputs, parts in drawn.items():
-            structure = "structure" in inputs
-            parts.append(predict(after, judged, known=False, structure=structure))
-        for name, values in label_medians(training, judged, redshift=False).items():
+            morphology = "structure" in inputs
+            parts.append(predict(after, held_out, known=False, morphology=morphology))
+        for name, values in label_medians(training, held_out, redshift=False).items():
             boosted[name][fold == k] = values
     back = np.argsort(np.concatenate([np.flatnonzero(fold == k) for k in range(n_folds)]))
     result = {
@@ -57,17 +59,20 @@ def run_own(before: PropertyEstimator, table: QTable, n_folds: int, members: int
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the benchmark and write its results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="folder of the real tables")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--model", default="astrogenspec-properties-simulated")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    before, table = opened(options.model), anchor_table(options.folder)
+    before, table = (
+        PropertyEstimator.from_pretrained(options.model),
+        finetuning_table(options.folder),
+    )
     table["redshift"] = np.where(
         np.isfinite(table["redshift"]), table["redshift"], table["known_redshift"]
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import _path  # noqa: F401
 import numpy as np
-from anchoring_tables import inputs_of
 from astropy.table import QTable
+from real_tables import inputs_of
 
 from astrogenspec import PropertyEstimator
 from astrogenspec.inference.network import PropertyNetwork

@@ -1,16 +1,18 @@
 """Measure lane A: accuracy and calibration on simulated held-out galaxies, redshifts of real ones, speed.
 
-    python benchmarks/properties.py simulated --out results/benchmarks
-    python benchmarks/properties.py real FOLDER --model astrogenspec-properties-simulated --out results/benchmarks
-    python benchmarks/properties.py images FOLDER --model astrogenspec-properties-simulated --out results/benchmarks
-    python benchmarks/properties.py speed --out results/benchmarks
-    python benchmarks/properties.py ceiling SHARDS --out results/benchmarks
+    python benchmarks/properties.py simulated --out results/benchmarks python
+    benchmarks/properties.py real FOLDER --model astrogenspec-properties-simulated --out
+    results/benchmarks python benchmarks/properties.py images FOLDER --model
+    astrogenspec-properties-simulated --out results/benchmarks python benchmarks/properties.py speed
+    --out results/benchmarks python benchmarks/properties.py ceiling SHARDS --out results/benchmarks
 
-``ceiling`` asks how well labels could be known from noise-free magnitudes and true properties of simulated galaxies: what is
-left is the simulator's own scatter.  ``real`` reads ``sdss_photometry.fits``, ``images`` ``sdss_images.npz`` and
-``sdss_images.fits``, from a folder of real data.  Every figure is written to a JSON file and says whether it was measured on
-simulated or on real galaxies.  The recalibration on real galaxies is switched off throughout; ``anchoring.py`` measures it.  For
-``images`` too the weights must be some that no real image trained; ``real_images.py`` judges the others.
+``ceiling`` asks how well labels could be known from noise-free magnitudes and true properties of
+simulated galaxies: what is left is the simulator's own scatter.  ``real`` reads
+``sdss_photometry.fits``, ``images`` ``sdss_images.npz`` and ``sdss_images.fits``, from a folder of
+real data.  Every figure is written to a JSON file and says whether it was measured on simulated or
+on real galaxies.  The recalibration on real galaxies is switched off throughout; `finetuning.py`
+measures it.  For ``images`` too the weights must be some that no real image trained;
+`image_finetuning.py` measures the others.
 """
 
 from __future__ import annotations
@@ -22,10 +24,13 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import _path  # noqa: F401
 import numpy as np
 import torch
 from astropy.table import Table
-from real_images import RealImages, posteriors, redshift_scores
+from image_finetuning import posteriors
+from real_images import RealImages
+from scores import redshift_scores_with_errors
 from training_set import photometry_batch, take
 
 from astrogenspec import PropertyEstimator
@@ -185,7 +190,8 @@ def run_ceiling(folder: Path, n: int = 60_000) -> dict:
     return result
 
 
-#: What an image shows, and properties that no observation tells without error, of which the ceiling is told.
+#: What an image shows, and properties that no observation tells without error, of which the ceiling
+#: is told.
 _SEEN = ("r50", "r90", "axis_ratio")
 _TOLD = (
     "log_mass",
@@ -219,7 +225,7 @@ def run_real(estimator: PropertyEstimator, folder: Path) -> dict:
             "all": np.ones(len(table), bool),
             "r_petro < 17.77": petrosian < 17.77,
         }.items():
-            result[f"{subset}, {name}"] = redshift_scores(
+            result[f"{subset}, {name}"] = redshift_scores_with_errors(
                 posterior["redshift"].draws.value, truth, chosen
             )
     return result
@@ -236,7 +242,7 @@ def run_images(estimator: PropertyEstimator, folder: Path) -> dict:
         for mode, posterior in posteriors(estimator, seen).items():
             draws = posterior["redshift"].draws.value
             usable = np.isfinite(draws).all(axis=1)
-            result[f"{mode}, {name}"] = redshift_scores(draws, images.redshift, usable)
+            result[f"{mode}, {name}"] = redshift_scores_with_errors(draws, images.redshift, usable)
     return result
 
 
@@ -275,12 +281,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    opened = (
-        PropertyEstimator.load
-        if arguments.model.endswith(".safetensors")
-        else PropertyEstimator.from_pretrained
-    )
-    estimator = opened(arguments.model)
+    estimator = PropertyEstimator.from_pretrained(arguments.model)
     if arguments.what == "ceiling":
         result = run_ceiling(arguments.folder)
     elif arguments.what == "simulated":

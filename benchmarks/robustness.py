@@ -2,8 +2,9 @@
 
     python benchmarks/robustness.py [--model NAME] [--n 1500] --out results/properties
 
-A background that was not subtracted, a point-spread function or a pixel scale that is not that of the survey, a band that is
-calibrated wrongly, a noise that is stated too small.  The photometry is not spoilt.
+A background that was not subtracted, a point-spread function or a pixel scale that is not that of
+the survey, a band that is calibrated wrongly, a noise that is stated too small.  The photometry is
+not spoilt.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import json
 import warnings
 from pathlib import Path
 
+import _path  # noqa: F401
 import numpy as np
 from properties import ASKED, scores, simulate_held_out
-from real_images import opened, redshift_scores
 from scipy.ndimage import affine_transform, gaussian_filter
+from scores import redshift_scores_with_errors
 from training_set import photometry_batch
 
 from astrogenspec import PropertyEstimator
@@ -65,7 +67,9 @@ def run(estimator: PropertyEstimator, n: int) -> dict:
         }
         for mode, posterior in found.items():
             draws = posterior["redshift"].draws.value
-            redshift = redshift_scores(draws, data["theta"][:, 0], np.isfinite(draws).all(axis=1))
+            redshift = redshift_scores_with_errors(
+                draws, data["theta"][:, 0], np.isfinite(draws).all(axis=1)
+            )
             rates = scores(posterior, data["theta"], data["measurable"] > 0)
             sfr = next(row for row in rates if row["quantity"] == "sfr")
             result[f"{mode}, {name}"] = {
@@ -95,7 +99,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    result = run(opened(arguments.model), arguments.n)
+    result = run(PropertyEstimator.from_pretrained(arguments.model), arguments.n)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "robustness.json").write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))

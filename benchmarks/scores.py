@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
 from astrogenspec import Posterior
 from astrogenspec.calibration import central_coverage, pit, uniformity_test
-from astrogenspec.metrics import crps, redshift_metrics
+from astrogenspec.metrics import bootstrap_errors, crps, redshift_metrics
 from astrogenspec.quantities import QUANTITIES
 
 
@@ -26,6 +28,24 @@ def redshift_scores(draws: np.ndarray, true: np.ndarray) -> dict:
         "coverage_95": float(coverage[1]),
         "pit_ks": float(uniformity_test(ranks)[0]),
         "pit_ks_fifths": [float(uniformity_test(ranks[fifth == k])[0]) for k in range(5)],
+    }
+
+
+def redshift_scores_with_errors(draws: np.ndarray, truth: np.ndarray, chosen: np.ndarray) -> dict:
+    """Return point scores of the posterior median with bootstrap errors, coverage and mean CRPS."""
+    draws, true = draws[chosen], truth[chosen]
+    median = np.median(draws, axis=1)
+    values = redshift_metrics(median, true)
+    errors: Any = bootstrap_errors(redshift_metrics, median, true, seed=0)
+    coverage = central_coverage(draws * u.one, true * u.one, levels=(0.68, 0.95))
+    sharpness = np.mean(crps(draws, true) / (1 + true))
+    return {
+        "n": int(chosen.sum()),
+        **{k: float(v) for k, v in values.items()},
+        **{f"{k}_error": float(v) for k, v in errors.items()},
+        "coverage_68": float(coverage[0]),
+        "coverage_95": float(coverage[1]),
+        "crps_over_1+z": float(sharpness),
     }
 
 
@@ -52,6 +72,20 @@ def label_scores(posterior: Posterior, table: QTable) -> dict:
             "coverage_95": float(np.mean((true > lower) & (true < upper))),
         }
     return scores
+
+
+def known_label_scores(draws: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """Return median offset, scatter and coverage of the galaxies with a known value, in dex."""
+    known = np.isfinite(true)
+    draws, true = draws[known], true[known]
+    error = np.median(draws, axis=1) - true
+    low, high = np.percentile(draws, [16, 84], axis=1)
+    return {
+        "n": int(known.sum()),
+        "bias": float(np.median(error)),
+        "rmse": float(np.sqrt(np.mean(error**2))),
+        "coverage_68": float(np.mean((true > low) & (true < high))),
+    }
 
 
 def label_rmse(

@@ -1,8 +1,9 @@
 """The cost of one galaxy against SED fitting, in one run: ``python benchmarks/sed_fitting.py [--galaxies 1]``.
 
-Fits galaxies of the demonstration table with bagpipes (delayed-tau history, free redshift, dust and metallicity, nautilus with
-400 live points) and infers the same galaxies with `PropertyEstimator` (1000 draws of nine quantities), and prints CPU seconds
-(user and system, all processes) of both. bagpipes is not needed by the package itself.
+Fits galaxies of the demonstration table with bagpipes (delayed-tau history, free redshift, dust and
+metallicity, nautilus with 400 live points) and infers the same galaxies with `PropertyEstimator`
+(1000 draws of nine quantities), and prints CPU seconds (user and system, all processes) of both.
+bagpipes is not needed by the package itself.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     python benchmarks/simulator_speed.py --out results/simulator
 
-*Galaxies*: properties, spectrum and magnitudes of each, before the selection.  *Fibre spectra*: those of selected galaxies, on
-the grid of the survey.  *Images*: 64 x 64 pixels in five bands, of selected galaxies, with neighbours, without noise.
+*Galaxies*: properties, spectrum and magnitudes of each, before the selection.  *Fibre spectra*:
+those of selected galaxies, on the grid of the survey.  *Images*: 64 x 64 pixels in five bands, of
+selected galaxies, with neighbours, without noise.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@
     python benchmarks/spectra.py real FOLDER [--plot DIR] --out results/spectra
     python benchmarks/spectra.py speed --out results/spectra
 
-``measured``, ``ranges`` and ``real`` are in `spectra_measured.py`, `spectra_ranges.py` and `spectra_real.py`; what they share is
-in `spectra_sample.py`.
+``measured``, ``ranges`` and ``real`` are in `spectra_measured.py`, `spectra_ranges.py` and
+`spectra_real.py`; what they share is in `spectra_sample.py`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ from astrogenspec.surveys import BANDS
 
 #: Galaxies of each command.
 SIZES = {"simulated": 200, "ranges": 192, "measured": 60, "ranking": 64, "sampling": 48}
-#: Draws that the ranges of the pixels are taken of: with k of them no range covers more than (k - 1) / (k + 1).
+#: Draws that the ranges of the pixels are taken of: with k of them no range covers more than (k -
+#: 1) / (k + 1).
 _DRAWS = 48
 _RETRIEVAL = 256
 _SAMPLERS = (
@@ -206,12 +207,7 @@ def run_speed(estimator) -> dict:
 
 def run(arguments: argparse.Namespace) -> dict:
     """Run the benchmark that is asked for."""
-    opened = (
-        SpectrumEstimator.load
-        if arguments.model.endswith(".safetensors")
-        else SpectrumEstimator.from_pretrained
-    )
-    estimator = opened(arguments.model)
+    estimator = SpectrumEstimator.from_pretrained(arguments.model)
     if arguments.what == "speed":
         return run_speed(estimator)
     properties = PropertyEstimator.from_pretrained(arguments.properties_model)

@@ -2,8 +2,9 @@
 
     python benchmarks/spectra.py measured [--n 60] --out results/spectra
 
-Indices and stellar populations of `n` galaxies; line fluxes and redshifts of draws against the posterior they belong to; and
-active nuclei against star formation, for which as many galaxies of each kind are looked up.  No script of its own.
+Indices and stellar populations of `n` galaxies; line fluxes and redshifts of draws against the
+posterior they belong to; and active nuclei against star formation, for which as many galaxies of
+each kind are looked up.  No script of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from astrogenspec.wavelengths import line_index
 
 _LEAST_WIDTH = 3.0  # Angstrom, equivalent width of the lines that are compared
 _LINES = ("halpha", "hbeta", "oiii5007", "nii6584")
-#: Draws that the ranges of the indices are taken of: with k of them no range covers more than (k - 1) / (k + 1).
+#: Draws that the ranges of the indices are taken of: with k of them no range covers more than (k -
+#: 1) / (k + 1).
 _DRAWS = 64
 #: Draws of which stellar populations are measured, and of which lines are classified.
 _POPULATION_DRAWS = 8
@@ -97,8 +99,8 @@ def indices(sample: Sample, drawn) -> dict:
 def populations(sample: Sample, drawn) -> dict:
     """Measure velocity dispersion, age, metallicity and E(B-V) of generated spectra and of the true one.
 
-    Of the best draw, and the median of what several draws give: a draw differs from the truth by its own error and by that of
-    the posterior it was drawn from, the median by the latter alone.
+    Of the best draw, and the median of what several draws give: a draw differs from the truth by
+    its own error and by that of the posterior it was drawn from, the median by the latter alone.
     """
     sets = {
         "true": (sample.fibre[:, None], sample.redshift[:, None]),
@@ -158,9 +160,9 @@ def lines_and_redshifts(sample: Sample, drawn, posterior) -> dict:
 def active_nuclei(properties, estimator, n: int) -> dict:
     """Balanced accuracy of active nuclei against star formation in the [N II] diagram, n of each kind.
 
-    The truth are the ratios of the simulated lines, of galaxies with Halpha and [O III] of more than 1 A; composites are no
-    part of it.  A spectrum is called active if its measured lines lie above the curve of Kauffmann et al. (2003): by those of
-    the best draw, or by most draws.
+    The truth are the ratios of the simulated lines, of galaxies with Halpha and [O III] of more
+    than 1 A; composites are no part of it.  A spectrum is called active if its measured lines lie
+    above the curve of Kauffmann et al. (2003): by those of the best draw, or by most draws.
     """
 
     def chosen(columns) -> np.ndarray:

@@ -2,8 +2,8 @@
 
     python benchmarks/spectra.py ranges [--n 192] --out results/spectra
 
-The galaxies are others than those of all other benchmarks.  What was learnt is judged on halves: a factor learnt from one half
-is applied to the other.  No script of its own.
+The galaxies are others than those of all other benchmarks.  What was learnt is judged on halves: a
+factor learnt from one half is applied to the other.  No script of its own.
 """
 
 from __future__ import annotations

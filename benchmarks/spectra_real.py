@@ -2,9 +2,9 @@
 
     python benchmarks/spectra.py real FOLDER [--plot DIR] --out results/spectra
 
-FOLDER holds ``sdss_spectra.fits``; the magnitudes of each spectrum are made by integrating it over the bands, the spectrum is
-predicted from these alone, with and without its redshift, and compared.  No real spectrum was used in training.  No script of
-its own.
+FOLDER holds ``sdss_spectra.fits``; the magnitudes of each spectrum are made by integrating it over
+the bands, the spectrum is predicted from these alone, with and without its redshift, and compared.
+No real spectrum was used in training.  No script of its own.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ class Sample:
     batch : int
         Number of the batch, which has about 1400 galaxies.
     rows : callable, optional
-        Takes the columns of the batch and chooses the numbers of other galaxies than the first ones.
+        Takes the columns of the batch and chooses the numbers of other galaxies than the first
+        ones.
 
     Attributes
     ----------
@@ -132,7 +133,8 @@ def to_rest(flux: np.ndarray, redshift: np.ndarray, grid: np.ndarray) -> np.ndar
 def residuals(found: np.ndarray, z_found: np.ndarray, true: np.ndarray, z_true: np.ndarray) -> dict:
     """Median relative residual per galaxy over line-free pixels, in the observed and in the rest frame.
 
-    ``scaled`` is after division by the median ratio: the shape alone.  Median and 84th percentile over the galaxies.
+    ``scaled`` is after division by the median ratio: the shape alone.  Median and 84th percentile
+    over the galaxies.
     """
     free = line_free(z_true)
     observed = np.where(free, found / true, np.nan)
@@ -159,7 +161,8 @@ def best_of(spectra) -> tuple[np.ndarray, np.ndarray]:
 def pixel_coverage(flux: np.ndarray, true: np.ndarray) -> dict[str, float]:
     """Share of pixels inside the central ranges of the draws, by quantiles that are unbiased for few draws.
 
-    With k draws no range covers more than (k - 1) / (k + 1).  Pixels without truth or draws do not count.
+    With k draws no range covers more than (k - 1) / (k + 1).  Pixels without truth or draws do not
+    count.
     """
     known = np.isfinite(true) & np.isfinite(flux).all(axis=1)
     result = {}

@@ -1,16 +1,17 @@
 """Put trained networks into the package, with their cards.
 
-    python benchmarks/bundle.py simulated runs/properties --commit COMMIT [--results results/simulated]
-    python benchmarks/bundle.py properties runs/anchored-images --commit COMMIT [--results results/properties]
-    python benchmarks/bundle.py simulated --photometry runs/heads --commit COMMIT [--results results/simulated]
-    python benchmarks/bundle.py simulated --images runs/image-network --commit COMMIT [--results results/simulated]
-    python benchmarks/bundle.py spectra runs/spectra --commit COMMIT [--results results/spectra]
-    python benchmarks/bundle.py KIND --results results/KIND
+    python recipes/bundle.py simulated runs/properties --commit COMMIT [--results results/simulated]
+    python recipes/bundle.py properties runs/finetuned-images --commit COMMIT [--results
+    results/properties] python recipes/bundle.py simulated --photometry runs/heads --commit COMMIT
+    [--results results/simulated] python recipes/bundle.py simulated --images runs/image-network
+    --commit COMMIT [--results results/simulated] python recipes/bundle.py spectra runs/spectra
+    --commit COMMIT [--results results/spectra] python recipes/bundle.py KIND --results results/KIND
 
-Run once after training, then again, without a run, to add the results of the other benchmarks to the card.  With --photometry
-the network of the package gets the heads of a run for galaxies without images, and the others stay; with --images it gets the
-encoder of a run and the heads that read images, and those for galaxies without stay.  Recalibrations come from
-``anchoring_recalibration.json``, ``anchoring_folds.json`` and ``ranges.json`` among the results; `cards.py` writes the cards.
+Run it after training; run it again, without a training run, to add the results of the benchmarks to
+the card.  With --photometry, only the heads for galaxies without images are replaced; with
+--images, only the encoder and the heads that read images. Recalibrations are read from
+``anchoring_recalibration.json``, ``anchoring_folds.json`` and ``ranges.json`` in the folder of
+results. The cards are written by `cards.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from pathlib import Path
 import torch
 from cards import (
     MODELS,
-    SIMULATE,
     SOURCES,
     architecture_of,
     properties_card,
@@ -30,6 +30,15 @@ from cards import (
     simulated_card,
     spectra_card,
     with_stage,
+)
+from commands import (
+    JOIN_HEADS,
+    SIMULATE_IMAGES,
+    SIMULATE_MORE_IMAGES,
+    SIMULATE_MORE_PHOTOMETRY,
+    TRAIN_HEADS,
+    TRAIN_IMAGE_HEADS,
+    TRAIN_IMAGES,
 )
 
 from astrogenspec import PropertyEstimator
@@ -40,38 +49,26 @@ from astrogenspec.training.shards import Shards
 from astrogenspec.weights import register_weights, save_weights
 
 DATA = Path(__file__).parents[1] / "astrogenspec" / "data"
-#: Later stages of the training: title, commands, simulated galaxies with and without images that taught something.
+#: Later stages of the training: title, commands, and number of simulated galaxies in the training
+#: set.
 _HEADS = (
     "Heads for galaxies without images",
-    (
-        "astrogenspec simulate 1200000 --training --no-images --no-spectra --seed 2 --out runs/photometry",
-        "astrogenspec train properties --model astrogenspec-properties-simulated --heads-alone --data runs/photometry "
-        "--hours {hours:.2f} --out runs/heads",
-    ),
+    (SIMULATE_MORE_PHOTOMETRY, TRAIN_HEADS),
     {"photometry_only": 1_152_000},
 )
 _IMAGE_NETWORK = (
     "Image encoder and heads that read images",
-    (
-        SIMULATE[0],
-        "astrogenspec train properties --model astrogenspec-properties-simulated --heads-alone --data runs/images --hours 0.50 "
-        "--out runs/image-heads",
-        "python benchmarks/join_heads.py astrogenspec-properties-simulated runs/image-heads/properties.safetensors "
-        "--out runs/joined.safetensors",
-        "astrogenspec simulate 90000 --training --seed 3 --out runs/images3",
-        "astrogenspec train properties --model runs/joined.safetensors --data runs/images runs/images3 runs/photometry "
-        "--steps {steps} --learning-rate 5e-4 --final-rate 2e-4 --out runs/image-network",
-    ),
+    (SIMULATE_IMAGES, TRAIN_IMAGE_HEADS, JOIN_HEADS, SIMULATE_MORE_IMAGES, TRAIN_IMAGES),
     {"with_images": 172_800},
 )
-#: What real galaxies had to do with the latter.
-_LENGTH_BY_REAL_IMAGES = "; how long the encoder was trained was chosen by the redshifts of 201 SDSS galaxies with g r i images"
+#: Use of real galaxies in the stage with images.
+_LENGTH_BY_REAL_IMAGES = "; the number of steps of the encoder was chosen by the redshifts of 201 SDSS galaxies with g r i images"
 
 
 def with_photometry_heads(
     run: Path, commit: str, results: Path | None
 ) -> tuple[PropertyNetwork, dict]:
-    """Give what the package has with the heads of a run for galaxies without images."""
+    """Replace the heads for galaxies without images in the bundled network by those of a run."""
     network, card = of_package("simulated", results)
     source = PropertyEstimator.load(run / "properties.safetensors").network
     heads = source.photometry_heads or range(source.config["members"])
@@ -85,7 +82,7 @@ def with_photometry_heads(
 def with_image_network(
     run: Path, commit: str, results: Path | None
 ) -> tuple[PropertyNetwork, dict]:
-    """Give what the package has with the encoder of a run, and its heads for galaxies with images."""
+    """Replace the encoder and the heads that read images in the bundled network by those of a run."""
     network, card = of_package("simulated", results)
     source = PropertyEstimator.load(run / "properties.safetensors").network
     network = source.with_heads(
@@ -98,7 +95,7 @@ def with_image_network(
 
 
 def of_run(kind: str, arguments: argparse.Namespace) -> tuple[torch.nn.Module, dict]:
-    """Open what a run has trained, and make its card."""
+    """Load the network of a training run and make its card."""
     run, commit, results = arguments.run, arguments.commit, arguments.results
     if kind == "spectra":
         network = SpectrumEstimator.load(run / "spectra.safetensors").network
@@ -113,10 +110,10 @@ def of_run(kind: str, arguments: argparse.Namespace) -> tuple[torch.nn.Module, d
 
 
 def of_package(kind: str, results: Path | None) -> tuple[torch.nn.Module, dict]:
-    """Open what the package has, with the recalibration that is among the results."""
-    lane = SpectrumEstimator if kind == "spectra" else PropertyEstimator
-    estimator = lane.from_pretrained(MODELS[kind][0])
-    card = {k: v for k, v in estimator.card.items() if k not in ("sha256", "filename")}
+    """Load the bundled network and card, with the recalibration in the folder of results."""
+    estimator_class = SpectrumEstimator if kind == "spectra" else PropertyEstimator
+    estimator = estimator_class.from_pretrained(MODELS[kind][0])
+    card = {k: v for k, v in (estimator.card or {}).items() if k not in ("sha256", "filename")}
     return estimator.network, card | recalibration_of(results, SOURCES[kind])
 
 
@@ -126,28 +123,35 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("kind", choices=tuple(MODELS))
-    parser.add_argument("run", nargs="?", type=Path, help="what is bundled already, if missing")
     parser.add_argument(
-        "--photometry", type=Path, metavar="RUN", help="whose heads are for galaxies without images"
+        "run",
+        nargs="?",
+        type=Path,
+        help="folder of a training run; by default, the bundled network",
+    )
+    parser.add_argument(
+        "--photometry", type=Path, metavar="RUN", help="run with heads for galaxies without images"
     )
     parser.add_argument(
         "--images",
         type=Path,
         metavar="RUN",
-        help="whose encoder and heads are for galaxies with images",
+        help="run with the encoder and the heads that read images",
     )
-    parser.add_argument("--commit", help="of the code that trained the network")
-    parser.add_argument("--results", type=Path)
+    parser.add_argument("--commit", help="commit of the code that trained the network")
+    parser.add_argument("--results", type=Path, help="folder with results of the benchmarks")
     parser.add_argument(
-        "--data", type=Path, default=Path("runs/images"), help="shards of the spectra"
+        "--data", type=Path, default=Path("runs/images"), help="shards with spectra"
     )
     arguments = parser.parse_args()
     kind, results = arguments.kind, arguments.results
     parts = arguments.photometry, arguments.images
     if any((arguments.run, *parts)) and arguments.commit is None:
-        parser.error("a run needs --commit")
+        parser.error("--commit is required with a training run.")
     if any(parts) and (kind != "simulated" or arguments.run or all(parts)):
-        parser.error("--photometry and --images each change the network of the kind simulated")
+        parser.error(
+            "--photometry and --images replace parts of the weights 'simulated': give one of them, without a run."
+        )
     if arguments.run is not None:
         network, card = of_run(kind, arguments)
     elif arguments.photometry is not None:
@@ -157,7 +161,7 @@ def main() -> None:
     elif results is not None:
         network, card = of_package(kind, results)
     else:
-        parser.error("give a run, or --results")
+        parser.error("give the folder of a training run, or --results.")
     if results is not None:
         card["metrics"] = card.get("metrics", {}) | {
             path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))

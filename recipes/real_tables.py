@@ -1,4 +1,4 @@
-"""Tables of labelled real galaxies for `anchoring.py`: photometry, sizes, and what is known of them."""
+"""Tables of labelled real galaxies for fine-tuning: photometry, morphology and labels; used by `finetune.py`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from astrogenspec.demo import load_galaxies
 from astrogenspec.quantities import QUANTITIES
 from astrogenspec.surveys import BANDS
 
-#: Relative error added to magnitudes of tables whose errors are those of another pipeline.
+#: Relative error added in quadrature to the photometry of tables from other pipelines than that of
+#: SDSS.
 _FLOOR = 0.03
-#: Sizes and shapes that a table may have.
-STRUCTURE = {f"petro_flux_{band}": u.nmgy for band in BANDS} | {
+#: Columns of morphology and their units.
+MORPHOLOGY = {f"petro_flux_{band}": u.nmgy for band in BANDS} | {
     "r50": u.arcsec,
     "r90": u.arcsec,
     "axis_ratio": u.one,
@@ -38,19 +39,19 @@ def _blank(n: int) -> QTable:
     for name, info in QUANTITIES.items():
         table[name] = np.full(n, np.nan) * info.unit
     table["known_redshift"] = np.full(n, np.nan) * u.one
-    for name, unit in STRUCTURE.items():
+    for name, unit in MORPHOLOGY.items():
         table[name] = np.full(n, np.nan) * unit
     return table
 
 
 def _near(source: Table, others: Table) -> np.ndarray:
-    """Rows within 3 arcsec of any of other positions (degrees)."""
-    places = [SkyCoord(_plain(t["ra"]), _plain(t["dec"]), unit="deg") for t in (source, others)]
-    return places[0].match_to_catalog_sky(places[1])[1] < 3 * u.arcsec
+    """Rows within 3 arcsec of any position in another table (degrees)."""
+    positions = [SkyCoord(_plain(t["ra"]), _plain(t["dec"]), unit="deg") for t in (source, others)]
+    return positions[0].match_to_catalog_sky(positions[1])[1] < 3 * u.arcsec
 
 
 def photometry_rows(folder: Path) -> QTable:
-    """Redshifts of the SDSS photometry table, and the few masses and star-formation rates of GSWLC."""
+    """Return SDSS photometry with redshifts and, where available, masses and star-formation rates of GSWLC."""
     source = Table.read(folder / "sdss_photometry.fits")
     images = Table.read(folder / "sdss_images.fits")
     source = source[~_near(source, load_galaxies()) & ~_near(source, images)]
@@ -76,7 +77,7 @@ def _from_magnitudes(table: QTable, magnitude: dict, error: dict, extinction: di
 
 
 def lines_rows(folder: Path) -> QTable:
-    """Masses, star-formation rates, metallicities and line fluxes of ECO and RESOLVE, at known redshift."""
+    """Return masses, star-formation rates, metallicities and line fluxes of ECO and RESOLVE, at known redshift."""
     source = Table.read(folder / "sdss_lines.fits")
     table = _blank(len(source))
     table["known_redshift"] = _plain(source["z"]) * u.one
@@ -94,13 +95,13 @@ def lines_rows(folder: Path) -> QTable:
         {band: _plain(source[f"ext{band}"]) for band in BANDS},
     )
     for name, column in (("r50", "r50"), ("r90", "r90"), ("axis_ratio", "b_a")):
-        table[name] = _plain(source[column]) * STRUCTURE[name]
+        table[name] = _plain(source[column]) * MORPHOLOGY[name]
     table["source"] = "lines"
     return table
 
 
 def masses_rows(folder: Path) -> QTable:
-    """Masses and star-formation rates of ALFALFA-SDSS galaxies with g and r, at known redshift."""
+    """Return masses and star-formation rates of ALFALFA-SDSS galaxies with g and r, at known redshift."""
     source = Table.read(folder / "sdss_masses.fits")
     source = source[
         np.isfinite(_plain(source["modelmag_g"])) & np.isfinite(_plain(source["modelmag_r"]))
@@ -120,28 +121,28 @@ def masses_rows(folder: Path) -> QTable:
     return table[z > 0.003]
 
 
-def anchor_table(folder: Path) -> QTable:
-    """All labelled rows; masses of ECO and RESOLVE are brought to the scale of GSWLC (see `mass_offset`)."""
+def finetuning_table(folder: Path) -> QTable:
+    """Return all labelled galaxies; masses of ECO and RESOLVE are shifted to the scale of GSWLC (see `mass_offset`)."""
     lines = lines_rows(folder)
     lines["stellar_mass"] += mass_offset(folder) * u.dex
     return vstack([photometry_rows(folder), lines, masses_rows(folder)])
 
 
 def mass_offset(folder: Path) -> float:
-    """GSWLC minus ECO/RESOLVE masses of the galaxies that both have, median (dex)."""
+    """Return the median difference of GSWLC and ECO/RESOLVE masses of common galaxies (dex)."""
     lines, masses = (Table.read(folder / f"sdss_{name}.fits") for name in ("lines", "masses"))
     masses = masses[np.isfinite(_plain(masses["logMstar_gswlc"]))]
-    places = [SkyCoord(_plain(t["ra"]), _plain(t["dec"]), unit="deg") for t in (lines, masses)]
-    nearest, distance, _ = places[0].match_to_catalog_sky(places[1])
+    positions = [SkyCoord(_plain(t["ra"]), _plain(t["dec"]), unit="deg") for t in (lines, masses)]
+    nearest, distance, _ = positions[0].match_to_catalog_sky(positions[1])
     both = distance < 3 * u.arcsec
     offsets = _plain(masses["logMstar_gswlc"])[nearest[both]] - _plain(lines["logmstar"])[both]
     return float(np.nanmedian(offsets))
 
 
-def inputs_of(table: QTable, subset: str = "ugriz", *, structure: bool = True) -> QTable:
-    """Photometry alone, of some bands, with or without structure."""
+def inputs_of(table: QTable, subset: str = "ugriz", *, morphology: bool = True) -> QTable:
+    """Return the photometry in some bands, with or without morphology."""
     names = [f"{kind}_{band}" for band in BANDS for kind in ("flux", "flux_err", "extinction")]
-    photometry = table[[*names, *(STRUCTURE if structure else ())]]
+    photometry = table[[*names, *(MORPHOLOGY if morphology else ())]]
     for band in set(BANDS) - set(subset):
         photometry[f"flux_{band}"][:] = np.nan * u.nmgy
     return photometry

@@ -1,8 +1,19 @@
-"""Galaxies simulated for a benchmark, and statistics of those that a network was trained on."""
+"""Compute the statistics of the training set that a card holds, from newly simulated galaxies.
+
+    python recipes/training_set.py statistics.json --n 6000
+
+Writes ``{"novelty": ..., "population": ..., "predictive": ...}`` (the keys of the card): statistics
+for outlier detection, the distribution of the labels, and the emulator of the predictive p-value.
+They are computed from N galaxies with images and ten times as many without.  The functions that
+simulate galaxies are used by the benchmarks too.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +30,7 @@ from astrogenspec.simulate.dataset import TRAINING_SAMPLES, Contents
 def photometry_batch(
     flux: np.ndarray, error: np.ndarray, extinction: np.ndarray | None = None
 ) -> PhotometryBatch:
-    """Make a batch of catalogue photometry, nmgy as observed, from arrays of shape (n, 5)."""
+    """Return a batch of catalogue photometry from arrays of shape (n, 5): fluxes in nmgy, extinction in mag."""
     n = len(flux)
     flux, error = np.asarray(flux, float), np.asarray(error, float)
     return PhotometryBatch(flux, error, np.zeros(n), np.zeros(n, bool), extinction=extinction)
@@ -28,7 +39,7 @@ def photometry_batch(
 def take(
     stream: GalaxyStream, n: int, columns: Sequence[str] | None = None
 ) -> dict[str, np.ndarray]:
-    """Take the first n galaxies of a stream that never ends: some columns, or all but the spectra."""
+    """Return the first n galaxies of a stream: the given columns, or all except the spectra."""
     parts, total = [], 0
     for batch in stream:
         parts.append({k: batch[k] for k in columns or batch if k != "spectrum"})
@@ -39,14 +50,22 @@ def take(
 
 
 def simulate(n: int, seed: int, *, images: bool) -> dict[str, np.ndarray]:
-    """Simulate galaxies as in training, with observed images or without."""
+    """Simulate galaxies like those of the training set, with or without observed images."""
     contents = Contents("observed" if images else "none", "none")
     columns = ["theta", "measurable", "flux", "error"] + ["image", "ivar"] * images
     return take(GalaxyStream(Simulator(), seed, TRAINING_SAMPLES, contents), n, columns)
 
 
 def training_statistics(n: int, seed: int) -> dict:
-    """Compute population, novelty and predictive statistics from n galaxies with images and 10 n, of the next seed, without."""
+    """Compute the statistics of the training set.
+
+    Parameters
+    ----------
+    n : int
+        Number of galaxies with images; ten times as many are drawn without.
+    seed : int
+        Seed of the galaxies with images; those without have the next seed.
+    """
     seen, many = simulate(n, seed, images=True), simulate(10 * n, seed + 1, images=False)
     theta = many["theta"].astype(float)
     theta[many["measurable"] < 0.5, 3] = np.nan
@@ -58,3 +77,19 @@ def training_statistics(n: int, seed: int) -> dict:
             many["theta"], *magnitudes_and_errors(photometry)
         ).to_dict(),
     }
+
+
+def main() -> None:
+    """Write the statistics to a file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("out", type=Path, help="JSON file to write")
+    parser.add_argument("--n", type=int, default=6000, help="simulated galaxies with images")
+    parser.add_argument("--seed", type=int, default=5010)
+    arguments = parser.parse_args()
+    arguments.out.write_text(json.dumps(training_statistics(arguments.n, arguments.seed)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,11 @@
-"""Make the simulated cutouts of the demonstration again: ``python benchmarks/demo_cutouts.py``."""
+"""Make the simulated cutouts of the demonstration, with their true properties, in ``astrogenspec/data``.
+
+python recipes/demo_cutouts.py
+"""
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +25,7 @@ DATA = Path(__file__).parents[1] / "astrogenspec" / "data"
 
 
 def choose(galaxies) -> dict[str, tuple[int, str]]:
-    """Pick one galaxy of each kind, the first that fits, and the bands it gets."""
+    """Choose the first suitable galaxy of each kind; return its index and the bands of its cutout."""
     p, s = galaxies.properties, galaxies.structure
     r = galaxies.observation.petrosian_r
     bright = (r > 15.8) & (r < 16.9)
@@ -39,6 +43,9 @@ def choose(galaxies) -> dict[str, tuple[int, str]]:
 
 def main() -> None:
     """Write the FITS files and the table of true values."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    ).parse_args()
     simulator = Simulator()
     galaxies = simulator.batch(SEED, 0, Sample())
     chosen = choose(galaxies)

@@ -1,6 +1,7 @@
-"""What the cards of the bundled weights say: how networks were trained, on what, and where their limits are.
+"""Cards of the bundled weights: training data, commands, architecture, and limitations; used by `bundle.py`.
 
-What they hold of the training set (population, novelty and predictive statistics) is simulated anew.
+The statistics of the training set (population, outlier and predictive statistics) are computed from
+a new simulation.
 """
 
 from __future__ import annotations
@@ -10,6 +11,15 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
+from commands import (
+    FINETUNE,
+    FINETUNE_ON_IMAGES,
+    FINETUNING_TABLE,
+    SIMULATE_IMAGES,
+    SIMULATE_PHOTOMETRY,
+    TRAIN,
+    spectra_commands,
+)
 from training_set import training_statistics
 
 from astrogenspec.quantities import QUANTITIES
@@ -22,8 +32,8 @@ MODELS = {
     "properties": (
         "astrogenspec-properties",
         "properties-v7.safetensors",
-        "Properties and line fluxes from SDSS-like ugriz images and photometry, trained on simulations and anchored on the "
-        "photometry and images of real galaxies",
+        "Properties and line fluxes from SDSS-like ugriz images and photometry, trained on simulations and fine-tuned on "
+        "the photometry and images of real galaxies",
     ),
     "simulated": (
         "astrogenspec-properties-simulated",
@@ -36,43 +46,39 @@ MODELS = {
         "Optical spectra from SDSS-like ugriz images and photometry and draws of properties, trained on simulations alone",
     ),
 }
-#: Where among the results the recalibration of each is.
+#: File with the recalibration of each model in the folder of results.
 SOURCES = {
     "properties": "anchoring_folds.json",
     "simulated": "anchoring_recalibration.json",
     "spectra": "ranges.json",
 }
-SIMULATE = (
-    "astrogenspec simulate 90000 --training --seed 1 --out runs/images",
-    "astrogenspec simulate 600000 --training --no-images --no-spectra --seed 2 --out runs/photometry",
-)
-#: Galaxies with images, and seed, of the statistics of the training set.
+#: Number of galaxies with images and seed for the statistics of the training set.
 _STATISTICS = (4000, 900)
 _REAL_GALAXIES = (
     "7,408 SDSS galaxies (kcorrect test sample without those of the demonstration and of the image table; photometry and "
     "redshift, 98 masses and star-formation rates of GSWLC), 3,039 of ECO and RESOLVE (mass, star-formation rate, O/H, line "
     "fluxes at known redshift; masses brought to the scale of GSWLC) and 1,964 of ALFALFA-SDSS (g, r; GSWLC mass and "
     "star-formation rate at known redshift). Their photometry, Petrosian fluxes, radii and axis ratios were used; 24,000 "
-    "simulated galaxies with images were mixed in and lent their images"
+    "simulated galaxies with images served as teacher samples; real galaxies without images were matched with their images"
 )
 _REAL_IMAGES = (
     ". Then the redshifts of 201 other SDSS galaxies with g r i images, which were made from the colour pictures of Galaxy Zoo, "
     "and magnitudes, and the masses and star-formation rates that GSWLC has of 33 of them"
 )
 _FEW_IMAGES = (
-    "Real galaxies taught the relation of photometry, sizes and properties; what images add was learnt from simulations, and "
-    "from 201 real images (redshift; mass and star-formation rate of 33), which were made from colour pictures: survey frames "
-    "were not tested."
+    "The relation of photometry, sizes and properties was learnt from real galaxies; the information in images was learnt from "
+    "simulations and from 201 real images (redshift; mass and star-formation rate of 33), which were made from colour pictures: "
+    "survey frames were not tested."
 )
 
 
 def numbers_of_priors() -> dict[str, int]:
-    """Count the numbers of each group that made the training set."""
+    """Count the priors of the simulator, by group."""
     return {group: len(load_priors(group)) for group in prior_groups()}
 
 
 def log_of(run: Path) -> dict:
-    """Give the main columns of the history of a training."""
+    """Return the main columns of the history of a training run."""
     history = Table.read(run / "history.ecsv", format="ascii.ecsv")
     return {
         name: [None if not np.isfinite(v) else round(float(v), 4) for v in history[name]]
@@ -81,7 +87,7 @@ def log_of(run: Path) -> dict:
 
 
 def base_card(kind: str, trained: dict, commit: str) -> dict:
-    """Give what every card has."""
+    """Return the entries that all cards have."""
     name, _, description = MODELS[kind]
     return {
         "name": name,
@@ -95,7 +101,7 @@ def base_card(kind: str, trained: dict, commit: str) -> dict:
 
 
 def architecture_of(config: dict) -> str:
-    """Say what a properties network consists of."""
+    """Describe the architecture of a properties network."""
     heads = f"{config['members']} read galaxies with images"
     if config["photometry_members"]:
         heads += f", {config['photometry_members']} those without"
@@ -106,10 +112,9 @@ def architecture_of(config: dict) -> str:
 
 
 def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
-    """Make the card of the properties network that no real galaxy trained."""
+    """Make the card of the properties network trained on simulations alone."""
     trained = json.loads((run / "properties.json").read_text())
     hours = trained["training"]["max_seconds"] / 3600
-    train = f"astrogenspec train properties --data runs/images runs/photometry --hours {hours:.2f} --out runs/properties"
     card = base_card("simulated", trained, commit) | {
         "labels": {name: info.description for name, info in QUANTITIES.items()},
         "training_set": {
@@ -124,7 +129,7 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
             "set its structure and line parameters",
         },
         "training_range": {"r_magnitude": [12.0, 18.5], "redshift": [0.003, 0.36]},
-        "commands": [*SIMULATE, train],
+        "commands": [SIMULATE_IMAGES, SIMULATE_PHOTOMETRY, TRAIN.format(hours=hours)],
         "stages": [],
         "recipe": trained["recipe"],
         "training": trained["training"],
@@ -132,8 +137,8 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
         **training_statistics(*_STATISTICS),
         "limitations": [
             "Trained on simulations alone: intervals of mass and star-formation rate rest on the simulator's scales.",
-            "Black-hole masses follow from the bulge-mass relation of Kormendy & Ho (2013); they are no measurements.",
-            "Galaxies fainter than r = 18.5, beyond z = 0.36, stars and quasars are outside of the training set.",
+            "Black-hole masses follow from the bulge-mass relation of Kormendy & Ho (2013); they are not measurements.",
+            "Galaxies fainter than r = 18.5, beyond z = 0.36, stars and quasars are outside the training set.",
         ],
     }
     return card | recalibration_of(results, SOURCES["simulated"])
@@ -142,7 +147,7 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
 def with_stage(
     card: dict, run: Path, commit: str, title: str, commands: tuple[str, ...], galaxies: dict
 ) -> dict:
-    """Say in the card what a later training has changed; the training set was drawn by the simulator as it is now."""
+    """Add a later training stage to a card; the statistics of the training set are those of the present simulator."""
     trained = json.loads((run / "properties.json").read_text())
     length = trained["training"]
     hours, steps = (length["max_seconds"] or 0) / 3600, length["max_steps"]
@@ -163,7 +168,7 @@ def with_stage(
 
 
 def recalibration_of(results: Path | None, name: str) -> dict:
-    """Give the entry of the card, if the benchmark was run."""
+    """Return the recalibration entry of the card, or nothing if the benchmark was not run."""
     path = None if results is None else results / name
     if path is None or not path.is_file():
         return {}
@@ -171,7 +176,7 @@ def recalibration_of(results: Path | None, name: str) -> dict:
 
 
 def properties_card(run: Path, commit: str, results: Path | None) -> dict:
-    """Make the card of a properties network that continued on real galaxies."""
+    """Make the card of a properties network that was fine-tuned on real galaxies."""
     trained = json.loads((run / "properties.json").read_text())
     before = MODELS["simulated"][0]
     card = load_card(before)
@@ -182,19 +187,17 @@ def properties_card(run: Path, commit: str, results: Path | None) -> dict:
     card["fits"] = trained["fits"]
     fit = trained["fits"][0]
     commands = [
-        "python benchmarks/anchoring.py table FOLDER runs/anchor.ecsv",
-        f"astrogenspec train properties --anchor runs/anchor.ecsv --model {before} "
-        f"--data runs/images3 --members {fit['members']} --epochs {fit['epochs']} --out runs/anchored",
-        "python benchmarks/real_images.py fit FOLDER --model runs/anchored/properties.safetensors --data runs/images3 "
-        "--out runs/anchored-images",
+        FINETUNING_TABLE,
+        FINETUNE.format(members=fit["members"], epochs=fit["epochs"]),
+        FINETUNE_ON_IMAGES,
     ]
-    anchoring = {"title": "Real galaxies", "commands": commands, "commit": commit}
-    card["stages"] = [*card["stages"], anchoring]
+    stage = {"title": "Real galaxies", "commands": commands, "commit": commit}
+    card["stages"] = [*card["stages"], stage]
     real = _REAL_GALAXIES + ", radii and axis ratios" + _REAL_IMAGES
     card["training_set"] |= {"kind": "simulated, then real", "real_galaxies": real}
     card["limitations"] = [
         _FEW_IMAGES,
-        "Masses, star-formation rates and metallicities of real galaxies were those of catalogues, with their conventions.",
+        "Masses, star-formation rates and metallicities of real galaxies are those of catalogues, with their conventions.",
         *(text for text in card["limitations"] if "alone: intervals" not in text),
     ]
     return card | recalibration_of(results, SOURCES["properties"])
@@ -214,18 +217,7 @@ def spectra_card(run: Path, commit: str) -> dict:
             "held_out_for_early_stopping": 3 * 3600,
             "real_galaxies": "none were used to train the network",
         },
-        "commands": [
-            SIMULATE[0],
-            "astrogenspec simulate 90000 --training --seed 22 --out runs/images2",
-            "astrogenspec train spectra --data runs/images --hours 1.42 --out runs/spectra-first",
-            "astrogenspec train spectra --data runs/images --model runs/spectra-first/spectra.safetensors --hours 1.45 --seed 7 "
-            "--out runs/spectra-second",
-            "astrogenspec train spectra --data runs/images2 --model runs/spectra-second/spectra.safetensors --hours 1.35 --seed 9 "
-            "--out runs/spectra-third",
-            "astrogenspec simulate 90000 --training --seed 33 --out runs/images3",
-            "astrogenspec train spectra --data runs/images3 --model runs/spectra-third/spectra.safetensors "
-            f"--hours {hours:.2f} --seed {trained['recipe']['seed']} --out runs/spectra",
-        ],
+        "commands": list(spectra_commands(hours, trained["recipe"]["seed"])),
         "recipe": trained["recipe"],
         "training": trained["training"]
         | {"before": "2,782, 3,235 and 2,726 steps, to a validation loss of 0.863"},
@@ -233,6 +225,6 @@ def spectra_card(run: Path, commit: str) -> dict:
         "limitations": [
             "Spectra are those of the simulator: stars of Bruzual & Charlot (2003) with MILES, no alpha enhancement.",
             "Beyond 8750 A (rest frame) the stellar library has no narrow features.",
-            "The noise of a spectrograph is not part of the draws.",
+            "The draws contain no noise of a spectrograph.",
         ],
     }

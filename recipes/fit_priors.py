@@ -1,19 +1,20 @@
 """Compare the colours of simulated and real galaxies, and fit priors of the simulator to the difference.
 
-    python benchmarks/fit_priors.py compare FOLDER
-    python benchmarks/fit_priors.py fit FOLDER --free stellar_correction --out runs/priors
-    python benchmarks/fit_priors.py fit FOLDER --free population --out runs/priors
+    python recipes/fit_priors.py compare FOLDER
+    python recipes/fit_priors.py fit FOLDER --free stellar_correction --out runs/priors
+    python recipes/fit_priors.py fit FOLDER --free population --out runs/priors
 
-FOLDER holds the tables of ``astrogenspec simulate --report``.  Compared are, of galaxies with a 2MASS source: the medians of
-u - g, r - i and i - z given redshift, r and g - r, in bins of redshift and g - r and along the red sequence; the quantiles of
-g - r at each redshift; and the number of galaxies of each redshift and g - r.  ``compare`` prints the scatter at given redshift,
-r and g - r too, and the correlation of the two reddest colours, which decide how far a network trusts them, and how well a
-classifier tells simulated from real galaxies.
+FOLDER holds the tables of ``astrogenspec simulate --report``.  Compared are, of galaxies with a
+2MASS source: the medians of u - g, r - i and i - z given redshift, r and g - r, in bins of redshift
+and g - r and along the red sequence; the quantiles of g - r at each redshift; and the number of
+galaxies of each redshift and g - r.  ``compare`` prints the scatter at given redshift, r and g - r
+too, and the correlation of the two reddest colours, which decide how far a network trusts them, and
+how well a classifier tells simulated from real galaxies.
 
-``fit`` moves the priors named in `FREE` by one step of Gauss and Newton; for another, give the tables of the last with ``--start``.
-Derivatives are differences between populations drawn with the same random numbers.  70% of the rows are fitted, the others
-judge.  The tables written to ``--out`` are those of ``astrogenspec/simulate/priors``, with other values; nothing in the package
-is changed.
+``fit`` moves the priors named in `FREE` by one step of Gauss and Newton; for another, give the
+tables of the last with ``--start``. Derivatives are differences between populations drawn with the
+same random numbers.  70% of the rows are fitted, the others judge.  The tables written to ``--out``
+are those of ``astrogenspec/simulate/priors``, with other values; nothing in the package is changed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from astrogenspec.simulate import Sample, Simulator, load_priors
 from astrogenspec.simulate.priors import Priors
 from astrogenspec.simulate.samples import read_real_samples
 
-#: What can be fitted, with the steps of the differences; a fit may move a prior by about one and a half of them.
+#: What can be fitted, with the steps of the differences; a fit may move a prior by about one and a
+#: half of them.
 FREE = {
     "stellar_correction": {
         name: 0.02

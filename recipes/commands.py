@@ -1,0 +1,140 @@
+"""Commands that make the bundled weights, as templates; used by `train_weights.py` and, for the cards, by `bundle.py`.
+
+FOLDER is the folder of the real tables, COMMIT the commit of the code.
+"""
+
+from __future__ import annotations
+
+__all__ = ["RECIPES", "SPECTRA_STAGES"]
+
+#: Weights trained on simulations alone.
+BASE = "astrogenspec-properties-simulated"
+SIMULATE_IMAGES = "astrogenspec simulate 90000 --training --seed 1 --out runs/images"
+SIMULATE_MORE_IMAGES = "astrogenspec simulate 90000 --training --seed 3 --out runs/images3"
+_SIMULATE_PHOTOMETRY = (
+    "astrogenspec simulate {n} --training --no-images --no-spectra --seed 2 --out runs/photometry"
+)
+SIMULATE_PHOTOMETRY = _SIMULATE_PHOTOMETRY.format(n=600_000)
+#: The same seed and folder: the shards that exist are kept.
+SIMULATE_MORE_PHOTOMETRY = _SIMULATE_PHOTOMETRY.format(n=1_200_000)
+
+TRAIN = (
+    "astrogenspec train properties --data runs/images runs/photometry --hours {hours:.2f} "
+    "--out runs/properties"
+)
+_TRAIN_HEADS = "astrogenspec train properties --model {model} --heads-alone --data {data}"
+TRAIN_FIRST_HEADS = (
+    _TRAIN_HEADS.format(model=BASE, data="runs/images runs/photometry")
+    + " --hours 0.60 --out runs/heads-first"
+)
+TRAIN_SECOND_HEADS = (
+    _TRAIN_HEADS.format(model="runs/heads-first/properties.safetensors", data="runs/photometry")
+    + " --hours 0.50 --out runs/heads-second"
+)
+TRAIN_HEADS = (
+    _TRAIN_HEADS.format(model=BASE, data="runs/photometry")
+    + " --hours {hours:.2f} --out runs/heads"
+)
+TRAIN_IMAGE_HEADS = (
+    _TRAIN_HEADS.format(model=BASE, data="runs/images") + " --hours 0.50 --out runs/image-heads"
+)
+JOIN_HEADS = (
+    f"python recipes/join_heads.py {BASE} runs/image-heads/properties.safetensors "
+    "--out runs/joined.safetensors"
+)
+TRAIN_IMAGES = (
+    "astrogenspec train properties --model runs/joined.safetensors "
+    "--data runs/images runs/images3 runs/photometry --steps {steps} --learning-rate 5e-4 "
+    "--final-rate 2e-4 --out runs/image-network"
+)
+FINETUNING_TABLE = "python recipes/finetune.py table FOLDER --out runs/finetuning.ecsv"
+FINETUNE = (
+    f"astrogenspec train properties --anchor runs/finetuning.ecsv --model {BASE} "
+    "--data runs/images3 --members {members} --epochs {epochs} --out runs/finetuned"
+)
+FINETUNE_ON_IMAGES = (
+    "python recipes/finetune.py images FOLDER --model runs/finetuned/properties.safetensors "
+    "--data runs/images3 --out runs/finetuned-images"
+)
+#: Runs of the spectra network: seed of the simulated galaxies, seed of the run (None: the default),
+#: hours, folder.
+SPECTRA_STAGES = (
+    (1, None, 1.42, "runs/spectra-first"),
+    (1, 7, 1.45, "runs/spectra-second"),
+    (22, 9, 1.35, "runs/spectra-third"),
+    (33, 11, 1.00, "runs/spectra"),
+)
+
+
+def _bundle(kind: str, *options: str) -> str:
+    return " ".join(("python recipes/bundle.py", kind, *options, "--commit COMMIT"))
+
+
+def spectra_commands(last_hours: float = 1.00, last_seed: int = 11) -> tuple[str, ...]:
+    """Return the commands that simulate galaxies and train the spectra network.
+
+    Parameters
+    ----------
+    last_hours : float
+        Hours of the last run.
+    last_seed : int
+        Seed of the last run.
+    """
+    commands: list[str] = []
+    before = None
+    for data_seed, seed, hours, out in SPECTRA_STAGES:
+        if out == SPECTRA_STAGES[-1][-1]:
+            hours, seed = last_hours, last_seed
+        data = "runs/images" if data_seed == 1 else f"runs/images{data_seed}"
+        simulate = f"astrogenspec simulate 90000 --training --seed {data_seed} --out {data}"
+        if simulate not in commands:
+            commands.append(simulate)
+        train = f"astrogenspec train spectra --data {data}"
+        if before is not None:
+            train += f" --model {before}/spectra.safetensors"
+        train += f" --hours {hours:.2f}"
+        if seed is not None:
+            train += f" --seed {seed}"
+        commands.append(f"{train} --out {out}")
+        before = out
+    return tuple(commands)
+
+
+#: All commands for each of the bundled weights, in order.
+RECIPES = {
+    "simulated": (
+        SIMULATE_IMAGES,
+        SIMULATE_PHOTOMETRY,
+        TRAIN.format(hours=3.40),
+        _bundle("simulated", "runs/properties"),
+        TRAIN_FIRST_HEADS,
+        SIMULATE_MORE_PHOTOMETRY,
+        TRAIN_SECOND_HEADS,
+        _bundle("simulated", "--photometry runs/heads-second"),
+        TRAIN_HEADS.format(hours=0.58),
+        _bundle("simulated", "--photometry runs/heads"),
+        TRAIN_IMAGE_HEADS,
+        JOIN_HEADS,
+        SIMULATE_MORE_IMAGES,
+        TRAIN_IMAGES.format(steps=1400),
+        _bundle("simulated", "--images runs/image-network"),
+        f"python benchmarks/finetuning.py recalibration FOLDER --model {BASE} --out results/simulated",
+        "python recipes/bundle.py simulated --results results/simulated",
+    ),
+    "properties": (
+        SIMULATE_MORE_IMAGES,
+        FINETUNING_TABLE,
+        FINETUNE.format(members=3, epochs=72),
+        FINETUNE_ON_IMAGES,
+        _bundle("properties", "runs/finetuned-images"),
+        "python benchmarks/finetuning.py folds FOLDER --members 3 --data runs/images3 "
+        "--out results/properties",
+        "python recipes/bundle.py properties --results results/properties",
+    ),
+    "spectra": (
+        *spectra_commands(),
+        _bundle("spectra", "runs/spectra"),
+        "python benchmarks/spectra.py ranges --out results/spectra",
+        "python recipes/bundle.py spectra --results results/spectra",
+    ),
+}
