@@ -1,4 +1,4 @@
-"""``astrogenspec infer``: files in, a table out."""
+"""``astrogenspec infer``: infer properties of galaxies in files and write a table."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ __all__ = ["infer"]
 
 
 def infer(options: argparse.Namespace) -> int:
-    """Infer the properties of the galaxies in some files.
+    """Infer the properties of galaxies in files and write them to a table.
 
     Parameters
     ----------
     options : `argparse.Namespace`
-        As `astrogenspec.cli.commands.make_parser` makes it.
+        Namespace parsed by `astrogenspec.cli.commands.make_parser`.
 
     Returns
     -------
     int
-        0, or 3 if a galaxy is flagged.
+        Exit status: 0, or 3 if a galaxy is flagged.
 
     Raises
     ------
     ValueError, TypeError, OSError, astropy.units.UnitsError
-        If something cannot be read or written.
+        If an input cannot be read or the output cannot be written.
     """
     check_output(options.output, options.overwrite)
     _check_format(options.output)
@@ -72,7 +72,7 @@ def infer(options: argparse.Namespace) -> int:
 
 
 def _check_format(path: Path) -> None:
-    """Find out before the work that posteriors cannot be written in this format."""
+    """Raise before the inference if posteriors cannot be written in this format."""
     from ..results.posterior import Posterior
 
     trial = Posterior({"redshift": np.zeros((1, 1)) * u.one})
@@ -81,7 +81,7 @@ def _check_format(path: Path) -> None:
 
 
 def _with_reasons(posterior: Posterior, images: Images | None) -> Posterior:
-    """Put the reasons why files could not be read into the flags."""
+    """Add the reasons why files could not be read to the flags."""
     if images is None or not images.reasons:
         return posterior
     names, flags = images.with_reasons(posterior.names, posterior.flags)
@@ -100,8 +100,8 @@ def _check_memory(estimator: PropertyEstimator, n: int, n_draws: int) -> None:
     if needed > estimator.memory_limit:
         most = int(n_draws * estimator.memory_limit / needed)
         raise ValueError(
-            f"{n} galaxies with {n_draws} draws need {needed / 1e9:.1f} GB of memory: give --draws {most}, or "
-            "infer the galaxies in several parts."
+            f"{n} galaxies with {n_draws} draws require {needed / 1e9:.1f} GB of memory, more than the limit of "
+            f"{estimator.memory_limit / 1e9:.1f} GB; use --draws {most}, or split the catalogue."
         )
 
 

@@ -1,4 +1,4 @@
-"""``astrogenspec spectrum``: files in, draws of spectra out, a block of galaxies at a time."""
+"""``astrogenspec spectrum``: draw spectra of galaxies in files, one batch of galaxies at a time."""
 
 from __future__ import annotations
 
@@ -28,31 +28,32 @@ if TYPE_CHECKING:
 
 __all__ = ["spectrum"]
 
-#: Most spectra of a block, and of a galaxy: those of one galaxy are made at once, which takes some 3 MB each.
-_SPECTRA = 1024
-#: Most galaxies of a block.
-_GALAXIES = 64
-#: Most galaxies of which a row is printed.
-_ROWS = 20
+#: Maximum number of spectra in a batch, and of one galaxy: the spectra of a galaxy are drawn together, using about 3 MB
+#: each.
+_MAX_SPECTRA = 1024
+#: Maximum number of galaxies in a batch.
+_MAX_GALAXIES = 64
+#: Maximum number of galaxies in the printed summary.
+_MAX_ROWS = 20
 
 
 def spectrum(options: argparse.Namespace) -> int:
-    """Draw spectra of the galaxies in some files.
+    """Draw spectra of galaxies in files and write them to a FITS file.
 
     Parameters
     ----------
     options : `argparse.Namespace`
-        As `astrogenspec.cli.commands.make_parser` makes it.
+        Namespace parsed by `astrogenspec.cli.commands.make_parser`.
 
     Returns
     -------
     int
-        0, or 3 if a galaxy is flagged.
+        Exit status: 0, or 3 if a galaxy is flagged.
 
     Raises
     ------
     ValueError, TypeError, OSError, astropy.units.UnitsError
-        If something cannot be read or written.
+        If an input cannot be read or the output cannot be written.
     """
     from ..results.spectra_io import SpectrumWriter
 
@@ -78,48 +79,50 @@ def spectrum(options: argparse.Namespace) -> int:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    """Find out before the work that its result could not be written, or makes no sense."""
+    """Raise before the inference if the options are inconsistent or the output cannot be written."""
     n_draws = check_count(options.draws, "--draws")
-    if n_draws > _SPECTRA:
+    if n_draws > _MAX_SPECTRA:
         raise ValueError(
-            f"--draws is {n_draws}: give at most {_SPECTRA}, as all spectra of a galaxy are made at once."
+            f"--draws is {n_draws}, but at most {_MAX_SPECTRA} are allowed: all spectra of a galaxy are drawn together."
         )
     check_output(options.output, options.overwrite)
     read = (*options.input, options.photometry, options.posterior)
     if options.output.exists() and any(
         path is not None and path.exists() and path.samefile(options.output) for path in read
     ):
-        raise ValueError(f"{options.output} is one of the files to read: choose another name.")
+        raise ValueError(f"{options.output} is an input file; choose another output file.")
     if options.posterior is not None and options.properties_model is not None:
         raise ValueError(
-            "--properties-model has nothing to do with --posterior: give one of the two."
+            "--properties-model cannot be combined with --posterior, which replaces the inference; omit one of them."
         )
     if options.plot is not None:
         if options.plot.exists() and not options.plot.is_dir():
-            raise NotADirectoryError(f"{options.plot} is a file: give a folder for the figures.")
-        # What is missing should be found missing before the work.
+            raise NotADirectoryError(
+                f"--plot is {options.plot}, which is a file; a folder is expected."
+            )
+        # A missing matplotlib must be reported before the inference.
         import matplotlib as mpl
 
         mpl.use("Agg")
 
 
 def _check_space(path: Path, n_galaxies: int, n_draws: int) -> None:
-    """Find out before the work that the disk cannot hold its result."""
+    """Raise before the inference if there is not enough disk space."""
     needed = 4 * n_galaxies * n_draws * GENERATED.size
     free = shutil.disk_usage(path.expanduser().parent).free
     if needed > free:
         raise OSError(
-            f"{n_galaxies} galaxies with {n_draws} spectra need {needed / 1e9:.3g} GB, but there are {free / 1e9:.3g} "
-            f"GB free for {path}: choose another folder, or fewer --draws."
+            f"{n_galaxies} galaxies with {n_draws} spectra require {needed / 1e9:.3g} GB, but only {free / 1e9:.3g} GB "
+            f"are free for {path}; choose another folder or fewer --draws."
         )
 
 
 def _block_size(n_draws: int) -> int:
-    return max(1, min(_GALAXIES, _SPECTRA // n_draws))
+    return max(1, min(_MAX_GALAXIES, _MAX_SPECTRA // n_draws))
 
 
 def _posterior(options: argparse.Namespace, galaxies: Galaxies) -> Posterior:
-    """Infer the properties, or read them: as many draws of each galaxy as there are candidates."""
+    """Infer or read the posterior, with one draw for each candidate spectrum."""
     n_draws = 2 * options.draws if options.select == "best" else options.draws
     if options.posterior is not None:
         return _trimmed(_read_posterior(options.posterior, galaxies), n_draws, options.posterior)
@@ -139,7 +142,7 @@ def _posterior(options: argparse.Namespace, galaxies: Galaxies) -> Posterior:
 
 
 def _read_posterior(path: Path, galaxies: Galaxies) -> Posterior:
-    """Read a posterior and bring its galaxies in order: by name, or as they are if one side has no names."""
+    """Read a posterior and match its galaxies by name, or by order if one side has no names."""
     from ..results.posterior import Posterior
 
     try:
@@ -149,7 +152,7 @@ def _read_posterior(path: Path, galaxies: Galaxies) -> Posterior:
         raise ValueError(f"{sentence} (`astrogenspec infer --save-draws` makes one).") from error
     if "redshift" not in posterior.quantities:
         raise ValueError(
-            f"{path} has no redshift: give a posterior that `astrogenspec infer` made."
+            f"{path} has no redshift; a posterior written by `astrogenspec infer --save-draws` is expected."
         )
     names, wanted = posterior.names, galaxies.names()
     if names == wanted:
@@ -157,29 +160,30 @@ def _read_posterior(path: Path, galaxies: Galaxies) -> Posterior:
     if _are_numbers(names) or _are_numbers(wanted):
         if len(names) != len(wanted):
             raise ValueError(
-                f"{path} is of {len(names)} galaxies, but {len(wanted)} were given, and there are no names to "
-                "find them by: give a posterior of the same galaxies, in the same order."
+                f"{path} has {len(names)} galaxies, but the input has {len(wanted)}, and there are no names to match them; "
+                "give a posterior of the same galaxies in the same order."
             )
         return posterior
     for what, those in ((str(path), names), ("the input", wanted)):
         twice = next((name for name in those if those.count(name) > 1), None)
         if twice is not None:
             raise ValueError(
-                f"{what} has several galaxies named {twice!r}: give each its own name, or both in the same order."
+                f"{what} has several galaxies named {twice!r}, which cannot be matched; give each galaxy its own name."
             )
     return posterior[rows_by_name(wanted, names, path)]
 
 
 def _are_numbers(names: Sequence[str]) -> bool:
-    """Whether names only count the galaxies."""
+    """Whether names are only the numbers of the galaxies."""
     return all(name == str(k) for k, name in enumerate(names))
 
 
 def _trimmed(posterior: Posterior, n_draws: int, path: Path) -> Posterior:
-    """Keep the first draws, as many as are used; the others would only take memory."""
+    """Keep only the draws that are used, to save memory."""
     if posterior.n_draws < n_draws:
         warnings.warn(
-            f"{path} has {posterior.n_draws} draws of each galaxy for {n_draws} spectra: they are used repeatedly",
+            f"{path} has {posterior.n_draws} draws for each galaxy, fewer than the {n_draws} spectra; draws are used "
+            "repeatedly",
             AstroGenSpecWarning,
             stacklevel=2,
         )
@@ -199,7 +203,7 @@ def _spectra(
     galaxies: Galaxies,
     posterior: Posterior,
 ) -> Iterator[SpectrumDraws]:
-    """Draw spectra block by block; what is said against the posterior is said against its spectra."""
+    """Draw spectra batch by batch, and add the flags of the posterior."""
     blocks = estimator.predict_iter(
         galaxies.images,
         galaxies.photometry,
@@ -226,9 +230,9 @@ def _spectra(
 
 
 def _joined(flag: str, of_posterior: str) -> str:
-    """Add to the flag of a galaxy what the flag of its posterior says beyond it."""
-    said = flag.split("; ")
-    more = [part for part in of_posterior.split("; ") if part not in said]
+    """Add the reasons in the flag of the posterior that the flag of the spectrum does not contain."""
+    known = flag.split("; ")
+    more = [part for part in of_posterior.split("; ") if part not in known]
     return "; ".join(filter(None, (flag, f"posterior: {'; '.join(more)}" if any(more) else "")))
 
 
@@ -262,7 +266,7 @@ def _progress(options: argparse.Namespace, galaxies: Galaxies) -> bool:
 
 
 class _Summary:
-    """A few numbers of each galaxy, taken as its spectra pass by."""
+    """Summary statistics of the galaxies, collected batch by batch."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -282,7 +286,7 @@ class _Summary:
         redshift, residual = np.hstack(self._redshift), np.concatenate(self._residual)
         n, flagged = len(self.names), [k for k, flag in enumerate(self.flags) if flag]
         lines = []
-        if n <= _ROWS:
+        if n <= _MAX_ROWS:
             columns: dict[str, Any] = {"name": self.names}
             columns["redshift"] = [
                 f"{m:.4f} -{m - a:.4f} +{b - m:.4f}" if np.isfinite(m) else "-"
@@ -304,14 +308,14 @@ def _spectra_of_each(n: int, n_draws: int) -> str:
 
 
 def _percentiles(values: np.ndarray, weights: np.ndarray, wanted: Sequence[float]) -> np.ndarray:
-    """Weighted percentiles of each row, shape (n_percentiles, n)."""
+    """Return weighted percentiles of each row, shape (n_percentiles, n)."""
     from ..results.statistics import weighted_percentiles
 
     return weighted_percentiles(values[..., None], weights, np.array(wanted))[..., 0]
 
 
 def _plot(path: Path, folder: Path, names: Sequence[str], size: int) -> None:
-    """Draw a figure of each galaxy with spectra; they are read back a block at a time."""
+    """Write a figure of each galaxy with spectra, reading one batch at a time."""
     from matplotlib import pyplot as plt
 
     from ..results.spectra import SpectrumDraws

@@ -218,7 +218,7 @@ def test_existing_output_is_kept_without_overwrite(infer, tmp_path):
 
 def test_too_many_draws_are_refused_early(infer):
     status, _, err = infer("galaxies.ecsv", draws=100_000_000)
-    assert status == 2 and "give --draws 1111" in err
+    assert status == 2 and "use --draws 1111" in err
 
 
 def test_interrupted_write_keeps_old_file(infer, tmp_path, monkeypatch):

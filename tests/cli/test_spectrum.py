@@ -140,7 +140,7 @@ def test_batch_size_does_not_change_spectra(spectrum, tmp_path, monkeypatch):
         append(self, block)
 
     monkeypatch.setattr(SpectrumWriter, "append", watched)
-    monkeypatch.setattr(cli_spectrum, "_SPECTRA", 2 * DRAWS)
+    monkeypatch.setattr(cli_spectrum, "_MAX_SPECTRA", 2 * DRAWS)
     assert spectrum("galaxies.ecsv", "--seed", "1", output="blocks.fits")[0] == 0
     assert sizes == [2, 2, 1] and max(held) <= 2
     assert_alike(*(SpectrumDraws.read(tmp_path / f"{name}.fits") for name in ("whole", "blocks")))
@@ -193,13 +193,13 @@ def test_posterior_without_names_is_matched_by_order(spectrum, tmp_path):
     assert found.names == ("g1", "g0")
     np.testing.assert_allclose(found.redshift[:, 0], [0.05, 0.07], rtol=1e-5)
     status, _, err = spectrum("unnamed.ecsv", "--posterior", "posterior.fits", output="x.fits")
-    assert status == 2 and "is of 5 galaxies, but 2 were given, and there are no names" in err
+    assert status == 2 and "has 5 galaxies, but the input has 2, and there are no names" in err
     assert not (tmp_path / "x.fits").exists()
 
 
 def test_posterior_with_few_draws_warns(spectrum, tmp_path):
     status, _, err = spectrum("galaxies.ecsv", "--posterior", "posterior.fits", draws=4)
-    assert status == 0 and "has 3 draws of each galaxy for 4 spectra" in err
+    assert status == 0 and "has 3 draws for each galaxy, fewer than the 4 spectra" in err
     found = SpectrumDraws.read(tmp_path / "out.fits")
     np.testing.assert_array_equal(found.redshift[:, 3], found.redshift[:, 0])
 
@@ -276,7 +276,7 @@ def test_figure_of_each_galaxy_is_written(spectrum, tmp_path, monkeypatch):
         SpectrumDraws, "plot", lambda spectra, k: drawn.append(spectra.names[k]) or Axes()
     )
     monkeypatch.setattr("matplotlib.pyplot.close", lambda _: None)
-    monkeypatch.setattr(cli_spectrum, "_GALAXIES", 2)
+    monkeypatch.setattr(cli_spectrum, "_MAX_GALAXIES", 2)
     assert spectrum("galaxies.ecsv", "--plot", str(tmp_path / "plots"))[0] == 0
     assert drawn == list(NAMES)
     assert sorted(p.name for p in (tmp_path / "plots").iterdir())[3] == "00003_g3.png"
@@ -303,10 +303,10 @@ def test_figure_is_named_after_the_galaxy(spectrum, tmp_path):
         (("galaxies.ecsv", "--device", "gpu"), "out.fits", 2, "device is 'gpu'"),
         (("galaxies.ecsv", "--seed", "-4"), "out.fits", 2, "seed is -4"),
         (("galaxies.ecsv", "--draws", "0"), "out.fits", 2, "--draws is 0: it must be at least 1"),
-        (("galaxies.ecsv", "--draws", "9999"), "out.fits", 2, "give at most 1024"),
+        (("galaxies.ecsv", "--draws", "9999"), "out.fits", 2, "at most 1024 are allowed"),
         (("galaxies.ecsv",), "out.ecsv", 2, "ends in none of .fits, .fit"),
         (("galaxies.ecsv",), "nowhere/out.fits", 2, "there is no folder"),
-        (("galaxies.ecsv", "--plot", "text.fits"), "out.fits", 2, "text.fits is a file"),
+        (("galaxies.ecsv", "--plot", "text.fits"), "out.fits", 2, "text.fits, which is a file"),
         (("galaxies.ecsv", "--model", "nonsense"), "out.fits", 2, "no model is named 'nonsense'"),
         (
             ("galaxies.ecsv", "--model", "properties.safetensors"),
@@ -324,7 +324,7 @@ def test_figure_is_named_after_the_galaxy(spectrum, tmp_path):
             ("galaxies.ecsv", "--posterior", "posterior.fits", "--properties-model", "x"),
             "out.fits",
             2,
-            "--properties-model has nothing to do with --posterior",
+            "--properties-model cannot be combined with --posterior",
         ),
         (("galaxies.ecsv", "--posterior", "none.fits"), "out.fits", 2, "there is no file 'none"),
         (("galaxies.ecsv", "--posterior", "galaxies.ecsv"), "out.fits", 2, "was not made by"),
@@ -370,14 +370,14 @@ def test_full_disk_is_noticed_early(spectrum, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100_000))
     status, _, err = spectrum("galaxies.ecsv")
     assert status == 2 and err.count("\n") == 1 and list(tmp_path.iterdir()) == []
-    assert "5 galaxies with 2 spectra need 0.000154 GB, but there are 0.0001 GB free" in err
+    assert "5 galaxies with 2 spectra require 0.000154 GB, but only 0.0001 GB are free" in err
 
 
 def test_input_file_is_never_replaced(spectrum, folder, tmp_path):
     path = tmp_path / "cutout.fits"
     path.write_bytes((folder / "cutout0.fits").read_bytes())
     status, _, err = spectrum(str(path), "--overwrite", output="cutout.fits")
-    assert status == 2 and "cutout.fits is one of the files to read" in err
+    assert status == 2 and "cutout.fits is an input file" in err
     assert path.read_bytes() == (folder / "cutout0.fits").read_bytes()
 
 
@@ -404,7 +404,7 @@ def test_interruption_keeps_old_file(spectrum, tmp_path, monkeypatch, error, sta
         raise error
 
     monkeypatch.setattr(SpectrumEstimator, "predict_iter", stopped)
-    monkeypatch.setattr(cli_spectrum, "_GALAXIES", 1)
+    monkeypatch.setattr(cli_spectrum, "_MAX_GALAXIES", 1)
     found, out, err = spectrum("unnamed.ecsv", "--overwrite", "--plot", str(tmp_path / "plots"))
     assert (found, out) == (status, "") and message in err and err.count("\n") == 1
     assert (tmp_path / "out.fits").read_text() == "precious"
