@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import astropy.units as u
 import numpy as np
@@ -14,225 +14,49 @@ from astropy.uncertainty import Distribution
 
 from ..derived import bpt_fractions, derivable
 from ..quantities import internal_values
-from .information import divergence, grades, shared_population
-from .quantity import posterior_of
-from .validation import (
-    checked_draws,
-    checked_flags,
-    checked_index,
-    checked_measurable,
-    checked_names,
-    checked_photometry,
-    index_of_name,
-)
+from .base import GalaxyDraws, GalaxyIndex, check_same_number_of_draws
+from .information import MINIMUM_DRAWS, divergence, grades, shared_population
+from .quantity import QuantityPosterior, posterior_of
+from .validation import checked_draws, checked_measurable, checked_photometry
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .quantity import QuantityPosterior
-
-__all__ = ["Posterior", "PosteriorViews", "joined_parts"]
+__all__ = ["Posterior"]
 
 
-def joined_parts(posteriors: Sequence[Posterior], kind: type) -> dict[str, Any]:
-    """Concatenate draws, names, flags, probabilities and photometry along the galaxies.
+class Posterior(GalaxyDraws):
+    """Joint posterior draws of the properties of many galaxies.
 
-    Parameters
-    ----------
-    posteriors : sequence of Posterior
-    kind : type
-        The class all of them must have.
-
-    Returns
-    -------
-    dict
-        With the keys draws, names, flags, measurable, photometry, meta.
-
-    Raises
-    ------
-    ValueError
-        If there is nothing to join, or the parts differ in their quantities or number of draws.
-    TypeError
-        If something else than a posterior is among them.
-    """
-    _check(posteriors, kind)
-    first = posteriors[0]
-    return {
-        "draws": {
-            name: np.concatenate([part.draws[name].to(values.unit) for part in posteriors])
-            for name, values in first.draws.items()
-        },
-        "names": _strings([part.names for part in posteriors]),
-        "flags": _strings([part.flags for part in posteriors]),
-        "measurable": _measurable(posteriors),
-        "photometry": _photometry(posteriors),
-        "meta": {
-            key: value
-            for key, value in first.meta.items()
-            if all(key in part.meta and repr(part.meta[key]) == repr(value) for part in posteriors)
-        },
-    }
-
-
-def _strings(parts: Sequence[Sequence[str]]) -> np.ndarray:
-    return np.concatenate([np.array(part, dtype=object) for part in parts])
-
-
-def _measurable(posteriors: Sequence[Posterior]) -> np.ndarray | None:
-    if all(part.measurable is None for part in posteriors):
-        return None
-    return np.concatenate(
-        [
-            np.full(len(part), np.nan) if part.measurable is None else part.measurable
-            for part in posteriors
-        ]
-    )
-
-
-def _photometry(posteriors: Sequence[Posterior]) -> QTable | None:
-    tables = [part.photometry for part in posteriors]
-    if any(table is None for table in tables):
-        return None
-    return vstack(tables, metadata_conflicts="silent")
-
-
-def _check(posteriors: Sequence[Any], kind: type[Any]) -> None:
-    if not posteriors:
-        raise ValueError("posteriors is empty; give at least one Posterior to concatenate.")
-    for number, part in enumerate(posteriors):
-        if not isinstance(part, kind):
-            raise TypeError(f"posteriors[{number}] is a {type(part).__name__}; give Posteriors.")
-        first = posteriors[0]
-        if set(part.quantities) != set(first.quantities):
-            differ = sorted(set(part.quantities) ^ set(first.quantities))
-            raise ValueError(
-                f"posteriors[{number}] and posteriors[0] differ in {', '.join(differ)}; concatenate "
-                f"posteriors of the same quantities."
-            )
-        if part.n_draws != first.n_draws:
-            raise ValueError(
-                f"posteriors[{number}] has {part.n_draws} draws, posteriors[0] has {first.n_draws}; "
-                f"concatenate posteriors with the same number of draws."
-            )
-
-
-#: Fractions of the quantiles handed to qp; the outermost stand for the ends of the distribution.
-_QUANTILES = np.concatenate([[1e-4, 0.002], np.arange(0.005, 0.9975, 0.005), [0.998, 0.9999]])
-
-
-class _Posterior(Protocol):
-    """What the methods ask of the posterior that they belong to."""
-
-    @property
-    def draws(self) -> Mapping[str, u.Quantity]: ...
-    @property
-    def names(self) -> tuple[str, ...]: ...
-    @property
-    def meta(self) -> Mapping[str, Any]: ...
-    def __getitem__(self, key: str) -> QuantityPosterior: ...
-    def information(self, name: str) -> u.Quantity: ...
-
-
-class PosteriorViews:
-    """Methods of `~astrogenspec.Posterior` that need more than its draws."""
-
-    def information(self: _Posterior, name: str) -> u.Quantity:
-        """Give how much the data say about a quantity, beyond what is known of the population.
-
-        Parameters
-        ----------
-        name : str
-            A quantity that is drawn.
-
-        Returns
-        -------
-        Quantity ['bit'], shape (n_galaxies,)
-            Kullback-Leibler divergence of the galaxy's posterior from the distribution of the quantity in the population
-            the network learnt from (``meta["population"]``); see `astrogenspec.results.information`. One bit halves the
-            uncertainty. NaN for a galaxy without draws, or a quantity that was given as known.
-
-        Raises
-        ------
-        KeyError
-            If the quantity is not drawn.
-        ValueError
-            If the posterior carries no population, or has fewer than four draws.
-        """
-        table = shared_population(self.meta.get("population"), name, self.draws)
-        return divergence(internal_values(name, self.draws[name]), table) * u.bit
-
-    def informed(self: _Posterior, name: str) -> np.ndarray:
-        """Say in words how much the data say about a quantity.
-
-        Parameters
-        ----------
-        name : str
-            A quantity that is drawn.
-
-        Returns
-        -------
-        ndarray of str, shape (n_galaxies,)
-            ``"mostly prior"`` below 0.5 bits (uncertainty not even reduced by a third), ``"partly informed"`` below 1.5,
-            else ``"informed"``; empty where `information` is NaN. Errors are those of `information`.
-        """
-        return grades(self.information(name).value)
-
-    def to_qp(self: _Posterior, name: str) -> Any:
-        """Hand the marginals of a quantity to the qp package, as quantiles.
-
-        Parameters
-        ----------
-        name : str
-            A quantity, drawn or derived; usually the redshift.
-
-        Returns
-        -------
-        ``qp.Ensemble``
-            One distribution for each galaxy, in the unit of the quantity; ancillary columns ``name``, ``mean``, ``median``
-            and ``mode``.
-
-        Raises
-        ------
-        ImportError
-            If qp is not installed.
-        ValueError
-            If a galaxy has no draws, or all of them are the same: qp knows no such distribution.
-        """
-        from .posterior_io import qp_ensemble
-
-        return qp_ensemble(self[name], self.names, _QUANTILES)
-
-
-class Posterior(PosteriorViews):
-    """Hold the joint posterior draws of the properties of many galaxies.
-
-    Draw *k* of every quantity of a galaxy belongs together: any function of the quantities may be computed draw by draw.
-    The object does not change after it is made.
+    Draw *k* of all quantities of a galaxy is one sample of the joint posterior, so any function of the
+    quantities may be computed draw by draw.  The object is immutable.
 
     Parameters
     ----------
     draws : mapping of str to Quantity, each of shape (n_galaxies, n_draws)
-        The quantities of `~astrogenspec.quantities.QUANTITIES`, or some of them; further ones are kept under their own
-        names. NaN marks draws that do not exist; a galaxy with nothing but NaN is unusable.
+        Draws of some or all `~astrogenspec.quantities.QUANTITIES`; others are kept under their own
+        names. NaN marks missing draws; a galaxy without any draw is unusable.
     names : sequence of str, optional
-        Names of the galaxies; their numbers, counted from 0, by default.
+        Names of the galaxies; "0", "1", ... by default.
     flags : sequence of str, optional
-        Why not to trust a galaxy; an empty string if nothing is wrong.
+        Reason to distrust each galaxy; an empty string where nothing was found.
     measurable : array_like, shape (n_galaxies,), optional
         Probability that the gas metallicity is measurable.
     photometry : `~astropy.table.Table`, n_galaxies rows, optional
-        The photometry the posterior is conditioned on.
+        Photometry on which the posterior is conditioned.
     meta : mapping, optional
-        What made the draws (model, seed, ...).
+        Provenance of the draws (model, seed, ...).
+    flag_codes : array_like of int, shape (n_galaxies,), optional
+        Codes of `astrogenspec.Flag`. By default `Flag.TEXT_ONLY` where ``flags`` has a text.
 
     Raises
     ------
     TypeError
-        If draws is not a mapping of quantities.
+        If ``draws`` is not a mapping of quantities.
     ValueError
         If shapes differ, a value is infinite, or a probability is not between 0 and 1.
     astropy.units.UnitConversionError
-        If a quantity has a unit that does not fit.
+        If the unit of a quantity has the wrong dimensions.
 
     Examples
     --------
@@ -249,6 +73,8 @@ class Posterior(PosteriorViews):
     <Dex [ -9.9, -12.2] dex(1 / yr)>
     """
 
+    _PER_GALAXY = (*GalaxyDraws._PER_GALAXY, "_draws", "_measurable", "_photometry")
+
     def __init__(
         self,
         draws: Mapping[str, u.Quantity],
@@ -258,14 +84,13 @@ class Posterior(PosteriorViews):
         measurable: np.ndarray | None = None,
         photometry: Table | None = None,
         meta: Mapping[str, Any] | None = None,
+        flag_codes: Sequence[int] | np.ndarray | None = None,
     ) -> None:
         self._draws = checked_draws(draws)
         n_galaxies = next(iter(self._draws.values())).shape[0]
-        self._names = checked_names(names, n_galaxies)
-        self._flags = checked_flags(flags, n_galaxies)
+        super().__init__(n_galaxies, names=names, flags=flags, flag_codes=flag_codes, meta=meta)
         self._measurable = checked_measurable(measurable, n_galaxies)
         self._photometry = checked_photometry(photometry, n_galaxies)
-        self._meta = dict(meta or {})
         self._freeze()
 
     @property
@@ -284,24 +109,9 @@ class Posterior(PosteriorViews):
         return derivable(self._draws)
 
     @property
-    def n_galaxies(self) -> int:
-        """Number of galaxies."""
-        return len(self._names)
-
-    @property
     def n_draws(self) -> int:
-        """Number of draws of each galaxy."""
+        """Number of draws per galaxy."""
         return next(iter(self._draws.values())).shape[1]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the galaxies."""
-        return tuple(self._names.tolist())
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """Reasons not to trust each galaxy; empty strings where there is none."""
-        return tuple(self._flags.tolist())
 
     @property
     def measurable(self) -> np.ndarray | None:
@@ -314,80 +124,34 @@ class Posterior(PosteriorViews):
         return None if self._photometry is None else self._photometry.copy()
 
     @property
-    def meta(self) -> Mapping[str, Any]:
-        """What made the draws, read-only."""
-        return MappingProxyType(self._meta)
-
-    @property
     def usable(self) -> np.ndarray:
         """Galaxies with at least one draw that is not NaN, bool, shape (n_galaxies,)."""
         nothing = [np.isnan(values.value).all(axis=1) for values in self._draws.values()]
         return ~np.all(nothing, axis=0)
 
-    def __len__(self) -> int:
-        return self.n_galaxies
-
     def __contains__(self, name: object) -> bool:
         return name in self._draws or name in self.derived_quantities
 
-    def __repr__(self) -> str:
-        n_flagged = np.count_nonzero(self._flags != "")
-        return (
-            f"<Posterior: {self.n_galaxies} {'galaxy' if self.n_galaxies == 1 else 'galaxies'}, "
-            f"{self.n_draws} {'draw' if self.n_draws == 1 else 'draws'} of {', '.join(self._draws)}"
-            + (f"; {n_flagged} flagged>" if n_flagged else ">")
-        )
+    def _contents(self) -> str:
+        return ", ".join(self._draws)
 
-    def _repr_html_(self) -> str:
-        from .posterior_io import html_summary
+    def _html_columns(self) -> dict[str, list[str]]:
+        from .posterior_io import html_column
 
-        return html_summary(self)
+        return dict(html_column(self[name]) for name in self._draws)
 
     @overload
     def __getitem__(self, key: str) -> QuantityPosterior: ...
     @overload
-    def __getitem__(self, key: int | slice | np.ndarray | Sequence[int]) -> Posterior: ...
+    def __getitem__(self, key: GalaxyIndex) -> Self: ...
     def __getitem__(self, key):
         """Select a quantity by name, or galaxies by number, slice, boolean mask or list of numbers.
 
-        A name gives a `QuantityPosterior`, everything else a `Posterior`, also of one galaxy.
-        Raises KeyError, IndexError or TypeError if there is no such thing.
+        A name returns a `QuantityPosterior`, everything else a `Posterior`, also of one galaxy.
+        Raises KeyError for an unknown quantity, IndexError for a galaxy that does not exist, and
+        TypeError for other keys.
         """
-        if isinstance(key, str):
-            return posterior_of(key, self._draws)
-        rows = checked_index(key, self.n_galaxies)
-        return self._from_checked(
-            {name: values[rows] for name, values in self._draws.items()},
-            names=self._names[rows],
-            flags=self._flags[rows],
-            measurable=None if self._measurable is None else self._measurable[rows],
-            photometry=None if self._photometry is None else self._photometry[rows],
-            meta=dict(self._meta),
-        )
-
-    def __iter__(self) -> Iterator[Posterior]:
-        return (self[number] for number in range(self.n_galaxies))
-
-    def galaxy(self, name: str) -> Posterior:
-        """Select one galaxy by its name.
-
-        Parameters
-        ----------
-        name : str
-            One of `names`.
-
-        Returns
-        -------
-        Posterior of one galaxy
-
-        Raises
-        ------
-        KeyError
-            If no galaxy has the name.
-        ValueError
-            If several have.
-        """
-        return self[index_of_name(name, self._names)]
+        return posterior_of(key, self._draws) if isinstance(key, str) else super().__getitem__(key)
 
     def distribution(self, name: str) -> Distribution:
         """Hand the draws of one quantity to `astropy.uncertainty`.
@@ -436,12 +200,25 @@ class Posterior(PosteriorViews):
             ``name``; for each quantity ``<quantity>_median``, ``<quantity>_p16``,
             ``<quantity>_p84`` (percentiles), ``<quantity>_std``, and ``<quantity>_information`` if
             the population is known (see `information`); ``measurable`` (probability that the gas
-            metallicity is measurable) if known; ``flag``. Summaries are masked where a galaxy has
+            metallicity is measurable) if known; ``flags`` (codes of `astrogenspec.Flag`, 0 where
+            nothing was found) and ``flag`` (their text). Summaries are masked where a galaxy has
             no draws.
         """
-        from .posterior_io import summary_table
+        from .posterior_io import PREDICTIVE, summary_table
 
-        return summary_table(self, quantities)
+        if isinstance(quantities, str):
+            quantities = [quantities]
+        chosen = [self[name] for name in (self._draws if quantities is None else quantities)]
+        population = self._meta.get("population") or {}
+        known = set(self._draws) & set(population) if self.n_draws >= MINIMUM_DRAWS else set()
+        photometry = {} if self._photometry is None else self._photometry.columns
+        return summary_table(
+            self,
+            chosen,
+            information={q.name: self.information(q.name) for q in chosen if q.name in known},
+            measurable=self._measurable,
+            predictive=photometry.get(PREDICTIVE),
+        )
 
     def write(
         self, path: str | os.PathLike[str], *, draws: bool = False, overwrite: bool = False
@@ -469,10 +246,18 @@ class Posterior(PosteriorViews):
         """
         from .posterior_io import write_posterior
 
-        write_posterior(self, path, draws=draws, overwrite=overwrite)
+        write_posterior(
+            path,
+            self.to_table(),
+            self._draws,
+            photometry=self._photometry,
+            meta=self._meta,
+            with_draws=draws,
+            overwrite=overwrite,
+        )
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Posterior:
+    def read(cls, path: str | os.PathLike[str]) -> Self:
         """Read a posterior that was written with ``draws=True``.
 
         Parameters
@@ -493,29 +278,112 @@ class Posterior(PosteriorViews):
         """
         from .posterior_io import read_posterior
 
-        return read_posterior(cls, path)
+        return cls(**read_posterior(path))
 
     @classmethod
-    def concatenate(cls, posteriors: Iterable[Posterior]) -> Posterior:
-        """Join posteriors of different galaxies into one.
+    def concatenate(cls, posteriors: Iterable[Self]) -> Self:
+        """Join posteriors of different galaxies.
 
         Parameters
         ----------
         posteriors : iterable of Posterior
-            With the same quantities and number of draws.
+            Posteriors of the same quantities with the same number of draws.
 
         Returns
         -------
         Posterior
             ``measurable`` is NaN for the galaxies of a part without it; photometry is kept if
-            every part has it; of the meta data, the entries on which all parts agree.
+            every part has it; of the meta data, the entries on which all parts agree are kept.
 
         Raises
         ------
         ValueError
-            If there is nothing to join, or the parts differ in their quantities or number of draws.
+            If ``posteriors`` is empty, or the parts differ in their quantities or number of draws.
+        TypeError
+            If a part is not a Posterior.
         """
-        return cls._from_checked(**joined_parts(list(posteriors), cls))
+        parts = list(posteriors)
+        if not parts:
+            raise ValueError("posteriors is empty; pass at least one Posterior to concatenate.")
+        for number, part in enumerate(parts):
+            _check_part(part, parts[0], f"posteriors[{number}]")
+        draws = {
+            name: np.concatenate([part.draws[name].to(values.unit) for part in parts])
+            for name, values in parts[0].draws.items()
+        }
+        tables = [part.photometry for part in parts]
+        photometry = None
+        if all(table is not None for table in tables):
+            photometry = vstack(tables, metadata_conflicts="silent")
+        return cls._joined(
+            parts, _draws=draws, _measurable=_joined_measurable(parts), _photometry=photometry
+        )
+
+    def information(self, name: str) -> u.Quantity:
+        """Compute how much the data constrain a quantity beyond the population prior.
+
+        Parameters
+        ----------
+        name : str
+            Quantity among the draws.
+
+        Returns
+        -------
+        Quantity ['bit'], shape (n_galaxies,)
+            Kullback-Leibler divergence of the posterior of the galaxy from the distribution of the quantity in the
+            training population (``meta["population"]``); see `astrogenspec.results.information`. One bit corresponds to
+            half the uncertainty. NaN for a galaxy without draws, or a quantity that was given as known.
+
+        Raises
+        ------
+        KeyError
+            If the quantity is not among the draws.
+        ValueError
+            If the posterior has no population, or fewer than four draws.
+        """
+        table = shared_population(self.meta.get("population"), name, self.draws)
+        return divergence(internal_values(name, self.draws[name]), table) * u.bit
+
+    def informed(self, name: str) -> np.ndarray:
+        """Classify how much the data constrain a quantity.
+
+        Parameters
+        ----------
+        name : str
+            Quantity among the draws.
+
+        Returns
+        -------
+        ndarray of str, shape (n_galaxies,)
+            ``"mostly prior"`` below 0.5 bits (uncertainty reduced by less than a third), ``"partly informed"`` below 1.5,
+            else ``"informed"``; empty where `information` is NaN. Errors are those of `information`.
+        """
+        return grades(self.information(name).value)
+
+    def to_qp(self, name: str) -> Any:
+        """Convert the marginal distributions of a quantity to an ensemble of the package qp.
+
+        Parameters
+        ----------
+        name : str
+            Quantity, drawn or derived; usually the redshift.
+
+        Returns
+        -------
+        ``qp.Ensemble``
+            One quantile distribution per galaxy, in the unit of the quantity; ancillary columns ``name``, ``mean``,
+            ``median`` and ``mode``.
+
+        Raises
+        ------
+        ImportError
+            If qp is not installed.
+        ValueError
+            If a galaxy has no draws, or all of them are equal: qp cannot represent such a distribution.
+        """
+        from .posterior_io import qp_ensemble
+
+        return qp_ensemble(self[name], self.names)
 
     def plot_corner(
         self,
@@ -547,22 +415,25 @@ class Posterior(PosteriorViews):
         chosen = self.galaxy(index) if isinstance(index, str) else self[index]
         return corner(chosen, quantities=quantities, truth=truth, **kwargs)
 
-    @classmethod
-    def _from_checked(cls, draws: dict[str, u.Quantity], **parts: Any) -> Posterior:
-        """Make a posterior of arrays that are known to fit, without copying them."""
-        new = object.__new__(cls)
-        new._draws = draws
-        for name in ("names", "flags", "measurable", "photometry", "meta"):
-            setattr(new, f"_{name}", parts[name])
-        new._freeze()
-        return new
 
-    def _freeze(self) -> None:
-        for values in (*self._draws.values(), self._names, self._flags, self._measurable):
-            if values is not None:
-                values.setflags(write=False)
+def _check_part(part: Any, first: Posterior, argument: str) -> None:
+    if not isinstance(part, Posterior):
+        raise TypeError(f"{argument} is of type {type(part).__name__}; a Posterior is expected.")
+    if set(part.quantities) != set(first.quantities):
+        differ = sorted(set(part.quantities) ^ set(first.quantities))
+        raise ValueError(
+            f"{argument} and posteriors[0] differ in {', '.join(differ)}; all parts need the same quantities."
+        )
+    check_same_number_of_draws(part, first, argument)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # arrays come back from a pickle or a deep copy writeable
-        self.__dict__.update(state)
-        self._freeze()
+
+def _joined_measurable(parts: Sequence[Posterior]) -> np.ndarray | None:
+    if all(part.measurable is None for part in parts):
+        return None
+    missing = [np.full(len(part), np.nan) for part in parts]
+    return np.concatenate(
+        [
+            nothing if part.measurable is None else part.measurable
+            for part, nothing in zip(parts, missing, strict=True)
+        ]
+    )

@@ -1,4 +1,10 @@
-"""Summaries of a posterior as a table and as HTML."""
+"""Posteriors as tables, files and qp ensembles.
+
+A file is one table with a row for each galaxy: the summaries of `astrogenspec.Posterior.to_table` and, if the
+draws are written too, a column ``<quantity>_draws`` for each quantity and ``photometry_<column>`` for each
+column of the photometry.  The meta data of the table hold a JSON text with units, the layout and the meta data
+of the posterior.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +12,10 @@ import html
 import importlib.util
 import json
 import os
-import uuid
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -19,24 +24,28 @@ from astropy.utils.exceptions import AstropyUserWarning
 from astropy.utils.masked import Masked
 
 from ..quantities import plain_values
-from .information import MINIMUM_DRAWS
+from .base import GalaxyDraws, html_intervals
+from .files import (
+    check_layout,
+    check_target,
+    decoded_texts,
+    encoded_document,
+    temporary_path,
+    write_errors,
+)
 from .quantity import QuantityPosterior
-
-if TYPE_CHECKING:
-    from .posterior import Posterior
-    from .quantity import QuantityPosterior
 
 __all__ = [
     "PREDICTIVE",
     "SUMMARIES",
-    "html_summary",
+    "html_column",
     "qp_ensemble",
     "read_posterior",
     "summary_table",
     "write_posterior",
 ]
 
-#: Ends of the names of the summary columns, and what they mean.
+#: Suffixes of the summary columns, with their meaning.
 SUMMARIES = {
     "median": "Median",
     "p16": "16th percentile",
@@ -45,172 +54,7 @@ SUMMARIES = {
 }
 #: Column of the photometry, and of the summary, with the posterior predictive p-value.
 PREDICTIVE = "predictive_p_value"
-_HTML_ROWS = 10
-
-
-def summary_table(posterior: Posterior, quantities: str | Iterable[str] | None) -> QTable:
-    """Summarise every galaxy in one row.
-
-    Parameters
-    ----------
-    posterior : Posterior
-    quantities : str, iterable of str, or None
-        Quantities to summarise, drawn or derived; None: all those drawn.
-
-    Returns
-    -------
-    `~astropy.table.QTable`, n_galaxies rows
-        Columns as `astrogenspec.Posterior.to_table` describes them.
-    """
-    table = QTable()
-    table["name"] = np.array(posterior.names, dtype=str)
-    if isinstance(quantities, str):
-        quantities = [quantities]
-    for name in posterior.quantities if quantities is None else quantities:
-        quantity = posterior[name]
-        low, middle, high = quantity.percentiles([16, 50, 84])
-        summaries = dict(zip(SUMMARIES, (middle, low, high, quantity.std()), strict=True))
-        for ending, values in summaries.items():
-            missing = np.isnan(values.value)
-            column = f"{name}_{ending}"
-            table[column] = Masked(values, mask=missing) if missing.any() else values
-            table[column].info.format = _table_format(name, values.unit)
-            table[column].info.description = f"{SUMMARIES[ending]}. {quantity.description}".strip()
-        if _has_information(posterior, name):
-            bits = posterior.information(name)
-            unknown = np.isnan(bits.value)
-            column = f"{name}_information"
-            table[column] = Masked(bits, mask=unknown) if unknown.any() else bits
-            table[column].info.format = ".2f"
-            table[
-                column
-            ].info.description = f"Divergence of the posterior of {name} from the population; below 0.5: mostly prior."
-    if posterior.measurable is not None:
-        unknown = np.isnan(posterior.measurable)
-        values = posterior.measurable.copy()
-        table["measurable"] = np.ma.array(values, mask=unknown) if unknown.any() else values
-        table["measurable"].info.format = ".3f"
-        table["measurable"].info.description = "Probability that the gas metallicity is measurable."
-    photometry = posterior.photometry
-    if photometry is not None and PREDICTIVE in photometry.colnames:
-        table[PREDICTIVE] = photometry[PREDICTIVE]
-        table[PREDICTIVE].info.format = ".3f"
-        table[
-            PREDICTIVE
-        ].info.description = "Posterior predictive p-value of the photometry; if very small, the draws do not explain it."
-    table["flag"] = np.array(posterior.flags, dtype=str)
-    table["flag"].info.description = "Why not to trust this galaxy; empty if nothing is wrong."
-    return table
-
-
-def html_summary(posterior: Posterior) -> str:
-    """Show the first galaxies as an HTML table of medians with the limits of the 68% interval.
-
-    Parameters
-    ----------
-    posterior : Posterior
-
-    Returns
-    -------
-    str
-    """
-    shown = posterior[:_HTML_ROWS]
-    columns = [_html_column(shown[name]) for name in shown.quantities]
-    head = "".join(f"<th>{title}</th>" for title, _ in columns)
-    rows = []
-    for number, (name, flag) in enumerate(zip(shown.names, shown.flags, strict=True)):
-        cells = "".join(f"<td>{entries[number]}</td>" for _, entries in columns)
-        rows.append(
-            f"<tr><th>{html.escape(_shortened(name))}</th>{cells}"
-            f"<td>{html.escape(_shortened(flag, 60))}</td></tr>"
-        )
-    hidden = len(posterior) - len(shown)
-    more = f"<p>{hidden} more {'galaxy' if hidden == 1 else 'galaxies'}</p>" if hidden else ""
-    return (
-        f"<p>{html.escape(repr(posterior))}</p>"
-        f"<table><thead><tr><th>name</th>{head}<th>flag</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>{more}"
-    )
-
-
-def _has_information(posterior: Posterior, name: str) -> bool:
-    population = posterior.meta.get("population") or {}
-    return name in posterior.draws and name in population and posterior.n_draws >= MINIMUM_DRAWS
-
-
-def _html_column(quantity: QuantityPosterior) -> tuple[str, list[str]]:
-    unit = str(quantity.unit)
-    title = html.escape(quantity.name) + (f"<br>[{html.escape(unit)}]" if unit else "")
-    low, middle, high = quantity.percentiles([16, 50, 84]).value
-    spec = _table_format(quantity.name, quantity.unit)
-    cells = [
-        "&mdash;"
-        if np.isnan(mid)
-        else f"{mid:{spec}}<sup>+{up - mid:{spec}}</sup><sub>&minus;{mid - down:{spec}}</sub>"
-        for down, mid, up in zip(low, middle, high, strict=True)
-    ]
-    return title, cells
-
-
-def _table_format(name: str, unit: u.UnitBase) -> str:
-    if name == "redshift":
-        return ".4f"
-    return ".3f" if "dex" in str(unit) else ".4g"
-
-
-def _shortened(text: str, width: int = 40) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def qp_ensemble(quantity: QuantityPosterior, names: Sequence[str], shares: np.ndarray) -> Any:
-    """Make an ensemble of the package qp.
-
-    Parameters
-    ----------
-    quantity : QuantityPosterior
-    names : sequence of str
-        Names of the galaxies.
-    shares : ndarray, shape (m,)
-        Fractions of the quantiles, increasing, between 0 and 1.
-
-    Returns
-    -------
-    ``qp.Ensemble``
-        Of piecewise quantile distributions, with ancillary data.
-
-    Raises
-    ------
-    ImportError
-        If qp is not installed.
-    ValueError
-        If a galaxy has no draws, or all of them are the same.
-    """
-    try:
-        import qp
-    except ImportError as error:
-        raise ImportError(
-            "to_qp needs the package qp, which is not installed; install it with 'pip install qp-prob'."
-        ) from error
-    places = quantity.percentiles(100 * shares).value.T.astype(float)
-    bad = np.flatnonzero(~(places[:, -1] > places[:, 0]))
-    if bad.size:
-        raise ValueError(
-            f"galaxy {names[bad[0]]!r} has no distribution of {quantity.name} (no draws, or all the same); leave it out, "
-            "for example with posterior[posterior.usable]."
-        )
-    # Quantiles of a distribution function have to increase; ties in single precision are a rounding apart.
-    step = 1e-9 * (places[:, -1] - places[:, 0])[:, None] * np.arange(len(shares))
-    ancillary = {
-        "name": np.array(names, dtype=str),
-        "mean": quantity.mean().value,
-        "median": quantity.median().value,
-        "mode": quantity.mode().value,
-    }
-    ensemble = qp.Ensemble(qp.quant, data={"quants": shares, "locs": places + step})
-    ensemble.set_ancil(ancillary)
-    return ensemble
-
-
+#: Version of the layout of the files.
 _LAYOUT = 1
 _DOCUMENT = "AGSPEC"
 _DRAWS = "_draws"
@@ -226,22 +70,191 @@ _FORMATS = {
     ".h5": "hdf5",
 }
 _PACKAGES = {"parquet": "pyarrow", "hdf5": "h5py"}
+#: Fractions of the quantiles passed to qp; the outermost stand for the ends of the distribution.
+_QUANTILES = np.concatenate([[1e-4, 0.002], np.arange(0.005, 0.9975, 0.005), [0.998, 0.9999]])
+
+
+def summary_table(
+    galaxies: GalaxyDraws,
+    quantities: Sequence[QuantityPosterior],
+    *,
+    information: Mapping[str, u.Quantity],
+    measurable: np.ndarray | None,
+    predictive: Any = None,
+) -> QTable:
+    """Summarise every galaxy in one row.
+
+    Parameters
+    ----------
+    galaxies : GalaxyDraws
+        Names and flags of the galaxies.
+    quantities : sequence of QuantityPosterior
+        Quantities to summarise.
+    information : mapping of str to Quantity ['bit'], each of shape (n_galaxies,)
+        Information on those of the quantities for which it is known.
+    measurable : ndarray, shape (n_galaxies,), or None
+        Probability that the gas metallicity is measurable.
+    predictive : column of n_galaxies rows, optional
+        Posterior predictive p-values of the photometry.
+
+    Returns
+    -------
+    `~astropy.table.QTable`, n_galaxies rows
+        Columns as in `astrogenspec.Posterior.to_table`.
+    """
+    table = QTable()
+    table["name"] = np.array(galaxies.names, dtype=str)
+    for quantity in quantities:
+        low, middle, high = quantity.percentiles([16, 50, 84])
+        summaries = dict(zip(SUMMARIES, (middle, low, high, quantity.std()), strict=True))
+        for suffix, values in summaries.items():
+            _add_column(
+                table,
+                f"{quantity.name}_{suffix}",
+                values,
+                _number_format(quantity.name, values.unit),
+                f"{SUMMARIES[suffix]}. {quantity.description}".strip(),
+            )
+        if quantity.name in information:
+            _add_column(
+                table,
+                f"{quantity.name}_information",
+                information[quantity.name],
+                ".2f",
+                f"Divergence of the posterior of {quantity.name} from the population; below 0.5: mostly prior.",
+            )
+    if measurable is not None:
+        text = "Probability that the gas metallicity is measurable."
+        _add_column(table, "measurable", measurable.copy(), ".3f", text)
+    if predictive is not None:
+        table[PREDICTIVE] = predictive
+        table[PREDICTIVE].info.format = ".3f"
+        table[
+            PREDICTIVE
+        ].info.description = "Posterior predictive p-value of the photometry; if very small, the draws do not explain it."
+    table["flags"] = galaxies.flag_codes.copy()
+    table["flags"].info.description = "Flag code (see astrogenspec.Flag); 0 if nothing was found."
+    table["flag"] = np.array(galaxies.flags, dtype=str)
+    table["flag"].info.description = "Reason to distrust the galaxy; empty if nothing was found."
+    return table
+
+
+def _add_column(table: QTable, name: str, values: Any, spec: str, description: str) -> None:
+    """Add a column of numbers in which NaN are masked."""
+    missing = np.isnan(getattr(values, "value", values))
+    if missing.any():
+        mask = Masked if isinstance(values, u.Quantity) else np.ma.array
+        values = mask(values, mask=missing)
+    table[name] = values
+    table[name].info.format = spec
+    table[name].info.description = description
+
+
+def html_column(quantity: QuantityPosterior) -> tuple[str, list[str]]:
+    """Format the medians of a quantity and their 68% intervals for an HTML table.
+
+    Parameters
+    ----------
+    quantity : QuantityPosterior
+        Quantity to show.
+
+    Returns
+    -------
+    title : str
+        Name and unit, as HTML.
+    cells : list of str
+        One cell for each galaxy.
+    """
+    unit = str(quantity.unit)
+    title = html.escape(quantity.name) + (f"<br>[{html.escape(unit)}]" if unit else "")
+    spec = _number_format(quantity.name, quantity.unit)
+    low, middle, high = quantity.percentiles([16, 50, 84]).value
+    return title, html_intervals(low, middle, high, spec)
+
+
+def _number_format(name: str, unit: u.UnitBase) -> str:
+    if name == "redshift":
+        return ".4f"
+    return ".3f" if "dex" in str(unit) else ".4g"
+
+
+def qp_ensemble(quantity: QuantityPosterior, names: Sequence[str]) -> Any:
+    """Convert the marginal distributions of a quantity to an ensemble of the package qp.
+
+    Parameters
+    ----------
+    quantity : QuantityPosterior
+        Quantity to convert.
+    names : sequence of str
+        Names of the galaxies.
+
+    Returns
+    -------
+    ``qp.Ensemble``
+        Piecewise quantile distributions, with ancillary data.
+
+    Raises
+    ------
+    ImportError
+        If qp is not installed.
+    ValueError
+        If a galaxy has no draws, or all of them are equal.
+    """
+    try:
+        import qp
+    except ImportError as error:
+        raise ImportError(
+            "to_qp needs the package qp, which is not installed; install it with 'pip install qp-prob'."
+        ) from error
+    values = quantity.percentiles(100 * _QUANTILES).value.T.astype(float)
+    bad = np.flatnonzero(~(values[:, -1] > values[:, 0]))
+    if bad.size:
+        raise ValueError(
+            f"galaxy {names[bad[0]]!r} has no distribution of {quantity.name} (no draws, or all equal); leave it "
+            "out, for example with posterior[posterior.usable]."
+        )
+    # Quantiles must increase; draws that are equal in single precision are separated by a rounding error.
+    step = 1e-9 * (values[:, -1] - values[:, 0])[:, None] * np.arange(len(_QUANTILES))
+    ensemble = qp.Ensemble(qp.quant, data={"quants": _QUANTILES, "locs": values + step})
+    ensemble.set_ancil(
+        {
+            "name": np.array(names, dtype=str),
+            "mean": quantity.mean().value,
+            "median": quantity.median().value,
+            "mode": quantity.mode().value,
+        }
+    )
+    return ensemble
 
 
 def write_posterior(
-    posterior: Posterior, path: str | os.PathLike[str], *, draws: bool, overwrite: bool
+    path: str | os.PathLike[str],
+    summaries: QTable,
+    draws: Mapping[str, u.Quantity],
+    *,
+    photometry: QTable | None,
+    meta: Mapping[str, Any],
+    with_draws: bool,
+    overwrite: bool,
 ) -> None:
     """Write a posterior; see `astrogenspec.Posterior.write`.
 
     Parameters
     ----------
-    posterior : Posterior
     path : path-like
-        The ending chooses the format.
-    draws : bool
-        Write the draws too.
+        File to write; the ending selects the format.
+    summaries : QTable
+        Table of `summary_table`.
+    draws : mapping of str to Quantity, each of shape (n_galaxies, n_draws)
+        Draws of the posterior.
+    photometry : QTable or None
+        Photometry of the posterior.
+    meta : mapping
+        Meta data of the posterior.
+    with_draws : bool
+        Whether to write the draws.
     overwrite : bool
-        Replace a file that exists.
+        Whether an existing file may be replaced.
 
     Raises
     ------
@@ -250,55 +263,59 @@ def write_posterior(
     OSError
         If the file cannot be written.
     ValueError
-        If the ending names no known format.
+        If the ending is not that of a known format.
     TypeError
-        If the meta data or the photometry hold something a file cannot.
+        If the meta data or the photometry contain objects that a file cannot hold.
     ImportError
         If the package for the format is not installed.
     """
     path = Path(path).expanduser()
-    kind = _format_of(path)
-    _check_target(path, overwrite)
-    table = _file_table(posterior, draws)
-    if kind in ("fits", "hdf5"):
-        _encode_strings(table)
-    # through a link: replace the file it points to, not the link
-    _replace(path.resolve(), lambda temporary: _write_table(table, temporary, kind))
+    ending, form = _format_of(path)
+    check_target(path, overwrite)
+    table = _file_table(summaries, draws, photometry, meta, with_draws)
+    if form in ("fits", "hdf5"):
+        _encode_texts(table)
+    temporary = temporary_path(path, ending)
+    try:
+        with write_errors(path):
+            _write_table(table, temporary, form)
+            os.replace(temporary, path.resolve())
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def read_posterior(made: type[Posterior], path: str | os.PathLike[str]) -> Posterior:
+def read_posterior(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a posterior; see `astrogenspec.Posterior.read`.
 
     Parameters
     ----------
-    made : type
-        Class of the posterior to make.
     path : path-like
-        File that `write_posterior` made.
+        File made by `write_posterior`.
 
     Returns
     -------
-    Posterior
+    dict
+        Arguments of `astrogenspec.Posterior`.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     OSError
         If the file cannot be read.
     ValueError
-        If the file holds no draws, or something else.
+        If the file contains no draws, or was not made by `write_posterior`.
     ImportError
         If the package for the format is not installed.
     """
     path = Path(path).expanduser()
-    kind = _format_of(path)
+    _, form = _format_of(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r} to read a posterior from.")
-    columns, document = _read_columns(path, kind)
+        raise FileNotFoundError(f"cannot read a posterior: the file {str(path)!r} does not exist.")
+    columns, document = _read_columns(path, form)
     if not document["draws"]:
         raise ValueError(
-            f"{str(path)!r} holds summaries and no draws; read the table with QTable.read, or write the "
+            f"{str(path)!r} contains summaries but no draws; read the table with QTable.read, or write the "
             f"posterior again with draws=True."
         )
     photometry = {
@@ -306,78 +323,59 @@ def read_posterior(made: type[Posterior], path: str | os.PathLike[str]) -> Poste
         for name, unit in document["photometry"].items()
     }
     empty = np.empty((0, document["n_draws"]))
-    draws = {
-        name: plain_values(columns.get(name + _DRAWS, empty), None) for name in document["draws"]
-    }
-    return made(
-        {
-            name: u.Quantity(draws[name], unit, subok=True, copy=False)
+    return {
+        "draws": {
+            name: u.Quantity(
+                plain_values(columns.get(name + _DRAWS, empty), None), unit, subok=True, copy=False
+            )
             for name, unit in document["draws"].items()
         },
-        names=_strings(columns["name"]),
-        flags=_strings(columns["flag"]),
-        measurable=columns.get("measurable"),
-        photometry=QTable(photometry) if photometry else None,
-        meta=document["meta"],
-    )
+        "names": decoded_texts(columns["name"]),
+        "flags": decoded_texts(columns["flag"]),
+        # None in files of versions without codes
+        "flag_codes": columns.get("flags"),
+        "measurable": columns.get("measurable"),
+        "photometry": QTable(photometry) if photometry else None,
+        "meta": document["meta"],
+    }
 
 
-def _file_table(posterior: Posterior, draws: bool) -> QTable:
+def _file_table(
+    summaries: QTable,
+    draws: Mapping[str, u.Quantity],
+    photometry: QTable | None,
+    meta: Mapping[str, Any],
+    with_draws: bool,
+) -> QTable:
     """Join summaries, draws and photometry in one table, with the document that describes them."""
-    table = summary_table(posterior, None)
-    # the ECSV reader of astropy fails on array columns without rows: leave them out of an empty table
-    photometry = posterior.photometry if len(posterior) else None
-    if draws and len(posterior):
-        for name, values in posterior.draws.items():
-            table[name + _DRAWS] = values
-    for name in photometry.colnames if photometry is not None else ():
-        column = photometry[name]
+    table = summaries.copy()
+    # The ECSV reader of astropy fails on array columns without rows: leave them out of an empty table.
+    saved: Any = {} if photometry is None or not len(table) else photometry
+    for name, values in draws.items() if with_draws and len(table) else ():
+        table[name + _DRAWS] = values
+    units = {}
+    for name, column in saved.items():
         if not isinstance(column, np.ndarray) or np.asarray(column).dtype.kind not in "biufUS":
             raise TypeError(
-                f"photometry column {name!r} is a {type(column).__name__}, which a file cannot hold; give "
+                f"photometry column {name!r} is of type {type(column).__name__}, which a file cannot hold; use "
                 f"columns of numbers, quantities or strings."
             )
         table[_PHOTOMETRY + name] = column
+        unit = getattr(column, "unit", None)
+        units[name] = None if unit is None else str(unit)
     document = {
         "layout": _LAYOUT,
-        "n_draws": posterior.n_draws,
-        "draws": {name: str(q.unit) for name, q in posterior.draws.items()} if draws else {},
-        "photometry": {
-            name: _unit_text(photometry[name])
-            for name in (photometry.colnames if photometry is not None else ())
-        },
-        "meta": dict(posterior.meta),
+        "n_draws": next(iter(draws.values())).shape[1],
+        "draws": {name: str(q.unit) for name, q in draws.items()} if with_draws else {},
+        "photometry": units,
+        "meta": dict(meta),
     }
-    table.meta[_DOCUMENT] = _json(document)
+    table.meta[_DOCUMENT] = encoded_document(document)
     return table
 
 
-def _unit_text(column: Any) -> str | None:
-    unit = getattr(column, "unit", None)
-    return None if unit is None else str(unit)
-
-
-def _json(document: Mapping[str, Any]) -> str:
-    for key, value in document["meta"].items():
-        try:
-            json.dumps({key: value}, default=_json_value)
-        except (TypeError, ValueError):
-            raise TypeError(
-                f"meta[{key!r}] is a {type(value).__name__} which a file cannot hold; give numbers, strings, "
-                f"lists and mappings."
-            ) from None
-    return json.dumps(document, default=_json_value)
-
-
-def _json_value(value: Any) -> Any:
-    """Turn numpy numbers and arrays into what JSON knows."""
-    if isinstance(value, np.generic | np.ndarray) and not isinstance(value, u.Quantity):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not known to JSON")
-
-
-def _encode_strings(table: QTable) -> None:
-    """Store text as UTF-8 bytes, where the format knows no other text than ASCII."""
+def _encode_texts(table: QTable) -> None:
+    """Store text as UTF-8 bytes, for formats that know ASCII only."""
     for name in table.colnames:
         column = table[name]
         if column.dtype.kind == "U":
@@ -386,90 +384,56 @@ def _encode_strings(table: QTable) -> None:
             table[name].info.description = description
 
 
-def _format_of(path: Path) -> str:
-    for ending, kind in _FORMATS.items():
+def _format_of(path: Path) -> tuple[str, str]:
+    """Return the ending of a file and the name of its format."""
+    for ending, form in _FORMATS.items():
         if path.name.lower().endswith(ending):
-            package = _PACKAGES.get(kind)
+            package = _PACKAGES.get(form)
             if package is not None and importlib.util.find_spec(package) is None:
                 raise ImportError(
                     f"{ending} files need the package {package}; install it with "
                     f"'pip install {package}', or choose .fits or .ecsv."
                 )
-            return kind
+            return ending, form
     raise ValueError(
-        f"{path.name!r} ends in none of {', '.join(_FORMATS)}; choose one, it names the format."
+        f"{path.name!r} ends in none of {', '.join(_FORMATS)}; the ending selects the format."
     )
 
 
-def _check_target(path: Path, overwrite: bool) -> None:
-    folder = path.parent
-    if not folder.exists():
-        raise FileNotFoundError(f"there is no folder {str(folder)!r} to write to; make it first.")
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{str(folder)!r} is a file; give a path inside a folder.")
-    if path.is_dir():
-        raise IsADirectoryError(f"{str(path)!r} is a folder; give the path of a file.")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{str(path)!r} exists; pass overwrite=True to replace it.")
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` make a temporary file in the folder of ``path``, then rename it."""
-    ending = next(ending for ending in _FORMATS if path.name.lower().endswith(ending))
-    temporary = path.with_name(f".{uuid.uuid4().hex}{ending}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        kind = type(error) if type(error).__module__ == "builtins" else OSError
-        raise kind(
-            f"cannot write {str(path)!r}: {error.strerror or error}; see that the folder may be written to "
-            f"and has space left."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write_table(table: QTable, path: Path, kind: str) -> None:
-    options = {"path": "posterior", "serialize_meta": True} if kind == "hdf5" else {}
+def _write_table(table: QTable, path: Path, form: str) -> None:
+    options = {"path": "posterior", "serialize_meta": True} if form == "hdf5" else {}
     with warnings.catch_warnings():
-        # dex units are no FITS units; astropy keeps them in comments of the header, and reads them back
+        # Units of dex are not FITS units; astropy keeps them in comments of the header and reads them from there.
         warnings.filterwarnings("ignore", "The unit .* could not be saved", AstropyUserWarning)
-        table.write(path, format=kind, **options)
+        table.write(path, format=form, **options)
 
 
-def _read_columns(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read_columns(path: Path, form: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read the columns as plain or masked arrays, and the document."""
     try:
-        if kind == "parquet":
+        if form == "parquet":
             columns, meta = _read_parquet(path)
         else:
-            options = {"path": "posterior"} if kind == "hdf5" else {}
-            table = QTable.read(path, format=kind, **options)
+            options = {"path": "posterior"} if form == "hdf5" else {}
+            table = QTable.read(path, format=form, **options)
             columns = {name: _plain_column(table[name]) for name in table.colnames}
             meta = table.meta
     except MemoryError:
         raise
     except Exception as error:
         raise OSError(
-            f"cannot read {str(path)!r}: it is damaged or not of the format its ending names "
+            f"cannot read {str(path)!r}: it is damaged or not in the format of its ending "
             f"({type(error).__name__}: {error})."
         ) from error
     try:
         document = json.loads(meta[_DOCUMENT])
-        layout = document["layout"]
     except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{str(path)!r} was not made by Posterior.write.") from None
-    if layout > _LAYOUT:
-        raise ValueError(
-            f"{str(path)!r} was made by a newer version of astrogenspec (layout {layout}, this version "
-            f"knows {_LAYOUT}); update the package to read it."
-        )
-    return columns, document
+        document = None
+    return columns, check_layout(path, document, _LAYOUT, "Posterior.write")
 
 
 def _read_parquet(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read a parquet file without pandas, which the reader of astropy asks for."""
+    """Read a parquet file; the reader of astropy would need pandas."""
     from astropy.table.meta import get_header_from_yaml
     from pyarrow import parquet
 
@@ -502,15 +466,9 @@ def _plain_column(column: Any) -> np.ndarray:
 def _column(values: np.ndarray, unit: str | None) -> np.ndarray | u.Quantity:
     """Restore a column of photometry; missing numbers become NaN."""
     if values.dtype.kind in "SUO":
-        return np.array(_strings(values), dtype=str)
+        return np.array(decoded_texts(values), dtype=str)
     if unit is not None:
         return u.Quantity(plain_values(values, None), unit, subok=True)
     if values.dtype.kind == "f" or np.ma.is_masked(values):
         return plain_values(values, None)
     return np.asarray(values)
-
-
-def _strings(values: np.ndarray) -> list[str]:
-    if isinstance(values, np.ma.MaskedArray):
-        values = np.where(values.mask, np.zeros((), values.dtype), values.data)
-    return [entry.decode() if isinstance(entry, bytes) else str(entry) for entry in values]

@@ -8,375 +8,28 @@ Sixteen spectra of each galaxy, say, each with the redshift and the other proper
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import astropy.units as u
 import numpy as np
 
 from ..quantities import FLUX_UNIT
 from ..surveys import SDSS, Survey
-from .spectral_grid import at_median_redshift, log_step, shifted_to_rest, smoothed, trusted_at_rest
-from .statistics import best_draws
-from .validation import (
-    checked_flags,
-    checked_flux,
-    checked_index,
-    checked_names,
-    checked_posterior_draw,
-    checked_redshift,
-    checked_residual,
-    checked_trusted,
-    checked_wavelength,
-    checked_weights,
-    index_of_name,
-)
+from .base import GalaxyIndex
+from .spectra_io import SpectrumWriter, read_spectra
+from .spectral_grid import log_step, shifted_to_rest, smoothed, trusted_at_rest
+from .spectrum_arrays import RESOLVING_POWER, SpectrumArrays
 
 if TYPE_CHECKING:
     from astropy.uncertainty import Distribution
     from matplotlib.axes import Axes
     from specutils import Spectrum, SpectrumCollection, SpectrumList
 
-__all__ = [
-    "FLUX_UNIT",
-    "RESOLVING_POWER",
-    "DrawArrays",
-    "SpectrumDraws",
-    "check_alike",
-    "common_meta",
-]
-
-#: Resolving power of spectra that do not name their own: an unresolved line has a dispersion of one
-#: pixel of 1e-4 dex (69 km/s), as at the low end of the SDSS spectrographs, 1850-2200 (Smee et al.
-#: 2013, AJ 146, 32).
-RESOLVING_POWER = 1850.0
-_ARRAYS = ("flux", "redshift", "weights", "names", "flags", "trusted", "posterior_draw")
+__all__ = ["FLUX_UNIT", "RESOLVING_POWER", "SpectrumDraws", "SpectrumWriter"]
 
 
-class DrawArrays:
-    """Keep the arrays of `astrogenspec.SpectrumDraws`, which describes the arguments, and never change them.
-
-    Parameters
-    ----------
-    flux : Quantity, shape (n_galaxies, n_draws, n_wavelength)
-    wavelength : Quantity, shape (n_wavelength,)
-    redshift : array_like, shape (n_galaxies, n_draws)
-    weights : array_like, shape (n_galaxies, n_draws), optional
-    names, flags : sequence of str, optional
-    photometric_residual : Quantity, shape (n_galaxies, n_draws, 5), optional
-    trusted : array_like of bool, shape (n_galaxies, n_wavelength) or (n_wavelength,), optional
-    posterior_draw : array_like of int, shape (n_galaxies, n_draws), optional
-    meta : mapping, optional
-    """
-
-    def __init__(
-        self,
-        flux: u.Quantity,
-        wavelength: u.Quantity,
-        redshift: np.ndarray,
-        *,
-        weights: np.ndarray | None = None,
-        names: Sequence[str] | None = None,
-        flags: Sequence[str] | None = None,
-        photometric_residual: u.Quantity | None = None,
-        trusted: np.ndarray | None = None,
-        posterior_draw: np.ndarray | None = None,
-        meta: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._wavelength = checked_wavelength(wavelength)
-        self._flux = checked_flux(flux, self._wavelength)
-        n_galaxies, n_draws, n_wavelength = self._flux.shape
-        exists = np.isfinite(self._flux.value).any(axis=2)
-        self._redshift = checked_redshift(redshift, exists)
-        self._weights = checked_weights(weights, exists)
-        self._names = checked_names(names, n_galaxies)
-        self._flags = checked_flags(flags, n_galaxies)
-        self._residual = checked_residual(photometric_residual, (n_galaxies, n_draws))
-        self._trusted = checked_trusted(trusted, n_galaxies, n_wavelength)
-        self._posterior_draw = checked_posterior_draw(posterior_draw, exists)
-        self._meta = dict(meta or {})
-        self._best: np.ndarray | None = None
-        self._freeze()
-
-    @property
-    def n_galaxies(self) -> int:
-        """Number of galaxies."""
-        return self._flux.shape[0]
-
-    @property
-    def n_draws(self) -> int:
-        """Number of draws of each galaxy."""
-        return self._flux.shape[1]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the galaxies."""
-        return tuple(self._names.tolist())
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """Reasons not to trust each galaxy; empty strings where there is none."""
-        return tuple(self._flags.tolist())
-
-    @property
-    def usable(self) -> np.ndarray:
-        """Galaxies with at least one draw, bool, shape (n_galaxies,)."""
-        return np.isfinite(self._redshift).any(axis=1)
-
-    @property
-    def wavelength(self) -> u.Quantity:
-        """Vacuum wavelengths of the pixels, read-only, shape (n_wavelength,)."""
-        return self._wavelength
-
-    @property
-    def flux(self) -> u.Quantity:
-        """Spectral flux density of the draws, read-only, shape (n_galaxies, n_draws, n_wavelength)."""
-        return self._flux
-
-    @property
-    def weights(self) -> np.ndarray:
-        """Weights of the draws, read-only, shape (n_galaxies, n_draws); 1 in sum for each galaxy."""
-        return self._weights
-
-    @property
-    def redshift(self) -> np.ndarray:
-        """Redshifts of the draws, read-only, shape (n_galaxies, n_draws)."""
-        return self._redshift
-
-    @property
-    def posterior_draw(self) -> np.ndarray:
-        """Number of the draw of the posterior each spectrum belongs to, read-only, shape (n_galaxies, n_draws).
-
-        -1 where it is not known: the spectra were drawn without a posterior, or come from an old file.
-        """
-        return self._posterior_draw
-
-    @property
-    def photometric_residual(self) -> u.Quantity | None:
-        """Synthetic minus input magnitudes, read-only, shape (n_galaxies, n_draws, 5), or None."""
-        return self._residual
-
-    @property
-    def trusted(self) -> np.ndarray:
-        """Pixels that the model covers, read-only, bool, shape (n_galaxies, n_wavelength)."""
-        return self._trusted
-
-    @property
-    def meta(self) -> Mapping[str, Any]:
-        """What made the draws, read-only."""
-        return MappingProxyType(self._meta)
-
-    @property
-    def resolving_power(self) -> float:
-        """Wavelength over full width at half maximum of an unresolved line; `RESOLVING_POWER` unless meta says."""
-        return float(self._meta.get("resolving_power", RESOLVING_POWER))
-
-    @property
-    def best_draw(self) -> np.ndarray:
-        """Numbers of the draws that `best` hands out, read-only, shape (n_galaxies,); -1 for an unusable galaxy."""
-        if self._best is None:
-            self._best = np.array(
-                [self._best_of(galaxy) for galaxy in range(self.n_galaxies)], dtype=int
-            )
-            self._best.setflags(write=False)
-        return self._best
-
-    def _best_of(self, galaxy: int) -> int:
-        draws = at_median_redshift(
-            self._flux.value[galaxy], self._redshift[galaxy], self._wavelength.value
-        )
-        one = slice(galaxy, galaxy + 1)
-        return int(best_draws(draws[None], self._weights[one], self._trusted[one])[0])
-
-    def __len__(self) -> int:
-        return self.n_galaxies
-
-    def __repr__(self) -> str:
-        n_flagged = np.count_nonzero(self._flags != "")
-        first, last = self._wavelength.value[[0, -1]]
-        return (
-            f"<{type(self).__name__}: {_counted(self.n_galaxies, 'galaxy', 'galaxies')}, "
-            f"{_counted(self.n_draws, 'draw', 'draws')} of {len(self._wavelength)} pixels, "
-            f"{first:.0f}-{last:.0f} Angstrom" + (f"; {n_flagged} flagged>" if n_flagged else ">")
-        )
-
-    def __getitem__(self, key: int | slice | np.ndarray | Sequence[int]) -> Self:
-        """Select galaxies by number, slice, boolean mask or list of numbers, also if it is only one.
-
-        Raises IndexError or TypeError if there is no such thing.
-        """
-        try:
-            rows = checked_index(key, self.n_galaxies)
-        except TypeError:
-            raise TypeError(
-                f"{type(self).__name__} is indexed by galaxies (a number, slice, boolean mask or flat list of "
-                f"numbers), not by {key!r}; use galaxy() to select one by its name."
-            ) from None
-        return self._replaced(
-            flux=self._flux[rows],
-            redshift=self._redshift[rows],
-            weights=self._weights[rows],
-            names=self._names[rows],
-            flags=self._flags[rows],
-            residual=None if self._residual is None else self._residual[rows],
-            trusted=self._trusted[rows],
-            posterior_draw=self._posterior_draw[rows],
-            best=None if self._best is None else self._best[rows],
-        )
-
-    def __iter__(self) -> Iterator[Self]:
-        return (self[number] for number in range(self.n_galaxies))
-
-    def galaxy(self, name: str) -> Self:
-        """Select one galaxy by its name.
-
-        Parameters
-        ----------
-        name : str
-            One of `names`.
-
-        Returns
-        -------
-        SpectrumDraws of one galaxy
-
-        Raises
-        ------
-        KeyError
-            If no galaxy has the name.
-        ValueError
-            If several have.
-        """
-        return self[index_of_name(name, self._names)]
-
-    @classmethod
-    def concatenate(cls, spectra: Iterable[Self]) -> Self:
-        """Join draws of the spectra of different galaxies.
-
-        Parameters
-        ----------
-        spectra : iterable of SpectrumDraws
-            With the same wavelengths and number of draws.
-
-        Returns
-        -------
-        SpectrumDraws
-            The photometric residual is NaN for the galaxies of a part without it; of the meta
-            data, the entries on which all parts agree.
-
-        Raises
-        ------
-        ValueError
-            If there is nothing to join, or the parts differ in wavelength or number of draws.
-        TypeError
-            If something else is among them.
-        """
-        parts = list(spectra)
-        if not parts:
-            raise ValueError(f"spectra is empty; give at least one {cls.__name__} to concatenate.")
-        for number, part in enumerate(parts):
-            check_alike(part, parts[0], f"spectra[{number}]")
-        joined = {
-            name: np.concatenate([getattr(part, f"_{name}") for part in parts]) for name in _ARRAYS
-        }
-        return parts[0]._replaced(
-            **joined,
-            residual=_joined_residuals(parts),
-            meta=common_meta([part._meta for part in parts]),
-        )
-
-    def _replaced(self, **parts: Any) -> Self:
-        """Make a copy in which some arrays, which are known to fit, are others."""
-        new = object.__new__(type(self))
-        new.__dict__.update(self.__dict__)
-        new._best = None
-        new.__dict__.update({f"_{name}": value for name, value in parts.items()})
-        new._meta = dict(new._meta)
-        new._freeze()
-        return new
-
-    def _freeze(self) -> None:
-        for values in self.__dict__.values():
-            if isinstance(values, np.ndarray):
-                values.setflags(write=False)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # arrays come back from a pickle or a deep copy writeable
-        self.__dict__.update(state)
-        self._freeze()
-
-
-def check_alike(part: Any, first: Any, argument: str) -> None:
-    """Refuse draws of spectra that cannot stand next to others.
-
-    Parameters
-    ----------
-    part : object
-        What may be wrong.
-    first : object
-        What it must fit, if that is right.
-    argument : str
-        How the error message names it.
-
-    Raises
-    ------
-    TypeError
-        If it is something else.
-    ValueError
-        If the wavelengths or numbers of draws differ.
-    """
-    if not isinstance(part, DrawArrays):
-        raise TypeError(f"{argument} is a {type(part).__name__}; give SpectrumDraws.")
-    if part.n_draws != first.n_draws:
-        raise ValueError(
-            f"{argument} has {part.n_draws} draws, those before have {first.n_draws}; give the same number of "
-            f"draws."
-        )
-    one, other = part.wavelength.value, first.wavelength.value
-    if one.shape != other.shape or not np.allclose(one, other, rtol=1e-9, atol=0):
-        raise ValueError(
-            f"{argument} has another wavelength grid ({len(one)} pixels, {one[0]:.6g}-{one[-1]:.6g} AA) than "
-            f"those before ({len(other)} pixels, {other[0]:.6g}-{other[-1]:.6g} AA); give one grid."
-        )
-
-
-def common_meta(metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Keep the entries of meta data that are everywhere the same.
-
-    Parameters
-    ----------
-    metas : sequence of mapping
-
-    Returns
-    -------
-    dict
-    """
-    return {
-        key: value
-        for key, value in metas[0].items()
-        if all(key in meta and repr(meta[key]) == repr(value) for meta in metas[1:])
-    }
-
-
-def _joined_residuals(parts: Sequence[DrawArrays]) -> u.Quantity | None:
-    known = [part._residual for part in parts if part._residual is not None]
-    if not known:
-        return None
-    n_bands = known[0].shape[-1]
-    joined = [
-        np.full((*part._redshift.shape, n_bands), np.nan, dtype=np.float32)
-        if part._residual is None
-        else part._residual.value
-        for part in parts
-    ]
-    return u.Quantity(np.concatenate(joined), known[0].unit, copy=False)
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
-
-
-class SpectrumDraws(DrawArrays):
+class SpectrumDraws(SpectrumArrays):
     """Hold draws of the spectra of many galaxies.
 
     Each draw of a galaxy belongs to a draw of its posterior, `posterior_draw`. The object does not
@@ -396,7 +49,7 @@ class SpectrumDraws(DrawArrays):
     names : sequence of str, optional
         Names of the galaxies; their numbers, counted from 0, by default.
     flags : sequence of str, optional
-        Why not to trust a galaxy; an empty string if nothing is wrong.
+        Reason to distrust each galaxy; an empty string where nothing was found.
     photometric_residual : Quantity, shape (n_galaxies, n_draws, 5), optional
         Synthetic minus input magnitude in the bands ugriz; NaN for a band without input.
     trusted : array_like of bool, shape (n_galaxies, n_wavelength) or (n_wavelength,), optional
@@ -407,6 +60,8 @@ class SpectrumDraws(DrawArrays):
     meta : mapping, optional
         What made the draws (model, seed, ...). The entry ``resolving_power`` says what `degrade`
         starts from.
+    flag_codes : array_like of int, shape (n_galaxies,), optional
+        Codes of `astrogenspec.Flag`. By default `Flag.TEXT_ONLY` where ``flags`` has a text.
 
     Raises
     ------
@@ -433,10 +88,10 @@ class SpectrumDraws(DrawArrays):
     [20.] 1e-17 erg / (Angstrom s cm2)
     """
 
-    def _repr_html_(self) -> str:
-        from .specutils_views import html_summary
+    def _html_columns(self) -> dict[str, list[str]]:
+        from .specutils_views import html_columns
 
-        return html_summary(self)
+        return html_columns(self)
 
     @property
     def best(self) -> Spectrum | SpectrumList:
@@ -524,11 +179,12 @@ class SpectrumDraws(DrawArrays):
         trusted = trusted_at_rest(self._trusted, self._redshift, grid, rest)
         zeros = np.where(np.isfinite(self._redshift), 0.0, np.nan)
         return self._replaced(
-            flux=u.Quantity(flux, FLUX_UNIT, copy=False),
-            wavelength=u.Quantity(rest, u.AA),
-            redshift=zeros,
-            trusted=trusted,
-            meta=self._meta | {"frame": "rest"},
+            _flux=u.Quantity(flux, FLUX_UNIT, copy=False),
+            _wavelength=u.Quantity(rest, u.AA),
+            _redshift=zeros,
+            _trusted=trusted,
+            _best=None,
+            _meta=self._meta | {"frame": "rest"},
         )
 
     def degrade(self, resolution: float) -> SpectrumDraws:
@@ -561,8 +217,9 @@ class SpectrumDraws(DrawArrays):
         step = log_step(grid, "degrading")
         flux = smoothed(self._flux.value, grid, step, current, float(resolution))
         return self._replaced(
-            flux=u.Quantity(flux, FLUX_UNIT, copy=False),
-            meta=self._meta | {"resolving_power": float(resolution)},
+            _flux=u.Quantity(flux, FLUX_UNIT, copy=False),
+            _best=None,
+            _meta=self._meta | {"resolving_power": float(resolution)},
         )
 
     def measure(
@@ -665,8 +322,6 @@ class SpectrumDraws(DrawArrays):
         ValueError
             If the path has another ending.
         """
-        from .spectra_io import SpectrumWriter
-
         with SpectrumWriter(path, overwrite=overwrite) as writer:
             writer.append(self)
 
@@ -674,7 +329,7 @@ class SpectrumDraws(DrawArrays):
     def read(
         cls,
         path: str | os.PathLike[str],
-        galaxies: int | slice | np.ndarray | Sequence[int] | None = None,
+        galaxies: GalaxyIndex | None = None,
     ) -> SpectrumDraws:
         """Read a file that was made by `write` or by `SpectrumWriter`.
 
@@ -698,9 +353,7 @@ class SpectrumDraws(DrawArrays):
         ValueError
             If the file was made by something else.
         """
-        from .spectra_io import read_spectra
-
-        return read_spectra(cls, path, galaxies)
+        return cls(**read_spectra(path, galaxies))
 
     def plot(self, galaxy: int | str = 0, *, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """Draw the spectra of one galaxy: best draw, median, ranges of 68% and 95%, and line labels.

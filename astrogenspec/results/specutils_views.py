@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,8 @@ from tqdm import tqdm
 
 from ..quantities import FLUX_UNIT, plain_values
 from ..warnings import AstroGenSpecWarning
-from .posterior_io import _shortened
+from .base import html_intervals
+from .spectrum_arrays import SpectrumArrays
 from .statistics import (
     systematic_choice,
     weighted_means,
@@ -26,23 +26,19 @@ from .statistics import (
 if TYPE_CHECKING:
     from specutils import Spectrum, SpectrumCollection, SpectrumList
 
-    from .spectra import SpectrumDraws
-
 __all__ = [
     "best_spectra",
     "draw_spectra",
     "draws_collection",
-    "html_summary",
+    "html_columns",
     "mean_spectra",
     "measured",
     "percentile_spectra",
     "single_draw",
 ]
 
-_HTML_ROWS = 10
 
-
-def best_spectra(spectra: SpectrumDraws) -> Spectrum | SpectrumList:
+def best_spectra(spectra: SpectrumArrays) -> Spectrum | SpectrumList:
     """Make the spectrum of the best draw of each galaxy; see `astrogenspec.SpectrumDraws.best`.
 
     Parameters
@@ -67,7 +63,7 @@ def best_spectra(spectra: SpectrumDraws) -> Spectrum | SpectrumList:
     return _one_or_list(spectra, one)
 
 
-def mean_spectra(spectra: SpectrumDraws, *, median: bool) -> Spectrum | SpectrumList:
+def mean_spectra(spectra: SpectrumArrays, *, median: bool) -> Spectrum | SpectrumList:
     """Make the mean or median spectrum of each galaxy; see `astrogenspec.SpectrumDraws.mean`.
 
     Parameters
@@ -100,7 +96,7 @@ def mean_spectra(spectra: SpectrumDraws, *, median: bool) -> Spectrum | Spectrum
     return _one_or_list(spectra, one)
 
 
-def percentile_spectra(spectra: SpectrumDraws, percentile: Any) -> Spectrum | SpectrumList:
+def percentile_spectra(spectra: SpectrumArrays, percentile: Any) -> Spectrum | SpectrumList:
     """Make spectra of percentiles; see `astrogenspec.SpectrumDraws.percentile`.
 
     Parameters
@@ -133,7 +129,7 @@ def percentile_spectra(spectra: SpectrumDraws, percentile: Any) -> Spectrum | Sp
     return _one_or_list(spectra, one)
 
 
-def draw_spectra(spectra: SpectrumDraws) -> Spectrum | SpectrumList:
+def draw_spectra(spectra: SpectrumArrays) -> Spectrum | SpectrumList:
     """Make a spectrum of two dimensions of each galaxy; see `astrogenspec.SpectrumDraws.draws`.
 
     Parameters
@@ -158,7 +154,7 @@ def draw_spectra(spectra: SpectrumDraws) -> Spectrum | SpectrumList:
     return _one_or_list(spectra, one)
 
 
-def single_draw(spectra: SpectrumDraws, number: int, draw: int) -> Spectrum:
+def single_draw(spectra: SpectrumArrays, number: int, draw: int) -> Spectrum:
     """Make the spectrum of one draw, without the pixels at its ends that do not exist.
 
     Parameters
@@ -184,7 +180,7 @@ def single_draw(spectra: SpectrumDraws, number: int, draw: int) -> Spectrum:
     return _spectrum(spectra, number, flux, redshift, meta, pixels=pixels)
 
 
-def draws_collection(spectra: SpectrumDraws) -> SpectrumCollection:
+def draws_collection(spectra: SpectrumArrays) -> SpectrumCollection:
     """Make a collection of the draws; see `astrogenspec.SpectrumDraws.to_collection`.
 
     Parameters
@@ -223,7 +219,7 @@ def draws_collection(spectra: SpectrumDraws) -> SpectrumCollection:
     )
 
 
-def mean_redshifts(spectra: SpectrumDraws) -> np.ndarray:
+def mean_redshifts(spectra: SpectrumArrays) -> np.ndarray:
     """Average the redshifts of the draws with their weights.
 
     Parameters
@@ -238,8 +234,8 @@ def mean_redshifts(spectra: SpectrumDraws) -> np.ndarray:
     return weighted_means(spectra.redshift[:, :, None], spectra.weights)[:, 0]
 
 
-def html_summary(spectra: SpectrumDraws) -> str:
-    """Show the first galaxies as an HTML table.
+def html_columns(spectra: SpectrumArrays) -> dict[str, list[str]]:
+    """Return the columns of the HTML table of spectra.
 
     Parameters
     ----------
@@ -247,38 +243,21 @@ def html_summary(spectra: SpectrumDraws) -> str:
 
     Returns
     -------
-    str
+    dict of str to list of str
+        Cells of all galaxies by the title of their column.
     """
-    shown = spectra[:_HTML_ROWS]
-    limits = weighted_percentiles(
-        shown.redshift[:, :, None], shown.weights, np.array([16.0, 50.0, 84.0])
+    low, middle, high = weighted_percentiles(
+        spectra.redshift[:, :, None], spectra.weights, np.array([16.0, 50.0, 84.0])
     )[:, :, 0]
-    rows = []
-    for number, (name, flag) in enumerate(zip(shown.names, shown.flags, strict=True)):
-        low, middle, high = limits[:, number]
-        redshift = (
-            f"{middle:.4f}<sup>+{high - middle:.4f}</sup><sub>&minus;{middle - low:.4f}</sub>"
-        )
-        trusted = f"{100 * shown.trusted[number].mean():.0f}%"
-        cells = [
-            html.escape(_shortened(name)),
-            redshift if np.isfinite(middle) else "&mdash;",
-            str(shown.best_draw[number]) if np.isfinite(middle) else "&mdash;",
-            trusted,
-            html.escape(_shortened(flag, 60)),
-        ]
-        rows.append(f"<tr><th>{cells[0]}</th>{''.join(f'<td>{c}</td>' for c in cells[1:])}</tr>")
-    hidden = len(spectra) - len(shown)
-    more = f"<p>{hidden} more {'galaxy' if hidden == 1 else 'galaxies'}</p>" if hidden else ""
-    return (
-        f"<p>{html.escape(repr(spectra))}</p><table><thead><tr><th>name</th><th>redshift</th>"
-        f"<th>best draw</th><th>trusted pixels</th><th>flag</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>{more}"
-    )
+    return {
+        "redshift": html_intervals(low, middle, high, ".4f"),
+        "best draw": [str(draw) if draw >= 0 else "&mdash;" for draw in spectra.best_draw],
+        "trusted pixels": [f"{100 * pixels.mean():.0f}%" for pixels in spectra.trusted],
+    }
 
 
 def _one_or_list(
-    spectra: SpectrumDraws, make: Callable[[int], Spectrum]
+    spectra: SpectrumArrays, make: Callable[[int], Spectrum]
 ) -> Spectrum | SpectrumList:
     from specutils import SpectrumList
 
@@ -287,15 +266,16 @@ def _one_or_list(
     return SpectrumList([make(number) for number in range(len(spectra))])
 
 
-def _meta(spectra: SpectrumDraws, number: int, kind: str) -> dict[str, Any]:
+def _meta(spectra: SpectrumArrays, number: int, kind: str) -> dict[str, Any]:
     return dict(spectra.meta) | {
         "name": spectra.names[number],
+        "flags": int(spectra.flag_codes[number]),
         "flag": spectra.flags[number],
         "kind": kind,
     }
 
 
-def _numbers(spectra: SpectrumDraws, number: int, draw: int) -> dict[str, int | None]:
+def _numbers(spectra: SpectrumArrays, number: int, draw: int) -> dict[str, int | None]:
     """Give the number of a draw, and of the draw of the posterior it belongs to; None if there is none."""
     of_posterior = int(spectra.posterior_draw[number, draw]) if draw >= 0 else -1
     numbers = {"draw": draw, "posterior_draw": of_posterior}
@@ -303,7 +283,7 @@ def _numbers(spectra: SpectrumDraws, number: int, draw: int) -> dict[str, int | 
 
 
 def _spectrum(
-    spectra: SpectrumDraws,
+    spectra: SpectrumArrays,
     number: int,
     flux: np.ndarray,
     redshift: float,
@@ -335,7 +315,7 @@ _VALUE = ""
 
 
 def measured(
-    spectra: SpectrumDraws, function: Callable[[Spectrum], Any], *, progress: bool
+    spectra: SpectrumArrays, function: Callable[[Spectrum], Any], *, progress: bool
 ) -> Distribution | dict[str, Distribution]:
     """Measure every draw; see `astrogenspec.SpectrumDraws.measure`.
 
@@ -386,7 +366,7 @@ def measured(
 
 
 def _report(
-    spectra: SpectrumDraws, failures: list[tuple[int, int, ValueError]], n_pairs: int
+    spectra: SpectrumArrays, failures: list[tuple[int, int, ValueError]], n_pairs: int
 ) -> None:
     if not failures:
         return

@@ -10,12 +10,14 @@ import numpy as np
 from astropy.table import QTable, Table
 
 from ..derived import DERIVED_QUANTITIES
+from ..flags import Flag
 from ..quantities import FLUX_UNIT, QUANTITIES, plain_values
 from ..surveys import BANDS
 from .quantity import suggestion
 
 __all__ = [
     "checked_draws",
+    "checked_flag_codes",
     "checked_flags",
     "checked_flux",
     "checked_index",
@@ -95,6 +97,43 @@ def checked_flags(flags: Any, n_galaxies: int) -> np.ndarray:
     ndarray of str objects, shape (n_galaxies,)
     """
     return _checked_strings("flags", [""] * n_galaxies if flags is None else flags, n_galaxies)
+
+
+def checked_flag_codes(flag_codes: Any, flags: np.ndarray) -> np.ndarray:
+    """Copy the flag codes; a flag without a code gets `Flag.TEXT_ONLY`.
+
+    Parameters
+    ----------
+    flag_codes : array_like of int, shape (n_galaxies,), or None
+    flags : ndarray of str objects, shape (n_galaxies,)
+
+    Returns
+    -------
+    ndarray of int64, shape (n_galaxies,)
+
+    Raises
+    ------
+    TypeError
+        If the codes are not integers.
+    ValueError
+        If the shape is wrong or a code is negative.
+    """
+    text_only = np.where(flags != "", int(Flag.TEXT_ONLY), 0)
+    if flag_codes is None:
+        return text_only.astype(np.int64)
+    codes = np.asarray(flag_codes)
+    if codes.size and codes.dtype.kind not in "iu":
+        raise TypeError(
+            f"flag_codes has dtype {codes.dtype}; integers (codes of astrogenspec.Flag) are expected."
+        )
+    if codes.shape != flags.shape:
+        raise ValueError(
+            f"flag_codes has shape {codes.shape}, but there are {len(flags)} galaxies; pass one code per galaxy."
+        )
+    codes = codes.astype(np.int64)
+    if (codes < 0).any():
+        raise ValueError(f"flag_codes contains {codes.min()}; codes must not be negative.")
+    return np.where(codes == 0, text_only, codes)
 
 
 def checked_measurable(measurable: Any, n_galaxies: int) -> np.ndarray | None:
@@ -196,8 +235,8 @@ def checked_index(key: Any, n_galaxies: int) -> slice | np.ndarray:
         return rows
     if rows.dtype.kind not in "iu" or rows.ndim > 1:
         raise TypeError(
-            f"a Posterior is indexed by the name of a quantity, or by galaxies (a number, slice, boolean "
-            f"mask or flat list of numbers), not by {key!r}."
+            f"galaxies cannot be selected by {key!r}; use a number, a slice, a boolean mask or a flat list of "
+            f"numbers, or galaxy() to select one by its name."
         )
     outside = (rows < -n_galaxies) | (rows >= n_galaxies)
     if outside.any():

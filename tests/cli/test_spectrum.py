@@ -218,7 +218,7 @@ def test_duplicate_names_are_refused(spectrum, tmp_path):
 def test_summary_table_is_refused_as_posterior(spectrum, tmp_path):
     made_posterior().write(tmp_path / "summary.ecsv")
     status, _, err = spectrum("galaxies.ecsv", "--posterior", str(tmp_path / "summary.ecsv"))
-    assert status == 2 and "holds summaries and no draws" in err
+    assert status == 2 and "contains summaries but no draws" in err
     assert "(`astrogenspec infer --save-draws` makes one)" in err and err.count("\n") == 1
 
 

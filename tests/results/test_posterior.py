@@ -10,6 +10,7 @@ from astropy.utils.masked import Masked
 from numpy.testing import assert_allclose, assert_array_equal
 from posterior_cases import flagged_posterior, gaussian_posterior, quantity
 
+from astrogenspec.flags import Flag, decode_flags
 from astrogenspec.quantities import QUANTITIES
 from astrogenspec.results.posterior import Posterior
 
@@ -311,11 +312,11 @@ def test_galaxies_are_selected(posterior, key, rows):
         (-5, IndexError, "no galaxy -5"),
         ([0, 7], IndexError, "no galaxy 7"),
         ([True], IndexError, "the mask has 1 entries, but there are 4"),
-        (1.0, TypeError, "not by 1.0"),
-        (None, TypeError, "not by None"),
-        ((0, 1), TypeError, "not by"),
-        (True, TypeError, "not by True"),
-        ([[0]], TypeError, "not by"),
+        (1.0, TypeError, "cannot be selected by 1.0"),
+        (None, TypeError, "cannot be selected by None"),
+        ((0, 1), TypeError, "cannot be selected by"),
+        (True, TypeError, "cannot be selected by True"),
+        ([[0]], TypeError, "cannot be selected by"),
     ],
 )
 def test_wrong_selections_are_refused_in_words(posterior, key, kind, message):
@@ -358,8 +359,12 @@ def test_parts_may_know_different_things():
     ("other", "kind", "message"),
     [
         (simple([[1.0]], "sfr", RATE), ValueError, "differ in sfr, stellar_mass"),
-        (simple([[1.0, 2.0]]), ValueError, r"posteriors\[1\] has 2 draws, posteriors\[0\] has 1"),
-        (3, TypeError, r"posteriors\[1\] is a int"),
+        (
+            simple([[1.0, 2.0]]),
+            ValueError,
+            r"posteriors\[1\] has 2 draws per galaxy, but the first part has 1",
+        ),
+        (3, TypeError, r"posteriors\[1\] is of type int; a Posterior is expected"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(other, kind, message):
@@ -407,7 +412,7 @@ def test_table_has_a_row_a_galaxy(posterior):
 def test_table_has_the_quantities_asked_for(posterior):
     table = posterior[[0, 1]].to_table(["ssfr", "redshift"])
     assert table.colnames[1:5] == ["ssfr_median", "ssfr_p16", "ssfr_p84", "ssfr_std"]
-    assert len(table.colnames) == 1 + 8 + 2
+    assert table.colnames[9:] == ["measurable", "flags", "flag"]
     assert not isinstance(table["ssfr_median"], Masked)
     assert posterior.to_table("sfr").colnames[1] == "sfr_median"
     with pytest.raises(KeyError, match="'nonsense'"):
@@ -463,3 +468,62 @@ def test_strange_names_are_kept():
     assert posterior.names == tuple(names)
     assert posterior.galaxy("星系").names == ("星系",)
     assert len(posterior.to_table()) == 5
+
+
+# ---- flags
+
+
+def test_flags_without_codes_have_the_bit_text_only():
+    posterior = simple([[1.0], [2.0]], flags=["", "the image may be saturated"])
+    assert_array_equal(posterior.flag_codes, [0, Flag.TEXT_ONLY])
+    assert posterior.flag_codes.dtype == np.int64
+    with pytest.raises(ValueError, match="read-only"):
+        posterior.flag_codes[0] = 1
+    assert_array_equal(simple([[1.0]]).flag_codes, [0])
+
+
+def test_flag_codes_are_kept_and_missing_ones_completed():
+    posterior = simple(
+        [[1.0], [2.0], [3.0]], flags=["", "saturated", "other"], flag_codes=[0, Flag.SATURATED, 0]
+    )
+    assert_array_equal(posterior.flag_codes, [0, Flag.SATURATED, Flag.TEXT_ONLY])
+    assert decode_flags(posterior.flag_codes) == [[], ["saturated"], ["text_only"]]
+    assert repr(posterior).endswith("; 2 flagged>")
+
+
+def test_galaxies_without_flags_are_selected_by_their_codes():
+    posterior = simple([[1.0], [2.0], [3.0]], flag_codes=[0, Flag.SATURATED | Flag.NOISE, 0])
+    assert posterior[posterior.flag_codes == 0].names == ("0", "2")
+    assert posterior[(posterior.flag_codes & Flag.NOISE) != 0].names == ("1",)
+    assert_array_equal(posterior[::-1].flag_codes, posterior.flag_codes[::-1])
+    both = Posterior.concatenate([posterior[:2], posterior[2:]])
+    assert_array_equal(both.flag_codes, posterior.flag_codes)
+
+
+def test_table_has_flag_codes_before_their_text():
+    posterior = simple([[1.0], [2.0]], flags=["", "bright"], flag_codes=[0, 4096])
+    table = posterior.to_table()
+    assert table.colnames[-2:] == ["flags", "flag"]
+    assert table["flags"].dtype == np.int64
+    assert list(table[table["flags"] == 0]["name"]) == ["0"]
+
+
+@pytest.mark.parametrize(
+    ("codes", "kind", "message"),
+    [
+        ([1], ValueError, r"flag_codes has shape \(1,\), but there are 2 galaxies"),
+        ([0.0, 1.0], TypeError, "flag_codes has dtype float64; integers"),
+        ([0, -1], ValueError, "flag_codes contains -1"),
+    ],
+)
+def test_invalid_flag_codes_are_refused(codes, kind, message):
+    with pytest.raises(kind, match=message):
+        simple([[1.0], [2.0]], flag_codes=codes)
+
+
+def test_pickles_without_flag_codes_are_read():
+    posterior = simple([[1.0], [2.0]], flags=["", "bright"])
+    state = {key: value for key, value in vars(posterior).items() if key != "_flag_codes"}
+    old = object.__new__(Posterior)
+    old.__setstate__(state)
+    assert_array_equal(old.flag_codes, [0, Flag.TEXT_ONLY])

@@ -9,7 +9,9 @@ from astropy.utils.masked import Masked
 from numpy.testing import assert_allclose, assert_array_equal
 from posterior_cases import flagged_posterior, gaussian_posterior
 
+from astrogenspec.flags import Flag
 from astrogenspec.results.posterior import Posterior
+from astrogenspec.results.posterior_io import summary_table
 
 ENDINGS = [".fits", ".ecsv", ".parquet", ".hdf5"]
 
@@ -78,7 +80,7 @@ def test_the_table_is_an_ordinary_one(tmp_path, ending):
     table, wanted = QTable.read(path), posterior.to_table()
     assert [str(name) for name in table["name"]] == list(posterior.names)
     assert "sfr_draws" not in table.colnames
-    for name in wanted.colnames[1:-2]:
+    for name in wanted.colnames[1:-3]:
         assert table[name].unit == wanted[name].unit
         assert_array_equal(table[name].mask, wanted[name].mask)
         good = ~wanted[name].mask
@@ -89,7 +91,7 @@ def test_summaries_cannot_be_read_as_draws(tmp_path, ending):
     path = tmp_path / f"summary{ending}"
     rich_posterior().write(path)
     with pytest.raises(
-        ValueError, match="holds summaries and no draws; read the table with QTable"
+        ValueError, match="contains summaries but no draws; read the table with QTable"
     ):
         Posterior.read(path)
 
@@ -158,7 +160,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, e
         raise error
 
     monkeypatch.setattr(QTable, "write", fail)
-    kind, message = type(error), ".*a.ecsv': No space left on device; see that the folder"
+    kind, message = type(error), ".*a.ecsv': No space left on device; check that the folder"
     with pytest.raises(kind, match=message if kind is OSError else None):
         posterior.write(path, overwrite=True)
     assert path.read_bytes() == before
@@ -188,10 +190,14 @@ def test_a_link_stays_a_link(tmp_path):
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("nowhere/a.fits", FileNotFoundError, "there is no folder .*nowhere.*make it first"),
+        (
+            "nowhere/a.fits",
+            FileNotFoundError,
+            "the folder .*nowhere.* does not exist; create it first",
+        ),
         ("file/a.fits", NotADirectoryError, "file' is a file; give a path inside a folder"),
         ("folder.fits", IsADirectoryError, "is a folder; give the path of a file"),
-        ("a.txt", ValueError, r"'a.txt' ends in none of .fits, .*choose one"),
+        ("a.txt", ValueError, r"'a.txt' ends in none of .fits, .*the ending selects the format"),
         ("fits", ValueError, "ends in none of"),
     ],
 )
@@ -208,7 +214,7 @@ def test_a_folder_without_permission_is_refused_in_words(tmp_path, monkeypatch):
 
     monkeypatch.setattr(QTable, "write", refuse)
     with pytest.raises(
-        PermissionError, match="cannot write .*a.fits': Permission denied; see that"
+        PermissionError, match="cannot write .*a.fits': Permission denied; check that"
     ):
         rich_posterior().write(tmp_path / "a.fits")
 
@@ -222,7 +228,7 @@ def test_missing_packages_are_named(tmp_path, monkeypatch):
 def test_meta_data_that_no_file_can_hold_are_named(tmp_path):
     posterior, _ = gaussian_posterior(1, 2, meta={"seed": 1, "estimator": object()})
     with pytest.raises(
-        TypeError, match=r"meta\['estimator'\] is a object which a file cannot hold"
+        TypeError, match=r"meta\['estimator'\] is of type object, which a file cannot hold"
     ):
         posterior.write(tmp_path / "a.fits")
     assert not list(tmp_path.iterdir())
@@ -231,7 +237,7 @@ def test_meta_data_that_no_file_can_hold_are_named(tmp_path):
 def test_photometry_that_no_file_can_hold_is_named(tmp_path):
     table = QTable({"what": np.array([{}], dtype=object)})
     posterior, _ = gaussian_posterior(1, 2, photometry=table)
-    with pytest.raises(TypeError, match="photometry column 'what' is a Column"):
+    with pytest.raises(TypeError, match="photometry column 'what' is of type Column"):
         posterior.write(tmp_path / "a.fits")
 
 
@@ -239,7 +245,7 @@ def test_photometry_that_no_file_can_hold_is_named(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no file .*a.fits"):
+    with pytest.raises(FileNotFoundError, match="the file .*a.fits' does not exist"):
         Posterior.read(tmp_path / "a.fits")
 
 
@@ -269,3 +275,41 @@ def test_files_of_the_future_are_refused_in_words(tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(ValueError, match="newer version of astrogenspec .layout 9"):
         Posterior.read(tmp_path / "a.ecsv")
+
+
+# ---- flags
+
+
+@pytest.fixture
+def flagged():
+    return Posterior(
+        {"redshift": np.arange(8.0).reshape(4, 2)},
+        flags=["", "the image may be saturated", "", "no data"],
+        flag_codes=[0, Flag.SATURATED, 0, Flag.NO_DATA],
+    )
+
+
+def test_flag_codes_come_back_as_they_were(tmp_path, ending, flagged):
+    flagged.write(tmp_path / f"a{ending}", draws=True)
+    again = Posterior.read(tmp_path / f"a{ending}")
+    assert_array_equal(again.flag_codes, flagged.flag_codes)
+    assert again.flags == flagged.flags
+
+
+def test_good_galaxies_are_selected_in_the_table_of_a_file(tmp_path, ending, flagged):
+    flagged.write(tmp_path / f"a{ending}")
+    table = QTable.read(tmp_path / f"a{ending}")
+    assert [str(name) for name in table[table["flags"] == 0]["name"]] == ["0", "2"]
+
+
+def test_files_without_flag_codes_are_read(tmp_path, ending, flagged, monkeypatch):
+    def without_codes(*args, **kwargs):
+        table = summary_table(*args, **kwargs)
+        table.remove_column("flags")
+        return table
+
+    monkeypatch.setattr("astrogenspec.results.posterior_io.summary_table", without_codes)
+    flagged.write(tmp_path / f"a{ending}", draws=True)
+    again = Posterior.read(tmp_path / f"a{ending}")
+    assert_array_equal(again.flag_codes, [0, Flag.TEXT_ONLY, 0, Flag.TEXT_ONLY])
+    assert again.flags == flagged.flags

@@ -13,6 +13,7 @@ from specutils import SpectralRegion, Spectrum, SpectrumCollection, SpectrumList
 from specutils.analysis import line_flux
 from specutils.manipulation import extract_region
 
+from astrogenspec.flags import Flag
 from astrogenspec.results.spectra import FLUX_UNIT, RESOLVING_POWER, SpectrumDraws
 from astrogenspec.warnings import AstroGenSpecWarning
 
@@ -243,9 +244,9 @@ def test_galaxies_are_selected(spectra, key, rows):
     [
         (4, IndexError, "there is no galaxy 4: there are 4"),
         ([True], IndexError, "the mask has 1 entries"),
-        ("galaxy 1", TypeError, r"SpectrumDraws is indexed by galaxies.*use galaxy\(\)"),
-        (1.5, TypeError, "indexed by galaxies"),
-        ((0, 1), TypeError, "indexed by galaxies"),
+        ("galaxy 1", TypeError, r"cannot be selected by 'galaxy 1'.*galaxy\(\)"),
+        (1.5, TypeError, "cannot be selected by"),
+        ((0, 1), TypeError, "cannot be selected by"),
     ],
 )
 def test_galaxies_that_are_not_there(spectra, key, kind, message):
@@ -278,7 +279,11 @@ def test_parts_may_differ_in_residuals_and_meta(spectra):
     ("parts", "kind", "message"),
     [
         ([], ValueError, "spectra is empty"),
-        ([some_spectra(), 3], TypeError, r"spectra\[1\] is a int; give SpectrumDraws"),
+        (
+            [some_spectra(), 3],
+            TypeError,
+            r"spectra\[1\] is of type int; a SpectrumDraws is expected",
+        ),
         ([some_spectra(), some_spectra(n_draws=2)], ValueError, r"spectra\[1\] has 2 draws"),
         ([some_spectra(), some_spectra(n_pixels=9)], ValueError, "another wavelength grid"),
     ],
@@ -757,3 +762,16 @@ def test_nothing_to_measure(spectra):
 def test_progress_is_shown(one, capsys):
     one.measure(lambda spectrum: 1, progress=True)
     assert "measuring" in capsys.readouterr().err
+
+
+# ---- flags
+
+
+def test_flag_codes_follow_the_galaxies():
+    spectra = some_spectra(flag_codes=[0, Flag.SATURATED, Flag.NO_DATA, 0])
+    assert spectra[spectra.flag_codes == 0].names == ("galaxy 0", "galaxy 3")
+    assert_array_equal(spectra.rest_frame().flag_codes, spectra.flag_codes)
+    both = SpectrumDraws.concatenate([spectra[2:], spectra[:2]])
+    assert_array_equal(both.flag_codes, [Flag.NO_DATA, 0, 0, Flag.SATURATED])
+    assert spectra[1].best.meta["flags"] == Flag.SATURATED
+    assert_array_equal(some_spectra().flag_codes, [0, 0, Flag.TEXT_ONLY, 0])

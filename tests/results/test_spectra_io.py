@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from spectrum_cases import assert_same, log_grid, some_spectra
 from specutils import Spectrum
 
+from astrogenspec.flags import Flag
 from astrogenspec.results.spectra import FLUX_UNIT, SpectrumDraws
 from astrogenspec.results.spectra_io import SpectrumWriter
 
@@ -91,7 +92,7 @@ def test_galaxies_that_are_not_there_are_named(spectra, path):
     spectra.write(path)
     with pytest.raises(IndexError, match="there is no galaxy 4: there are 4"):
         SpectrumDraws.read(path, 4)
-    with pytest.raises(TypeError, match="by galaxies"):
+    with pytest.raises(TypeError, match="cannot be selected by 'galaxy 1'"):
         SpectrumDraws.read(path, "galaxy 1")
 
 
@@ -171,10 +172,14 @@ def test_a_block_is_not_kept_in_memory(path):
 @pytest.mark.parametrize(
     ("block", "kind", "message"),
     [
-        (some_spectra(n_draws=3), ValueError, "spectra has 3 draws, those before have 6"),
+        (
+            some_spectra(n_draws=3),
+            ValueError,
+            "spectra has 3 draws per galaxy, but the first part has 6",
+        ),
         (some_spectra(n_pixels=200), ValueError, "another wavelength grid .200 pixels"),
-        ("spectra", TypeError, "spectra is a str; give SpectrumDraws"),
-        (some_spectra(meta={"f": print}), TypeError, r"meta\['f'\] is a builtin_function"),
+        ("spectra", TypeError, "spectra is of type str; a SpectrumDraws is expected"),
+        (some_spectra(meta={"f": print}), TypeError, r"meta\['f'\] is of type builtin_function"),
     ],
 )
 def test_blocks_that_do_not_fit_are_refused(spectra, path, block, kind, message):
@@ -185,7 +190,7 @@ def test_blocks_that_do_not_fit_are_refused(spectra, path, block, kind, message)
 
 def test_a_writer_must_be_open(spectra, path):
     writer = SpectrumWriter(path)
-    with pytest.raises(RuntimeError, match="the writer is not open; append inside a with"):
+    with pytest.raises(RuntimeError, match="the writer is not open; use it in a with"):
         writer.append(spectra)
 
 
@@ -231,12 +236,12 @@ def test_a_file_that_appears_meanwhile_is_kept(spectra, path):
 
 
 def test_a_full_disk_is_said_in_words(spectra, path, monkeypatch):
-    def full(self, n_galaxies):
+    def full(template, n_galaxies):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(SpectrumWriter, "_draws_header", full)
+    monkeypatch.setattr("astrogenspec.results.spectra_io._draws_header", full)
     with pytest.raises(
-        OSError, match=r"cannot write .*No space left on device; see that the folder"
+        OSError, match=r"cannot write .*No space left on device; check that the folder"
     ):
         spectra.write(path)
     assert files(path.parent) == []
@@ -249,7 +254,7 @@ def test_other_endings_are_refused(spectra, tmp_path, name):
 
 
 def test_folders_must_be_there(spectra, tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
+    with pytest.raises(FileNotFoundError, match="the folder .* does not exist"):
         spectra.write(tmp_path / "no" / "spectra.fits")
     (tmp_path / "folder.fits").mkdir()
     with pytest.raises(IsADirectoryError, match="is a folder"):
@@ -278,7 +283,7 @@ def test_links_are_followed(spectra, tmp_path):
 
 
 def test_a_file_that_is_not_there():
-    with pytest.raises(FileNotFoundError, match="there is no file 'no.fits' to read spectra from"):
+    with pytest.raises(FileNotFoundError, match="the file 'no.fits' does not exist"):
         SpectrumDraws.read("no.fits")
 
 
@@ -287,7 +292,7 @@ def test_a_file_that_is_cut_off_is_damaged(spectra, path, share):
     spectra.write(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(OSError, match=f"cannot read '{path}': it is damaged or no FITS file"):
+    with pytest.raises(OSError, match=f"cannot read '{path}': it is damaged or not a FITS file"):
         SpectrumDraws.read(path)
 
 
@@ -299,7 +304,7 @@ def test_a_changed_bit_is_noticed(spectra, path, name):
         at = units[name].fileinfo()["datLoc"]
     content[at + 1000] ^= 1
     path.write_bytes(content)
-    with pytest.raises(OSError, match="damaged.* not th.* written"):
+    with pytest.raises(OSError, match="damaged.* the checksum of the .* is wrong"):
         SpectrumDraws.read(path)
 
 
@@ -325,7 +330,7 @@ def test_files_of_others_are_refused(path, tmp_path):
     with pytest.raises(ValueError, match="was not made by SpectrumDraws.write"):
         SpectrumDraws.read(path)
     (tmp_path / "text.fits").write_text("some text")
-    with pytest.raises(OSError, match="damaged or no FITS file"):
+    with pytest.raises(OSError, match="damaged or not a FITS file"):
         SpectrumDraws.read(tmp_path / "text.fits")
 
 
@@ -335,3 +340,33 @@ def test_files_of_newer_versions_are_refused(spectra, path, monkeypatch):
         spectra.write(path)
     with pytest.raises(ValueError, match="newer version of astrogenspec .layout 99"):
         SpectrumDraws.read(path)
+
+
+# ---- flags
+
+
+def test_flag_codes_come_back_as_they_were(path):
+    spectra = some_spectra(flag_codes=[0, Flag.SATURATED, Flag.NO_DATA, 0])
+    spectra.write(path)
+    assert_array_equal(SpectrumDraws.read(path).flag_codes, spectra.flag_codes)
+    assert_array_equal(SpectrumDraws.read(path, [2, 0]).flag_codes, [Flag.NO_DATA, 0])
+    table = Table.read(path, hdu="GALAXIES")
+    assert list(table[table["flags"] == 0]["name"]) == ["galaxy 0", "galaxy 3"]
+
+
+def test_files_without_flag_codes_are_read(spectra, path, monkeypatch):
+    from astrogenspec.results import spectra_io
+
+    def without_codes(blocks, template):
+        table = galaxies_table(blocks, template)
+        table.columns.del_col("flags")
+        return fits.BinTableHDU.from_columns(table.columns, name="GALAXIES")
+
+    galaxies_table = spectra_io._galaxies_table
+    monkeypatch.setattr(spectra_io, "_galaxies_table", without_codes)
+    spectra.write(path)
+    with fits.open(path) as units:
+        assert "flags" not in units["GALAXIES"].columns.names
+    again = SpectrumDraws.read(path)
+    assert_array_equal(again.flag_codes, [0, 0, Flag.TEXT_ONLY, 0])
+    assert again.flags == spectra.flags
