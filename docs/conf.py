@@ -1,4 +1,4 @@
-"""Settings of the documentation, on top of those that astropy's packages share."""
+"""Settings of the documentation, based on the shared configuration of sphinx-astropy."""
 
 import os
 import sys
@@ -18,7 +18,20 @@ release = _project["version"]
 version = release.rsplit(".dev", 1)[0]
 
 html_title = f"{project} {release}"
-html_theme_options = {"logo": {"text": project}}
+# The plain theme: the one that sphinx-astropy sets has the header, links and statistics of astropy.org.
+html_theme = "pydata_sphinx_theme"
+html_theme_options = {
+    "logo": {"text": project},
+    "navbar_align": "left",
+    "navbar_end": ["version-switcher", "theme-switcher", "navbar-icon-links"],
+    "show_toc_level": 2,
+    # Served as /dev/, /stable/, /1.0/, ... of one host; add a line to _static/switcher.json for each release.
+    "switcher": {
+        "json_url": "_static/switcher.json",
+        "version_match": "dev" if "dev" in release else version,
+    },
+}
+html_favicon = None
 html_static_path = ["_static"]
 html_css_files = ["astrogenspec.css"]
 htmlhelp_basename = project
@@ -28,10 +41,10 @@ automodapi_toctreedirnm = "api"
 automodsumm_inherited_members = False
 numpydoc_show_class_members = False
 autodoc_typehints = "none"
-# Attributes are explained by their docstrings; what a field of a dataclass is set to says nothing.
+# Attributes are described by their docstrings; the default value of a dataclass field is not shown.
 autodoc_default_options = {"no-value": True}
 
-# Tutorials run in the build; one that fails, fails the build.
+# Tutorials run in the build; a failing tutorial fails the build.
 extensions = [*extensions, "sphinx_gallery.gen_gallery", "html_extras", "class_attributes"]  # noqa: F405
 html_math_renderer = "mathml"
 sphinx_gallery_conf = {
@@ -40,19 +53,19 @@ sphinx_gallery_conf = {
     "filename_pattern": r"/\d\d_",
     "within_subsection_order": "FileNameSortKey",
     "image_scrapers": ("matplotlib",),
-    # Tables and posteriors show themselves; what matplotlib returns is of no interest.
+    # Show tables and posteriors, but not the return values of matplotlib.
     "capture_repr": ("_repr_html_",),
     "doc_module": ("astrogenspec",),
     "show_signature": False,
     "remove_config_comments": True,
     "write_computation_times": False,
 }
-# Progress bars are for a terminal.
+# Progress bars do not belong in captured output.
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 def _draw_and_write(app):
-    """Make the pictures and the pages of the models before sources are read."""
+    """Draw the pictures and write the model pages before sources are read."""
     from model_cards import write_model_pages
     from pictures import draw_architecture, draw_overview
 
@@ -64,5 +77,5 @@ def _draw_and_write(app):
 
 
 def setup(app):
-    """Register what is made in the build."""
+    """Register the generation of pictures and model pages."""
     app.connect("builder-inited", _draw_and_write, priority=100)
