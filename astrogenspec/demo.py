@@ -1,8 +1,8 @@
 """The demonstration: ``python -m astrogenspec.demo --out results/demo``.
 
-First 24 real SDSS galaxies with photometry and a spectroscopic redshift, then a few simulated galaxies with images, whose
-true properties are known, and draws of their spectra.  Tables and figures go to the output folder.  All data come with the
-package.
+It infers the properties of 24 real SDSS galaxies with photometry and spectroscopic redshift, and the properties and spectra
+of four simulated galaxies with images, whose true properties are known.  Tables and figures are written to the output
+folder.  All data are included in the package.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["load_cutouts", "load_galaxies", "main"]
 
 
 def load_galaxies() -> QTable:
-    """Load the 24 SDSS galaxies that come with the package.
+    """Load the 24 SDSS galaxies included in the package.
 
     Returns
     -------
@@ -50,14 +50,14 @@ def load_galaxies() -> QTable:
 
 
 def load_cutouts() -> tuple[list[dict[str, CCDData]], QTable]:
-    """Load the simulated galaxies that come with the package.
+    """Load the simulated galaxies included in the package.
 
     Returns
     -------
     cutouts : list of dict of `~astropy.nddata.CCDData`
-        Images by band, as an observer would have them: no Galactic extinction, noise as in SDSS.
+        Images by band, with the noise of SDSS and without Galactic extinction.
     truth : `~astropy.table.QTable`
-        A row each: ``file``, and the true quantities under the names of `~astrogenspec.quantities.QUANTITIES`.
+        One row for each galaxy: ``file``, and the true quantities named as in `~astrogenspec.quantities.QUANTITIES`.
     """
     from .inputs.cutout_fits import read_cutout_fits
 
@@ -71,17 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        Command line; that of the process by default.
+        Command-line arguments; those of the process by default.
 
     Returns
     -------
     int
-        0
+        Exit status, 0.
     """
     parser = argparse.ArgumentParser(prog="python -m astrogenspec.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/demo"), help="output folder")
-    parser.add_argument("--model", default=None, help="name or file of the weights")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the draws")
+    parser.add_argument("--model", default=None, help="registered weights, or a .safetensors file")
+    parser.add_argument("--seed", type=int, default=1, help="random seed of the draws")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _show_galaxies(estimator, options.out, options.seed)
     posterior = _show_cutouts(estimator, options.out, options.seed)
     _show_spectra(posterior, options.out, options.seed)
-    print(f"Done in {time.perf_counter() - start:.0f} s. The results are in {options.out}:")
+    print(f"Done in {time.perf_counter() - start:.0f} s. Results in {options.out}:")
     for path in sorted(options.out.iterdir()):
         print(f"  {path.name}")
     return 0
@@ -121,12 +121,28 @@ def _show_galaxies(estimator: PropertyEstimator, out: Path, seed: int) -> None:
     low, high = posterior["redshift"].interval(0.68)
     inside = (low.value <= galaxies["z_spec"]) & (galaxies["z_spec"] <= high.value)
     print(
-        f"\n{np.count_nonzero(inside)} of {len(galaxies)} spectroscopic redshifts lie inside the 68% interval. "
-        "An illustration: the card of the model has the measured accuracy.\n"
+        f"\n{np.count_nonzero(inside)} of {len(galaxies)} spectroscopic redshifts lie inside the 68% interval "
+        "(see the card of the model for the accuracy of large samples)."
     )
+    _comment_on_misses(posterior, galaxies)
     axes = plotting.prediction_vs_truth(posterior["redshift"], galaxies["z_spec"])
     axes.set(xlabel="spectroscopic redshift", ylabel="redshift from photometry (median, 68%)")
     _save(axes.figure, out / "galaxies_redshift.png")
+
+
+def _comment_on_misses(posterior: Posterior, galaxies: QTable) -> None:
+    """Print the galaxies whose spectroscopic redshift lies outside the 95% interval."""
+    low, high = (bound.value for bound in posterior["redshift"].interval(0.95))
+    for k in np.flatnonzero((galaxies["z_spec"] < low) | (galaxies["z_spec"] > high)):
+        flag = posterior.flags[k] or "no flag"
+        print(
+            f"{galaxies['name'][k]}: the spectroscopic redshift {galaxies['z_spec'][k]:.4f} lies outside the 95% "
+            f"interval [{low[k]:.3f}, {high[k]:.3f}] ({flag})."
+        )
+    print(
+        "About 1 in 20 galaxies is expected outside: a single photometric redshift can be wrong without any sign in the "
+        "photometry.\n"
+    )
 
 
 def _show_cutouts(estimator: PropertyEstimator, out: Path, seed: int) -> Posterior:
@@ -137,21 +153,21 @@ def _show_cutouts(estimator: PropertyEstimator, out: Path, seed: int) -> Posteri
     posterior, seconds = _timed(estimator.predict, cutouts, ebv=0.0, seed=seed)
     posterior.write(out / "cutouts.fits", overwrite=True)
     print(
-        f"{len(cutouts)} simulated galaxies, images only: {seconds:.1f} s. Truth beside the posterior:\n"
+        f"{len(cutouts)} simulated galaxies, images only: {seconds:.1f} s. True values and posteriors (medians and 68% "
+        "intervals):\n"
     )
-    stems = [Path(name).stem for name in truth["file"]]
-    print(_compared(posterior, stems, truth))
-    for stem, flag in zip(stems, posterior.flags, strict=True):
+    print(_compared(posterior, truth))
+    for name, flag in zip(posterior.names, posterior.flags, strict=True):
         if flag:
-            print(f"{stem}: {flag}")
+            print(f"{name}: {flag}")
     print()
     batch = coerce_cutouts(cutouts)
     images = estimator.reconstruct(batch)
-    for k, stem in enumerate(stems):
+    for k, galaxy in enumerate(posterior.names):
         known = {name: truth[name][k] for name in posterior.quantities if name in truth.colnames}
-        _save(posterior.plot_corner(k, truth=known), out / f"{stem}_corner.png")
+        _save(posterior.plot_corner(k, truth=known), out / f"{galaxy}_corner.png")
         figure = plotting.reconstruction(batch.flux[k], images[k], ivar=batch.ivar[k])
-        _save(figure, out / f"{stem}_image.png")
+        _save(figure, out / f"{galaxy}_image.png")
     return posterior
 
 
@@ -163,17 +179,16 @@ def _show_spectra(posterior: Posterior, out: Path, seed: int) -> None:
     estimator = SpectrumEstimator.from_pretrained()
     spectra, seconds = _timed(estimator.predict, cutouts, None, posterior, ebv=0.0, seed=seed)
     spectra.write(out / "cutouts_spectra.fits", overwrite=True)
-    print(f"{spectra.n_draws} spectra of each of them, in the 3 arcsec fibre: {seconds:.1f} s.")
-    for k, name in enumerate(truth["file"]):
-        ax = spectra.plot(k)
-        _save(ax.figure, out / f"{Path(name).stem}_spectrum.png")
+    print(f"{spectra.n_draws} spectra of each galaxy, in a fibre of 3 arcsec: {seconds:.1f} s.")
+    for k, galaxy in enumerate(spectra.names):
+        _save(spectra.plot(k).figure, out / f"{galaxy}_spectrum.png")
     first = spectra[0]
     measured = first.measure(line_flux("halpha"))
     table = posterior["halpha_flux"].draws[0, : first.n_draws]
     print(
-        f"Halpha of {Path(truth['file'][0]).stem}, in {table.unit}: {measured.pdf_median()[0].value:.3g} +- "
-        f"{measured.pdf_std()[0].value:.2g} measured on the spectra, {np.median(table.value):.3g} in the table, "
-        f"{truth['halpha_flux'][0].value:.3g} in truth.\n"
+        f"Halpha flux of {spectra.names[0]} in {table.unit}: {measured.pdf_median()[0].value:.3g} +- "
+        f"{measured.pdf_std()[0].value:.2g} measured on the spectra, {np.median(table.value):.3g} in the posterior, "
+        f"true value {truth['halpha_flux'][0].value:.3g}.\n"
     )
 
 
@@ -183,7 +198,7 @@ def _timed(function: Any, *args: Any, **kwargs: Any) -> tuple[Any, float]:
 
 
 def _summary(posterior: Posterior, galaxies: QTable) -> str:
-    """Lay out the spectroscopic redshift beside medians and intervals of the main quantities."""
+    """Format spectroscopic redshifts, and medians and intervals of the main quantities."""
     columns: dict[str, Any] = {"name": galaxies["name"]}
     columns["z_spec"] = [f"{z:.4f}" for z in galaxies["z_spec"]]
     for name in ("redshift", "stellar_mass", "sfr"):
@@ -193,15 +208,15 @@ def _summary(posterior: Posterior, galaxies: QTable) -> str:
     return "\n".join(Table(columns).pformat(-1, -1))
 
 
-def _compared(posterior: Posterior, names: Sequence[str], truth: QTable) -> str:
-    """Lay out the truth beside medians and intervals, one line a galaxy and quantity."""
+def _compared(posterior: Posterior, truth: QTable) -> str:
+    """Format true values, medians and intervals, one line for each galaxy and quantity."""
     rows = [
         (galaxy, name, _number(truth[name][k], name), _interval(posterior, name, k), str(info.unit))
-        for k, galaxy in enumerate(names)
+        for k, galaxy in enumerate(posterior.names)
         for name, info in QUANTITIES.items()
         if name in truth.colnames
     ]
-    table = Table(rows=rows, names=("galaxy", "quantity", "true", "posterior", "in"))
+    table = Table(rows=rows, names=("galaxy", "quantity", "true", "posterior", "unit"))
     return "\n".join(table.pformat(-1, -1))
 
 
