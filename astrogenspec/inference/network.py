@@ -1,4 +1,20 @@
-"""What the heads of a network read in galaxies, and which heads count for which galaxy."""
+r"""The property network: image encoder, ensemble of heads, and their mixture posterior.
+
+The image of a galaxy is encoded to a diagonal Gaussian :math:`(\mu, \log\sigma^2)` by a variational autoencoder
+(`astrogenspec.inference.vae`).  Each head maps this latent, the photometry and the morphology of the galaxy to a context
+vector :math:`c_h`, which conditions a chain of flows (`astrogenspec.inference.flows`).  The posterior is the mixture
+
+.. math:: p(\theta \mid x) = \sum_h w_h\, p_h(\theta \mid c_h) , \qquad \sum_h w_h = 1 ,
+
+with equal weights :math:`w_h` of the heads that use the galaxy: all heads, or, in a network with photometry heads, one
+set of heads for galaxies with images and another for galaxies without.  If the first quantities of the chain,
+:math:`\theta_{\le q}`, are known, the weights of the conditional posterior are proportional to
+:math:`w_h\, p_h(\theta_{\le q} \mid c_h)`.
+
+Training minimises the negative log density of every head, the cross entropy of a classifier of measurable gas
+metallicities, and the weighted negative evidence lower bound of the images.  A small network also maps the first
+quantities to the mean latent, with which images are decoded for other values of a quantity.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +33,31 @@ from ..nn.chunks import map_chunks
 from ..nn.layers import ResidualLinear, make_mlp
 from ..nn.noise import standard_normal
 from ..quantities import QUANTITIES
+from ..surveys import BANDS
 from .flows import DRAWS_PER_CHUNK, ChainPosterior, FlowChain
 from .vae import ImageVAE, elbo_terms
 
 __all__ = ["Contexts", "MixturePosterior", "PropertyHead", "PropertyNetwork"]
 
+_FACTOR_NAMES = tuple(QUANTITIES)
+#: Number of quantities from which the mean latent is predicted; line fluxes follow from these.
+_N_DECODED = _FACTOR_NAMES.index("black_hole_mass") + 1
+#: Multiples of the golden ratio, modulo 1, fill the unit interval evenly, however many there are.
+_GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+#: Standardised quantities are clipped here before the mean latent is predicted.
+_DECODED_LIMIT = 6.0
+
 
 @dataclass(frozen=True)
 class Contexts:
-    """Vectors that summarise n galaxies, one from each head that reads any of them.
+    """Context vectors and mixture weights of n galaxies.
 
     Attributes
     ----------
     heads : sequence of int
-        Which heads of the network.
+        Indices of the heads that use at least one of the galaxies.
     vectors : Tensor, shape (heads, n, context_size)
+        Context vectors.
     weight : Tensor, shape (heads, n)
         Mixture weights; they sum to one for each galaxy and are zero for heads that do not use it.
     """
@@ -49,23 +75,37 @@ class Contexts:
         )
 
 
-_N_BANDS = 5
+def _context_inputs(latent_size: int) -> dict[str, int]:
+    """Return the lengths of the inputs of a context network by name, in order."""
+    n_bands = len(BANDS)
+    return {
+        "mu": latent_size,
+        "logvar": latent_size,
+        "has_image": 1,
+        "has_photometry": 1,
+        "image_bands": n_bands,
+        "image_noise": n_bands,
+        "photometry": N_PHOTOMETRY_FEATURES,
+    }
+
+
+_IMAGE_INPUTS = ("mu", "logvar", "has_image", "image_bands", "image_noise")
 
 
 class PropertyHead(nn.Module):
-    """Context network, chain of flows, and classifier of measurable metallicities.
+    """Context network, chain of flows, and classifier of measurable gas metallicities.
 
     Parameters
     ----------
     config : dict
-        The ``config`` of a `~astrogenspec.inference.network.PropertyNetwork`.
+        The ``config`` of a `PropertyNetwork`.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         width, size = config["width"], config["context_size"]
         self.latent_size = config["latent_size"]
-        n_inputs = 2 * self.latent_size + 2 * _N_BANDS + N_PHOTOMETRY_FEATURES + 2
+        n_inputs = sum(_context_inputs(self.latent_size).values())
         self.context_network = nn.Sequential(
             nn.Linear(n_inputs, width),
             ResidualLinear(width),
@@ -75,7 +115,7 @@ class PropertyHead(nn.Module):
             ResidualLinear(size),
             nn.LayerNorm(size),
         )
-        # Sizes and shapes are ignored until they are learnt.
+        # With zero weights, morphology has no effect until it is trained on.
         self.structure_layer = nn.Linear(N_MORPHOLOGY_FEATURES, width, bias=False)
         nn.init.zeros_(self.structure_layer.weight)
         self.chain = FlowChain(
@@ -89,16 +129,18 @@ class PropertyHead(nn.Module):
 
     @contextmanager
     def train_image_weights_only(self) -> Iterator[None]:
-        """Let nothing be trained but the weights that are multiplied by zero where there is no image."""
+        """Restrict training to the weights of the image inputs, which do not affect galaxies without image."""
         trained = [p for p in self.parameters() if p.requires_grad]
-        reader: Tensor = self.context_network[0].weight
-        columns = reader.new_zeros(reader.shape[1])
-        columns[: 2 * self.latent_size + 1] = 1.0
-        first = 2 * self.latent_size + 2
-        columns[first : first + 2 * _N_BANDS] = 1.0
+        weight: Tensor = self.context_network[0].weight
+        columns = torch.cat(
+            [
+                weight.new_full((size,), float(name in _IMAGE_INPUTS))
+                for name, size in _context_inputs(self.latent_size).items()
+            ]
+        )
         self.requires_grad_(False)
-        reader.requires_grad_(True)
-        handle = reader.register_hook(lambda gradient: gradient * columns)
+        weight.requires_grad_(True)
+        handle = weight.register_hook(lambda gradient: gradient * columns)
         try:
             yield
         finally:
@@ -107,12 +149,24 @@ class PropertyHead(nn.Module):
                 parameter.requires_grad_(True)
 
     def context(self, inputs: ModelInputs, mu: Tensor, logvar: Tensor) -> Tensor:
-        """Summarise photometry and encoded image in one vector for each galaxy, shape (n, context_size)."""
+        """Compute context vectors.
+
+        Parameters
+        ----------
+        inputs : ModelInputs
+            n galaxies.
+        mu, logvar : Tensor, shape (n, latent_size)
+            Mean and log variance of the image latent.
+
+        Returns
+        -------
+        context : Tensor, shape (n, context_size)
+        """
         flags = torch.stack([inputs.has_image, inputs.has_photometry], -1).to(mu.dtype)
         parts = [mu, logvar, flags, inputs.image_bands, inputs.image_noise, inputs.photometry]
         hidden = self.context_network[0](torch.cat(parts, -1))
         if inputs.morphology is not None:
-            # With an image the network has seen the shape, and was never shown both.
+            # Images contain the morphology; training never uses both.
             morphology = inputs.morphology * ~inputs.has_image[:, None]
             hidden = hidden + self.structure_layer(morphology)
         return self.context_network[1:](hidden)
@@ -122,33 +176,43 @@ class PropertyHead(nn.Module):
         return torch.sigmoid(self.measurable_head(context)[:, 0])
 
     def measurable_losses(self, context: Tensor, measurable: Tensor) -> Tensor:
-        """Cross entropy of `measurable` with what is so, shape (n,); zero where that is NaN, unknown."""
+        """Compute the cross entropy of the classifier.
+
+        Parameters
+        ----------
+        context : Tensor, shape (n, context_size)
+            Context vectors.
+        measurable : Tensor, shape (n,)
+            1 where the gas metallicity is measurable, 0 where not, NaN where unknown.
+
+        Returns
+        -------
+        losses : Tensor, shape (n,)
+            Zero where unknown.
+        """
         known = measurable.isfinite()
         logit = self.measurable_head(context)[:, 0]
         target = torch.where(known, measurable, 0.5)
         return F.binary_cross_entropy_with_logits(logit, target, reduction="none") * known
 
 
-#: Fraction of the golden ratio: multiples of it, modulo 1, fill the interval evenly however many there are.
-_GOLDEN = (math.sqrt(5) - 1) / 2
-
-
 class MixturePosterior:
-    """The posterior of a batch of galaxies by several members, as a distribution like `ChainPosterior`.
+    """Mixture of the posteriors of several heads, as a distribution like `ChainPosterior`.
 
     Parameters
     ----------
     components : sequence of ChainPosterior
-        Of the same n galaxies; supports and scales are the same too.
+        Posteriors of the same n galaxies, with the same supports and standardisation.
     weight : Tensor, shape (components, n), optional
-        How much each member counts for each galaxy, with sums over the members of one; the same by default.
+        Mixture weights, which sum to one for each galaxy; equal by default.
     """
 
     def __init__(self, components: Sequence[ChainPosterior], weight: Tensor | None = None) -> None:
         self.components = list(components)
         if weight is None:
             like = self.components[0].context
-            weight = like.new_full((len(self.components), len(like)), 1 / len(self.components))
+            n = len(self.components)
+            weight = like.new_full((n, len(like)), 1 / n)
         self.weight = weight
 
     def __len__(self) -> int:
@@ -163,7 +227,7 @@ class MixturePosterior:
         valid: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Evaluate the logarithm of each factor's density, in units of theta.
+        """Evaluate the log density of each quantity given the previous ones.
 
         Parameters
         ----------
@@ -173,7 +237,7 @@ class MixturePosterior:
         Returns
         -------
         log_prob : Tensor, shape (n, D)
-            As from `ChainPosterior.log_prob`: cumulative sums over the last axis are log densities of the mixture.
+            Conditional log densities; their cumulative sums over the last axis are log densities of the mixture.
         """
         terms = torch.stack([m.log_prob(theta, valid, generator) for m in self.components])
         inside = terms[0].isfinite()
@@ -186,7 +250,10 @@ class MixturePosterior:
     def sample(
         self, n_draws: int, generator: torch.Generator | None = None, known: Tensor | None = None
     ) -> Tensor:
-        """Draw from the joint posterior; every member gives its share of the draws, in turns.
+        """Draw from the joint posterior by stratified sampling of the components.
+
+        Each component makes a fraction of the draws equal to its weight, interleaved with those of the other
+        components, so that the first draws are a representative sample too.
 
         Parameters
         ----------
@@ -205,19 +272,19 @@ class MixturePosterior:
         first = self.components[0]
         first.check(n_draws, known)
         device, size = first.context.device, first.chain.n_quantities
-        # One more number a galaxy says whose turn is first, so that galaxies still come one after another.
+        # One more random number for each galaxy shifts the sequence of components.
         noise = standard_normal((len(self), n_draws * size + 1), generator, device)
-        turn = torch.special.ndtr(noise[:, -1:])
+        offset = torch.special.ndtr(noise[:, -1:])
         theta = noise[:, :-1].unflatten(1, (n_draws, size))
 
         def draw(rows: slice) -> None:
             components = [component[rows] for component in self.components]
             part = None if known is None else known[rows]
-            turns = (turn[rows] + _GOLDEN * torch.arange(n_draws, device=device)) % 1
+            position = (offset[rows] + _GOLDEN_RATIO * torch.arange(n_draws, device=device)) % 1
             upper = _conditional_weights(components, self.weight[:, rows], part).cumsum(0)
-            # Rounded sums below one would give draws to a last member that has no share.
+            # Without this, rounding could assign draws to a last component of zero weight.
             upper = upper / upper[-1:]
-            owner = (turns[None] >= upper[:-1, :, None]).sum(0)
+            owner = (position[None] >= upper[:-1, :, None]).sum(0)
             theta[rows] = _draw_components(components, owner, theta[rows], part)
 
         map_chunks(draw, len(self), max(1, DRAWS_PER_CHUNK // n_draws), device)
@@ -227,7 +294,7 @@ class MixturePosterior:
 def _conditional_weights(
     components: list[ChainPosterior], weight: Tensor, known: Tensor | None
 ) -> Tensor:
-    """How much each member counts given what is known, shape (members, n)."""
+    """Return the mixture weights given the known quantities, shape (components, n)."""
     if known is None:
         return weight
     expected = torch.stack([c.prefix_log_prob(known) for c in components])
@@ -237,25 +304,20 @@ def _conditional_weights(
 def _draw_components(
     components: list[ChainPosterior], owner: Tensor, noise: Tensor, known: Tensor | None
 ) -> Tensor:
-    """Let each member make the draws that it owns; ``owner`` has shape (n, draws)."""
+    """Transform noise to draws, each by the component whose index is in ``owner``, shape (n, draws)."""
     theta = torch.empty_like(noise)
     for k, component in enumerate(components):
         own = owner == k
-        most = int(own.sum(1).max())
-        if most == 0:
+        n_own = int(own.sum(1).max())
+        if n_own == 0:
             continue
-        # The columns of its draws come first; galaxies with fewer of them make some that nobody asked for.
-        columns = own.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
+        # Columns of its draws first; galaxies with fewer than n_own of them make surplus draws, which are discarded.
+        columns = own.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :n_own]
         at = columns[..., None].expand(-1, -1, noise.shape[-1])
         drawn = component.transform_noise(noise.gather(1, at), known)
-        mine = own.gather(1, columns)[..., None]
-        theta.scatter_(1, at, torch.where(mine, drawn, theta.gather(1, at)))
+        used = own.gather(1, columns)[..., None]
+        theta.scatter_(1, at, torch.where(used, drawn, theta.gather(1, at)))
     return theta
-
-
-#: The latent is predicted from redshift, mass, star-formation rate, metallicity and black-hole mass; lines follow from these.
-_N_DECODED = 5
-_FACTOR_NAMES = tuple(QUANTITIES)
 
 
 class PropertyNetwork(nn.Module):
@@ -268,17 +330,17 @@ class PropertyNetwork(nn.Module):
     context_size : int, optional
         Length of the context vector.
     width : int, optional
-        Width of the network that makes the context.
+        Width of the context network.
     factor_width : int, optional
-        Width of the flows' networks.
+        Width of the networks of the flows.
     n_bins : sequence of int, optional
         Spline bins of each quantity.
     frozen_vae : bool, optional
-        If True, the flows do not train the encoder: it learns from the images alone.
+        If True, the loss of the flows does not train the encoder, which then learns from the images only.
     members : int, optional
-        Number of heads, whose posteriors are mixed.
+        Number of heads, whose posteriors are averaged.
     photometry_members : int, optional
-        Number of further heads, for galaxies without images; with 0 all galaxies have the same heads.
+        Number of additional heads for galaxies without images; with 0, all heads serve all galaxies.
 
     Attributes
     ----------
@@ -316,45 +378,46 @@ class PropertyNetwork(nn.Module):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> PropertyNetwork:
-        """Build an untrained network from the `config` of another."""
+        """Build an untrained network from the ``config`` of another."""
         return cls(**config)
 
     @property
     def chain(self) -> FlowChain:
-        """The chain of the first head; supports and scales of the quantities are those of all."""
+        """Flow chain of the first head; all heads have the same supports and standardisation."""
         return self.heads[0].chain
 
     def set_standardisation(self, theta: Tensor, valid: Tensor | None = None) -> None:
-        """Take the scales of the quantities from labels; see `FlowChain.set_standardisation`."""
+        """Standardise the quantities of all heads; see `FlowChain.set_standardisation`."""
         for head in self.heads:
             head.chain.set_standardisation(theta, valid)
 
     def set_dropout(self, p: float) -> None:
-        """Set the dropout in the context networks, which are made without; it is for training alone."""
+        """Set the dropout probability of the context networks, zero by default; it acts in training only."""
         for module in self.heads.modules():
             if isinstance(module, nn.Dropout):
                 module.p = p
 
     @property
     def photometry_heads(self) -> range:
-        """Numbers of the heads that read galaxies without images and no others."""
+        """Indices of the heads that are used for galaxies without images only."""
         return range(self.config["members"], len(self.heads))
 
     def extract_head(self, k: int) -> PropertyNetwork:
-        """Copy one head into a network of its own, with the same encoder."""
+        """Return a network with one head, copied from head k, and the same encoder."""
         return self._copied([self.heads[k]], 0)
 
     def with_heads(
         self, networks: Sequence[PropertyNetwork], for_photometry: Sequence[PropertyNetwork] = ()
     ) -> PropertyNetwork:
-        """Copy the network with the heads of others, of one head each, which share its encoder and scales.
+        """Return a copy of the network with the heads of other networks.
 
         Parameters
         ----------
         networks : sequence of PropertyNetwork
-            Whose heads read all galaxies, or those with images.
+            Networks of one head with the same encoder and standardisation.  Their heads are used for all galaxies, or
+            with ``for_photometry`` for galaxies with images.
         for_photometry : sequence of PropertyNetwork, optional
-            Whose heads read galaxies without images.
+            Networks whose heads are used for galaxies without images.
 
         Returns
         -------
@@ -364,7 +427,7 @@ class PropertyNetwork(nn.Module):
         return self._copied(heads, len(for_photometry))
 
     def _copied(self, heads: Sequence[nn.Module], n_for_photometry: int) -> PropertyNetwork:
-        """Copy the network with other heads, the last of which are for galaxies without images."""
+        """Return a copy with other heads, the last of which are for galaxies without images."""
         n = len(heads) - n_for_photometry
         config = self.config | {"members": n, "photometry_members": n_for_photometry}
         network = type(self).from_config(config)
@@ -384,7 +447,7 @@ class PropertyNetwork(nn.Module):
         Returns
         -------
         mu, logvar : Tensor, shape (n, latent_size)
-            Zero, the prior, for galaxies without image.
+            Mean and log variance; zero, as in the prior, for galaxies without image.
         """
         has_image = inputs.has_image
         empty = inputs.photometry.new_zeros(len(inputs), self.vae.latent_size)
@@ -399,13 +462,13 @@ class PropertyNetwork(nn.Module):
     def contexts(
         self, inputs: ModelInputs, latent: tuple[Tensor, Tensor] | None = None
     ) -> Contexts:
-        """Summarise all inputs in one vector for each galaxy and head that reads it.
+        """Compute context vectors and mixture weights.
 
         Parameters
         ----------
         inputs : ModelInputs
         latent : tuple of Tensor, optional
-            What `latent` gives for these inputs, if the images are encoded already.
+            Result of `latent`, if the images are already encoded.
 
         Returns
         -------
@@ -415,12 +478,12 @@ class PropertyNetwork(nn.Module):
         if self.config["frozen_vae"]:
             mu, logvar = mu.detach(), logvar.detach()
         weight = self._head_weights(inputs.has_image).to(mu)
-        read = weight.any(1).nonzero()[:, 0].tolist() or [0]
-        vectors = torch.stack([self.heads[k].context(inputs, mu, logvar) for k in read])
-        return Contexts(read, vectors, weight[read])
+        used = weight.any(1).nonzero()[:, 0].tolist() or [0]
+        vectors = torch.stack([self.heads[k].context(inputs, mu, logvar) for k in used])
+        return Contexts(used, vectors, weight[used])
 
     def _head_weights(self, has_image: Tensor) -> Tensor:
-        """How much each head counts for each galaxy, shape (heads, n)."""
+        """Return the mixture weight of each head for each galaxy, shape (heads, n)."""
         n, n_for_photometry = self.config["members"], self.config["photometry_members"]
         if n_for_photometry == 0:
             return torch.full((n, len(has_image)), 1 / n)
@@ -432,7 +495,7 @@ class PropertyNetwork(nn.Module):
         )
 
     def posterior_of(self, contexts: Contexts) -> ChainPosterior | MixturePosterior:
-        """Return the joint posterior of the nine quantities, for what `contexts` gives."""
+        """Return the joint posterior of the nine quantities given the result of `contexts`."""
         pairs = zip(contexts.heads, contexts.vectors, strict=True)
         components = [self.heads[k].chain(vectors) for k, vectors in pairs]
         if len(components) == 1:
@@ -440,11 +503,11 @@ class PropertyNetwork(nn.Module):
         return MixturePosterior(components, contexts.weight)
 
     def posterior(self, inputs: ModelInputs) -> ChainPosterior | MixturePosterior:
-        """Return the joint posterior of the nine quantities, as a distribution over `theta`."""
+        """Return the joint posterior of the nine quantities as a distribution."""
         return self.posterior_of(self.contexts(inputs))
 
     def measurable(self, contexts: Contexts) -> Tensor:
-        """Return P(gas metallicity is measurable), shape (n,), for what `contexts` gives."""
+        """Return P(gas metallicity is measurable), shape (n,), given the result of `contexts`."""
         pairs = zip(contexts.heads, contexts.vectors, strict=True)
         parts = [self.heads[k].measurable(vectors) for k, vectors in pairs]
         return (contexts.weight * torch.stack(parts)).sum(0)
@@ -463,41 +526,42 @@ class PropertyNetwork(nn.Module):
         latent: tuple[Tensor, Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """Evaluate every term of the training loss on a batch; of several heads, each learns its galaxies for itself.
+        """Evaluate the terms of the training loss on a batch; each head is trained on its own density.
 
         Parameters
         ----------
         inputs : ModelInputs
         theta : Tensor, shape (n, 9)
-            True quantities; NaN is fine where unknown.
+            True quantities; may be NaN where not valid.
         valid : Tensor of bool, shape (n, 9)
-            Which are known and to be learnt (gas metallicity only where measurable).
+            True where a quantity is known and trained on (gas metallicity only where measurable).
         measurable : Tensor, shape (n,), optional
             1 where the gas metallicity is measurable, 0 where not, NaN where unknown.
         kl_weight : float, optional
-            Weight of the divergence inside the evidence lower bound (1 is the bound itself).
+            Weight of the divergence inside the evidence lower bound; 1 gives the bound itself.
         elbo_weight : float, optional
             Weight of the bound relative to the flows; with 0 the decoder is not run.
         elbo_fraction : float, optional
-            Fraction of the images, the first ones of the batch, that are decoded; the decoder costs as much as all else.
+            Fraction of the images, the first ones of the batch, that are decoded; decoding takes half of the time.
         quantity_weight : Tensor, shape (n, 9), optional
-            Weight of each quantity of each galaxy in the flow term: one of weight 0 is a condition of those after it.
+            Weight of each quantity in the flow term; a quantity of weight 0 only conditions those after it.
         latent : tuple of Tensor, optional
-            What `latent` gives for these inputs, if the images are encoded already.
+            Result of `latent`, if the images are already encoded.
         generator : `torch.Generator`, optional
-            Source of the latent noise and of draws for unknown quantities.
+            Source of the latent noise and of the draws that replace unknown quantities.
 
         Returns
         -------
         terms : dict of scalar Tensor
-            ``total`` (to be minimised), ``flow`` (negative log density summed over known quantities), ``measurable``,
-            and ``nll_<quantity>`` for each; with images also ``reconstruction`` (nats a valid pixel), ``kl``, ``latent_map``.
+            ``total`` (minimised), ``flow`` (negative log density summed over valid quantities), ``measurable`` (cross
+            entropy), and ``nll_<quantity>`` for each quantity; with images also ``reconstruction`` (nats per valid
+            pixel), ``kl`` and ``latent_map`` (mean squared error of the predicted latent).
         """
         if quantity_weight is None:
             quantity_weight = torch.ones_like(theta)
         mu, logvar = self.latent(inputs) if latent is None else latent
         contexts = self.contexts(inputs, (mu, logvar))
-        nll, unclassified = torch.zeros_like(theta), theta.new_zeros(len(theta))
+        nll, cross_entropy = torch.zeros_like(theta), theta.new_zeros(len(theta))
         completed, usable = torch.zeros_like(theta), torch.zeros_like(valid)
         for k, vectors, weight in zip(
             contexts.heads, contexts.vectors, contexts.weight, strict=True
@@ -512,13 +576,13 @@ class PropertyNetwork(nn.Module):
             nll = nll.index_add(0, rows, own * weight[rows, None])
             if measurable is not None:
                 losses = self.heads[k].measurable_losses(vectors[rows], measurable[rows].to(theta))
-                unclassified = unclassified.index_add(0, rows, losses * weight[rows])
+                cross_entropy = cross_entropy.index_add(0, rows, losses * weight[rows])
         terms = {"flow": (nll * quantity_weight).sum(-1).mean()}
         for k, name in enumerate(_FACTOR_NAMES):
             known = quantity_weight[:, k] * (valid[:, k] & usable[:, k] & theta[:, k].isfinite())
             terms[f"nll_{name}"] = _weighted_mean(nll[:, k], known).detach()
         n_classified = 1 if measurable is None else measurable.isfinite().sum().clamp_min(1)
-        terms["measurable"] = unclassified.sum() / n_classified
+        terms["measurable"] = cross_entropy.sum() / n_classified
         if inputs.image is not None and elbo_weight > 0:
             rows = inputs.has_image.nonzero()[:, 0]
             rows = rows[: math.ceil(elbo_fraction * len(rows))]
@@ -532,14 +596,17 @@ class PropertyNetwork(nn.Module):
 
     @torch.no_grad()
     def traverse(self, inputs: ModelInputs, theta: Tensor, quantity: str, values: Tensor) -> Tensor:
-        """Decode images while one quantity is moved and the rest of the galaxy is kept.
+        """Decode images for several values of one quantity.
+
+        The latent of each galaxy is shifted by the change of the mean latent that the network predicts from the
+        quantities; the rest of the latent is kept.
 
         Parameters
         ----------
         inputs : ModelInputs
             Galaxies with images.
         theta : Tensor, shape (n, 9)
-            Where each galaxy is, for example the posterior median.
+            Initial quantities of each galaxy, for example the posterior median.
         quantity : str
             One of the first five quantities.
         values : Tensor, shape (k,)
@@ -553,12 +620,12 @@ class PropertyNetwork(nn.Module):
         Raises
         ------
         ValueError
-            For a quantity which does not steer the decoder.
+            If the quantity is not one from which the latent is predicted.
         """
         names = _FACTOR_NAMES[:_N_DECODED]
         if quantity not in names:
             raise ValueError(
-                f"quantity {quantity!r} does not steer the decoder; choose from {', '.join(names)}."
+                f"quantity {quantity!r} does not affect the decoded image; choose from {', '.join(names)}."
             )
         start = self.latent_of_properties(self.chain.standardise(theta)[0][:, :_N_DECODED])
         moved = theta[:, None].repeat(1, len(values), 1)
@@ -581,13 +648,17 @@ class PropertyNetwork(nn.Module):
         kl_weight: float,
         generator: torch.Generator | None,
     ) -> dict[str, Tensor]:
-        if len(inputs) == 0:
+        """Evaluate the loss terms of images; ``completed`` holds standardised quantities."""
+        image, image_weight = inputs.image, inputs.image_weight
+        if image is None or image_weight is None or len(inputs) == 0:
             return {}
         noise = standard_normal(mu.shape, generator, mu.device)
         decoded = self.vae.decode(mu + noise * torch.exp(0.5 * logvar))
-        misfit, kl = elbo_terms(inputs.image, inputs.image_weight, decoded, mu, logvar)
-        n_pixels = (inputs.image_weight > 0).sum().clamp_min(1)
-        predicted = self.latent_of_properties(completed[:, :_N_DECODED].clamp(-6, 6))
+        misfit, kl = elbo_terms(image, image_weight, decoded, mu, logvar)
+        n_pixels = (image_weight > 0).sum().clamp_min(1)
+        predicted = self.latent_of_properties(
+            completed[:, :_N_DECODED].clamp(-_DECODED_LIMIT, _DECODED_LIMIT)
+        )
         return {
             "reconstruction": (misfit.sum() / n_pixels).detach(),
             "kl": kl.mean().detach(),
