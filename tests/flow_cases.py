@@ -1,4 +1,4 @@
-"""A small chain of flows, for several tests."""
+"""A small chain of flows, shared by several tests."""
 
 import torch
 
@@ -8,7 +8,7 @@ LOWER, UPPER = (0.0, 5.0, -4.0), (0.5, 13.0, 6.0)
 
 
 def make_chain(seed=0, spread=0.3, context_size=6):
-    """An untrained chain with strongly varying factors."""
+    """Make an untrained chain with strongly varying factors."""
     torch.manual_seed(seed)
     chain = FlowChain(context_size, lower=LOWER, upper=UPPER, n_bins=(6, 4, 4), hidden=16)
     for parameter in chain.parameters():

@@ -1,4 +1,4 @@
-"""A small properties network and its inputs, for several tests."""
+"""A small property network and its inputs, shared by several tests."""
 
 import torch
 
@@ -21,7 +21,7 @@ def make_network(**config):
 
 
 def make_galaxies(n=12, seed=0):
-    """Noise-free exponential galaxies with labels inside their supports."""
+    """Make noise-free exponential galaxies with labels inside their supports."""
     generator = seeded(seed)
     y, x = torch.meshgrid(torch.arange(64.0) - 31.5, torch.arange(64.0) - 31.5, indexing="ij")
     profile = torch.exp(-torch.hypot(x, y) / 4)

@@ -1,4 +1,4 @@
-"""An estimator with heads of its own for photometry, for several tests."""
+"""An estimator with a separate photometry head, shared by several tests."""
 
 from estimator_cases import make_estimator
 

@@ -1,4 +1,4 @@
-"""Small simulated shards and a quick training, for several tests."""
+"""Small synthetic shards and a short training, shared by several tests."""
 
 from dataclasses import replace
 

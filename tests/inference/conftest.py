@@ -1,4 +1,4 @@
-"""Fixtures of the tests of lane A."""
+"""Fixtures of the tests of inference."""
 
 import h5py
 import pytest

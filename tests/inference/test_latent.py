@@ -115,7 +115,11 @@ def test_traverse_to_where_the_galaxy_is_changes_nothing(estimator):
     ("arguments", "kind", "message"),
     [
         ((make_stack(), "redshift", [0.1]), ValueError, "cutout holds 5 galaxies"),
-        ((make_cutouts()[0], "halpha_flux", [1.0]), ValueError, "does not affect the decoded image"),
+        (
+            (make_cutouts()[0], "halpha_flux", [1.0]),
+            ValueError,
+            "does not affect the decoded image",
+        ),
         ((make_cutouts()[0], "colour", [1.0]), ValueError, "unknown quantity 'colour'"),
         ((make_cutouts()[0], "redshift", [0.1, 0.6]), ValueError, "a redshift of 0.6: it must lie"),
         ((make_cutouts()[0], "redshift", 0.1), ValueError, r"values has shape \(\)"),

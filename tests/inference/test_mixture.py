@@ -1,4 +1,4 @@
-"""The posterior of an ensemble: density, draws, known quantities, seeds."""
+"""Mixtures of posteriors: density, draws, known quantities, seeds."""
 
 import math
 
@@ -6,14 +6,14 @@ import pytest
 import torch
 from flow_cases import LOWER, UPPER, make_chain
 
-from astrogenspec.inference import network as mixture
+from astrogenspec.inference import network
 from astrogenspec.inference.network import MixturePosterior
 
 
-def make_mixture(n=8, members=3, spread=0.3):
+def make_mixture(n=8, components=3, spread=0.3):
     torch.manual_seed(0)
     context = torch.randn(n, 6)
-    return MixturePosterior([make_chain(seed, spread)(context) for seed in range(members)])
+    return MixturePosterior([make_chain(seed, spread)(context) for seed in range(components)])
 
 
 def some_theta(n, seed=1):
@@ -23,27 +23,27 @@ def some_theta(n, seed=1):
 
 
 class TestDensity:
-    def test_it_is_the_mean_of_the_members(self):
+    def test_density_is_the_mean_of_the_components(self):
         posterior, theta = make_mixture(), some_theta(8)
         each = torch.stack([m.log_prob(theta).sum(-1) for m in posterior.components])
         expected = each.exp().mean(0).log()
         torch.testing.assert_close(posterior.log_prob(theta).sum(-1), expected)
 
-    def test_the_first_factors_are_the_density_of_the_first_quantities(self):
+    def test_first_terms_are_the_marginal_density_of_the_first_quantities(self):
         posterior, theta = make_mixture(), some_theta(8)
         each = torch.stack([m.log_prob(theta)[:, :2].sum(-1) for m in posterior.components])
         found = posterior.log_prob(theta)[:, :2].sum(-1)
         torch.testing.assert_close(found, each.exp().mean(0).log())
 
-    def test_outside_of_the_support_and_unknown(self):
+    def test_density_outside_the_support_and_of_unknown_quantities(self):
         posterior, theta = make_mixture(), some_theta(8)
         theta[0, 1], theta[1, 1] = 99.0, torch.nan
         log_prob = posterior.log_prob(theta)
         assert log_prob[0, 1] == -math.inf and log_prob[1, 1] == 0
         assert torch.isfinite(log_prob[:, [0, 2]]).all()
 
-    def test_one_member_is_the_member(self):
-        posterior, theta = make_mixture(members=1), some_theta(8)
+    def test_one_component_is_not_changed(self):
+        posterior, theta = make_mixture(components=1), some_theta(8)
         torch.testing.assert_close(
             posterior.log_prob(theta), posterior.components[0].log_prob(theta)
         )
@@ -51,7 +51,7 @@ class TestDensity:
 
 class TestDraws:
     def test_they_follow_the_density(self):
-        """The mean of each quantity below a point is the mean over the members."""
+        """The fraction of draws below a point is the mean over the components."""
         posterior = make_mixture(4)
         draws = posterior.sample(6000, torch.Generator().manual_seed(2))
         generator = torch.Generator().manual_seed(3)
@@ -65,8 +65,8 @@ class TestDraws:
                 torch.corrcoef(draws[rows].T), torch.corrcoef(spread[rows].T), atol=0.06, rtol=0
             )
 
-    def test_every_member_has_its_share_from_the_first_draws_on(self):
-        """Supports of members that do not overlap tell whose a draw is."""
+    def test_components_are_interleaved_from_the_first_draws_on(self):
+        """Components that do not overlap identify the origin of each draw."""
         chains = [make_chain(0, 0.01) for _ in range(3)]
         for k, chain in enumerate(chains):
             chain.location[0], chain.scale[0] = 4.0 * (k - 1), 0.1
@@ -74,12 +74,12 @@ class TestDraws:
         draws = posterior.sample(30, torch.Generator().manual_seed(1))[..., 0].contiguous()
         owner = torch.bucketize(draws, torch.tensor([0.1, 0.4]))
         for some in (owner, owner[:, :9]):
-            share = torch.nn.functional.one_hot(some, 3).float().mean(1)
-            assert (share - 1 / 3).abs().max() < 0.13
+            fraction = torch.nn.functional.one_hot(some, 3).float().mean(1)
+            assert (fraction - 1 / 3).abs().max() < 0.13
         first = torch.nn.functional.one_hot(owner[:, 0], 3).sum(0)
         assert first.min() > 5
 
-    def test_known_quantities_are_kept_and_choose_the_members_that_expected_them(self):
+    def test_known_quantities_are_kept_and_reweight_the_components(self):
         chains = [make_chain(0, 0.01) for _ in range(2)]
         chains[0].location[:2] = torch.tensor([-2.0, -2.0])
         chains[1].location[:2] = torch.tensor([2.0, 2.0])
@@ -91,17 +91,17 @@ class TestDraws:
         assert lower_half[0] > 0.9 and lower_half[1] < 0.1
         assert lower_half[2] == pytest.approx(0.5, abs=0.06)
 
-    def test_same_seed_same_draws_whatever_the_pieces(self, monkeypatch):
+    def test_draws_depend_on_the_seed_but_not_on_the_chunks(self, monkeypatch):
         posterior = make_mixture(13)
         one = posterior.sample(11, torch.Generator().manual_seed(5))
-        monkeypatch.setattr(mixture, "DRAWS_PER_CHUNK", 30)
+        monkeypatch.setattr(network, "DRAWS_PER_CHUNK", 30)
         two = posterior.sample(11, torch.Generator().manual_seed(5))
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
         other = posterior.sample(11, torch.Generator().manual_seed(6))
         assert not torch.allclose(one, other, atol=1e-2)
 
-    def test_threads_change_nothing(self, monkeypatch):
-        monkeypatch.setattr(mixture, "DRAWS_PER_CHUNK", 30)
+    def test_draws_do_not_depend_on_the_threads(self, monkeypatch):
+        monkeypatch.setattr(network, "DRAWS_PER_CHUNK", 30)
         before, found = torch.get_num_threads(), []
         try:
             for threads in (1, 3):
@@ -111,11 +111,11 @@ class TestDraws:
             torch.set_num_threads(before)
         assert torch.equal(*found)
 
-    def test_arguments_are_checked_as_of_one_chain(self):
+    def test_invalid_arguments_are_rejected(self):
         with pytest.raises(ValueError, match="n_draws must be at least 1"):
             make_mixture().sample(0)
         with pytest.raises(ValueError, match="outside the support"):
             make_mixture().sample(3, known=torch.full((8, 1), 7.0))
 
-    def test_it_says_what_it_is(self):
+    def test_repr(self):
         assert repr(make_mixture()) == "MixturePosterior(n_galaxies=8, n_components=3)"

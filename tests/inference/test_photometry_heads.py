@@ -1,4 +1,4 @@
-"""Heads of their own for galaxies without images: who reads what, training, fit, files."""
+"""Separate heads for galaxies without images: weights, training, fine-tuning, files."""
 
 from dataclasses import replace
 
@@ -18,8 +18,8 @@ from astrogenspec.inference.training import train_properties
 N = 12
 
 
-def routed(members=2, photometry_members=3):
-    """A network whose heads all differ."""
+def make_different_heads(members=2, photometry_members=3):
+    """Make a network whose heads all differ."""
     network = make_network(members=members, photometry_members=photometry_members)
     for k, head in enumerate(network.heads):
         for factor in head.chain.factors:
@@ -28,15 +28,15 @@ def routed(members=2, photometry_members=3):
 
 
 def mixed_inputs():
-    """Galaxies with and without images."""
+    """Make galaxies with and without images."""
     inputs = make_batch(N)[0]
     assert 0 < int(inputs.has_image.sum()) < N
     return inputs
 
 
-class TestReading:
-    def test_galaxies_are_read_by_the_heads_of_their_kind(self):
-        network, inputs = routed(), mixed_inputs()
+class TestWeights:
+    def test_galaxies_with_and_without_images_use_their_own_heads(self):
+        network, inputs = make_different_heads(), mixed_inputs()
         contexts = network.contexts(inputs)
         own = contexts.weight > 0
         assert list(contexts.heads) == [0, 1, 2, 3, 4]
@@ -45,20 +45,18 @@ class TestReading:
         torch.testing.assert_close(contexts.weight.sum(0), torch.ones(N))
 
     @pytest.mark.parametrize(("images", "heads"), [(True, [0, 1]), (False, [2, 3, 4])])
-    def test_heads_that_nobody_needs_are_not_asked(self, images, heads):
-        network, inputs = routed(), mixed_inputs()
-        some = inputs[inputs.has_image == images]
-        contexts = network.contexts(some)
+    def test_unused_heads_are_not_evaluated(self, images, heads):
+        network, inputs = make_different_heads(), mixed_inputs()
+        contexts = network.contexts(inputs[inputs.has_image == images])
         assert list(contexts.heads) == heads and len(contexts.vectors) == len(heads)
 
-    def test_posteriors_of_a_batch_are_those_of_its_galaxies(self):
-        """Density, draws and metallicity do not depend on what the neighbours in the batch have."""
-        network, (inputs, theta, *_) = routed(), make_batch(N)
-        shown = inputs.has_image
+    def test_posteriors_do_not_depend_on_the_rest_of_the_batch(self):
+        """Neither densities nor metallicity flags change in a batch with and without images."""
+        network, (inputs, theta, *_) = make_different_heads(), make_batch(N)
         whole = network.contexts(inputs)
         log_prob = network.posterior_of(whole).log_prob(theta)
         for images in (True, False):
-            rows = shown == images
+            rows = inputs.has_image == images
             part = network.contexts(inputs[rows])
             alone = network.posterior_of(part).log_prob(theta[rows])
             torch.testing.assert_close(log_prob[rows], alone, rtol=1e-3, atol=1e-3)
@@ -66,8 +64,8 @@ class TestReading:
                 network.measurable(whole)[rows], network.measurable(part), rtol=1e-3, atol=1e-4
             )
 
-    def test_draws_come_from_the_heads_that_read_the_galaxy(self):
-        network, inputs = routed(1, 1), mixed_inputs()
+    def test_draws_come_from_the_heads_of_the_galaxy(self):
+        network, inputs = make_different_heads(1, 1), mixed_inputs()
         draws = network.posterior(inputs).sample(3000, seeded())
         for k, images in enumerate((True, False)):
             rows = inputs.has_image == images
@@ -79,8 +77,8 @@ class TestReading:
             assert ((mean - expected.mean(1)) / sigma).abs().max() < 0.12
             assert ((mean - other.mean(1)) / sigma).abs().max() > 0.3
 
-    def test_known_redshifts_do_not_bring_other_heads_in(self):
-        network, (inputs, theta, *_) = routed(), make_batch(N)
+    def test_known_redshifts_keep_zero_weights_at_zero(self):
+        network, (inputs, theta, *_) = make_different_heads(), make_batch(N)
         known = theta[:, :1]
         draws = network.posterior(inputs).sample(4000, seeded(), known)
         assert torch.equal(draws[..., 0], known.expand(-1, 4000)) or torch.allclose(
@@ -91,21 +89,23 @@ class TestReading:
         shift = (draws[rows].mean(1) - alone.mean(1))[:, 1:] / alone.std(1)[:, 1:]
         assert shift.abs().max() < 0.12
 
-    def test_a_member_without_share_never_draws(self):
-        network, inputs = routed(3, 1), mixed_inputs()
+    def test_a_component_of_zero_weight_makes_no_draws(self):
+        network, inputs = make_different_heads(3, 1), mixed_inputs()
         contexts = network.contexts(inputs[inputs.has_image])
-        members = [
+        components = [
             network.heads[k].chain(v) for k, v in zip(contexts.heads, contexts.vectors, strict=True)
         ]
-        members.append(network.heads[3].chain(contexts.vectors[0]))
-        share = torch.cat([contexts.weight, torch.zeros(1, contexts.weight.shape[1])])
-        with_idle = MixturePosterior(members, share).sample(5000, seeded())
-        torch.testing.assert_close(with_idle, MixturePosterior(members[:3]).sample(5000, seeded()))
+        components.append(network.heads[3].chain(contexts.vectors[0]))
+        weight = torch.cat([contexts.weight, torch.zeros(1, contexts.weight.shape[1])])
+        with_idle = MixturePosterior(components, weight).sample(5000, seeded())
+        torch.testing.assert_close(
+            with_idle, MixturePosterior(components[:3]).sample(5000, seeded())
+        )
 
 
-class TestLearning:
-    def test_the_loss_is_the_mean_over_galaxies_of_their_heads(self):
-        network, (inputs, theta, valid, measurable) = routed(), make_batch(N)
+class TestTraining:
+    def test_loss_is_averaged_over_galaxies_and_their_heads(self):
+        network, (inputs, theta, valid, measurable) = make_different_heads(), make_batch(N)
         terms = network.loss(inputs, theta, torch.ones_like(valid), measurable, elbo_weight=0.0)
         flow, classified = 0.0, 0.0
         for k in range(5):
@@ -117,20 +117,20 @@ class TestLearning:
                 measurable[rows],
                 elbo_weight=0.0,
             )
-            share = int(rows.sum()) / N / (2 if k < 2 else 3)
-            flow += alone["flow"] * share
-            classified += alone["measurable"] * share
+            fraction = int(rows.sum()) / N / (2 if k < 2 else 3)
+            flow += alone["flow"] * fraction
+            classified += alone["measurable"] * fraction
         torch.testing.assert_close(terms["flow"], flow, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(terms["measurable"], classified, rtol=1e-4, atol=1e-4)
 
-    def test_images_teach_nothing_to_heads_that_do_not_read_them(self):
-        network, (inputs, *labels) = routed(), make_batch(N)
+    def test_images_give_no_gradient_to_photometry_heads(self):
+        network, (inputs, *labels) = make_different_heads(), make_batch(N)
         rows = inputs.has_image
         network.loss(inputs[rows], *(label[rows] for label in labels))["total"].backward()
         touched = [any(p.grad is not None for p in head.parameters()) for head in network.heads]
         assert touched == [True, True, False, False, False]
 
-    def test_a_head_is_trained_beside_the_others(self, folders, tmp_path):  # noqa: F811
+    def test_photometry_head_is_trained_without_changing_the_rest(self, folders, tmp_path):
         before, _ = train_properties(folders, tmp_path / "a", recipe=RECIPE, training=TRAINING)
         recipe = replace(RECIPE, photometry_alone=True)
         after, history = train_properties(
@@ -151,12 +151,12 @@ class TestLearning:
             folders[1:], tmp_path / "c", recipe=recipe, training=TRAINING, network=after
         )
         assert again.config == after.config
-        with pytest.raises(ValueError, match="photometry_alone is for a network that was trained"):
+        with pytest.raises(ValueError, match="photometry_alone requires a trained network"):
             train_properties(folders, tmp_path / "d", recipe=recipe)
 
 
-class TestFit:
-    def test_photometry_teaches_the_heads_that_read_it(self, tmp_path):
+class TestFineTuning:
+    def test_photometry_trains_the_photometry_heads(self, tmp_path):
         table, labels = galaxies()
         before = estimator_with_heads()
         after = before.fit(photometry=table, labels=labels, members=2, **FIT)
@@ -177,7 +177,7 @@ class TestFit:
         found = [e.predict(photometry=table[:4], seed=0, n_draws=20) for e in (opened, after)]
         np.testing.assert_allclose(*(p["sfr"].draws.value for p in found), rtol=1e-2)
 
-    def test_lent_images_let_photometry_teach_both_kinds(self, folders):  # noqa: F811
+    def test_imputed_images_let_photometry_train_all_heads(self, folders):
         table, labels = galaxies(40)
         before = estimator_with_heads()
         after = before.fit(
@@ -187,7 +187,7 @@ class TestFit:
             old, new = (e.network.heads[k].context_network[0].weight for e in (before, after))
             assert not torch.equal(old, new)
 
-    def test_images_alone_leave_the_heads_without_images(self):
+    def test_images_alone_leave_the_photometry_heads_unchanged(self):
         table, labels = galaxies(40)
         before = estimator_with_heads()
         after = before.fit(
@@ -198,7 +198,7 @@ class TestFit:
         first = before.network.heads[0].context_network[0].weight
         assert not torch.equal(after.network.heads[0].context_network[0].weight, first)
 
-    def test_galaxies_with_images_teach_by_their_photometry_too(self):
+    def test_galaxies_with_images_also_train_the_photometry_heads(self):
         table, labels = galaxies(40)
         before = estimator_with_heads()
         after = before.fit(make_cutouts(40), table, labels=labels, **FIT | {"epochs": 6})
@@ -212,7 +212,7 @@ class TestFit:
         )
         assert np.std(error.value) < np.std(old.value)
 
-    def test_images_without_photometry_leave_the_heads_without_images(self):
+    def test_images_without_photometry_leave_the_photometry_heads_unchanged(self):
         _, labels = galaxies(40)
         before = estimator_with_heads()
         after = before.fit(make_cutouts(40), labels=labels, measure=False, **FIT | {"epochs": 2})
@@ -220,7 +220,7 @@ class TestFit:
             assert torch.equal(after.network.heads[1].state_dict()[name], value)
 
 
-def test_embedding_is_by_the_heads_that_read_images():
+def test_embedding_uses_the_heads_for_images():
     estimator = estimator_with_heads()
     table = make_photometry(4)
     found = estimator.embed(make_cutouts(4, bad=(1,)), table, on_error="flag")

@@ -1,4 +1,4 @@
-"""Tests of the training recipe of lane A on small made-up shards."""
+"""Training of the property network on small synthetic shards."""
 
 from dataclasses import replace
 
@@ -28,17 +28,17 @@ def test_shards_are_read_in_order_and_split_at_the_end(folders):
     assert torch.equal(held_out.columns["theta"], second[12:])
 
 
-def test_a_folder_without_shards_says_what_to_do(tmp_path):
+def test_a_folder_without_shards_is_rejected(tmp_path):
     with pytest.raises(FileNotFoundError, match="astrogenspec simulate"):
         Shards.read(tmp_path)
 
 
-def test_shards_without_a_column_say_so(folders):
+def test_a_missing_column_is_reported(folders):
     with pytest.raises(ValueError, match="have no continuum: simulate them again"):
         Shards.read(folders[0], labels=("theta", "continuum"))
 
 
-def test_the_loss_joins_both_kinds_of_batches(folders):
+def test_loss_averages_both_sources(folders):
     from astrogenspec.inference.network import PropertyNetwork
 
     network = PropertyNetwork(**NETWORK)
@@ -55,7 +55,7 @@ def test_the_loss_joins_both_kinds_of_batches(folders):
     assert terms["total"] == pytest.approx((terms["total_0"] + terms["total_1"]) / 2, rel=1e-5)
 
 
-def test_training_writes_what_it_promises_and_resumes(folders, tmp_path):
+def test_training_writes_its_files_and_resumes(folders, tmp_path):
     whole, history = train_properties(folders, tmp_path / "whole", recipe=RECIPE, training=TRAINING)
     assert (tmp_path / "whole" / "checkpoint.pt").exists()
     assert (tmp_path / "whole" / "history.ecsv").exists()
@@ -79,7 +79,7 @@ def test_training_is_reproducible(folders, tmp_path):
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-def test_the_standardisation_is_that_of_the_labels(folders, tmp_path):
+def test_labels_are_standardised(folders, tmp_path):
     network, _ = train_properties(folders, tmp_path / "run", recipe=RECIPE, training=TRAINING)
     theta = Shards.read(folders[0]).split(RECIPE.held_out)[0].columns["theta"]
     mass = list(QUANTITIES).index("stellar_mass")
@@ -88,7 +88,7 @@ def test_the_standardisation_is_that_of_the_labels(folders, tmp_path):
     assert y[:, mass].std() == pytest.approx(1, abs=1e-3)
 
 
-def test_sizes_are_learnt_where_shards_have_them(folders, tmp_path):
+def test_morphology_is_used_if_shards_contain_it(folders, tmp_path):
     network, _ = train_properties(folders, tmp_path / "sized", recipe=RECIPE, training=TRAINING)
     assert network.heads[0].structure_layer.weight.abs().max() > 0
     for folder in folders:
@@ -99,7 +99,7 @@ def test_sizes_are_learnt_where_shards_have_them(folders, tmp_path):
     assert not network.heads[0].structure_layer.weight.any()
 
 
-def test_heads_alone_leave_the_encoder_and_the_scales(folders, tmp_path):
+def test_training_heads_alone_keeps_the_encoder_and_standardisation(folders, tmp_path):
     before, _ = train_properties(folders, tmp_path / "first", recipe=RECIPE, training=TRAINING)
     kept = {name: value.clone() for name, value in before.state_dict().items()}
     after, history = train_properties(
@@ -120,12 +120,12 @@ def test_heads_alone_leave_the_encoder_and_the_scales(folders, tmp_path):
     assert history.stopped == "steps" and "train_reconstruction_0" not in history.rows[-1]
 
 
-def test_heads_alone_are_those_of_a_trained_network(folders, tmp_path):
+def test_training_heads_alone_requires_a_trained_network(folders, tmp_path):
     with pytest.raises(ValueError, match="requires a trained network"):
         train_properties(folders, tmp_path, recipe=replace(RECIPE, heads_alone=True))
 
 
-def test_batches_that_were_encoded_before_are_those_that_the_network_encodes(folders):
+def test_encoded_batches_give_the_same_contexts(folders):
     from astrogenspec.inference.network import PropertyNetwork
     from astrogenspec.inference.training import encode_galaxies
 

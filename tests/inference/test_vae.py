@@ -1,4 +1,4 @@
-"""The image autoencoder."""
+"""The variational autoencoder of images."""
 
 import math
 
@@ -10,7 +10,7 @@ from astrogenspec.nn.layers import n_parameters
 
 
 def make_images(n=8, seed=0):
-    """Round exponential galaxies of various sizes and colours, scaled, with unit weight."""
+    """Make scaled images of round exponential galaxies of various sizes and colours, with unit weight."""
     generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.arange(64.0) - 31.5, torch.arange(64.0) - 31.5, indexing="ij")
     size = 2 + 6 * torch.rand(n, 1, 1, 1, generator=generator)
@@ -29,7 +29,7 @@ def test_shapes_and_size():
     assert n_parameters(vae.decoder) + n_parameters(vae.decoder_input) < 4e5
 
 
-def test_overfits_a_tiny_set():
+def test_fits_a_small_sample():
     torch.manual_seed(0)
     vae = ImageVAE(
         8, encoder_widths=(8, 16, 16, 32), bottlenecks=(0, 0, 8, 0), decoder_widths=(16, 16, 16, 8)
@@ -49,7 +49,7 @@ def test_overfits_a_tiny_set():
     assert residual < 0.5 * (image - image.mean(0)).square().mean()
 
 
-def test_terms_have_their_analytic_values():
+def test_loss_terms_equal_their_analytic_values():
     image = torch.zeros(2, 5, 4, 4)
     decoded = torch.ones_like(image)
     weight = torch.full_like(image, 4.0)
@@ -61,7 +61,7 @@ def test_terms_have_their_analytic_values():
     torch.testing.assert_close(kl, torch.tensor([0.0, 2.5]))
 
 
-def test_pixels_without_weight_do_not_enter_the_loss():
+def test_pixels_of_zero_weight_do_not_affect_the_loss():
     image, weight, *_ = make_images(2)
     weight[:, 1] = 0
     decoded = torch.zeros_like(image)
@@ -75,7 +75,7 @@ def test_pixels_without_weight_do_not_enter_the_loss():
 
 
 @pytest.mark.parametrize("changed", ["bands", "noise", "weight"])
-def test_encoder_uses_flags_noise_and_mask(changed):
+def test_encoder_uses_bands_noise_and_mask(changed):
     torch.manual_seed(0)
     vae = ImageVAE()
     image, weight, bands, noise = make_images(1)

@@ -1,4 +1,4 @@
-"""Tests of jobs that are cut into pieces."""
+"""Chunks of a job in threads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def threads(request):
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 12])
-def test_every_item_is_done_once(threads, n):
+def test_every_item_is_processed_once(threads, n):
     done = torch.zeros(n)
 
     def count(rows: slice) -> None:
@@ -29,7 +29,7 @@ def test_every_item_is_done_once(threads, n):
     assert torch.equal(done, torch.ones(n))
 
 
-def test_pieces_have_a_thread_each(threads):
+def test_chunks_run_in_parallel_threads(threads):
     seen = set()
     together = threading.Barrier(threads, timeout=10)
 
@@ -39,10 +39,10 @@ def test_pieces_have_a_thread_each(threads):
 
     map_chunks(meet, threads, 1, "cpu")
     assert len(seen) == threads
-    assert {of_torch for _, of_torch in seen} == {1}
+    assert {torch_threads for _, torch_threads in seen} == {1}
 
 
-def test_number_of_threads_stays(threads):
+def test_number_of_torch_threads_is_restored(threads):
     map_chunks(lambda rows: None, 10, 2, "cpu")
     assert torch.get_num_threads() == threads
 
@@ -50,14 +50,14 @@ def test_number_of_threads_stays(threads):
 def test_error_reaches_the_caller(threads):
     def fail(rows: slice) -> None:
         if rows.start == 4:
-            raise ValueError("the third piece")
+            raise ValueError("the third chunk")
 
-    with pytest.raises(ValueError, match="the third piece"):
+    with pytest.raises(ValueError, match="the third chunk"):
         map_chunks(fail, 10, 2, "cpu")
     assert torch.get_num_threads() == threads
 
 
-def test_modes_of_torch_are_those_of_the_caller(threads):
+def test_inference_mode_is_that_of_the_caller(threads):
     seen = []
     with torch.inference_mode():
         map_chunks(lambda rows: seen.append(torch.is_inference_mode_enabled()), 4, 1, "cpu")
@@ -65,7 +65,7 @@ def test_modes_of_torch_are_those_of_the_caller(threads):
     assert seen == [True] * 4 + [False] * 4
 
 
-def test_only_a_cpu_has_threads(threads):
+def test_other_devices_use_the_calling_thread(threads):
     seen = set()
     map_chunks(lambda rows: seen.add(threading.get_ident()), 6, 1, "meta")
     assert seen == {threading.get_ident()}

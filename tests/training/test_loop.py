@@ -45,7 +45,7 @@ def settings(**changes):
 
 
 class Interrupting:
-    """A loss that raises at one step."""
+    """Loss function that raises an exception at one step."""
 
     def __init__(self, at, error=KeyboardInterrupt):
         self.calls, self.at, self.error = 0, at, error
@@ -77,7 +77,7 @@ def test_learns_and_keeps_history(tmp_path):
     )
 
 
-def test_model_ends_with_the_best_average():
+def test_final_weights_are_the_best_average():
     model = make_model()
     history = fit(model, make_stream(), [(X, Y)], settings(max_steps=100), squared_error)
     best = min(row["valid_total"] for row in history.rows)
@@ -85,7 +85,7 @@ def test_model_ends_with_the_best_average():
 
 
 @pytest.mark.parametrize("stop", [7, 20, 33])
-def test_resumed_equals_uninterrupted(tmp_path, stop):
+def test_resumed_training_equals_uninterrupted_training(tmp_path, stop):
     whole = make_model()
     torch.manual_seed(1)
     expected = fit(whole, make_stream(), [(X, Y)], settings(), squared_error)
@@ -111,7 +111,7 @@ def test_a_finished_training_is_not_continued(tmp_path):
     assert history.stopped == "steps" and len(history) == 1
 
 
-def test_failure_while_writing_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint.pt"
     save_atomically({"a": 1}, path)
 
@@ -126,7 +126,7 @@ def test_failure_while_writing_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["checkpoint.pt"]
 
 
-def test_checkpoints_are_written_on_the_way(tmp_path):
+def test_checkpoints_are_written_during_training(tmp_path):
     path = tmp_path / "folder" / "checkpoint.pt"
     seen = []
 
@@ -144,7 +144,7 @@ def test_checkpoints_are_written_on_the_way(tmp_path):
     assert seen == [False, True, True, True, True]
 
 
-def test_patience_stops():
+def test_patience_stops_training():
     rising = iter(range(1000))
 
     def loss(model, batch, progress):
@@ -157,7 +157,7 @@ def test_patience_stops():
     assert history.stopped == "patience" and history.best_step == 5 and len(history) == 4
 
 
-def test_clock_stops_and_drives_the_schedule(monkeypatch):
+def test_time_limit_stops_training_and_sets_the_schedule(monkeypatch):
     now = iter(range(0, 100000))
     monkeypatch.setattr(training.time, "monotonic", lambda: next(now))
     history = fit(
@@ -177,7 +177,7 @@ def test_finite_batches_end_training():
     assert history.stopped == "batches" and history.rows[-1]["step"] == 3
 
 
-def test_bad_steps_are_skipped_then_reported():
+def test_non_finite_steps_are_skipped_and_then_reported():
     model = make_model()
     calls = iter([float("nan"), 1.0, 1.0])
 
@@ -196,13 +196,13 @@ def test_bad_steps_are_skipped_then_reported():
         )
 
 
-def test_schedule():
+def test_learning_rate_schedule():
     values = [learning_rate_factor(p / 100, 0.1, 0.02) for p in range(101)]
     assert values[5] == pytest.approx(0.5) and values[10] == 1 and values[-1] == pytest.approx(0.02)
     assert max(values) == 1 and min(values) > 0
 
 
-def test_average_follows_and_lags():
+def test_average_follows_the_weights_with_a_lag():
     model = nn.Linear(1, 1)
     average = ExponentialAverage(model, 0.9)
     start = average.model.weight.clone()
@@ -217,18 +217,6 @@ def test_average_follows_and_lags():
     torch.testing.assert_close(average.model.weight, start + 1.1)
 
 
-def test_stream_visits_every_item_and_resumes():
-    stream = BatchStream(lambda i, g: (i, torch.rand(1, generator=g)), 10, 5, seed=3)
-    batches = [next(stream) for _ in range(4)]
-    for epoch in (batches[:2], batches[2:]):
-        assert sorted(torch.cat([i for i, _ in epoch]).tolist()) == list(range(10))
-    other = BatchStream(lambda i, g: (i, torch.rand(1, generator=g)), 10, 5, seed=3)
-    other.load_state_dict({"step": 3})
-    index, number = next(other)
-    assert torch.equal(index, batches[3][0]) and torch.equal(number, batches[3][1])
-    assert len({number.item() for _, number in batches}) == 4
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -239,17 +227,12 @@ def test_stream_visits_every_item_and_resumes():
         {"max_seconds": -3.0},
     ],
 )
-def test_bad_settings(changes):
+def test_invalid_settings_are_rejected(changes):
     with pytest.raises(ValueError, match="must|give"):
         settings(**changes)
 
 
-def test_bad_batch_size():
-    with pytest.raises(ValueError, match="batch_size"):
-        BatchStream(lambda i, g: i, 10, 11)
-
-
-def test_loss_terms_with_gradient_raise_no_warning():
+def test_loss_terms_with_gradient_emit_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(make_model(), make_stream(), None, settings(max_steps=2), squared_error)
