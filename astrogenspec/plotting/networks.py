@@ -1,4 +1,4 @@
-"""Figures of what the networks do: latent space, reconstructed images, training."""
+"""Figures of the networks: reconstructed images, latent space, training."""
 
 from __future__ import annotations
 
@@ -8,53 +8,18 @@ from typing import TYPE_CHECKING, Any
 import astropy.units as u
 import numpy as np
 
-from ..metrics import robust_scatter
 from ..quantities import plain_values
+from ..surveys import SDSS
+from .images import annotate_image, color_image, display_stretch, gri_images
 from .style import ACCENT, MAIN, NEUTRAL, new_axes, package, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["color_image", "latent_map", "reconstruction", "training_history"]
+__all__ = ["latent_map", "reconstruction", "training_history"]
 
-#: Weights of g, r, i which make the colours of galaxies look natural, chosen by eye for SDSS.
-_COLOR_SCALES = (1.4, 1.0, 0.75)
 _ORDINARY_COLUMNS = ("step", "epoch", "seconds", "learning_rate")
-
-
-def color_image(
-    image: np.ndarray, *, stretch: float | None = None, softening: float = 8.0
-) -> np.ndarray:
-    """Combine g, r, i into a colour image on an asinh scale that keeps colours in bright parts.
-
-    Parameters
-    ----------
-    image : array_like, shape (3, ny, nx) in g, r, i or (5, ny, nx) in u, g, r, i, z
-        Flux in nmgy per pixel; NaN count as 0.  `~astropy.nddata.NDData` is accepted.
-    stretch : float, optional
-        Flux in nmgy at the linear end of the scale; by default from the brightest part of the
-        image.
-    softening : float
-        Softening Q of Lupton et al. (2004, PASP 116, 133).
-
-    Returns
-    -------
-    ndarray of uint8, shape (ny, nx, 3)
-        Red, green, blue.
-
-    Raises
-    ------
-    ValueError
-        If the image has another shape.
-    """
-    from astropy.visualization import make_lupton_rgb
-
-    bands = _gri(image, "image")
-    blue, green, red = (np.nan_to_num(b) * s for b, s in zip(bands, _COLOR_SCALES, strict=True))
-    if stretch is None:
-        stretch = _stretch(bands)
-    return make_lupton_rgb(red, green, blue, minimum=-0.05 * stretch, stretch=stretch, Q=softening)
 
 
 def reconstruction(
@@ -63,8 +28,11 @@ def reconstruction(
     *,
     ivar: np.ndarray | None = None,
     fig: Figure | None = None,
+    pixel_scale: u.Quantity = SDSS.pixel_scale,
+    redshift: float | None = None,
+    wcs: Any = None,
 ) -> Figure:
-    """Show a galaxy, what the network made of it, and the difference in r.
+    """Show the image of a galaxy, its reconstruction by the network, and their difference in r.
 
     Parameters
     ----------
@@ -75,30 +43,36 @@ def reconstruction(
         units of sigma, otherwise in nmgy.
     fig : `~matplotlib.figure.Figure`, optional
         Empty figure to draw on.
+    pixel_scale : Quantity ['angle']
+        Angle per pixel, for the scale bar; that of SDSS by default.
+    redshift : float, optional
+        Redshift of the galaxy; the scale bar is then labelled in kpc too.
+    wcs : `~astropy.wcs.WCS`, optional
+        World coordinate system of the image, for arrows to the north and east.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
-        With three panels and a colour bar.
+        Figure with three panels and a colour bar.
 
     Raises
     ------
     ValueError
-        If the shapes differ or are of another kind.
+        If the shapes differ, or are not those of images in three or five bands.
     """
-    observed, model = _gri(image, "image"), _gri(reconstructed, "reconstructed")
+    observed, model = gri_images(image, "image"), gri_images(reconstructed, "reconstructed")
     if observed.shape[1:] != model.shape[1:]:
         raise ValueError(
             f"image has {observed.shape[1:]} pixels, reconstructed has {model.shape[1:]}; give one size."
         )
     residual, unit = observed[1] - model[1], "nmgy / pixel"
     if ivar is not None:
-        weight = _gri(ivar, "ivar")[1]
+        weight = gri_images(ivar, "ivar")[1]
         residual = np.where(weight > 0, residual * np.sqrt(np.abs(weight)), np.nan)
         unit = r"$\sigma$"
     if fig is None:
         fig = package("matplotlib.pyplot").figure(figsize=(9.6, 3.2), layout="constrained")
-    stretch = _stretch(observed)
+    stretch = display_stretch(observed)
     axes = fig.subplots(1, 3)
     axes[0].imshow(color_image(observed, stretch=stretch), origin="lower")
     axes[1].imshow(color_image(model, stretch=stretch), origin="lower")
@@ -107,6 +81,7 @@ def reconstruction(
     shown = axes[2].imshow(residual, origin="lower", cmap="RdBu_r", vmin=-top, vmax=top)
     axes[2].set_facecolor("#bbbbbb")
     fig.colorbar(shown, ax=axes[2], label=unit, fraction=0.05, pad=0.02)
+    annotate_image(axes[0], pixel_scale, wcs=wcs, redshift=redshift)
     for ax, title in zip(axes, ("image", "reconstruction", "difference in $r$"), strict=True):
         ax.set_title(title, fontsize=10)
         ax.set(xticks=[], yticks=[])
@@ -228,22 +203,3 @@ def training_history(
     ax.set(xlabel=clock or "validation", ylabel="loss")
     ax.legend(frameon=False, fontsize=9)
     return ax
-
-
-def _gri(image: Any, argument: str) -> np.ndarray:
-    from astropy.nddata import NDData
-
-    values = image.data if isinstance(image, NDData) else getattr(image, "value", image)
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 3 or len(values) not in (3, 5):
-        raise ValueError(
-            f"{argument} has shape {values.shape}; give (3, ny, nx) in g, r, i or (5, ny, nx) in u, g, r, i, z."
-        )
-    return values[1:4] if len(values) == 5 else values
-
-
-def _stretch(bands: np.ndarray) -> float:
-    """Let bright parts shine, and keep the noise of the sky dark."""
-    mean = np.nan_to_num(bands).mean(axis=0)
-    noise = robust_scatter(np.diff(mean, axis=1)) / np.sqrt(2)
-    return float(max(np.percentile(mean, 99.7) / 8, 3 * noise, 1e-6))

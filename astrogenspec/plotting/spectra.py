@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,17 @@ import numpy as np
 from astropy.visualization import quantity_support
 
 from ..quantities import FLUX_UNIT
-from ..results.specutils_views import mean_redshifts
 from ..results.statistics import weighted_percentiles
 from .style import ACCENT, MAIN, NEUTRAL, first_call, new_axes, package
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..results.spectra import SpectrumDraws
+    from ..results.spectrum_arrays import SpectrumArrays
 
 __all__ = ["LINE_LABELS", "spectrum"]
 
-#: Vacuum wavelengths (Angstrom) of the features that are labelled, with means of doublets.
+#: Vacuum wavelengths (Angstrom) of the labelled features; means of doublets.
 LINE_LABELS = {
     r"[O$\,$II]": 3728.5,
     r"Ca$\,$H+K": 3952.2,
@@ -38,13 +38,14 @@ LINE_LABELS = {
     r"Ca$\,$II": 8544.4,
     r"[S$\,$III]": 9071.1,
 }
+_MEDIAN = np.array([50.0])
 _LEVELS = ((2.5, 97.5, 0.20, "95% of the draws"), (16.0, 84.0, 0.42, "68% of the draws"))
-#: Room for the names of lines above the axes, in points.
-_NAMES = 48
+#: Space for the names of lines above the axes, in points.
+_NAMES_HEIGHT = 48
 
 
 def spectrum(
-    spectra: SpectrumDraws,
+    spectra: SpectrumArrays,
     galaxy: int | str = 0,
     *,
     ax: Axes | None = None,
@@ -55,23 +56,24 @@ def spectrum(
 ) -> Axes:
     """Draw the spectra of one galaxy: median, ranges of 68% and 95% of the draws, and the best draw.
 
-    Pixels that the model does not vouch for are shaded. The flux axis is cut where bright emission
-    lines would press the continuum to the ground.
+    Pixels that the model does not cover are shaded. The flux axis ends at 2.5 times the continuum, so
+    that bright emission lines do not compress it.
 
     Parameters
     ----------
     spectra : `~astrogenspec.SpectrumDraws`
-        Draws of any number of galaxies.
+        Spectra of any number of galaxies.
     galaxy : int or str
         Number or name of the galaxy.
     ax : `~matplotlib.axes.Axes`, optional
         Axes to draw on.
     truth : `specutils.Spectrum` of one dimension, optional
-        An observed or true spectrum to compare with, in units that convert.
+        Observed or true spectrum to compare with, in any units of spectral flux density.
     best : bool
-        Draw the best draw too.
+        Whether to draw the best draw.
     lines : bool
-        Mark and name spectral lines at the redshift of the galaxy.
+        Whether to mark and name spectral lines, at the redshift of the best draw, or at the median
+        redshift if the best draw is not shown. The title tells which, and both redshifts.
     color : str
         Colour of the median and the ranges.
 
@@ -90,7 +92,7 @@ def spectrum(
     if len(chosen) != 1 or not chosen.usable[0]:
         name = chosen.names[0] if len(chosen) == 1 else galaxy
         why = f" (flag: {chosen.flags[0]})" if len(chosen) == 1 and chosen.flags[0] else ""
-        raise ValueError(f"there are no draws of galaxy {name!r} to show{why}; choose another one.")
+        raise ValueError(f"galaxy {name!r} has no draws to show{why}; choose another galaxy.")
     ax = new_axes(ax, size=(9.5, 4.2))
     with _unit_support():
         low, middle, high = _draw(ax, chosen, color, best)
@@ -104,20 +106,42 @@ def spectrum(
     first, last = chosen.wavelength.value[present[[0, -1]]] * scale_x
     ax.set_xlim(first, last)
     ax.set_ylim(*(scale_y * limit for limit in _limits(low, middle, high, chosen.trusted[0])))
-    redshift = float(mean_redshifts(chosen)[0])
-    if lines and first_call(ax, "lines"):
-        _name_lines(ax, redshift, scale_x)
-    _describe(ax, chosen, redshift, pad=_NAMES if lines else None)
+    median = float(
+        weighted_percentiles(chosen.redshift[:, :, None], chosen.weights, _MEDIAN)[0, 0, 0]
+    )
+    at_best = float(chosen.redshift[0, chosen.best_draw[0]])
+    drawn = at_best if best or not _several(chosen) else median
+    marked = lines and first_call(ax, "lines")
+    if marked:
+        _name_lines(ax, drawn, scale_x)
+    title = chosen.names[0]
+    if chosen.meta.get("frame") != "rest":
+        title += "    " + _redshift_text(drawn, median, best and _several(chosen), marked)
+    _describe(ax, chosen, title, pad=_NAMES_HEIGHT if lines else None)
     return ax
 
 
+def _several(chosen: SpectrumArrays) -> bool:
+    """Return whether a galaxy has more than one draw."""
+    return np.count_nonzero(np.isfinite(chosen.redshift)) > 1
+
+
+def _redshift_text(drawn: float, median: float, best: bool, marked: bool) -> str:
+    """Describe the redshifts of a galaxy, and at which of them lines are marked."""
+    if not best:
+        return f"$z = {median:.4f}$"
+    if not marked:
+        return f"best draw $z = {drawn:.4f}$, median $z = {median:.4f}$"
+    return f"lines at $z = {drawn:.4f}$ (best draw); median $z = {median:.4f}$"
+
+
 def _draw(
-    ax: Axes, chosen: SpectrumDraws, color: str, best: bool
+    ax: Axes, chosen: SpectrumArrays, color: str, best: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw what is known of the spectrum; return its 2.5th, 50th and 97.5th percentiles."""
+    """Draw percentiles and the best draw; return the 2.5th, 50th and 97.5th percentiles."""
     wanted = np.array([50.0, *(end for level in _LEVELS for end in level[:2])])
     percentiles = weighted_percentiles(chosen.flux.value, chosen.weights, wanted)[:, 0]
-    several = np.count_nonzero(np.isfinite(chosen.redshift)) > 1
+    several = _several(chosen)
     for number, (_, _, alpha, label) in enumerate(_LEVELS if several else ()):
         ends = percentiles[1 + 2 * number : 3 + 2 * number] * FLUX_UNIT
         wavelength, ends = _coordinates(ax, chosen.wavelength, ends)
@@ -133,13 +157,13 @@ def _draw(
 
 
 def _unit_support() -> AbstractContextManager:
-    """Let quantities be plotted; axes take offence at a second converter, so use one that is there."""
+    """Enable plots of quantities, unless a converter is registered: axes refuse a second one."""
     present = u.Quantity in package("matplotlib.units").registry
     return nullcontext() if present else quantity_support()
 
 
 def _coordinates(ax: Axes, wavelength: u.Quantity, flux: u.Quantity) -> tuple[Any, Any]:
-    """Give what to plot: numbers in the units of the axes if these have any, else quantities."""
+    """Return numbers in the units of the axes if these have units, else quantities."""
     x, y = ax.xaxis.get_units(), ax.yaxis.get_units()
     return (
         wavelength if x is None else wavelength.to_value(x),
@@ -148,7 +172,7 @@ def _coordinates(ax: Axes, wavelength: u.Quantity, flux: u.Quantity) -> tuple[An
 
 
 def _scales(ax: Axes) -> tuple[float, float]:
-    """Give the factors that turn Angstrom and the unit of the draws into the units of the axes."""
+    """Return the factors from Angstrom and the unit of the draws to the units of the axes."""
     x, y = ax.xaxis.get_units(), ax.yaxis.get_units()
     return (
         1.0 if x is None else u.AA.to(x),
@@ -156,12 +180,11 @@ def _scales(ax: Axes) -> tuple[float, float]:
     )
 
 
-def _shade_untrusted(ax: Axes, chosen: SpectrumDraws, scale: float) -> None:
+def _shade_untrusted(ax: Axes, chosen: SpectrumArrays, scale: float) -> None:
     bad = np.concatenate([[False], ~chosen.trusted[0], [False]])
     starts, stops = np.flatnonzero(np.diff(bad.astype(int))).reshape(-1, 2).T
     wavelength = chosen.wavelength.value * scale
-    label = "not trusted"
-    for start, stop in zip(starts, stops, strict=True):
+    for number, (start, stop) in enumerate(zip(starts, stops, strict=True)):
         ax.axvspan(
             wavelength[start],
             wavelength[stop - 1],
@@ -170,15 +193,14 @@ def _shade_untrusted(ax: Axes, chosen: SpectrumDraws, scale: float) -> None:
             hatch="///",
             lw=0,
             zorder=0.5,
-            label=label,
+            label=None if number else "not trusted",
         )
-        label = None
 
 
 def _limits(
     low: np.ndarray, middle: np.ndarray, high: np.ndarray, trusted: np.ndarray
 ) -> tuple[float, float]:
-    """Limits of the flux axis that show the continuum, and lines up to a few times as high."""
+    """Return limits of the flux axis that show the continuum, and lines up to 2.5 times as high."""
     if trusted.any() and np.isfinite(middle[trusted]).any():
         low, middle, high = low[trusted], middle[trusted], high[trusted]
     continuum = np.nanpercentile(middle, 95)
@@ -198,7 +220,7 @@ def _name_lines(ax: Axes, redshift: float, scale: float) -> None:
         if not first + margin < at < last - margin:
             continue
         ax.axvline(at, color=NEUTRAL, lw=0.5, ls=":", zorder=1)
-        # above the axes: inside, bright lines would run through their names
+        # Names stand above the axes, because bright lines would run through them inside.
         ax.text(
             at,
             1.015,
@@ -212,20 +234,20 @@ def _name_lines(ax: Axes, redshift: float, scale: float) -> None:
         )
 
 
-def _describe(ax: Axes, chosen: SpectrumDraws, redshift: float, pad: float | None) -> None:
-    """Label the axes with the units they have, and say which galaxy this is."""
+def _describe(ax: Axes, chosen: SpectrumArrays, title: str, pad: float | None) -> None:
+    """Label the axes with their units, and add the title and legend."""
     x = ax.xaxis.get_units() or u.AA
     y = ax.yaxis.get_units() or FLUX_UNIT
-    rest = chosen.meta.get("frame") == "rest"
-    frame = "rest-frame" if rest else "observed"
+    frame = "rest-frame" if chosen.meta.get("frame") == "rest" else "observed"
     ax.set_xlabel(f"{frame} vacuum wavelength [{_unit_label(x)}]")
     ax.set_ylabel(rf"$F_\lambda$ [{_unit_label(y)}]")
-    title = chosen.names[0] if rest else rf"{chosen.names[0]}    $z = {redshift:.4f}$"
     ax.set_title(title, loc="left", fontsize=10, pad=pad)
     if chosen.flags[0]:
-        ax.set_title(chosen.flags[0], loc="right", fontsize=9, color=ACCENT, pad=pad)
+        # The line break puts the flag above the title, which it could overlap.
+        flag = textwrap.shorten(chosen.flags[0], 110, placeholder=" …") + "\n"
+        ax.set_title(flag, loc="right", fontsize=9, color=ACCENT, pad=pad)
     handles, labels = ax.get_legend_handles_labels()
-    # one row, which leaves the spectrum free, if the axes are wide enough for it
+    # A legend of one row, if the axes are wide enough, hides least of the spectrum.
     inches = ax.bbox.width / ax.figure.dpi
     columns = len(labels) if inches > 1.4 * len(labels) else 3
     legend = ax.legend(
@@ -241,6 +263,6 @@ def _describe(ax: Axes, chosen: SpectrumDraws, redshift: float, pad: float | Non
 
 
 def _unit_label(unit: Any) -> str:
-    """Write a unit with an Angstrom whose ring can be seen, and without a factor of 1."""
+    """Format a unit in LaTeX, without a factor of 1 and with the plain letter for the Angstrom."""
     text = u.Unit(unit).to_string("latex_inline").replace(r"1 \times ", "")
     return text.replace(r"\mathring{A}", "Å")

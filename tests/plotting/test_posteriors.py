@@ -12,6 +12,7 @@ import astropy.units as u
 import matplotlib.pyplot as plt
 from astropy.nddata import NDData
 from astropy.table import QTable
+from astropy.wcs import WCS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
@@ -330,6 +331,42 @@ def test_the_reconstruction_takes_odd_images():
         plotting.reconstruction(np.zeros((3, 8, 8)), np.zeros((3, 9, 9)))
 
 
+def test_images_have_a_scale_bar():
+    figure = plotting.reconstruction(cutout(), cutout(), redshift=0.1)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["2″ = 3.7 kpc"]
+    (bar,) = figure.axes[0].lines
+    assert_allclose(np.ptp(bar.get_xdata()), 2 / 0.396)
+    ax = plt.subplots()[1]
+    ax.imshow(np.zeros((100, 100)), origin="lower")
+    limits = ax.get_xlim()
+    plotting.annotate_image(ax, 1 * u.arcsec)
+    assert [text.get_text() for text in ax.texts] == ["30″"]
+    assert ax.get_xlim() == limits
+    with pytest.raises(ValueError, match="pass pixel_scale or wcs"):
+        plotting.annotate_image(ax)
+
+
+@pytest.mark.parametrize("angle", [0, 40, 180])
+def test_arrows_show_north_and_east(angle):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval, wcs.wcs.crpix = [150.0, 30.0], [16.5, 16.5]
+    turn = np.radians(angle)
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    wcs.wcs.cd = rotation @ np.diag([-0.4, 0.4]) / 3600
+    ax = plt.subplots()[1]
+    ax.imshow(np.zeros((32, 32)), origin="lower")
+    plotting.annotate_image(ax, wcs=wcs)
+    (bar,) = ax.lines
+    length, north, n, east, e = ax.texts
+    assert [text.get_text() for text in (length, n, e)] == ["2″", "N", "E"]
+    assert_allclose(np.ptp(bar.get_xdata()), 5)
+    for arrow, sky in ((north, [0, 1]), (east, [1, 0])):
+        step = np.subtract(arrow.xy, arrow.get_position())
+        toward = wcs.wcs.cd @ step
+        assert_allclose(toward / np.hypot(*toward), sky, atol=1e-3)
+
+
 @pytest.mark.parametrize("kind", [dict, QTable])
 def test_the_history_marks_the_best_step(kind):
     history = kind(
@@ -351,7 +388,7 @@ def test_the_history_marks_the_best_step(kind):
         plotting.training_history(history, terms=("flow",))
 
 
-def test_every_function_but_two_returns_the_axes_it_was_given(case):
+def test_functions_with_one_panel_return_the_axes_passed(case):
     posterior, truth = case
     values = pit(posterior["sfr"], truth["sfr"])
     for draw in (

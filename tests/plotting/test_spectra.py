@@ -35,8 +35,8 @@ def test_draws_are_summarised():
     np.testing.assert_allclose(median.get_xdata(orig=False), spectra.wavelength.value)
     np.testing.assert_allclose(median.get_ydata(orig=False), spectra.median.flux.value)
     np.testing.assert_allclose(best.get_ydata(orig=False), spectra.best.flux.value)
-    assert ax.get_title("left").startswith("NGC 1    $z = 0.05")
-    assert ax.get_title("right") == "very red"
+    assert ax.get_title("left").startswith("NGC 1    lines at $z = 0.05")
+    assert ax.get_title("right") == "very red\n"
     assert "observed vacuum wavelength" in ax.get_xlabel()
     assert r"$\mathrm{10^{-17}" in ax.get_ylabel()
     assert ax.get_xlim() == tuple(spectra.wavelength.value[[0, -1]])
@@ -59,14 +59,39 @@ def test_bright_lines_do_not_press_the_continuum_down():
     assert 12 < high < 40
 
 
+def positions(ax):
+    """Wavelengths of the line markers by their label."""
+    return {text.get_text(): text.get_position()[0] for text in ax.texts}
+
+
 def test_lines_are_named_at_the_redshift():
-    ax = galaxy().plot()
-    places = {text.get_text(): text.get_position()[0] for text in ax.texts}
-    np.testing.assert_allclose(places[r"H$\alpha$+[N$\,$II]"], HALPHA * 1.05, rtol=1e-3)
-    assert set(places) == {
+    marked = positions(galaxy().plot())
+    np.testing.assert_allclose(marked[r"H$\alpha$+[N$\,$II]"], HALPHA * 1.05, rtol=1e-3)
+    assert set(marked) == {
         label for label, rest in LINE_LABELS.items() if 3830 < rest * 1.05 < 9170
     }
     assert not galaxy().plot(lines=False).texts
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_lines_are_marked_at_the_redshift_of_what_is_drawn(best):
+    """The redshift of the best draw is far from the median, as of galaxies with two solutions."""
+    redshift = np.array([[0.04, 0.05, 0.06, 0.2]])
+    grid = log_grid()
+    flux = np.array([10 + line(grid, HALPHA * (1 + z), 3000) for z in redshift[0]])
+    weights = np.array([[0.2, 0.2, 0.2, 0.4]])
+    spectra = SpectrumDraws(flux[None] * FLUX_UNIT, grid, redshift, weights=weights)
+    ax = spectrum(spectra, best=best)
+    at = positions(ax)[r"H$\alpha$+[N$\,$II]"]
+    title = ax.get_title("left")
+    if best:
+        shown = next(item for item in ax.lines if item.get_label() == "best draw")
+        top = shown.get_xdata(orig=False)[np.argmax(shown.get_ydata(orig=False))]
+        np.testing.assert_allclose(at, top, rtol=2e-4)
+        assert "lines at $z = 0.2000$ (best draw); median $z = 0.0575$" in title
+    else:
+        assert "best draw" not in title
+        assert f"$z = {at / 6564.6 - 1:.4f}$" in title
 
 
 def test_names_of_lines_do_not_touch():
@@ -104,7 +129,7 @@ def test_galaxies_are_chosen_by_number_or_name():
 @pytest.mark.parametrize("chosen", [2, "galaxy 2"])
 def test_a_galaxy_without_draws_cannot_be_shown(chosen):
     with pytest.raises(
-        ValueError, match=r"no draws of galaxy 'galaxy 2' .*flag: no flux in any band"
+        ValueError, match=r"galaxy 'galaxy 2' has no draws to show .*flag: no flux in any band"
     ):
         some_spectra().plot(chosen)
 
@@ -113,8 +138,7 @@ def test_the_rest_frame_is_shown():
     spectra = galaxy().rest_frame()
     ax = spectra.plot()
     assert "rest-frame vacuum wavelength" in ax.get_xlabel()
-    places = {text.get_text(): text.get_position()[0] for text in ax.texts}
-    assert places[r"H$\alpha$+[N$\,$II]"] == LINE_LABELS[r"H$\alpha$+[N$\,$II]"]
+    assert positions(ax)[r"H$\alpha$+[N$\,$II]"] == LINE_LABELS[r"H$\alpha$+[N$\,$II]"]
     ax.figure.canvas.draw()
 
 
@@ -150,6 +174,7 @@ def test_two_galaxies_share_axes():
     number = len(ax.texts)
     galaxy().plot(ax=ax, color="black")
     assert len(ax.texts) == number
+    assert ax.get_title("left").startswith("0    best draw $z = 0.05")
 
 
 def test_quantities_can_be_added():
