@@ -1,4 +1,4 @@
-"""Reading what users pass in: units, masks, uncertainties, coordinates, grids and tables.
+"""Conversion of user input to tensors: units, masks, uncertainties, coordinates, pixel grids and tables.
 
-`astrogenspec.inputs.cutouts` and `astrogenspec.inputs.photometry` are the doors; the modules here do the single steps.
+The entry points are `astrogenspec.inputs.cutouts` for images and `astrogenspec.inputs.photometry` for catalogues.
 """

@@ -1,13 +1,13 @@
-r"""Photometry of stamps: one elliptical aperture for all bands, found in the r band.
+r"""Photometry of cutouts: one elliptical aperture for all bands, determined in the r band.
 
-The galaxy is the source at the centre of the stamp.  Sources that touch it are separated where raising the threshold
-makes a component of their own appear with at least `CONTRAST` of the flux (the idea of SExtractor [1]_) and a peak of
-at least `PROMINENCE` times the threshold; a pixel goes with the peak that lies uphill of it.  The second moments of what
-remains give an ellipse; the aperture has 2.5 times the first moment :math:`r_1 = \sum R f / \sum f` of Kron [2]_ as its
-semi-major axis.  The same aperture is used in every band, so that colours are those of one region.  Bad pixels and
-those of neighbours are replaced by the mean of the good pixels at the same elliptical radius, with the error that this
-entails.  Errors come from the inverse variances alone.  Light outside of the aperture (about 4% for an exponential
-disk) and outside of the stamp is not in the flux.
+The galaxy is the source at the centre of the cutout.  Blended sources are separated by raising the threshold: a component
+that splits off is another source if it has at least `CONTRAST` of the flux (the idea of SExtractor [1]_) and a peak of at
+least `PROMINENCE` times the threshold; each pixel belongs to the peak that is reached by steepest ascent.  The second
+moments of the remaining light define an ellipse; the semi-major axis of the aperture is 2.5 times the first moment
+:math:`r_1 = \sum R f / \sum f` of Kron [2]_.  The same aperture is used in every band, so that colours refer to one
+region.  Bad pixels and pixels of neighbours are replaced by the mean of the good pixels at the same elliptical radius, and
+the error is increased accordingly.  Errors follow from the inverse variances alone.  Light outside the aperture (about 4%
+for an exponential disk) and outside the cutout is not included.
 
 References
 ----------
@@ -25,18 +25,18 @@ from scipy import ndimage
 
 from ..surveys import BANDS, CUTOUT_SIZE
 
-__all__ = ["CONTRAST", "PROMINENCE", "Ellipse", "find_galaxy", "measure_stamp"]
+__all__ = ["CONTRAST", "PROMINENCE", "Ellipse", "find_galaxy", "measure_cutout"]
 
-#: Least share of the flux that a blended neighbour must have above the valley.
+#: Minimum fraction of the flux that a blended neighbour has above the saddle.
 CONTRAST = 0.02
-#: Least ratio of its peak to the valley; knots in spiral arms have less.
+#: Minimum ratio of its peak to the saddle; knots in spiral arms have less.
 PROMINENCE = 1.5
 _SMOOTHING = 1.2  # pixels, standard deviation of the detection filter
 _THRESHOLD = 3.0  # standard deviations of the smoothed sky
 _LEVELS = 8
 _CORE, _SEARCH = 3.0, 8.0  # pixels from the centre
-_MINIMUM_RADIUS, _MAXIMUM_RADIUS = 3.5, 45.0  # pixels, semi-major axis of the aperture
-_RING = 1.5  # pixels, width of the rings from which bad pixels are filled
+_MIN_RADIUS, _MAX_RADIUS = 3.5, 45.0  # pixels, semi-major axis of the aperture
+_ANNULUS = 1.5  # pixels, width of the annuli from which bad pixels are filled
 _EVERYWHERE = np.ones((3, 3), bool)
 _MIDDLE = (CUTOUT_SIZE - 1) / 2
 _PIXELS = np.arange(CUTOUT_SIZE, dtype=float)
@@ -44,12 +44,12 @@ _FROM_MIDDLE = np.hypot(_PIXELS - _MIDDLE, (_PIXELS - _MIDDLE)[:, None])
 _NEAR = {reach: reach >= _FROM_MIDDLE for reach in (_CORE, _SEARCH)}
 _BOX = slice(int(_MIDDLE) - 7, int(_MIDDLE) + 9)
 _SUBPIXELS = 5
-_MINIMUM_PIXELS = 6  # of a neighbour
+_MIN_PIXELS = 6  # of a neighbour
 
 
 @dataclass(frozen=True)
 class Ellipse:
-    """An ellipse on a stamp.
+    """Ellipse on a cutout.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Ellipse:
     major, minor : float
         Semi-axes, pixels.
     angle : float
-        From the x axis to the major axis, radians.
+        Angle from the x axis to the major axis, radians.
     """
 
     x: float
@@ -68,7 +68,7 @@ class Ellipse:
     angle: float
 
     def radius(self) -> np.ndarray:
-        """Semi-major axis of the similar ellipse through each pixel of a stamp; shape (64, 64)."""
+        """Return the semi-major axis of the similar ellipse through each pixel, shape (64, 64)."""
         cos, sin, ratio = np.cos(self.angle), np.sin(self.angle), self.major / self.minor
         dx, dy = _PIXELS - self.x, _PIXELS - self.y
         along = (sin * dy)[:, None] + cos * dx
@@ -76,11 +76,11 @@ class Ellipse:
         return np.sqrt(along * along + across * across)
 
     def scaled(self, major: float) -> Ellipse:
-        """Give the similar ellipse with another semi-major axis."""
+        """Return the similar ellipse with another semi-major axis."""
         return Ellipse(self.x, self.y, major, self.minor * major / self.major, self.angle)
 
 
-def measure_stamp(flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+def measure_cutout(flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     """Measure one galaxy in all bands.
 
     Parameters
@@ -92,17 +92,17 @@ def measure_stamp(flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray, np.nd
     -------
     flux, error : ndarray, shape (5,)
         nmgy; NaN in a band that cannot be measured.
-    problem : str
-        Why nothing could be measured; empty if something could.
+    reason : str
+        Why no band could be measured, without a full stop; empty if any could.
     """
     total, error = np.full(len(BANDS), np.nan), np.full(len(BANDS), np.nan)
     good = ivar > 0
     band = _detection_band(flux, ivar, good)
     if band is None:
-        return total, error, "the stamp has no usable pixels around its centre."
+        return total, error, "the cutout has no usable pixels around its centre"
     found = find_galaxy(flux[band], ivar[band])
     if found is None:
-        return total, error, f"no source is seen at the centre of the {BANDS[band]}-band stamp."
+        return total, error, f"no source is detected at the centre of the {BANDS[band]}-band cutout"
     aperture, others = found
     shape = EllipticalAperture(
         (aperture.x, aperture.y), aperture.major, aperture.minor, theta=aperture.angle
@@ -110,28 +110,28 @@ def measure_stamp(flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray, np.nd
     weights = shape.to_mask(method="subpixel", subpixels=_SUBPIXELS).to_image(others.shape)
     inside = np.flatnonzero(weights)
     weight = weights.ravel()[inside]
-    ring = (aperture.radius().ravel()[inside] / _RING).astype(np.intp)
+    ring = (aperture.radius().ravel()[inside] / _ANNULUS).astype(np.intp)
     full = np.bincount(ring, weight)
     clean = ~others.ravel()[inside]
     values, inverse = (array.reshape(len(BANDS), -1)[:, inside] for array in (flux, ivar))
     for k in range(len(BANDS)):
         usable = (inverse[k] > 0) & clean
-        share = weight
+        filled = weight
         if not usable.all():
             seen = np.bincount(ring, weight * usable, minlength=len(full))
             if full[seen > 0].sum() < 0.8 * full.sum() or seen.sum() < 0.4 * full.sum():
                 continue
             ratio = np.divide(full, seen, out=np.zeros_like(full), where=seen > 0)
-            share = (weight * ratio[ring])[usable]
-        total[k] = share @ values[k, usable]
-        error[k] = np.sqrt((share * share) @ (1 / inverse[k, usable]))
+            filled = (weight * ratio[ring])[usable]
+        total[k] = filled @ values[k, usable]
+        error[k] = np.sqrt((filled * filled) @ (1 / inverse[k, usable]))
     if np.isnan(total).all():
-        return total, error, "too many pixels of the galaxy are bad or hidden by neighbours."
+        return total, error, "too many pixels of the galaxy are bad or covered by neighbours"
     return total, error, ""
 
 
 def _detection_band(flux: np.ndarray, ivar: np.ndarray, good: np.ndarray) -> int | None:
-    """Choose r, or the band with the highest signal-to-noise ratio at the centre."""
+    """Return the index of r if usable, else of the band with the highest signal-to-noise ratio at the centre."""
     red = BANDS.index("r")
     if 2 * np.count_nonzero(good[red, _BOX, _BOX]) > good[red, _BOX, _BOX].size:
         return red
@@ -146,7 +146,7 @@ def _detection_band(flux: np.ndarray, ivar: np.ndarray, good: np.ndarray) -> int
 
 
 def find_galaxy(flux: np.ndarray, ivar: np.ndarray) -> tuple[Ellipse, np.ndarray] | None:
-    """Find the galaxy at the centre of a stamp in one band, and its aperture.
+    """Find the galaxy at the centre of a cutout in one band, and its aperture.
 
     Parameters
     ----------
@@ -156,11 +156,11 @@ def find_galaxy(flux: np.ndarray, ivar: np.ndarray) -> tuple[Ellipse, np.ndarray
     Returns
     -------
     aperture : Ellipse
-        Of 2.5 Kron radii.
+        Aperture of 2.5 Kron radii.
     others : ndarray of bool, shape (64, 64)
         Pixels that belong to other sources.
     None
-        In place of both, if there is no source at the centre.
+        Instead of both, if there is no source at the centre.
     """
     good = ivar > 0
     smooth = ndimage.gaussian_filter(np.where(good, flux, 0), _SMOOTHING, truncate=3.0)
@@ -176,8 +176,8 @@ def find_galaxy(flux: np.ndarray, ivar: np.ndarray) -> tuple[Ellipse, np.ndarray
         return None
     labels, n = ndimage.label(above, structure=_EVERYWHERE)
     galaxy = labels == labels[peak]
-    # Peaks of the noise are smaller; to mask them would take flux away.
-    others = (np.bincount(labels.ravel()) >= _MINIMUM_PIXELS)[labels] & above & ~galaxy
+    # Noise peaks are smaller; masking them would remove flux.
+    others = (np.bincount(labels.ravel()) >= _MIN_PIXELS)[labels] & above & ~galaxy
     if n > 1:
         others = ndimage.binary_dilation(others, iterations=2) & ~galaxy
     box = ndimage.find_objects(labels)[labels[peak] - 1]
@@ -189,15 +189,15 @@ def find_galaxy(flux: np.ndarray, ivar: np.ndarray) -> tuple[Ellipse, np.ndarray
     radius = ellipse.radius()
     light = np.where((radius < 4 * ellipse.major) & good & ~others, flux, 0).astype(float)
     total = light.sum()
-    # The moment of a faint source is noise; bounds in units of the ellipse keep it sensible.
+    # Bound the first moment by the ellipse: it is dominated by noise for faint sources.
     first = (radius * light).sum() / total if total > 0 else 0.0
     first = min(max(first, ellipse.major), 2.5 * ellipse.major)
-    major = min(max(2.5 * first, _MINIMUM_RADIUS), _MAXIMUM_RADIUS)
+    major = min(max(2.5 * first, _MIN_RADIUS), _MAX_RADIUS)
     return ellipse.scaled(major), others
 
 
 def _central_peak(smooth: np.ndarray, above: np.ndarray) -> tuple[int, int] | None:
-    """Find the local maximum that belongs to the centre of the stamp."""
+    """Find the local maximum that is reached uphill from the brightest pixel near the centre."""
     for disc in _NEAR.values():
         near = above & disc
         if near.any():
@@ -221,7 +221,7 @@ def _blended_neighbours(
     threshold: float,
     sigma: float,
 ) -> np.ndarray:
-    """Find the part of a component that belongs to other sources than the one with this peak."""
+    """Return the pixels of a component that belong to sources other than the one with the given peak."""
     nothing = np.zeros_like(galaxy)
     light = smooth[galaxy]
     needed, top = CONTRAST * light.sum(dtype=float), float(light.max())
@@ -239,7 +239,7 @@ def _blended_neighbours(
             excess = (
                 np.bincount(labels.ravel(), smooth.ravel(), minlength=n + 1)[1:] - level * pixels
             )
-            # The sum over a filtered patch is about as noisy as the unfiltered pixels under it.
+            # The noise of the sum over filtered pixels is about that of the unfiltered pixels.
             noise = 5 * sigma * 2 * np.sqrt(np.pi) * _SMOOTHING * np.sqrt(pixels)
             summit = ndimage.maximum(smooth, labels, index)
             distinct = (excess > np.maximum(needed, noise)) & (summit > PROMINENCE * level)
@@ -255,14 +255,14 @@ def _blended_neighbours(
 
 
 def _uphill(surface: np.ndarray, markers: np.ndarray) -> np.ndarray:
-    """Give each pixel the marker that it meets on the steepest way uphill; 0 if it meets none."""
+    """Assign each pixel the marker that is reached by steepest ascent; 0 if none is."""
     ny, nx = surface.shape
     padded = np.pad(surface, 1, constant_values=-np.inf)
     steps = [(dy, dx) for dy in (0, -1, 1) for dx in (0, -1, 1)]
     around = np.stack([padded[1 + dy : 1 + dy + ny, 1 + dx : 1 + dx + nx] for dy, dx in steps])
     jump = np.array([dy * nx + dx for dy, dx in steps])[np.argmax(around, axis=0)]
     end = np.arange(ny * nx) + np.where((markers > 0) | (surface == -np.inf), 0, jump).ravel()
-    # Each round doubles the length of the way.
+    # Each iteration doubles the length of the path.
     for _ in range(int(ny * nx).bit_length()):
         further = end[end]
         if np.array_equal(further, end):
@@ -272,6 +272,7 @@ def _uphill(surface: np.ndarray, markers: np.ndarray) -> np.ndarray:
 
 
 def _moments(smooth: np.ndarray, galaxy: np.ndarray) -> Ellipse:
+    """Return the ellipse of the second moments of the light."""
     y, x = np.nonzero(galaxy)
     weight = np.maximum(smooth[y, x], 0).astype(float)
     weight /= weight.sum()

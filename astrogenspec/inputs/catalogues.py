@@ -1,4 +1,26 @@
-"""Tables and dictionaries of photometry, read into nanomaggies (the keys are those of `astrogenspec.inputs.photometry`)."""
+"""Catalogues: tables and mappings of photometry, converted to nanomaggies.
+
+The keys are listed in `astrogenspec.inputs.photometry`.  Columns with the names of the SDSS catalogue server (and of
+``astroquery.sdss``), which have no units, are translated first:
+
+============================================== ======================================= ==================================
+SDSS                                           meaning                                 becomes
+============================================== ======================================= ==================================
+``modelFlux_g``, ``modelFluxIvar_g``           flux [nmgy], inverse variance           ``flux_g``, ``flux_ivar_g``
+``modelMag_g``, ``modelMagErr_g``              asinh magnitude [1]_                    ``flux_g``, ``flux_err_g``
+``petroFlux_g``, ``petroFluxIvar_g``           Petrosian flux [nmgy]                   ``petro_flux_g``, ``petro_flux_ivar_g``
+``petroMag_g``, ``petroMagErr_g``              Petrosian asinh magnitude               ``petro_flux_g``, ``petro_flux_err_g``
+``petroR50_r``, ``petroR90_r``                 radii [arcsec]                          ``r50``, ``r90``
+``objID`` or ``objid``                         object identifier                       ``name``, if there is none
+============================================== ======================================= ==================================
+
+``extinction_g`` has the same name in SDSS.  Fluxes are preferred to magnitudes.  Axis ratios of model fits (``expAB_r``)
+are not used: they are corrected for seeing, unlike those of the training data.
+
+References
+----------
+.. [1] Lupton, R. H., Gunn, J. E. & Szalay, A. S. 1999, AJ, 118, 1406.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +34,7 @@ import numpy as np
 from astropy.table import Column, Row, Table
 
 from ..surveys import BANDS, SDSS
+from .errors import InputLog
 from .fluxes import SENTINELS, Values, common_length, to_flux
 from .morphology import MORPHOLOGY_KEYS, Morphology, morphology_columns, read_morphology
 
@@ -24,35 +47,35 @@ __all__ = [
     "translated",
 ]
 
-#: For each kind of magnitude of the survey, the beginning of our names.
-_KINDS = {"model": "", "petro": "petro_"}
+#: Prefixes of the keys of a type of magnitude, by its name in SDSS.
+_PREFIXES = {"model": "", "petro": "petro_"}
 _RADII = {"petroR50_r": "r50", "petroR90_r": "r90"}
-_NUMBERS = ("objID", "objid")
+_IDENTIFIERS = ("objID", "objid")
 _BAND_COLUMNS = {
-    f"{kind}{what}_{band}"
-    for kind, what, band in product(_KINDS, ("Flux", "FluxIvar", "Mag", "MagErr"), BANDS)
+    f"{kind}{column}_{band}"
+    for kind, column, band in product(_PREFIXES, ("Flux", "FluxIvar", "Mag", "MagErr"), BANDS)
 }
 
 
 def translated(photometry: Table | Mapping[str, object]) -> Table | Mapping[str, object]:
-    """Give columns that have the names of the survey our names, and units.
+    """Translate SDSS columns to the keys of this package, with units.
 
     Parameters
     ----------
     photometry : Table or mapping
-        Not changed.
+        Photometry; it is not changed.
 
     Returns
     -------
     Table or mapping
-        The same object if there is none.
+        The same object if it has no SDSS columns.
 
     Raises
     ------
     TypeError, ValueError
         As for `~astrogenspec.inputs.fluxes.Values.read`.
     astropy.units.UnitsError
-        If a column has a unit other than that of the survey.
+        If a column has a unit that differs from that of SDSS.
     """
     keys = list(photometry.keys())
     columns = {
@@ -63,36 +86,36 @@ def translated(photometry: Table | Mapping[str, object]) -> Table | Mapping[str,
         for key, ours in _RADII.items()
         if key in columns
     }
-    for kind, band in product(_KINDS, BANDS):
+    for kind, band in product(_PREFIXES, BANDS):
         new |= _fluxes(columns, kind, band)
     if not new:
         return photometry
     twice = [key for key in new if key in keys]
     if twice:
         raise ValueError(
-            f"photometry has {twice[0]} twice, by this name and by that of SDSS; keep one of them."
+            f"photometry has {twice[0]} twice, under this name and its SDSS name; keep one of them."
         )
     kept: dict[str, Any] = {key: photometry[key] for key in keys if key not in columns}
     if not isinstance(photometry, Table):
         return kept | new
-    # The survey calls model magnitudes by these names too; a band of ours would have a unit.
+    # SDSS also uses these names for model magnitudes, without a unit; bands of this package have one.
     for band in BANDS:
         if band in kept and not getattr(kept[band], "unit", None):
             del kept[band]
-    for key in _NUMBERS:
+    for key in _IDENTIFIERS:
         if key in kept:
-            kept.setdefault("name", [str(number) for number in kept[key]])
+            kept.setdefault("name", [str(identifier) for identifier in kept[key]])
     return type(photometry)(kept | new, copy=False)
 
 
 def _fluxes(columns: dict[str, Values], kind: str, band: str) -> dict[str, u.Quantity]:
-    """Read a band of one kind, from its flux or else from its magnitude; nothing if there is neither."""
-    ways = (
+    """Read one band of a type of magnitude, from its flux or else its magnitude; empty if it has neither."""
+    columns_of = (
         (_from_flux, f"{kind}Flux_{band}", f"{kind}FluxIvar_{band}"),
         (_from_asinh_magnitude, f"{kind}Mag_{band}", f"{kind}MagErr_{band}"),
     )
-    given = [way for way in ways if way[1] in columns]
-    usable = [way for way in given if way[2] in columns or kind != "model"]
+    given = [names for names in columns_of if names[1] in columns]
+    usable = [names for names in given if names[2] in columns or kind != "model"]
     if not given:
         return {}
     if not usable:
@@ -100,7 +123,7 @@ def _fluxes(columns: dict[str, Values], kind: str, band: str) -> dict[str, u.Qua
         raise ValueError(f"photometry has no error for {value}; give {error}.")
     read, value, error = usable[0]
     found = read(band, columns[value], columns.get(error))
-    return {f"{_KINDS[kind]}{name}_{band}": values for name, values in found.items()}
+    return {f"{_PREFIXES[kind]}{name}_{band}": values for name, values in found.items()}
 
 
 def _from_flux(band: str, flux: Values, ivar: Values | None) -> dict[str, u.Quantity]:
@@ -113,7 +136,7 @@ def _from_flux(band: str, flux: Values, ivar: Values | None) -> dict[str, u.Quan
 def _from_asinh_magnitude(
     band: str, magnitude: Values, error: Values | None
 ) -> dict[str, u.Quantity]:
-    r"""Flux :math:`2 b \sinh[-m \ln(10)/2.5 - \ln b]` in maggies; its error by the derivative."""
+    r"""Return the flux :math:`2 b \sinh[-m \ln(10)/2.5 - \ln b]`, and its error from the derivative."""
     softening = SDSS.asinh_softening[band]
     slope = 0.4 * np.log(10)
     numbers = _numbers(magnitude, u.mag)
@@ -127,28 +150,28 @@ def _from_asinh_magnitude(
 
 
 def _numbers(column: Values, unit: u.UnitBase) -> np.ndarray:
-    """Numbers in the unit of the survey."""
+    """Return the values of a column, after a check of its unit."""
     allowed = (None, unit, u.ABmag) if unit == u.mag else (None, unit)
     if column.unit not in allowed:
         raise u.UnitConversionError(
-            f"{column.key} is in {column.unit}, but SDSS gives it in {unit}; rename the column if it is something else."
+            f"{column.key} is in {column.unit}, but SDSS gives it in {unit}; rename the column if it holds another quantity."
         )
     return column.numbers
 
 
-#: For each way to name the columns: the flux or magnitude, its error, its inverse variance.
-_WAYS = {
+#: Naming schemes of the columns: flux or magnitude, its error, its inverse variance.
+_SCHEMES: dict[str, tuple[str, ...]] = {
     "bare": ("{}", "{}_err", "{}_ivar"),
     "flux": ("flux_{}", "flux_err_{}", "flux_ivar_{}"),
-    "mag": ("mag_{}", "mag_err_{}", None),
-    "vizier": ("{}mag", "e_{}mag", None),
+    "mag": ("mag_{}", "mag_err_{}"),
+    "vizier": ("{}mag", "e_{}mag"),
 }
 _MAGNITUDES = ("mag", "vizier")
 
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """Photometry as read.
+    """Photometry in nanomaggies, as read from a table or mapping.
 
     Attributes
     ----------
@@ -160,10 +183,10 @@ class Catalogue:
         Galactic extinction, mag.
     names : tuple of str or None
         Names of the galaxies.
-    problems : dict of int to str
-        What is wrong with a galaxy, by its index.
+    rejected : dict of int to str
+        Reasons why galaxies cannot be used, by index.
     morphology : Morphology or None
-        Sizes and shapes, if any were given.
+        Morphology, if any was given.
     """
 
     flux: np.ndarray
@@ -171,7 +194,7 @@ class Catalogue:
     ebv: np.ndarray | None = None
     extinction: np.ndarray | None = None
     names: tuple[str, ...] | None = None
-    problems: dict[int, str] = field(default_factory=dict)
+    rejected: dict[int, str] = field(default_factory=dict)
     morphology: Morphology | None = None
 
     def __len__(self) -> int:
@@ -184,7 +207,7 @@ def read_catalogue(photometry: Table | Row | Mapping[str, object]) -> Catalogue:
     Parameters
     ----------
     photometry : Table, QTable, Row or mapping
-        Photometry of one galaxy or of many.
+        Photometry of one or more galaxies.
 
     Returns
     -------
@@ -193,11 +216,11 @@ def read_catalogue(photometry: Table | Row | Mapping[str, object]) -> Catalogue:
     Raises
     ------
     TypeError
-        If it is none of these, or a column does not hold numbers.
+        If the argument has another type, or a column does not hold numbers.
     ValueError
-        For keys or shapes that cannot be used.
+        If keys or shapes cannot be used.
     astropy.units.UnitsError
-        For units that are missing or do not fit.
+        If units are missing or wrong.
     """
     if isinstance(photometry, Row):
         photometry = Table(photometry)
@@ -210,28 +233,29 @@ def read_catalogue(photometry: Table | Row | Mapping[str, object]) -> Catalogue:
     keys = list(photometry.keys())
     if isinstance(photometry, Mapping):
         _check_keys(keys)
-    way, bands = _way_of(photometry, keys)
-    columns = {band: _band_columns(photometry, keys, way, band) for band in bands}
+    scheme, bands = _naming_scheme(photometry, keys)
+    columns = {band: _band_columns(photometry, keys, scheme, band) for band in bands}
     dust = {key: Values.read(key, photometry[key]) for key in keys if key in _DUST_KEYS}
-    sizes = morphology_columns(photometry)
+    shape = morphology_columns(photometry)
     values = [item for pair in columns.values() for item in pair]
-    n = common_length([*values, *dust.values(), *sizes.values()])
-    flux, error, problems = np.full((n, len(BANDS)), np.nan), np.full((n, len(BANDS)), np.nan), {}
+    n = common_length([*values, *dust.values(), *shape.values()])
+    flux, error = np.full((n, len(BANDS)), np.nan), np.full((n, len(BANDS)), np.nan)
+    rejected: dict[int, str] = {}
     for band, pair in columns.items():
         k = BANDS.index(band)
-        flux[:, k], error[:, k] = to_flux(band, *pair, is_magnitude=way in _MAGNITUDES)
+        flux[:, k], error[:, k] = to_flux(band, *pair, is_magnitude=scheme in _MAGNITUDES)
         bad = np.isfinite(flux[:, k]) & np.isfinite(error[:, k]) & ~(error[:, k] > 0)
         given = np.broadcast_to(pair[1].numbers, n)
         for index in np.flatnonzero(bad):
-            sentence = f"{pair[1].key} is {given[index]:g}, but it must be positive."
-            problems.setdefault(int(index), sentence)
+            text = f"{pair[1].key} is {given[index]:g}, but it must be positive."
+            rejected.setdefault(int(index), text)
     missing = ~(np.isfinite(flux) & np.isfinite(error))
     flux[missing] = error[missing] = np.nan
     for index in np.flatnonzero(missing.all(axis=1)):
-        problems.setdefault(int(index), "no band has both a flux and an error.")
+        rejected.setdefault(int(index), "no band has both a flux and an error.")
     ebv, extinction = _dust_of(dust, bands, n)
     names = _names_of(photometry, keys, n)
-    return Catalogue(flux, error, ebv, extinction, names, problems, read_morphology(sizes, n))
+    return Catalogue(flux, error, ebv, extinction, names, rejected, read_morphology(shape, n))
 
 
 _DUST_KEYS = ("ebv", *(f"extinction_{band}" for band in BANDS))
@@ -239,39 +263,41 @@ _DUST_KEYS = ("ebv", *(f"extinction_{band}" for band in BANDS))
 
 def _check_keys(keys: list) -> None:
     known = {"name", *_DUST_KEYS, *MORPHOLOGY_KEYS}
-    known |= {key.format(band) for way in _WAYS.values() for key in way if key for band in BANDS}
+    known |= {
+        key.format(band) for patterns in _SCHEMES.values() for key in patterns for band in BANDS
+    }
     for key in keys:
         if key not in known:
             raise ValueError(
-                f"photometry has the key {key!r}, which means nothing here; the bands are "
+                f"photometry has the unknown key {key!r}; the bands are "
                 f"{', '.join(BANDS)}, with keys such as 'g' and 'g_err', 'flux_g' and 'flux_err_g', "
                 "'mag_g' and 'mag_err_g', and 'ebv', 'extinction_g', 'petro_flux_g', 'petro_mag_g', 'r50', 'r90', "
                 "'axis_ratio', 'name'."
             )
 
 
-def _way_of(photometry: Table | Mapping, keys: list) -> tuple[str, list[str]]:
+def _naming_scheme(photometry: Table | Mapping, keys: list) -> tuple[str, list[str]]:
     found = {
-        way: [band for band in BANDS if pattern[0].format(band) in keys]
-        for way, pattern in _WAYS.items()
+        scheme: [band for band in BANDS if pattern.format(band) in keys]
+        for scheme, (pattern, *_) in _SCHEMES.items()
     }
     if isinstance(photometry, Table) and _is_redshift(photometry):
         found["bare"].remove("z")
-    ways = [way for way, bands in found.items() if bands]
-    if len(ways) > 1:
-        names = " and ".join(_WAYS[way][0].format(found[way][0]) for way in ways)
+    schemes = [scheme for scheme, bands in found.items() if bands]
+    if len(schemes) > 1:
+        names = " and ".join(_SCHEMES[scheme][0].format(found[scheme][0]) for scheme in schemes)
         raise ValueError(f"photometry has bands given in two ways, {names}; keep one of them.")
-    if not ways:
+    if not schemes:
         raise ValueError(
             f"photometry has no band among its columns {', '.join(map(str, keys)) or '(none)'}; name "
             "them 'g' and 'g_err', 'flux_g' and 'flux_err_g', or 'mag_g' and 'mag_err_g', or as SDSS does, 'modelMag_g' "
             "and 'modelMagErr_g'."
         )
-    return ways[0], found[ways[0]]
+    return schemes[0], found[schemes[0]]
 
 
 def _is_redshift(table: Table) -> bool:
-    """Tell whether a column z is a redshift: it has neither a unit nor an error in the way of a band."""
+    """Return whether a column z is a redshift: neither it nor its error has a unit."""
     names = table.colnames
     return (
         "z" in names
@@ -282,12 +308,12 @@ def _is_redshift(table: Table) -> bool:
 
 
 def _band_columns(
-    photometry: Table | Mapping, keys: list, way: str, band: str
+    photometry: Table | Mapping, keys: list, scheme: str, band: str
 ) -> tuple[Values, Values]:
-    """Read a band and its error, or its inverse variance."""
-    names = [pattern and pattern.format(band) for pattern in _WAYS[way]]
+    """Read a band and its error or inverse variance."""
+    names = [pattern.format(band) for pattern in _SCHEMES[scheme]]
     given = [name for name in names[1:] if name in keys]
-    wanted = " or ".join(name for name in names[1:] if name)
+    wanted = " or ".join(names[1:])
     if len(given) != 1:
         what = "no error" if not given else "two errors"
         raise ValueError(f"photometry has {what} for {names[0]}; give {wanted}.")
@@ -295,14 +321,14 @@ def _band_columns(
 
 
 def dust_values(key: str, value: object) -> np.ndarray:
-    """Read Galactic extinction or reddening in magnitudes.
+    """Read Galactic extinction or reddening, in magnitudes.
 
     Parameters
     ----------
     key : str
-        What it is called, for the sentence of an error.
+        Name of the value, for the error message.
     value : float, ndarray, Column or Quantity
-        Magnitudes; no unit is taken to be magnitudes.
+        Magnitudes, with or without a unit.
 
     Returns
     -------
@@ -311,7 +337,7 @@ def dust_values(key: str, value: object) -> np.ndarray:
     Raises
     ------
     astropy.units.UnitConversionError
-        If the unit is no magnitude.
+        If the unit is not a magnitude.
     """
     column = value if isinstance(value, Values) else Values.read(key, value)
     if column.unit is None or column.unit == u.mag:
@@ -354,12 +380,12 @@ def _names_of(photometry: Table | Mapping, keys: list, n: int) -> tuple[str, ...
 
 
 def join_catalogues(parts: list[Catalogue]) -> Catalogue:
-    """Put galaxies that were read one by one behind one another.
+    """Concatenate galaxies that were read one by one.
 
     Parameters
     ----------
     parts : list of Catalogue
-        Each of one galaxy.
+        One galaxy each.
 
     Returns
     -------
@@ -368,30 +394,33 @@ def join_catalogues(parts: list[Catalogue]) -> Catalogue:
     Raises
     ------
     ValueError
-        If some have ``ebv`` or extinctions and others not.
+        If only some galaxies have ``ebv`` or extinctions; its attribute ``galaxy`` is the first without.
     """
-    dust = {}
+    dust: dict[str, np.ndarray | None] = {}
     for what in ("ebv", "extinction"):
-        given = [getattr(part, what) is not None for part in parts]
-        if any(given) and not all(given):
-            raise ValueError(
-                f"galaxy {given.index(False)}: photometry has no {what}, but that of galaxy "
-                f"{given.index(True)} has; give it for all or for none."
+        values = [getattr(part, what) for part in parts]
+        absent = [k for k, value in enumerate(values) if value is None]
+        if absent and len(absent) < len(parts):
+            given = next(k for k, value in enumerate(values) if value is not None)
+            raise InputLog(len(parts), "raise").error(
+                absent[0],
+                f"photometry has no {what}, but that of galaxy {given} has; give it for all or for none.",
             )
-        dust[what] = np.concatenate([getattr(part, what) for part in parts]) if all(given) else None
+        dust[what] = None if absent else np.concatenate(values)
     names = tuple(part.names[0] if part.names else str(k) for k, part in enumerate(parts))
-    problems = {k: part.problems[0] for k, part in enumerate(parts) if part.problems}
+    rejected = {k: part.rejected[0] for k, part in enumerate(parts) if part.rejected}
     morphology = None
-    sizes = [part.morphology for part in parts]
-    if any(size is not None for size in sizes):
+    if any(part.morphology is not None for part in parts):
         blank = Morphology.missing(1)
-        morphology = Morphology.concatenate([blank if size is None else size for size in sizes])
+        morphology = Morphology.concatenate(
+            [blank if part.morphology is None else part.morphology for part in parts]
+        )
     return Catalogue(
         np.concatenate([part.flux for part in parts]),
         np.concatenate([part.error for part in parts]),
         dust["ebv"],
         dust["extinction"],
         names,
-        problems,
+        rejected,
         morphology,
     )

@@ -1,8 +1,8 @@
-"""Cutouts: everything a user may pass in as images, brought to one batch of stamps.
+"""Cutouts: images of galaxies in any supported form, converted to one batch on the pixel grid of the networks.
 
-A stamp has 64 x 64 pixels of 0.396 arcsec in each of the bands u, g, r, i, z, in nanomaggies per pixel as observed,
-with the galaxy in its middle.  An image already at that pixel scale (to 0.5%) is cropped or padded by whole pixels, so
-that its noise stays as it is and the galaxy is centred to half a pixel; any other is resampled with conservation of
+A cutout of the batch has 64 x 64 pixels of 0.396 arcsec in each of the bands u, g, r, i, z, in nanomaggies per pixel
+as observed, with the galaxy at its centre.  An image with this pixel scale (to 0.5%) is cropped or padded by whole pixels:
+its noise does not change, and the galaxy is centred to half a pixel.  Any other image is resampled with conservation of
 flux (`astrogenspec.inputs.images`) and centred exactly.  Pixels without data have an inverse variance of zero.
 """
 
@@ -11,37 +11,41 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from astropy.nddata import NDData
+from astropy.nddata import Cutout2D, NDData
 
+from ..flags import Flag
 from ..surveys import BANDS, CUTOUT_SIZE, SDSS
 from ..warnings import AstroGenSpecWarning
 from .astrometry import check_scale
-from .errors import INPUT_ERRORS, ProblemLog
+from .errors import INPUT_ERRORS, InputLog, check_on_error, resolve_flag_codes, select_galaxies
 from .images import (
-    Plane,
+    BandImage,
     calibrate,
-    crop_or_pad,
     place_on_grid,
-    planes_of,
-    resample,
+    resampling_step,
     split_array,
-    steps_for,
+    split_bands,
+    to_grid,
     why_unusable,
 )
 
-__all__ = ["CutoutBatch", "coerce_cutouts"]
+__all__ = ["Cutout", "CutoutBatch", "Cutouts", "coerce_cutouts", "read_cutouts"]
 
-Cutout: TypeAlias = NDData | u.Quantity | Mapping[str, NDData | u.Quantity]
+#: Images of one galaxy: a cube (band, y, x), or a mapping from names of bands to images (y, x).
+Cutout: TypeAlias = NDData | u.Quantity | Mapping[str, NDData | u.Quantity | Cutout2D]
+#: Images of one or more galaxies, as `coerce_cutouts` accepts them; None for a galaxy without an image.
+#: Estimators also accept an iterator of galaxies.
+Cutouts: TypeAlias = "Cutout | Iterable[Cutout | None] | CutoutBatch"
 
 
 @dataclass(frozen=True, eq=False)
 class CutoutBatch:
-    """Stamps of many galaxies, all on the grid of the networks.
+    """Images of many galaxies on the pixel grid of the networks.
 
     Parameters
     ----------
@@ -50,20 +54,23 @@ class CutoutBatch:
     ivar : ndarray of float32, shape (n, 5, 64, 64)
         Inverse variance, nmgy**-2; 0 where bad or missing.
     names : tuple of str, optional
-        One for each galaxy; "0", "1", ... by default.
+        Names of the galaxies; "0", "1", ... by default.
     problems : tuple of str, optional
-        Why a galaxy cannot be used; empty strings by default.
+        Reasons why galaxies cannot be used; empty strings by default.
+    flag_codes : ndarray of int64, shape (n,), optional
+        Flag codes, see `~astrogenspec.decode_flags`; by default ``IMAGE_NOT_USED`` where there is a problem.
 
     Raises
     ------
     ValueError
-        If shapes or lengths do not agree.
+        If shapes or lengths differ.
     """
 
     flux: np.ndarray
     ivar: np.ndarray
     names: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    flag_codes: np.ndarray = None  # type: ignore[assignment]  # filled in below
 
     def __post_init__(self) -> None:
         wanted = (len(self.flux), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE)
@@ -79,6 +86,8 @@ class CutoutBatch:
                 raise ValueError(f"{what} has {len(values)} entries for {len(self.flux)} galaxies.")
         object.__setattr__(self, "names", tuple(names))
         object.__setattr__(self, "problems", tuple(problems))
+        codes = resolve_flag_codes(self.flag_codes, problems, Flag.IMAGE_NOT_USED)
+        object.__setattr__(self, "flag_codes", codes)
 
     @property
     def n_galaxies(self) -> int:
@@ -92,7 +101,7 @@ class CutoutBatch:
 
     @property
     def pixel_scale(self) -> u.Quantity:
-        """Side of a pixel: always that of the survey."""
+        """Side of a pixel, angle: that of the survey."""
         return SDSS.pixel_scale
 
     def __len__(self) -> int:
@@ -100,15 +109,7 @@ class CutoutBatch:
 
     def __getitem__(self, item: int | slice | np.ndarray | Sequence[int]) -> CutoutBatch:
         """Select galaxies: an integer, a slice, integers, or an array of bool."""
-        if isinstance(item, int | np.integer):
-            item = [item]
-        index = np.arange(len(self))[item]
-        return CutoutBatch(
-            self.flux[item],
-            self.ivar[item],
-            tuple(self.names[k] for k in index),
-            tuple(self.problems[k] for k in index),
-        )
+        return select_galaxies(self, item)
 
     def __repr__(self) -> str:
         bad = sum(map(bool, self.problems))
@@ -116,31 +117,32 @@ class CutoutBatch:
 
 
 def coerce_cutouts(
-    cutouts: Cutout | Sequence[Cutout | None] | CutoutBatch,
+    cutouts: Cutouts,
     *,
     bands: str | Sequence[str] | None = None,
     position: SkyCoord | None = None,
     pixel_scale: u.Quantity | None = None,
     on_error: str = "raise",
 ) -> CutoutBatch:
-    """Bring images of galaxies, in whatever form, to one batch of stamps.
+    """Convert images of galaxies, in any supported form, to one batch.
 
     Parameters
     ----------
     cutouts : NDData, Quantity, dict, or a list of these
         One galaxy is a cube (band, y, x), as an NDData or a Quantity, or a mapping from names of bands to
-        two-dimensional NDData (CCDData) or Quantity, or a Cutout2D of one. Many galaxies are a list of these (None for a galaxy
-        that has no image) or an array (galaxy, band, y, x), as a Quantity or an NDData. A batch is returned as it is.
-        Units, masks, uncertainties and world coordinate systems are honoured. Fluxes are per pixel.
+        two-dimensional NDData (CCDData), Quantity or Cutout2D. Many galaxies are a list of these (None for a galaxy
+        without an image) or an array (galaxy, band, y, x), as a Quantity or an NDData. A batch is returned as it is.
+        Units, masks, uncertainties and world coordinate systems are taken into account. Fluxes are per pixel.
     bands : str or sequence of str, optional
         Names of the bands of a cube, such as ``"gri"``; by default ``meta["bands"]`` of an NDData.
     position : SkyCoord, optional
-        Where the galaxy is, one for each; by default it is in the middle of the image. Needs a WCS.
+        Positions of the galaxies, one for each; by default the centres of the images. Requires a WCS.
     pixel_scale : Quantity ['angle'], optional
         Pixel scale of images that have neither a WCS nor ``meta["PIXSCALE"]`` (arcsec).
     on_error : {"raise", "flag"}
-        What to do if a galaxy cannot be used: raise an error with its index, or leave it blank and put the
-        reason in ``problems``. An error that concerns the call as a whole is always raised.
+        What to do if a galaxy cannot be used: raise an exception whose attribute ``galaxy`` is its index, or leave the
+        galaxy blank and give the reason in ``problems`` and ``flag_codes``. Errors that concern the whole call are
+        always raised.
 
     Returns
     -------
@@ -149,16 +151,16 @@ def coerce_cutouts(
     Raises
     ------
     TypeError
-        For an object that is no image.
+        If an object is not an image.
     ValueError
-        For shapes, names of bands, positions or world coordinate systems that cannot be used.
+        If shapes, names of bands, positions or world coordinate systems cannot be used.
     astropy.units.UnitsError
-        For units that are no flux density.
+        If units are not a flux density.
 
     Warns
     -----
     AstroGenSpecWarning
-        If a pixel scale had to be assumed, or noise to be estimated from the sky (`astrogenspec.inputs.images`).
+        If a pixel scale is assumed, or noise is estimated from the image (`astrogenspec.inputs.images`).
 
     Examples
     --------
@@ -171,31 +173,58 @@ def coerce_cutouts(
     >>> batch.bands_present
     array([[False,  True,  True,  True, False]])
     """
-    log = ProblemLog(0, on_error)
+    return read_cutouts(
+        cutouts, bands=bands, position=position, pixel_scale=pixel_scale, on_error=on_error
+    )
+
+
+def read_cutouts(
+    cutouts: Cutouts,
+    *,
+    bands: str | Sequence[str] | None,
+    position: SkyCoord | None,
+    pixel_scale: u.Quantity | None,
+    on_error: str,
+    first: int = 0,
+) -> CutoutBatch:
+    """Convert part of the images of an input, as `coerce_cutouts` does.
+
+    Parameters
+    ----------
+    cutouts, bands, position, pixel_scale, on_error
+        As for `coerce_cutouts`.
+    first : int
+        Index of the first of these galaxies in the whole input.
+
+    Returns
+    -------
+    CutoutBatch
+        Galaxies without a name are named by their index in the whole input.
+    """
+    check_on_error(on_error)
     if isinstance(cutouts, CutoutBatch):
         return cutouts
-    if pixel_scale is not None:
-        pixel_scale = _check_pixel_scale(pixel_scale)
+    scale = None if pixel_scale is None else _check_pixel_scale(pixel_scale)
     assumed: set[str] = set()
     if _is_stack(cutouts):
-        log = ProblemLog(_n_in_stack(cutouts), on_error)
-        batch = _coerce_stack(cutouts, bands, position, pixel_scale, log, assumed)
+        log = InputLog(_n_in_stack(cutouts), on_error, first=first)
+        batch = _coerce_stack(cutouts, bands, position, scale, log, assumed)
     else:
         items = _list_of(cutouts)
-        log = ProblemLog(len(items), on_error)
-        planes = []
+        log = InputLog(len(items), on_error, first=first)
+        galaxies = []
         for index, item in enumerate(items):
             try:
-                planes.append(None if item is None else planes_of(item, bands))
+                galaxies.append(None if item is None else split_bands(item, bands))
             except INPUT_ERRORS as error:
-                log.fail(index, error)
-        places = _positions(position, len(items))
-        batch = _coerce_planes(planes, places, pixel_scale, log, assumed)
+                raise log.error(index, error) from error
+        positions = _positions(position, len(items))
+        batch = _coerce_bands(galaxies, positions, scale, log, assumed)
     _warn(assumed)
     return batch
 
 
-def _is_stack(cutouts: object) -> bool:
+def _is_stack(cutouts: object) -> TypeGuard[u.Quantity | NDData]:
     if isinstance(cutouts, u.Quantity):
         return True
     return isinstance(cutouts, NDData) and np.ndim(cutouts.data) == 4
@@ -268,10 +297,10 @@ def _coerce_stack(
     bands: object,
     position: SkyCoord | None,
     pixel_scale: float | None,
-    log: ProblemLog,
+    log: InputLog,
     assumed: set[str],
 ) -> CutoutBatch:
-    """Treat an array of galaxies as a whole."""
+    """Convert an array of galaxies as a whole."""
     if position is not None:
         raise ValueError(
             "position was given with an array of cutouts, which has no WCS of its own for each "
@@ -284,53 +313,49 @@ def _coerce_stack(
     )
     if stack.uncertainty is None:
         assumed.add("noise")
-    step = steps_for(stack.scale(pixel_scale, assumed))
+    step = resampling_step(stack.scale(pixel_scale, assumed))
     ny, nx = values.shape[-2:]
-    if step is None:
-        offset = (round((ny - CUTOUT_SIZE) / 2), round((nx - CUTOUT_SIZE) / 2))
-        flux, ivar = crop_or_pad(flux, ivar, offset=offset)
-    else:
-        flux, ivar = resample(flux, ivar, step=step, centre=((ny - 1) / 2, (nx - 1) / 2))
+    flux, ivar = to_grid(flux, ivar, (step, ((ny - 1) / 2, (nx - 1) / 2)))
     for k in np.flatnonzero(~(ivar > 0).any(axis=(1, 2, 3))):
         mask = None if stack.mask is None else np.broadcast_to(stack.mask, stack.values.shape)
         mask = mask if mask is None or mask.ndim < 4 else mask[k]
         reason = why_unusable(values[k], mask, stack.uncertainty is not None)
-        log.add(int(k), f"no band has a usable pixel: {reason}.")
+        log.reject(int(k), Flag.IMAGE_NOT_USED, f"no band has a usable pixel: {reason}.")
     if stack.bands != BANDS:
         order = [BANDS.index(band) for band in stack.bands]
         full = np.zeros((2, len(flux), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE), np.float32)
         full[0][:, order], full[1][:, order] = flux, ivar
         flux, ivar = full
-    return CutoutBatch(flux, ivar, (), log.sentences)
+    names = tuple(str(log.first + k) for k in range(len(log)))
+    return CutoutBatch(flux, ivar, names, log.texts, log.codes)
 
 
-def _coerce_planes(
-    galaxies: list[dict[str, Plane] | None],
-    places: list[SkyCoord | None],
+def _coerce_bands(
+    galaxies: list[dict[str, BandImage] | None],
+    positions: list[SkyCoord | None],
     pixel_scale: float | None,
-    log: ProblemLog,
+    log: InputLog,
     assumed: set[str],
 ) -> CutoutBatch:
-    """Treat galaxies one by one, since each has its own WCS and size."""
+    """Convert galaxies one by one, each with its own WCS and size."""
     shape = (len(galaxies), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE)
     flux, ivar = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    names = []
-    for k, (planes, place) in enumerate(zip(galaxies, places, strict=True)):
-        names.append(str(k))
-        if planes is None:
+    names = [str(log.first + k) for k in range(len(galaxies))]
+    for k, (images, position) in enumerate(zip(galaxies, positions, strict=True)):
+        if images is None:
             continue
-        names[-1] = next((plane.name for plane in planes.values() if plane.name), str(k))
-        notes: set[str] = set()
+        names[k] = next((image.name for image in images.values() if image.name), names[k])
+        assumed_here: set[str] = set()
         try:
-            stamps = place_on_grid(planes, place, pixel_scale, notes)
+            on_grid = place_on_grid(images, position, pixel_scale, assumed_here)
         except INPUT_ERRORS as error:
-            log.add(k, error)
+            log.reject(k, Flag.IMAGE_NOT_USED, error)
             continue
-        assumed |= notes
-        for band, (plane_flux, plane_ivar) in stamps.items():
-            flux[k, BANDS.index(band)] = plane_flux
-            ivar[k, BANDS.index(band)] = plane_ivar
-    return CutoutBatch(flux, ivar, tuple(names), log.sentences)
+        assumed |= assumed_here
+        for band, (band_flux, band_ivar) in on_grid.items():
+            flux[k, BANDS.index(band)] = band_flux
+            ivar[k, BANDS.index(band)] = band_ivar
+    return CutoutBatch(flux, ivar, tuple(names), log.texts, log.codes)
 
 
 def _warn(assumed: set[str]) -> None:
@@ -341,4 +366,4 @@ def _warn(assumed: set[str]) -> None:
         "its noise is estimated from the sky in the image itself.",
     }
     for what in sorted(assumed):
-        warnings.warn(messages[what], AstroGenSpecWarning, stacklevel=3)
+        warnings.warn(messages[what], AstroGenSpecWarning, stacklevel=4)

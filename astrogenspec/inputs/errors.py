@@ -1,74 +1,153 @@
-"""What to do with an input that cannot be used: stop, or note why and go on with the others."""
+"""Invalid input: raise an exception that names the galaxy, or flag the galaxy and continue."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
 import astropy.units as u
+import numpy as np
 
-__all__ = ["INPUT_ERRORS", "ProblemLog", "check_count"]
+from ..flags import Flag, FlagLog
 
-#: What a bad input raises; anything else is a fault of the program. Some errors of units are neither of the first two.
+__all__ = [
+    "INPUT_ERRORS",
+    "InputLog",
+    "check_count",
+    "check_on_error",
+    "galaxy_of",
+    "resolve_flag_codes",
+    "rewrite_error",
+    "select_galaxies",
+]
+
+#: Exceptions raised for invalid input; any other exception is an internal error.
 INPUT_ERRORS = (ValueError, TypeError, u.UnitsError)
-_RAISABLE = (u.UnitConversionError, u.UnitTypeError, u.UnitsError, TypeError, ValueError)
+#: Types that can be raised with a message alone, from the most special to the most general.
+_PLAIN_ERRORS = (u.UnitConversionError, u.UnitTypeError, u.UnitsError, TypeError, ValueError)
+
+Record = TypeVar("Record", bound=Any)
 
 
-class ProblemLog:
-    """Collect one sentence for each galaxy that cannot be used.
+class InputLog(FlagLog):
+    """Collect the flags of galaxies that cannot be used, or raise at the first of them.
 
     Parameters
     ----------
     n : int
         Number of galaxies.
     on_error : {"raise", "flag"}
-        Raise at the first bad galaxy, naming its index, or keep its sentence and go on.
+        Whether to raise an exception or to flag the galaxy.
+    first : int
+        Index of the first of these galaxies in the whole input.
+
+    Attributes
+    ----------
+    first : int
+        As given.
 
     Raises
     ------
     ValueError
-        If ``on_error`` is neither.
+        If ``on_error`` has another value.
     """
 
-    def __init__(self, n: int, on_error: str):
-        if on_error not in ("raise", "flag"):
-            raise ValueError(f'on_error is {on_error!r}, but it must be "raise" or "flag".')
-        self._sentences = [""] * n
-        self._on_error = on_error
+    def __init__(self, n: int, on_error: str, *, first: int = 0) -> None:
+        check_on_error(on_error)
+        super().__init__(n)
+        self._raise = on_error == "raise"
+        self.first = first
 
-    def add(self, index: int, error: Exception | str) -> None:
-        """Raise the error with the index of its galaxy, or keep its sentence.
-
-        Parameters
-        ----------
-        index : int
-            Index of the galaxy.
-        error : Exception or str
-            What is wrong; a string is raised as a `ValueError`.
-        """
-        if self._on_error == "flag":
-            self._sentences[index] = str(error)
-        else:
-            self.fail(index, error)
-
-    def fail(self, index: int, error: Exception | str) -> None:
-        """Raise the error in any case: it concerns the call, not one galaxy.
+    def reject(self, index: int, flag: Flag, error: Exception | str) -> None:
+        """Flag a galaxy, or raise an exception that names it.
 
         Parameters
         ----------
         index : int
-            Index of the galaxy where it was found; not told if there is only one.
+            Index of the galaxy among those of this log.
+        flag : Flag
+            Bits to set.
         error : Exception or str
-            What is wrong; a string is raised as a `ValueError`.
+            Reason; a string is raised as a `ValueError`.
         """
-        sentence = f"galaxy {index}: {error}" if len(self._sentences) > 1 else str(error)
-        if isinstance(error, str):
-            raise ValueError(sentence)
-        raise next(kind for kind in _RAISABLE if isinstance(error, kind))(sentence) from error
+        if self._raise:
+            raise self.error(index, error) from (None if isinstance(error, str) else error)
+        self.add(index, flag, str(error).rstrip("."))
 
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """One sentence for each galaxy, empty if it is fine."""
-        return tuple(self._sentences)
+    def error(self, index: int, error: Exception | str) -> Exception:
+        """Return an exception about one galaxy.
+
+        Parameters
+        ----------
+        index : int
+            Index of the galaxy among those of this log.
+        error : Exception or str
+            Reason; a string becomes a `ValueError`.
+
+        Returns
+        -------
+        Exception
+            Its message names the galaxy unless it is the only one; its attribute ``galaxy`` is the index of the
+            galaxy in the whole input.
+        """
+        galaxy = self.first + index
+        text = f"galaxy {galaxy}: {error}" if self.first or len(self) > 1 else str(error)
+        return rewrite_error(ValueError() if isinstance(error, str) else error, text, galaxy)
+
+
+def rewrite_error(error: Exception, text: str, galaxy: int | None = None) -> Exception:
+    """Return an exception of the same type with another message.
+
+    Parameters
+    ----------
+    error : one of `INPUT_ERRORS`
+        Its type is kept if it takes a message alone; otherwise the nearest parent type is used.
+    text : str
+        New message.
+    galaxy : int, optional
+        Index of the galaxy that the exception is about; by default that of ``error``.
+
+    Returns
+    -------
+    Exception
+    """
+    new = next(kind for kind in _PLAIN_ERRORS if isinstance(error, kind))(text)
+    vars(new)["galaxy"] = galaxy_of(error) if galaxy is None else galaxy
+    return new
+
+
+def galaxy_of(error: BaseException) -> int | None:
+    """Return the index of the galaxy that an exception is about.
+
+    Parameters
+    ----------
+    error : Exception
+        Exception raised while input was read.
+
+    Returns
+    -------
+    int or None
+        None if the exception concerns the whole call.
+    """
+    return getattr(error, "galaxy", None)
+
+
+def check_on_error(on_error: str) -> None:
+    """Raise unless an argument ``on_error`` is valid.
+
+    Parameters
+    ----------
+    on_error : {"raise", "flag"}
+        Value to check.
+
+    Raises
+    ------
+    ValueError
+        For another value.
+    """
+    if on_error not in ("raise", "flag"):
+        raise ValueError(f'on_error is {on_error!r}, but it must be "raise" or "flag".')
 
 
 def check_count(value: Any, argument: str) -> int:
@@ -97,3 +176,62 @@ def check_count(value: Any, argument: str) -> int:
     if value.__index__() < 1:
         raise ValueError(f"{argument} is {value}: it must be at least 1.")
     return value.__index__()
+
+
+def resolve_flag_codes(
+    codes: Sequence[int] | np.ndarray | None, texts: Sequence[str], flag: Flag
+) -> np.ndarray:
+    """Return the flag codes of a record, or derive them from its texts.
+
+    Parameters
+    ----------
+    codes : sequence of int, shape (n,), or None
+        Flag codes.
+    texts : sequence of str, shape (n,)
+        Reasons; empty strings where nothing is wrong.
+    flag : Flag
+        Bit to set where there is a text, if ``codes`` is None.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ.
+    """
+    if codes is None:
+        return np.array([int(flag) if text else 0 for text in texts], dtype=np.int64)
+    codes = np.asarray(codes, dtype=np.int64)
+    if codes.shape != (len(texts),):
+        raise ValueError(f"flag_codes has shape {codes.shape}, but it must be ({len(texts)},).")
+    return codes
+
+
+def select_galaxies(record: Record, item: int | slice | np.ndarray | Sequence[int]) -> Record:
+    """Select galaxies of a dataclass whose fields have one entry for each galaxy.
+
+    Parameters
+    ----------
+    record : dataclass instance
+        Its fields are arrays, records, tuples or None.
+    item : int, slice, array of int or array of bool
+        Galaxies to select; an integer selects one galaxy.
+
+    Returns
+    -------
+    dataclass instance
+        Record of the same type.
+    """
+    if isinstance(item, int | np.integer):
+        item = [item]
+    rows = np.arange(len(record))[item]
+    selected = {}
+    for field in fields(record):
+        values = getattr(record, field.name)
+        if isinstance(values, tuple):
+            selected[field.name] = tuple(values[k] for k in rows)
+        else:
+            selected[field.name] = None if values is None else values[item]
+    return replace(record, **selected)

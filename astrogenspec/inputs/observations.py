@@ -1,14 +1,13 @@
-"""What was observed of each galaxy: images and photometry brought together.
+"""Observations: images and photometry of the same galaxies, read in batches.
 
-A galaxy may have an image, photometry, or both.  Photometry that is missing is measured on the image.  With
-``on_error="flag"`` a galaxy of which only one of the two can be used goes on with that one, flagged with the reason; a
-galaxy of which nothing can be used keeps its place, so that it changes nothing for the others.
+A galaxy may have an image, photometry, or both.  Missing photometry is measured on the image.  With ``on_error="flag"``,
+a galaxy of which only one of the two is usable is inferred from that one and flagged; a galaxy without usable data stays
+in the batch with a flag, so that the order of the galaxies and the results of all others are unchanged.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypedDict
@@ -19,21 +18,15 @@ from astropy.coordinates import SkyCoord
 from astropy.nddata import NDData
 from astropy.table import QTable
 
+from ..flags import Flag, FlagLog
 from ..surveys import BANDS
 from .catalogues import dust_values
-from .cutouts import CutoutBatch, coerce_cutouts
-from .errors import INPUT_ERRORS, check_count
+from .cutouts import CutoutBatch, Cutouts, read_cutouts
+from .errors import InputLog, check_count, check_on_error, resolve_flag_codes
 from .features import ModelInputs, make_inputs
-from .photometry import PhotometryBatch, coerce_photometry, measure_photometry
+from .photometry import Photometry, PhotometryBatch, coerce_photometry, measure_photometry
 
-__all__ = [
-    "InputArguments",
-    "InputOptions",
-    "ObservationBatches",
-    "Observations",
-    "observe",
-    "reworded",
-]
+__all__ = ["InputArguments", "InputOptions", "ObservationBatches", "Observations", "observe"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,15 +36,17 @@ class Observations:
     Attributes
     ----------
     cutouts : CutoutBatch or None
-        Images; blank for a galaxy without a usable one. None if no galaxy was given an image.
+        Images; blank for a galaxy without a usable image. None if no galaxy was given an image.
     photometry : PhotometryBatch
-        Fluxes; NaN for a galaxy without usable ones.
+        Fluxes; NaN for a galaxy without usable photometry.
     names : tuple of str
-        One for each galaxy.
+        Names of the galaxies.
     flags : tuple of str
-        Why not to trust a galaxy; empty strings if nothing is wrong.
+        Reasons to distrust a galaxy; empty strings if nothing is wrong.
     usable : ndarray of bool, shape (n,)
-        Whether there is anything to infer from.
+        Whether a galaxy has an image or photometry.
+    flag_codes : ndarray of int64, shape (n,)
+        Flag codes, see `~astrogenspec.decode_flags`; by default ``TEXT_ONLY`` where there is a text.
     """
 
     cutouts: CutoutBatch | None
@@ -59,15 +54,20 @@ class Observations:
     names: tuple[str, ...]
     flags: tuple[str, ...]
     usable: np.ndarray
+    flag_codes: np.ndarray = None  # type: ignore[assignment]  # filled in below
+
+    def __post_init__(self) -> None:
+        codes = resolve_flag_codes(self.flag_codes, self.flags, Flag.TEXT_ONLY)
+        object.__setattr__(self, "flag_codes", codes)
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
     def modes(self) -> np.ndarray:
-        """What each galaxy is inferred from, str, shape (n,): image, photometry or both; empty if there is nothing.
+        """Input mode of each galaxy, str, shape (n,): "image", "photometry", "both", or "" without usable data.
 
-        Photometry measured on its image counts as the image.
+        Photometry that was measured on the image does not count as photometry.
         """
         blank = np.zeros(len(self), bool)
         image = blank if self.cutouts is None else self.cutouts.bands_present.any(axis=1)
@@ -75,11 +75,11 @@ class Observations:
         return np.select([image & catalogue, image, catalogue], ["both", "image", "photometry"], "")
 
     def inputs(self) -> ModelInputs:
-        """Make the tensors for the networks."""
+        """Return the tensors for the networks."""
         return make_inputs(self.cutouts, self.photometry)
 
     def photometry_table(self) -> QTable:
-        """Tabulate the photometry that the network saw, as observed, with its Galactic extinction and its morphology."""
+        """Return a table of the photometry used, as observed, with Galactic extinction and morphology."""
         batch = self.photometry
         table = QTable()
         for k, band in enumerate(BANDS):
@@ -105,22 +105,22 @@ def observe(
     measure: bool = True,
     start: int = 0,
 ) -> Observations:
-    """Bring images and photometry of the same galaxies together; measure what is missing.
+    """Combine images and photometry of the same galaxies, and measure missing photometry.
 
     Parameters
     ----------
     cutouts : CutoutBatch, optional
         Images.
     photometry : PhotometryBatch, optional
-        Photometry; at least one of the two.
+        Photometry; at least one of ``cutouts`` and ``photometry`` is required.
     ebv : float, array or Quantity ['mag'], optional
         Galactic E(B-V), if there is no photometry.
     on_error : {"raise", "flag"}
-        What to do with a galaxy of which nothing can be used.
+        What to do with a galaxy without usable data.
     measure : bool
-        Whether to measure on the image the photometry that is missing.
+        Whether to measure missing photometry on the image.
     start : int
-        Number of the first of these galaxies in the whole input.
+        Index of the first of these galaxies in the whole input.
 
     Returns
     -------
@@ -129,84 +129,99 @@ def observe(
     Raises
     ------
     ValueError
-        If nothing can be used of a galaxy, names differ, or ``ebv`` is wrong.
+        If a galaxy has no usable data, names differ, or ``ebv`` is wrong; the attribute ``galaxy`` of the exception is the
+        index of the galaxy in the whole input.
     astropy.units.UnitConversionError
-        If the unit of ``ebv`` is no magnitude.
+        If the unit of ``ebv`` is not a magnitude.
     """
     if cutouts is None:
+        if photometry is None:
+            raise ValueError(_NO_INPUT)
         n, names = len(photometry), photometry.names
         has_image = np.zeros(n, bool)
-        image_problems = [""] * n
     else:
         n = len(cutouts)
-        others = None if photometry is None else photometry.names
-        names = _common_names(cutouts.names, others, start)
-        has_image = cutouts.bands_present.any(axis=1) & _fine(cutouts.problems)
-        image_problems = _prefixed("image not used: ", cutouts.problems)
+        names = _common_names(cutouts.names, photometry, start)
+        has_image = cutouts.bands_present.any(axis=1) & _unflagged(cutouts.problems)
         if not has_image.all():
             ivar = np.where(has_image[:, None, None, None], cutouts.ivar, np.float32(0))
             cutouts = replace(cutouts, ivar=ivar)
+    image_log, flux_log, shape_log = FlagLog(n), FlagLog(n), FlagLog(n)
+    if cutouts is not None:
+        _add(image_log, "image not used: ", cutouts.problems, cutouts.flag_codes)
     assumed = photometry is None and ebv is None
     if photometry is None:
         photometry = _blank_photometry(n, ebv, start)
-    flux_problems = _prefixed("photometry not used: ", photometry.problems)
-    morphology = photometry.morphology
-    size_problems = [""] * n
-    if morphology is not None:
-        size_problems = _prefixed("morphology not used: ", morphology.problems)
-    photometry = _without(photometry, ~_fine(photometry.problems))
+    _add(flux_log, "photometry not used: ", photometry.problems, photometry.flag_codes)
+    if photometry.morphology is not None:
+        shape = photometry.morphology
+        _add(shape_log, "morphology not used: ", shape.problems, shape.flag_codes)
+    photometry = _without(photometry, ~_unflagged(photometry.problems))
     wanted = has_image & ~photometry.bands_present.any(axis=1)
-    if measure and wanted.any():
+    if measure and cutouts is not None and wanted.any():
         measured = measure_photometry(cutouts[wanted], None if assumed else 0.0)
         photometry = _filled(photometry, wanted, measured)
-        _note_measured(flux_problems, np.flatnonzero(wanted), measured.problems)
+        flux_log = _with_measurement(flux_log, np.flatnonzero(wanted), measured)
     usable = has_image | photometry.bands_present.any(axis=1)
-    problems = zip(image_problems, flux_problems, size_problems, strict=True)
-    flags = [_sentence(parts) for parts in problems]
-    for k in np.flatnonzero(~usable):
-        flags[k] = flags[k] or "there is neither an image nor photometry"
-        if on_error == "raise":
-            raise ValueError(f"galaxy {start + k}: {flags[k]}.")
-    return Observations(cutouts, photometry, names, tuple(flags), usable)
+    log = FlagLog(n)
+    for part in (image_log, flux_log, shape_log):
+        log.extend(part.codes, part.texts)
+    unexplained = ~usable & _unflagged(log.texts)
+    log.add(~usable, Flag.NO_DATA, "")
+    log.add(unexplained, Flag.NO_DATA, "neither an image nor photometry is available")
+    if on_error == "raise" and not usable.all():
+        k = int(np.argmin(usable))
+        raise InputLog(n, "raise", first=start).error(k, f"{log.texts[k]}.")
+    return Observations(cutouts, photometry, names, log.texts, usable, log.codes)
 
 
-def _fine(problems: Sequence[str]) -> np.ndarray:
+_NO_INPUT = "neither cutouts nor photometry were given: pass an image, photometry, or both."
+
+
+def _unflagged(problems: Sequence[str]) -> np.ndarray:
     return np.array([not problem for problem in problems], dtype=bool)
 
 
-def _prefixed(prefix: str, problems: Sequence[str]) -> list[str]:
-    return [prefix + problem.rstrip(".") if problem else "" for problem in problems]
+def _add(log: FlagLog, prefix: str, problems: Sequence[str], codes: np.ndarray) -> None:
+    """Add the flags of a record, with a prefix to their texts."""
+    log.extend(codes, [problem and prefix + problem.rstrip(".") for problem in problems])
 
 
-def _note_measured(notes: list[str], rows: np.ndarray, problems: Sequence[str]) -> None:
-    """Say how it went with photometry that was measured on the image."""
-    for k, problem in zip(rows, problems, strict=True):
-        if problem:
-            notes[k] = f"photometry could not be measured on the image: {problem.rstrip('.')}"
-        elif notes[k]:
-            notes[k] += "; it was measured on the image instead, for no Galactic extinction"
+def _with_measurement(log: FlagLog, rows: np.ndarray, measured: PhotometryBatch) -> FlagLog:
+    """Add to the flags of the photometry the outcome of its measurement on the image."""
+    codes, texts = log.codes, list(log.texts)
+    for k, reason in zip(rows, measured.problems, strict=True):
+        if reason:
+            codes[k] |= Flag.PHOTOMETRY_NOT_MEASURED
+            texts[k] = f"photometry could not be measured on the image: {reason.rstrip('.')}"
+        elif texts[k]:
+            codes[k] |= Flag.PHOTOMETRY_REPLACED
+            texts[k] += "; it was measured on the image instead, assuming no Galactic extinction"
+    new = FlagLog(len(log))
+    new.extend(codes, texts)
+    return new
 
 
 def _blank_photometry(n: int, ebv: Any, start: int) -> PhotometryBatch:
-    """Make a batch without fluxes that carries the Galactic extinction."""
+    """Return a batch without fluxes that has the Galactic extinction."""
     values = np.broadcast_to(dust_values("ebv", 0.0 if ebv is None else ebv), n)
     for k in np.flatnonzero(~(np.isfinite(values) & (values >= 0))):
-        raise ValueError(
-            f"galaxy {start + k}: ebv is {values[k]:g}, but it must be 0 mag or more, and finite."
+        raise InputLog(n, "raise", first=start).error(
+            int(k), f"ebv is {values[k]:g}, but it must be 0 mag or more, and finite."
         )
     missing = np.full((n, len(BANDS)), np.nan)
     return PhotometryBatch(missing, missing, np.array(values), np.zeros(n, bool))
 
 
 def _without(photometry: PhotometryBatch, rows: np.ndarray) -> PhotometryBatch:
-    """Blank some galaxies; extinction that is not finite becomes zero."""
+    """Blank some galaxies, and set extinction that is not finite to zero."""
     flux, error = (np.where(rows[:, None], np.nan, a) for a in (photometry.flux, photometry.error))
-    morphology = photometry.morphology
+    shape = photometry.morphology
     return replace(
         photometry,
         flux=flux,
         error=error,
-        morphology=None if morphology is None else morphology.without(rows),
+        morphology=None if shape is None else shape.without(rows),
         extinction=np.nan_to_num(photometry.extinction, posinf=0.0, neginf=0.0),
     )
 
@@ -214,7 +229,7 @@ def _without(photometry: PhotometryBatch, rows: np.ndarray) -> PhotometryBatch:
 def _filled(
     photometry: PhotometryBatch, rows: np.ndarray, other: PhotometryBatch
 ) -> PhotometryBatch:
-    """Put the fluxes of another batch in some rows; the extinction stays."""
+    """Replace the fluxes of some galaxies by those of another batch; the extinction does not change."""
     flux, error, measured = (
         np.array(a) for a in (photometry.flux, photometry.error, photometry.measured)
     )
@@ -223,33 +238,25 @@ def _filled(
 
 
 def _common_names(
-    of_images: Sequence[str], of_photometry: Sequence[str] | None, start: int
+    image_names: Sequence[str], photometry: PhotometryBatch | None, start: int
 ) -> tuple[str, ...]:
-    """Agree on the names of galaxies; those that only count the galaxies of a part say nothing."""
+    """Return the names of galaxies from images and photometry; an index counts as no name."""
     names = []
-    for k, image in enumerate(of_images):
+    for k, image in enumerate(image_names):
         number = str(start + k)
-        other = number if of_photometry is None else of_photometry[k]
+        other = number if photometry is None else photometry.names[k]
         image = number if image == str(k) else image
         if number not in (image, other) and image != other:
-            raise ValueError(
-                f"galaxy {number} is named {image!r} in cutouts but {other!r} in photometry: "
-                "give both in the same order."
+            raise InputLog(len(image_names), "raise", first=start).error(
+                k,
+                f"the name is {image!r} in cutouts but {other!r} in photometry; give both in the same order.",
             )
         names.append(other if image == number else image)
     return tuple(names)
 
 
-def _sentence(parts: Sequence[str]) -> str:
-    return "; ".join(part.rstrip(". ") for part in parts if part)
-
-
-_KINDS = (u.UnitConversionError, u.UnitsError, TypeError, ValueError)
-_GALAXY_NUMBER = re.compile(r"^galaxy (\d+): ")
-
-
 class InputArguments(TypedDict, total=False):
-    """The fields of `InputOptions` as keyword arguments, for type hints."""
+    """Fields of `InputOptions` as keyword arguments, for type hints."""
 
     bands: str | Sequence[str] | None
     position: SkyCoord | None
@@ -260,14 +267,14 @@ class InputArguments(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class InputOptions:
-    """How to read what the user passes in.
+    """Options for reading images and photometry.
 
     Attributes
     ----------
     bands : str or sequence of str, optional
         Names of the bands of cubes, see `~astrogenspec.coerce_cutouts`.
     position : SkyCoord, optional
-        Where the galaxies are in their images.
+        Positions of the galaxies in their images.
     pixel_scale : Quantity ['angle'], optional
         Pixel scale of images without a WCS.
     ebv : float, array or Quantity ['mag'], optional
@@ -275,7 +282,7 @@ class InputOptions:
     on_error : {"raise", "flag"}
         What to do if a galaxy cannot be used.
     measure : bool
-        Whether to measure on the image the photometry that is missing.
+        Whether to measure missing photometry on the image.
     """
 
     bands: str | Sequence[str] | None = None
@@ -287,18 +294,18 @@ class InputOptions:
 
 
 class ObservationBatches:
-    """Read images and photometry block by block, so that memory does not grow with the number of galaxies.
+    """Iterator over images and photometry in batches, so that memory does not grow with the number of galaxies.
 
     Parameters
     ----------
     cutouts : see `~astrogenspec.coerce_cutouts`, or an iterator of galaxies, or None
-        Images of one galaxy or of many. An iterator is read as the blocks are needed.
+        Images of one or more galaxies. An iterator is read batch by batch.
     photometry : see `~astrogenspec.coerce_photometry`, or None
         Photometry of the same galaxies, in the same order.
     options : InputOptions
-        How to read them.
+        Options for reading them.
     batch_size : int
-        Number of galaxies in a block.
+        Number of galaxies in a batch.
 
     Attributes
     ----------
@@ -308,42 +315,61 @@ class ObservationBatches:
     Raises
     ------
     ValueError
-        If nothing was given, or the numbers of galaxies differ.
+        If neither is given, or the numbers of galaxies differ.
     TypeError, astropy.units.UnitsError
         If the photometry cannot be read.
     """
 
     def __init__(
-        self, cutouts: Any, photometry: Any, options: InputOptions, *, batch_size: int = 256
+        self,
+        cutouts: Cutouts | None,
+        photometry: Photometry | None,
+        options: InputOptions,
+        *,
+        batch_size: int = 256,
     ) -> None:
         if cutouts is None and photometry is None:
-            raise ValueError(
-                "neither cutouts nor photometry were given: pass an image, photometry, or both."
-            )
-        if options.on_error not in ("raise", "flag"):
-            raise ValueError(f'on_error is {options.on_error!r}: it must be "raise" or "flag".')
+            raise ValueError(_NO_INPUT)
+        check_on_error(options.on_error)
         self.batch_size = check_count(batch_size, "batch_size")
         self.options = options
         self._cutouts = cutouts
         self._photometry = None
+        self.n_galaxies = None if cutouts is None else _number_of(cutouts)
         if photometry is not None:
             self._photometry = coerce_photometry(
                 photometry, ebv=options.ebv, on_error=options.on_error
             )
-        self.n_galaxies = len(self._photometry) if cutouts is None else _number_of(cutouts)
+            if cutouts is None:
+                self.n_galaxies = len(self._photometry)
         if self.n_galaxies is not None:
-            self._check_numbers(self.n_galaxies)
+            self._check_lengths(self.n_galaxies)
 
     def __iter__(self) -> Iterator[Observations]:
         start = 0
-        for images in self._image_batches():
-            batch = self._batch(images, start)
-            start += len(batch)
+        for batch in self._batches():
             yield batch
-        self._check_numbers(start)
+            start += len(batch)
+        self._check_lengths(start)
 
-    def _check_numbers(self, n: int) -> None:
-        """Raise unless everything else is of as many galaxies as the images."""
+    def _batches(self) -> Iterator[Observations]:
+        start = 0
+        if self._cutouts is None:
+            photometry = self._photometry
+            for start in range(0, 0 if photometry is None else len(photometry), self.batch_size):
+                yield observe(
+                    None,
+                    None if photometry is None else photometry[start : start + self.batch_size],
+                    on_error=self.options.on_error,
+                    start=start,
+                )
+            return
+        for images, n in _split(self._cutouts, self.batch_size):
+            yield self._batch(images, start, n)
+            start += n
+
+    def _check_lengths(self, n: int) -> None:
+        """Raise unless photometry, extinction and positions are those of as many galaxies as the images."""
         if self._photometry is not None and len(self._photometry) != n:
             raise ValueError(
                 f"cutouts holds {n} galaxies but photometry {len(self._photometry)}: give one row of photometry "
@@ -361,46 +387,22 @@ class ObservationBatches:
                 f"position has shape {position.shape} for {n} galaxies: give one position for each."
             )
 
-    def _image_batches(self) -> Iterator[Any]:
-        """Cut whatever the user passed in into blocks, without reading it."""
-        size, cutouts = self.batch_size, self._cutouts
-        if cutouts is None:
-            yield from (None for _ in range(0, len(self._photometry), size))
-        elif isinstance(cutouts, CutoutBatch | Sequence) or _is_stack(cutouts):
-            n = _number_of(cutouts)
-            yield from (
-                _rows(cutouts, slice(start, min(start + size, n))) for start in range(0, n, size)
-            )
-        elif _is_one_galaxy(cutouts) or not hasattr(cutouts, "__iter__"):
-            yield cutouts
-        else:
-            galaxies = iter(cutouts)
-            while batch := list(islice(galaxies, size)):
-                yield batch
-
-    def _batch(self, images: Any, start: int) -> Observations:
-        options = self.options
-        if images is None:
-            photometry = self._photometry[start : start + self.batch_size]
-            return observe(None, photometry, on_error=options.on_error, start=start)
-        n = _number_of(images)
-        rows = slice(start, start + n)
+    def _batch(self, images: Any, start: int, n: int) -> Observations:
+        options, rows = self.options, slice(start, start + n)
         position = options.position
         if isinstance(position, SkyCoord) and position.shape:
             position = position[rows]
-        try:
-            cutouts = coerce_cutouts(
-                images,
-                bands=options.bands,
-                position=position,
-                pixel_scale=options.pixel_scale,
-                on_error=options.on_error,
-            )
-        except INPUT_ERRORS as error:
-            raise _renumbered(error, start, n) from error
+        cutouts = read_cutouts(
+            images,
+            bands=options.bands,
+            position=position,
+            pixel_scale=options.pixel_scale,
+            on_error=options.on_error,
+            first=start,
+        )
         photometry = None if self._photometry is None else self._photometry[rows]
         if photometry is not None and len(photometry) != n:
-            self._check_numbers(start + n)
+            self._check_lengths(start + n)
         return observe(
             cutouts,
             photometry,
@@ -409,16 +411,6 @@ class ObservationBatches:
             measure=options.measure,
             start=start,
         )
-
-
-def _renumbered(error: Exception, start: int, n: int) -> Exception:
-    """Name the galaxy by its number in the whole input instead of that in its block."""
-    message = str(error)
-    found = _GALAXY_NUMBER.match(message)
-    if start == 0 or (found is None and n > 1):
-        return error
-    rest = message if found is None else message[found.end() :]
-    return reworded(error, f"galaxy {start + (0 if found is None else int(found[1]))}: {rest}")
 
 
 def _is_stack(cutouts: Any) -> bool:
@@ -432,11 +424,31 @@ def _is_one_galaxy(cutouts: Any) -> bool:
 
 
 def _number_of(cutouts: Any) -> int | None:
+    """Return the number of galaxies; None if it is unknown."""
     if _is_stack(cutouts):
-        return np.shape(cutouts.data if isinstance(cutouts, NDData) else cutouts)[0]
+        return len(cutouts.data if isinstance(cutouts, NDData) else cutouts)
     if _is_one_galaxy(cutouts):
         return 1
     return len(cutouts) if hasattr(cutouts, "__len__") else None
+
+
+def _split(cutouts: Any, size: int) -> Iterator[tuple[Any, int]]:
+    """Split images into batches without reading them; yield a batch and its number of galaxies."""
+    n = _number_of(cutouts)
+    if n is not None and (
+        isinstance(cutouts, CutoutBatch | Sequence)
+        and not _is_one_galaxy(cutouts)
+        or _is_stack(cutouts)
+    ):
+        for start in range(0, n, size):
+            stop = min(start + size, n)
+            yield _rows(cutouts, slice(start, stop)), stop - start
+    elif _is_one_galaxy(cutouts) or not isinstance(cutouts, Iterable):
+        yield cutouts, 1
+    else:
+        galaxies = iter(cutouts)
+        while batch := list(islice(galaxies, size)):
+            yield batch, len(batch)
 
 
 def _rows(cutouts: Any, rows: slice) -> Any:
@@ -458,19 +470,3 @@ def _rows(cutouts: Any, rows: slice) -> Any:
         wcs=cutouts.wcs,
         meta=cutouts.meta,
     )
-
-
-def reworded(error: Exception, sentence: str) -> Exception:
-    """Make an error of the same kind with another sentence.
-
-    Parameters
-    ----------
-    error : one of `astrogenspec.inputs.errors.INPUT_ERRORS`
-        A kind that needs more than a sentence becomes its parent.
-    sentence : str
-
-    Returns
-    -------
-    Exception
-    """
-    return next(kind for kind in _KINDS if isinstance(error, kind))(sentence)

@@ -1,6 +1,6 @@
-"""Photometry: fluxes of galaxies in the five bands, from catalogues or measured on stamps, and Galactic dust.
+"""Photometry: fluxes of galaxies in the five bands, from catalogues or measured on cutouts, and Galactic extinction.
 
-Keys of a table or dictionary, for a band such as g (all bands in one of these ways):
+Keys of a table or dictionary, for a band such as g (one of these schemes for all bands):
 
 ===================== =========================================== ==============================================
 flux or magnitude     unit                                        error
@@ -8,20 +8,20 @@ flux or magnitude     unit                                        error
 ``g``                 flux density, or ``u.ABmag``                ``g_err`` or, for a flux, ``g_ivar``
 ``flux_g``            flux density                                ``flux_err_g`` or ``flux_ivar_g``
 ``mag_g``             AB magnitude: ``u.ABmag``, ``u.mag``, none  ``mag_err_g``, magnitudes
-``gmag``              the same, as VizieR names it                ``e_gmag``
+``gmag``              the same, with the names of VizieR          ``e_gmag``
 ===================== =========================================== ==============================================
 
-The names of the SDSS catalogue server are understood, without units: ``modelFlux_g`` and ``modelFluxIvar_g``, or
+The names of the SDSS catalogue server are accepted without units: ``modelFlux_g`` and ``modelFluxIvar_g``, or
 ``modelMag_g`` and ``modelMagErr_g``; the same with ``petro``; ``petroR50_r``, ``petroR90_r``; ``objID``.
 
-Further keys: ``ebv``, the Galactic E(B-V) in magnitudes; ``extinction_g`` and so on, the Galactic extinction of a band in
-magnitudes, which then takes the place of ``ebv``; ``name``.  Every flux needs an error.  Bands that are absent, masked,
-not finite, or equal to a value of `SENTINELS` are missing; so is a band whose error is, or whose inverse variance is 0.
-Fluxes and magnitudes are as observed: they are corrected for Galactic dust inside, with the coefficients of the survey.
+Further keys: ``ebv``, the Galactic E(B-V) in magnitudes; ``extinction_g`` and so on, the Galactic extinction in a band in
+magnitudes, which takes precedence over ``ebv``; ``name``.  Every flux needs an error.  A band is missing if it is absent,
+masked, not finite or equal to one of `SENTINELS`, if its error is, or if its inverse variance is 0.  Fluxes and magnitudes are
+as observed: they are corrected for Galactic extinction internally, with the coefficients of the survey.
 
-Sizes and shapes may be given too, all of them optional (`astrogenspec.inputs.morphology`): Petrosian fluxes, as
-``petro_flux_g`` or ``petro_mag_g``; the radii ``r50`` and ``r90`` with half and with 90% of the light in r, angles; and
-``axis_ratio``, minor over major axis.
+The morphology is optional (`astrogenspec.inputs.morphology`): Petrosian fluxes, as ``petro_flux_g`` or ``petro_mag_g``;
+the radii ``r50`` and ``r90`` that enclose 50% and 90% of the light in r, angles; and ``axis_ratio``, minor over major
+axis.
 """
 
 from __future__ import annotations
@@ -29,50 +29,63 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import astropy.units as u
 import numpy as np
 from astropy.table import Row, Table
 
+from ..flags import Flag, FlagLog
 from ..surveys import BANDS, SDSS
 from ..warnings import AstroGenSpecWarning
 from .catalogues import SENTINELS, Catalogue, dust_values, join_catalogues, read_catalogue
 from .cutouts import CutoutBatch
-from .errors import INPUT_ERRORS, ProblemLog
+from .errors import INPUT_ERRORS, InputLog, check_on_error, resolve_flag_codes, select_galaxies
 from .morphology import Morphology
 
-__all__ = ["SENTINELS", "Morphology", "PhotometryBatch", "coerce_photometry", "measure_photometry"]
+__all__ = [
+    "SENTINELS",
+    "Morphology",
+    "Photometry",
+    "PhotometryBatch",
+    "coerce_photometry",
+    "measure_photometry",
+]
 
-Photometry: TypeAlias = Table | Row | Mapping[str, object]
+#: Photometry of one or more galaxies, as `coerce_photometry` accepts it.
+Photometry: TypeAlias = (
+    "Table | Row | Mapping[str, Any] | Sequence[Row | Mapping[str, Any]] | PhotometryBatch"
+)
 _COEFFICIENTS = np.array([SDSS.extinction_coefficient[band] for band in BANDS])
 
 
 @dataclass(frozen=True, eq=False)
 class PhotometryBatch:
-    """Fluxes of many galaxies in the bands u, g, r, i, z.
+    """Photometry of many galaxies in the bands u, g, r, i, z.
 
     Parameters
     ----------
     flux, error : ndarray, shape (n, 5)
-        nmgy as observed, that is, with Galactic extinction; NaN where missing.
+        nmgy as observed, not corrected for Galactic extinction; NaN where missing.
     ebv : ndarray, shape (n,)
         Galactic E(B-V), mag.
     measured : ndarray of bool, shape (n,)
-        True if measured on a stamp, False if from a catalogue.
+        True if measured on a cutout, False if from a catalogue.
     names : tuple of str, optional
-        One for each galaxy; "0", "1", ... by default.
+        Names of the galaxies; "0", "1", ... by default.
     problems : tuple of str, optional
-        Why a galaxy cannot be used; empty strings by default.
+        Reasons why galaxies cannot be used; empty strings by default.
     extinction : ndarray, shape (n, 5), optional
         Galactic extinction in the bands, mag; by default ``ebv`` times the coefficients of the survey.
     morphology : Morphology, optional
-        Sizes and shapes of the galaxies.
+        Morphology of the galaxies.
+    flag_codes : ndarray of int64, shape (n,), optional
+        Flag codes, see `~astrogenspec.decode_flags`; by default ``PHOTOMETRY_NOT_USED`` where there is a problem.
 
     Raises
     ------
     ValueError
-        If shapes or lengths do not agree.
+        If shapes or lengths differ.
     """
 
     flux: np.ndarray
@@ -81,8 +94,9 @@ class PhotometryBatch:
     measured: np.ndarray
     names: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
-    extinction: np.ndarray | None = None
+    extinction: np.ndarray = None  # type: ignore[assignment]  # filled in below
     morphology: Morphology | None = None
+    flag_codes: np.ndarray = None  # type: ignore[assignment]  # filled in below
 
     def __post_init__(self) -> None:
         n = len(self.flux)
@@ -114,25 +128,15 @@ class PhotometryBatch:
         object.__setattr__(self, "extinction", extinction)
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "problems", problems)
+        codes = resolve_flag_codes(self.flag_codes, problems, Flag.PHOTOMETRY_NOT_USED)
+        object.__setattr__(self, "flag_codes", codes)
 
     def __len__(self) -> int:
         return len(self.flux)
 
     def __getitem__(self, item: int | slice | np.ndarray | Sequence[int]) -> PhotometryBatch:
         """Select galaxies: an integer, a slice, integers, or an array of bool."""
-        if isinstance(item, int | np.integer):
-            item = [item]
-        index = np.arange(len(self))[item]
-        return PhotometryBatch(
-            self.flux[item],
-            self.error[item],
-            self.ebv[item],
-            self.measured[item],
-            tuple(self.names[k] for k in index),
-            tuple(self.problems[k] for k in index),
-            self.extinction[item],
-            None if self.morphology is None else self.morphology[item],
-        )
+        return select_galaxies(self, item)
 
     def __repr__(self) -> str:
         bad = sum(map(bool, self.problems))
@@ -154,7 +158,7 @@ class PhotometryBatch:
         return np.isfinite(self.flux) & np.isfinite(self.error)
 
     def dereddened(self) -> tuple[np.ndarray, np.ndarray]:
-        """Correct for Galactic dust.
+        """Correct for Galactic extinction.
 
         Returns
         -------
@@ -166,25 +170,25 @@ class PhotometryBatch:
 
 
 def coerce_photometry(
-    photometry: Photometry | Sequence[Photometry] | PhotometryBatch,
+    photometry: Photometry,
     *,
     ebv: float | np.ndarray | u.Quantity | None = None,
     on_error: str = "raise",
 ) -> PhotometryBatch:
-    """Bring photometry, in whatever form, to one batch of fluxes.
+    """Convert photometry, in any supported form, to one batch of fluxes.
 
     Parameters
     ----------
     photometry : Table, QTable, Row, mapping, or a list of rows or mappings
-        Columns or keys as listed at the top of this module, each one value or one for each galaxy. Other columns of
+        Columns or keys as listed in the module docstring, each with one value or one for each galaxy. Other columns of
         a table are ignored; other keys of a mapping are an error. A batch is returned as it is.
     ebv : float, array or Quantity ['mag'], optional
-        Galactic E(B-V), one for all galaxies or one for each. Without it and without such columns 0 is taken,
+        Galactic E(B-V), one for all galaxies or one for each. Without it and without such columns, 0 is assumed
         with a warning.
     on_error : {"raise", "flag"}
-        What to do if a galaxy cannot be used: raise an error with its index, or leave it blank and put the
-        reason in ``problems``. A size or shape that cannot be is left out, with the reason in the problems of
-        ``morphology``. An error that concerns the call as a whole is always raised.
+        What to do if a galaxy cannot be used: raise an exception whose attribute ``galaxy`` is its index, or leave the
+        galaxy blank and give the reason in ``problems`` and ``flag_codes``. An impossible value of the morphology is
+        removed, with the reason in those of ``morphology``. Errors that concern the whole call are always raised.
 
     Returns
     -------
@@ -193,11 +197,11 @@ def coerce_photometry(
     Raises
     ------
     TypeError
-        For an object that holds no photometry.
+        If an object does not hold photometry.
     ValueError
-        For names, shapes or values that cannot be used.
+        If names, shapes or values cannot be used.
     astropy.units.UnitsError
-        For units that are missing or do not fit.
+        If units are missing or wrong.
 
     Warns
     -----
@@ -214,14 +218,13 @@ def coerce_photometry(
     >>> float(batch.flux[0, 2])
     100.0
     """
-    ProblemLog(0, on_error)
+    check_on_error(on_error)
     if isinstance(photometry, PhotometryBatch):
         if ebv is None:
             return photometry
         raise ValueError("ebv was given with a PhotometryBatch, which has its own; leave it out.")
     catalogue = _read(photometry)
     n = len(catalogue)
-    log = ProblemLog(n, on_error)
     has_dust = catalogue.ebv is not None or catalogue.extinction is not None
     if ebv is not None and has_dust:
         raise ValueError(
@@ -229,33 +232,42 @@ def coerce_photometry(
         )
     if ebv is None and not has_dust:
         _warn_no_ebv()
-    reddening, extinction = catalogue.ebv, catalogue.extinction
-    if reddening is None and extinction is None:
-        reddening = _ebv_for(ebv, n)
-    elif reddening is None:
-        reddening = (extinction / _COEFFICIENTS).max(axis=1)
-    problems = dict(catalogue.problems)
-    _check_dust(reddening, extinction, problems)
-    for index, sentence in sorted(problems.items()):
-        log.add(index, sentence)
+    reddening, extinction = _extinction_of(catalogue, ebv)
+    rejected = dict(catalogue.rejected)
+    _check_dust(reddening, None if catalogue.extinction is None else extinction, rejected)
+    log = InputLog(n, on_error)
+    for index, text in sorted(rejected.items()):
+        log.reject(index, Flag.PHOTOMETRY_NOT_USED, text)
+    bad = log.codes != 0
     morphology = catalogue.morphology
     if morphology is not None:
-        sizes = ProblemLog(n, on_error)
-        for index, sentence in enumerate(morphology.problems):
-            if sentence:
-                sizes.add(index, sentence)
-        morphology = morphology.without(np.isin(np.arange(n), list(problems)))
-    flux, error = catalogue.flux.copy(), catalogue.error.copy()
-    bad = list(problems)
-    flux[bad] = error[bad] = np.nan
+        checked = InputLog(n, on_error)
+        for index in np.flatnonzero(morphology.flag_codes):
+            checked.reject(index, Flag.MORPHOLOGY_NOT_USED, f"{morphology.problems[index]}.")
+        morphology = morphology.without(bad)
+    flux, error = (np.where(bad[:, None], np.nan, a) for a in (catalogue.flux, catalogue.error))
     reddening[bad] = 0
-    if extinction is not None:
-        extinction[bad] = 0
-    measured = np.zeros(n, bool)
-    names = catalogue.names or ()
+    extinction[bad] = 0
     return PhotometryBatch(
-        flux, error, reddening, measured, names, log.sentences, extinction, morphology
+        flux,
+        error,
+        reddening,
+        np.zeros(n, bool),
+        catalogue.names or (),
+        log.texts,
+        extinction,
+        morphology,
+        log.codes,
     )
+
+
+def _extinction_of(catalogue: Catalogue, ebv: object) -> tuple[np.ndarray, np.ndarray]:
+    """Return E(B-V) and the extinction in each band."""
+    if catalogue.extinction is not None:
+        derived = (catalogue.extinction / _COEFFICIENTS).max(axis=1)
+        return derived if catalogue.ebv is None else catalogue.ebv, catalogue.extinction
+    reddening = _ebv_for(ebv, len(catalogue)) if catalogue.ebv is None else catalogue.ebv
+    return reddening, reddening[:, None] * _COEFFICIENTS
 
 
 def _read(photometry: object) -> Catalogue:
@@ -268,17 +280,19 @@ def _read(photometry: object) -> Catalogue:
         )
     if not photometry:
         raise ValueError("photometry is empty; give at least one galaxy.")
-    log = ProblemLog(len(photometry), "raise")
+    log = InputLog(len(photometry), "raise")
     parts = []
     for index, row in enumerate(photometry):
         try:
-            parts.append(read_catalogue(row))
+            part = read_catalogue(row)
         except INPUT_ERRORS as error:
-            log.fail(index, error)
-        if len(parts[-1]) != 1:
-            log.fail(
-                index, f"{len(parts[-1])} values where one is wanted; pass one table for many."
+            raise log.error(index, error) from error
+        if len(part) != 1:
+            raise log.error(
+                index,
+                f"{len(part)} values where one is expected; pass one table for many galaxies.",
             )
+        parts.append(part)
     return join_catalogues(parts)
 
 
@@ -291,20 +305,20 @@ def _ebv_for(ebv: object, n: int) -> np.ndarray:
     return np.array(np.broadcast_to(values, n))
 
 
-def _check_dust(ebv: np.ndarray, extinction: np.ndarray | None, problems: dict[int, str]) -> None:
-    """Note the galaxies whose extinction is negative or not finite."""
+def _check_dust(ebv: np.ndarray, extinction: np.ndarray | None, rejected: dict[int, str]) -> None:
+    """Add the galaxies whose extinction is negative or not finite to those that are rejected."""
     columns = {"ebv": ebv}
     if extinction is not None:
         columns = {f"extinction_{band}": extinction[:, k] for k, band in enumerate(BANDS)}
     for key, values in columns.items():
         for index in np.flatnonzero(~(np.isfinite(values) & (values >= 0))):
-            sentence = f"{key} is {values[index]:g}, but it must be 0 mag or more, and finite."
-            problems.setdefault(int(index), sentence)
+            text = f"{key} is {values[index]:g}, but it must be 0 mag or more, and finite."
+            rejected.setdefault(int(index), text)
 
 
 def _warn_no_ebv() -> None:
     warnings.warn(
-        "no Galactic extinction was given: ebv = 0 is assumed (argument ebv, or a column of that name).",
+        "no Galactic extinction was given: ebv = 0 is assumed; give the argument or a column ebv.",
         AstroGenSpecWarning,
         stacklevel=3,
     )
@@ -313,46 +327,58 @@ def _warn_no_ebv() -> None:
 def measure_photometry(
     cutouts: CutoutBatch, ebv: float | np.ndarray | u.Quantity | None = None
 ) -> PhotometryBatch:
-    """Measure the fluxes of galaxies on their stamps (the method is that of `astrogenspec.inputs.aperture_photometry`).
+    """Measure the fluxes of galaxies on their cutouts (method: `astrogenspec.inputs.aperture_photometry`).
 
     Parameters
     ----------
     cutouts : CutoutBatch
-        Stamps.
+        Images.
     ebv : float, array or Quantity ['mag'], optional
-        Galactic E(B-V), one for all galaxies or one for each. Without it 0 is taken, with a warning.
+        Galactic E(B-V), one for all galaxies or one for each. Without it, 0 is assumed with a warning.
 
     Returns
     -------
     PhotometryBatch
-        A galaxy that cannot be measured has NaN and a problem; one whose stamp has a problem keeps that one.
+        A galaxy that cannot be measured has NaN and the flag ``PHOTOMETRY_NOT_MEASURED``; the flag of a cutout that
+        could not be used is kept.
 
     Raises
     ------
     ValueError
         If ``ebv`` has the wrong length, is negative or not finite.
     astropy.units.UnitConversionError
-        If its unit is no magnitude.
+        If its unit is not a magnitude.
 
     Warns
     -----
     AstroGenSpecWarning
         If ``ebv`` is not given.
     """
-    from .aperture_photometry import measure_stamp
+    from .aperture_photometry import measure_cutout
 
     n = len(cutouts)
     if ebv is None:
         _warn_no_ebv()
     reddening = _ebv_for(ebv, n)
-    bad_dust: dict[int, str] = {}
-    _check_dust(reddening, None, bad_dust)
-    if bad_dust:
-        index = min(bad_dust)
-        ProblemLog(n, "raise").fail(index, bad_dust[index])
+    rejected: dict[int, str] = {}
+    _check_dust(reddening, None, rejected)
+    if rejected:
+        index = min(rejected)
+        raise InputLog(n, "raise").error(index, rejected[index])
     flux, error = np.full((n, len(BANDS)), np.nan), np.full((n, len(BANDS)), np.nan)
-    problems = list(cutouts.problems)
+    log = FlagLog(n)
+    log.extend(cutouts.flag_codes, cutouts.problems)
+    unflagged = np.array([not problem for problem in cutouts.problems])
     for k in range(n):
-        flux[k], error[k], problem = measure_stamp(cutouts.flux[k], cutouts.ivar[k])
-        problems[k] = problems[k] or problem
-    return PhotometryBatch(flux, error, reddening, np.ones(n, bool), cutouts.names, tuple(problems))
+        flux[k], error[k], reason = measure_cutout(cutouts.flux[k], cutouts.ivar[k])
+        if reason and unflagged[k]:
+            log.add(k, Flag.PHOTOMETRY_NOT_MEASURED, reason)
+    return PhotometryBatch(
+        flux,
+        error,
+        reddening,
+        np.ones(n, bool),
+        cutouts.names,
+        log.texts,
+        flag_codes=log.codes,
+    )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from astrogenspec.inputs.images import MINIMUM_COVERAGE, crop_or_pad, overlap_weights, resample
+from astrogenspec.inputs.images import MIN_COVERAGE, crop_or_pad, overlap_weights, resample
 
 
 def blob(shape, centre, sigma):
@@ -106,7 +106,7 @@ class TestResample:
         )
         assert (ivar > 0).sum() == 40 * 40
         assert not flux[ivar == 0].any()
-        assert 0 < MINIMUM_COVERAGE <= 0.5
+        assert 0 < MIN_COVERAGE <= 0.5
 
 
 class TestCropOrPad:

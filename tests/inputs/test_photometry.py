@@ -6,7 +6,7 @@ import pytest
 from astropy.table import Column, MaskedColumn, QTable, Table
 from astropy.utils.masked import Masked
 
-from astrogenspec.inputs.aperture_photometry import Ellipse, find_galaxy, measure_stamp
+from astrogenspec.inputs.aperture_photometry import Ellipse, find_galaxy, measure_cutout
 from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.inputs.photometry import (
     SENTINELS,
@@ -418,18 +418,18 @@ class TestMeasure:
     def test_neighbours_do_not_matter_much(self, where):
         rng = np.random.default_rng(2)
         star = disk(40, scale=0.3, ratio=1, x=where[0], y=where[1])
-        alone = measure_stamp(*stamp(rng, disk(150)))[0]
-        beside = measure_stamp(*stamp(rng, disk(150) + star))[0]
+        alone = measure_cutout(*stamp(rng, disk(150)))[0]
+        beside = measure_cutout(*stamp(rng, disk(150) + star))[0]
         assert beside[2] / alone[2] == pytest.approx(1, abs=0.1)
 
     def test_bad_pixels_are_filled(self):
         rng = np.random.default_rng(4)
         flux, ivar = stamp(rng, disk(200))
-        whole, error, _ = measure_stamp(flux, ivar)
+        whole, error, _ = measure_cutout(flux, ivar)
         ivar = ivar.copy()
         bad = rng.uniform(size=ivar.shape) < 0.15
         flux[bad], ivar[bad] = 0, 0
-        filled, larger, problem = measure_stamp(flux, ivar)
+        filled, larger, problem = measure_cutout(flux, ivar)
         np.testing.assert_allclose(filled, whole, rtol=0.06)
         assert (larger > error).all()
         assert problem == ""
@@ -439,7 +439,7 @@ class TestMeasure:
         ivar = ivar.copy()
         ivar[[0, 2]] = 0
         flux[[0, 2]] = 0
-        measured, error, problem = measure_stamp(flux, ivar)
+        measured, error, problem = measure_cutout(flux, ivar)
         np.testing.assert_array_equal(np.isfinite(measured), [False, True, False, True, True])
         np.testing.assert_array_equal(np.isfinite(error), np.isfinite(measured))
         assert problem == ""
@@ -449,7 +449,7 @@ class TestMeasure:
         flux, ivar = stamp(np.random.default_rng(6), disk(200))
         ivar = ivar.copy()
         ivar[3, 15:50, 15:50] = 0
-        measured = measure_stamp(flux, ivar)[0]
+        measured = measure_cutout(flux, ivar)[0]
         np.testing.assert_array_equal(np.isfinite(measured), [True, True, True, False, True])
 
     @pytest.mark.parametrize(
@@ -474,7 +474,7 @@ class TestMeasure:
         rng = np.random.default_rng(seed)
         flux = rng.normal(size=(5, 64, 64)) ** (1 + 2 * (seed % 2)) * scale
         ivar = rng.uniform(size=(5, 64, 64)) * (rng.uniform(size=(5, 64, 64)) > 0.2 * seed)
-        measured, error, problem = measure_stamp(flux.astype("f4"), ivar.astype("f4"))
+        measured, error, problem = measure_cutout(flux.astype("f4"), ivar.astype("f4"))
         assert np.isnan(measured).all() == bool(problem)
         assert (error[np.isfinite(error)] > 0).all()
 
