@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..inputs.errors import INPUT_ERRORS
+from ..inputs.errors import INPUT_ERRORS, galaxy_of, rewrite_error
 from ..inputs.fluxes import check_bands
 from .tables import is_table, prepare_catalogue, read_table
 
@@ -30,8 +30,7 @@ __all__ = [
 
 #: Exit status if a galaxy is flagged.
 FLAGGED = 3
-_GALAXY_NUMBER = re.compile(r"^galaxy (\d+)(?=[: ])")
-_NOTHING = "there is neither"
+_NOTHING = "neither an image nor photometry"
 
 
 @dataclass(frozen=True)
@@ -273,14 +272,11 @@ def naming_the_file(error: Exception, files: Sequence[Path]) -> Exception:
     Exception
         The same one if it is about no file, or names it.
     """
-    from ..inputs.observations import reworded
-
-    found = _GALAXY_NUMBER.match(str(error))
-    k = 0 if len(files) == 1 else int(found[1]) if found else len(files)
+    k = 0 if len(files) == 1 else galaxy_of(error)
     # The reader names the file itself.
-    if k >= len(files) or str(files[k]) in str(error):
+    if k is None or k >= len(files) or str(files[k]) in str(error):
         return error
-    return reworded(error, f"{files[k]}: {error}")
+    return rewrite_error(error, f"{files[k]}: {error}")
 
 
 def figure_path(folder: Path, names: Sequence[str], k: int) -> Path:

@@ -111,7 +111,7 @@ def test_cutouts_with_photometry(infer, folder, tmp_path):
     assert infer(*arguments, "--save-draws", "-q") == (0, "", "")
     assert not Posterior.read(tmp_path / "out.ecsv").photometry["measured"].any()
     status, _, err = infer("cutout1.fits", *arguments[1:], output="x.ecsv")
-    assert status == 2 and "galaxy 0 is named 'g1' in cutouts but 'g0' in photometry" in err
+    assert status == 2 and "galaxy 0: the name is 'g1' in cutouts but 'g0' in photometry" in err
     status, _, err = infer("cutout0.fits", *arguments[2:], output="x.ecsv")
     assert status == 2 and "cutouts holds 1 galaxies but photometry 2" in err
 

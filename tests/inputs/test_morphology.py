@@ -155,7 +155,7 @@ CALL_ERRORS = {
     "unknown key": (
         {"r20": [1, 2, 3] * u.arcsec},
         ValueError,
-        "'r20', which means nothing .*'r50'",
+        "the unknown key 'r20'; .*'r50'",
     ),
 }
 

@@ -204,7 +204,7 @@ CALL_ERRORS = {
     "empty table": (QTable(G)[:0], ValueError, "photometry is empty"),
     "no bands": ({}, ValueError, "no band among its columns"),
     "no bands in a table": (Table({"ra": [1.0]}), ValueError, "no band among its columns ra"),
-    "unknown key": ({"G": 1 * u.nmgy}, ValueError, "key 'G', which means nothing here"),
+    "unknown key": ({"G": 1 * u.nmgy}, ValueError, "the unknown key 'G'"),
     "no error": ({"g": 1 * u.nmgy}, ValueError, "no error for g; give g_err or g_ivar"),
     "two errors": (G | {"g_ivar": 1 / u.nmgy**2}, ValueError, "two errors for g"),
     "two ways": (G | {"flux_r": 1 * u.nmgy}, ValueError, "bands given in two ways, g and flux_r"),
@@ -282,7 +282,7 @@ CALL_ERRORS = {
         ValueError,
         "has extinction_r but not extinction_g",
     ),
-    "many in a list": ([G], ValueError, "2 values where one is wanted"),
+    "many in a list": ([G], ValueError, "2 values where one is expected"),
     "ebv for some": (
         [{"g": 1 * u.nmgy, "g_err": 1 * u.nmgy}, {"g": 1 * u.nmgy, "g_err": 1 * u.nmgy, "ebv": 0}],
         ValueError,
@@ -455,9 +455,9 @@ class TestMeasure:
     @pytest.mark.parametrize(
         ("image", "good", "sentence"),
         [
-            (np.zeros((64, 64)), True, "no source is seen at the centre of the r-band stamp"),
-            (disk(200), False, "the stamp has no usable pixels around its centre"),
-            (disk(200, x=5, y=58, scale=1.0), True, "no source is seen at the centre"),
+            (np.zeros((64, 64)), True, "no source is detected at the centre of the r-band cutout"),
+            (disk(200), False, "the cutout has no usable pixels around its centre"),
+            (disk(200, x=5, y=58, scale=1.0), True, "no source is detected at the centre"),
         ],
     )
     def test_nothing_to_measure_is_a_problem_and_no_error(self, image, good, sentence):
