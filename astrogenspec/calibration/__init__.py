@@ -1,4 +1,4 @@
-r"""Are the error bars true?  Diagnostics of posterior draws against true values.
+r"""Calibration: diagnostics of posterior draws against true values, and recalibration.
 
 If the draws of every galaxy come from a calibrated posterior, then
 
@@ -7,12 +7,12 @@ If the draws of every galaxy come from a calibrated posterior, then
   simulation-based calibration; Talts et al. 2018, arXiv:1804.06788);
 * the central interval of probability :math:`\alpha` holds the truth of a fraction :math:`\alpha`
   of the galaxies (`central_coverage`);
-* for any reference point that does not depend on the truth, the share of draws nearer to it than
+* for any reference point that does not depend on the truth, the fraction of draws nearer to it than
   the truth is uniform, also in several dimensions (`tarp`: tests of accuracy with random points;
   Lemos et al. 2023, arXiv:2302.03026).
 
-A uniform histogram does not make a posterior good, only honest: a prior is calibrated too.
-`astrogenspec.metrics.crps` measures sharpness.
+Calibration does not imply informative posteriors: the prior is calibrated too.  `astrogenspec.metrics.crps` also measures
+sharpness.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 
-#: Names that are reached here too, by the module of the reports in which they live.
+#: Public names defined in modules of `astrogenspec.reports`, loaded on first use.
 _REPORTS = {
     "CalibrationReport": "calibration",
     "calibration_report": "calibration",

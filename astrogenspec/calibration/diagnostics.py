@@ -1,16 +1,27 @@
-"""Where the true value falls among the draws: probability integral transform, ranks and coverage.
+r"""Calibration diagnostics: probability integral transform, ranks, coverage and TARP.
 
-With K draws the rank r of the truth is one of K + 1 numbers.  All functions use (r + 1/2) / (K +
-1), or, with a seed, (r + U) / (K + 1) with U uniform, which is exactly uniform for a calibrated
-posterior with any number of draws.  Galaxies without truth or draws give NaN.
+For a galaxy with true value :math:`\theta` and :math:`K` posterior draws, of which :math:`r` are below :math:`\theta`, the
+probability integral transform (PIT) is estimated by :math:`(r + 1/2) / (K + 1)` or, with a seed, by :math:`(r + U) / (K + 1)`
+with :math:`U` uniform on [0, 1], which is exactly uniform for a calibrated posterior with any number of draws.  The central
+interval of probability :math:`\alpha` contains the truth if :math:`|2\,\mathrm{PIT} - 1| \leq \alpha`.
+
+TARP (tests of accuracy with random points [1]_) tests the joint posterior: for a reference point :math:`\theta_r` that does
+not depend on the truth, the fraction of draws with :math:`|\theta_k - \theta_r| < |\theta - \theta_r|` is uniform over the
+galaxies if the posterior is calibrated.  Distances are Euclidean, with each dimension scaled to the range from the 1st to the
+99th percentile of the truths.
+
+Galaxies without truth or draws give NaN.
+
+References
+----------
+.. [1] Lemos et al. 2023, arXiv:2302.03026
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import astropy.units as u
 import numpy as np
@@ -18,7 +29,6 @@ from astropy.table import Table
 
 from ..quantities import QUANTITIES, plain_values
 from ..results.statistics import difference_unit, matched_values, row_ranks
-from ..warnings import AstroGenSpecWarning
 
 if TYPE_CHECKING:
     from ..results.posterior import Posterior
@@ -26,10 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TarpResult",
-    "TooFewGalaxiesError",
     "central_coverage",
     "coverage_of_pit",
-    "fit_if_enough",
     "pit",
     "sbc_ranks",
     "tarp",
@@ -41,50 +49,49 @@ _Seed = int | np.random.Generator | None
 
 
 def pit(draws: u.Quantity, truth: u.Quantity, *, seed: _Seed = None) -> np.ndarray:
-    """Give the probability integral transform of each galaxy.
+    """Compute the probability integral transform (PIT) of each galaxy.
 
     Parameters
     ----------
     draws : `~astrogenspec.QuantityPosterior`, Quantity or ndarray, shape (n_galaxies, n_draws)
-        NaN draws are left out.
+        Posterior draws; NaN are ignored.
     truth : Quantity or array_like, shape (n_galaxies,)
-        Converted to the unit of the draws.
+        True values, converted to the unit of the draws.
     seed : int or `~numpy.random.Generator`, optional
-        If given, ranks are made continuous and ties broken at random; see the module's notes.
-        Use it for few draws.
+        If given, ranks are made continuous and ties broken at random.  Recommended for few draws.
 
     Returns
     -------
     ndarray, shape (n_galaxies,)
-        Between 0 and 1; NaN where the truth or all draws are.
+        Between 0 and 1; NaN where the truth or all draws are NaN.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit.
+        If the shapes do not match.
     astropy.units.UnitConversionError
-        If the units do not fit.
+        If the units cannot be converted.
     """
     values, true, _ = matched_values(draws, truth)
     below, equal, finite = row_ranks(values, true)
     if seed is None:
-        place = below + equal / 2 + 0.5
+        rank = below + equal / 2 + 0.5
     else:
-        place = below + np.random.default_rng(seed).random(len(true)) * (equal + 1)
+        rank = below + np.random.default_rng(seed).random(len(true)) * (equal + 1)
     usable = np.isfinite(true) & (finite > 0)
-    return np.where(usable, place / (finite + 1), np.nan)
+    return np.where(usable, rank / (finite + 1), np.nan)
 
 
 def sbc_ranks(draws: u.Quantity, truth: u.Quantity, *, seed: _Seed = None) -> np.ndarray:
-    """Give the rank of the truth among the draws of each galaxy.
+    """Compute the rank of the truth among the draws of each galaxy (simulation-based calibration).
 
     Parameters
     ----------
     draws : `~astrogenspec.QuantityPosterior`, Quantity or ndarray, shape (n_galaxies, n_draws)
     truth : Quantity or array_like, shape (n_galaxies,)
-        Converted to the unit of the draws.
+        True values, converted to the unit of the draws.
     seed : int or `~numpy.random.Generator`, optional
-        Seed of the breaking of ties; without it the truth comes before draws equal to it.
+        If given, ties are broken at random; otherwise the truth ranks before draws equal to it.
 
     Returns
     -------
@@ -98,19 +105,19 @@ def sbc_ranks(draws: u.Quantity, truth: u.Quantity, *, seed: _Seed = None) -> np
 
 
 def uniformity_test(values: np.ndarray) -> tuple[float, float]:
-    """Test values for a uniform distribution on [0, 1], after Kolmogorov and Smirnov.
+    """Test values for uniformity on [0, 1] with the Kolmogorov-Smirnov test.
 
     Parameters
     ----------
     values : ndarray
-        Such as `pit` gives; NaN are left out.
+        For example from `pit`; NaN are ignored.
 
     Returns
     -------
     statistic : float
-        Largest distance of the cumulative distribution from the diagonal.
+        Maximum distance of the cumulative distribution from the diagonal.
     p_value : float
-        Probability of a larger one if the values are uniform.  Both are NaN if there are no values.
+        Probability of a larger statistic if the values are uniform.  Both are NaN if there are no values.
     """
     from scipy.stats import kstest
 
@@ -129,13 +136,13 @@ def central_coverage(
     *,
     seed: _Seed = None,
 ) -> np.ndarray:
-    """Give the fraction of galaxies whose truth lies in the central interval of each probability.
+    """Compute the fraction of galaxies whose truth lies in the central interval of each probability.
 
     Parameters
     ----------
     draws : `~astrogenspec.QuantityPosterior`, Quantity or ndarray, shape (n_galaxies, n_draws)
     truth : Quantity or array_like, shape (n_galaxies,)
-        Converted to the unit of the draws.
+        True values, converted to the unit of the draws.
     levels : sequence of float
         Probabilities of the intervals, between 0 and 1.
     seed : int or `~numpy.random.Generator`, optional
@@ -144,28 +151,28 @@ def central_coverage(
     Returns
     -------
     ndarray, shape (n_levels,)
-        NaN if there is no galaxy.
+        NaN if no galaxy has a truth and draws.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit, or a level is not between 0 and 1.
+        If the shapes do not match, or a level is not between 0 and 1.
 
     Notes
     -----
-    Counts abs(2 PIT - 1) <= level.  With n_draws draws and no seed the result is rough by 1 /
-    n_draws; with a seed it has no bias, whatever the number of draws.
+    Counts abs(2 PIT - 1) <= level.  Without a seed the result has a discretisation error of 1 / n_draws; with a seed it is
+    unbiased for any number of draws.
     """
     return coverage_of_pit(pit(draws, truth, seed=seed), levels)
 
 
 def coverage_of_pit(values: np.ndarray, levels: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Give the coverage of central intervals from the probability integral transform.
+    """Compute the coverage of central intervals from the probability integral transform.
 
     Parameters
     ----------
     values : ndarray
-        As `pit` gives; NaN are left out.
+        Output of `pit`; NaN are ignored.
     levels : sequence of float
         Probabilities of the intervals, between 0 and 1.
 
@@ -181,32 +188,35 @@ def coverage_of_pit(values: np.ndarray, levels: Sequence[float] | np.ndarray) ->
     """
     levels = np.atleast_1d(np.asarray(levels, dtype=float))
     if levels.ndim != 1 or not np.all((levels >= 0) & (levels <= 1)):
-        raise ValueError(f"levels is {levels.tolist()}; give probabilities between 0 and 1.")
+        raise ValueError(
+            f"levels is {levels.tolist()}; probabilities between 0 and 1 are expected."
+        )
     values = np.asarray(values, dtype=float)
     distance = np.sort(np.abs(2 * values[np.isfinite(values)] - 1))
     if distance.size == 0:
         return np.full(levels.shape, np.nan)
-    # the tolerance keeps ranks on the limit inside despite rounding
+    # The tolerance keeps values at the limit inside despite rounding.
     return np.searchsorted(distance, levels + 1e-12, side="right") / distance.size
 
 
 def values_in_dex(
     quantity: QuantityPosterior, truth: Any
 ) -> tuple[np.ndarray, np.ndarray, u.UnitBase | None]:
-    """Give draws and truth as numbers with additive errors: fluxes in their base-10 logarithm.
+    """Convert draws and truth to numbers with additive errors: fluxes to their base-10 logarithm.
 
     Parameters
     ----------
     quantity : `~astrogenspec.QuantityPosterior`
     truth : Quantity or array_like, shape (n_galaxies,)
-        Converted to the unit of the draws.
+        True values, converted to the unit of the draws.
 
     Returns
     -------
     draws : ndarray, shape (n_galaxies, n_draws)
     truth : ndarray, shape (n_galaxies,)
-        A flux that is not positive has no logarithm: infinite or NaN.
-    unit : unit of differences
+        Not finite for a flux that is not positive.
+    unit : `~astropy.units.UnitBase` or None
+        Unit of differences.
     """
     values, true, unit = matched_values(quantity, truth, name=f"truth[{quantity.name!r}]")
     info = QUANTITIES.get(quantity.name)
@@ -218,20 +228,20 @@ def values_in_dex(
 
 @dataclass(frozen=True)
 class TarpResult:
-    """Expected coverage of random regions.
+    """Expected coverage of credible regions around random reference points.
 
     Parameters
     ----------
     levels : ndarray, shape (n_levels,)
         Nominal probabilities, from 0 to 1.
     coverage : ndarray, shape (n_levels,)
-        Fraction of galaxies whose truth is inside; equal to ``levels`` if calibrated.
+        Fraction of galaxies whose truth is inside the region; equal to ``levels`` if calibrated.
     lower, upper : ndarray, shape (n_levels,)
         Limits of the 95% bootstrap band of the coverage.
     max_deviation : float
         Largest absolute difference of coverage and level.
     p_value : float
-        Kolmogorov-Smirnov probability of so large a deviation in a calibrated posterior.
+        Kolmogorov-Smirnov probability of a larger deviation for a calibrated posterior.
     n_galaxies : int
         Number of galaxies used.
     """
@@ -254,23 +264,21 @@ def tarp(
     n_bootstrap: int = 200,
     seed: _Seed = 0,
 ) -> TarpResult:
-    """Give the expected coverage of a joint posterior around random reference points.
+    """Compute the expected coverage of a joint posterior around random reference points (TARP).
 
     Parameters
     ----------
     draws : `~astrogenspec.Posterior`, or ndarray of shape (n_galaxies, n_draws, n_dimensions)
     truth : mapping or table of Quantity, or ndarray of shape (n_galaxies, n_dimensions)
-        With a posterior: true values of shape (n_galaxies,) by name of the quantity; the names
-        choose what is tested (columns of a table that are no quantity are passed over).  Fluxes
-        are compared in their logarithm.
+        With a posterior: true values of shape (n_galaxies,) by name of the quantity, for the quantities to be tested (other
+        columns of a table are ignored).  Fluxes are compared in their logarithm.
     references : ndarray, shape (n_galaxies, n_dimensions), optional
-        Reference points, which may depend on the data but not on the truth, in the coordinates of
-        ``draws`` (for a posterior: dex, and log10 of fluxes).  Uniform in the box from the 1st to
-        the 99th percentile of the truths by default.
+        Reference points in the coordinates of ``draws`` (for a posterior: dex, and log10 of fluxes).  They may depend on the
+        data but not on the truth.  By default uniform between the 1st and 99th percentiles of the truths.
     n_levels : int
         Number of levels from 0 to 1.
     n_bootstrap : int
-        Number of resamples of the galaxies, for the band.
+        Number of bootstrap resamples of the galaxies.
     seed : int or `~numpy.random.Generator`, optional
         Seed of reference points and resampling.
 
@@ -281,14 +289,14 @@ def tarp(
     Raises
     ------
     ValueError
-        If shapes do not fit, or no galaxy has a truth and draws.
+        If shapes do not match, or no galaxy has a truth and draws.
     KeyError
-        If the posterior lacks a quantity.
+        If the posterior does not have a quantity.
     """
     samples, true = _stacked(draws, truth)
     usable = np.isfinite(true).all(axis=1) & np.isfinite(samples).all(axis=(1, 2))
     if not usable.any():
-        raise ValueError("no galaxy has both a true value and draws of every quantity.")
+        raise ValueError("no galaxy has a true value and draws of every quantity.")
     rng = np.random.default_rng(seed)
     low, high = np.percentile(true[usable], [1, 99], axis=0)
     scale = np.where(high > low, high - low, 1.0)
@@ -297,15 +305,15 @@ def tarp(
     references = np.asarray(references, dtype=float)
     if references.shape != true.shape:
         raise ValueError(
-            f"references has shape {references.shape}; give {true.shape}, as the truth."
+            f"references has shape {references.shape}; {true.shape}, the shape of the truth, is expected."
         )
-    shares = _shares(samples[usable], true[usable], references[usable], scale, rng)
+    fractions = _nearer_fractions(samples[usable], true[usable], references[usable], scale, rng)
 
     levels = np.linspace(0, 1, n_levels)
-    # resampling galaxies is drawing their numbers per interval between levels from a multinomial
-    counts = np.histogram(shares, levels)[0]
-    resampled = rng.multinomial(len(shares), counts / len(shares), size=n_bootstrap)
-    curves = np.cumsum(np.vstack([counts, resampled]), axis=1) / len(shares)
+    # Bootstrap resampling of the galaxies draws the counts between levels from a multinomial distribution.
+    counts = np.histogram(fractions, levels)[0]
+    resampled = rng.multinomial(len(fractions), counts / len(fractions), size=n_bootstrap)
+    curves = np.cumsum(np.vstack([counts, resampled]), axis=1) / len(fractions)
     curves = np.hstack([np.zeros((len(curves), 1)), curves])
     lower, upper = np.percentile(curves[1:], [2.5, 97.5], axis=0)
     return TarpResult(
@@ -314,80 +322,44 @@ def tarp(
         lower,
         upper,
         float(np.abs(curves[0] - levels).max()),
-        uniformity_test(shares)[1],
-        len(shares),
+        uniformity_test(fractions)[1],
+        len(fractions),
     )
 
 
 def _stacked(draws: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Give draws (n_galaxies, n_draws, n_dimensions) and truth (n_galaxies, n_dimensions)."""
+    """Return draws (n_galaxies, n_draws, n_dimensions) and truth (n_galaxies, n_dimensions)."""
     if isinstance(truth, Table):
         truth = {name: truth[name] for name in truth.colnames if name in draws}
     if isinstance(truth, Mapping):
         if not hasattr(draws, "quantities"):
             raise TypeError(
-                f"truth names quantities, but draws is a {type(draws).__name__}; give a Posterior."
+                f"truth has names of quantities, but draws is a {type(draws).__name__}; a Posterior is expected."
             )
         if not truth:
-            raise ValueError("truth names no quantity; give at least one true value, by quantity.")
+            raise ValueError("truth has no quantity of the posterior; at least one is needed.")
         pairs = [values_in_dex(draws[name], value)[:2] for name, value in truth.items()]
         return np.stack([p[0] for p in pairs], axis=-1), np.stack([p[1] for p in pairs], axis=-1)
     samples = np.asarray(draws, dtype=float)
     true = plain_values(truth, None, name="truth").astype(float)
     if samples.ndim != 3 or true.shape != (samples.shape[0], samples.shape[2]):
         raise ValueError(
-            f"draws has shape {samples.shape}, truth has {true.shape}; give (n_galaxies, n_draws, "
-            f"n_dimensions) and (n_galaxies, n_dimensions)."
+            f"draws has shape {samples.shape} and truth {true.shape}; (n_galaxies, n_draws, n_dimensions) and "
+            "(n_galaxies, n_dimensions) are expected."
         )
     return samples, true
 
 
-def _shares(
+def _nearer_fractions(
     samples: np.ndarray,
     true: np.ndarray,
     references: np.ndarray,
     scale: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Give the share of each galaxy's draws nearer to its reference point than the truth."""
+    """Return the fraction of each galaxy's draws that is nearer to its reference point than the truth."""
     of_truth = np.sum(((true - references) / scale) ** 2, axis=1)
     of_draws = np.empty(samples.shape[:2])
     for number, reference in enumerate(references):
         of_draws[number] = np.sum(((samples[number] - reference) / scale) ** 2, axis=1)
     return pit(of_draws, of_truth, seed=rng)
-
-
-Learnt = TypeVar("Learnt")
-
-
-class TooFewGalaxiesError(ValueError):
-    """A sample has too few true values to learn a recalibration from."""
-
-
-def fit_if_enough(
-    learn: Callable[..., Learnt],
-    posterior: Posterior,
-    truth: Mapping[str, u.Quantity],
-    **options: Any,
-) -> Learnt | None:
-    """Learn a recalibration for a sample of any size, without a word on what there is too little of.
-
-    Parameters
-    ----------
-    learn : callable
-        `Recalibration.fit <astrogenspec.calibration.Recalibration.fit>` or `~astrogenspec.calibration.cross_fitted`.
-    posterior, truth, **options
-        What it takes.
-
-    Returns
-    -------
-    Recalibration, Posterior or None
-        None if there are too few galaxies.
-    """
-    with warnings.catch_warnings():
-        # A quantity, or a kind of input, that few galaxies have stays as it is.
-        warnings.simplefilter("ignore", AstroGenSpecWarning)
-        try:
-            return learn(posterior, truth, **options)
-        except TooFewGalaxiesError:
-            return None

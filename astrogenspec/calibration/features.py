@@ -1,4 +1,4 @@
-"""What corrections of a posterior depend on: its own median and width, magnitudes and colours, the kind of input."""
+"""Features of the recalibration: posterior median and width, magnitudes, colours, number of bands; input modes."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 __all__ = ["INPUT_MODES", "band_sets", "check_modes", "correction_features", "magnitudes_of"]
 
-#: Kinds of input, each of which has corrections of its own.
+#: Input modes, each with its own corrections.
 INPUT_MODES = ("image", "photometry", "both")
 
 
 def correction_features(values: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
-    """Collect what corrections depend on.
+    """Compute the features of the recalibration.
 
     Parameters
     ----------
     values : ndarray, shape (n, k)
         Draws of one quantity in its internal unit.
     magnitudes : ndarray, shape (n, 5)
-        As `magnitudes_of` gives them.
+        Output of `magnitudes_of`.
 
     Returns
     -------
     ndarray, shape (n, 8)
-        Median, log10 of half the 68% interval, r, four colours, number of bands; NaN where missing.
+        Median, log10 of half the 68% interval, r magnitude, four adjacent colours, number of bands; NaN where missing.
     """
     low, middle, high = row_percentiles(values, [16, 50, 84])
     width = np.log10(np.maximum((high - low) / 2, 1e-8))
@@ -43,7 +43,7 @@ def correction_features(values: np.ndarray, magnitudes: np.ndarray) -> np.ndarra
 
 
 def magnitudes_of(posterior: Posterior) -> np.ndarray:
-    """Give the magnitudes that a posterior was inferred from.
+    """Compute the dereddened magnitudes that a posterior was inferred from.
 
     Parameters
     ----------
@@ -52,10 +52,10 @@ def magnitudes_of(posterior: Posterior) -> np.ndarray:
     Returns
     -------
     ndarray, shape (n_galaxies, 5)
-        AB, u, g, r, i, z, corrected for Galactic extinction; NaN where missing, everywhere if there is no photometry.
+        AB magnitudes in u, g, r, i, z, corrected for Galactic extinction; NaN where missing.
     """
     table = posterior.photometry
-    columns = [f"{kind}_{band}" for band in BANDS for kind in ("flux", "extinction")]
+    columns = [f"{prefix}_{band}" for band in BANDS for prefix in ("flux", "extinction")]
     if table is None or not set(columns) <= set(table.colnames):
         return np.full((len(posterior), len(BANDS)), np.nan)
     flux = np.stack([u.Quantity(table[f"flux_{b}"]).to_value(u.nmgy) for b in BANDS], axis=1)
@@ -64,7 +64,7 @@ def magnitudes_of(posterior: Posterior) -> np.ndarray:
 
 
 def band_sets(magnitudes: np.ndarray) -> np.ndarray:
-    """Name the bands that each galaxy has.
+    """Return the set of bands of each galaxy.
 
     Parameters
     ----------
@@ -74,14 +74,14 @@ def band_sets(magnitudes: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of str, shape (n,)
-        Such as ``"gri"``; empty if it has none.
+        Such as ``"gri"``; empty if there is no photometry.
     """
     letters = np.where(np.isfinite(magnitudes), list(BANDS), "")
     return np.array(["".join(row) for row in letters], dtype=f"U{len(BANDS)}")
 
 
 def check_modes(mode: str | Sequence[str] | np.ndarray, n: int) -> np.ndarray:
-    """Check kinds of input, one for all galaxies or one for each.
+    """Validate input modes, one for all galaxies or one per galaxy.
 
     Parameters
     ----------
@@ -96,14 +96,14 @@ def check_modes(mode: str | Sequence[str] | np.ndarray, n: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If a kind is unknown, or there is another number of them.
+        If a mode is unknown, or their number differs from the number of galaxies.
     """
     modes = np.full(n, mode) if isinstance(mode, str) else np.asarray(mode)
     if modes.shape != (n,):
         raise ValueError(
-            f"mode has shape {modes.shape} for {n} galaxies; give one, or one a galaxy."
+            f"mode has shape {modes.shape} for {n} galaxies; one mode or one per galaxy is expected."
         )
-    for kind in dict.fromkeys(modes.tolist()):
-        if kind not in INPUT_MODES:
-            raise ValueError(f"mode is {kind!r}; give one of {', '.join(INPUT_MODES)}.")
+    for name in dict.fromkeys(modes.tolist()):
+        if name not in INPUT_MODES:
+            raise ValueError(f"mode is {name!r}; it must be one of {', '.join(INPUT_MODES)}.")
     return modes

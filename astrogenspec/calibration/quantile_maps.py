@@ -1,26 +1,46 @@
-"""The quantile function of the draws of each galaxy, and how to move draws along it so that their ranks stay.
+r"""Quantile functions of posterior draws, and maps that move draws along them and preserve ranks.
 
-Between the lowest and the highest draw the quantile function interpolates the sorted draws; beyond them it is a straight
-line in the plane of normal deviate and logit (the logarithm of the distances from both bounds of the quantity), fitted to
-the outermost twentieth of the draws: a Gaussian tail which never leaves the bounds.
+With :math:`K` sorted draws, the draw of rank :math:`r = 0, ..., K - 1` has the probability :math:`(r + 1/2) / K`.  Between the
+draws the quantile function :math:`Q` is linear in :math:`r`.  Beyond them it is a straight line in the plane of normal deviate
+:math:`\Phi^{-1}(p)` and :math:`\mathrm{logit}[(Q - a) / (b - a)]`, with the bounds :math:`a, b` of the quantity, fitted by
+least squares to the outermost 5% of the draws: a Gaussian tail that stays within the bounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit, logit, ndtr, ndtri
 
 __all__ = ["map_draws", "probit_pit", "rank_deviates"]
 
+#: Fraction and minimum number of the draws to which a tail is fitted.
 _TAIL = 0.05
-_FEWEST_IN_TAIL = 3
-_LARGEST = 5.0
+_MIN_DRAWS_IN_TAIL = 3
+#: Maximum absolute value of a normal deviate.
+_MAX_DEVIATE = 5.0
+
+
+@dataclass(frozen=True)
+class _Tail:
+    """Straight lines through the outermost draws of n galaxies.
+
+    Attributes
+    ----------
+    rank : int
+        Rank of the outermost draw.
+    slope, start : ndarray, shape (n,)
+        Slope of the logit against the normal deviate, and logit of the outermost draw.
+    """
+
+    rank: int
+    slope: np.ndarray
+    start: np.ndarray
 
 
 def rank_deviates(n_draws: int) -> np.ndarray:
-    """Give the normal deviates of the ranks of draws.
+    """Return the normal deviates of the ranks of draws.
 
     Parameters
     ----------
@@ -35,21 +55,21 @@ def rank_deviates(n_draws: int) -> np.ndarray:
 
 
 def probit_pit(values: np.ndarray, truth: np.ndarray, lower: float, upper: float) -> np.ndarray:
-    """Give the normal deviate at which the quantile function of each galaxy has a given value.
+    """Compute the normal deviate of the probability at which each quantile function has a given value.
 
     Parameters
     ----------
     values : ndarray, shape (n, k)
         Draws, finite and between the bounds.
     truth : ndarray, shape (n,)
-        Finite.
+        Values, finite.
     lower, upper : float
         Bounds of the quantity.
 
     Returns
     -------
     ndarray, shape (n,)
-        The probit of the PIT; beyond the outermost draws that of the tails, at most 5 in size.
+        Probit of the PIT, between -5 and 5.
     """
     n_draws = values.shape[1]
     ordered = np.sort(values, axis=1).astype(float)
@@ -58,34 +78,34 @@ def probit_pit(values: np.ndarray, truth: np.ndarray, lower: float, upper: float
     left, right = np.clip(below - 1, 0, n_draws - 1), np.clip(below + equal, 0, n_draws - 1)
     low, high = (np.take_along_axis(ordered, k[:, None], axis=1)[:, 0] for k in (left, right))
     gap = np.where(high > low, high - low, 1.0)
-    share = np.where(high > low, (truth - low) / gap, 0.5)
-    place = np.clip(left + np.clip(share, 0, 1) * (right - left), 0, n_draws - 1)
-    result = ndtri((place + 0.5) / n_draws)
-    height = logit(_shares(truth, lower, upper))
-    for outside, end, slope, start in _tails(ordered, lower, upper, truth):
+    fraction = np.where(high > low, (truth - low) / gap, 0.5)
+    rank = np.clip(left + np.clip(fraction, 0, 1) * (right - left), 0, n_draws - 1)
+    result = ndtri((rank + 0.5) / n_draws)
+    height = logit(_fractions(truth, lower, upper))
+    for tail in _tails(ordered, lower, upper):
+        outside = truth < ordered[:, 0] if tail.rank == 0 else truth > ordered[:, -1]
         rows = np.flatnonzero(outside)
-        steps = (height[rows] - start[rows]) / np.maximum(slope[rows], 1e-9)
-        result[rows] = rank_deviates(n_draws)[end] + steps
-    return np.clip(result, -_LARGEST, _LARGEST)
+        steps = (height[rows] - tail.start[rows]) / np.maximum(tail.slope[rows], 1e-9)
+        result[rows] = rank_deviates(n_draws)[tail.rank] + steps
+    return np.clip(result, -_MAX_DEVIATE, _MAX_DEVIATE)
 
 
 def map_draws(values: np.ndarray, deviates: np.ndarray, lower: float, upper: float) -> np.ndarray:
-    """Put the draw of each rank where the galaxy's own quantile function has a given normal deviate.
+    """Move the draw of each rank to the quantile of a given normal deviate.
 
     Parameters
     ----------
     values : ndarray, shape (n, k)
         Draws, finite and between the bounds.
     deviates : ndarray, shape (n, k)
-        For each rank, from the lowest draw to the highest: the normal deviate of the quantile where the draw shall be;
-        increasing. `rank_deviates` leaves everything where it is.
+        Normal deviate of the quantile to which the draw of each rank is moved; increasing. `rank_deviates` is the identity.
     lower, upper : float
         Bounds of the quantity.
 
     Returns
     -------
     ndarray of float64, shape (n, k)
-        In the order of ``values``, strictly inside of the bounds.
+        In the order of ``values``, strictly within the bounds.
     """
     n_draws = values.shape[1]
     order = np.argsort(values, axis=1)
@@ -96,10 +116,10 @@ def map_draws(values: np.ndarray, deviates: np.ndarray, lower: float, upper: flo
     high = np.take_along_axis(ordered, np.minimum(below + 1, n_draws - 1), axis=1)
     new = low + np.clip(position - below, 0, 1) * (high - low)
     own = rank_deviates(n_draws)
-    for _, end, slope, start in _tails(ordered, lower, upper):
-        beyond = position < 0 if end == 0 else position > n_draws - 1
+    for tail in _tails(ordered, lower, upper):
+        beyond = position < 0 if tail.rank == 0 else position > n_draws - 1
         rows = np.flatnonzero(beyond.any(axis=1))
-        height = start[rows, None] + slope[rows, None] * (deviates[rows] - own[end])
+        height = tail.start[rows, None] + tail.slope[rows, None] * (deviates[rows] - own[tail.rank])
         new[rows] = np.where(beyond[rows], lower + (upper - lower) * expit(height), new[rows])
     result = np.empty_like(new)
     np.put_along_axis(result, order, new, axis=1)
@@ -107,22 +127,20 @@ def map_draws(values: np.ndarray, deviates: np.ndarray, lower: float, upper: flo
     return np.clip(result, lower + margin, upper - margin)
 
 
-def _shares(values: np.ndarray, lower: float, upper: float) -> np.ndarray:
+def _fractions(values: np.ndarray, lower: float, upper: float) -> np.ndarray:
     return np.clip((values - lower) / (upper - lower), 1e-9, 1 - 1e-9)
 
 
-def _tails(
-    ordered: np.ndarray, lower: float, upper: float, truth: np.ndarray | None = None
-) -> Iterator[tuple[np.ndarray | None, int, np.ndarray, np.ndarray]]:
-    """Fit the lower and the upper tail: where the truth is in it, its end, its slope, and the logit where it starts."""
+def _tails(ordered: np.ndarray, lower: float, upper: float) -> tuple[_Tail, _Tail]:
+    """Fit the lower and the upper tail of sorted draws."""
     n_draws = ordered.shape[1]
-    n_tail = min(max(int(np.ceil(_TAIL * n_draws)), _FEWEST_IN_TAIL), n_draws)
+    n_tail = min(max(int(np.ceil(_TAIL * n_draws)), _MIN_DRAWS_IN_TAIL), n_draws)
     own = rank_deviates(n_draws)
-    for tail, end in ((slice(0, n_tail), 0), (slice(n_draws - n_tail, n_draws), n_draws - 1)):
-        height = logit(_shares(ordered[:, tail], lower, upper))
-        abscissa = own[tail] - own[tail].mean()
+
+    def fit(ranks: slice, rank: int) -> _Tail:
+        height = logit(_fractions(ordered[:, ranks], lower, upper))
+        abscissa = own[ranks] - own[ranks].mean()
         slope = height @ abscissa / max(float(abscissa @ abscissa), 1e-12)
-        outside = None
-        if truth is not None:
-            outside = truth < ordered[:, 0] if end == 0 else truth > ordered[:, -1]
-        yield outside, end, slope, height[:, 0 if end == 0 else -1]
+        return _Tail(rank, slope, height[:, 0 if rank == 0 else -1])
+
+    return fit(slice(0, n_tail), 0), fit(slice(n_draws - n_tail, n_draws), n_draws - 1)

@@ -1,27 +1,31 @@
-r"""Local recalibration: correct the draws of galaxies where posteriors like theirs were found wrong.
+r"""Local recalibration: correct posterior draws where posteriors of similar galaxies were found miscalibrated.
 
-A sample with known truth says, by the PIT, how wrong a posterior is; `Recalibration` learns how that depends on the
-galaxy (predicted value and its uncertainty, r magnitude, colours, number of bands) by
-`astrogenspec.calibration.regression`, for each quantity and each kind of input apart, and only for the sets of bands
-that were in the sample: what was learnt from five bands says nothing of three.  If the truth has the PIT
-:math:`p` with :math:`\Phi^{-1}(p) = m + s\,H(g)` and :math:`g` standard normal, the corrected quantile function is
+For a calibrated posterior the PIT of the true value is uniform.  `Recalibration` learns from a labelled sample how the
+distribution of the PIT depends on the galaxy (posterior median and width, r magnitude, colours, number of bands), separately for
+each quantity and input mode, with the regression of `astrogenspec.calibration.regression`.  If the PIT of the truth is
+distributed as :math:`\Phi(m + s\,H(g))` with :math:`g` standard normal, the corrected quantile function is
 
 .. math:: Q'(q) = Q\left[\Phi\left(m + s\,H(\Phi^{-1}(q))\right)\right] ,
 
-and the draw of rank :math:`q` moves from :math:`Q(q)` to :math:`Q'(q)`.  The ranks within a galaxy stay, and with them
-the dependence of the quantities on one another.  A quantity for which held-out galaxies show no gain stays as it is.
+and the draw of rank :math:`q` moves from :math:`Q(q)` to :math:`Q'(q)`.  Ranks within a galaxy are preserved, and with them the
+correlations of the quantities.
 
-The idea of recalibrating by the PIT, locally, is that of Dey et al. 2022 (arXiv:2205.14568); the shape of the correction
-here is our own.
+Assumptions: the labelled galaxies are representative of those to be corrected, and the dependence on the features is smooth.
+Only galaxies with a set of bands that is in the sample are corrected.  A quantity without a significant cross-validated gain is
+left unchanged.
+
+Local recalibration by the PIT was proposed by Dey et al. 2022 (arXiv:2205.14568); the form of the correction used here is our
+own.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import astropy.units as u
 import numpy as np
@@ -29,7 +33,7 @@ from astropy.table import Table
 
 from ..quantities import QUANTITIES, QuantityInfo
 from ..warnings import AstroGenSpecWarning
-from .diagnostics import TooFewGalaxiesError, values_in_dex
+from .diagnostics import values_in_dex
 from .features import INPUT_MODES, band_sets, check_modes, correction_features, magnitudes_of
 from .quantile_maps import map_draws, probit_pit, rank_deviates
 from .regression import ProbitRegression, fit_probit_regression
@@ -42,58 +46,84 @@ __all__ = [
     "MIN_GALAXIES_PER_BAND_SET",
     "Correction",
     "Recalibration",
+    "TooFewGalaxiesError",
+    "check_entry",
     "cross_fitted",
+    "fit_if_enough",
     "has_common_bands",
-    "reading",
 ]
 
-
-@contextmanager
-def reading(values: Mapping[str, Any], newest: int, name: str) -> Iterator[None]:
-    """Check the layout, and say in one sentence what is missing or of another type inside of the block.
-
-    Parameters
-    ----------
-    values : mapping
-        What ``to_dict`` of the class gave, with its ``layout``.
-    newest : int
-        The newest layout that is known.
-    name : str
-        Of the class.
-
-    Raises
-    ------
-    ValueError
-        If the layout is newer, or something is missing or garbled.
-    """
-    try:
-        if values["layout"] > newest:
-            raise ValueError(
-                f"the recalibration has layout {values['layout']} and this version knows {newest}; "
-                "update astrogenspec."
-            )
-        yield
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"the recalibration lacks or garbles {error}; use what {name}.to_dict gave."
-        ) from error
-
-
-#: Fewest galaxies that share a set of bands, for it to be corrected.
+#: Minimum number of labelled galaxies from which a correction is learnt.
+MIN_GALAXIES = 100
+#: Minimum number of labelled galaxies with a set of bands for the set to be corrected.
 MIN_GALAXIES_PER_BAND_SET = 30
+_LAYOUT = 2
+#: Maximum number of draws corrected at once.
+_MAX_DRAWS_AT_ONCE = 2_000_000
+
+Fitted = TypeVar("Fitted")
+
+
+class TooFewGalaxiesError(ValueError):
+    """A sample has too few true values to learn a recalibration from."""
+
+
+class _Outcome(Enum):
+    """Possible outcomes of learning a correction."""
+
+    CORRECTED = auto()
+    NO_GAIN = auto()
+    TOO_FEW = auto()
+
+
+@dataclass(frozen=True)
+class _FitResult:
+    """Result of learning the correction of one quantity in one input mode.
+
+    Attributes
+    ----------
+    outcome : _Outcome
+        Whether there is a correction.
+    n_galaxies : int
+        Number of galaxies with draws and a true value.
+    n_used : int
+        Number of these with a common set of bands.
+    gain : float
+        Cross-validated gain in log likelihood, nats per galaxy; NaN if there are too few galaxies.
+    """
+
+    outcome: _Outcome
+    n_galaxies: int
+    n_used: int
+    gain: float = np.nan
+
+    def note(self, mode: str, name: str) -> str:
+        """Describe the result."""
+        if self.outcome is _Outcome.CORRECTED:
+            return f"corrected from {self.n_used} galaxies; held-out gain {self.gain:.3f} nats per galaxy"
+        if self.outcome is _Outcome.NO_GAIN:
+            return f"not corrected: no gain in cross-validation with {self.n_used} galaxies"
+        have = "galaxy has" if self.n_galaxies == 1 else "galaxies have"
+        common = ""
+        if self.n_used < self.n_galaxies:
+            common = f", {self.n_used} of them a set of bands that at least {MIN_GALAXIES_PER_BAND_SET} share"
+        return (
+            f"{name} from {mode}: {self.n_galaxies} {have} draws and a true value{common}; {MIN_GALAXIES} are needed. "
+            "It is not corrected."
+        )
 
 
 @dataclass(frozen=True)
 class Correction:
-    """How to move the draws of a quantity.
+    """Correction of the draws of one quantity in one input mode.
 
     Attributes
     ----------
     regression : ProbitRegression
-        On the features of `~astrogenspec.calibration.features.correction_features`.
+        Regression on the features of `~astrogenspec.calibration.features.correction_features`.
     bands : tuple of str
-        Sets of bands it was learnt from, such as ``"ugriz"``; ``""`` stands for no photometry. What it says of colours
-        does not hold where some of them are missing, so galaxies of other sets stay as they are.
+        Sets of bands in the labelled sample, such as ``"ugriz"``; ``""`` stands for no photometry.  Galaxies with other sets
+        are not corrected, because the dependence on colours does not hold where some are missing.
     """
 
     regression: ProbitRegression
@@ -103,7 +133,7 @@ class Correction:
     def fit(
         cls, values: np.ndarray, deviates: np.ndarray, magnitudes: np.ndarray, *, seed: int = 0
     ) -> tuple[Correction | None, float]:
-        """Learn it, if that helps.
+        """Learn a correction.
 
         Parameters
         ----------
@@ -112,16 +142,16 @@ class Correction:
         deviates : ndarray, shape (n,)
             Probit of the PIT, finite.
         magnitudes : ndarray, shape (n, 5)
-            Of the same galaxies; NaN where missing.
+            Magnitudes of the same galaxies; NaN where missing.
         seed : int
-            Of the folds.
+            Seed of the cross-validation folds.
 
         Returns
         -------
         correction : Correction or None
-            None if galaxies that were held out say that there is nothing to correct.
+            None if cross-validation shows no significant gain.
         gain : float
-            Gain in log likelihood, nats a galaxy, of galaxies held out.
+            Cross-validated gain in log likelihood, nats per galaxy.
         """
         features = correction_features(values, magnitudes)
         regression, gain = fit_probit_regression(features, deviates, seed=seed)
@@ -129,61 +159,61 @@ class Correction:
             return None, gain
         return cls(regression, tuple(np.unique(band_sets(magnitudes)).tolist())), gain
 
-    def concerns(self, magnitudes: np.ndarray) -> np.ndarray:
-        """Say which galaxies it is for, as booleans of shape (n,), from their magnitudes of shape (n, 5)."""
+    def covers(self, magnitudes: np.ndarray) -> np.ndarray:
+        """Test which galaxies have one of the sets of bands.
+
+        Parameters
+        ----------
+        magnitudes : ndarray, shape (n, 5)
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+        """
         return np.isin(band_sets(magnitudes), self.bands)
 
-    def moved(self, values: np.ndarray, magnitudes: np.ndarray, info: QuantityInfo) -> np.ndarray:
-        """Move draws, shape (n, k), of galaxies that it is for; ``info`` gives the bounds that are kept."""
+    def apply(self, values: np.ndarray, magnitudes: np.ndarray, info: QuantityInfo) -> np.ndarray:
+        """Correct draws.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n, k)
+            Draws in the internal unit, of galaxies that the correction covers.
+        magnitudes : ndarray, shape (n, 5)
+        info : QuantityInfo
+            Has the bounds of the quantity, which are kept.
+
+        Returns
+        -------
+        ndarray, shape (n, k)
+        """
         shift, scale = self.regression.moments(correction_features(values, magnitudes))
         deviates = self.regression.quantiles(rank_deviates(values.shape[1]))
         new = shift[:, None] + scale[:, None] * deviates
         return map_draws(values, new, info.lower, info.upper)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a dictionary that fits JSON."""
+        """Return a JSON-serialisable dictionary."""
         return {"bands": list(self.bands), "regression": self.regression.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Correction:
-        """Read what `to_dict` gave."""
+        """Read the output of `to_dict`."""
         return cls(ProbitRegression.from_dict(values["regression"]), tuple(values["bands"]))
 
 
-def has_common_bands(magnitudes: np.ndarray) -> np.ndarray:
-    """Say which galaxies have a set of bands that enough others have.
-
-    Parameters
-    ----------
-    magnitudes : ndarray, shape (n, 5)
-        NaN where missing.
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-    """
-    _, member, counts = np.unique(band_sets(magnitudes), return_inverse=True, return_counts=True)
-    return counts[member] >= MIN_GALAXIES_PER_BAND_SET
-
-
-#: Fewest galaxies with a true value from which a correction is learnt.
-MIN_GALAXIES = 100
-_LAYOUT = 2
-_BLOCK = 2_000_000
-
-
 class Recalibration:
-    """Correct draws as a function of what is known of a galaxy.
+    """Correct posterior draws as a function of the galaxy.
 
-    Use `fit` to make one, `|` to join those of different inputs; it goes into the card of weights as
-    ``card["recalibration"] = recalibration.to_dict()``, and `PropertyEstimator.predict` then applies it.
+    Learn one with `fit`; combine those of different input modes with ``|``.  It is stored in the card of the weights as
+    ``card["recalibration"] = recalibration.to_dict()`` and then applied by `PropertyEstimator.predict`.
 
     Parameters
     ----------
     corrections : mapping of (str, str) to Correction
-        By kind of input and quantity.
+        Corrections by input mode and quantity.
     notes : mapping of (str, str) to str, optional
-        What is to be said of each: the gain, or why there is no correction.
+        Outcome of the fit by input mode and quantity: the gain, or why there is no correction.
 
     Examples
     --------
@@ -217,19 +247,19 @@ class Recalibration:
         return f"<Recalibration of {listed or 'nothing'}>"
 
     def __or__(self, other: Recalibration) -> Recalibration:
-        """Join two; where both correct the same quantity of the same input, the second is kept."""
+        """Combine two; where both correct the same quantity and input mode, the second is kept."""
         if not isinstance(other, Recalibration):
             return NotImplemented
         return Recalibration(self._corrections | other._corrections, self._notes | other._notes)
 
     @property
     def corrected(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of kind of input and quantity that are corrected."""
+        """Pairs of input mode and quantity that are corrected."""
         return tuple(self._corrections)
 
     @property
     def notes(self) -> dict[tuple[str, str], str]:
-        """What came of the fit, a sentence for each pair of kind of input and quantity."""
+        """Outcome of the fit for each pair of input mode and quantity, in words."""
         return dict(self._notes)
 
     @classmethod
@@ -241,20 +271,20 @@ class Recalibration:
         mode: str | Sequence[str] | np.ndarray = "photometry",
         seed: int = 0,
     ) -> Recalibration:
-        """Learn how wrong posteriors are.
+        """Learn corrections from galaxies with known true values.
 
         Parameters
         ----------
         posterior : Posterior
-            Draws of galaxies which the network was not fitted to (or, of each, by a network that did not see it), not yet
-            recalibrated. Its photometry gives magnitudes and colours, if it has any. A set of bands that fewer than 30
-            galaxies have is passed over, and `apply` leaves such galaxies as they are.
+            Draws without recalibration, of galaxies that were not used to train the network. Its photometry, if any, gives
+            magnitudes and colours. Galaxies with a set of bands that fewer than 30 galaxies have are ignored, and not
+            corrected by `apply`.
         truth : mapping of str to Quantity of shape (n_galaxies,), or table with such columns
-            True values; NaN or masked where unknown. Names other than those of drawn quantities are passed over.
-        mode : {"image", "photometry", "both"}, or a sequence of these, one a galaxy
-            What the posterior of a galaxy was inferred from.
+            True values; NaN or masked where unknown. Names other than those of drawn quantities are ignored.
+        mode : {"image", "photometry", "both"}, or a sequence of these, one per galaxy
+            Input mode of each galaxy.
         seed : int
-            Of the folds.
+            Seed of the cross-validation folds.
 
         Returns
         -------
@@ -263,49 +293,45 @@ class Recalibration:
         Raises
         ------
         TooFewGalaxiesError
-            If no quantity is known of as many as 100 galaxies; it is a ValueError.
+            If no quantity has 100 true values; a subclass of ValueError.
         ValueError
-            If shapes do not fit, or a mode is unknown.
+            If shapes do not match, or a mode is unknown.
         astropy.units.UnitConversionError
-            If a unit does not fit.
+            If a unit cannot be converted.
 
         Warns
         -----
         AstroGenSpecWarning
-            If a quantity is known of fewer than 100 galaxies; it is left as it is.
+            If a quantity has fewer than 100 true values; it is not corrected.
         """
         modes = check_modes(mode, len(posterior))
         magnitudes = magnitudes_of(posterior)
-        available = truth.colnames if isinstance(truth, Table) else list(truth)
-        corrections, notes, enough = {}, {}, False
-        for name in (name for name in available if name in posterior.draws and name in QUANTITIES):
-            draws, true, _ = values_in_dex(posterior[name], truth[name])
-            usable = np.isfinite(true) & np.isfinite(draws).all(axis=1)
-            usable &= draws.max(axis=1) > draws.min(axis=1)
-            info = QUANTITIES[name]
-            deviates = np.full(len(true), np.nan)
-            deviates[usable] = probit_pit(draws[usable], true[usable], info.lower, info.upper)
-            for kind in dict.fromkeys(modes.tolist()):
-                rows = np.flatnonzero(usable & (modes == kind))
-                n, rows = len(rows), rows[has_common_bands(magnitudes[rows])]
-                if len(rows) < MIN_GALAXIES:
-                    notes[kind, name] = _too_few(name, kind, n, len(rows))
-                    continue
-                enough = True
-                fitted, gain = Correction.fit(
-                    draws[rows], deviates[rows], magnitudes[rows], seed=seed
-                )
-                notes[kind, name] = _outcome(len(rows), fitted, gain)
-                if fitted is not None:
-                    corrections[kind, name] = fitted
-        short = [notes[key] for key in notes if "are needed" in notes[key]]
-        if not enough:
+        corrections, results = {}, {}
+        for name in _drawn_quantities(posterior, truth):
+            draws, deviates = _draws_and_deviates(posterior, name, truth[name])
+            for one_mode in dict.fromkeys(modes.tolist()):
+                rows = np.flatnonzero(np.isfinite(deviates) & (modes == one_mode))
+                used = rows[has_common_bands(magnitudes[rows])]
+                outcome, gain = _Outcome.TOO_FEW, np.nan
+                if len(used) >= MIN_GALAXIES:
+                    correction, gain = Correction.fit(
+                        draws[used], deviates[used], magnitudes[used], seed=seed
+                    )
+                    outcome = _Outcome.NO_GAIN
+                    if correction is not None:
+                        outcome = _Outcome.CORRECTED
+                        corrections[one_mode, name] = correction
+                results[one_mode, name] = _FitResult(outcome, len(rows), len(used), gain)
+        notes = {key: result.note(*key) for key, result in results.items()}
+        too_few = [key for key, result in results.items() if result.outcome is _Outcome.TOO_FEW]
+        words = " ".join(notes[key] for key in too_few)
+        if len(too_few) == len(results):
             raise TooFewGalaxiesError(
-                "truth has too few true values to learn a correction from: "
-                + (" ".join(short) or "it names no quantity that the posterior has.")
+                "truth has too few true values to learn a correction: "
+                + (words or "it has no quantity of the posterior.")
             )
-        if short:
-            warnings.warn(" ".join(short), AstroGenSpecWarning, stacklevel=2)
+        if too_few:
+            warnings.warn(words, AstroGenSpecWarning, stacklevel=2)
         return cls(corrections, notes)
 
     def apply(
@@ -316,9 +342,9 @@ class Recalibration:
         Parameters
         ----------
         posterior : Posterior
-            Not yet recalibrated.
-        mode : {"image", "photometry", "both"}, or a sequence of these, one a galaxy
-            What the posterior of a galaxy was inferred from.
+            Draws without recalibration.
+        mode : {"image", "photometry", "both"}, or a sequence of these, one per galaxy
+            Input mode of each galaxy.
 
         Returns
         -------
@@ -328,11 +354,11 @@ class Recalibration:
         Raises
         ------
         ValueError
-            If a mode is unknown, or the posterior has been recalibrated already.
+            If a mode is unknown, or the posterior has been recalibrated.
         """
         if posterior.meta.get("calibrated"):
             raise ValueError(
-                "posterior is recalibrated already; predict with calibrated=False to do it yourself."
+                "posterior has been recalibrated already; use draws predicted with calibrated=False."
             )
         modes = check_modes(mode, len(posterior))
         magnitudes = magnitudes_of(posterior)
@@ -341,10 +367,10 @@ class Recalibration:
             info = QUANTITIES[name]
             values = np.asarray(draws[name].value)
             with np.errstate(divide="ignore", invalid="ignore"):
-                inner = np.log10(values) if info.logarithmic else values.copy()
-            if self._correct(name, inner, magnitudes, modes):
-                moved = 10**inner if info.logarithmic else inner
-                draws[name] = u.Quantity(moved, info.unit, subok=True)
+                internal = np.log10(values) if info.logarithmic else values.copy()
+            if self._correct(name, internal, magnitudes, modes):
+                corrected = 10**internal if info.logarithmic else internal
+                draws[name] = u.Quantity(corrected, info.unit, subok=True)
         return type(posterior)(
             draws,
             names=posterior.names,
@@ -357,16 +383,16 @@ class Recalibration:
     def correct_theta(
         self, theta: np.ndarray, magnitudes: np.ndarray, modes: np.ndarray
     ) -> np.ndarray:
-        """Correct the internal vectors of the network.
+        """Correct draws in internal units.
 
         Parameters
         ----------
         theta : ndarray, shape (n, k, 9)
-            Draws; galaxies whose draws are not finite, or of a quantity all the same, stay as they are.
+            Draws. Galaxies with NaN draws, and quantities whose draws are all equal, are not corrected.
         magnitudes : ndarray, shape (n, 5)
-            AB magnitudes in u, g, r, i, z without Galactic extinction; NaN where missing.
+            AB magnitudes in u, g, r, i, z, corrected for Galactic extinction; NaN where missing.
         modes : ndarray of str, shape (n,)
-            What each galaxy was inferred from; others than `INPUT_MODES` are not corrected.
+            Input mode of each galaxy; galaxies with other values than `INPUT_MODES` are not corrected.
 
         Returns
         -------
@@ -374,15 +400,16 @@ class Recalibration:
             A new array.
         """
         theta = theta.copy()
-        known = {name for _, name in self._corrections}
-        for k, name in ((k, name) for k, name in enumerate(QUANTITIES) if name in known):
-            column = theta[:, :, k].copy()
-            if self._correct(name, column, magnitudes, modes):
-                theta[:, :, k] = column
+        corrected = {name for _, name in self._corrections}
+        for k, name in enumerate(QUANTITIES):
+            if name in corrected:
+                column = theta[:, :, k].copy()
+                if self._correct(name, column, magnitudes, modes):
+                    theta[:, :, k] = column
         return theta
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a dictionary that fits JSON, for the card of weights.
+        """Return a JSON-serialisable dictionary for the card of weights.
 
         Returns
         -------
@@ -402,7 +429,7 @@ class Recalibration:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recalibration:
-        """Read what `to_dict` gave.
+        """Read the output of `to_dict`.
 
         Parameters
         ----------
@@ -415,9 +442,9 @@ class Recalibration:
         Raises
         ------
         ValueError
-            If it is something else, or of a newer version.
+            If an entry is missing or invalid, or was written by a newer version.
         """
-        with reading(values, _LAYOUT, cls.__name__):
+        with check_entry(values, _LAYOUT, cls.__name__):
             corrections = {
                 (entry["mode"], entry["quantity"]): Correction.from_dict(entry)
                 for entry in values["corrections"]
@@ -428,21 +455,21 @@ class Recalibration:
     def _correct(
         self, name: str, values: np.ndarray, magnitudes: np.ndarray, modes: np.ndarray
     ) -> bool:
-        """Correct one quantity in place, in its internal unit; say whether anything was done."""
-        done = False
-        for kind in INPUT_MODES:
-            correction = self._corrections.get((kind, name))
+        """Correct one quantity in place, in its internal unit; return whether any draw changed."""
+        changed = False
+        for mode in INPUT_MODES:
+            correction = self._corrections.get((mode, name))
             if correction is None:
                 continue
             finite = np.isfinite(values).all(axis=1)
             varied = values.max(axis=1, initial=-np.inf) > values.min(axis=1, initial=np.inf)
-            meant = (modes == kind) & correction.concerns(magnitudes)
-            rows = np.flatnonzero(meant & finite & varied)
-            n_rows = max(_BLOCK // values.shape[1], 1)
+            covered = (modes == mode) & correction.covers(magnitudes)
+            rows = np.flatnonzero(covered & finite & varied)
+            n_rows = max(_MAX_DRAWS_AT_ONCE // values.shape[1], 1)
             for part in (rows[k : k + n_rows] for k in range(0, len(rows), n_rows)):
-                values[part] = correction.moved(values[part], magnitudes[part], QUANTITIES[name])
-                done = True
-        return done
+                values[part] = correction.apply(values[part], magnitudes[part], QUANTITIES[name])
+                changed = True
+        return changed
 
 
 def cross_fitted(
@@ -453,21 +480,21 @@ def cross_fitted(
     n_folds: int = 5,
     seed: int = 0,
 ) -> Posterior:
-    """Recalibrate each galaxy by what the others say, for an honest test of recalibration.
+    """Recalibrate each galaxy with corrections learnt from the other folds (cross-fitting).
 
     Parameters
     ----------
     posterior, truth, mode
         As for `Recalibration.fit`.
     n_folds : int
-        Number of parts; each is corrected by a fit to the others.
+        Number of folds.
     seed : int
-        Of all folds.
+        Seed of the folds.
 
     Returns
     -------
     Posterior
-        Its galaxies in the order of ``posterior``.
+        In the order of ``posterior``.
 
     Raises
     ------
@@ -475,7 +502,7 @@ def cross_fitted(
         If there are fewer than two folds, or too few true values.
     """
     if n_folds < 2:
-        raise ValueError(f"n_folds is {n_folds}; give at least 2.")
+        raise ValueError(f"n_folds is {n_folds}; it must be at least 2.")
     modes = check_modes(mode, len(posterior))
     folds = np.random.default_rng(seed).permutation(len(posterior)) % n_folds
     available = truth.colnames if isinstance(truth, Table) else list(truth)
@@ -490,17 +517,98 @@ def cross_fitted(
     return type(posterior).concatenate(parts)[back]
 
 
-def _too_few(name: str, kind: str, n: int, n_common: int) -> str:
-    of_them = f" and {n_common} of them bands that {MIN_GALAXIES_PER_BAND_SET} share" * (
-        n_common < n
-    )
-    return (
-        f"{name} from {kind}: {n} {'galaxy has' if n == 1 else 'galaxies have'} draws and a true value{of_them}, "
-        f"{MIN_GALAXIES} are needed, so it stays uncorrected."
-    )
+def fit_if_enough(
+    fit: Callable[..., Fitted],
+    posterior: Posterior,
+    truth: Mapping[str, u.Quantity],
+    **options: Any,
+) -> Fitted | None:
+    """Learn a recalibration if the sample is large enough, without warnings about its size.
+
+    Parameters
+    ----------
+    fit : callable
+        `Recalibration.fit <astrogenspec.calibration.Recalibration.fit>` or `~astrogenspec.calibration.cross_fitted`.
+    posterior, truth, **options
+        Arguments of ``fit``.
+
+    Returns
+    -------
+    Recalibration, Posterior or None
+        None if there are too few galaxies.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstroGenSpecWarning)
+        try:
+            return fit(posterior, truth, **options)
+        except TooFewGalaxiesError:
+            return None
 
 
-def _outcome(n: int, fitted: Correction | None, gain: float) -> str:
-    if fitted is None:
-        return f"not corrected: {n} galaxies, held out in turn, show no gain"
-    return f"corrected from {n} galaxies; held-out gain {gain:.3f} nats a galaxy"
+def has_common_bands(magnitudes: np.ndarray) -> np.ndarray:
+    """Test which galaxies have a set of bands that enough galaxies share.
+
+    Parameters
+    ----------
+    magnitudes : ndarray, shape (n, 5)
+        NaN where missing.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    _, index, counts = np.unique(band_sets(magnitudes), return_inverse=True, return_counts=True)
+    return counts[index] >= MIN_GALAXIES_PER_BAND_SET
+
+
+@contextmanager
+def check_entry(values: Mapping[str, Any], newest: int, name: str) -> Iterator[None]:
+    """Check the layout of a card entry, and report what is missing or invalid in it.
+
+    Parameters
+    ----------
+    values : mapping
+        Output of ``to_dict``, with its ``layout``.
+    newest : int
+        Newest layout that this version reads.
+    name : str
+        Name of the class.
+
+    Raises
+    ------
+    ValueError
+        If the layout is newer, or an entry is missing or invalid.
+    """
+    try:
+        if values["layout"] > newest:
+            raise ValueError(
+                f"the recalibration has layout {values['layout']}, but this version reads layouts up to {newest}; "
+                "update astrogenspec."
+            )
+        yield
+    except KeyError as error:
+        raise ValueError(
+            f"the recalibration entry {error} is missing; use the output of {name}.to_dict."
+        ) from error
+    except TypeError as error:
+        raise ValueError(
+            f"the recalibration is invalid ({error}); use the output of {name}.to_dict."
+        ) from error
+
+
+def _drawn_quantities(posterior: Posterior, truth: Mapping[str, u.Quantity] | Table) -> list[str]:
+    available = truth.colnames if isinstance(truth, Table) else list(truth)
+    return [name for name in available if name in posterior.draws and name in QUANTITIES]
+
+
+def _draws_and_deviates(
+    posterior: Posterior, name: str, truth: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return draws (n, k) and probits of the PIT (n,); NaN where draws or truth are missing, or draws all equal."""
+    draws, true, _ = values_in_dex(posterior[name], truth)
+    usable = np.isfinite(true) & np.isfinite(draws).all(axis=1)
+    usable &= draws.max(axis=1) > draws.min(axis=1)
+    info = QUANTITIES[name]
+    deviates = np.full(len(true), np.nan)
+    deviates[usable] = probit_pit(draws[usable], true[usable], info.lower, info.upper)
+    return draws, deviates

@@ -1,15 +1,14 @@
-r"""Regress the probit of the PIT on features of a galaxy: where are error bars too small, or off to one side?
+r"""Regression of the probit of the PIT on features of a galaxy: where posteriors are biased, too narrow or too wide.
 
-For a calibrated posterior the probit of the PIT, :math:`t = \Phi^{-1}(p)`, is a standard normal variate whatever the
-galaxy.  The model is
+For a calibrated posterior the probit of the PIT, :math:`t = \Phi^{-1}(p)`, is standard normal for every galaxy.  The model is
 
 .. math:: t = m(x) + s(x)\, H(g), \qquad g \sim N(0, 1),
 
-where the shift :math:`m` and :math:`\ln s` are sums of natural cubic splines [1]_ of the features :math:`x`, and
-:math:`H` is a monotone map, the identity unless the residuals ask for another.  Shift and scale are fitted by
-penalised Gaussian likelihood (Fisher scoring); how strong the penalty is, whether there is a map :math:`H`, and whether
-there is a correction at all is decided by cross-validation.  Beyond the features met in the fit nothing is
-extrapolated: they are clipped.
+where the shift :math:`m` and :math:`\ln s` are sums of natural cubic splines [1]_ of the features :math:`x`, and :math:`H` is a
+monotone map, the identity unless the residuals require another.  Shift and scale maximise the Gaussian likelihood with ridge
+penalties on all coefficients but the constants (Fisher scoring).  The strengths of the penalties, whether there is a map
+:math:`H`, and whether there is a correction at all are chosen by five-fold cross-validation.  Features are clipped to the range
+of the fit, so nothing is extrapolated.
 
 References
 ----------
@@ -27,34 +26,35 @@ from scipy.interpolate import PchipInterpolator
 
 __all__ = ["ProbitRegression", "SplineBasis", "fit_probit_regression"]
 
-#: Places of the knots of a spline, as fractions of the galaxies (Harrell 2015, Regression Modeling Strategies, table 2.3).
+#: Quantiles at which a spline has its knots (Harrell 2015, Regression Modeling Strategies, table 2.3).
 _KNOTS = (0.05, 0.275, 0.5, 0.725, 0.95)
+#: Quantiles to which features are clipped.
 _LIMITS = (0.01, 0.99)
 _PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0, 1e6)
-_FIRST_PENALTY = 100.0
+_INITIAL_PENALTY = 100.0
 _N_FOLDS = 5
 _N_ITERATIONS = 12
-_LARGEST_SHIFT, _LARGEST_LOG_SCALE = 3.0, 1.5
-#: Normal deviates between which the map of residuals is tabulated, and galaxies it needs.
+_MAX_SHIFT, _MAX_LOG_SCALE = 3.0, 1.5
+#: Normal deviates at which the map of residuals is tabulated, and minimum number of galaxies to fit it.
 _NODES = np.linspace(-2.5, 2.5, 11)
-_ROWS_FOR_MAP = 500
+_MIN_GALAXIES_FOR_MAP = 500
 _FINE = np.linspace(-6.0, 6.0, 601)
 
 
 @dataclass(frozen=True)
 class SplineBasis:
-    """Natural cubic splines of several features, made orthonormal over the galaxies of the fit.
+    """Natural cubic splines of several features, orthonormal over the galaxies of the fit.
 
     Attributes
     ----------
     centres : ndarray, shape (d,)
-        What takes the place of a feature that is missing.
+        Values that replace missing features.
     limits : ndarray, shape (d, 2)
-        Features are clipped to these.
+        Range to which each feature is clipped.
     knots : tuple of ndarray
-        Knots of each feature; none for one that does not vary.
+        Knots of each feature; empty if it does not vary.
     means, transforms : tuple of ndarray
-        Make the columns of each feature orthonormal.
+        Offsets and matrices that make the columns of each feature orthonormal.
     """
 
     centres: np.ndarray
@@ -65,7 +65,7 @@ class SplineBasis:
 
     @classmethod
     def fit(cls, features: np.ndarray) -> SplineBasis:
-        """Choose knots and scales.
+        """Choose knots and normalisation.
 
         Parameters
         ----------
@@ -82,15 +82,15 @@ class SplineBasis:
             centre = float(np.median(known)) if known.size else 0.0
             limit = np.quantile(known, _LIMITS) if known.size else np.zeros(2)
             values = np.clip(np.where(np.isfinite(column), column, centre), *limit)
-            places = np.unique(np.quantile(values, _KNOTS))
+            positions = np.unique(np.quantile(values, _KNOTS))
             if values.std() < 1e-9 * (1 + abs(centre)):
-                places = np.zeros(0)
-            raw = _natural_spline(values, places)
+                positions = np.zeros(0)
+            raw = _natural_spline(values, positions)
             mean = raw.mean(axis=0) if len(raw) else np.zeros(raw.shape[1])
             transform = _orthonormalising(raw - mean)
             for parts, part in zip(
                 (centres, limits, knots, means, transforms),
-                (centre, limit, places, mean, transform),
+                (centre, limit, positions, mean, transform),
                 strict=True,
             ):
                 parts.append(part)
@@ -99,7 +99,7 @@ class SplineBasis:
         )
 
     def design(self, features: np.ndarray) -> np.ndarray:
-        """Evaluate a column of ones and the columns of all features.
+        """Evaluate the design matrix: a column of ones and the columns of all features.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class SplineBasis:
         return np.concatenate(columns, axis=1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give lists of numbers, which fit JSON."""
+        """Return a JSON-serialisable dictionary."""
         return {
             "centres": _rounded(self.centres),
             "limits": _rounded(self.limits),
@@ -130,7 +130,7 @@ class SplineBasis:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SplineBasis:
-        """Read what `to_dict` gave."""
+        """Read the output of `to_dict`."""
         knots, means = (tuple(np.array(v, float) for v in values[k]) for k in ("knots", "means"))
         transforms = tuple(
             np.array(part, float).reshape(len(mean), -1 if len(mean) else 0)
@@ -142,14 +142,14 @@ class SplineBasis:
 
 @dataclass(frozen=True)
 class ProbitRegression:
-    """Shift, scale and shape of the probit of the PIT, as they depend on features.
+    """Distribution of the probit of the PIT given features.
 
     Attributes
     ----------
     basis : SplineBasis
-        Of the features.
+        Basis functions of the features.
     shift, log_scale : ndarray, shape (p,)
-        Coefficients.
+        Coefficients of the shift and of the logarithm of the scale.
     residual_map : ndarray, shape (11,), or None
         Values of H at normal deviates from -2.5 to 2.5; None for the identity.
     """
@@ -160,7 +160,7 @@ class ProbitRegression:
     residual_map: np.ndarray | None = None
 
     def moments(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give shift and scale.
+        """Evaluate shift and scale.
 
         Parameters
         ----------
@@ -186,7 +186,7 @@ class ProbitRegression:
         return deviates if self.residual_map is None else _mapped(self.residual_map, deviates)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give lists of numbers, which fit JSON."""
+        """Return a JSON-serialisable dictionary."""
         residual = None if self.residual_map is None else _rounded(self.residual_map)
         return {
             "basis": self.basis.to_dict(),
@@ -197,7 +197,7 @@ class ProbitRegression:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ProbitRegression:
-        """Read what `to_dict` gave."""
+        """Read the output of `to_dict`."""
         residual = values["residual_map"]
         return cls(
             SplineBasis.from_dict(values["basis"]),
@@ -210,7 +210,7 @@ class ProbitRegression:
 def fit_probit_regression(
     features: np.ndarray, deviates: np.ndarray, *, seed: int = 0
 ) -> tuple[ProbitRegression | None, float]:
-    """Fit shift, scale and shape, if that helps.
+    """Fit the regression, if cross-validation shows a gain.
 
     Parameters
     ----------
@@ -219,14 +219,14 @@ def fit_probit_regression(
     deviates : ndarray, shape (n,)
         Probit of the PIT, finite.
     seed : int
-        Of the folds.
+        Seed of the cross-validation folds.
 
     Returns
     -------
     regression : ProbitRegression or None
-        None if galaxies that were held out say that there is nothing to correct.
+        None if the gain is not significant.
     gain : float
-        Gain in log likelihood, nats a galaxy, of galaxies held out.
+        Cross-validated gain in log likelihood over the standard normal, nats per galaxy.
     """
     folds = np.random.default_rng(seed).permutation(len(deviates)) % _N_FOLDS
     basis = SplineBasis.fit(features)
@@ -234,10 +234,10 @@ def fit_probit_regression(
     strengths, (mean, scale) = _chosen_penalties(design, deviates, folds)
     losses, residual = _loss(deviates, mean, scale), (deviates - mean) / scale
     residual_map = None
-    if len(deviates) >= _ROWS_FOR_MAP:
-        bent = losses + _held_out_map_loss(residual, folds)
-        if _is_better(bent, losses):
-            losses, residual_map = bent, _fit_map(residual)
+    if len(deviates) >= _MIN_GALAXIES_FOR_MAP:
+        with_map = losses + _held_out_map_loss(residual, folds)
+        if _is_better(with_map, losses):
+            losses, residual_map = with_map, _fit_map(residual)
     identity = deviates**2 / 2
     gain = float(np.mean(identity - losses))
     if not _is_better(losses, identity):
@@ -249,8 +249,9 @@ def fit_probit_regression(
 def _chosen_penalties(
     design: np.ndarray, deviates: np.ndarray, folds: np.ndarray
 ) -> tuple[list[float], tuple[np.ndarray, np.ndarray]]:
-    """Choose the penalty on the shift, then that on the scale; give them and the held-out moments."""
-    strengths, best, moments = [_FIRST_PENALTY, _FIRST_PENALTY], np.inf, None
+    """Choose the penalty on the shift, then that on the scale; return them and the held-out moments."""
+    strengths, best = [_INITIAL_PENALTY, _INITIAL_PENALTY], np.inf
+    moments = np.zeros(len(deviates)), np.ones(len(deviates))
     for which in (0, 1):
         for strength in _PENALTIES:
             trial = list(strengths)
@@ -263,7 +264,7 @@ def _chosen_penalties(
 
 
 def _natural_spline(values: np.ndarray, knots: np.ndarray) -> np.ndarray:
-    """Columns of a natural cubic spline without the constant, in units of the range of the knots."""
+    """Evaluate a natural cubic spline basis without the constant, in units of the range of the knots."""
     if len(knots) == 0:
         return np.zeros((len(values), 0))
     if len(knots) < 3:
@@ -275,7 +276,7 @@ def _natural_spline(values: np.ndarray, knots: np.ndarray) -> np.ndarray:
 
 
 def _orthonormalising(columns: np.ndarray) -> np.ndarray:
-    """Matrix that turns centred columns into orthonormal ones; columns that others imply are left out."""
+    """Return the matrix that makes centred columns orthonormal; linearly dependent columns are dropped."""
     n, m = columns.shape
     if m == 0:
         return np.zeros((0, 0))
@@ -289,8 +290,8 @@ def _orthonormalising(columns: np.ndarray) -> np.ndarray:
 def _moments(
     design: np.ndarray, shift: np.ndarray, log_scale: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    mean = np.clip(design @ shift, -_LARGEST_SHIFT, _LARGEST_SHIFT)
-    return mean, np.exp(np.clip(design @ log_scale, -_LARGEST_LOG_SCALE, _LARGEST_LOG_SCALE))
+    mean = np.clip(design @ shift, -_MAX_SHIFT, _MAX_SHIFT)
+    return mean, np.exp(np.clip(design @ log_scale, -_MAX_LOG_SCALE, _MAX_LOG_SCALE))
 
 
 def _loss(deviates: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -313,7 +314,7 @@ def _fit_moments(
             weighted.T @ design + np.diag(of_shift * free), weighted.T @ deviates
         )
         mean, spread = _moments(design, shift, log_scale)
-        # Squares of outliers would throw the first steps far off.
+        # Large residuals would make the first steps diverge.
         square = np.minimum(((deviates - mean) / spread) ** 2, 20.0)
         score = design.T @ (square - 1) - of_scale * free * log_scale
         log_scale = log_scale + np.linalg.solve(information, score)
@@ -332,7 +333,7 @@ def _held_out_moments(
 
 
 def _fit_map(residual: np.ndarray) -> np.ndarray:
-    """Quantiles of residuals, kept increasing."""
+    """Return quantiles of the residuals, forced to increase."""
     from scipy.special import ndtr
 
     values = np.quantile(residual, ndtr(_NODES))
@@ -341,7 +342,7 @@ def _fit_map(residual: np.ndarray) -> np.ndarray:
 
 
 def _mapped(values: np.ndarray, deviates: np.ndarray) -> np.ndarray:
-    """Monotone cubic inside of the nodes, straight lines outside."""
+    """Evaluate the map: a monotone cubic between the nodes, straight lines beyond."""
     inside = np.clip(deviates, _NODES[0], _NODES[-1])
     low = (values[1] - values[0]) / (_NODES[1] - _NODES[0])
     high = (values[-1] - values[-2]) / (_NODES[-1] - _NODES[-2])
@@ -350,7 +351,7 @@ def _mapped(values: np.ndarray, deviates: np.ndarray) -> np.ndarray:
 
 
 def _held_out_map_loss(residual: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Change of the loss of each galaxy by a map that was fitted to the other folds."""
+    """Return the change of the loss of each galaxy by a map fitted to the other folds."""
     change = np.zeros(len(residual))
     for fold in range(_N_FOLDS):
         out = folds == fold
@@ -365,11 +366,11 @@ def _held_out_map_loss(residual: np.ndarray, folds: np.ndarray) -> np.ndarray:
 
 
 def _is_better(losses: np.ndarray, others: np.ndarray) -> bool:
-    """Whether the mean is smaller by more than twice its standard error."""
+    """Test whether the mean is smaller by more than two standard errors."""
     gain = others - losses
     return bool(gain.mean() > 2 * gain.std() / len(gain) ** 0.5)
 
 
 def _rounded(values: np.ndarray) -> list:
-    """Nine digits are more than single precision has."""
+    """Round to nine digits, more than single precision holds."""
     return np.vectorize(lambda value: float(f"{value:.9g}"), otypes=[float])(values).tolist()

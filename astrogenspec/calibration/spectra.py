@@ -1,13 +1,13 @@
-r"""Recalibration of drawn spectra: widen or narrow the ranges of their pixels where ranges like theirs were found wrong.
+r"""Recalibration of generated spectra: scale the spread of the draws about their median.
 
-On spectra with known truth one sees by which factor :math:`s` the distance of the draws from their median has to change so that
-68% and 95% of the true fluxes lie inside the ranges that say so.  The factor depends on the kind of input, on the aperture, and
-on the rest-frame wavelength, between knots linearly in its logarithm.  A draw :math:`f_k` of the continuum becomes
+From spectra with known truth one estimates the factor :math:`s` by which the distance of the draws from their median has to
+change so that the central 68% and 95% ranges contain 68% and 95% of the true fluxes.  It depends on input mode, aperture and
+rest-frame wavelength (piecewise linear in its logarithm).  A draw :math:`f_k` of the continuum becomes
 
 .. math:: \ln f'_k = \ln\tilde f + s\,(\ln f_k - \ln\tilde f)
 
-with the median :math:`\tilde f` of the draws of the galaxy.  Features stay where they are, draws keep their order, and lines
-whose flux is that of a draw of the properties keep it.  The shape of the correction is our own.
+with :math:`\tilde f` the median over the draws of the galaxy.  The order of the draws, the positions of spectral features, and
+the fluxes of lines that are tied to a draw of the properties are preserved.  The form of the correction is our own.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ import numpy as np
 
 from ..wavelengths import LINES
 from .features import INPUT_MODES
-from .recalibration import reading
+from .recalibration import check_entry
 
 if TYPE_CHECKING:
     from ..results.spectra import SpectrumDraws
 
 __all__ = ["SpectrumRecalibration"]
 
-#: Rest-frame wavelengths (Angstrom) at which a factor is learnt.
+#: Rest-frame wavelengths of the knots (Angstrom).
 _KNOTS = (3500.0, 4000.0, 4600.0, 5300.0, 6100.0, 7000.0, 8200.0)
 _LEVELS = (0.68, 0.95)
-#: With fewer draws no range holds 95%: the widest of k holds (k - 1) / (k + 1).
-_FEWEST_DRAWS = 39
-_FEWEST_GALAXIES = 50
-#: As many galaxies are imagined whose ranges are right: a factor that few galaxies ask for stays near 1.
-_IMAGINED = 30
-#: Half of what is left out around each line (Angstrom, rest frame).
+#: Minimum number of draws: the range of k draws contains the truth with probability (k - 1) / (k + 1), which must reach 95%.
+_MIN_DRAWS = 39
+_MIN_GALAXIES = 50
+#: Number of pseudo-galaxies with a factor of 1, which shrink factors from few galaxies towards 1.
+_PSEUDO_GALAXIES = 30
+#: Half-width of the region excluded around each line (Angstrom, rest frame).
 _NEAR_LINE = 15.0
 _LAYOUT = 1
 
 
 class SpectrumRecalibration:
-    """Factors by which draws of spectra spread more or less about their median.
+    """Scale the spread of generated spectra about their median.
 
-    Use `fit` to make one, ``|`` to join those of different inputs; it goes into the card of weights as
-    ``card["recalibration"] = recalibration.to_dict()``, and `SpectrumEstimator.predict` then applies it.
+    Learn one with `fit`; combine those of different inputs with ``|``.  It is stored in the card of the weights as
+    ``card["recalibration"] = recalibration.to_dict()`` and then applied by `SpectrumEstimator.predict`.
 
     Parameters
     ----------
     factors : mapping of (str, str) to sequence of float
-        By kind of input (one of `INPUT_MODES`) and aperture ("fibre" or "total"): a factor for each of 7 rest-frame wavelengths.
+        Factors at the 7 knots, by input mode (one of `INPUT_MODES`) and aperture ("fibre" or "total").
 
     Raises
     ------
     ValueError
-        If a kind of input is unknown, or factors are not 7 positive numbers.
+        If an input mode is unknown, or factors are not 7 positive numbers.
 
     Examples
     --------
@@ -71,10 +71,10 @@ class SpectrumRecalibration:
         self._factors = {key: np.asarray(values, float) for key, values in factors.items()}
         for (mode, _), values in self._factors.items():
             if mode not in INPUT_MODES:
-                raise ValueError(f"mode is {mode!r}: it must be one of {', '.join(INPUT_MODES)}.")
+                raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(INPUT_MODES)}.")
             if values.shape != (len(_KNOTS),) or not (values > 0).all():
                 raise ValueError(
-                    f"factors are {values.tolist()}: give {len(_KNOTS)} positive numbers."
+                    f"factors are {values.tolist()}; {len(_KNOTS)} positive numbers are expected."
                 )
 
     def __repr__(self) -> str:
@@ -85,7 +85,7 @@ class SpectrumRecalibration:
         return f"<{type(self).__name__}: {'; '.join(parts) or 'nothing'}>"
 
     def __or__(self, other: SpectrumRecalibration) -> SpectrumRecalibration:
-        """Join two; where both correct the same inputs, the second is kept."""
+        """Combine two; where both correct the same inputs, the second is kept."""
         if not isinstance(other, SpectrumRecalibration):
             return NotImplemented
         return SpectrumRecalibration(self._factors | other._factors)
@@ -94,16 +94,16 @@ class SpectrumRecalibration:
     def fit(
         cls, draws: SpectrumDraws, truth: u.Quantity, *, mode: str = "photometry"
     ) -> SpectrumRecalibration:
-        """Learn by how much ranges are too narrow or too wide.
+        """Learn the factors from spectra with known truth.
 
         Parameters
         ----------
         draws : SpectrumDraws
-            At least 50 galaxies with 39 draws each, not yet recalibrated.
+            At least 39 draws of at least 50 galaxies, without recalibration.
         truth : Quantity ['spectral flux density'], shape (n_galaxies, n_pixels)
             True spectra without noise, at the wavelengths of the draws; NaN where unknown.
         mode : {"image", "photometry", "both"}
-            What the draws were made from.
+            Input mode of the draws.
 
         Returns
         -------
@@ -112,27 +112,29 @@ class SpectrumRecalibration:
         Raises
         ------
         ValueError
-            If there are too few galaxies or draws, shapes do not fit, or the draws were recalibrated already.
+            If there are too few galaxies or draws, shapes do not match, or the draws have been recalibrated.
         astropy.units.UnitConversionError
-            If the unit does not fit.
+            If the unit cannot be converted.
         """
         n, k, m = draws.flux.shape
         if draws.meta.get("calibrated"):
-            raise ValueError("draws are recalibrated already: predict with calibrated=False.")
+            raise ValueError(
+                "draws have been recalibrated already; use draws predicted with calibrated=False."
+            )
         if np.shape(truth) != (n, m):
             raise ValueError(
-                f"truth has shape {np.shape(truth)}: it must be {(n, m)}, one spectrum a galaxy."
+                f"truth has shape {np.shape(truth)}; {(n, m)}, one spectrum per galaxy, is expected."
             )
-        if n < _FEWEST_GALAXIES or k < _FEWEST_DRAWS:
+        if n < _MIN_GALAXIES or k < _MIN_DRAWS:
             raise ValueError(
-                f"draws are {k} of {n} galaxies: give at least {_FEWEST_DRAWS} of {_FEWEST_GALAXIES}."
+                f"draws has {k} draws of {n} galaxies; at least {_MIN_DRAWS} draws of {_MIN_GALAXIES} galaxies are needed."
             )
         redshift = np.median(draws.redshift, axis=1)[:, None]
         rest = draws.wavelength.to_value(u.AA) / (1 + redshift)
         near = np.any([np.abs(rest - line) < _NEAR_LINE for line in LINES.values()], axis=0)
         used = draws.trusted & ~near & draws.usable[:, None]
-        misses = _relative_misses(draws.flux.value, truth.to_value(draws.flux.unit), used)
-        factors = [_factor(misses, weight) for weight in _hats(rest)]
+        distances = _relative_distances(draws.flux.value, truth.to_value(draws.flux.unit), used)
+        factors = [_factor(distances, weight) for weight in _hats(rest)]
         return cls({(mode, draws.meta["aperture"]): _filled(factors)})
 
     def factors(
@@ -142,16 +144,16 @@ class SpectrumRecalibration:
         redshift: Sequence[float] | np.ndarray,
         wavelength: Sequence[float] | np.ndarray,
     ) -> np.ndarray:
-        """Give the factors of galaxies.
+        """Evaluate the factors of galaxies.
 
         Parameters
         ----------
         modes : sequence of str, shape (n,)
-            What each was inferred from; 1 for what was not learnt.
+            Input mode of each galaxy; the factor is 1 for modes without factors.
         aperture : str
         redshift : array_like, shape (n,)
         wavelength : array_like, shape (m,)
-            Observed, Angstrom.
+            Observed wavelength, Angstrom.
 
         Returns
         -------
@@ -168,7 +170,7 @@ class SpectrumRecalibration:
         return result
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a dictionary that fits JSON, for the card of weights.
+        """Return a JSON-serialisable dictionary for the card of weights.
 
         Returns
         -------
@@ -185,7 +187,7 @@ class SpectrumRecalibration:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SpectrumRecalibration:
-        """Read what `to_dict` gave.
+        """Read the output of `to_dict`.
 
         Parameters
         ----------
@@ -198,14 +200,14 @@ class SpectrumRecalibration:
         Raises
         ------
         ValueError
-            If it is something else, or of a newer version.
+            If an entry is missing or invalid, or was written by a newer version.
         """
-        with reading(values, _LAYOUT, cls.__name__):
+        with check_entry(values, _LAYOUT, cls.__name__):
             return cls({(e["mode"], e["aperture"]): e["values"] for e in values["factors"]})
 
 
-def _relative_misses(flux: np.ndarray, true: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """Distance of the truth from the median over that of the end of each range, shape (2, n, m); NaN where not used."""
+def _relative_distances(flux: np.ndarray, true: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Return distances of the truth from the median over half-widths of the ranges, shape (2, n, m); NaN where not used."""
     result = np.full((len(_LEVELS), *true.shape), np.nan)
     for row, draws in enumerate(flux):
         here = used[row] & (draws > 0).all(0) & (true[row] > 0)
@@ -220,35 +222,35 @@ def _relative_misses(flux: np.ndarray, true: np.ndarray, used: np.ndarray) -> np
 
 
 def _hats(rest: np.ndarray) -> list[np.ndarray]:
-    """Weights of pixels for each knot: 1 there, 0 at its neighbours, and 1 beyond the outer ones."""
+    """Return the weights of pixels for each knot: 1 at the knot, 0 at its neighbours, 1 beyond the outermost knots."""
     return [
         np.interp(np.log(rest), np.log(_KNOTS), np.eye(len(_KNOTS))[knot])
         for knot in range(len(_KNOTS))
     ]
 
 
-def _factor(misses: np.ndarray, weight: np.ndarray) -> float:
-    """Factor that gives ranges what they promise: geometric mean of those of both levels, drawn towards 1; NaN without data."""
-    seen = np.isfinite(misses[0]) & (weight > 0)
+def _factor(distances: np.ndarray, weight: np.ndarray) -> float:
+    """Return the factor that corrects the coverage (geometric mean of both levels), shrunk towards 1; NaN without data."""
+    seen = np.isfinite(distances[0]) & (weight > 0)
     n_galaxies = int(seen.any(axis=1).sum())
-    if n_galaxies < _FEWEST_GALAXIES:
+    if n_galaxies < _MIN_GALAXIES:
         return np.nan
-    # Every galaxy counts alike, however many pixels it has near the knot.
-    share = np.where(seen, weight, 0)
-    share = (share / share.sum(1, keepdims=True).clip(1e-9))[seen]
+    # Every galaxy has the same total weight, however many pixels it has near the knot.
+    weights = np.where(seen, weight, 0)
+    weights = (weights / weights.sum(1, keepdims=True).clip(1e-9))[seen]
     wanted = [
-        np.quantile(values[seen], level, weights=share, method="inverted_cdf")
-        for level, values in zip(_LEVELS, misses, strict=True)
+        np.quantile(values[seen], level, weights=weights, method="inverted_cdf")
+        for level, values in zip(_LEVELS, distances, strict=True)
     ]
-    return float(np.exp(np.log(wanted).mean() * n_galaxies / (n_galaxies + _IMAGINED)))
+    return float(np.exp(np.log(wanted).mean() * n_galaxies / (n_galaxies + _PSEUDO_GALAXIES)))
 
 
 def _filled(factors: Sequence[float]) -> np.ndarray:
-    """Give knots without data the factor of the nearest one."""
+    """Interpolate factors at knots without data."""
     values, log_knots = np.asarray(factors), np.log(_KNOTS)
     known = np.isfinite(values)
     if not known.any():
         raise ValueError(
-            f"truth has too few true fluxes to learn from: {_FEWEST_GALAXIES} galaxies are needed at some wavelength."
+            f"truth has too few true fluxes; {_MIN_GALAXIES} galaxies are needed at one wavelength at least."
         )
     return np.interp(log_knots, log_knots[known], values[known])

@@ -1,4 +1,8 @@
-"""The calibration report as one self-contained HTML page: words, figures and tables."""
+"""Calibration report: verdicts, scores in bins, figures and a test of recalibration, as one self-contained HTML page.
+
+`calibration_report` scores each quantity over the whole sample and in bins of r magnitude, g - r, predicted redshift, input mode
+and set of bands.  The recalibration is tested by cross-fitting: each galaxy is corrected with what was learnt from the others.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,9 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable, Table, vstack
 
-from ..calibration.diagnostics import fit_if_enough, pit, values_in_dex
+from ..calibration.diagnostics import pit, values_in_dex
 from ..calibration.features import band_sets, check_modes, magnitudes_of
-from ..calibration.recalibration import MIN_GALAXIES, cross_fitted
+from ..calibration.recalibration import MIN_GALAXIES, cross_fitted, fit_if_enough
 from ..metrics import redshift_metrics
 from ..surveys import BANDS
 from .scores import TRUST, Verdict, calibration_table, judge
@@ -29,6 +33,325 @@ if TYPE_CHECKING:
     from ..results.posterior import Posterior
 
 __all__ = ["CalibrationReport", "calibration_report", "checked_page", "html_page"]
+
+#: Number of galaxies per bin of a number, maximum number of bins, and minimum number of galaxies with the same input or bands.
+_GALAXIES_PER_BIN = 60
+_MAX_BINS = 5
+_MIN_GALAXIES_PER_LABEL = 30
+_EVERYTHING = "all"
+_VERDICT_COLUMNS = ("trust", "reason", "width_factor", "shift", "skill")
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationReport:
+    """Calibration of a posterior on a sample with known true values.
+
+    Attributes
+    ----------
+    scores : `~astropy.table.QTable`
+        One row for each quantity and bin (columns ``by`` and ``bin``): the scores of
+        `astrogenspec.calibration.calibration_table`, ``trust``, ``reason``, ``width_factor``, ``shift``, ``skill``, and for
+        redshifts ``sigma_nmad`` and ``outlier_fraction``.
+    verdicts : dict of str to Verdict
+        Verdict on each quantity over all galaxies.
+    recalibrated : `~astropy.table.QTable` or None
+        Scores of each quantity before and after a cross-fitted recalibration; None if the sample is too small.
+    posterior : Posterior
+        Posterior that was judged.
+    truth : dict of str to array
+        True values by quantity.
+    """
+
+    scores: QTable
+    verdicts: dict[str, Verdict]
+    recalibrated: QTable | None
+    posterior: Posterior
+    truth: dict[str, Any]
+
+    def __str__(self) -> str:
+        width = max(map(len, self.verdicts))
+        return "\n".join(
+            f"{name:{width}}  {verdict.trust}: {verdict.reason}"
+            for name, verdict in self.verdicts.items()
+        )
+
+    def write(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> tuple[Path, Path]:
+        """Write the page, and the table of scores beside it.
+
+        Parameters
+        ----------
+        path : path-like
+            Name of the page, ending in ``.html``; the table has the same name with ``.ecsv``.
+        overwrite : bool
+            Replace existing files.
+
+        Returns
+        -------
+        page, table : `~pathlib.Path`
+
+        Raises
+        ------
+        ValueError
+            If the name does not end in ``.html``.
+        FileExistsError
+            If one of the files exists and ``overwrite`` is False.
+        OSError
+            If they cannot be written.
+        ImportError
+            If matplotlib is not installed.
+        """
+        page = checked_page(path, overwrite)
+        table = page.with_suffix(".ecsv")
+        text = html_page(self)
+        temporary = {target: target.with_name(f".{uuid.uuid4().hex}") for target in (page, table)}
+        try:
+            temporary[page].write_text(text, encoding="utf-8")
+            self.scores.write(temporary[table], format="ascii.ecsv")
+            for target, written in temporary.items():
+                os.replace(written, target)
+        finally:
+            for written in temporary.values():
+                written.unlink(missing_ok=True)
+        return page, table
+
+
+def calibration_report(
+    posterior: Posterior,
+    truth: Mapping[str, u.Quantity] | Table,
+    *,
+    mode: str | Sequence[str] | np.ndarray = "photometry",
+    raw: Posterior | None = None,
+    seed: int = 0,
+) -> CalibrationReport:
+    """Judge a posterior by galaxies with known true values.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        Draws of galaxies that were not used to train the network.
+    truth : mapping of str to Quantity of shape (n_galaxies,), or table with such columns
+        True values by quantity, drawn or derived; NaN or masked where unknown. Other columns of a table are ignored.
+    mode : {"image", "photometry", "both"}, or a sequence of these, one per galaxy
+        Input mode of each galaxy. Modes are judged and recalibrated separately.
+    raw : Posterior, optional
+        The same draws without recalibration (``calibrated=False``), on which a new recalibration is tested; by default
+        ``posterior`` itself, if it is not recalibrated.
+    seed : int
+        Seed with which ties are broken and folds are drawn.
+
+    Returns
+    -------
+    CalibrationReport
+
+    Raises
+    ------
+    KeyError
+        If a mapping has a quantity that the posterior does not have.
+    ValueError
+        If there is no quantity, or a shape does not match.
+    astropy.units.UnitConversionError
+        If a unit cannot be converted.
+    """
+    known = _known(posterior, truth)
+    modes = check_modes(mode, len(posterior))
+    tables, verdicts = [], {}
+    for name, true in known.items():
+        table = _scores(posterior, name, true, modes, seed)
+        values = {key: table[0][key].item() for key in (*_VERDICT_COLUMNS, "n")}
+        verdict = Verdict(**values)
+        verdicts[name] = replace(verdict, reason=verdict.reason + _exceptions(table, verdict.trust))
+        tables.append(table)
+    scores = vstack(tables, metadata_conflicts="silent")
+    if raw is None and not posterior.meta.get("calibrated"):
+        raw = posterior
+    recalibrated = None if raw is None else _recalibrated_scores(posterior, raw, known, modes, seed)
+    return CalibrationReport(scores, verdicts, recalibrated, posterior, known)
+
+
+def checked_page(path: str | os.PathLike[str], overwrite: bool) -> Path:
+    """Check that a page and the table beside it can be written, before any computation.
+
+    Parameters
+    ----------
+    path : path-like
+    overwrite : bool
+
+    Returns
+    -------
+    `~pathlib.Path`
+
+    Raises
+    ------
+    ValueError
+        If the name does not end in ``.html``.
+    FileExistsError
+        If one of the files exists and ``overwrite`` is False.
+    FileNotFoundError
+        If the folder does not exist.
+    ImportError
+        If matplotlib is not installed.
+    """
+    from ..plotting.style import package
+
+    package("matplotlib.figure")
+    page = Path(path).expanduser()
+    if page.suffix != ".html":
+        raise ValueError(f"the name of the report is {str(page)!r}; it must end in .html.")
+    if not page.parent.is_dir():
+        raise FileNotFoundError(
+            f"the folder {str(page.parent)!r} of the report does not exist; create it first."
+        )
+    for target in (page, page.with_suffix(".ecsv")):
+        if target.exists() and not overwrite:
+            raise FileExistsError(f"{str(target)!r} exists; pass overwrite=True to replace it.")
+    return page
+
+
+# ---- scores
+
+
+@dataclass(frozen=True)
+class _Grouping:
+    """Assignment of galaxies to bins.
+
+    Attributes
+    ----------
+    labels : ndarray of str, shape (n,)
+        Bin of each galaxy; empty if it is in none.
+    bins : tuple of str
+        Labels in the order in which they are listed.
+    """
+
+    labels: np.ndarray
+    bins: tuple[str, ...]
+
+
+def _known(posterior: Posterior, truth: Mapping[str, Any] | Table) -> dict[str, Any]:
+    """Select the quantities with at least one true value."""
+    if isinstance(truth, Table):
+        names = [name for name in truth.colnames if name in posterior]
+    else:
+        names = list(truth)
+    known = {}
+    for name in names:
+        values = values_in_dex(posterior[name], truth[name])[1]
+        if np.isfinite(values).any():
+            known[name] = truth[name]
+    if not known:
+        raise ValueError(
+            "truth has no true value of a quantity of the posterior; name its columns as the quantities "
+            f"({', '.join(posterior.quantities)})."
+        )
+    return known
+
+
+def _scores(posterior: Posterior, name: str, truth: Any, modes: np.ndarray, seed: int) -> QTable:
+    """Return scores and verdicts of one quantity: over all galaxies, then in bins."""
+    values, true, unit = values_in_dex(posterior[name], truth)
+    tables, rows = [], []
+    groupings = _groupings(posterior, np.isfinite(true) & posterior.usable, modes)
+    for by, grouping in groupings.items():
+        table = calibration_table(posterior, {name: truth}, groups=grouping.labels, seed=seed)
+        table = table[table["group"] != ""]
+        table = table[np.argsort([grouping.bins.index(label) for label in table["group"]])]
+        table.rename_column("group", "bin")
+        table.add_column(np.full(len(table), by, dtype="<U20"), index=1, name="by")
+        tables.append(table)
+        for label in table["bin"]:
+            chosen = grouping.labels == label
+            verdict = judge(values[chosen], true[chosen], str(unit or ""), seed=seed)
+            row = {key: getattr(verdict, key) for key in _VERDICT_COLUMNS}
+            row |= {"sigma_nmad": np.nan, "outlier_fraction": np.nan}
+            if name == "redshift":
+                found = redshift_metrics(posterior[name].median().value[chosen], true[chosen])
+                row |= {key: found[key] for key in ("sigma_nmad", "outlier_fraction")}
+            rows.append(row)
+    table = vstack(tables, metadata_conflicts="silent")
+    for key in rows[0]:
+        table[key] = [row[key] for row in rows]
+    return table
+
+
+def _groupings(
+    posterior: Posterior, counted: np.ndarray, modes: np.ndarray
+) -> dict[str, _Grouping]:
+    """Group galaxies: all, by magnitude, colour, predicted redshift, input mode and set of bands."""
+    groupings = {_EVERYTHING: _by_label(np.where(counted, _EVERYTHING, ""), minimum=1)}
+    magnitudes = magnitudes_of(posterior)
+    green, red = (magnitudes[:, BANDS.index(band)] for band in "gr")
+    groupings["r magnitude"] = _by_value(np.where(counted, red, np.nan), digits=1)
+    groupings["g - r"] = _by_value(np.where(counted, green - red, np.nan), digits=2)
+    if "redshift" in posterior.draws:
+        predicted = np.asarray(posterior["redshift"].median().value, float)
+        groupings["predicted redshift"] = _by_value(np.where(counted, predicted, np.nan), digits=3)
+    for by, labels in (("input", modes), ("bands", band_sets(magnitudes))):
+        grouping = _by_label(np.where(counted, labels, ""), minimum=_MIN_GALAXIES_PER_LABEL)
+        if len(grouping.bins) > 1:
+            groupings[by] = grouping
+    return {by: grouping for by, grouping in groupings.items() if grouping.bins}
+
+
+def _by_label(labels: np.ndarray, minimum: int) -> _Grouping:
+    """Group galaxies by a label that at least a minimum number of galaxies have."""
+    names, counts = np.unique(labels[labels != ""], return_counts=True)
+    labels = np.where(np.isin(labels, names[counts >= minimum]), labels, "")
+    return _Grouping(labels, tuple(dict.fromkeys(labels[labels != ""].tolist())))
+
+
+def _by_value(values: np.ndarray, digits: int) -> _Grouping:
+    """Group galaxies by a number, in bins of about equal counts with rounded limits."""
+    known = np.isfinite(values)
+    n_bins = min(int(known.sum()) // _GALAXIES_PER_BIN, _MAX_BINS)
+    labels = np.full(len(values), "", dtype="<U20")
+    if n_bins < 2:
+        return _Grouping(labels, ())
+    edges = np.unique(np.quantile(values[known], np.linspace(0, 1, n_bins + 1)[1:-1]).round(digits))
+    limits = [f"{edge:.{digits}f}" for edge in edges]
+    bins = [f"below {limits[0]}"]
+    bins += [f"{low} to {high}" for low, high in zip(limits[:-1], limits[1:], strict=True)]
+    bins.append(f"above {limits[-1]}")
+    labels[known] = np.array(bins)[np.searchsorted(edges, values[known], side="right")]
+    return _Grouping(labels, tuple(bins))
+
+
+def _exceptions(table: QTable, trust: str) -> str:
+    """List the bins with a worse verdict than the whole sample."""
+    found = []
+    worse = [word for word in TRUST[1:3] if TRUST.index(word) > TRUST.index(trust)]
+    for by in dict.fromkeys(table["by"].tolist()):
+        part = table[table["by"] == by]
+        for word in worse:
+            bins = part["bin"][part["trust"] == word].tolist()
+            if bins:
+                found.append(f"{word} at {by} {', '.join(bins)}")
+    return f" Exceptions: {'; '.join(found)}." if found else ""
+
+
+def _recalibrated_scores(
+    posterior: Posterior, raw: Posterior, known: dict[str, Any], modes: np.ndarray, seed: int
+) -> QTable | None:
+    """Return scores before and after a cross-fitted recalibration; None if there are too few galaxies."""
+    enough = {}
+    for name in (name for name in known if name in posterior.draws):
+        true = values_in_dex(posterior[name], known[name])[1]
+        # Each fold is corrected from four fifths of the galaxies.
+        if np.count_nonzero(np.isfinite(true) & posterior.usable) >= 1.5 * MIN_GALAXIES:
+            enough[name] = known[name]
+    if not enough:
+        return None
+    new = fit_if_enough(cross_fitted, raw, enough, mode=modes, seed=seed)
+    if new is None:
+        return None
+    before = calibration_table(posterior, enough, seed=seed)
+    after = calibration_table(new, enough, seed=seed)
+    table = QTable({"quantity": before["quantity"], "n": before["n"]})
+    for key in ("pit_ks", "coverage_68", "coverage_95", "crps", "bias", "scatter"):
+        table[f"{key}_before"], table[f"{key}_after"] = before[key], after[key]
+    return table
+
+
+# ---- page
+
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -46,23 +369,27 @@ _CLASSES = {
     "do not trust": "not",
     "cannot tell": "unknown",
 }
-_READING = """
-<p>For a calibrated posterior the truth is equally likely to fall anywhere among the draws: the histogram of its rank (PIT) is
-flat, inside of the grey band. A hump in the middle means error bars that are too large, a valley too small, a slope a bias.
-The 68% intervals should hold 68% of the truths. <i>Skill</i> compares the continuous ranked probability score with that of a
-guess from the sample's own distribution: 0 is no better than it, 1 perfect. <i>Shift</i> is the median error in units of the
-error bars; error bars times the <i>width factor</i> would be right. A deviation is called one if it exceeds both what chance
-allows (2.5 standard errors) and what matters (4 points of coverage, 0.15 error bars).</p>
+_EXPLANATION = """
+<p>The <b>PIT</b> (probability integral transform) of a galaxy is the fraction of its draws below the true value. For a calibrated
+posterior its histogram is flat, within the grey band. A peak in the middle means that uncertainties are too large, peaks at both
+ends that they are too small, and a slope that values are biased. <b>PIT KS</b> is the Kolmogorov-Smirnov distance from flat.</p>
+<p><b>Coverage</b> is the fraction of true values inside the 68% and 95% intervals; <b>shift</b> is the median error in units of
+the uncertainty; multiplied by the <b>width factor</b>, uncertainties would be right. The continuous ranked probability score
+(<b>CRPS</b>) measures errors and uncertainties together, and <b>skill</b> compares it with that of the distribution of the true
+values: 0 is uninformative, 1 is perfect. <b>Bias</b> is the mean and <b>scatter</b> the robust standard deviation of the errors
+of the median.</p>
+<p>A deviation counts if it exceeds both 2.5 standard errors and a tolerance (0.04 in coverage, 0.15 uncertainties in shift).</p>
 """
 _ADVICE = """
-<p>Each galaxy was corrected by what the others say, so these figures are honest. To keep the correction:</p>
+<p>Each galaxy was corrected with what was learnt from other galaxies, so these scores are not biased by the fit. To apply the
+recalibration to new galaxies:</p>
 <pre>better = estimator.recalibrated(cutouts, photometry, truth=truth)
 better.save("mine.safetensors")</pre>
 """
 
 
 def html_page(report: CalibrationReport) -> str:
-    """Lay out a report.
+    """Lay out a report as a page.
 
     Parameters
     ----------
@@ -78,49 +405,51 @@ def html_page(report: CalibrationReport) -> str:
         If matplotlib is not installed.
     """
     meta = report.posterior.meta
-    model = f" by {html.escape(str(meta['model']))}" if meta.get("model") else ""
+    model = f" with {html.escape(str(meta['model']))}" if meta.get("model") else ""
     flagged = sum(map(bool, report.posterior.flags))
     parts = [
         "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Calibration report</title>",
-        f"<style>{_STYLE}</style></head><body><h1>How far can these posteriors be trusted?</h1>",
-        f"<p>{len(report.posterior)} galaxies, {report.posterior.n_draws} draws each, inferred{model}"
-        f"{', recalibrated' if meta.get('calibrated') else ''}; {flagged} flagged. "
-        "Compared with true values of " + ", ".join(map(_code, report.verdicts)) + ".</p>",
+        f"<style>{_STYLE}</style></head><body><h1>Calibration report</h1>",
+        f"<p>{len(report.posterior)} galaxies with {report.posterior.n_draws} draws each, inferred{model}"
+        f"{' and recalibrated' if meta.get('calibrated') else ''}; {flagged} galaxies are flagged. "
+        "Quantities with true values: " + ", ".join(map(_code, report.verdicts)) + ".</p>",
+        "<h2>Verdicts</h2>",
         _verdict_table(report),
-        "<h2>Where</h2><p>By r magnitude and g - r (without Galactic extinction), by predicted redshift, and by what went in "
-        "(image, photometry or both, and which bands), if that differs.</p>",
-        _image(_bin_figure(report), "coverage of the 68% interval by bin"),
+        "<h2>Scores in bins</h2><p>Bins of r magnitude and g - r (corrected for Galactic extinction), predicted redshift, and, if "
+        "they vary, input (image, photometry or both) and bands. Symbols: fraction of true values inside the 68% interval, with "
+        "its standard error.</p>",
+        _image(_bin_figure(report), "coverage of the 68% interval in each bin"),
         f"<div class='wide'>{_bin_table(report)}</div>",
-        "<h2>Error bars</h2>",
+        "<h2>Calibration of the uncertainties</h2>",
         _image(_rank_figure(report), "histograms of the probability integral transform"),
         _image(_coverage_figure(report), "coverage of central intervals"),
-        "<h2>Values</h2>",
+        "<h2>Predicted and true values</h2>",
         _image(_value_figure(report), "predicted against true values"),
-        "<h2>Recalibration on this sample</h2>",
+        "<h2>Effect of a recalibration</h2>",
         _recalibration(report.recalibrated),
-        f"<h2>How to read this</h2>{_READING}</body></html>",
+        f"<h2>Explanation of the scores</h2>{_EXPLANATION}</body></html>",
     ]
     return "\n".join(parts)
 
 
 def _verdict_table(report: CalibrationReport) -> str:
     rows = [
-        f"<tr><td>{_code(name)}</td><td>{_word(verdict.trust)}</td><td>{html.escape(verdict.reason)}</td></tr>"
+        f"<tr><td>{_code(name)}</td><td>{_colour(verdict.trust)}</td><td>{html.escape(verdict.reason)}</td></tr>"
         for name, verdict in report.verdicts.items()
     ]
-    head = "<tr><th>quantity</th><th>verdict</th><th>why</th></tr>"
+    head = "<tr><th>quantity</th><th>verdict</th><th>reason</th></tr>"
     return f"<table>{head}{''.join(rows)}</table>"
 
 
 def _bin_table(report: CalibrationReport) -> str:
     columns = {
         "quantity": "quantity",
-        "by": "by",
+        "by": "binned by",
         "bin": "bin",
         "n": "galaxies",
         "trust": "verdict",
-        "coverage_68": "68% holds",
-        "coverage_95": "95% holds",
+        "coverage_68": "68% coverage",
+        "coverage_95": "95% coverage",
         "pit_ks": "PIT KS",
         "shift": "shift",
         "width_factor": "width factor",
@@ -136,7 +465,7 @@ def _bin_table(report: CalibrationReport) -> str:
 def _recalibration(table: QTable | None) -> str:
     if table is None:
         return (
-            "<p>Not tried: it needs at least 150 galaxies with a true value and the draws without recalibration "
+            "<p>Not available: it needs at least 150 galaxies with a true value, and draws without recalibration "
             "(<code>calibrated=False</code>).</p>"
         )
     heads = [name.replace("_", " ") for name in table.colnames]
@@ -151,7 +480,7 @@ def _table(table: QTable, heads: list[str]) -> str:
         for name in table.colnames:
             value = row[name]
             if name == "trust":
-                cells.append(f"<td>{_word(str(value))}</td>")
+                cells.append(f"<td>{_colour(str(value))}</td>")
             elif isinstance(value, float | np.floating):
                 text = "" if np.isnan(value) else f"{value:.3g}"
                 cells.append(f"<td class='number'>{text}</td>")
@@ -165,7 +494,7 @@ def _code(name: str) -> str:
     return f"<code>{html.escape(name)}</code>"
 
 
-def _word(trust: str) -> str:
+def _colour(trust: str) -> str:
     return f"<b class='{_CLASSES.get(trust, 'unknown')}'>{html.escape(trust)}</b>"
 
 
@@ -210,33 +539,34 @@ def _value_figure(report: CalibrationReport) -> Figure:
 
 
 def _bin_figure(report: CalibrationReport) -> Figure:
-    """Plot the coverage of the 68% interval in each bin, with its binomial standard error."""
+    """Plot the coverage of the 68% interval in each bin with its binomial standard error."""
     from ..plotting.style import NEUTRAL, PALETTE
 
     scores = report.scores
-    kinds = [by for by in dict.fromkeys(scores["by"].tolist()) if by != "all"] or ["all"]
-    figure, axes = _panels(len(kinds), (5.2, 3.8))
-    for ax, kind in zip(axes, kinds, strict=True):
+    groupings = [by for by in dict.fromkeys(scores["by"].tolist()) if by != _EVERYTHING]
+    groupings = groupings or [_EVERYTHING]
+    figure, axes = _panels(len(groupings), (5.2, 3.8))
+    for ax, by in zip(axes, groupings, strict=True):
         ticks: list[str] = []
         for number, name in enumerate(report.verdicts):
-            rows = scores[(scores["by"] == kind) & (scores["quantity"] == name)]
+            rows = scores[(scores["by"] == by) & (scores["quantity"] == name)]
             if not len(rows):
                 continue
-            place = len(ticks) + np.arange(len(rows))
+            position = len(ticks) + np.arange(len(rows))
             ticks += rows["bin"].tolist()
-            held, n = (np.asarray(rows[key], float) for key in ("coverage_68", "n"))
-            error = np.sqrt(np.maximum(held * (1 - held), 0.01) / np.maximum(n, 1))
+            coverage, n = (np.asarray(rows[key], float) for key in ("coverage_68", "n"))
+            error = np.sqrt(np.maximum(coverage * (1 - coverage), 0.01) / np.maximum(n, 1))
             color = PALETTE[number % len(PALETTE)]
-            ax.errorbar(place, held, error, fmt="o", ms=4, color=color, label=name)
+            ax.errorbar(position, coverage, error, fmt="o", ms=4, color=color, label=name)
         ax.axhline(0.68, color=NEUTRAL, ls="--", lw=1)
         ax.set_xticks(range(len(ticks)), ticks, rotation=60, ha="right", fontsize=7)
-        ax.set(ylim=(0, 1), ylabel="truths inside of the 68% interval", xlabel=kind)
+        ax.set(ylim=(0, 1), ylabel="coverage of the 68% interval", xlabel=by)
     axes[-1].legend(frameon=False, fontsize=8)
     return figure
 
 
 def _panels(n: int, size: tuple[float, float]) -> tuple[Figure, list]:
-    """Make axes in rows of three, on a figure that no window shows."""
+    """Create axes in rows of three, on a figure without a window."""
     from ..plotting.style import package
 
     figure_module = package("matplotlib.figure")
@@ -250,319 +580,8 @@ def _panels(n: int, size: tuple[float, float]) -> tuple[Figure, list]:
     return figure, list(axes[:n])
 
 
-def _image(figure: Figure, words: str) -> str:
+def _image(figure: Figure, description: str) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f"<p><img alt='{html.escape(words)}' src='data:image/png;base64,{data}'></p>"
-
-
-_IN_A_BIN = 60
-_OF_A_KIND = 30
-_MOST_BINS = 5
-_EVERYTHING = "all"
-_OF_VERDICT = ("trust", "reason", "width_factor", "shift", "skill")
-
-
-@dataclass(frozen=True, eq=False)
-class CalibrationReport:
-    """How far a posterior may be trusted on a sample.
-
-    Attributes
-    ----------
-    scores : `~astropy.table.QTable`
-        One row for each quantity and each bin (columns ``by`` and ``bin``): the scores of
-        `astrogenspec.calibration.calibration_table`, ``trust``, ``reason``, ``width_factor``, ``shift``, ``skill``, and for
-        redshifts ``sigma_nmad`` and ``outlier_fraction``.
-    verdicts : dict of str to Verdict
-        Of each quantity, over all galaxies.
-    recalibrated : `~astropy.table.QTable` or None
-        Scores of each quantity before and after a recalibration on this sample, each galaxy corrected by what the others
-        say; None if the sample is too small.
-    posterior : Posterior
-        What was judged.
-    truth : dict of str to array
-        Against what.
-    """
-
-    scores: QTable
-    verdicts: dict[str, Verdict]
-    recalibrated: QTable | None
-    posterior: Posterior
-    truth: dict[str, Any]
-
-    def __str__(self) -> str:
-        width = max(map(len, self.verdicts))
-        return "\n".join(
-            f"{name:{width}}  {verdict.trust}: {verdict.reason}"
-            for name, verdict in self.verdicts.items()
-        )
-
-    def write(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> tuple[Path, Path]:
-        """Write the page, and the table of scores beside it.
-
-        Parameters
-        ----------
-        path : path-like
-            Name of the page, ending in ``.html``; the table has the same name with ``.ecsv``.
-        overwrite : bool
-            Replace files that exist.
-
-        Returns
-        -------
-        page, table : `~pathlib.Path`
-
-        Raises
-        ------
-        ValueError
-            If the name ends otherwise.
-        FileExistsError
-            If one of the files exists and ``overwrite`` is False.
-        OSError
-            If they cannot be written.
-        ImportError
-            If matplotlib is not installed.
-        """
-        page = checked_page(path, overwrite)
-        table = page.with_suffix(".ecsv")
-        text = html_page(self)
-        waiting = {target: target.with_name(f".{uuid.uuid4().hex}") for target in (page, table)}
-        try:
-            waiting[page].write_text(text, encoding="utf-8")
-            self.scores.write(waiting[table], format="ascii.ecsv")
-            for target, written in waiting.items():
-                os.replace(written, target)
-        finally:
-            for written in waiting.values():
-                written.unlink(missing_ok=True)
-        return page, table
-
-
-def calibration_report(
-    posterior: Posterior,
-    truth: Mapping[str, u.Quantity] | Table,
-    *,
-    mode: str | Sequence[str] | np.ndarray = "photometry",
-    raw: Posterior | None = None,
-    seed: int = 0,
-) -> CalibrationReport:
-    """Judge a posterior by a sample with known truth.
-
-    Parameters
-    ----------
-    posterior : Posterior
-        Of galaxies which the network was not fitted to.
-    truth : mapping of str to Quantity of shape (n_galaxies,), or table with such columns
-        True values by quantity, drawn or derived; NaN or masked where unknown. Other columns of a table are passed over.
-    mode : {"image", "photometry", "both"}, or a sequence of these, one a galaxy
-        What the posterior of a galaxy was inferred from: each kind is judged apart, and recalibrated apart.
-    raw : Posterior, optional
-        The same without the recalibration of the weights (``calibrated=False``), from which another is tried; by default
-        ``posterior`` itself, if it is not recalibrated.
-    seed : int
-        Of the breaking of ties, and of the folds of the recalibration.
-
-    Returns
-    -------
-    CalibrationReport
-
-    Raises
-    ------
-    KeyError
-        If a mapping names a quantity the posterior lacks.
-    ValueError
-        If there is no quantity, or a shape does not fit.
-    astropy.units.UnitConversionError
-        If a unit does not fit.
-    """
-    known = _known(posterior, truth)
-    modes = check_modes(mode, len(posterior))
-    parts, verdicts = [], {}
-    for name, true in known.items():
-        table = _scores(posterior, name, true, modes, seed)
-        whole = table[0]
-        verdicts[name] = Verdict(
-            *(
-                whole[key].item()
-                for key in ("trust", "reason", "n", "width_factor", "shift", "skill")
-            )
-        )
-        verdicts[name] = replace(
-            verdicts[name], reason=verdicts[name].reason + _exceptions(table, verdicts[name].trust)
-        )
-        parts.append(table)
-    scores = vstack(parts, metadata_conflicts="silent")
-    if raw is None and not posterior.meta.get("calibrated"):
-        raw = posterior
-    recalibrated = None if raw is None else _tried(posterior, raw, known, modes, seed)
-    return CalibrationReport(scores, verdicts, recalibrated, posterior, known)
-
-
-def checked_page(path: str | os.PathLike[str], overwrite: bool) -> Path:
-    """Check the name of a page and of the table beside it before any work is done.
-
-    Parameters
-    ----------
-    path : path-like
-    overwrite : bool
-
-    Returns
-    -------
-    `~pathlib.Path`
-
-    Raises
-    ------
-    ValueError
-        If the name does not end in ``.html``.
-    FileExistsError
-        If one of the files exists and ``overwrite`` is False.
-    FileNotFoundError
-        If the folder does not exist.
-    ImportError
-        If matplotlib is not installed.
-    """
-    from ..plotting.style import package
-
-    package("matplotlib.figure")
-    page = Path(path).expanduser()
-    if page.suffix != ".html":
-        raise ValueError(f"out is {str(page)!r}; give the name of a page, ending in .html.")
-    if not page.parent.is_dir():
-        raise FileNotFoundError(
-            f"there is no folder {str(page.parent)!r} to write to; make it first."
-        )
-    for target in (page, page.with_suffix(".ecsv")):
-        if target.exists() and not overwrite:
-            raise FileExistsError(f"{str(target)!r} exists; pass overwrite=True to replace it.")
-    return page
-
-
-def _known(posterior: Posterior, truth: Mapping[str, Any] | Table) -> dict[str, Any]:
-    """Choose the quantities with at least one true value."""
-    if isinstance(truth, Table):
-        names = [name for name in truth.colnames if name in posterior]
-    else:
-        names = list(truth)
-    known = {}
-    for name in names:
-        values = values_in_dex(posterior[name], truth[name])[1]
-        if np.isfinite(values).any():
-            known[name] = truth[name]
-    if not known:
-        raise ValueError(
-            "truth names no quantity of the posterior with a true value; give columns named as its quantities, "
-            f"{', '.join(posterior.quantities)}."
-        )
-    return known
-
-
-def _groupings(
-    posterior: Posterior, counted: np.ndarray, modes: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Label galaxies: all alike, by magnitude, colour, predicted redshift and input; empty labels count nowhere."""
-    groupings = {_EVERYTHING: np.where(counted, _EVERYTHING, "")}
-    magnitudes = magnitudes_of(posterior)
-    green, red = (magnitudes[:, BANDS.index(band)] for band in "gr")
-    groupings["r magnitude"] = _binned(np.where(counted, red, np.nan), ".1f")
-    groupings["g - r"] = _binned(np.where(counted, green - red, np.nan), ".2f")
-    if "redshift" in posterior.draws:
-        predicted = np.asarray(posterior["redshift"].median().value, float)
-        groupings["predicted redshift"] = _binned(np.where(counted, predicted, np.nan), ".3f")
-    groupings["input"] = _kinds(np.where(counted, modes, ""))
-    groupings["bands"] = _kinds(np.where(counted, band_sets(magnitudes), ""))
-    return {by: labels for by, labels in groupings.items() if (labels != "").any()}
-
-
-def _kinds(labels: np.ndarray) -> np.ndarray:
-    """Keep labels that enough galaxies have, if there are several."""
-    names, counts = np.unique(labels[labels != ""], return_counts=True)
-    enough = names[counts >= _OF_A_KIND]
-    return np.where(np.isin(labels, enough) & (len(enough) > 1), labels, "")
-
-
-def _binned(values: np.ndarray, spec: str) -> np.ndarray:
-    """Cut into bins of about equally many galaxies, with readable limits."""
-    known = np.isfinite(values)
-    n_bins = min(int(known.sum()) // _IN_A_BIN, _MOST_BINS)
-    labels = np.full(len(values), "", dtype="<U20")
-    if n_bins < 2:
-        return labels
-    digits = int(spec[1])
-    edges = np.unique(np.quantile(values[known], np.linspace(0, 1, n_bins + 1)[1:-1]).round(digits))
-    bins = np.searchsorted(edges, values[known], side="right")
-    limits = [f"{edge:{spec}}" for edge in edges]
-    names = [f"below {limits[0]}"]
-    names += [f"{low} to {high}" for low, high in zip(limits[:-1], limits[1:], strict=True)]
-    names.append(f"above {limits[-1]}")
-    labels[known] = np.array(names)[bins]
-    return labels
-
-
-def _scores(posterior: Posterior, name: str, truth: Any, modes: np.ndarray, seed: int) -> QTable:
-    """Scores and verdicts of one quantity: over all galaxies, then in bins from low to high."""
-    values, true, unit = values_in_dex(posterior[name], truth)
-    rows, parts = [], []
-    for by, labels in _groupings(posterior, np.isfinite(true) & posterior.usable, modes).items():
-        table = calibration_table(posterior, {name: truth}, groups=labels, seed=seed)
-        table = table[table["group"] != ""]
-        table = table[np.argsort([_lower_limit(label) for label in table["group"]], kind="stable")]
-        table.rename_column("group", "bin")
-        table.add_column(np.full(len(table), by, dtype="<U20"), index=1, name="by")
-        parts.append(table)
-        for label in table["bin"]:
-            chosen = labels == label
-            verdict = judge(values[chosen], true[chosen], str(unit or ""), seed=seed)
-            row = {key: getattr(verdict, key) for key in _OF_VERDICT}
-            row |= {"sigma_nmad": np.nan, "outlier_fraction": np.nan}
-            if name == "redshift":
-                found = redshift_metrics(posterior[name].median().value[chosen], true[chosen])
-                row |= {key: found[key] for key in ("sigma_nmad", "outlier_fraction")}
-            rows.append(row)
-    table = vstack(parts, metadata_conflicts="silent")
-    for key in rows[0]:
-        table[key] = [row[key] for row in rows]
-    return table
-
-
-def _lower_limit(label: str) -> float:
-    """Sort bins from low to high; words stay in their order."""
-    first = label.split()[0]
-    if first.isalpha() and first != "above":
-        return -np.inf
-    return float(label.split()[1] if first == "above" else first)
-
-
-def _exceptions(table: QTable, trust: str) -> str:
-    """Name the bins where it is worse than on the whole."""
-    words = []
-    for by in dict.fromkeys(table["by"].tolist()):
-        part = table[table["by"] == by]
-        for worse in (kind for kind in TRUST[1:3] if TRUST.index(kind) > TRUST.index(trust)):
-            labels = part["bin"][part["trust"] == worse].tolist()
-            if labels:
-                words.append(f"{worse} at {by} {', '.join(labels)}")
-    return f" But {'; '.join(words)}." if words else ""
-
-
-def _tried(
-    posterior: Posterior, raw: Posterior, known: dict[str, Any], mode: Any, seed: int
-) -> QTable | None:
-    """Scores before and after a recalibration on this sample."""
-    enough = {}
-    for name in (name for name in known if name in posterior.draws):
-        true = values_in_dex(posterior[name], known[name])[1]
-        # Each fold is fitted to four fifths.
-        if np.count_nonzero(np.isfinite(true) & posterior.usable) >= 1.5 * MIN_GALAXIES:
-            enough[name] = known[name]
-    if not enough:
-        return None
-    # Kinds of input with few galaxies stay as they are; the table shows no change then.
-    new = fit_if_enough(cross_fitted, raw, enough, mode=mode, seed=seed)
-    if new is None:
-        return None
-    before = calibration_table(posterior, enough, seed=seed)
-    after = calibration_table(new, enough, seed=seed)
-    table = QTable({"quantity": before["quantity"], "n": before["n"]})
-    for key in ("pit_ks", "coverage_68", "coverage_95", "crps", "bias", "scatter"):
-        table[f"{key}_before"], table[f"{key}_after"] = before[key], after[key]
-    return table
+    return f"<p><img alt='{html.escape(description)}' src='data:image/png;base64,{data}'></p>"

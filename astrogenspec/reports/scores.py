@@ -1,4 +1,16 @@
-"""Scores and tests of every quantity of a posterior, in one table."""
+r"""Scores and verdicts on posteriors of galaxies with known true values.
+
+`calibration_table` computes scores of each quantity: coverage, PIT tests, CRPS and errors of the median.  `judge` summarises one
+quantity in a verdict.  With :math:`t_i = \Phi^{-1}(\mathrm{PIT}_i)` and its median :math:`\tilde t`:
+
+* the bias in units of the posterior width is :math:`-\tilde t`; its standard error is :math:`1.2533 / \sqrt n`;
+* the width factor, by which uncertainties should be multiplied, is the 68% quantile of :math:`|t_i - \tilde t|` divided by that
+  of a standard normal variate;
+* the skill is one minus the CRPS divided by that of the distribution of the true values of the sample (climatology).
+
+A deviation counts if it exceeds both 2.5 standard errors and a tolerance: 0.04 in the coverage of the 68% intervals, 0.15
+posterior widths in the bias.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +33,17 @@ if TYPE_CHECKING:
 __all__ = ["MIN_GALAXIES", "TRUST", "Verdict", "calibration_table", "judge"]
 
 _Seed = int | np.random.Generator | None
+#: Verdicts from good to bad, and the one for too few galaxies.
+TRUST = ("trust", "trust with care", "do not trust", "cannot tell")
+#: Minimum number of galaxies with a true value for a verdict.
+MIN_GALAXIES = 30
+_LEVEL = 0.68
+#: Number of standard errors from which a deviation is significant.
+_SIGNIFICANT = 2.5
+#: Deviations of the coverage, and bias in posterior widths, above which a posterior is to be trusted with care or not at all.
+_COVERAGE_TOLERANCE, _COVERAGE_LIMIT = 0.04, 0.15
+_SHIFT_TOLERANCE, _SHIFT_LIMIT = 0.15, 0.6
+_MIN_SKILL = 0.05
 
 
 def calibration_table(
@@ -30,41 +53,39 @@ def calibration_table(
     groups: Sequence[Any] | np.ndarray | None = None,
     seed: _Seed = 0,
 ) -> QTable:
-    """Score and test the posterior of each quantity.
+    """Compute scores and calibration tests of each quantity.
 
     Parameters
     ----------
     posterior : `~astrogenspec.Posterior`
     truth : mapping of str to Quantity of shape (n_galaxies,), or table with such columns
-        True values by quantity, drawn or derived; NaN or masked where unknown.  Columns of a
-        table that are no quantity of the posterior are passed over.
+        True values by quantity, drawn or derived; NaN or masked where unknown.  Other columns of a table are ignored.
     groups : sequence, length n_galaxies, optional
-        Labels (a bin of magnitude, a type): one row for each quantity and label.
+        Labels, for example bins of magnitude or types: the table has one row for each quantity and label.
     seed : int or `~numpy.random.Generator`, optional
-        Seed of the breaking of ties.
+        Seed with which ties are broken.
 
     Returns
     -------
     `~astropy.table.QTable`
-        One row a quantity (and group): ``quantity``, ``group`` (if any), ``unit`` of the scores,
-        ``n`` galaxies with truth and draws, ``coverage_68``, ``coverage_95``, ``pit_ks``,
-        ``pit_p_value``, ``crps``, and of the median: ``bias`` (mean), ``scatter`` (robust),
-        ``rmse``, ``r2``.  Fluxes are scored in dex.
+        One row for each quantity (and group): ``quantity``, ``group`` (if any), ``unit`` of the scores, ``n`` (galaxies with
+        truth and draws), ``coverage_68``, ``coverage_95``, ``pit_ks``, ``pit_p_value``, ``crps``, and errors of the median:
+        ``bias`` (mean), ``scatter`` (robust), ``rmse``, ``r2``.  Fluxes are scored in dex.
 
     Raises
     ------
     KeyError
-        If the truth names a quantity the posterior lacks.
+        If the truth has a quantity that the posterior does not have.
     ValueError
-        If a truth or the groups have another length than the posterior.
+        If the length of a truth or of the groups differs from that of the posterior.
     astropy.units.UnitConversionError
-        If a unit does not fit.
+        If a unit cannot be converted.
     """
     names = list(truth)
     if isinstance(truth, Table):
         names = [name for name in truth.colnames if name in posterior]
     if not names:
-        raise ValueError("truth names no quantity; give at least one true value, by quantity.")
+        raise ValueError("truth has no quantity of the posterior; at least one is needed.")
     selections = _selections(groups, len(posterior))
     rng = np.random.default_rng(seed)
     rows = []
@@ -79,13 +100,13 @@ def calibration_table(
 def _selections(
     groups: Sequence[Any] | np.ndarray | None, n_galaxies: int
 ) -> list[tuple[Any, Any]]:
-    """Give the labels in the order of their first galaxy, with the galaxies of each."""
+    """Return labels in order of first appearance, each with the selection of its galaxies."""
     if groups is None:
         return [(None, slice(None))]
     labels = np.asarray(groups)
     if labels.shape != (n_galaxies,):
         raise ValueError(
-            f"groups has shape {labels.shape}, but there are {n_galaxies} galaxies; give one label a galaxy."
+            f"groups has shape {labels.shape} for {n_galaxies} galaxies; one label per galaxy is expected."
         )
     return [(label, labels == label) for label in dict.fromkeys(labels.tolist())]
 
@@ -109,37 +130,24 @@ def _scores(values: np.ndarray, true: np.ndarray, rng: np.random.Generator) -> d
     }
 
 
-#: What a verdict may be, from good to bad.
-TRUST = ("trust", "trust with care", "do not trust", "cannot tell")
-#: Fewer galaxies with a true value tell nothing.
-MIN_GALAXIES = 30
-_LEVEL = 0.68
-#: A deviation counts if it is both larger than chance (standard errors) and large enough to matter.
-_SIGNIFICANT = 2.5
-_COVERAGE_TOLERANCE, _COVERAGE_LIMIT = 0.04, 0.15
-_SHIFT_TOLERANCE, _SHIFT_LIMIT = 0.15, 0.6
-_LEAST_SKILL = 0.05
-
-
 @dataclass(frozen=True)
 class Verdict:
-    """What a sample says of the posterior of one quantity.
+    """Verdict on the posterior of one quantity.
 
     Attributes
     ----------
     trust : str
         One of `TRUST`.
     reason : str
-        A sentence.
+        Explanation in words.
     n : int
-        Galaxies with a true value and draws.
+        Number of galaxies with a true value and draws.
     width_factor : float
-        By what the error bars have to be multiplied; 1 if they are right. NaN if it cannot be told.
+        Factor by which uncertainties should be multiplied; 1 if calibrated, NaN with too few galaxies.
     shift : float
-        Median error in units of the posterior's own width, positive if the values are too high.
+        Median error in units of the posterior width, positive if values are too high.
     skill : float
-        One minus the ratio of the CRPS to that of a guess from the sample's own distribution: 0 says nothing, 1 is
-        perfect.
+        One minus the CRPS divided by that of the distribution of the true values: 0 is uninformative, 1 is perfect.
     """
 
     trust: str
@@ -156,13 +164,13 @@ def judge(values: np.ndarray, truth: np.ndarray, unit: str = "", *, seed: int = 
     Parameters
     ----------
     values : ndarray, shape (n_galaxies, n_draws)
-        Draws, in a unit in which errors add up (dex for masses and fluxes).
+        Draws, in a unit in which errors are additive (dex for masses and fluxes).
     truth : ndarray, shape (n_galaxies,)
         True values; NaN where unknown.
     unit : str
-        Unit of differences, for the sentence.
+        Unit of differences, for the text.
     seed : int
-        Of the breaking of ties.
+        Seed with which ties are broken.
 
     Returns
     -------
@@ -172,56 +180,65 @@ def judge(values: np.ndarray, truth: np.ndarray, unit: str = "", *, seed: int = 
     values, truth = values[usable], truth[usable]
     n = len(truth)
     if n < MIN_GALAXIES:
-        reason = f"{n} galaxies with a true value are too few to tell; {MIN_GALAXIES} are needed."
+        only = (
+            "No galaxy has"
+            if n == 0
+            else "Only 1 galaxy has"
+            if n == 1
+            else f"Only {n} galaxies have"
+        )
+        reason = f"{only} a true value; at least {MIN_GALAXIES} are needed."
         return Verdict("cannot tell", reason, n, float("nan"), float("nan"), float("nan"))
     ranks = pit(values, truth, seed=seed)
     deviates = ndtri(ranks)
     centre = float(np.median(deviates))
-    # The half-width that holds the level, against that of a standard normal variate.
+    # The half-width that contains the level, in units of that of a standard normal variate.
     factor = float(np.quantile(np.abs(deviates - centre), _LEVEL) / ndtri((1 + _LEVEL) / 2))
     coverage = float(coverage_of_pit(ranks, (_LEVEL,))[0])
     bias = float(np.median(row_percentiles(values, [50])[0] - truth))
     skill = _skill(values, truth)
-    chance = (_LEVEL * (1 - _LEVEL) / n) ** 0.5
-    wrong_width = _excess(coverage - _LEVEL, chance, _COVERAGE_TOLERANCE)
-    wrong_place = _excess(centre, 1.2533 / n**0.5, _SHIFT_TOLERANCE)
+    coverage_error = (_LEVEL * (1 - _LEVEL) / n) ** 0.5
+    wrong_width = _exceeds(coverage - _LEVEL, coverage_error, _COVERAGE_TOLERANCE)
+    biased = _exceeds(centre, 1.2533 / n**0.5, _SHIFT_TOLERANCE)
     very_wrong = abs(coverage - _LEVEL) > _COVERAGE_LIMIT or abs(centre) > _SHIFT_LIMIT
-    parts = []
-    if wrong_width:
-        kind = "narrow" if coverage < _LEVEL else "wide"
-        apart = "apart from the bias, " if wrong_place else ""
-        parts.append(
-            f"the 68% intervals are too {kind}: they hold {coverage:.0%} ({apart}error bars should be {factor:.2f} times as "
-            "large)"
-        )
-    else:
-        parts.append(f"the 68% intervals hold {coverage:.0%}")
-    if wrong_place:
-        where = "high" if centre < 0 else "low"
-        parts.append(
-            f"the values are too {where} by {abs(bias):.2g}{f' {unit}' if unit else ''}, {abs(centre):.1f} of their error bars"
-        )
-    else:
-        parts.append("there is no bias that matters")
-    if skill < _LEAST_SKILL:
-        parts.append("the values say hardly more than the average of this sample")
     trust = TRUST[0]
-    if wrong_width or wrong_place or skill < _LEAST_SKILL:
+    if wrong_width or biased or skill < _MIN_SKILL:
         trust = TRUST[2] if very_wrong else TRUST[1]
-    sentence = "; ".join(parts)
-    return Verdict(
-        trust, f"{sentence[0].upper()}{sentence[1:]} ({n} galaxies).", n, factor, -centre, skill
+    findings = [_width_finding(coverage, factor, wrong_width, biased)]
+    findings.append(_bias_finding(bias, centre, unit) if biased else "no relevant bias")
+    if skill < _MIN_SKILL:
+        findings.append("hardly more informative than the distribution of this sample")
+    reason = f"{'; '.join(findings)} ({n} galaxies)."
+    return Verdict(trust, reason[0].upper() + reason[1:], n, factor, -centre, skill)
+
+
+def _width_finding(coverage: float, factor: float, wrong: bool, biased: bool) -> str:
+    if not wrong:
+        return f"the 68% intervals contain {coverage:.0%} of the true values"
+    word = "narrow" if coverage < _LEVEL else "wide"
+    apart = "apart from the bias, " if biased else ""
+    return (
+        f"the 68% intervals are too {word}: they contain {coverage:.0%} of the true values ({apart}uncertainties should be "
+        f"{factor:.2f} times as large)"
     )
 
 
-def _excess(deviation: float, chance: float, tolerance: float) -> bool:
-    return abs(deviation) > max(_SIGNIFICANT * chance, tolerance)
+def _bias_finding(bias: float, centre: float, unit: str) -> str:
+    direction = "high" if centre < 0 else "low"
+    amount = f"{abs(bias):.2g} {unit}".strip()
+    return (
+        f"the medians are too {direction} by {amount}, {abs(centre):.1f} times their uncertainties"
+    )
+
+
+def _exceeds(deviation: float, error: float, tolerance: float) -> bool:
+    return abs(deviation) > max(_SIGNIFICANT * error, tolerance)
 
 
 def _skill(values: np.ndarray, truth: np.ndarray) -> float:
     score = float(np.mean(crps(values, truth, fair=values.shape[1] > 1)))
     ordered = np.sort(truth)
     n = len(ordered)
-    # Mean absolute difference of two galaxies of the sample, halved: the CRPS of a guess from its distribution.
-    guess = float((2 * np.arange(n) - n + 1) @ ordered) / (n * (n - 1))
-    return 1 - score / guess if guess > 0 else float("nan")
+    # Half the mean absolute difference of two true values is the CRPS of their distribution.
+    reference = float((2 * np.arange(n) - n + 1) @ ordered) / (n * (n - 1))
+    return 1 - score / reference if reference > 0 else float("nan")

@@ -1,3 +1,5 @@
+"""Calibration diagnostics: PIT, ranks, coverage, TARP and the table of scores."""
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -39,14 +41,14 @@ def shifted():
 # ---- probability integral transform and ranks
 
 
-def test_pit_of_a_case_worked_by_hand():
+def test_pit_of_hand_calculated_cases():
     draws = np.array([[1.0, 2.0, 3.0, 4.0]])
     expected = {0.0: 0.5, 1.0: 1.0, 2.5: 2.5, 9.0: 4.5}
-    for truth, place in expected.items():
-        assert_allclose(pit(draws, [truth]), place / 5)
+    for truth, rank in expected.items():
+        assert_allclose(pit(draws, [truth]), rank / 5)
 
 
-def test_pit_tends_to_the_analytic_one():
+def test_pit_converges_to_the_analytic_value():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=50)
     values = pit(rng.normal(size=(50, 40_000)), truth)
@@ -76,7 +78,7 @@ def test_pit_of_unusable_galaxies_is_nan():
     assert_array_equal(sbc_ranks(posterior["sfr"], truth["sfr"]) == -1, [False, True, True, False])
 
 
-def test_pit_does_not_care_for_units_and_logarithms():
+def test_pit_is_independent_of_unit_and_logarithm():
     posterior, truth = gaussian_posterior(50, 30, quantities=("stellar_mass",))
     mass = posterior["stellar_mass"]
     linear = quantity(mass.draws.to(u.kg).value, u.kg)
@@ -85,7 +87,7 @@ def test_pit_does_not_care_for_units_and_logarithms():
     assert_array_equal(pit(mass, true.value), pit(mass, true))
 
 
-def test_wrong_truths_are_refused_in_words(calibrated):
+def test_invalid_truths_are_refused(calibrated):
     posterior, truth = calibrated
     with pytest.raises(u.UnitConversionError, match="truth has the unit 'm'.*dex"):
         pit(posterior["sfr"], np.ones(N_GALAXIES) * u.m)
@@ -107,14 +109,14 @@ def test_ranks_are_uniform_if_calibrated(calibrated, too_narrow):
         assert bool(chi2.sf(statistic, 9) > 0.001) is good
 
 
-def test_ranks_with_ties_are_shared_out():
+def test_ties_of_ranks_are_broken_at_random():
     draws, truth = np.zeros((4000, 3)), np.zeros(4000)
     assert_array_equal(sbc_ranks(draws, truth), 0)
     counts = np.bincount(sbc_ranks(draws, truth, seed=1), minlength=4)
     assert_allclose(counts, 1000, atol=120)
 
 
-def test_uniformity_test_is_that_of_scipy():
+def test_uniformity_test_agrees_with_scipy():
     values = np.random.default_rng(0).random(300) ** 1.1
     expected = kstest(values, "uniform")
     assert uniformity_test([*values, np.nan]) == (expected.statistic, expected.pvalue)
@@ -132,7 +134,7 @@ def test_coverage_of_a_calibrated_posterior(calibrated, name):
     assert (np.abs(coverage - levels) < 4 * np.sqrt(levels * (1 - levels) / N_GALAXIES)).all()
 
 
-def test_coverage_of_a_narrow_posterior_is_the_analytic_one(too_narrow):
+def test_coverage_of_a_narrow_posterior_is_analytic(too_narrow):
     posterior, truth = too_narrow
     levels = np.array([0.5, 0.68, 0.9, 0.95])
     expected = 1 - 2 * norm.sf(0.6 * norm.isf((1 - levels) / 2))
@@ -157,11 +159,11 @@ def test_coverage_agrees_with_the_intervals(calibrated):
     )
 
 
-def test_coverage_at_the_ends():
+def test_coverage_at_levels_0_and_1():
     values = [0.01, 0.3, 0.5, 0.99]
     assert_array_equal(coverage_of_pit(values, [0, 0.4, 1]), [0.25, 0.5, 1])
     assert np.isnan(coverage_of_pit([np.nan], [0.5])).all()
-    with pytest.raises(ValueError, match="give probabilities between 0 and 1"):
+    with pytest.raises(ValueError, match="probabilities between 0 and 1 are expected"):
         coverage_of_pit(values, [68])
 
 
@@ -169,7 +171,7 @@ def test_coverage_at_the_ends():
 
 
 def simple_tarp(draws, truth, references, levels):
-    """Count by the definition: is the truth inside the ball that holds a share of the draws?"""
+    """Count truths inside the ball that contains a fraction of the draws, by definition."""
     coverage = []
     for level in levels:
         inside = 0
@@ -198,13 +200,13 @@ def test_tarp_agrees_with_a_simple_implementation(width):
     references = np.random.default_rng(8).uniform(low, high, truth.shape)
     result = tarp(draws, truth, references=references, n_levels=21)
     scaled = [(a - low) / (high - low) for a in (draws, truth, references)]
-    # beyond the outermost draw the simple one cannot tell
+    # Beyond the outermost draw the simple implementation is undefined.
     expected = simple_tarp(*scaled, result.levels[:-2])
     assert_allclose(result.coverage[:-2], expected, atol=0.012)
     assert result.n_galaxies == 500
 
 
-def test_tarp_passes_calibrated_and_fails_others():
+def test_tarp_accepts_calibrated_and_rejects_miscalibrated_draws():
     good = tarp(*gaussian_cloud())
     assert good.p_value > 0.01
     assert good.max_deviation < 0.07
@@ -216,7 +218,7 @@ def test_tarp_passes_calibrated_and_fails_others():
         assert bad.max_deviation > good.max_deviation
 
 
-def test_tarp_sees_a_lost_correlation_that_no_margin_shows():
+def test_tarp_detects_a_missing_correlation():
     rng = np.random.default_rng(0)
     covariance = [[1, 0.95], [0.95, 1]]
     truth = rng.multivariate_normal([0, 0], covariance, 1000)
@@ -230,7 +232,7 @@ def test_tarp_sees_a_lost_correlation_that_no_margin_shows():
     assert tarp(shuffled, truth, references=references).p_value < 1e-6
 
 
-def test_tarp_of_one_dimension_with_a_far_reference_is_the_pit():
+def test_tarp_in_one_dimension_with_a_distant_reference_equals_the_pit():
     draws, truth = gaussian_cloud()
     references = np.full((500, 1), -1e3)
     result = tarp(draws[..., :1], truth[:, :1], references=references, n_levels=21, seed=3)
@@ -251,7 +253,7 @@ def test_tarp_of_a_posterior(calibrated, too_narrow):
     assert_array_equal(tarp(calibrated[0], table, n_bootstrap=50).coverage, good.coverage)
 
 
-def test_tarp_has_a_seed():
+def test_tarp_is_reproducible_with_a_seed():
     draws, truth = gaussian_cloud(n_galaxies=50)
     assert_array_equal(tarp(draws, truth, seed=1).coverage, tarp(draws, truth, seed=1).coverage)
     assert (tarp(draws, truth, seed=1).coverage != tarp(draws, truth, seed=2).coverage).any()
@@ -259,27 +261,27 @@ def test_tarp_has_a_seed():
     assert tarp(draws, truth).coverage[-1] == 1
 
 
-def test_tarp_leaves_out_unusable_galaxies():
+def test_tarp_ignores_unusable_galaxies():
     posterior, truth = flagged_posterior(6, 30, bad=2)
     truth["sfr"][0] = np.nan * truth["sfr"].unit
     assert tarp(posterior, truth).n_galaxies == 4
-    with pytest.raises(ValueError, match="no galaxy has both"):
+    with pytest.raises(ValueError, match="no galaxy has a true value"):
         tarp(posterior[2], {"sfr": truth["sfr"][2:3]})
 
 
-def test_tarp_refuses_what_does_not_fit():
+def test_tarp_refuses_mismatched_arguments():
     draws, truth = gaussian_cloud(n_galaxies=5)
-    with pytest.raises(ValueError, match=r"draws has shape \(5, 200, 3\), truth has \(5, 2\)"):
+    with pytest.raises(ValueError, match=r"draws has shape \(5, 200, 3\) and truth \(5, 2\)"):
         tarp(draws, truth[:, :2])
     with pytest.raises(ValueError, match="references has shape"):
         tarp(draws, truth, references=np.zeros((5, 2)))
-    with pytest.raises(TypeError, match="draws is a ndarray; give a Posterior"):
+    with pytest.raises(TypeError, match="draws is a ndarray; a Posterior is expected"):
         tarp(draws, {"sfr": truth[:, 0]})
-    with pytest.raises(ValueError, match="truth names no quantity"):
+    with pytest.raises(ValueError, match="truth has no quantity"):
         tarp(gaussian_posterior(2, 3)[0], {})
 
 
-# ---- the table
+# ---- table of scores
 
 
 def test_the_table_of_a_calibrated_posterior(calibrated):
@@ -298,7 +300,7 @@ def test_the_table_of_a_calibrated_posterior(calibrated):
     assert list(table["unit"]) == ["", *["dex"] * 8]
 
 
-def test_the_table_sees_what_is_wrong(too_narrow, shifted):
+def test_the_table_detects_narrow_and_biased_posteriors(too_narrow, shifted):
     narrow = calibration_table(*too_narrow)
     assert (narrow["coverage_68"] < 0.55).all()
     assert (narrow["pit_p_value"] < 1e-6).all()
@@ -322,7 +324,7 @@ def test_the_table_by_group(calibrated):
         calibration_table(posterior, truth, groups=["a", "b"])
 
 
-def test_the_table_takes_truths_of_any_kind(calibrated):
+def test_the_table_accepts_units_masks_and_derived_quantities(calibrated):
     posterior, truth = calibrated
     ssfr = truth["sfr"].value - truth["stellar_mass"].value
     table = QTable(
@@ -350,7 +352,7 @@ def test_the_table_of_few_draws_and_galaxies():
     assert np.isnan(empty["coverage_68"]).all()
 
 
-def test_fluxes_without_logarithm_are_left_out():
+def test_fluxes_that_are_not_positive_are_ignored():
     draws = {
         "halpha_flux": np.array([[1.0, 2.0], [1.0, 2.0], [0.0, 0.0]])
         * QUANTITIES["halpha_flux"].unit
@@ -359,11 +361,11 @@ def test_fluxes_without_logarithm_are_left_out():
     assert table["n"][0] == 1
 
 
-def test_the_table_refuses_what_does_not_fit(calibrated):
+def test_the_table_refuses_mismatched_arguments(calibrated):
     posterior, truth = calibrated
     with pytest.raises(KeyError, match="'mass'"):
         calibration_table(posterior, {"mass": truth["sfr"]})
-    with pytest.raises(ValueError, match="truth names no quantity"):
+    with pytest.raises(ValueError, match="truth has no quantity"):
         calibration_table(posterior, QTable({"id": np.arange(N_GALAXIES)}))
     with pytest.raises(u.UnitConversionError, match=r"truth\['sfr'\] has the unit 'm'"):
         calibration_table(posterior, {"sfr": np.ones(N_GALAXIES) * u.m})

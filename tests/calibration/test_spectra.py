@@ -1,4 +1,4 @@
-"""Tests of the recalibration of the ranges of drawn spectra."""
+"""Recalibration of the ranges of generated spectra."""
 
 import json
 
@@ -23,8 +23,8 @@ UNIT = u.Unit("1e-17 erg / (s cm2 Angstrom)")
 WAVELENGTH = GENERATED.wavelength[::20]
 
 
-def made_up(n=200, k=41, too_narrow=2.0, seed=0, **options):
-    """Spectra that are off by 10% all over and by 5% in the blue, and draws whose ranges say less than that."""
+def simulated(n=200, k=41, too_narrow=2.0, seed=0, **options):
+    """Make spectra with errors of 10%, plus 5% in the blue, and draws that underestimate them by a factor."""
     rng = np.random.default_rng(seed)
     blue = np.exp(-((WAVELENGTH - 3800) / 1500))
 
@@ -46,9 +46,9 @@ def coverage(draws, truth):
 
 
 @pytest.mark.parametrize("too_narrow", [2.0, 1.0, 0.6])
-def test_ranges_hold_what_they_promise_on_other_galaxies(too_narrow):
-    learnt = SpectrumRecalibration.fit(*made_up(1000, too_narrow=too_narrow))
-    draws, truth = made_up(1000, too_narrow=too_narrow, seed=1)
+def test_ranges_are_calibrated_on_other_galaxies(too_narrow):
+    learnt = SpectrumRecalibration.fit(*simulated(1000, too_narrow=too_narrow))
+    draws, truth = simulated(1000, too_narrow=too_narrow, seed=1)
     factors = learnt.factors(["photometry"] * 1000, "total", np.full(1000, 0.1), WAVELENGTH)
     assert factors.shape == (1000, len(WAVELENGTH))
     assert factors.min() > 0.8 * too_narrow and factors.max() < 1.2 * max(too_narrow, 1)
@@ -61,25 +61,25 @@ def test_ranges_hold_what_they_promise_on_other_galaxies(too_narrow):
         assert abs(before - 0.68) > 0.1
 
 
-def test_few_galaxies_change_little_and_lines_are_left_out():
-    many, few = (SpectrumRecalibration.fit(*made_up(n)) for n in (400, 60))
+def test_factors_from_few_galaxies_are_shrunk_and_lines_are_excluded():
+    many, few = (SpectrumRecalibration.fit(*simulated(n)) for n in (400, 60))
     one = ["photometry"], "total", [0.1], [5000.0]
     assert 1.2 < few.factors(*one)[0, 0] < many.factors(*one)[0, 0] < 2.2
-    draws, truth = made_up(100)
+    draws, truth = simulated(100)
     near = np.any([np.abs(WAVELENGTH / 1.1 - line) < 14 for line in LINES.values()], axis=0)
     spoilt = np.where(near, 100 * truth, truth)
     same = SpectrumRecalibration.fit(draws, spoilt)
     assert same.to_dict() == SpectrumRecalibration.fit(draws, truth).to_dict()
 
 
-def test_what_was_not_learnt_stays_as_it_is():
-    learnt = SpectrumRecalibration.fit(*made_up(60))
+def test_modes_and_apertures_without_factors_are_not_changed():
+    learnt = SpectrumRecalibration.fit(*simulated(60))
     assert (learnt.factors(["image", "both", ""], "total", [0.1] * 3, WAVELENGTH) == 1).all()
     assert (learnt.factors(["photometry"], "fibre", [0.1], WAVELENGTH) == 1).all()
 
 
-def test_factors_survive_the_card_and_are_joined():
-    draws, truth = made_up(60)
+def test_factors_round_trip_through_the_card_and_can_be_combined():
+    draws, truth = simulated(60)
     learnt = SpectrumRecalibration.fit(draws, truth) | SpectrumRecalibration.fit(
         draws, 1.5 * truth, mode="both"
     )
@@ -95,34 +95,34 @@ def test_factors_survive_the_card_and_are_joined():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n": 49}, "at least 39 of 50"),
-        ({"k": 38}, "at least 39 of 50"),
+        ({"n": 49}, "at least 39 draws of 50"),
+        ({"k": 38}, "at least 39 draws of 50"),
         ({"truth": np.ones(3) * UNIT}, "truth has shape"),
         ({"truth": np.full((60, len(WAVELENGTH)), np.nan) * UNIT}, "too few true fluxes"),
         ({"mode": "radio"}, "mode is 'radio'"),
     ],
 )
-def test_bad_input_gets_one_sentence(change, message):
-    draws, truth = made_up(change.get("n", 60), change.get("k", 41))
+def test_invalid_input_is_refused(change, message):
+    draws, truth = simulated(change.get("n", 60), change.get("k", 41))
     with pytest.raises(ValueError, match=message):
         SpectrumRecalibration.fit(
             draws, change.get("truth", truth), mode=change.get("mode", "photometry")
         )
 
 
-def test_wrong_units_dictionaries_and_numbers_are_refused():
-    draws, truth = made_up(60)
+def test_invalid_units_entries_and_factors_are_refused():
+    draws, truth = simulated(60)
     with pytest.raises(u.UnitConversionError):
         SpectrumRecalibration.fit(draws, truth.value * u.m)
     with pytest.raises(ValueError, match="7 positive numbers"):
         SpectrumRecalibration({("both", "total"): [1.0, 2.0]})
-    with pytest.raises(ValueError, match="lacks or garbles"):
+    with pytest.raises(ValueError, match="the recalibration entry 'factors' is missing"):
         SpectrumRecalibration.from_dict({"layout": 1})
     with pytest.raises(ValueError, match="layout 2"):
         SpectrumRecalibration.from_dict({"layout": 2})
 
 
-def test_the_estimator_widens_continua_and_leaves_median_lines_and_photometry_true():
+def test_the_estimator_widens_continua_and_preserves_medians_and_lines():
     network = make_network()
     learnt = SpectrumRecalibration({("photometry", "fibre"): [1.5] * 7}).to_dict()
     estimator = SpectrumEstimator(network, card={"name": "t", "recalibration": learnt})
@@ -158,7 +158,7 @@ def test_the_estimator_widens_continua_and_leaves_median_lines_and_photometry_tr
     assert np.allclose(*single, rtol=1e-5)
 
 
-def test_the_kind_of_input_is_known_of_each_galaxy():
+def test_input_modes_of_observations():
     flux = np.full((4, 5), 10.0)
     flux[1] = np.nan
     photometric = PhotometryBatch(flux, 0.1 * flux, np.zeros(4), np.array([0, 0, 1, 0], bool))

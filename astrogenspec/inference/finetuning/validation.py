@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from astropy.table import QTable
 
-from ...calibration.diagnostics import fit_if_enough
-from ...calibration.recalibration import Recalibration, cross_fitted
+from ...calibration.recalibration import Recalibration, cross_fitted, fit_if_enough
 from ...metrics import robust_scatter
 from ...quantities import QUANTITIES, theta_to_quantities
 from ...reports.calibration import CalibrationReport, calibration_report

@@ -292,7 +292,7 @@ def _edge_statistics(
     scatter = 1.4826 * _row_median(np.abs(np.concatenate(differences, axis=2)))
     with np.errstate(divide="ignore", invalid="ignore"):
         noise = np.log10(np.clip(scatter, 1e-3, 1e3))
-    return {"background": _most_deviant(background), "noise": _most_deviant(noise)}
+    return {"background": _largest_deviation(background), "noise": _largest_deviation(noise)}
 
 
 def _row_median(values: np.ndarray) -> np.ndarray:
@@ -305,7 +305,7 @@ def _row_median(values: np.ndarray) -> np.ndarray:
     return np.where(n_good >= 50, middle[..., 0], np.nan)
 
 
-def _most_deviant(values: np.ndarray) -> np.ndarray:
+def _largest_deviation(values: np.ndarray) -> np.ndarray:
     """Return the entry of each row with the largest absolute value."""
     size = np.where(np.isfinite(values), np.abs(values), -1)
     largest = np.take_along_axis(values, size.argmax(axis=1)[:, None], axis=1)[:, 0]

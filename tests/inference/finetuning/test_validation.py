@@ -10,7 +10,7 @@ from photometry_heads_cases import estimator_with_heads
 
 from astrogenspec import QUANTITIES, AstroGenSpecWarning, Posterior, PropertyEstimator
 from astrogenspec.calibration import Recalibration, cross_fitted
-from astrogenspec.calibration.diagnostics import fit_if_enough
+from astrogenspec.calibration.recalibration import fit_if_enough
 from astrogenspec.inference.finetuning import trainer as finetune
 from astrogenspec.inference.finetuning.validation import HeldOutResult
 
@@ -72,7 +72,7 @@ class TestFit:
             photometry=table, labels=labels, members=3, report=page, **FIT
         )
         text = page.read_text()
-        assert "48 galaxies, 200 draws each" in text and "stellar_mass" in text
+        assert "48 galaxies with 200 draws each" in text and "stellar_mass" in text
         scores = QTable.read(page.with_suffix(".ecsv"))
         assert scores["n"][0] == 48 == after.fit_report()["n"][0]
 
@@ -83,7 +83,7 @@ class TestFit:
         arguments = {"photometry": table, "labels": labels, "report": tmp_path / "report.html"}
         with pytest.raises(FileExistsError, match="overwrite=True"):
             estimator_with_heads().fit(**arguments)
-        with pytest.raises(ValueError, match="ending in .html"):
+        with pytest.raises(ValueError, match="must end in .html"):
             estimator_with_heads().fit(**arguments | {"report": tmp_path / "report.pdf"})
 
     def test_a_page_that_cannot_be_written_does_not_cost_the_fit(self, tmp_path, monkeypatch):
