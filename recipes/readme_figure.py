@@ -1,9 +1,10 @@
-"""Draw the picture of the README: a real galaxy, its generated spectrum and its observed SDSS spectrum.
+"""Draw the picture of the README: a real galaxy, its generated and its observed SDSS spectrum.
 
     python recipes/readme_figure.py FOLDER --out docs/_static/real_galaxy.png
 
-FOLDER holds ``sdss_images.npz``, ``sdss_images.fits`` and ``sdss_galaxy_spectra.fits.gz``.  The galaxy is the only one with both a cutout
-and a spectrum.  The weights were trained on simulations only, so that neither its image nor its redshift was seen in training.
+FOLDER holds ``sdss_images.npz``, ``sdss_images.fits`` and ``sdss_galaxy_spectra.fits.gz``.  The
+galaxy is the only one in these files with both a cutout and a spectrum.  The weights were trained
+on simulations only, so that neither its image nor its redshift was part of the training.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ PIXEL_SCALE = 0.396 * u.arcsec
 #: E(B-V) (mag) interpolated from SDSS galaxies within half a degree.
 EBV = 0.045
 RELATIVE_ERROR = 0.03
-#: Sky noise of SDSS frames and of these cutouts (nmgy per pixel): the cutouts were made from colour pictures, which suppress it.
+#: Sky noise (nmgy per pixel) of SDSS frames and of these cutouts, which were made from colour
+#: pictures with suppressed noise; the difference is added.
 SKY_NOISE = {"g": (0.017, 0.004), "r": (0.028, 0.006), "i": (0.041, 0.008)}
 #: Vacuum wavelengths of the labelled features (Angstrom).
 LINES = {

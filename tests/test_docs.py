@@ -25,13 +25,13 @@ NOT_RUN = {
     ("ppxf.rst", "import numpy as np"): "the extra simulate; writes a file",
     ("ppxf.rst", "import astropy.units as u"): "pPXF, which is not a dependency",
     ("inputs.rst", "from astropy.coordinates import SkyCoord"): "network",
-    ("inputs.rst", "from astroquery.sdss import SDSS"): "network; its columns are read in tests/test_sdss_columns.py",
+    ("inputs.rst", "from astroquery.sdss import SDSS"): "network; its columns are read in tests/inputs/test_catalogues.py",
     ("install.rst", 'estimator = PropertyEstimator.from_pretrained(device="cuda")'): "a GPU",
     ("measuring.rst", "from astrogenspec.measure import measure_kinematics, measure_populations"): "the extra simulate",
     ("measuring.rst", "from pathlib import Path"): "pPXF, which is no part of the package",
     ("quickstart.rst", "from astropy.nddata import CCDData"): "files of the reader",
     ("spectra.rst", "posterior = PropertyEstimator.from_pretrained().predict(photometry=catalogue, n_draws=16, seed=1)"):
-        "a catalogue of the reader; run in tests/test_spectrum_estimator.py",
+        "a catalogue of the reader; run in tests/generation/test_estimator.py",
     ("spectra.rst", "from astrogenspec.generation.network import SamplerSettings"): "takes long",
     ("training.rst", "from astropy.table import QTable"): "a catalogue of the reader; run in the tutorial 08_fine_tune",
     ("training.rst", 'better = estimator.fit(photometry=table, labels={"stellar_mass": table["stellar_mass"]},'):
@@ -39,13 +39,13 @@ NOT_RUN = {
     ("training.rst", 'better = estimator.fit(photometry=table, labels=table["redshift", "sfr"], rehearsal=["runs/images"], seed=1)'):  # noqa: E501
         "simulated shards",
     ("training.rst", 'better = better.fit(cutouts, photometry=with_images, labels=with_images["redshift",], rehearsal=["runs/images"],'):  # noqa: E501
-        "simulated shards; without them run in tests/test_finetune.py",
+        "simulated shards; without them run in tests/inference/finetuning/test_trainer.py",
     ("training.rst", 'print(better.calibration_report(photometry=apart, truth=apart, out="report.html"))'):
         "run in the tutorial 07_calibrated_for_my_sample",
     ("trust.rst", 'better = estimator.recalibrated(photometry=table, truth={"redshift": table["z_spec"]})'):
         "needs 100 galaxies; run in the tutorial 07_calibrated_for_my_sample",
     ("trust.rst", "learnt = SpectrumRecalibration.fit(estimator.predict(..., n_draws=64, calibrated=False), true_spectra)"):
-        "true spectra of the reader; run in tests/test_spectrum_recalibration.py",
+        "true spectra of the reader; run in tests/calibration/test_spectra.py",
 }  # fmt: skip
 
 _SHELL = re.compile(r"^(\$ |make |python -m |pip |export |astrogenspec |OMP_NUM_THREADS|pytest )")
