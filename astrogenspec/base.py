@@ -1,16 +1,19 @@
-"""The contract of every estimator of this package, stated once.
+"""Base class of the estimators: their common interface and the prediction loop.
 
-An estimator binds a network to the objects of astronomy.  Whatever it infers,
+An estimator connects a network to astropy objects. All estimators have the same interface:
 
-* ``__init__(network, *, card=None, device="cpu")`` only stores; a card of None says that the network was never trained;
-* ``from_pretrained(name)`` and ``load(path)`` build a trained estimator, ``save(path)`` writes one;
-* ``predict(...)`` takes what an observer has and returns quantities with units; it never changes the estimator;
-* ``fit(...)`` returns a **new**, trained estimator and leaves the one it was called on as it is, so that what an
-  estimator predicts does not depend on its history;
-* what takes a ``seed`` takes an int, a `torch.Generator` or None (fresh randomness).  The same seed gives the same
-  numbers, and the global state of torch (random numbers, threads, default types) is never touched;
-* a bad argument raises `ValueError`, `TypeError` or an error of `astropy.units` with a sentence that names it; an
-  estimator that was never trained raises `NotFittedError`.
+* ``__init__(network, *, card=None, device="cpu")`` only stores its arguments; without a card the network is untrained;
+* ``from_pretrained(name)`` and ``load(path)`` return a trained estimator, ``save(path)`` writes one;
+* ``predict(...)`` takes observations and returns quantities with units; it does not change the estimator;
+* ``fit(...)`` returns a **new**, trained estimator and does not change the one it is called on, so that predictions do
+  not depend on the history of an object;
+* a ``seed`` is an int, a `torch.Generator`, or None for fresh randomness. The same seed gives the same numbers, and
+  the global state of torch (random numbers, threads, default types) is not changed;
+* an invalid argument raises `ValueError`, `TypeError` or an error of `astropy.units` whose message names it; an
+  untrained estimator raises `NotFittedError`.
+
+Estimators of galaxies read their input in batches. The loop over the batches is in this module (progress bar, memory
+limit, concatenation); a subclass provides a function that makes the result of one batch, and the memory per draw.
 """
 
 from __future__ import annotations
@@ -18,46 +21,63 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
+from .inputs.observations import InputOptions, ObservationBatches, Observations
 from .weights import DEFAULT_MODEL, WeightsError, fetch_weights, read_weights, save_weights
 
-__all__ = ["Estimator", "NotFittedError", "bar_wanted", "make_generator"]
+__all__ = ["Estimator", "NotFittedError", "make_generator", "wants_progress_bar"]
 
 
 class NotFittedError(ValueError, AttributeError):
-    """The estimator has no trained weights yet."""
+    """The estimator is not trained."""
+
+
+class _Batch(Protocol):
+    """Result for a batch of galaxies."""
+
+    def __len__(self) -> int: ...
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self: ...
+
+
+_Result = TypeVar("_Result", bound=_Batch)
 
 
 class Estimator(ABC):
-    """A network with what is known of it; the parent of every estimator.
+    """A network and its card; the base class of all estimators.
 
-    A subclass says how its network is built, predicts, and fits.  All else is inherited.
+    A subclass defines `build_network`, `predict` and `fit`.
 
     Parameters
     ----------
     network : `torch.nn.Module`
-        The network, moved to ``device`` and set to evaluation.  Its attribute ``config``, a dict that fits JSON, is all
-        that `build_network` needs to build it again.
+        The network, moved to ``device`` and set to evaluation mode. Its attribute ``config``, a dict that can be written
+        as JSON, has the arguments of `build_network`.
     card : dict, optional
-        What is known of the weights: training, metrics, range.  An empty card is that of trained weights of which
-        nothing is known; without a card the network counts as never trained.
+        Metadata of the weights: training, metrics, training range. Without a card the network is untrained.
     device : str or `torch.device`
-        Where the network runs.
+        Device of the network.
 
     Attributes
     ----------
     network : `torch.nn.Module`
+        The network.
     card : dict or None
+        Metadata of the weights; None if untrained.
     device : `torch.device`
+        Device of the network.
 
     Examples
     --------
-    A complete estimator, which predicts the redshift from one colour:
+    A complete estimator, which predicts the redshift from a colour:
 
     >>> import astropy.units as u
     >>> import numpy as np
@@ -79,21 +99,21 @@ class Estimator(ABC):
     ...         x = colour.to_value(u.mag)
     ...         return ColourRedshift(Line(float(x @ redshift / (x @ x))), card={"n_galaxies": len(x)})
 
-    It is fitted, and the new estimator predicts:
+    ``fit`` returns a new estimator, which predicts:
 
     >>> untrained = ColourRedshift(Line())
     >>> estimator = untrained.fit([0.5, 1.0, 1.5] * u.mag, np.array([0.05, 0.1, 0.15]))
     >>> print(estimator.predict([0.8, 1.2] * u.mag))
     [0.08 0.12]
 
-    The one it came from does not:
+    The original one is still untrained:
 
     >>> untrained.predict([0.8] * u.mag)
     Traceback (most recent call last):
     ...
     astrogenspec.base.NotFittedError: this ColourRedshift was never trained: use from_pretrained(), ...
 
-    Weights and card go to a file and come back:
+    Weights and card are written to a file and read again:
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -103,8 +123,14 @@ class Estimator(ABC):
     [0.08 0.12] 3
     """
 
-    #: Name of the registered weights that `from_pretrained` takes by default.
+    #: Registered model that `from_pretrained` loads by default.
     default_model = DEFAULT_MODEL
+    #: Memory (bytes) that the draws of `predict` may take; ``predict_iter`` has no limit.
+    memory_limit = 4e9
+    #: Default number of galaxies per batch.
+    _batch_size: ClassVar[int] = 256
+    #: Memory of one draw of one galaxy while results are concatenated.
+    _bytes_per_draw: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -130,32 +156,33 @@ class Estimator(ABC):
     @classmethod
     @abstractmethod
     def build_network(cls, config: dict[str, Any]) -> nn.Module:
-        """Build the untrained network from the ``config`` of another.
+        """Build an untrained network.
 
         Parameters
         ----------
         config : dict
+            Attribute ``config`` of another network.
         """
 
     @abstractmethod
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Infer from what was observed; see the subclass."""
+        """Predict from observations; see the subclass."""
 
     @abstractmethod
     def fit(self, *args: Any, **kwargs: Any) -> Self:
-        """Return a new estimator trained on labelled examples; see the subclass."""
+        """Return a new estimator, trained on labelled galaxies; see the subclass."""
 
     @property
     def fitted(self) -> bool:
-        """Whether the network was ever trained."""
+        """Whether the network is trained."""
         return self.card is not None
 
     def check_fitted(self) -> None:
-        """Raise `NotFittedError` if the network was never trained."""
+        """Raise `NotFittedError` if the network is not trained."""
         if not self.fitted:
             raise NotFittedError(
                 f"this {type(self).__name__} was never trained: use from_pretrained(), load(path), "
-                "or the estimator that fit(...) returns."
+                "or the estimator returned by fit(...)."
             )
 
     @classmethod
@@ -165,15 +192,15 @@ class Estimator(ABC):
         *,
         device: str | torch.device = "cpu",
     ) -> Self:
-        """Build an estimator with registered weights.
+        """Return an estimator with pre-trained weights.
 
         Parameters
         ----------
         name : str or path-like, optional
-            A registered model (see `astrogenspec.list_models`) or the path of a ``.safetensors`` file; by default
-            the model that comes with the package.
+            Name of a registered model (see `astrogenspec.list_models`) or path of a ``.safetensors`` file; by default
+            the model bundled with the package.
         device : str or `torch.device`
-            Where the network runs.
+            Device of the network.
 
         Returns
         -------
@@ -182,11 +209,11 @@ class Estimator(ABC):
         Raises
         ------
         ValueError
-            For a name that is not registered.
+            If the name is not registered.
         FileNotFoundError
             If the path does not exist.
         astrogenspec.WeightsError
-            If a file is damaged, cannot be downloaded, or holds the weights of something else.
+            If a file is damaged, cannot be downloaded, or has the weights of another kind of network.
         """
         device = _check_device(device)
         found = fetch_weights(cls.default_model if name is None else name)
@@ -195,10 +222,10 @@ class Estimator(ABC):
             network = cls.build_network(config)
             network.load_state_dict(state)
         except (TypeError, ValueError, KeyError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+            cause = str(error).splitlines()[0]
             raise WeightsError(
-                f"{found.path} does not hold the network of a {cls.__name__} of this version ({reason}): "
-                "take the weights that came with this version of astrogenspec, or train them again."
+                f"{found.path} does not hold the network of a {cls.__name__} of this version ({cause}): "
+                "use the weights that came with this version of astrogenspec, or train them again."
             ) from error
         return cls(network, card=found.card, device=device)
 
@@ -209,9 +236,9 @@ class Estimator(ABC):
         Parameters
         ----------
         path : str or path-like
-            The ``.safetensors`` file; the card is the ``.json`` file beside it.
+            The ``.safetensors`` file; the card is the ``.json`` file of the same name.
         device : str or `torch.device`
-            Where the network runs.
+            Device of the network.
 
         Returns
         -------
@@ -227,28 +254,28 @@ class Estimator(ABC):
     def save(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, half: bool = False
     ) -> str:
-        """Write weights and configuration, and the card beside them.
+        """Write the weights and configuration to one file and the card to another.
 
-        The files are complete before they get their names: an interruption leaves the old ones, or none.
+        An interrupted call leaves the previous files, or none: files are renamed when they are complete.
 
         Parameters
         ----------
         path : str or path-like
             Name of the file, ending in ``.safetensors``.
         overwrite : bool
-            Replace files that exist.
+            Replace existing files.
         half : bool
-            Store in half precision, which halves the file and changes the numbers in the fourth digit.
+            Store in half precision: half the size, and numbers change in the fourth digit.
 
         Returns
         -------
         path : str
-            The name of the file.
+            Name of the file.
 
         Raises
         ------
         NotFittedError
-            If the network was never trained.
+            If the network is not trained.
         FileExistsError
             If a file exists and ``overwrite`` is false.
         OSError
@@ -259,32 +286,118 @@ class Estimator(ABC):
             path,
             self.network.state_dict(),
             self.network.config,
-            self.card,
+            self.card or {},
             half=half,
             overwrite=overwrite,
         )
         return str(written.path)
 
+    def memory_needed(self, n_galaxies: int, n_draws: int) -> int:
+        """Return the memory that the draws of `predict` take.
+
+        Parameters
+        ----------
+        n_galaxies, n_draws : int
+            Number of galaxies, and of draws per galaxy.
+
+        Returns
+        -------
+        int
+            Bytes.
+        """
+        return n_galaxies * n_draws * self._bytes_per_draw
+
+    def _check_memory(self, n_galaxies: int, n_draws: int) -> None:
+        needed = self.memory_needed(n_galaxies, n_draws)
+        if needed > self.memory_limit:
+            raise MemoryError(
+                f"{n_galaxies} galaxies with {n_draws} draws need {needed / 1e9:.1f} GB, more than the limit of "
+                f"{self.memory_limit / 1e9:.1f} GB: use predict_iter, take fewer draws (n_draws), or raise "
+                "estimator.memory_limit."
+            )
+
+    def _read(
+        self,
+        cutouts: Any,
+        photometry: Any,
+        options: InputOptions,
+        batch_size: int | None = None,
+    ) -> ObservationBatches:
+        """Check that the network is trained; return the input, to be read in batches."""
+        self.check_fitted()
+        size = self._batch_size if batch_size is None else batch_size
+        return ObservationBatches(cutouts, photometry, options, batch_size=size)
+
+    def _metadata(self, seed: int | torch.Generator | None) -> dict[str, Any]:
+        """Return the metadata that all results have."""
+        return {
+            "estimator": type(self).__name__,
+            "model": (self.card or {}).get("name", ""),
+            "seed": seed if isinstance(seed, int) else None,
+        }
+
+    @staticmethod
+    def _predict_batches(
+        batches: ObservationBatches,
+        predict_batch: Callable[[Observations, slice], _Result],
+        progress: bool | None = False,
+    ) -> Iterator[_Result]:
+        """Yield the result for each batch.
+
+        ``predict_batch(seen, rows)`` gets the observations of a batch and its rows in the whole input.
+        """
+        n, size = batches.n_galaxies, batches.batch_size
+        hidden = not wants_progress_bar(progress, n, size)
+        with tqdm(
+            total=n, unit="galaxy", disable=hidden, delay=1 if progress is None else 0
+        ) as bar:
+            start = 0
+            for seen in batches:
+                yield predict_batch(seen, slice(start, start + len(seen)))
+                start += len(seen)
+                bar.update(len(seen))
+
+    def _predict_all(
+        self,
+        batches: ObservationBatches,
+        predict_batch: Callable[[Observations, slice], _Result],
+        progress: bool | None = False,
+        *,
+        n_draws: int,
+    ) -> _Result:
+        """Return the concatenated results of all batches, if they fit in ``memory_limit``."""
+        self._check_memory(batches.n_galaxies or 0, n_draws)
+        parts, n = [], 0
+        for part in self._predict_batches(batches, predict_batch, progress):
+            parts.append(part)
+            n += len(part)
+            self._check_memory(n, n_draws)
+        if not parts:
+            raise ValueError("cutouts is empty: give at least one galaxy.")
+        return parts[0] if len(parts) == 1 else type(parts[0]).concatenate(parts)
+
 
 def make_generator(seed: int | torch.Generator | None) -> torch.Generator:
-    """Turn a seed into a source of random numbers, without touching the global one.
+    """Return a random number generator for a seed.
+
+    The global generator of torch is not changed.
 
     Parameters
     ----------
     seed : int, `torch.Generator` or None
-        A generator is returned as it is, and advances; None takes fresh entropy of the operating system.
+        A generator is returned unchanged; for None the seed is taken from the operating system.
 
     Returns
     -------
     `torch.Generator`
-        On the CPU if it is new, so that the numbers do not depend on where the network runs.
+        New generators are on the CPU, so that the numbers do not depend on the device of the network.
 
     Raises
     ------
     TypeError
-        If the seed is none of these.
+        If the seed is of another type.
     ValueError
-        For a negative seed, or one of more than 64 bits.
+        If the seed is negative or has more than 64 bits.
     """
     if isinstance(seed, torch.Generator):
         return seed
@@ -305,26 +418,24 @@ def _check_device(device: str | torch.device) -> torch.device:
         checked = torch.device(device)
     except (RuntimeError, TypeError):
         raise ValueError(
-            f'device is {device!r}, which torch does not know; use "cpu" or "cuda".'
+            f'device is {device!r}, which torch does not know: use "cpu" or "cuda".'
         ) from None
     if checked.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f'device is {str(checked)!r}, but torch finds no CUDA device here; use "cpu".'
-        )
+        raise ValueError(f'device is {str(checked)!r}, but torch finds no CUDA device: use "cpu".')
     return checked
 
 
-def bar_wanted(progress: bool | None, n: int | None, batch_size: int) -> bool:
-    """Say whether to show a progress bar: by default on a terminal, if there is more than one block.
+def wants_progress_bar(progress: bool | None, n: int | None, batch_size: int) -> bool:
+    """Return whether to show a progress bar.
 
     Parameters
     ----------
     progress : bool or None
-        What the user wants; None for the default.
+        Choice of the user; by default a bar is shown on a terminal if there is more than one batch.
     n : int or None
         Number of galaxies; None if unknown.
     batch_size : int
-        Galaxies of a block.
+        Number of galaxies per batch.
 
     Returns
     -------

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Self, Unpack
 
@@ -11,7 +10,6 @@ import astropy.units as u
 import numpy as np
 import torch
 from astropy.coordinates import SkyCoord
-from tqdm import tqdm
 
 from ..base import Estimator, make_generator
 from ..calibration import SpectrumRecalibration
@@ -178,7 +176,6 @@ def checked_psf(psf_fwhm: Any, cutouts: Any, n: int | None) -> np.ndarray | None
 
 _FLUX_UNIT = u.Unit(1e-17 * u.erg / u.s / u.cm**2 / u.AA)
 _FIRST = round((GENERATED.start - WIDE.start) / WIDE.step)
-_BLOCK = 64
 #: Rest-frame wavelengths (Angstrom) within which the stellar library resolves features.
 _TRUSTED = (10**REST.start, 8750.0)
 
@@ -208,8 +205,8 @@ class SpectrumEstimator(Estimator):
     """
 
     default_model = "astrogenspec-spectra"
-    #: Bytes which `predict` may need for its spectra before it refuses; `predict_iter` has no limit.
-    memory_limit = 4e9
+    _batch_size = 64
+    _bytes_per_draw = 2 * 4 * GENERATED.size
 
     @classmethod
     def build_network(cls, config: dict[str, Any]) -> SpectrumNetwork:
@@ -299,16 +296,9 @@ class SpectrumEstimator(Estimator):
         options = InputOptions(bands, position, pixel_scale, ebv, on_error)
         request = checked_request(n_draws, n_candidates, select, aperture, sampler)
         request = self._with_recalibration(request, calibrated)
-        blocks, theta = self._open(cutouts, photometry, posterior, options, batch_size)
-        seeing = checked_psf(psf_fwhm, cutouts, blocks.n_galaxies)
-        parts, n_read = [], blocks.n_galaxies or 0
-        self._check_memory(n_read, n_draws)
-        for part in self._spectra(blocks, theta, seeing, request, seed, progress):
-            parts.append(part)
-            self._check_memory(sum(map(len, parts)), n_draws)
-        if not parts:
-            raise ValueError("cutouts is empty: give at least one galaxy.")
-        return parts[0] if len(parts) == 1 else SpectrumDraws.concatenate(parts)
+        batches = self._read(cutouts, photometry, options, batch_size)
+        predict_batch = self._batch_predictor(cutouts, batches, posterior, psf_fwhm, request, seed)
+        return self._predict_all(batches, predict_batch, progress, n_draws=n_draws)
 
     def predict_iter(
         self,
@@ -353,11 +343,9 @@ class SpectrumEstimator(Estimator):
         """
         request = checked_request(n_draws, n_candidates, select, aperture, sampler)
         request = self._with_recalibration(request, calibrated)
-        blocks, theta = self._open(
-            cutouts, photometry, posterior, InputOptions(**options), batch_size
-        )
-        seeing = checked_psf(psf_fwhm, cutouts, blocks.n_galaxies)
-        return self._spectra(blocks, theta, seeing, request, seed, progress)
+        batches = self._read(cutouts, photometry, InputOptions(**options), batch_size)
+        predict_batch = self._batch_predictor(cutouts, batches, posterior, psf_fwhm, request, seed)
+        return self._predict_batches(batches, predict_batch, progress)
 
     def fit(self, *args: Any, **kwargs: Any) -> Self:
         """Refuse: spectra are learnt from simulations alone, by ``astrogenspec train spectra``.
@@ -379,75 +367,42 @@ class SpectrumEstimator(Estimator):
             return request
         return replace(request, recalibration=SpectrumRecalibration.from_dict(learnt))
 
-    def _open(
+    def _batch_predictor(
         self,
         cutouts: Any,
-        photometry: Any,
+        batches: ObservationBatches,
         posterior: Posterior | None,
-        options: InputOptions,
-        batch_size: int | None,
-    ) -> tuple[ObservationBatches, np.ndarray | None]:
-        self.check_fitted()
-        size = _BLOCK if batch_size is None else batch_size
-        blocks = ObservationBatches(cutouts, photometry, options, batch_size=size)
-        theta = None if posterior is None else theta_of(posterior, blocks.n_galaxies)
-        return blocks, theta
-
-    def _check_memory(self, n_galaxies: int, n_draws: int) -> None:
-        needed = 2 * 4 * n_galaxies * n_draws * GENERATED.size
-        if needed > self.memory_limit:
-            raise MemoryError(
-                f"{n_galaxies} galaxies with {n_draws} spectra need {needed / 1e9:.1f} GB, more than the limit of "
-                f"{self.memory_limit / 1e9:.1f} GB: use predict_iter with a SpectrumWriter, or take fewer draws."
-            )
-
-    def _spectra(
-        self,
-        blocks: ObservationBatches,
-        theta: np.ndarray | None,
-        seeing: np.ndarray | None,
+        psf_fwhm: u.Quantity | None,
         request: Request,
         seed: int | torch.Generator | None,
-        progress: bool | None,
-    ) -> Iterator[SpectrumDraws]:
+    ) -> Callable[[Observations, slice], SpectrumDraws]:
+        """Check the arguments; return the function that draws the spectra of a batch."""
+        theta = None if posterior is None else theta_of(posterior, batches.n_galaxies)
+        seeing = checked_psf(psf_fwhm, cutouts, batches.n_galaxies)
         generator = make_generator(seed)
         root = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        meta = {"estimator": type(self).__name__, "model": (self.card or {}).get("name", "")}
-        meta |= {
-            "seed": seed if isinstance(seed, int) else None,
+        meta = self._metadata(seed) | {
             "aperture": request.aperture,
             "select": request.select,
             "calibrated": request.recalibration is not None,
         }
-        shown = progress
-        if shown is None:
-            shown = sys.stderr.isatty() and (blocks.n_galaxies or 2) > 1
 
-        def spectra() -> Iterator[SpectrumDraws]:
-            start = 0
-            delay = 1 if progress is None else 0
-            with tqdm(
-                total=blocks.n_galaxies, unit="galaxy", disable=not shown, delay=delay
-            ) as bar:
-                for seen in blocks:
-                    rows = slice(start, start + len(seen))
-                    if theta is not None and rows.stop > len(theta):
-                        raise ValueError(
-                            f"posterior is of {len(theta)} galaxies, but there are more cutouts: give one of the same galaxies."
-                        )
-                    generators = list(galaxy_generators(root, start, len(seen)))
-                    part = None if theta is None else theta[rows]
-                    scaled = _photometry(
-                        seen,
-                        None if seeing is None else seeing[rows],
-                        self.network.zero_points,
-                        in_fibre=request.aperture == "fibre",
-                    )
-                    yield self._block(seen, scaled, part, generators, request, meta)
-                    start = rows.stop
-                    bar.update(len(seen))
+        def predict_batch(seen: Observations, rows: slice) -> SpectrumDraws:
+            if theta is not None and rows.stop > len(theta):
+                raise ValueError(
+                    f"posterior has {len(theta)} galaxies, but cutouts has more: give the posterior of the same galaxies."
+                )
+            scaled = _photometry(
+                seen,
+                None if seeing is None else seeing[rows],
+                self.network.zero_points,
+                in_fibre=request.aperture == "fibre",
+            )
+            part = None if theta is None else theta[rows]
+            generators = list(galaxy_generators(root, rows.start, len(seen)))
+            return self._block(seen, scaled, part, generators, request, meta)
 
-        return spectra()
+        return predict_batch
 
     def _block(
         self,

@@ -204,7 +204,7 @@ def test_a_posterior_without_redshift_is_refused(estimator):
 
 def test_too_much_for_memory_is_refused(estimator, monkeypatch):
     monkeypatch.setattr(estimator, "memory_limit", 1000)
-    with pytest.raises(MemoryError, match="use predict_iter with a SpectrumWriter"):
+    with pytest.raises(MemoryError, match="use predict_iter, take fewer draws"):
         predict(estimator, None, photometry())
 
 
