@@ -95,17 +95,17 @@ class Posterior(GalaxyDraws):
 
     @property
     def draws(self) -> Mapping[str, u.Quantity]:
-        """Draws by name, read-only Quantities of shape (n_galaxies, n_draws)."""
+        """Draws by the name of the quantity, read-only, each of shape (n_galaxies, n_draws)."""
         return MappingProxyType(self._draws)
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """Names of the quantities drawn."""
+        """Names of the quantities that were drawn."""
         return tuple(self._draws)
 
     @property
     def derived_quantities(self) -> tuple[str, ...]:
-        """Names of the quantities that can be derived from those drawn."""
+        """Names of the quantities that can be derived from the draws."""
         return derivable(self._draws)
 
     @property
@@ -120,14 +120,14 @@ class Posterior(GalaxyDraws):
 
     @property
     def photometry(self) -> QTable | None:
-        """A copy of the photometry the posterior is conditioned on, or None."""
+        """Copy of the photometry on which the posterior is conditioned, or None."""
         return None if self._photometry is None else self._photometry.copy()
 
     @property
     def usable(self) -> np.ndarray:
         """Galaxies with at least one draw that is not NaN, bool, shape (n_galaxies,)."""
-        nothing = [np.isnan(values.value).all(axis=1) for values in self._draws.values()]
-        return ~np.all(nothing, axis=0)
+        missing = [np.isnan(values.value).all(axis=1) for values in self._draws.values()]
+        return ~np.all(missing, axis=0)
 
     def __contains__(self, name: object) -> bool:
         return name in self._draws or name in self.derived_quantities
@@ -154,12 +154,12 @@ class Posterior(GalaxyDraws):
         return posterior_of(key, self._draws) if isinstance(key, str) else super().__getitem__(key)
 
     def distribution(self, name: str) -> Distribution:
-        """Hand the draws of one quantity to `astropy.uncertainty`.
+        """Return the draws of one quantity as a distribution of `astropy.uncertainty`.
 
         Parameters
         ----------
         name : str
-            A quantity, drawn or derived.
+            Quantity, drawn or derived.
 
         Returns
         -------
@@ -168,20 +168,20 @@ class Posterior(GalaxyDraws):
         return self[name].distribution()
 
     def bpt_probabilities(self) -> QTable:
-        """Give the probability of each class of the [N II] emission-line diagram.
+        """Compute the probability of each class of the [N II] emission-line diagram.
 
-        The class describes line ratios, not whether the lines are bright enough to be seen.
+        The classes describe line ratios, not whether the lines are bright enough to be detected.
 
         Returns
         -------
         `~astropy.table.QTable`, n_galaxies rows
             Columns ``name``, ``star_forming``, ``composite``, ``agn``: fractions of the draws
-            with usable line ratios; they add up to 1, and are masked where no draw is usable.
+            with finite line ratios. They sum to 1, and are masked where no draw has finite ratios.
 
         Raises
         ------
         KeyError
-            If the posterior lacks one of the four line fluxes.
+            If one of the four line fluxes is missing.
         """
         fractions = bpt_fractions(self["nii_halpha"].draws, self["oiii_hbeta"].draws)
         return QTable({"name": self._names.astype(str), **fractions})
@@ -192,7 +192,7 @@ class Posterior(GalaxyDraws):
         Parameters
         ----------
         quantities : str or iterable of str, optional
-            Quantities to summarise, drawn or derived; all those drawn by default.
+            Quantities to summarise, drawn or derived; by default, all that were drawn.
 
         Returns
         -------
@@ -223,26 +223,26 @@ class Posterior(GalaxyDraws):
     def write(
         self, path: str | os.PathLike[str], *, draws: bool = False, overwrite: bool = False
     ) -> None:
-        """Write the summary table, and the draws if wanted, to a file.
+        """Write the summary table, and optionally the draws, to a file.
 
         Parameters
         ----------
         path : path-like
-            The ending chooses the format: ``.fits`` (or ``.fits.gz``), ``.ecsv``, ``.parquet``,
+            File to write. The ending selects the format: ``.fits`` (or ``.fits.gz``), ``.ecsv``, ``.parquet``,
             ``.hdf5`` (or ``.h5``).
         draws : bool
-            Write the draws too, so that `read` gives the posterior back.
+            Whether to write the draws too, so that `read` can restore the posterior.
         overwrite : bool
-            Replace a file that exists.
+            Whether an existing file may be replaced.
 
         Raises
         ------
         FileExistsError
             If the file exists and ``overwrite`` is False.
         OSError
-            If the file cannot be written; nothing is left behind.
+            If the file cannot be written; no partial file is left.
         ValueError
-            If the ending names no known format.
+            If the ending is not that of a known format.
         """
         from .posterior_io import write_posterior
 
@@ -258,12 +258,12 @@ class Posterior(GalaxyDraws):
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a posterior that was written with ``draws=True``.
+        """Read a posterior written with ``draws=True``.
 
         Parameters
         ----------
         path : path-like
-            File made by `write`.
+            File written by `write`.
 
         Returns
         -------
@@ -272,9 +272,9 @@ class Posterior(GalaxyDraws):
         Raises
         ------
         FileNotFoundError
-            If there is no such file.
+            If the file does not exist.
         ValueError
-            If the file holds no draws, or was not made by `write`.
+            If the file contains no draws, or was not written by `write`.
         """
         from .posterior_io import read_posterior
 
@@ -393,14 +393,14 @@ class Posterior(GalaxyDraws):
         truth: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Figure:
-        """Draw the joint posterior of one galaxy as a corner plot.
+        """Plot the joint posterior of one galaxy as a corner plot.
 
         Parameters
         ----------
         index : int or str
             Number or name of the galaxy.
         quantities : sequence of str, optional
-            Quantities to show, drawn or derived; all those drawn by default.
+            Quantities to show, drawn or derived; by default, all that were drawn.
         truth : mapping of str to scalar Quantity, optional
             True values to mark.
         **kwargs

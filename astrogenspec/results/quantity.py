@@ -1,4 +1,4 @@
-"""The posterior of one quantity: draws with a unit, and their summaries per galaxy."""
+"""The posterior of one quantity: draws with a unit, and summaries for each galaxy."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["QuantityPosterior", "posterior_of", "suggestion"]
 
 
 class QuantityPosterior:
-    """Summarise the draws of one quantity for each galaxy.
+    """Draws of one quantity, with summaries for each galaxy.
 
-    `~astrogenspec.Posterior` hands it out: ``posterior["sfr"]``.  Every summary has one value a
-    galaxy, ignores draws that are NaN, and is NaN for a galaxy all of whose draws are.  Summaries
-    of a dex quantity are taken in dex: the mean is that of the logarithm.
+    It is returned by `~astrogenspec.Posterior`: ``posterior["sfr"]``.  Every summary has one value per
+    galaxy, ignores draws that are NaN, and is NaN for a galaxy without draws.  Summaries of a dex
+    quantity are computed in dex: the mean is that of the logarithm.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class QuantityPosterior:
     label : str, optional
         Axis label (LaTeX); the name by default.
     description : str, optional
-        Definition in words.
+        Definition of the quantity.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class QuantityPosterior:
         return self._with_unit(row_means(self._draws.value), self.unit)
 
     def median(self) -> u.Quantity:
-        """Give the median of the draws.
+        """Compute the median of the draws.
 
         Returns
         -------
@@ -109,30 +109,31 @@ class QuantityPosterior:
         return self.percentiles(50)
 
     def mode(self) -> u.Quantity:
-        """Give the value of highest density, from a kernel estimate.
+        """Compute the value of highest density, from a kernel estimate.
 
-        Of the three point estimates it scatters most; the median has the least bias, the mean the fewest outliers.
+        As a point estimate, the mode has the largest scatter, the median the smallest bias, and the mean the fewest
+        outliers.
 
         Returns
         -------
         Quantity, shape (n_galaxies,)
-            The mode of the draws as they are: of a line flux that of the flux, not of its logarithm.
+            Mode in the unit of the draws: for a line flux, that of the flux and not of its logarithm.
         """
         return self._with_unit(row_modes(self._draws.value), self.unit)
 
     def odds(self, width: float = 0.03) -> np.ndarray:
-        """Give the share of the draws near the mode, a measure of trust in a photometric redshift.
+        """Compute the fraction of the draws near the mode, the "odds" of a photometric redshift.
 
         Parameters
         ----------
         width : float
-            Half the width of the interval around the mode: in units of 1 + z for a redshift (Benitez 2000, ApJ 536, 571,
-            took 0.06 for deeper surveys), otherwise in the unit of the draws.
+            Half-width of the interval around the mode: in units of 1 + z for a redshift (Benitez 2000, ApJ 536, 571,
+            used 0.06 for deeper surveys), otherwise in the unit of the draws.
 
         Returns
         -------
         ndarray, shape (n_galaxies,)
-            Between 0 and 1; NaN for a galaxy without draws.
+            Fractions; NaN for a galaxy without draws.
 
         Raises
         ------
@@ -140,38 +141,38 @@ class QuantityPosterior:
             If the width is not positive.
         """
         if not width > 0:
-            raise ValueError(f"width is {width}; give a positive number.")
+            raise ValueError(f"width is {width}, but must be positive.")
         mode = self.mode().value[:, None]
         reach = width * (1 + mode) if self._name == "redshift" else width
         with np.errstate(invalid="ignore"):
             near = np.abs(self._draws.value - mode) <= reach
         n_finite = np.count_nonzero(~np.isnan(self._draws.value), axis=1)
-        share = np.count_nonzero(near, axis=1) / np.maximum(n_finite, 1)
-        return np.where(n_finite > 0, share, np.nan)
+        fraction = np.count_nonzero(near, axis=1) / np.maximum(n_finite, 1)
+        return np.where(n_finite > 0, fraction, np.nan)
 
     def std(self) -> u.Quantity:
-        """Give the standard deviation of the draws.
+        """Compute the standard deviation of the draws.
 
         Returns
         -------
         Quantity, shape (n_galaxies,)
-            In dex for every dex quantity: the scatter of dex(Msun) is in dex.
+            In dex for every dex quantity: the standard deviation of values in dex(Msun) is in dex.
         """
         scatter = row_standard_deviations(self._draws.value)
         return self._with_unit(scatter, difference_unit(self.unit))
 
     def percentiles(self, percentiles: float | Sequence[float] | np.ndarray) -> u.Quantity:
-        """Give percentiles of the draws.
+        """Compute percentiles of the draws.
 
         Parameters
         ----------
         percentiles : float or sequence of float
-            Between 0 and 100.
+            Percentiles between 0 and 100.
 
         Returns
         -------
         Quantity, shape (n_galaxies,) or (n_percentiles, n_galaxies)
-            Percentiles come first, so that ``low, mid, high = q.percentiles([16, 50, 84])``.
+            The axis of percentiles is the first: ``low, mid, high = q.percentiles([16, 50, 84])``.
 
         Raises
         ------
@@ -181,19 +182,19 @@ class QuantityPosterior:
         wanted = np.asarray(percentiles, dtype=float)
         if wanted.ndim > 1 or not np.all((wanted >= 0) & (wanted <= 100)):
             raise ValueError(
-                f"percentiles is {percentiles}; give a number between 0 and 100, or a flat list of them."
+                f"percentiles is {percentiles}; give one number between 0 and 100, or a flat list of numbers."
             )
         values = row_percentiles(self._draws.value, np.atleast_1d(wanted))
         return self._with_unit(values[0] if wanted.ndim == 0 else values, self.unit)
 
     def interval(self, level: float = 0.68) -> tuple[u.Quantity, u.Quantity]:
-        """Give the central interval which holds a fraction of the draws.
+        """Compute the central interval that contains a fraction of the draws.
 
         Parameters
         ----------
         level : float
-            Fraction of the draws inside, between 0 and 1; as many lie below the interval as above
-            it.
+            Fraction of the draws in the interval, between 0 and 1; the draws outside are half below
+            and half above it.
 
         Returns
         -------
@@ -210,7 +211,7 @@ class QuantityPosterior:
         return lower, upper
 
     def distribution(self) -> Distribution:
-        """Hand the draws to `astropy.uncertainty`, for error propagation through formulae.
+        """Return the draws as a distribution of `astropy.uncertainty`, for error propagation.
 
         Returns
         -------
@@ -224,13 +225,14 @@ class QuantityPosterior:
 
 
 def posterior_of(name: str, draws: Mapping[str, u.Quantity]) -> QuantityPosterior:
-    """Give the posterior of one quantity, drawn or derived.
+    """Return the posterior of one quantity, drawn or derived.
 
     Parameters
     ----------
     name : str
         Name of the quantity.
     draws : mapping of str to Quantity, each of shape (n_galaxies, n_draws)
+        Draws by the name of the quantity.
 
     Returns
     -------
@@ -239,7 +241,7 @@ def posterior_of(name: str, draws: Mapping[str, u.Quantity]) -> QuantityPosterio
     Raises
     ------
     KeyError
-        If there is no such quantity, or one it is derived from is not among the draws.
+        If the quantity is unknown, or one from which it is derived is not among the draws.
     """
     info: QuantityInfo | DerivedQuantity | None
     if name in draws:
@@ -250,26 +252,26 @@ def posterior_of(name: str, draws: Mapping[str, u.Quantity]) -> QuantityPosterio
     else:
         known = [*draws, *derivable(draws)]
         raise KeyError(
-            f"there is no quantity {name!r}{suggestion(name, known)}; there are {', '.join(known)}."
+            f"unknown quantity {name!r}{suggestion(name, known)}; available: {', '.join(known)}."
         )
     label, description = (info.label, info.description) if info else (name, "")
     return QuantityPosterior(name, values, label=label, description=description)
 
 
 def suggestion(name: str, known: Sequence[str] | np.ndarray) -> str:
-    """Word a guess at what a misspelt name meant.
+    """Suggest the known name that is most similar to an unknown one.
 
     Parameters
     ----------
     name : str
-        What came.
+        Unknown name.
     known : sequence of str
-        What there is; only the first thousand are compared.
+        Known names; only the first thousand are compared.
 
     Returns
     -------
     str
-        Empty if nothing is close.
+        Suggestion in parentheses; empty if no name is similar.
     """
     close = difflib.get_close_matches(name, list(known[:1000]), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

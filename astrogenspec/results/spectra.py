@@ -1,7 +1,7 @@
-"""Draws of galaxy spectra: the result of every generation of spectra.
+"""Draws of galaxy spectra, the result of `astrogenspec.SpectrumEstimator`.
 
-Sixteen spectra of each galaxy, say, each with the redshift and the other properties of the same draw of a
-`~astrogenspec.Posterior`, on one grid of vacuum wavelengths in the frame of the observer.  What is made of them are
+Each of the (by default sixteen) spectra of a galaxy has the redshift and the other properties of one draw of a
+`~astrogenspec.Posterior`.  All are on one grid of vacuum wavelengths in the observed frame.  Summaries are returned as
 `specutils.Spectrum` objects.
 """
 
@@ -30,47 +30,46 @@ __all__ = ["FLUX_UNIT", "RESOLVING_POWER", "SpectrumDraws", "SpectrumWriter"]
 
 
 class SpectrumDraws(SpectrumArrays):
-    """Hold draws of the spectra of many galaxies.
+    """Draws of the spectra of many galaxies.
 
-    Each draw of a galaxy belongs to a draw of its posterior, `posterior_draw`. The object does not
-    change after it is made.
+    Each spectrum belongs to a draw of the posterior of its galaxy, `posterior_draw`. The object is
+    immutable.
 
     Parameters
     ----------
     flux : Quantity, shape (n_galaxies, n_draws, n_wavelength)
-        Spectral flux density, kept in single precision in 1e-17 erg/s/cm2/Angstrom. NaN marks
-        draws or pixels that do not exist; a galaxy with nothing but NaN is unusable.
+        Spectral flux density, stored in single precision in 1e-17 erg/s/cm2/Angstrom. NaN marks
+        missing draws or pixels; a galaxy without any draw is unusable.
     wavelength : Quantity, shape (n_wavelength,)
-        Rising vacuum wavelengths in the frame of the observer.
+        Increasing vacuum wavelengths in the observed frame.
     redshift : array_like, shape (n_galaxies, n_draws)
-        Redshift of every draw.
+        Redshifts of the draws.
     weights : array_like, shape (n_galaxies, n_draws), optional
-        Not negative; scaled to add up to 1 for each galaxy. Equal by default.
+        Non-negative weights of the draws, scaled to a sum of 1 for each galaxy. Equal by default.
     names : sequence of str, optional
-        Names of the galaxies; their numbers, counted from 0, by default.
+        Names of the galaxies; "0", "1", ... by default.
     flags : sequence of str, optional
         Reason to distrust each galaxy; an empty string where nothing was found.
     photometric_residual : Quantity, shape (n_galaxies, n_draws, 5), optional
         Synthetic minus input magnitude in the bands ugriz; NaN for a band without input.
     trusted : array_like of bool, shape (n_galaxies, n_wavelength) or (n_wavelength,), optional
-        False where the model has no coverage; such pixels are masked in what is handed out.
+        False where the model has no coverage; such pixels are masked in the spectra returned.
     posterior_draw : array_like of int, shape (n_galaxies, n_draws), optional
-        Number of the draw of the posterior each spectrum belongs to; -1 where it is not known, as
-        by default.
+        Number of the posterior draw behind each spectrum; -1, the default, where unknown.
     meta : mapping, optional
-        What made the draws (model, seed, ...). The entry ``resolving_power`` says what `degrade`
-        starts from.
+        Provenance of the draws (model, seed, ...). The entry ``resolving_power`` overrides the
+        default `resolving_power`.
     flag_codes : array_like of int, shape (n_galaxies,), optional
         Codes of `astrogenspec.Flag`. By default `Flag.TEXT_ONLY` where ``flags`` has a text.
 
     Raises
     ------
     TypeError
-        If something is of another kind, such as a flux without unit.
+        If an argument has the wrong type, such as a flux without a unit.
     ValueError
-        If shapes differ, the wavelength does not rise, or a value is out of range.
+        If shapes differ, the wavelength does not increase, or a value is out of range.
     astropy.units.UnitConversionError
-        If a unit does not fit.
+        If a unit has the wrong dimensions.
 
     Examples
     --------
@@ -95,14 +94,17 @@ class SpectrumDraws(SpectrumArrays):
 
     @property
     def best(self) -> Spectrum | SpectrumList:
-        """The draw of the largest weight; of several such, the most typical one.
+        """The draw of largest weight; among several, the most typical one.
 
         A `specutils.Spectrum` with the redshift of that draw, the scatter of the draws as
         `~astropy.nddata.StdDevUncertainty` (None if there is only one), a mask of the pixels that
-        are not `trusted`, and in its meta data ``name``, ``draw``,
-        ``posterior_draw``, ``flag`` and ``photometric_residual``. Several galaxies make a `specutils.SpectrumList`. An unusable
-        galaxy is NaN and masked. The most typical draw is that of the least mean distance from the median over the trusted
-        pixels, in units of half the 68% range and at most 3 of them, when all draws are brought to one redshift.
+        are not `trusted`, and the meta data ``name``, ``draw``, ``posterior_draw``, ``flags``, ``flag``
+        and ``photometric_residual``. For several galaxies, a `specutils.SpectrumList`. An unusable
+        galaxy is NaN and masked.
+
+        The most typical draw has the smallest mean distance from the median over the trusted pixels,
+        after all draws are shifted to one redshift; distances are in units of half the 68% range, and
+        at most 3.
         """
         from .specutils_views import best_spectra
 
@@ -110,14 +112,14 @@ class SpectrumDraws(SpectrumArrays):
 
     @property
     def mean(self) -> Spectrum | SpectrumList:
-        """The weighted mean of the draws, with their mean redshift; otherwise as `best`."""
+        """The weighted mean of the draws, with their mean redshift; otherwise like `best`."""
         from .specutils_views import mean_spectra
 
         return mean_spectra(self, median=False)
 
     @property
     def median(self) -> Spectrum | SpectrumList:
-        """The weighted median of the draws at each pixel, with their mean redshift; otherwise as `best`."""
+        """The weighted median of the draws at each pixel, with their mean redshift; otherwise like `best`."""
         from .specutils_views import mean_spectra
 
         return mean_spectra(self, median=True)
@@ -126,52 +128,51 @@ class SpectrumDraws(SpectrumArrays):
     def draws(self) -> Spectrum | SpectrumList:
         """All draws as a `specutils.Spectrum` of shape (n_draws, n_wavelength), without uncertainty.
 
-        It has the mean redshift; those of the draws, and their weights, are in its meta data.
-        Several galaxies make a `specutils.SpectrumList`. Beware that not all functions of
-        specutils keep the draws apart; `measure` does.
+        Its redshift is the mean; redshifts and weights of the draws are in its meta data. For several
+        galaxies, a `specutils.SpectrumList`. Not all functions of specutils treat the draws
+        separately; `measure` does.
         """
         from .specutils_views import draw_spectra
 
         return draw_spectra(self)
 
     def percentile(self, q: float | Sequence[float]) -> Spectrum | SpectrumList:
-        """Give weighted percentiles of the draws at each pixel.
+        """Compute weighted percentiles of the draws at each pixel.
 
         Parameters
         ----------
         q : float or sequence of float
-            Between 0 and 100.
+            Percentiles between 0 and 100.
 
         Returns
         -------
-        `specutils.Spectrum`, or `specutils.SpectrumList` if there are several galaxies
-            Of shape (n_wavelength,), or (n_percentiles, n_wavelength) for a sequence; without
+        `specutils.Spectrum`, or `specutils.SpectrumList` for several galaxies
+            Shape (n_wavelength,), or (n_percentiles, n_wavelength) for a sequence; without
             uncertainty, with the mean redshift.
 
         Raises
         ------
         ValueError
-            If a number is not between 0 and 100.
+            If a percentile is not between 0 and 100.
         """
         from .specutils_views import percentile_spectra
 
         return percentile_spectra(self, q)
 
     def rest_frame(self) -> SpectrumDraws:
-        """Bring every draw to its own rest frame.
+        """Shift every draw to its own rest frame.
 
         Returns
         -------
         SpectrumDraws
-            On a rest-frame grid of the same spacing that holds all draws, NaN where a draw does
-            not reach; the flux density is multiplied by 1 + z, so that line fluxes stay what they
-            were, and all redshifts are 0. A pixel is trusted if every draw that reaches it
-            trusts it.
+            Spectra on a rest-frame grid of the same spacing that covers all draws, NaN outside the
+            range of a draw. The flux density is multiplied by 1 + z, which preserves line fluxes, and
+            all redshifts are 0. A pixel is trusted if it is trusted in every draw that covers it.
 
         Raises
         ------
         ValueError
-            If the wavelength is not equally spaced in its logarithm.
+            If the wavelength grid is not logarithmic.
         """
         grid = self._wavelength.value
         step = log_step(grid, "the rest frame")
@@ -193,25 +194,25 @@ class SpectrumDraws(SpectrumArrays):
         Parameters
         ----------
         resolution : float
-            Resolving power wanted: wavelength over the full width at half maximum of a line.
+            New resolving power: wavelength over the full width at half maximum of a line.
 
         Returns
         -------
         SpectrumDraws
-            On the same grid, convolved with a Gaussian in the logarithm of the wavelength that
-            takes lines from the present `resolving_power` to the one wanted.
+            Spectra on the same grid, convolved with the Gaussian in logarithmic wavelength that
+            broadens lines from the present `resolving_power` to ``resolution``.
 
         Raises
         ------
         ValueError
-            If the resolving power wanted is not positive or is higher than the present one, or
-            the wavelength is not equally spaced in its logarithm.
+            If ``resolution`` is not positive or exceeds the present resolving power, or the
+            wavelength grid is not logarithmic.
         """
         current = self.resolving_power
         if not 0 < resolution <= current:
             raise ValueError(
-                f"resolution is {resolution:g}, but the spectra have a resolving power of {current:g}; give a "
-                f"positive number that is not larger, as spectra cannot be sharpened."
+                f"resolution is {resolution:g}, but must be positive and at most {current:g}, the resolving "
+                f"power of the spectra."
             )
         grid = self._wavelength.value
         step = log_step(grid, "degrading")
@@ -225,35 +226,34 @@ class SpectrumDraws(SpectrumArrays):
     def measure(
         self, function: Callable[[Spectrum], Any], *, progress: bool = False
     ) -> Distribution | dict[str, Distribution]:
-        """Measure something on every draw.
+        """Apply a function to every draw.
 
         Parameters
         ----------
         function : callable
-            Takes one draw as a `specutils.Spectrum` of one dimension, with its redshift and mask,
-            without uncertainty; returns a number or Quantity, or several of them by name (mapping,
-            or row of a table; their text is left out). Arrays, and so tables of several rows, must
-            keep their shape.
+            Function of one draw, a one-dimensional `specutils.Spectrum` with redshift and mask but
+            without uncertainty. It returns a number, array or Quantity, or several of them by name (a
+            mapping or a table row; text is ignored), of the same shape for every draw.
         progress : bool
-            Show a progress bar.
+            Whether to show a progress bar.
 
         Returns
         -------
         `~astropy.uncertainty.Distribution`, shape (n_galaxies, ...), or dict of them
-            With n_draws samples. Sample *k* is draw *k* if all weights are equal; otherwise draws
-            are repeated or left out as their weights demand, without randomness. NaN where a draw
-            does not exist.
+            Results with n_draws samples. If all weights are equal, sample *k* is draw *k*; otherwise
+            draws are resampled in proportion to their weights (deterministic systematic resampling).
+            NaN where a draw is missing.
 
         Raises
         ------
         ValueError
-            If no galaxy is usable, ``function`` raises ValueError for every draw, or returns
-            results that do not fit one another.
+            If no galaxy is usable, ``function`` raises ValueError for every draw, or its results
+            have different names or shapes.
 
         Warns
         -----
         AstroGenSpecWarning
-            If ``function`` raises ValueError for some draws, whose results are NaN.
+            If ``function`` raises ValueError for some draws; their results are NaN.
         """
         from .specutils_views import measured
 
@@ -262,19 +262,19 @@ class SpectrumDraws(SpectrumArrays):
     def photometry(
         self, survey: str | Survey = SDSS, bands: Sequence[str] | None = None
     ) -> u.Quantity:
-        """Integrate every draw over the bands of a survey.
+        """Compute synthetic photometry of every draw.
 
         Parameters
         ----------
         survey : str or Survey
-            Whose filters.
+            Survey with the filter curves.
         bands : sequence of str, optional
-            Bands of the survey; all of them by default.
+            Bands of the survey; all by default.
 
         Returns
         -------
         Quantity ['nmgy'], shape (n_galaxies, n_draws, n_bands)
-            Nanomaggies on the AB system; NaN where the trusted pixels hold less than 99.5% of the
+            Fluxes on the AB system; NaN where the trusted pixels cover less than 99.5% of the
             band. See `astrogenspec.synthetic.synthetic_flux`.
         """
         from ..synthetic import synthetic_flux
@@ -286,12 +286,12 @@ class SpectrumDraws(SpectrumArrays):
         return synthetic_flux(self._wavelength, flux, survey, bands)
 
     def to_collection(self) -> SpectrumCollection:
-        """Hand the draws of one galaxy out as separate spectra.
+        """Convert the draws of one galaxy to a collection of spectra.
 
         Returns
         -------
         `specutils.SpectrumCollection` of n_draws spectra
-            Without uncertainties; the redshift and weight of each draw are in its meta data.
+            Spectra without uncertainties; redshift and weight of each draw are in its meta data.
 
         Raises
         ------
@@ -303,22 +303,22 @@ class SpectrumDraws(SpectrumArrays):
         return draws_collection(self)
 
     def write(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write everything to a FITS file.
+        """Write the spectra to a FITS file.
 
         Parameters
         ----------
         path : path-like
-            Ending in ``.fits`` or ``.fit``. `specutils.Spectrum.read` reads the best spectrum of
-            the (first) galaxy from it, without redshift and mask.
+            File to write, ending in ``.fits`` or ``.fit``. `specutils.Spectrum.read` reads the best
+            spectrum of the first galaxy from it, without redshift and mask.
         overwrite : bool
-            Replace a file that exists.
+            Whether an existing file may be replaced.
 
         Raises
         ------
         FileExistsError
             If the file exists and ``overwrite`` is False.
         OSError
-            If the file cannot be written; nothing is left behind.
+            If the file cannot be written; no partial file is left.
         ValueError
             If the path has another ending.
         """
@@ -331,14 +331,14 @@ class SpectrumDraws(SpectrumArrays):
         path: str | os.PathLike[str],
         galaxies: GalaxyIndex | None = None,
     ) -> SpectrumDraws:
-        """Read a file that was made by `write` or by `SpectrumWriter`.
+        """Read a file written by `write` or by `SpectrumWriter`.
 
         Parameters
         ----------
         path : path-like
-            The file.
+            File to read.
         galaxies : int, slice or array_like, optional
-            Which galaxies; the others are not read. All by default.
+            Galaxies to read; all by default.
 
         Returns
         -------
@@ -347,11 +347,11 @@ class SpectrumDraws(SpectrumArrays):
         Raises
         ------
         FileNotFoundError
-            If there is no such file.
+            If the file does not exist.
         OSError
             If the file is damaged.
         ValueError
-            If the file was made by something else.
+            If the file was not written by this package.
         """
         return cls(**read_spectra(path, galaxies))
 
@@ -361,7 +361,7 @@ class SpectrumDraws(SpectrumArrays):
         Parameters
         ----------
         galaxy : int or str
-            Number or name.
+            Number or name of the galaxy.
         ax : `~matplotlib.axes.Axes`, optional
             Axes to draw on.
         **kwargs

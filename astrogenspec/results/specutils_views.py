@@ -1,4 +1,4 @@
-"""Hand draws of spectra out as specutils objects, and show them as HTML."""
+"""Spectrum draws as specutils objects, as cells of an HTML table, and as results of a function."""
 
 from __future__ import annotations
 
@@ -39,11 +39,12 @@ __all__ = [
 
 
 def best_spectra(spectra: SpectrumArrays) -> Spectrum | SpectrumList:
-    """Make the spectrum of the best draw of each galaxy; see `astrogenspec.SpectrumDraws.best`.
+    """Return the spectrum of the best draw of each galaxy; see `astrogenspec.SpectrumDraws.best`.
 
     Parameters
     ----------
     spectra : SpectrumDraws
+        Spectra of any number of galaxies.
 
     Returns
     -------
@@ -53,7 +54,7 @@ def best_spectra(spectra: SpectrumArrays) -> Spectrum | SpectrumList:
 
     def one(number: int) -> Spectrum:
         draw = int(spectra.best_draw[number])
-        meta = _meta(spectra, number, "best") | _numbers(spectra, number, draw)
+        meta = _meta(spectra, number, "best") | _draw_numbers(spectra, number, draw)
         if spectra.photometric_residual is not None:
             meta["photometric_residual"] = spectra.photometric_residual[number, draw]
         redshift = spectra.redshift[number, draw] if draw >= 0 else np.nan
@@ -64,13 +65,14 @@ def best_spectra(spectra: SpectrumArrays) -> Spectrum | SpectrumList:
 
 
 def mean_spectra(spectra: SpectrumArrays, *, median: bool) -> Spectrum | SpectrumList:
-    """Make the mean or median spectrum of each galaxy; see `astrogenspec.SpectrumDraws.mean`.
+    """Return the mean or median spectrum of each galaxy; see `astrogenspec.SpectrumDraws.mean`.
 
     Parameters
     ----------
     spectra : SpectrumDraws
+        Spectra of any number of galaxies.
     median : bool
-        The median, not the mean.
+        Whether to return the median instead of the mean.
 
     Returns
     -------
@@ -97,12 +99,14 @@ def mean_spectra(spectra: SpectrumArrays, *, median: bool) -> Spectrum | Spectru
 
 
 def percentile_spectra(spectra: SpectrumArrays, percentile: Any) -> Spectrum | SpectrumList:
-    """Make spectra of percentiles; see `astrogenspec.SpectrumDraws.percentile`.
+    """Return spectra of percentiles; see `astrogenspec.SpectrumDraws.percentile`.
 
     Parameters
     ----------
     spectra : SpectrumDraws
+        Spectra of any number of galaxies.
     percentile : float or sequence of float
+        Percentiles between 0 and 100.
 
     Returns
     -------
@@ -130,11 +134,12 @@ def percentile_spectra(spectra: SpectrumArrays, percentile: Any) -> Spectrum | S
 
 
 def draw_spectra(spectra: SpectrumArrays) -> Spectrum | SpectrumList:
-    """Make a spectrum of two dimensions of each galaxy; see `astrogenspec.SpectrumDraws.draws`.
+    """Return a two-dimensional spectrum of each galaxy; see `astrogenspec.SpectrumDraws.draws`.
 
     Parameters
     ----------
     spectra : SpectrumDraws
+        Spectra of any number of galaxies.
 
     Returns
     -------
@@ -155,25 +160,26 @@ def draw_spectra(spectra: SpectrumArrays) -> Spectrum | SpectrumList:
 
 
 def single_draw(spectra: SpectrumArrays, number: int, draw: int) -> Spectrum:
-    """Make the spectrum of one draw, without the pixels at its ends that do not exist.
+    """Return the spectrum of one draw, without missing pixels at its ends.
 
     Parameters
     ----------
     spectra : SpectrumDraws
+        Spectra of any number of galaxies.
     number : int
         Number of the galaxy.
     draw : int
-        Number of the draw, which must exist.
+        Number of the draw, which must not be missing.
 
     Returns
     -------
     Spectrum
-        Without uncertainty.
+        Spectrum without uncertainty.
     """
     flux = spectra.flux.value[number, draw]
     present = np.flatnonzero(np.isfinite(flux))
     pixels = slice(present[0], present[-1] + 1)
-    meta = _meta(spectra, number, "draw") | _numbers(spectra, number, draw)
+    meta = _meta(spectra, number, "draw") | _draw_numbers(spectra, number, draw)
     if spectra.photometric_residual is not None:
         meta["photometric_residual"] = spectra.photometric_residual[number, draw]
     redshift = spectra.redshift[number, draw]
@@ -181,11 +187,12 @@ def single_draw(spectra: SpectrumArrays, number: int, draw: int) -> Spectrum:
 
 
 def draws_collection(spectra: SpectrumArrays) -> SpectrumCollection:
-    """Make a collection of the draws; see `astrogenspec.SpectrumDraws.to_collection`.
+    """Return a collection of the draws; see `astrogenspec.SpectrumDraws.to_collection`.
 
     Parameters
     ----------
     spectra : SpectrumDraws
+        Spectra of any number of galaxies.
 
     Returns
     -------
@@ -200,13 +207,13 @@ def draws_collection(spectra: SpectrumArrays) -> SpectrumCollection:
 
     if len(spectra) != 1:
         raise ValueError(
-            f"a collection holds the draws of one galaxy, and these are of {len(spectra)}; index them first, "
-            f"as in spectra[0].to_collection()."
+            f"a collection contains the draws of one galaxy, but there are {len(spectra)} galaxies; select one "
+            f"first, as in spectra[0].to_collection()."
         )
     flux = spectra.flux.value[0].astype(float)
     base = _meta(spectra, 0, "draw")
     meta = [
-        base | _numbers(spectra, 0, draw) | {"redshift": float(z), "weight": float(weight)}
+        base | _draw_numbers(spectra, 0, draw) | {"redshift": float(z), "weight": float(weight)}
         for draw, (z, weight) in enumerate(
             zip(spectra.redshift[0], spectra.weights[0], strict=True)
         )
@@ -220,11 +227,12 @@ def draws_collection(spectra: SpectrumArrays) -> SpectrumCollection:
 
 
 def mean_redshifts(spectra: SpectrumArrays) -> np.ndarray:
-    """Average the redshifts of the draws with their weights.
+    """Compute the weighted mean redshift of the draws of each galaxy.
 
     Parameters
     ----------
     spectra : SpectrumDraws
+        Spectra of any number of galaxies.
 
     Returns
     -------
@@ -240,6 +248,7 @@ def html_columns(spectra: SpectrumArrays) -> dict[str, list[str]]:
     Parameters
     ----------
     spectra : SpectrumDraws
+        Spectra of any number of galaxies.
 
     Returns
     -------
@@ -275,8 +284,8 @@ def _meta(spectra: SpectrumArrays, number: int, kind: str) -> dict[str, Any]:
     }
 
 
-def _numbers(spectra: SpectrumArrays, number: int, draw: int) -> dict[str, int | None]:
-    """Give the number of a draw, and of the draw of the posterior it belongs to; None if there is none."""
+def _draw_numbers(spectra: SpectrumArrays, number: int, draw: int) -> dict[str, int | None]:
+    """Return the number of a draw and that of its posterior draw, None where missing, as meta data."""
     of_posterior = int(spectra.posterior_draw[number, draw]) if draw >= 0 else -1
     numbers = {"draw": draw, "posterior_draw": of_posterior}
     return {key: value if value >= 0 else None for key, value in numbers.items()}
@@ -310,21 +319,23 @@ def _spectrum(
     )
 
 
-#: Key of what a function returns that returns one value.
-_VALUE = ""
+#: Name of the result of a function that returns one unnamed value.
+_UNNAMED = ""
 
 
 def measured(
     spectra: SpectrumArrays, function: Callable[[Spectrum], Any], *, progress: bool
 ) -> Distribution | dict[str, Distribution]:
-    """Measure every draw; see `astrogenspec.SpectrumDraws.measure`.
+    """Apply a function to every draw; see `astrogenspec.SpectrumDraws.measure`.
 
     Parameters
     ----------
     spectra : SpectrumDraws
+        Spectra of any number of galaxies.
     function : callable
+        Function of a one-dimensional Spectrum.
     progress : bool
-        Show a progress bar.
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -333,14 +344,14 @@ def measured(
     Raises
     ------
     TypeError
-        If ``function`` is not callable, or returns something that is no number.
+        If ``function`` is not callable, or its result is not a number.
     ValueError
-        If there is no usable draw, ``function`` fails for every one, or its results do not fit
-        one another.
+        If there are no draws, ``function`` fails for all of them, or its results have different names
+        or shapes.
     """
     if not callable(function):
         raise TypeError(
-            f"function is a {type(function).__name__}; give a function that takes a Spectrum."
+            f"function is of type {type(function).__name__}; a function of a Spectrum is expected."
         )
     chosen = systematic_choice(spectra.weights)
     exists = np.isfinite(spectra.redshift)
@@ -351,7 +362,7 @@ def measured(
         if exists[number, draw]
     ]
     if not pairs:
-        raise ValueError("there is nothing to measure: no galaxy has a usable draw.")
+        raise ValueError("no galaxy has draws to measure.")
     results = _Results(len(spectra), spectra.n_draws)
     failures = []
     for number, draw in tqdm(pairs, desc="measuring", unit="draw", disable=not progress):
@@ -361,11 +372,11 @@ def measured(
             failures.append((number, draw, error))
             continue
         results.add(number, chosen[number] == draw, value)
-    _report(spectra, failures, len(pairs))
+    _report_failures(spectra, failures, len(pairs))
     return results.distributions()
 
 
-def _report(
+def _report_failures(
     spectra: SpectrumArrays, failures: list[tuple[int, int, ValueError]], n_pairs: int
 ) -> None:
     if not failures:
@@ -385,7 +396,7 @@ def _report(
 
 
 class _Results:
-    """Arrays of results, made when the first one shows their names, shapes and units."""
+    """Arrays of results; the first result determines their names, shapes and units."""
 
     def __init__(self, n_galaxies: int, n_draws: int) -> None:
         self._size = (n_galaxies, n_draws)
@@ -401,8 +412,8 @@ class _Results:
         if set(named) != set(self._values):
             differ = ", ".join(repr(name) for name in sorted(set(named) ^ set(self._values)))
             raise ValueError(
-                f"function returned results of different names, differing in {differ}; let it return the same "
-                f"for every spectrum, NaN for what it cannot measure."
+                f"function returned different names for different spectra ({differ}); it must return the same names "
+                f"for every spectrum, with NaN for missing values."
             )
         for name, value in named.items():
             label = f"the result {name!r} of function" if name else "the result of function"
@@ -410,8 +421,8 @@ class _Results:
             wanted = self._values[name].shape[2:]
             if numbers.shape != wanted:
                 raise ValueError(
-                    f"{label} has shape {numbers.shape} here and {wanted} before; let it return one shape for "
-                    f"every spectrum."
+                    f"{label} has shape {numbers.shape}, but {wanted} for an earlier spectrum; it must have one "
+                    f"shape for all spectra."
                 )
             self._values[name][number, samples] = numbers
 
@@ -423,24 +434,26 @@ class _Results:
             made[name] = Distribution(
                 samples if unit is None else u.Quantity(samples, unit, subok=True, copy=False)
             )
-        return made[_VALUE] if list(made) == [_VALUE] else made
+        return made[_UNNAMED] if list(made) == [_UNNAMED] else made
 
 
 def _named(result: Any) -> dict[str, Any]:
-    """Give the results names; text is left out of mappings and tables."""
+    """Return the results by name, without text."""
     if isinstance(result, Row):
         result = {name: result[name] for name in result.colnames}
     elif isinstance(result, Table):
-        # a table of one row stands for its row
+        # A table of one row is treated like the row.
         row = 0 if len(result) == 1 else slice(None)
         result = {name: result[name][row] for name in result.colnames}
     if not isinstance(result, Mapping):
-        return {_VALUE: result}
+        return {_UNNAMED: result}
     numbers = {
         str(name): value
         for name, value in result.items()
         if np.asarray(value).dtype.kind not in "SU"
     }
     if not numbers:
-        raise TypeError("function returned no numbers; let it return a Quantity, or named ones.")
+        raise TypeError(
+            "function returned no numbers; it must return a Quantity or a mapping of quantities."
+        )
     return numbers

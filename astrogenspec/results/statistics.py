@@ -1,13 +1,14 @@
-"""Statistics along the draws of many galaxies at once, ignoring draws that are NaN.
+"""Statistics over the draws of many galaxies, ignoring draws that are NaN.
 
-Draws are arrays of shape (n_galaxies, n_draws).  A galaxy all of whose draws are NaN (an unusable
-input) has NaN statistics; no warning is given for it.  Large arrays are worked through in blocks
-of galaxies, so that temporary arrays stay small.
+Functions whose names begin with ``row`` take draws of one quantity, shape (n_galaxies, n_draws); they process
+large arrays in blocks of galaxies to keep temporary arrays small.  The others take draws of spectra, shape
+(n_galaxies, n_draws, n_wavelength), with one weight per draw.  The statistics of a galaxy without draws are
+NaN, without a warning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import astropy.units as u
@@ -31,7 +32,16 @@ __all__ = [
     "weighted_scatters",
 ]
 
+#: Largest number of values in a block of galaxies.
 _BLOCK = 4_000_000
+#: The same, for the grids on which modes are found.
+_BLOCK_OF_GRIDS = 2_000_000
+#: Number of points of the grid on which a mode is found.
+_N_GRID = 256
+#: Weights that differ by less than this fraction are considered equal.
+_EQUAL = 1e-6
+#: Largest distance of a draw from the median that counts at a pixel, in units of the scatter.
+_MAX_DISTANCE = 3.0
 
 
 def row_means(values: np.ndarray) -> np.ndarray:
@@ -49,7 +59,7 @@ def row_means(values: np.ndarray) -> np.ndarray:
 
 
 def row_standard_deviations(values: np.ndarray) -> np.ndarray:
-    """Give the standard deviation (divisor: number of draws) of the finite draws of each galaxy.
+    """Compute the standard deviation (divisor: number of draws) of the finite draws of each galaxy.
 
     Parameters
     ----------
@@ -63,13 +73,13 @@ def row_standard_deviations(values: np.ndarray) -> np.ndarray:
 
 
 def row_percentiles(values: np.ndarray, percentiles: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Give percentiles of the finite draws of each galaxy, linearly interpolated.
+    """Compute percentiles of the finite draws of each galaxy, linearly interpolated.
 
     Parameters
     ----------
     values : ndarray, shape (n_galaxies, n_draws)
     percentiles : ndarray, shape (n_percentiles,)
-        Between 0 and 100.
+        Percentiles between 0 and 100.
 
     Returns
     -------
@@ -78,7 +88,7 @@ def row_percentiles(values: np.ndarray, percentiles: Sequence[float] | np.ndarra
     fractions = np.asarray(percentiles, dtype=float)[:, None] / 100
 
     def of_block(block: np.ndarray) -> np.ndarray:
-        ordered = np.sort(block, axis=1)  # NaN go last
+        ordered = np.sort(block, axis=1)  # NaN last
         n_finite = np.count_nonzero(~np.isnan(ordered), axis=1)
         position = fractions * np.maximum(n_finite - 1, 0)
         below = np.floor(position).astype(np.intp)
@@ -117,7 +127,7 @@ def row_ranks(values: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.nda
 def matched_values(
     draws: Any, truth: Any, *, name: str = "truth"
 ) -> tuple[np.ndarray, np.ndarray, u.UnitBase | None]:
-    """Bring draws and true values to plain arrays in the unit of the draws.
+    """Convert draws and true values to arrays in the unit of the draws.
 
     Parameters
     ----------
@@ -125,7 +135,7 @@ def matched_values(
     truth : Quantity or array-like, shape (n_galaxies,)
         Bare numbers are taken to be in the unit of the draws.  NaN or masked: unknown.
     name : str
-        How error messages name the truth.
+        Name of the truth in error messages.
 
     Returns
     -------
@@ -136,28 +146,28 @@ def matched_values(
     Raises
     ------
     ValueError
-        If the shapes do not fit.
+        If the shapes do not match.
     astropy.units.UnitConversionError
-        If the units do not fit.
+        If the units do not convert.
     """
     draws = getattr(draws, "draws", draws)
     unit = getattr(draws, "unit", None)
     values = np.asarray(draws.value if unit is not None else draws)
     if values.ndim != 2 or values.shape[1] == 0:
         raise ValueError(
-            f"draws has shape {values.shape}; give shape (n_galaxies, n_draws), at least one draw."
+            f"draws has shape {values.shape}; expected (n_galaxies, n_draws) with at least one draw."
         )
     true = plain_values(truth, unit, name=name)
     if true.shape != values.shape[:1]:
         raise ValueError(
             f"{name} has shape {true.shape}, but the draws are of {len(values)} galaxies; "
-            f"give one true value a galaxy, shape ({len(values)},)."
+            f"give one true value per galaxy, shape ({len(values)},)."
         )
     return values, true, unit
 
 
 def difference_unit(unit: u.UnitBase | None) -> u.UnitBase | None:
-    """Give the unit of a difference: dex for dex(Msun), otherwise the unit itself.
+    """Return the unit of a difference: dex for dex(Msun), otherwise the unit itself.
 
     Parameters
     ----------
@@ -181,26 +191,21 @@ def _moments(block: np.ndarray) -> np.ndarray:
 
 
 def _by_blocks(
-    function: Callable[..., np.ndarray], values: np.ndarray, *others: np.ndarray, n_results: int = 2
+    function: Callable[..., np.ndarray],
+    values: np.ndarray,
+    *others: np.ndarray,
+    n_results: int = 2,
+    n_rows: int | None = None,
 ) -> np.ndarray:
     """Apply a function to blocks of rows, and join its results of shape (n_results, n_rows)."""
-    results = [function(*block) for block in _blocks(values, *others)]
+    step = max(_BLOCK // values.shape[1], 1) if n_rows is None else n_rows
+    blocks = [slice(start, start + step) for start in range(0, len(values), step)]
+    results = [function(values[rows], *(other[rows] for other in others)) for rows in blocks]
     return np.concatenate(results, axis=1) if results else np.empty((n_results, 0))
 
 
-def _blocks(values: np.ndarray, *others: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-    n_rows = max(_BLOCK // values.shape[1], 1)
-    for start in range(0, len(values), n_rows):
-        rows = slice(start, start + n_rows)
-        yield (values[rows], *(other[rows] for other in others))
-
-
-_N_GRID = 256
-_BLOCK_modes = 2_000_000
-
-
 def row_modes(values: np.ndarray) -> np.ndarray:
-    """Find where the density of the finite draws of each galaxy is highest.
+    """Find the value of highest density of the finite draws of each galaxy.
 
     Parameters
     ----------
@@ -209,17 +214,16 @@ def row_modes(values: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of float64, shape (n_galaxies,)
-        NaN where there is no draw.
+        NaN for a galaxy without draws.
 
     Notes
     -----
-    Gaussian kernel with the width of Silverman (1986, Density Estimation, eq. 3.31), on a grid between the 0.1 and 99.9
-    percentiles; a parabola through the highest three points gives the place between them.
+    The density is estimated with a Gaussian kernel of the width of Silverman (1986, Density Estimation, eq. 3.31), on a
+    grid between the 0.1 and 99.9 percentiles.  The mode is the maximum of the parabola through the highest three points.
     """
     values = np.asarray(values)
-    n_rows = max(_BLOCK_modes // max(values.shape[1], _N_GRID), 1)
-    parts = [_modes(values[k : k + n_rows]) for k in range(0, len(values), n_rows)]
-    return np.concatenate(parts) if parts else np.empty(0)
+    n_rows = max(_BLOCK_OF_GRIDS // max(values.shape[1], _N_GRID), 1)
+    return _by_blocks(lambda block: _modes(block)[None], values, n_results=1, n_rows=n_rows)[0]
 
 
 def _modes(values: np.ndarray) -> np.ndarray:
@@ -243,38 +247,32 @@ def _modes(values: np.ndarray) -> np.ndarray:
     offset = np.divide(
         0.5 * (before - after), curvature, out=np.zeros(len(rows)), where=curvature < 0
     )
-    place = np.where(inner == top, inner + np.clip(offset, -0.5, 0.5), top)
-    result[usable] = low + place * step
+    position = np.where(inner == top, inner + np.clip(offset, -0.5, 0.5), top)
+    result[usable] = low + position * step
     return result
 
 
 def _binned(values: np.ndarray, low: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Share every draw between the two nearest points of the grid of its galaxy."""
-    place = (values.astype(float) - low[:, None]) / step[:, None]
-    inside = (place >= 0) & (place <= _N_GRID - 1)
-    place = np.where(inside, place, 0.0)
-    left = np.minimum(place.astype(np.intp), _N_GRID - 2)
-    right_share = np.where(inside, place - left, 0.0)
-    left_share = np.where(inside, 1 - (place - left), 0.0)
+    """Distribute every draw over the two nearest points of the grid of its galaxy."""
+    position = (values.astype(float) - low[:, None]) / step[:, None]
+    inside = (position >= 0) & (position <= _N_GRID - 1)
+    position = np.where(inside, position, 0.0)
+    left = np.minimum(position.astype(np.intp), _N_GRID - 2)
+    right_weight = np.where(inside, position - left, 0.0)
+    left_weight = np.where(inside, 1 - (position - left), 0.0)
     cell = left + _N_GRID * np.arange(len(values))[:, None]
     size = len(values) * _N_GRID
-    counts = np.bincount(cell.ravel(), left_share.ravel(), size)
-    counts += np.bincount(cell.ravel() + 1, right_share.ravel(), size + 1)[:size]
+    counts = np.bincount(cell.ravel(), left_weight.ravel(), size)
+    counts += np.bincount(cell.ravel() + 1, right_weight.ravel(), size + 1)[:size]
     return counts.reshape(len(values), _N_GRID)
 
 
 def _smoothed(counts: np.ndarray, width: np.ndarray) -> np.ndarray:
-    """Convolve each row with a Gaussian; the grid is padded so that nothing wraps around."""
+    """Convolve each row with a Gaussian; the grid is padded to avoid wrap-around."""
     frequency = np.fft.rfftfreq(2 * _N_GRID)
     kernel = np.exp(-2 * (np.pi * frequency * width[:, None]) ** 2)
     spectrum = np.fft.rfft(counts, 2 * _N_GRID, axis=1) * kernel
     return np.fft.irfft(spectrum, 2 * _N_GRID, axis=1)[:, :_N_GRID]
-
-
-#: Weights that differ by less than this fraction are taken to be equal.
-_EQUAL = 1e-6
-#: Largest distance of a draw from the median that counts at a pixel, in units of the scatter.
-_FARTHEST = 3.0
 
 
 def weighted_means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -293,7 +291,7 @@ def weighted_means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def weighted_scatters(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    r"""Give the standard deviation of the draws of each galaxy at each pixel.
+    r"""Compute the standard deviation of the draws of each galaxy at each pixel.
 
     Parameters
     ----------
@@ -303,12 +301,12 @@ def weighted_scatters(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of float64, shape (n_galaxies, n_wavelength)
-        NaN where fewer than two draws count: one draw says nothing of the scatter.
+        NaN where fewer than two draws have weight.
 
     Notes
     -----
-    The variance :math:`\sum w (x - \bar x)^2 / (1 - \sum w^2)` is free of bias, also for few
-    draws; with equal weights its divisor is the familiar :math:`n - 1`.
+    The estimate :math:`\sum w (x - \bar x)^2 / (1 - \sum w^2)` of the variance is unbiased; with equal
+    weights its divisor is :math:`n - 1`.
     """
     return _by_galaxy(lambda draws, weight: _moments_weighted(draws, weight)[1], values, weights)
 
@@ -316,14 +314,14 @@ def weighted_scatters(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def weighted_percentiles(
     values: np.ndarray, weights: np.ndarray, percentiles: np.ndarray
 ) -> np.ndarray:
-    """Give percentiles of the draws of each galaxy at each pixel.
+    """Compute percentiles of the draws of each galaxy at each pixel.
 
     Parameters
     ----------
     values : ndarray, shape (n_galaxies, n_draws, n_wavelength)
     weights : ndarray, shape (n_galaxies, n_draws)
     percentiles : ndarray, shape (n_percentiles,)
-        Between 0 and 100.
+        Percentiles between 0 and 100.
 
     Returns
     -------
@@ -331,9 +329,9 @@ def weighted_percentiles(
 
     Notes
     -----
-    Between neighbours in order of value the probability grows by the mean of their two weights;
-    the smallest draw is the 0th and the largest the 100th percentile, with linear interpolation
-    between.  With equal weights this is the default of `numpy.percentile`.
+    From one draw to the next in order of value, the cumulative probability grows by the mean of their weights;
+    the smallest draw is the 0th and the largest the 100th percentile, with linear interpolation.  With equal
+    weights this is the default method of `numpy.percentile`.
     """
     fractions = np.asarray(percentiles, dtype=float) / 100
     result = np.empty((len(fractions), values.shape[0], values.shape[2]))
@@ -345,14 +343,14 @@ def weighted_percentiles(
 def best_draws(
     values: np.ndarray, weights: np.ndarray, good: np.ndarray | None = None
 ) -> np.ndarray:
-    """Find the draw of largest weight; of several, the most typical one.
+    """Find the draw of largest weight; among several, the most typical one.
 
     Parameters
     ----------
     values : ndarray, shape (n_galaxies, n_draws, n_wavelength)
     weights : ndarray, shape (n_galaxies, n_draws)
     good : ndarray of bool, shape (n_galaxies, n_wavelength), optional
-        Pixels to compare, all by default; all too where none is good.
+        Pixels to compare; all by default, and for galaxies without good pixels.
 
     Returns
     -------
@@ -361,8 +359,9 @@ def best_draws(
 
     Notes
     -----
-    The most typical draw has the smallest mean distance from the median, in units of half the 68% range at each pixel and
-    at most 3 of them.  The root mean square would be ruled by emission lines, and so prefer draws with faint ones.
+    The most typical draw has the smallest mean absolute distance from the median; distances are in units of half the 68%
+    range at each pixel, and at most 3.  The root mean square would be dominated by emission lines and favour draws with
+    faint lines.
     """
     best = np.full(len(values), -1)
     for number, (draws, weight) in enumerate(zip(values, weights, strict=True)):
@@ -382,22 +381,22 @@ def best_draws(
 
 
 def systematic_choice(weights: np.ndarray) -> np.ndarray:
-    """Choose as many draws as there are, each about as often as its weight says.
+    """Resample the draws of each galaxy in proportion to their weights.
 
     Parameters
     ----------
     weights : ndarray, shape (n_galaxies, n_draws)
-        Adding up to 1 along the draws.
+        Weights, which sum to 1 for each galaxy.
 
     Returns
     -------
     ndarray of int, shape (n_galaxies, n_draws)
-        Numbers of the draws, in rising order; with equal weights every draw once.
+        Numbers of the draws in increasing order; with equal weights, every draw once.
 
     Notes
     -----
-    Systematic resampling (Kitagawa 1996, J. Comp. Graph. Stat. 5, 1) with the fixed offset 1/2:
-    a draw of weight w is taken floor(n w) or ceil(n w) times, and nothing is random.
+    Systematic resampling (Kitagawa 1996, J. Comp. Graph. Stat. 5, 1) with the fixed offset 1/2: a draw of
+    weight w is taken floor(n w) or ceil(n w) times.  The result is not random.
     """
     n_draws = weights.shape[1]
     positions = (np.arange(n_draws) + 0.5) / n_draws
@@ -419,21 +418,21 @@ def _by_galaxy(
 
 
 def _moments_weighted(draws: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and scatter at each pixel of the draws of one galaxy, shape (n_draws, n_wavelength)."""
+    """Compute mean and scatter at each pixel of the draws of one galaxy, shape (n_draws, n_wavelength)."""
     draws = draws.astype(float)
     present = np.isfinite(draws)
     if present.all():
-        share = (weight / weight.sum())[:, None]
+        fraction = (weight / weight.sum())[:, None]
     else:
-        share = present * weight[:, None].astype(float)
-        total = share.sum(axis=0)
-        share = np.divide(share, total, out=np.full(share.shape, np.nan), where=total > 0)
+        fraction = present * weight[:, None].astype(float)
+        total = fraction.sum(axis=0)
+        fraction = np.divide(fraction, total, out=np.full(fraction.shape, np.nan), where=total > 0)
         draws[~present] = 0.0
-    mean = (share * draws).sum(axis=0)
+    mean = (fraction * draws).sum(axis=0)
     draws -= mean
-    variance = (share * np.square(draws, out=draws)).sum(axis=0)
-    freedom = 1 - np.square(share).sum(axis=0)
-    # rounding leaves about 1e-16 of one weight alone
+    variance = (fraction * np.square(draws, out=draws)).sum(axis=0)
+    freedom = 1 - np.square(fraction).sum(axis=0)
+    # A single draw with weight has about 1e-16 degrees of freedom, by rounding.
     freedom = np.where(freedom > 1e-12, freedom, np.nan)
     return mean, np.sqrt(variance / freedom)
 
@@ -446,14 +445,14 @@ def _percentiles(draws: np.ndarray, weight: np.ndarray, fractions: np.ndarray) -
     n_counting = np.count_nonzero(counts, axis=0)
     order = np.argsort(np.where(counts, draws, np.inf), axis=0)
     ordered = np.take_along_axis(draws, order, axis=0).astype(float)
-    shares = np.take_along_axis(np.where(counts, weight[:, None], 0.0), order, axis=0)
+    ordered_weights = np.take_along_axis(np.where(counts, weight[:, None], 0.0), order, axis=0)
     position = np.zeros(draws.shape)
-    np.cumsum((shares[1:] + shares[:-1]) / 2, axis=0, out=position[1:])
+    np.cumsum((ordered_weights[1:] + ordered_weights[:-1]) / 2, axis=0, out=position[1:])
     last = np.maximum(n_counting - 1, 0)[None]
     total = np.take_along_axis(position, last, axis=0)
     missing = np.arange(len(draws))[:, None] >= n_counting
     ordered[missing] = np.nan
-    # where no draw counts, the first one, which is NaN, is taken
+    # Where no draw counts, take the first one, which is NaN.
     position[1:][missing[1:]] = np.inf
     result = np.empty((len(fractions), draws.shape[1]))
     for number, fraction in enumerate(fractions):
@@ -469,12 +468,12 @@ def _percentiles(draws: np.ndarray, weight: np.ndarray, fractions: np.ndarray) -
 
 
 def _distances(draws: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Mean distance of each draw from the median in units of the scatter, over the pixels it has."""
+    """Compute the mean distance of each draw from the median, in units of the scatter."""
     low, middle, high = _percentiles(draws, weight, np.array([0.16, 0.5, 0.84]))
     difference = np.abs(draws.astype(float) - middle)
-    # Where the draws agree, one that does not is far.
-    least = np.finfo(float).tiny
-    difference = np.minimum(difference / np.maximum((high - low) / 2, least), _FARTHEST)
+    # A draw that differs where all others agree has the largest distance.
+    scatter = np.maximum((high - low) / 2, np.finfo(float).tiny)
+    difference = np.minimum(difference / scatter, _MAX_DISTANCE)
     present = np.isfinite(difference)
     number = np.maximum(np.count_nonzero(present, axis=1), 1)
     distance = np.where(present, difference, 0.0).sum(axis=1) / number

@@ -1,4 +1,7 @@
-"""Checks of what users pass to a posterior: each returns a private copy or says what is wrong."""
+"""Validation of the arguments of `Posterior` and `SpectrumDraws`.
+
+Every function ``checked_...`` returns a copy in the internal form, or raises an error that names the argument.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +38,12 @@ __all__ = [
 
 
 def checked_draws(draws: Any) -> dict[str, u.Quantity]:
-    """Copy the draws in the units of the quantities, known quantities first, in their order.
+    """Copy the draws in the units of the quantities, in their order, followed by other quantities.
 
     Parameters
     ----------
     draws : mapping of str to Quantity, each of shape (n_galaxies, n_draws)
+        Draws by the name of the quantity.
 
     Returns
     -------
@@ -48,12 +52,12 @@ def checked_draws(draws: Any) -> dict[str, u.Quantity]:
     Raises
     ------
     TypeError, ValueError, astropy.units.UnitConversionError
-        If something is wrong with a quantity; the message names it.
+        If the draws of a quantity are invalid; the message names it.
     """
     if not isinstance(draws, Mapping):
         raise TypeError(
-            f"draws is a {type(draws).__name__}; give a mapping of names to Quantities of shape "
-            f"(n_galaxies, n_draws)."
+            f"draws is of type {type(draws).__name__}; a mapping of names to Quantities of shape "
+            f"(n_galaxies, n_draws) is expected."
         )
     if not draws:
         raise ValueError("draws is empty; give the draws of at least one quantity.")
@@ -63,17 +67,21 @@ def checked_draws(draws: Any) -> dict[str, u.Quantity]:
     shapes = {name: values.shape for name, values in checked.items()}
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(f"the draws have different shapes: {listed}; give all of them one shape.")
+        raise ValueError(
+            f"the draws have different shapes: {listed}; all must have the same shape."
+        )
     return checked
 
 
 def checked_names(names: Any, n_galaxies: int) -> np.ndarray:
-    """Copy the names of the galaxies, or number them.
+    """Copy the names of the galaxies; number them if there are none.
 
     Parameters
     ----------
     names : sequence of str or None
+        Names of the galaxies.
     n_galaxies : int
+        Number of galaxies.
 
     Returns
     -------
@@ -85,12 +93,14 @@ def checked_names(names: Any, n_galaxies: int) -> np.ndarray:
 
 
 def checked_flags(flags: Any, n_galaxies: int) -> np.ndarray:
-    """Copy the flags, or make empty ones.
+    """Copy the texts of the flags; empty strings if there are none.
 
     Parameters
     ----------
     flags : sequence of str or None
+        Texts of the flags.
     n_galaxies : int
+        Number of galaxies.
 
     Returns
     -------
@@ -105,7 +115,9 @@ def checked_flag_codes(flag_codes: Any, flags: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     flag_codes : array_like of int, shape (n_galaxies,), or None
+        Codes of the flags.
     flags : ndarray of str objects, shape (n_galaxies,)
+        Texts of the flags.
 
     Returns
     -------
@@ -137,12 +149,14 @@ def checked_flag_codes(flag_codes: Any, flags: np.ndarray) -> np.ndarray:
 
 
 def checked_measurable(measurable: Any, n_galaxies: int) -> np.ndarray | None:
-    """Copy probabilities.
+    """Copy the probabilities that the gas metallicity is measurable.
 
     Parameters
     ----------
     measurable : array_like of shape (n_galaxies,), or None
+        Probabilities.
     n_galaxies : int
+        Number of galaxies.
 
     Returns
     -------
@@ -151,7 +165,7 @@ def checked_measurable(measurable: Any, n_galaxies: int) -> np.ndarray | None:
     Raises
     ------
     ValueError
-        If the shape is another, or a value is not between 0 and 1.
+        If the shape is wrong, or a value is not between 0 and 1.
     """
     if measurable is None:
         return None
@@ -159,12 +173,12 @@ def checked_measurable(measurable: Any, n_galaxies: int) -> np.ndarray | None:
     if values.shape != (n_galaxies,):
         raise ValueError(
             f"measurable has shape {values.shape}, but the draws are of {n_galaxies} galaxies; "
-            f"give one probability a galaxy."
+            f"give one probability per galaxy."
         )
     wrong = (values < 0) | (values > 1)
     if wrong.any():
         raise ValueError(
-            f"measurable holds {values[wrong][0]:g}; give probabilities between 0 and 1, or NaN."
+            f"measurable contains {values[wrong][0]:g}; expected probabilities between 0 and 1, or NaN."
         )
     return values
 
@@ -175,7 +189,9 @@ def checked_photometry(photometry: Any, n_galaxies: int) -> QTable | None:
     Parameters
     ----------
     photometry : `~astropy.table.Table` or None
+        Table of photometry.
     n_galaxies : int
+        Number of galaxies.
 
     Returns
     -------
@@ -184,31 +200,33 @@ def checked_photometry(photometry: Any, n_galaxies: int) -> QTable | None:
     Raises
     ------
     TypeError
-        If it is not a table.
+        If the photometry is not a table.
     ValueError
-        If it has another number of rows.
+        If the number of rows is wrong.
     """
     if photometry is None:
         return None
     if not isinstance(photometry, Table):
         raise TypeError(
-            f"photometry is a {type(photometry).__name__}; give an astropy Table, a row a galaxy."
+            f"photometry is of type {type(photometry).__name__}; an astropy Table is expected."
         )
     if len(photometry) != n_galaxies:
         raise ValueError(
             f"photometry has {len(photometry)} rows, but the draws are of {n_galaxies} galaxies; "
-            f"give one row a galaxy."
+            f"give one row per galaxy."
         )
     return QTable(photometry, copy=True)
 
 
 def checked_index(key: Any, n_galaxies: int) -> slice | np.ndarray:
-    """Turn a choice of galaxies into an index that keeps the axis of galaxies.
+    """Convert a selection of galaxies to an index that keeps the axis of galaxies.
 
     Parameters
     ----------
     key : int, slice, or array_like of int or bool
+        Number, slice, list of numbers or mask.
     n_galaxies : int
+        Number of galaxies.
 
     Returns
     -------
@@ -217,9 +235,9 @@ def checked_index(key: Any, n_galaxies: int) -> slice | np.ndarray:
     Raises
     ------
     IndexError
-        If a number is out of range, or a mask has another length.
+        If a number is out of range, or a mask has the wrong length.
     TypeError
-        If the key is of another kind.
+        If the key has another type.
     """
     if isinstance(key, slice):
         return key
@@ -230,7 +248,7 @@ def checked_index(key: Any, n_galaxies: int) -> slice | np.ndarray:
         if rows.shape != (n_galaxies,):
             raise IndexError(
                 f"the mask has {len(rows)} entries, but there are {n_galaxies} galaxies; "
-                f"give one entry a galaxy."
+                f"give one entry per galaxy."
             )
         return rows
     if rows.dtype.kind not in "iu" or rows.ndim > 1:
@@ -241,7 +259,7 @@ def checked_index(key: Any, n_galaxies: int) -> slice | np.ndarray:
     outside = (rows < -n_galaxies) | (rows >= n_galaxies)
     if outside.any():
         raise IndexError(
-            f"there is no galaxy {rows[outside].flat[0]}: there are {n_galaxies}, counted from 0."
+            f"galaxy {rows[outside].flat[0]} does not exist: there are {n_galaxies}, counted from 0."
         )
     if rows.ndim == 0:
         number = int(rows) % n_galaxies
@@ -250,23 +268,26 @@ def checked_index(key: Any, n_galaxies: int) -> slice | np.ndarray:
 
 
 def index_of_name(name: str, names: np.ndarray) -> int:
-    """Find the one galaxy of a name.
+    """Find the galaxy with a name.
 
     Parameters
     ----------
     name : str
+        Name to look for.
     names : ndarray of str objects
+        Names of the galaxies.
 
     Returns
     -------
     int
+        Number of the galaxy.
 
     Raises
     ------
     KeyError
         If no galaxy has the name.
     ValueError
-        If several have.
+        If several galaxies have it.
     """
     found = np.flatnonzero(names == name)
     if len(found) == 0:
@@ -281,10 +302,10 @@ def index_of_name(name: str, names: np.ndarray) -> int:
 
 def _checked_quantity(name: Any, values: Any) -> u.Quantity:
     if not isinstance(name, str) or not name:
-        raise TypeError(f"draws has the key {name!r}; name the quantities by non-empty strings.")
+        raise TypeError(f"draws has the key {name!r}; keys must be non-empty strings.")
     if name in DERIVED_QUANTITIES:
         raise ValueError(
-            f"{name!r} is derived from other quantities, and cannot be drawn; give "
+            f"{name!r} is derived from other quantities; give draws of "
             f"{' and '.join(DERIVED_QUANTITIES[name].needs)} instead."
         )
     unit = getattr(values, "unit", None)
@@ -299,34 +320,32 @@ def _checked_quantity(name: Any, values: Any) -> u.Quantity:
     numbers = plain_values(values, wanted, name=f"draws[{name!r}]")
     if numbers.ndim != 2 or numbers.shape[1] == 0:
         raise ValueError(
-            f"draws[{name!r}] has shape {numbers.shape}; give shape (n_galaxies, n_draws) with at least "
-            f"one draw."
+            f"draws[{name!r}] has shape {numbers.shape}; expected (n_galaxies, n_draws) with at least one draw."
         )
     if np.isinf(numbers).any():
         galaxy = int(np.flatnonzero(np.isinf(numbers).any(axis=1))[0])
         raise ValueError(
-            f"draws[{name!r}] holds infinite values, the first in galaxy {galaxy}; mark draws that do not "
-            f"exist by NaN."
+            f"draws[{name!r}] contains infinite values, the first in galaxy {galaxy}; use NaN for missing draws."
         )
     return u.Quantity(numbers, wanted, subok=True, copy=False)
 
 
 def _checked_strings(argument: str, values: Any, n_galaxies: int) -> np.ndarray:
     if isinstance(values, str):
-        raise TypeError(f"{argument} is one string, {values!r}; give one string a galaxy.")
+        raise TypeError(f"{argument} is a single string, {values!r}; give one string per galaxy.")
     mask = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
     entries = list(values.data if mask is not None else values)
     if len(entries) != n_galaxies:
         raise ValueError(
             f"{argument} has {len(entries)} entries, but the draws are of {n_galaxies} galaxies; "
-            f"give one entry a galaxy."
+            f"give one entry per galaxy."
         )
-    # objects, not a fixed width: one long name must not cost its length for every galaxy
+    # Objects, because in an array of fixed width one long name costs its length for every galaxy.
     result = np.empty(n_galaxies, dtype=object)
     for number, entry in enumerate(entries):
         if not isinstance(entry, str):
             raise TypeError(
-                f"{argument}[{number}] is {entry!r}, of type {type(entry).__name__}; give strings."
+                f"{argument}[{number}] is {entry!r}, of type {type(entry).__name__}; strings are expected."
             )
         result[number] = "" if mask is not None and mask[number] else str(entry)
     return result
@@ -338,6 +357,7 @@ def checked_wavelength(wavelength: Any) -> u.Quantity:
     Parameters
     ----------
     wavelength : Quantity, shape (n_wavelength,)
+        Wavelengths of the pixels.
 
     Returns
     -------
@@ -346,22 +366,22 @@ def checked_wavelength(wavelength: Any) -> u.Quantity:
     Raises
     ------
     TypeError, ValueError, astropy.units.UnitConversionError
-        If it is no Quantity of length, has another shape, or does not rise.
+        If it is not a Quantity of length, has the wrong shape, or does not increase.
     """
-    _need_quantity("wavelength", wavelength, "in units of length, such as Angstrom")
+    _require_quantity("wavelength", wavelength, "in units of length, such as Angstrom")
     grid = plain_values(wavelength, u.AA, name="wavelength").astype(float)
     if grid.ndim != 1 or len(grid) < 2:
         raise ValueError(
-            f"wavelength has shape {grid.shape}; give shape (n_wavelength,), at least two pixels."
+            f"wavelength has shape {grid.shape}; expected (n_wavelength,) with at least two pixels."
         )
     if not (np.isfinite(grid).all() and (grid > 0).all()):
-        raise ValueError("wavelength holds values that are not positive numbers; give a full grid.")
+        raise ValueError("wavelength contains values that are not positive numbers.")
     falling = np.flatnonzero(np.diff(grid) <= 0)
     if len(falling):
         k = int(falling[0])
         raise ValueError(
-            f"wavelength does not rise from pixel {k} ({grid[k]:.6g} AA) to {k + 1} "
-            f"({grid[k + 1]:.6g} AA); sort the grid and the flux with it."
+            f"wavelength does not increase from pixel {k} ({grid[k]:.6g} AA) to {k + 1} "
+            f"({grid[k + 1]:.6g} AA); sort the grid and the flux."
         )
     return u.Quantity(grid, u.AA, copy=False)
 
@@ -372,8 +392,9 @@ def checked_flux(flux: Any, wavelength: u.Quantity) -> u.Quantity:
     Parameters
     ----------
     flux : Quantity, shape (n_galaxies, n_draws, n_wavelength)
-        Per wavelength, or per frequency (converted with the wavelength).
+        Flux per wavelength, or per frequency (converted with the wavelength).
     wavelength : Quantity, shape (n_wavelength,)
+        Wavelengths of the pixels.
 
     Returns
     -------
@@ -382,18 +403,16 @@ def checked_flux(flux: Any, wavelength: u.Quantity) -> u.Quantity:
     Raises
     ------
     TypeError, ValueError, astropy.units.UnitConversionError
-        If it is no spectral flux density, has another shape, or is infinite.
+        If it is not a spectral flux density, has the wrong shape, or is infinite.
     """
-    _need_quantity("flux", flux, f"in units of spectral flux density, such as {FLUX_UNIT}")
+    _require_quantity("flux", flux, f"in units of spectral flux density, such as {FLUX_UNIT}")
     if flux.ndim != 3 or 0 in flux.shape[1:]:
         raise ValueError(
-            f"flux has shape {flux.shape}; give shape (n_galaxies, n_draws, n_wavelength) with at "
-            f"least one draw."
+            f"flux has shape {flux.shape}; expected (n_galaxies, n_draws, n_wavelength) with at least one draw."
         )
     if flux.shape[2] != len(wavelength):
         raise ValueError(
-            f"flux has {flux.shape[2]} pixels a spectrum, but there are {len(wavelength)} "
-            f"wavelengths; give one flux a wavelength."
+            f"flux has {flux.shape[2]} pixels per spectrum, but there are {len(wavelength)} wavelengths."
         )
     if not flux.unit.is_equivalent(FLUX_UNIT) and flux.unit.is_equivalent(u.Jy):
         flux = flux.to(FLUX_UNIT, u.spectral_density(wavelength))
@@ -402,8 +421,8 @@ def checked_flux(flux: Any, wavelength: u.Quantity) -> u.Quantity:
     infinite = np.isinf(values).any(axis=(1, 2))
     if infinite.any():
         raise ValueError(
-            f"flux holds infinite values, the first in galaxy {int(np.argmax(infinite))}; mark draws that do "
-            f"not exist by NaN."
+            f"flux contains infinite values, the first in galaxy {int(np.argmax(infinite))}; use NaN for "
+            f"missing draws and pixels."
         )
     return u.Quantity(values, FLUX_UNIT, copy=False)
 
@@ -414,40 +433,42 @@ def checked_redshift(redshift: Any, exists: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     redshift : array_like, shape (n_galaxies, n_draws)
+        Redshifts of the draws.
     exists : ndarray of bool, shape (n_galaxies, n_draws)
         Draws that are not NaN.
 
     Returns
     -------
     ndarray of float64
-        NaN for draws that do not exist.
+        NaN for missing draws.
 
     Raises
     ------
     ValueError
-        If the shape is another, or a draw has no redshift above -1.
+        If the shape is wrong, or a draw has no redshift above -1.
     """
     values = plain_values(redshift, u.dimensionless_unscaled, name="redshift").astype(float)
-    _need_shape("redshift", values, exists.shape, "give one redshift a draw")
+    _require_shape("redshift", values, exists.shape, "give one redshift per draw")
     wrong = exists & ~((values > -1) & np.isfinite(values))
     if wrong.any():
         galaxy, draw = (int(k) for k in np.argwhere(wrong)[0])
         raise ValueError(
-            f"redshift of galaxy {galaxy}, draw {draw}, is {values[galaxy, draw]:g}; give a number above -1 "
-            f"for every draw that is not NaN."
+            f"redshift of galaxy {galaxy}, draw {draw}, is {values[galaxy, draw]:g}; expected a number above "
+            f"-1 for every draw that is not NaN."
         )
     values[~exists] = np.nan
     return values
 
 
 def checked_weights(weights: Any, exists: np.ndarray) -> np.ndarray:
-    """Copy the weights, scaled to add up to 1 for each galaxy.
+    """Copy the weights, scaled to a sum of 1 for each galaxy.
 
     Parameters
     ----------
-    weights : array_like of shape (n_galaxies, n_draws), or None for equal ones
+    weights : array_like of shape (n_galaxies, n_draws), or None
+        Weights of the draws; None for equal weights.
     exists : ndarray of bool, shape (n_galaxies, n_draws)
-        Draws that are not NaN; the others get no weight.
+        Draws that are not NaN; missing draws have no weight.
 
     Returns
     -------
@@ -457,64 +478,64 @@ def checked_weights(weights: Any, exists: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the shape is another, a weight is negative or NaN, or all weights of a galaxy are zero.
+        If the shape is wrong, a weight is negative or NaN, or all weights of a galaxy are zero.
     """
     if weights is None:
         values = np.ones(exists.shape)
     else:
         values = plain_values(weights, u.dimensionless_unscaled, name="weights").astype(float)
-        _need_shape("weights", values, exists.shape, "give one weight a draw")
+        _require_shape("weights", values, exists.shape, "give one weight per draw")
         wrong = exists & ~((values >= 0) & np.isfinite(values))
         if wrong.any():
             galaxy, draw = (int(k) for k in np.argwhere(wrong)[0])
             raise ValueError(
-                f"weights of galaxy {galaxy}, draw {draw}, is {values[galaxy, draw]:g}; give numbers that are "
-                f"not negative."
+                f"weights of galaxy {galaxy}, draw {draw}, is {values[galaxy, draw]:g}; weights must be numbers "
+                f"that are not negative."
             )
     values[~exists] = 0.0
     values[~exists.any(axis=1)] = 1.0
     total = values.sum(axis=1, keepdims=True)
     if (total == 0).any():
         raise ValueError(
-            f"the weights of galaxy {int(np.argmin(total[:, 0]))} are all zero; give at least one draw a "
-            f"weight."
+            f"the weights of galaxy {int(np.argmin(total[:, 0]))} are all zero; at least one must be positive."
         )
-    # weights that were scaled before stay what they are, to the last bit
+    # Weights that are scaled already keep their exact values.
     return values / np.where(np.abs(total - 1) < 1e-12, 1.0, total)
 
 
 def checked_posterior_draw(posterior_draw: Any, exists: np.ndarray) -> np.ndarray:
-    """Copy the numbers of the draws of the posterior.
+    """Copy the numbers of the posterior draws.
 
     Parameters
     ----------
-    posterior_draw : array_like of int, shape (n_galaxies, n_draws), or None if they are unknown
+    posterior_draw : array_like of int, shape (n_galaxies, n_draws), or None
+        Numbers of the draws; None if they are unknown.
     exists : ndarray of bool, shape (n_galaxies, n_draws)
         Draws that are not NaN.
 
     Returns
     -------
     ndarray of int64
-        -1 where unknown, and for draws that do not exist.
+        -1 where unknown, and for missing draws.
 
     Raises
     ------
     TypeError
-        If they are no integers.
+        If the numbers are not integers.
     ValueError
-        If the shape is another, or a number is below -1.
+        If the shape is wrong, or a number is below -1.
     """
     if posterior_draw is None:
         return np.full(exists.shape, -1)
     values = np.asarray(posterior_draw)
     if values.dtype.kind not in "iu":
         raise TypeError(
-            f"posterior_draw has values of type {values.dtype}; give integers, -1 where the draw is not known."
+            f"posterior_draw has dtype {values.dtype}; expected integers, -1 where the draw is unknown."
         )
-    _need_shape("posterior_draw", values, exists.shape, "give one number a draw")
+    _require_shape("posterior_draw", values, exists.shape, "give one number per draw")
     if (values < -1).any():
         raise ValueError(
-            f"posterior_draw holds {values.min()}; give numbers from 0, or -1 where the draw is not known."
+            f"posterior_draw contains {values.min()}; expected numbers from 0, or -1 where the draw is unknown."
         )
     return np.where(exists, values, -1).astype(np.int64)
 
@@ -525,8 +546,9 @@ def checked_residual(residual: Any, shape: tuple[int, int]) -> u.Quantity | None
     Parameters
     ----------
     residual : Quantity of shape (n_galaxies, n_draws, 5), or None
-        Bare numbers are taken to be magnitudes.
-    shape : (n_galaxies, n_draws)
+        Residuals; plain numbers are magnitudes.
+    shape : tuple of int
+        Shape (n_galaxies, n_draws).
 
     Returns
     -------
@@ -535,12 +557,12 @@ def checked_residual(residual: Any, shape: tuple[int, int]) -> u.Quantity | None
     Raises
     ------
     ValueError, astropy.units.UnitConversionError
-        If the shape is another, or the unit no magnitude.
+        If the shape is wrong, or the unit is not a magnitude.
     """
     if residual is None:
         return None
     values = plain_values(residual, u.mag, name="photometric_residual").astype(np.float32)
-    _need_shape(
+    _require_shape(
         "photometric_residual",
         values,
         (*shape, len(BANDS)),
@@ -550,13 +572,14 @@ def checked_residual(residual: Any, shape: tuple[int, int]) -> u.Quantity | None
 
 
 def checked_trusted(trusted: Any, n_galaxies: int, n_wavelength: int) -> np.ndarray:
-    """Copy the pixels that the model vouches for.
+    """Copy the mask of the pixels that the model covers.
 
     Parameters
     ----------
     trusted : array_like of bool, shape (n_galaxies, n_wavelength) or (n_wavelength,), or None
-        None: all of them.
+        True where the model has coverage; None for all pixels.
     n_galaxies, n_wavelength : int
+        Numbers of galaxies and pixels.
 
     Returns
     -------
@@ -565,9 +588,9 @@ def checked_trusted(trusted: Any, n_galaxies: int, n_wavelength: int) -> np.ndar
     Raises
     ------
     TypeError
-        If it is not boolean.
+        If the mask is not boolean.
     ValueError
-        If the shape is another.
+        If the shape is wrong.
     """
     shape = (n_galaxies, n_wavelength)
     if trusted is None:
@@ -575,23 +598,21 @@ def checked_trusted(trusted: Any, n_galaxies: int, n_wavelength: int) -> np.ndar
     values = np.asarray(trusted)
     if values.dtype != bool:
         raise TypeError(
-            f"trusted has values of type {values.dtype}; give booleans, False where the model has no coverage."
+            f"trusted has dtype {values.dtype}; expected booleans, False where the model has no coverage."
         )
     if values.shape == (n_wavelength,):
         values = np.broadcast_to(values, shape)
-    _need_shape("trusted", values, shape, "give one boolean for each galaxy and pixel")
+    _require_shape("trusted", values, shape, "give one boolean for each galaxy and pixel")
     return np.array(values)
 
 
-def _need_quantity(argument: str, value: Any, wanted: str) -> None:
+def _require_quantity(argument: str, value: Any, wanted: str) -> None:
     if getattr(value, "unit", None) is None:
         raise TypeError(
-            f"{argument} is a {type(value).__name__} without a unit; give a Quantity {wanted}."
+            f"{argument} is of type {type(value).__name__}, without a unit; give a Quantity {wanted}."
         )
 
 
-def _need_shape(argument: str, values: np.ndarray, shape: tuple[int, ...], advice: str) -> None:
+def _require_shape(argument: str, values: np.ndarray, shape: tuple[int, ...], advice: str) -> None:
     if values.shape != shape:
-        raise ValueError(
-            f"{argument} has shape {values.shape}, but shape {shape} is wanted; {advice}."
-        )
+        raise ValueError(f"{argument} has shape {values.shape}, but {shape} is expected; {advice}.")

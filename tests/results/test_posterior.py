@@ -66,21 +66,21 @@ def test_linear_units_of_dex_summaries_are_right():
     assert_allclose(simple([[10, 10, 10]])["stellar_mass"].median().to_value(u.Msun), 1e10)
 
 
-def test_a_galaxy_without_draws_has_no_summaries(posterior):
+def test_summaries_of_a_galaxy_without_draws_are_nan(posterior):
     for name in (*posterior.quantities, *posterior.derived_quantities):
         median = posterior[name].median()
         assert_array_equal(np.isnan(median.value), [False, False, True, False])
     assert_array_equal(posterior.usable, [True, True, False, True])
 
 
-def test_single_missing_draws_are_left_out():
+def test_missing_draws_are_ignored():
     mass = simple([[1.0, np.nan, 3.0, 2.0, np.nan]])["stellar_mass"]
     assert mass.mean()[0].value == mass.median()[0].value == 2.0
     assert_allclose(mass.std()[0].value, np.std([1, 2, 3]))
     assert_allclose(mass.percentiles(25)[0].value, 1.5)
 
 
-def test_one_draw_is_enough():
+def test_summaries_of_one_draw():
     mass = simple([[10.0], [11.0]])["stellar_mass"]
     assert_array_equal(mass.median().value, [10, 11])
     assert_array_equal(mass.std().value, [0, 0])
@@ -88,7 +88,7 @@ def test_one_draw_is_enough():
     assert_array_equal(lower, upper)
 
 
-def test_single_precision_draws_are_kept_and_summed_exactly():
+def test_single_precision_draws_are_summed_in_double_precision():
     values = np.full((1, 100_000), 10.123456, dtype=np.float32)
     posterior = Posterior({"stellar_mass": quantity(values, MASS)})
     assert posterior.draws["stellar_mass"].dtype == np.float32
@@ -108,7 +108,7 @@ def test_impossible_levels_are_refused(posterior, level):
         posterior["sfr"].interval(level)
 
 
-def test_distribution_is_that_of_astropy(posterior):
+def test_distribution_is_an_astropy_distribution(posterior):
     for name in ("sfr", "redshift", "oiii_hbeta"):
         distribution = posterior.distribution(name)
         assert isinstance(distribution, Distribution)
@@ -118,7 +118,7 @@ def test_distribution_is_that_of_astropy(posterior):
         assert_allclose(distribution.pdf_median().value, median.value)
 
 
-def test_derived_quantities_come_draw_by_draw(posterior):
+def test_derived_quantities_are_computed_draw_by_draw(posterior):
     expected = posterior.draws["sfr"].value - posterior.draws["stellar_mass"].value
     assert_allclose(posterior["ssfr"].draws.value, expected)
     assert posterior["ssfr"].unit == u.dex(1 / u.yr)
@@ -126,16 +126,16 @@ def test_derived_quantities_come_draw_by_draw(posterior):
     assert "ssfr" in posterior.derived_quantities
 
 
-# ---- what is not there
+# ---- unknown quantities
 
 
-def test_unknown_quantities_are_named_with_a_guess(posterior):
+def test_unknown_quantities_raise_an_error_with_a_suggestion(posterior):
     with pytest.raises(KeyError, match=r"stelar_mass.*did you mean 'stellar_mass'"):
         _ = posterior["stelar_mass"]
     assert "stelar_mass" not in posterior
 
 
-def test_a_derived_quantity_without_its_parts_is_refused():
+def test_derived_quantity_with_missing_inputs_raises_an_error():
     posterior = simple([[10.0, 11.0]])
     assert posterior.derived_quantities == ()
     assert "ssfr" not in posterior
@@ -156,21 +156,21 @@ def test_draws_are_converted_and_ordered():
     assert posterior.draws["sfr"].unit == RATE
 
 
-def test_bare_redshifts_and_further_quantities_are_taken():
+def test_plain_redshifts_and_other_quantities_are_accepted():
     posterior = Posterior({"age": [[3.0, 4.0]] * u.Gyr, "redshift": [[0.1, 0.2]]})
     assert posterior.quantities == ("redshift", "age")
     assert posterior["age"].median().unit == u.Gyr
     assert posterior["age"].label == "age"
 
 
-def test_masked_draws_are_missing():
+def test_masked_draws_become_nan():
     values = Masked(quantity(np.array([[10.0, 11.0, 12.0]]), MASS), mask=[[False, True, False]])
     assert_array_equal(
         Posterior({"stellar_mass": values}).draws["stellar_mass"].value, [[10, np.nan, 12]]
     )
 
 
-def test_byte_order_of_files_is_undone():
+def test_byte_order_is_converted_to_native():
     values = np.array([[10.0, 11.0]], dtype=">f4")
     draws = Posterior({"stellar_mass": quantity(values, MASS)}).draws["stellar_mass"]
     assert draws.dtype == np.dtype("=f4")
@@ -179,13 +179,13 @@ def test_byte_order_of_files_is_undone():
 @pytest.mark.parametrize(
     ("draws", "kind", "message"),
     [
-        ([1, 2], TypeError, "draws is a list"),
+        ([1, 2], TypeError, "draws is of type list"),
         ({}, ValueError, "draws is empty"),
         ({3: [[1.0]]}, TypeError, "key 3"),
         ({"sfr": np.ones((2, 3))}, TypeError, r"draws\['sfr'\] has no unit; .*dex\(solMass / yr\)"),
         ({"sfr": [[1.0]] * u.m}, u.UnitConversionError, r"draws\['sfr'\] has the unit 'm'"),
         ({"redshift": [[1.0]] * u.m}, u.UnitConversionError, r"draws\['redshift'\]"),
-        ({"redshift": np.ones(3)}, ValueError, r"shape \(3,\); give shape \(n_galaxies, n_draws\)"),
+        ({"redshift": np.ones(3)}, ValueError, r"shape \(3,\); expected \(n_galaxies, n_draws\)"),
         ({"redshift": np.ones((3, 0))}, ValueError, "at least one draw"),
         ({"redshift": [["a"]]}, TypeError, "not numbers"),
         ({"redshift": [[0.1], [np.inf]]}, ValueError, "infinite values, the first in galaxy 1"),
@@ -193,7 +193,7 @@ def test_byte_order_of_files_is_undone():
         ({"ssfr": [[0.1]]}, ValueError, "'ssfr' is derived"),
     ],
 )
-def test_wrong_draws_are_refused_in_words(draws, kind, message):
+def test_invalid_draws_raise_an_error(draws, kind, message):
     with pytest.raises(kind, match=message):
         Posterior(draws)
 
@@ -202,17 +202,17 @@ def test_wrong_draws_are_refused_in_words(draws, kind, message):
     ("kwargs", "kind", "message"),
     [
         ({"names": ["a"]}, ValueError, "names has 1 entries.*2 galaxies"),
-        ({"names": "ab"}, TypeError, "names is one string"),
+        ({"names": "ab"}, TypeError, "names is a single string"),
         ({"names": ["a", 1]}, TypeError, r"names\[1\] is 1, of type int"),
         ({"flags": ["", "", ""]}, ValueError, "flags has 3 entries"),
         ({"flags": ["", None]}, TypeError, r"flags\[1\] is None"),
         ({"measurable": [0.5]}, ValueError, r"measurable has shape \(1,\)"),
-        ({"measurable": [0.5, 1.5]}, ValueError, "measurable holds 1.5"),
-        ({"photometry": np.ones(2)}, TypeError, "photometry is a ndarray"),
+        ({"measurable": [0.5, 1.5]}, ValueError, "measurable contains 1.5"),
+        ({"photometry": np.ones(2)}, TypeError, "photometry is of type ndarray"),
         ({"photometry": QTable({"a": [1, 2, 3]})}, ValueError, "photometry has 3 rows"),
     ],
 )
-def test_wrong_companions_are_refused_in_words(kwargs, kind, message):
+def test_invalid_arguments_raise_an_error(kwargs, kind, message):
     with pytest.raises(kind, match=message):
         simple([[10.0], [11.0]], **kwargs)
 
@@ -226,10 +226,10 @@ def test_names_and_flags_have_defaults():
     assert dict(posterior.meta) == {}
 
 
-# ---- nothing changes
+# ---- immutability
 
 
-def test_the_draws_cannot_be_changed(posterior):
+def test_attributes_are_read_only(posterior):
     for values in (posterior.draws["sfr"], posterior["sfr"].draws, posterior["ssfr"].draws):
         with pytest.raises(ValueError, match="read-only"):
             values[0, 0] = 3 * values.unit
@@ -243,7 +243,7 @@ def test_the_draws_cannot_be_changed(posterior):
         posterior.names = ["x"]
 
 
-def test_what_was_passed_may_change_later():
+def test_arguments_are_copied():
     values, names, meta = np.ones((1, 2)), ["a"], {"seed": 1}
     photometry = QTable({"flux": [1.0]})
     posterior = Posterior({"redshift": values}, names=names, meta=meta, photometry=photometry)
@@ -259,7 +259,7 @@ def test_what_was_passed_may_change_later():
 @pytest.mark.parametrize(
     "duplicate", [copy.deepcopy, copy.copy, lambda p: pickle.loads(pickle.dumps(p))]
 )
-def test_copies_are_whole_and_frozen(posterior, duplicate):
+def test_copies_are_equal_and_read_only(posterior, duplicate):
     other = duplicate(posterior)
     assert_same(other, posterior)
     with pytest.raises(ValueError, match="read-only"):
@@ -275,7 +275,7 @@ def assert_same(one, other):
     assert_array_equal(one.measurable, other.measurable)
 
 
-# ---- galaxies
+# ---- selection of galaxies
 
 
 @pytest.mark.parametrize(
@@ -308,9 +308,9 @@ def test_galaxies_are_selected(posterior, key, rows):
 @pytest.mark.parametrize(
     ("key", "kind", "message"),
     [
-        (4, IndexError, "there is no galaxy 4: there are 4"),
-        (-5, IndexError, "no galaxy -5"),
-        ([0, 7], IndexError, "no galaxy 7"),
+        (4, IndexError, "galaxy 4 does not exist: there are 4"),
+        (-5, IndexError, "galaxy -5 does not exist"),
+        ([0, 7], IndexError, "galaxy 7 does not exist"),
         ([True], IndexError, "the mask has 1 entries, but there are 4"),
         (1.0, TypeError, "cannot be selected by 1.0"),
         (None, TypeError, "cannot be selected by None"),
@@ -319,7 +319,7 @@ def test_galaxies_are_selected(posterior, key, rows):
         ([[0]], TypeError, "cannot be selected by"),
     ],
 )
-def test_wrong_selections_are_refused_in_words(posterior, key, kind, message):
+def test_invalid_selections_raise_an_error(posterior, key, kind, message):
     with pytest.raises(kind, match=message):
         _ = posterior[key]
 
@@ -330,7 +330,7 @@ def test_iteration_gives_galaxies(posterior):
     assert all(len(one) == 1 for one in posterior)
 
 
-def test_galaxies_have_names():
+def test_galaxies_are_selected_by_name():
     posterior = simple(np.zeros((4, 2)), names=["M 31", "M 33", "twin", "twin"])
     assert posterior.galaxy("M 33").names == ("M 33",)
     with pytest.raises(KeyError, match="did you mean 'M 31'"):
@@ -339,12 +339,12 @@ def test_galaxies_have_names():
         posterior.galaxy("twin")
 
 
-def test_parts_make_the_whole_again(posterior):
+def test_concatenated_parts_equal_the_whole(posterior):
     assert_same(Posterior.concatenate([posterior[:1], posterior[1:1], posterior[1:]]), posterior)
     assert_same(Posterior.concatenate(iter(posterior)), posterior)
 
 
-def test_parts_may_know_different_things():
+def test_parts_with_different_optional_data_are_concatenated():
     table = QTable({"flux": [1.0] * u.nmgy})
     one = simple([[1.0]], measurable=[0.5], photometry=table, meta={"seed": 1, "model": "a"})
     two = simple([[2.0]], photometry=table, meta={"seed": 2, "model": "a"})
@@ -367,17 +367,17 @@ def test_parts_may_know_different_things():
         (3, TypeError, r"posteriors\[1\] is of type int; a Posterior is expected"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(other, kind, message):
+def test_incompatible_parts_raise_an_error(other, kind, message):
     with pytest.raises(kind, match=message):
         Posterior.concatenate([simple([[1.0]]), other])
 
 
-def test_nothing_cannot_be_concatenated():
+def test_concatenating_an_empty_list_raises_an_error():
     with pytest.raises(ValueError, match="posteriors is empty"):
         Posterior.concatenate([])
 
 
-def test_no_galaxies_are_no_trouble():
+def test_posterior_without_galaxies():
     posterior, _ = gaussian_posterior(0, 10, measurable=[])
     table = posterior.to_table()
     assert len(table) == len(posterior) == len(list(posterior)) == 0
@@ -391,7 +391,7 @@ def test_no_galaxies_are_no_trouble():
 # ---- tables
 
 
-def test_table_has_a_row_a_galaxy(posterior):
+def test_table_has_one_row_per_galaxy(posterior):
     table = posterior.to_table()
     assert list(table["name"]) == list(posterior.names)
     assert list(table["flag"]) == list(posterior.flags)
@@ -409,7 +409,7 @@ def test_table_has_a_row_a_galaxy(posterior):
         assert QUANTITIES[name].description in middle.info.description
 
 
-def test_table_has_the_quantities_asked_for(posterior):
+def test_table_has_the_selected_quantities(posterior):
     table = posterior[[0, 1]].to_table(["ssfr", "redshift"])
     assert table.colnames[1:5] == ["ssfr_median", "ssfr_p16", "ssfr_p84", "ssfr_std"]
     assert table.colnames[9:] == ["measurable", "flags", "flag"]
@@ -419,7 +419,7 @@ def test_table_has_the_quantities_asked_for(posterior):
         posterior.to_table(["nonsense"])
 
 
-def test_bpt_probabilities_add_up(posterior):
+def test_bpt_probabilities_sum_to_one(posterior):
     table = posterior.bpt_probabilities()
     total = table["star_forming"] + table["composite"] + table["agn"]
     assert_allclose(total[~total.mask], 1)
@@ -428,10 +428,10 @@ def test_bpt_probabilities_add_up(posterior):
         simple([[10.0]]).bpt_probabilities()
 
 
-# ---- how it shows
+# ---- representations
 
 
-def test_repr_says_what_is_inside(posterior):
+def test_repr_lists_the_contents(posterior):
     assert repr(posterior).startswith("<Posterior: 4 galaxies, 50 draws of redshift, stellar_mass")
     assert repr(posterior).endswith("; 1 flagged>")
     assert repr(simple([[10.0]])) == "<Posterior: 1 galaxy, 1 draw of stellar_mass>"
@@ -440,7 +440,7 @@ def test_repr_says_what_is_inside(posterior):
     )
 
 
-def test_html_escapes_what_users_wrote():
+def test_html_escapes_names_and_flags():
     posterior = simple(
         [[10.0, 10.2], [np.nan, np.nan]],
         names=["<script>α</script>", "x" * 1000],
@@ -455,14 +455,14 @@ def test_html_escapes_what_users_wrote():
     assert "x" * 100 not in html
 
 
-def test_html_of_many_galaxies_is_short():
+def test_html_shows_ten_galaxies():
     posterior, _ = gaussian_posterior(40, 3)
     html = posterior._repr_html_()
     assert html.count("<tr>") == 11
     assert "30 more galaxies" in html
 
 
-def test_strange_names_are_kept():
+def test_unusual_names_are_preserved():
     names = ["", "ż" * 5000, "a\nb\t\x00c", "星系", "NGC 1; DROP TABLE"]
     posterior = simple(np.zeros((5, 2)), names=names)
     assert posterior.names == tuple(names)

@@ -90,7 +90,7 @@ def test_some_galaxies_are_read(spectra, path, galaxies):
 
 def test_galaxies_that_are_not_there_are_named(spectra, path):
     spectra.write(path)
-    with pytest.raises(IndexError, match="there is no galaxy 4: there are 4"):
+    with pytest.raises(IndexError, match="galaxy 4 does not exist: there are 4"):
         SpectrumDraws.read(path, 4)
     with pytest.raises(TypeError, match="cannot be selected by 'galaxy 1'"):
         SpectrumDraws.read(path, "galaxy 1")
