@@ -375,6 +375,7 @@ class Recalibration:
             draws,
             names=posterior.names,
             flags=posterior.flags,
+            flag_codes=posterior.flag_codes,
             measurable=posterior.measurable,
             photometry=posterior.photometry,
             meta=dict(posterior.meta) | {"calibrated": True},

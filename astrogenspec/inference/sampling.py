@@ -11,7 +11,7 @@ import torch
 
 from ..base import Estimator, make_generator
 from ..calibration.recalibration import Recalibration
-from ..flags import combine_texts
+from ..flags import Flag, FlagLog, combine_texts
 from ..inputs.fluxes import ab_magnitudes
 from ..inputs.observations import Observations
 from ..quantities import QUANTITIES, quantities_to_theta, theta_to_quantities
@@ -78,7 +78,6 @@ def draw_block(
         theta = network.posterior_of(contexts).sample(n_draws, generator, known).cpu().numpy()
         measurable = network.measurable(contexts).cpu().numpy().astype(float)
     finite = np.isfinite(theta).all(axis=(1, 2))
-    broken = ["" if ok else "the network gave no finite draws" for ok in finite | ~seen.usable]
     blank = ~(seen.usable & finite)
     theta[blank] = np.nan
     measurable[blank] = np.nan
@@ -87,13 +86,14 @@ def draw_block(
         theta = recalibration.correct_theta(theta, magnitudes, modes)
     card = estimator.card or {}
     limits = card.get("training_range") or {}
-    flags = combine_texts(
-        seen.flags,
-        outlier_flags(card.get("novelty") or {}, seen).texts,
-        input_range_flags(limits, seen.photometry).texts,
-        posterior_range_flags(limits, theta).texts,
-        broken,
-    )
+    log = FlagLog(len(seen))
+    for part in (
+        outlier_flags(card.get("novelty") or {}, seen),
+        input_range_flags(limits, seen.photometry),
+        posterior_range_flags(limits, theta),
+    ):
+        log.extend(part.codes, part.texts)
+    log.add(seen.usable & ~finite, Flag.NO_DRAWS, "the network gave no finite draws")
     photometry = seen.photometry_table()
     if "predictive" in card:
         emulator = PhotometryEmulator.from_dict(card["predictive"])
@@ -102,7 +102,8 @@ def draw_block(
     return Posterior(
         theta_to_quantities(theta),
         names=seen.names,
-        flags=flags,
+        flags=combine_texts(seen.flags, log.texts),
+        flag_codes=seen.flag_codes | log.codes,
         measurable=measurable,
         photometry=photometry,
         meta=meta,

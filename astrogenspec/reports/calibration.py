@@ -406,7 +406,7 @@ def html_page(report: CalibrationReport) -> str:
     """
     meta = report.posterior.meta
     model = f" with {html.escape(str(meta['model']))}" if meta.get("model") else ""
-    flagged = sum(map(bool, report.posterior.flags))
+    flagged = np.count_nonzero(report.posterior.flag_codes)
     parts = [
         "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Calibration report</title>",
         f"<style>{_STYLE}</style></head><body><h1>Calibration report</h1>",

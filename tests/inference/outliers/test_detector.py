@@ -325,6 +325,7 @@ def test_predict_flags_outliers(statistics):
     posterior = estimator.predict(make_cutouts(), make_photometry(), n_draws=5, seed=0)
     plain = make_estimator().predict(make_cutouts(), make_photometry(), n_draws=5, seed=0)
     assert all("magnitudes and colours are outside" in flag for flag in posterior.flags)
+    assert np.all(posterior.flag_codes & Flag.COLOURS)
     assert np.array_equal(posterior["sfr"].draws, plain["sfr"].draws)
 
 
