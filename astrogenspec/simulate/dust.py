@@ -1,9 +1,12 @@
 r"""Attenuation of stars and of emission lines by dust inside the galaxy.
 
-The optical depth of the lines follows the mass dependence of Garn & Best (2010, MNRAS 409, 421) with scatter and an
-inclination term.  Stars see a fraction of it through a power law :math:`(\lambda/5500)^n` (Charlot & Fall 2000) with
-an optional 2175 A bump; stars younger than 10 Myr see the rest through their birth clouds.  Lines follow the optical
-curve of O'Donnell (1994, ApJ 422, 158).
+With :math:`x = \log_{10} M - 10`, the attenuation of the lines at Halpha follows Garn & Best (2010, MNRAS 409, 421),
+
+.. math:: A(\mathrm{H\alpha}) = 0.91 + 0.77 x + 0.11 x^2 - 0.09 x^3 ,
+
+with an offset, scatter and an inclination term.  A fraction of it attenuates all stars by the power law
+:math:`(\lambda / 5500\,\mathrm{A})^n` (Charlot & Fall 2000) with an optional 2175 A bump; the rest attenuates stars younger than
+10 Myr in their birth clouds.  Lines follow the optical curve of O'Donnell (1994, ApJ 422, 158).
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .population import Galaxies
+from .population import Galaxies, Normal
 from .priors import Priors
 
 __all__ = ["add_dust", "lines_curve", "stellar_transmission"]
@@ -27,12 +30,12 @@ def add_dust(galaxies: Galaxies, priors: Priors) -> None:
 
     Adds ``attenuation_lines`` (A at Halpha of the lines), ``attenuation_stars`` (A_V of all stars),
     ``attenuation_clouds`` (A_V of the birth clouds) and ``attenuation_slope``, each of shape (n,).
-    The offset of the stellar attenuation is not extrapolated below 10**9.5 Msun.
+    The offset of the stellar attenuation is constant below 10**9.5 Msun.
 
     Parameters
     ----------
     galaxies : Galaxies
-        Changed in place.
+        Modified in place.
     priors : Priors
         Group ``dust``.
     """
@@ -40,9 +43,9 @@ def add_dust(galaxies: Galaxies, priors: Priors) -> None:
     quiescent = galaxies["quiescent"]
     by_mass = (0.91 + 0.77 * x + 0.11 * x**2 - 0.09 * x**3).clamp(0.1, 3)
     edge_on = 0.75 * (1 - galaxies["cos_inclination"]) - 0.25
-    tilt = priors.halpha_scatter * e[5] + priors.inclination * edge_on
+    tilt = priors.halpha_scatter * e[Normal.ATTENUATION] + priors.inclination * edge_on
     factor = torch.where(galaxies["green_valley"], priors.green_valley_factor, 1.0)
-    of_quiescent = (priors.quiescent_scatter * e[5]).abs()
+    of_quiescent = (priors.quiescent_scatter * e[Normal.ATTENUATION]).abs()
 
     def total(attenuation: Tensor) -> Tensor:
         return torch.where(quiescent, of_quiescent, factor * (attenuation + tilt).clamp(0.03, 3.5))
@@ -56,14 +59,14 @@ def add_dust(galaxies: Galaxies, priors: Priors) -> None:
     galaxies["attenuation_slope"] = (
         priors.slope
         + priors.slope_attenuation * (torch.log10(stars.clamp(min=0.02)) + 0.4)
-        + priors.slope_scatter * e[6]
+        + priors.slope_scatter * e[Normal.ATTENUATION_SLOPE]
     ).clamp(-2.2, -0.2)
 
 
 def stellar_transmission(
     galaxies: Galaxies, wavelength: Tensor, bump: float
 ) -> tuple[Tensor, Tensor]:
-    """Transmission towards all stars and of the birth clouds.
+    """Compute the transmission towards all stars, and that of the birth clouds.
 
     Parameters
     ----------
@@ -89,7 +92,7 @@ def stellar_transmission(
 
 
 def lines_curve(wavelength: np.ndarray) -> np.ndarray:
-    """A(lambda) / A(V) of O'Donnell (1994) for R_V = 3.1.
+    """Return A(lambda) / A(V) of O'Donnell (1994) for R_V = 3.1.
 
     Parameters
     ----------

@@ -1,8 +1,13 @@
-"""Emission lines: HII regions, narrow-line nuclei, gas ionised by old stars, and broad lines.
+r"""Emission lines of HII regions, narrow-line nuclei, gas ionised by old stars, and broad-line nuclei.
 
-Ratios of HII regions follow the strong-line calibrations of Curti et al. (2017, 2020) at the abundance of the gas
-inside the fibre; Halpha follows the star-formation rate (Kennicutt & Evans 2012).  Seyfert and LINER ratios sit in
-their regions of the diagram of Baldwin, Phillips & Terlevich.  The numbers are in ``priors/lines.ecsv``.
+Line ratios of HII regions are polynomials in :math:`x = 12 + \log_{10}(\mathrm{O/H}) - 8.69`, the strong-line calibrations of
+Curti et al. (2017, 2020), at the abundance of the gas inside the fibre; Halpha follows the star-formation rate (Kennicutt &
+Evans 2012).  Seyfert and LINER ratios lie in their regions of the diagram of Baldwin, Phillips & Terlevich.  Broad Halpha
+follows the continuum at 5100 A (Greene & Ho 2005, ApJ 630, 122, equation 1),
+
+.. math:: L(\mathrm{H\alpha}) = 5.25 \times 10^{42} \left(\lambda L_{5100} / 10^{44}\,\mathrm{erg\,s^{-1}}\right)^{1.157} \mathrm{erg\,s^{-1}} .
+
+Values and sources are in ``priors/lines.ecsv``.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from torch import Tensor
 
 from ..wavelengths import BROAD_DECREMENT, LINE_NAMES, LINES, line_index
 from .dust import lines_curve
-from .population import Galaxies
+from .population import Galaxies, Normal
 from .priors import Priors
 
 __all__ = ["NebularLines", "nebular_lines", "o3n2_abundance"]
@@ -27,12 +32,12 @@ _HGAMMA, _HDELTA = 0.468, 0.259
 
 @dataclass(frozen=True)
 class NebularLines:
-    """Luminosities (Lsun) as they leave the galaxy, shape (n, 17) in the order of `LINE_NAMES`.
+    """Line luminosities (Lsun) after attenuation, shape (n, 17) in the order of `LINE_NAMES`.
 
     Attributes
     ----------
     star_forming : Tensor
-        HII regions, attenuated.
+        HII regions.
     nuclear : Tensor
         Narrow lines of an active nucleus, attenuated by half the optical depth.
     old_gas : Tensor
@@ -55,7 +60,7 @@ class NebularLines:
 
 
 def o3n2_abundance(fluxes: Tensor) -> Tensor:
-    """12 + log10(O/H) = 8.73 - 0.32 O3N2 (Pettini & Pagel 2004, MNRAS 348, L59, equation 3), shape (n,).
+    """Compute 12 + log10(O/H) = 8.73 - 0.32 O3N2, shape (n,) (Pettini & Pagel 2004, MNRAS 348, L59, equation 3).
 
     Parameters
     ----------
@@ -102,7 +107,7 @@ def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
 
 
 def nebular_lines(galaxies: Galaxies, priors: Priors, abundance: Tensor) -> NebularLines:
-    """Line luminosities of each galaxy.
+    """Compute the line luminosities of each galaxy.
 
     Parameters
     ----------
@@ -116,29 +121,34 @@ def nebular_lines(galaxies: Galaxies, priors: Priors, abundance: Tensor) -> Nebu
     e = galaxies["normal"]
     x = abundance - 8.69
     r3 = _polynomial((-0.277, -3.549, -3.593, -0.981), x) + priors.r3_offset
-    r3 = (r3 + priors.r3_scatter * e[16]).clamp(-1.2, 0.95)
+    r3 = (r3 + priors.r3_scatter * e[Normal.R3]).clamp(-1.2, 0.95)
     n2 = _polynomial((-0.489, 1.513, -2.554, -5.293, -2.867), x) + priors.n2_offset
-    n2 = n2 + priors.n2_scatter * (e[17] - 0.3 * e[16])
-    r2 = _polynomial((0.435, -1.362, -5.655, -4.851, -0.478, 0.736), x) + 0.1 * e[18]
-    s2 = _polynomial((-0.442, -0.360, -6.271, -8.339, -3.559), x) + 0.06 * e[17]
+    n2 = n2 + priors.n2_scatter * (e[Normal.N2] - 0.3 * e[Normal.R3])
+    r2 = _polynomial((0.435, -1.362, -5.655, -4.851, -0.478, 0.736), x) + 0.1 * e[Normal.R2]
+    s2 = _polynomial((-0.442, -0.360, -6.271, -8.339, -3.559), x) + 0.06 * e[Normal.N2]
     halpha = galaxies["log_sfr"] + priors.halpha_per_sfr + _LSUN_OF_LOG_ERG
     star_forming = halpha[:, None] + _pack(priors, r3, n2, r2, s2, s2 - 1.0)
     seyfert = galaxies["seyfert"]
     choose = lambda a, b: torch.where(seyfert, a, b)  # noqa: E731
-    nuclear_r3 = choose(0.85, 0.3) + 0.15 * e[19]
+    nuclear_r3 = choose(0.85, 0.3) + 0.15 * e[Normal.NUCLEAR_R3]
     nuclear = _pack(
         priors,
         nuclear_r3,
-        choose(-0.02, 0.1) + 0.12 * e[20],
-        choose(0.45, 0.6) + 0.15 * e[17],
-        choose(-0.25, 0.0) + 0.1 * e[16],
-        choose(-0.8, -0.5) + 0.1 * e[16],
+        choose(-0.02, 0.1) + 0.12 * e[Normal.NUCLEAR_N2],
+        choose(0.45, 0.6) + 0.15 * e[Normal.N2],
+        choose(-0.25, 0.0) + 0.1 * e[Normal.R3],
+        choose(-0.8, -0.5) + 0.1 * e[Normal.R3],
     )
     of_halpha = galaxies["log_oiii"] - (nuclear_r3 - np.log10(priors.balmer_decrement))
     nuclear = torch.where(galaxies["active"][:, None], of_halpha[:, None] + nuclear, -30.0)
     full = torch.full_like(x, 1.0)
     old_gas = _pack(
-        priors, 0.25 + 0.15 * e[21], 0.1 + 0.12 * e[22], 0.6 * full, 0.0 * full, -0.6 * full
+        priors,
+        0.25 + 0.15 * e[Normal.OLD_GAS_R3],
+        0.1 + 0.12 * e[Normal.OLD_GAS_N2],
+        0.6 * full,
+        0.0 * full,
+        -0.6 * full,
     )
     curve = torch.tensor(lines_curve(np.array(list(LINES.values()))), dtype=torch.float32).to(x)
     optical_depth = (
@@ -161,7 +171,7 @@ def nebular_lines(galaxies: Galaxies, priors: Priors, abundance: Tensor) -> Nebu
 
 
 def _broad_line_nucleus(galaxies: Galaxies) -> tuple[Tensor, Tensor]:
-    """Broad Halpha (Lsun) and continuum at 5100 A (Lsun/A); Greene & Ho (2005, ApJ 630, 122), equation 1."""
+    """Broad Halpha (Lsun) and continuum at 5100 A (Lsun/A), shape (n,) each."""
     log_nuclear = galaxies["log_nuclear"]
     shown = galaxies["broad_line"].float()
     halpha = shown * 10 ** (np.log10(5.25e42) + 1.157 * (log_nuclear - 44) + _LSUN_OF_LOG_ERG)

@@ -1,7 +1,7 @@
-"""The simulator as a whole: priors and a seed in, labelled galaxies out.
+"""The simulator: labelled galaxies from priors and a seed.
 
-`Simulator.draw` gives an observed sample with labels and broad-band photometry; `Simulator.images` and
-`Simulator.spectra` add images and fibre spectra of the same galaxies.
+`Simulator.draw` returns a flux-limited sample with labels and broad-band photometry; `Simulator.images` and
+`Simulator.spectra` make images and fibre spectra of the same galaxies.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..quantities import QUANTITIES
 from ..surveys import SDSS, Survey
 from ..wavelengths import line_index
 from .apertures import fibre_fractions
@@ -21,32 +22,40 @@ from .histories import Histories
 from .images import ImageRenderer, RenderedImages
 from .nebular import NebularLines, nebular_lines, o3n2_abundance
 from .photometry import Observation, observe, selection_probability
-from .population import Distances, Galaxies, draw_population
+from .population import Distances, Galaxies, Normal, draw_population
 from .priors import Priors, load_priors, prior_groups
-from .spectrum import RestFrame, SpectralSynthesis
+from .spectrum import PARTS, RestFrame, SpectralSynthesis
 from .ssp import StellarGrid
 from .structure import Structure, draw_structure
 
 __all__ = ["Sample", "SimulatedGalaxies", "Simulator"]
 
-_LABEL_LINES = ("Halpha", "Hbeta", "NII6585", "OIII5008")
+#: Lines whose fluxes are labels, by the name of the quantity.
+_LABEL_LINES = {
+    "halpha_flux": "Halpha",
+    "hbeta_flux": "Hbeta",
+    "nii6584_flux": "NII6585",
+    "oiii5007_flux": "OIII5008",
+}
 _CANDIDATES = 4096
-#: Spectra made together; more do not fit the cache of a core.
-_SPECTRA = 256
+#: Number of spectra per chunk; larger chunks do not fit the cache of a core.
+_CHUNK = 256
+#: Index of the point source in the centre, the last of `PARTS`.
+_NUCLEUS = PARTS.index("nucleus")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Which galaxies are drawn.
+    """Selection of a sample of galaxies.
 
     Attributes
     ----------
     magnitude_limit : float
-        Petrosian r limit (mag); the main galaxy sample of SDSS ends at 17.77.
+        Petrosian limit in r (mag); that of the SDSS main galaxy sample is 17.77.
     near_infrared : bool
-        Require a 2MASS extended source too.
+        Also require a 2MASS extended source.
     volume : (z_min, z_max, log_mass_min), optional
-        A volume-limited sample, without magnitude limit.
+        Draw a volume-limited sample, without magnitude limit.
     """
 
     magnitude_limit: float = 17.77
@@ -56,32 +65,32 @@ class Sample:
 
 @dataclass(frozen=True)
 class SimulatedGalaxies:
-    """Galaxies with labels and photometry; indexing with a mask or slice selects galaxies.
+    """Galaxies with labels and photometry; a mask or slice as index selects galaxies.
 
     Attributes
     ----------
     theta : Tensor, shape (n, 9)
         Labels in the order and internal units of `astrogenspec.quantities.QUANTITIES`.
     measurable : Tensor of bool, shape (n,)
-        A gas abundance can be measured: four lines at S/N > 3 and a star-forming spectrum.
+        Whether a gas abundance can be measured: four lines at S/N > 3 and a star-forming spectrum.
     observation : Observation
-        Photometry with errors, and the magnitude that decides on the selection.
+        Photometry with errors, and the magnitudes used in the selection.
     component_flux : Tensor, shape (n, 5, 4)
-        AB nanomaggies of bulge, old disk, young disk and nucleus, on the survey's zero points.
+        Fluxes of `~astrogenspec.simulate.spectrum.PARTS` (nmgy), on the survey's zero points.
     fibre : Tensor, shape (n, 4)
-        Share of each part that enters the fibre.
+        Fraction of the light of each part that enters the fibre.
     line_flux : Tensor, shape (n, 17)
-        Fluxes of the emission lines in the fibre, 1e-17 erg / (s cm2).
+        Fluxes of the emission lines in the fibre (1e-17 erg/s/cm2).
     halpha_width : Tensor, shape (n,)
         Rest-frame equivalent width of Halpha in the fibre (A).
     structure : Structure
-        Sizes, shapes and orientation of bulge and disk.
+        Sizes, shapes and orientation.
     properties : dict of str to Tensor
-        What the population gave each galaxy: masses, rates, abundances, dust, and its random numbers.
+        Masses, rates, abundances, dust, and the random deviates; see `draw_population`.
     weights : list of Tensor
-        Weights of the stellar grid.
+        Mass formed on the stellar grid, by component.
     lines : NebularLines
-        Luminosities of the emission lines as they leave the galaxy.
+        Luminosities of the emission lines.
     """
 
     theta: Tensor
@@ -119,7 +128,7 @@ class SimulatedGalaxies:
 
     @classmethod
     def concatenate(cls, parts: list[SimulatedGalaxies]) -> SimulatedGalaxies:
-        """Join several sets of galaxies."""
+        """Concatenate several sets of galaxies."""
         return cls(
             **{
                 field.name: _joined([getattr(part, field.name) for part in parts])
@@ -145,14 +154,16 @@ def _joined(values: list) -> Any:
 
 
 class Simulator:
-    """Simulated galaxies of one survey.
+    """Simulate the galaxies of one survey.
 
     Parameters
     ----------
     survey : Survey
+        Bands, pixels, seeing and noise.
     priors : dict of str to Priors, optional
         Groups that replace the default ones.
-    device : str
+    device : str or torch.device
+        Device of all tensors.
 
     Examples
     --------
@@ -179,11 +190,11 @@ class Simulator:
         self._renderer = ImageRenderer(survey, device=self.device)
 
     def generator(self, seed: int) -> torch.Generator:
-        """Make a seeded generator on the simulator's device."""
+        """Return a seeded random generator on the simulator's device."""
         return torch.Generator(self.device).manual_seed(seed)
 
     def candidates(self, n: int, generator: torch.Generator, sample: Sample) -> SimulatedGalaxies:
-        """Draw galaxies before selection; arguments as for `draw`."""
+        """Draw galaxies before selection."""
         population, line_priors = self.priors["population"], self.priors["lines"]
         properties = draw_population(
             n,
@@ -216,7 +227,7 @@ class Simulator:
         bands = len(self.survey.bands)
         system = observation.true_flux / total[:, :bands].sum(2)
         theta = self._labels(properties, fluxes)
-        noise = 10 ** (0.35 + 0.2 * properties["normal"][37])
+        noise = 10 ** (0.35 + 0.2 * properties["normal"][Normal.LINE_NOISE])
         return SimulatedGalaxies(
             theta=theta,
             measurable=_measurable(fluxes, noise),
@@ -232,29 +243,32 @@ class Simulator:
         )
 
     def _labels(self, properties: Galaxies, fluxes: Tensor) -> Tensor:
+        """Labels in the order of `QUANTITIES`, with the systematic scatter of measured masses and rates."""
         population, e = self.priors["population"], properties["normal"]
-        columns = [
-            properties["redshift"],
-            properties["log_mass"] + population.mass_systematic * e[35],
-            properties["log_sfr"] + population.sfr_systematic * e[36],
-            o3n2_abundance(fluxes).clamp(7.4, 9.3),
-            properties["log_black_hole_mass"],
-        ]
-        columns += [
-            torch.log10(fluxes[:, line_index(name)].clamp(min=1e-3)) for name in _LABEL_LINES
-        ]
-        return torch.stack(columns, dim=1)
+        labels = {
+            "redshift": properties["redshift"],
+            "stellar_mass": properties["log_mass"]
+            + population.mass_systematic * e[Normal.MASS_LABEL],
+            "sfr": properties["log_sfr"] + population.sfr_systematic * e[Normal.SFR_LABEL],
+            "gas_metallicity": o3n2_abundance(fluxes).clamp(7.4, 9.3),
+            "black_hole_mass": properties["log_black_hole_mass"],
+        } | {
+            name: torch.log10(fluxes[:, line_index(line)].clamp(min=1e-3))
+            for name, line in _LABEL_LINES.items()
+        }
+        return torch.stack([labels[name] for name in QUANTITIES], dim=1)
 
     def draw(self, n: int, seed: int, sample: Sample | None = None) -> SimulatedGalaxies:
-        """Draw a number of selected galaxies.
+        """Draw a sample of galaxies.
 
         Parameters
         ----------
         n : int
-            Number of galaxies (of candidates, for a volume-limited sample).
+            Number of galaxies.
         seed : int
+            Random seed.
         sample : Sample, optional
-            The main galaxy sample of SDSS by default.
+            Selection; by default, the main galaxy sample of SDSS.
 
         Raises
         ------
@@ -262,7 +276,7 @@ class Simulator:
             If ``n`` is not positive.
         """
         if n < 1:
-            raise ValueError(f"n is {n}, but the number of galaxies to draw must be positive.")
+            raise ValueError(f"n is {n}; a positive number of galaxies is expected.")
         parts, total = [], 0
         for galaxies in self.accepted(seed, sample):
             parts.append(galaxies)
@@ -274,15 +288,16 @@ class Simulator:
     def accepted(
         self, seed: int, sample: Sample | None = None, *, candidates: int = _CANDIDATES
     ) -> Iterator[SimulatedGalaxies]:
-        """Iterate for ever over batches of selected galaxies of varying length.
+        """Iterate endlessly over batches of selected galaxies of varying length.
 
         Parameters
         ----------
         seed : int
-            Batch k is drawn with a generator seeded by ``(seed, k)``: any batch can be made again by itself.
+            Batch k is drawn with a generator seeded by seed and k, and can be drawn on its own with `batch`.
         sample : Sample, optional
+            Selection; by default, the main galaxy sample of SDSS.
         candidates : int
-            Galaxies drawn for each batch before selection.
+            Number of galaxies drawn for each batch before selection.
         """
         sample = sample or Sample()
         batch = 0
@@ -293,7 +308,7 @@ class Simulator:
     def batch(
         self, seed: int, batch: int, sample: Sample, *, candidates: int = _CANDIDATES
     ) -> SimulatedGalaxies:
-        """Make the selected galaxies of one batch; see `accepted`."""
+        """Draw one batch; see `accepted`."""
         generator = self.generator(seed * 1_000_003 + batch)
         drawn = self.candidates(candidates, generator, sample)
         if sample.volume is not None:
@@ -313,15 +328,15 @@ class Simulator:
         """Render noise-free images; see `~astrogenspec.simulate.images.ImageRenderer.render`."""
         return self._renderer.render(
             galaxies.structure,
-            galaxies.component_flux[..., :3],
+            galaxies.component_flux[..., :_NUCLEUS],
             generator,
             neighbours=neighbours,
-            agn_flux=galaxies.component_flux[..., 3],
+            agn_flux=galaxies.component_flux[..., _NUCLEUS],
         )
 
     def spectra(self, galaxies: SimulatedGalaxies) -> Tensor:
-        """Fibre spectra, shape (n, 5830), 1e-17 erg/s/cm2/A on `~astrogenspec.simulate.spectrum.OBSERVED`."""
-        parts = (galaxies[k : k + _SPECTRA] for k in range(0, len(galaxies), _SPECTRA))
+        """Compute fibre spectra, shape (n, 5830), 1e-17 erg/s/cm2/A on `~astrogenspec.simulate.spectrum.OBSERVED`."""
+        parts = (galaxies[k : k + _CHUNK] for k in range(0, len(galaxies), _CHUNK))
         spectra = [
             self.synthesis.spectra(part.properties, part.weights, part.lines, part.fibre)
             for part in parts
@@ -329,10 +344,10 @@ class Simulator:
         return torch.cat(spectra)
 
     def rest_frame(self, galaxies: SimulatedGalaxies) -> RestFrame:
-        """Spectra through the fibre and of the whole galaxy; see `~astrogenspec.simulate.spectrum.RestFrame`."""
+        """Compute rest-frame spectra through the fibre and of the whole galaxy (second axis)."""
         parts = []
-        for k in range(0, len(galaxies), _SPECTRA):
-            part = galaxies[k : k + _SPECTRA]
+        for k in range(0, len(galaxies), _CHUNK):
+            part = galaxies[k : k + _CHUNK]
             apertures = torch.stack([part.fibre, torch.ones_like(part.fibre)], dim=1)
             parts.append(
                 self.synthesis.rest_frame(part.properties, part.weights, part.lines, apertures)
@@ -341,7 +356,7 @@ class Simulator:
 
 
 def _fibre_radius(radius: Tensor, aperture: float = 1.5) -> Tensor:
-    """Mean radius of an exponential disk's light inside the aperture, in half-light radii.
+    """Compute the light-weighted mean radius of an exponential disk inside the aperture, in half-light radii.
 
     Parameters
     ----------
@@ -358,8 +373,8 @@ def _fibre_radius(radius: Tensor, aperture: float = 1.5) -> Tensor:
 
 
 def _measurable(fluxes: Tensor, noise: Tensor) -> Tensor:
-    """Four lines at S/N > 3 and below the line of Kauffmann et al. (2003)."""
-    halpha, hbeta, nii, oiii = (fluxes[:, line_index(name)] for name in _LABEL_LINES)
+    """Whether four lines have S/N > 3 and lie below the curve of Kauffmann et al. (2003)."""
+    halpha, hbeta, nii, oiii = (fluxes[:, line_index(name)] for name in _LABEL_LINES.values())
     detected = torch.stack([halpha, hbeta, nii, oiii]).min(0).values > 3 * noise
     x, y = torch.log10(nii / halpha), torch.log10(oiii / hbeta)
     below = (x < 0.05) & (y < 0.61 / (x.clamp(max=0.049) - 0.05) + 1.3)
