@@ -1,8 +1,8 @@
-"""Population checks: does the simulator make the galaxies that surveys see?
+"""Comparison of simulated and real galaxy populations.
 
-`compare_statistics` sets simulated summary statistics beside the recorded ones of real samples (needs no real data);
-`write_report` does the same from a folder of real tables, with figures, as one HTML page; `record_statistics` renews the
-recorded table.
+`compare_statistics` compares simulated summary statistics with the recorded ones of real samples
+and needs no real data; `write_report` compares with a folder of real tables and writes an HTML page
+with figures; `record_statistics` makes the recorded table.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from ..surveys import BANDS
 __all__ = ["compare_statistics", "record_statistics", "recorded_statistics", "write_report"]
 
 _RECORD = "population_statistics.ecsv"
+_R = BANDS.index("r")
 
 
 def recorded_statistics() -> Table:
-    """Summary statistics of the real samples: ``sample``, ``statistic``, ``value``, ``error``, ``source``."""
+    """Read the statistics of the real samples: ``sample``, ``statistic``, ``value``, ``error``, ``source``."""
     with as_file(files("astrogenspec") / "data" / _RECORD) as path:
         return Table.read(path, format="ascii.ecsv")
 
@@ -36,8 +37,14 @@ def record_statistics(folder: Path | str, out: Path | str) -> Table:
     Parameters
     ----------
     folder : path
-        Real tables; see `astrogenspec.simulate.samples`.
+        Folder of the real tables; see `astrogenspec.simulate.samples`.
     out : path
+        File to write.
+
+    Returns
+    -------
+    Table
+        Columns as from `recorded_statistics`.
     """
     rows = [
         (name, statistic, round(value, 4), round(error, 4), SOURCES[name])
@@ -52,11 +59,12 @@ def record_statistics(folder: Path | str, out: Path | str) -> Table:
 def compare_statistics(
     simulator: Simulator, *, n: int = 12000, n_images: int = 800, seed: int = 0
 ) -> QTable:
-    """Set simulated statistics beside the recorded real ones.
+    """Compare simulated statistics with the recorded real ones.
 
     Parameters
     ----------
     simulator : Simulator
+        Source of the galaxies.
     n, n_images, seed : int
         See `astrogenspec.simulate.samples.simulate_samples`.
 
@@ -68,10 +76,11 @@ def compare_statistics(
     recorded = recorded_statistics()
     masses = recorded_masses(dict(zip(recorded["statistic"], recorded["value"], strict=True)))
     samples = simulate_samples(simulator, n=n, n_images=n_images, seed=seed, masses=masses)
-    return _beside(recorded, samples)
+    return _with_simulated(recorded, samples)
 
 
-def _beside(table: Table, samples: dict) -> QTable:
+def _with_simulated(table: Table, samples: dict) -> QTable:
+    """Add the columns ``simulated`` and ``difference``."""
     simulated = {name: STATISTICS[name](sample) for name, sample in samples.items()}
     table = QTable(table)
     table["simulated"] = [
@@ -90,12 +99,12 @@ def write_report(
     n_images: int = 800,
     seed: int = 0,
 ) -> Path:
-    """Compare the simulator with real tables, as an HTML page with figures.
+    """Compare the simulator with real tables, and write an HTML page with figures.
 
     Parameters
     ----------
     folder : path
-        Real tables; see `astrogenspec.simulate.samples`.
+        Folder of the real tables; see `astrogenspec.simulate.samples`.
     out : path
         Folder of the report.
     n, n_images, seed : int
@@ -112,7 +121,7 @@ def write_report(
     simulated = simulate_samples(
         Simulator(), n=n, n_images=n_images, seed=seed, masses=real["lines"]["log_mass"]
     )
-    table = _beside(record_statistics(folder, out / _RECORD), simulated)
+    table = _with_simulated(record_statistics(folder, out / _RECORD), simulated)
     table.write(out / "comparison.ecsv", overwrite=True)
     figures = _draw(real, simulated, out)
     page = out / "index.html"
@@ -152,6 +161,7 @@ def _draw(real: dict, simulated: dict, out: Path) -> list[tuple[str, str]]:
 
 
 def _colour(sample: dict, k: int) -> np.ndarray:
+    """Colour of band k and the next one."""
     return sample["magnitude"][:, k] - sample["magnitude"][:, k + 1]
 
 
@@ -175,7 +185,7 @@ def _draw_planes(plt, real: dict, simulated: dict):
     figure, axes = plt.subplots(1, 4, figsize=(16, 4), layout="constrained")
     r, s = real["photometry"], simulated["photometry"]
     for axis, values, label in (
-        (axes[0], (r["magnitude"][:, 2], s["magnitude"][:, 2]), "r (mag)"),
+        (axes[0], (r["magnitude"][:, _R], s["magnitude"][:, _R]), "r (mag)"),
         (axes[1], (r["redshift"], s["redshift"]), "redshift"),
     ):
         low, high = np.percentile(values[0], [0.2, 99.8])

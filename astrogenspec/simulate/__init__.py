@@ -1,4 +1,4 @@
-"""The forward model: a population of galaxies, their spectra, photometry and images (extra ``simulate``)."""
+"""Simulator: a population of galaxies with spectra, photometry and images (extra ``simulate``)."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-r"""Light of simulated galaxies within circular apertures: through a fibre, and as a survey's pipeline measures sizes.
+r"""Light of simulated galaxies in circular apertures: fibre fractions, Petrosian fluxes and radii.
 
 By Parseval's theorem the light of a blurred image within radius :math:`R` is
 
 .. math:: L(R) = \int_0^\infty \bar F(k)\, S(k)\; 2\pi R\, J_1(2\pi R k)\, dk ,
 
-with the transform of the light averaged over directions, :math:`\bar F`, and that of the seeing, :math:`S`. The second factor is
-the derivative of :math:`-J_0(2\pi R k)`, which is exact over the bins of a logarithmic grid, however fast it oscillates.
-Arms, bars and other features of the disks are left out.
+where :math:`\bar F` is the transform of the light, averaged over directions, and :math:`S` that of
+the seeing.  The last factor is the derivative of :math:`-J_0(2\pi R k)` and is integrated exactly
+over the bins of a logarithmic grid.  Arms, bars and other features of the disks are ignored.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ from .structure import Structure
 
 __all__ = ["PetrosianMeasures", "fibre_fractions", "light_within", "measure_petrosian"]
 
-_SIGMA_OF_FWHM = 1 / 2.35482
+_SIGMA_PER_FWHM = 1 / 2.35482
 #: Spatial frequencies [1/arcsec] and directions at which transforms are evaluated.
-_LOWEST_WAVE, _WAVES, _DIRECTIONS = 1e-4, 120, 8
+_MIN_WAVE, _N_WAVES, _N_DIRECTIONS = 1e-4, 120, 8
 #: Radii of growth curves: 0.2 to about 200 arcsec in steps of a quarter of log 1.25.
-_FIRST_RADIUS, _STEPS, _RADII = 0.2, 4, 124
-#: The Petrosian radius is where the local surface brightness, between 0.8 and 1.25 of it, is a fifth of the mean within.
-_WIDER, _RATIO, _APERTURE = 1.25, 0.2, 2.0
-#: Galaxies at a time.
-_PIECE = 512
+_MIN_RADIUS, _STEPS, _N_RADII = 0.2, 4, 124
+#: At the Petrosian radius, the surface brightness between 0.8 and 1.25 radii is a fifth of the mean
+#: inside; fluxes are measured within two Petrosian radii.
+_ANNULUS, _RATIO, _APERTURE = 1.25, 0.2, 2.0
+#: Number of galaxies per chunk.
+_CHUNK = 512
 
 
 def light_within(structure: Structure, radius: Tensor, fwhm: float) -> Tensor:
-    """Fraction of the light of each part of a galaxy within circles around its centre.
+    """Compute the fractions of the light of each part of a galaxy within circles around its centre.
 
     Parameters
     ----------
@@ -57,20 +58,21 @@ def light_within(structure: Structure, radius: Tensor, fwhm: float) -> Tensor:
     Returns
     -------
     Tensor, shape (n, k, 3)
-        Fractions for [bulge, old disk, young disk], good to 0.004 within ten half-light radii, and to 0.02 far outside of a
-        small galaxy. What a break of the disk adds or takes away is not blurred.
+        Fractions for [bulge, old disk, young disk], accurate to 0.004 within ten half-light radii,
+        and to 0.02 far outside a small galaxy. The light that a break of the disk adds or removes
+        is not blurred.
     """
     s, device = structure, structure.radius_disk.device
-    sigma = fwhm * _SIGMA_OF_FWHM
+    sigma = fwhm * _SIGMA_PER_FWHM
     edges = torch.logspace(
-        math.log10(_LOWEST_WAVE), math.log10(0.7 / sigma), _WAVES + 1, device=device
+        math.log10(_MIN_WAVE), math.log10(0.7 / sigma), _N_WAVES + 1, device=device
     )
     wave = (edges[:-1] * edges[1:]).sqrt()
     edges[0] = 0.0
     seeing = torch.exp(-2 * (math.pi * sigma * wave) ** 2)
     oscillation = torch.special.bessel_j0(2 * math.pi * radius.to(device) * edges[:, None])
     weight = seeing[:, None] * -oscillation.diff(dim=0)
-    angle = (torch.arange(_DIRECTIONS, device=device) + 0.5) * (math.pi / (2 * _DIRECTIONS))
+    angle = (torch.arange(_N_DIRECTIONS, device=device) + 0.5) * (math.pi / (2 * _N_DIRECTIONS))
     along, across = ((wave * trig(angle)[:, None]).square() for trig in (torch.cos, torch.sin))
 
     def smooth(scale: Tensor, axis_ratio: Tensor, transform, *arguments: Tensor) -> Tensor:
@@ -79,7 +81,7 @@ def light_within(structure: Structure, radius: Tensor, fwhm: float) -> Tensor:
         return values.mean(1) @ weight
 
     scale = s.radius_disk / EXPONENTIAL_HALF_LIGHT
-    # Circles on an inclined disk, as ones of the same area in its plane.
+    # A circle on an inclined disk is treated as one of the same area in its plane.
     reach = radius.to(device) / (scale * s.axis_ratio_disk.sqrt())[:, None]
     bend, slope = s.disk_break[:, None], s.disk_break_slope[:, None]
 
@@ -98,7 +100,7 @@ def light_within(structure: Structure, radius: Tensor, fwhm: float) -> Tensor:
 
 
 def fibre_fractions(structure: Structure, fwhm: float = 1.4, diameter: float = 3.0) -> Tensor:
-    """Fraction of the light of each part that enters a fibre on the centre of the galaxy.
+    """Compute the fractions of the light of each part that enter a fibre on the centre of the galaxy.
 
     Parameters
     ----------
@@ -119,16 +121,16 @@ def fibre_fractions(structure: Structure, fwhm: float = 1.4, diameter: float = 3
 
 @dataclass(frozen=True)
 class PetrosianMeasures:
-    """Sizes, shapes and fluxes of n galaxies as a catalogue would have them, without noise.
+    """Noise-free Petrosian fluxes, radii and axis ratios of n galaxies.
 
     Attributes
     ----------
     flux : Tensor, shape (n, 5)
-        Light in ugriz within two Petrosian radii of r [nmgy].
+        Fluxes in ugriz within two Petrosian radii in r [nmgy].
     r50, r90 : Tensor, shape (n,)
         Radii with 50 and 90 per cent of the Petrosian flux in r [arcsec].
     axis_ratio : Tensor, shape (n,)
-        That of bulge and disks, in the mean by their light in r.
+        Mean axis ratio of bulge and disks, weighted by their light in r.
     """
 
     flux: Tensor
@@ -140,7 +142,7 @@ class PetrosianMeasures:
 def measure_petrosian(
     structure: Structure, component_flux: Tensor, fwhm: float
 ) -> PetrosianMeasures:
-    """Measure galaxies in the circular apertures of Blanton et al. (2001, AJ 121, 2358).
+    """Measure Petrosian quantities in circular apertures (Blanton et al. 2001, AJ 121, 2358).
 
     Parameters
     ----------
@@ -157,7 +159,7 @@ def measure_petrosian(
     """
     parts = [
         _measured(structure[rows], component_flux[rows], fwhm)
-        for rows in (slice(k, k + _PIECE) for k in range(0, len(structure), _PIECE))
+        for rows in (slice(k, k + _CHUNK) for k in range(0, len(structure), _CHUNK))
     ]
     return PetrosianMeasures(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
@@ -165,31 +167,32 @@ def measure_petrosian(
 def _measured(
     structure: Structure, component_flux: Tensor, fwhm: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    steps = torch.arange(_RADII, device=component_flux.device)
-    radius = _FIRST_RADIUS * _WIDER ** (steps / _STEPS)
+    """Fields of `PetrosianMeasures` for one chunk."""
+    steps = torch.arange(_N_RADII, device=component_flux.device)
+    radius = _MIN_RADIUS * _ANNULUS ** (steps / _STEPS)
     fractions = light_within(structure, radius, fwhm)
-    nucleus = 1 - torch.exp(-0.5 * (radius / (fwhm * _SIGMA_OF_FWHM)) ** 2)
+    nucleus = 1 - torch.exp(-0.5 * (radius / (fwhm * _SIGMA_PER_FWHM)) ** 2)
     growth = torch.einsum("nkc,nbc->nbk", fractions, component_flux[..., :3])
-    # Rounding must not make a growth curve fall.
+    # Growth curves must not decrease by rounding.
     growth = (growth + component_flux[..., 3:] * nucleus).cummax(-1).values
     r = BANDS.index("r")
     area = math.pi * radius**2
     mean = growth[:, r] / area
-    ring = (_WIDER**2 - _WIDER**-2) * area[_STEPS:-_STEPS]
+    ring = (_ANNULUS**2 - _ANNULUS**-2) * area[_STEPS:-_STEPS]
     local = (growth[:, r, 2 * _STEPS :] - growth[:, r, : -2 * _STEPS]) / ring
     contrast = local / mean[:, _STEPS:-_STEPS]
     below = contrast < _RATIO
     below[:, -1] = True
     last = below.int().argmax(1)
     rows = torch.arange(len(last), device=last.device)
-    # Interpolated between the last radius above the limit and the first one below it.
+    # Interpolate between the last radius above the limit and the first one below it.
     before = contrast[rows, (last - 1).clamp_min(0)]
-    share = ((before - _RATIO) / (before - contrast[rows, last]).clamp_min(1e-6)).clamp(0, 1)
-    petrosian = _STEPS + last - 1 + share
-    outer = petrosian + _STEPS * math.log(_APERTURE, _WIDER)
-    flux = _at(growth, outer[:, None].expand(-1, len(BANDS)))
+    step = ((before - _RATIO) / (before - contrast[rows, last]).clamp_min(1e-6)).clamp(0, 1)
+    petrosian = _STEPS + last - 1 + step
+    outer = petrosian + _STEPS * math.log(_APERTURE, _ANNULUS)
+    flux = _interpolate_at(growth, outer[:, None].expand(-1, len(BANDS)))
     sizes = [
-        _FIRST_RADIUS * _WIDER ** (_where(growth[:, r], part * flux[:, r]) / _STEPS)
+        _MIN_RADIUS * _ANNULUS ** (_fractional_index(growth[:, r], part * flux[:, r]) / _STEPS)
         for part in (0.5, 0.9)
     ]
     light = component_flux[:, r, :3]
@@ -200,7 +203,7 @@ def _measured(
     return flux, sizes[0], sizes[1], axis_ratio
 
 
-def _at(curves: Tensor, position: Tensor) -> Tensor:
+def _interpolate_at(curves: Tensor, position: Tensor) -> Tensor:
     """Interpolate curves (..., k) at one fractional index each, shape (...)."""
     position = position.clamp(0, curves.shape[-1] - 1.001)
     low = position.long()[..., None]
@@ -208,7 +211,7 @@ def _at(curves: Tensor, position: Tensor) -> Tensor:
     return torch.lerp(first, second, position - low[..., 0])
 
 
-def _where(curves: Tensor, value: Tensor) -> Tensor:
+def _fractional_index(curves: Tensor, value: Tensor) -> Tensor:
     """Fractional index at which rising curves (n, k) reach a value each, shape (n,)."""
     high = torch.searchsorted(curves.contiguous(), value[:, None]).clamp(1, curves.shape[1] - 1)
     first, second = curves.gather(1, high - 1)[:, 0], curves.gather(1, high)[:, 0]

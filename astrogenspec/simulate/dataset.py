@@ -1,7 +1,7 @@
 """Simulated galaxies as files (HDF5 shards) and as an endless torch dataset.
 
-A shard holds a fixed number of galaxies and depends on nothing but the seed, its index and the settings, so that an
-interrupted run goes on where it stopped and any shard can be made again.
+A shard holds a fixed number of galaxies and depends only on the seed, its index and the settings:
+an interrupted run can be continued, and any shard can be made again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ __all__ = [
 
 #: Galaxies per shard, with and without images or spectra.
 SHARD_SIZES = (2000, 20000)
-#: Samples, in turn, that the bundled networks were trained on: 40% each with and without a 2MASS limit, 20% deeper.
+#: Samples of the training set of the bundled networks: 40% each with and without a 2MASS limit, 20%
+#: deeper.
 TRAINING_SAMPLES = (
     Sample(near_infrared=True),
     Sample(),
@@ -50,6 +51,7 @@ TRAINING_SAMPLES = (
     Sample(),
     Sample(magnitude_limit=18.4),
 )
+#: Properties of the population that are written to shards.
 _PROPERTIES = (
     "log_mass", "redshift", "log_sfr", "quiescent", "bulge_fraction", "cos_inclination",
     "gas_abundance", "stellar_metallicity", "velocity_dispersion", "attenuation_stars", "active",
@@ -59,18 +61,19 @@ _PROPERTIES = (
 
 @dataclass(frozen=True)
 class Contents:
-    """What is kept of each galaxy, beside labels and photometry.
+    """Data of each galaxy in addition to labels and photometry.
 
     Attributes
     ----------
     images : {"observed", "noiseless", "none"}
-        ``observed``: ``image`` with noise and its ``ivar``; ``noiseless``: ``image`` alone. Both in half precision,
-        with the photometry measured on a noisy version.
+        ``observed``: ``image`` with noise and ``ivar``; ``noiseless``: ``image`` only. Both in half
+        precision, with photometry measured on a noisy version.
     spectra : {"observed", "rest", "none"}
-        ``observed``: the fibre spectrum as ``spectrum``.  ``rest``: through the fibre and of the whole galaxy (second
-        axis), ``continuum`` per nmgy in r at rest-frame wavelengths, ``aperture_flux`` (nmgy in r), and line fluxes
-        ``narrow_flux`` and ``broad_flux``; what networks that generate spectra learn from.  All noise-free, spectra
-        in half precision.
+        ``observed``: the fibre spectrum as ``spectrum``.  ``rest``: training data of the networks
+        that generate spectra, through the fibre and of the whole galaxy (second axis):
+        ``continuum`` per nmgy in r at rest-frame wavelengths, ``aperture_flux`` (nmgy in r), and
+        line fluxes ``narrow_flux`` and ``broad_flux``.  All are noise-free, spectra in half
+        precision.
     """
 
     images: str = "observed"
@@ -79,17 +82,18 @@ class Contents:
     def __post_init__(self):
         if self.images not in ("observed", "noiseless", "none"):
             raise ValueError(
-                f"images is {self.images!r}, but one of 'observed', 'noiseless', 'none' is wanted."
+                f"images is {self.images!r}; 'observed', 'noiseless' or 'none' is expected."
             )
         if self.spectra not in ("observed", "rest", "none"):
             raise ValueError(
-                f"spectra is {self.spectra!r}, but one of 'observed', 'rest', 'none' is wanted."
+                f"spectra is {self.spectra!r}; 'observed', 'rest' or 'none' is expected."
             )
 
 
-def _describe(galaxies: SimulatedGalaxies, seeing: float) -> dict[str, Tensor]:
+def _columns(galaxies: SimulatedGalaxies, seeing: float) -> dict[str, Tensor]:
+    """Labels, photometry, morphology and properties."""
     observation = galaxies.observation
-    sizes = measure_petrosian(galaxies.structure, galaxies.component_flux, seeing)
+    petrosian = measure_petrosian(galaxies.structure, galaxies.component_flux, seeing)
     return {
         "theta": galaxies.theta,
         "measurable": galaxies.measurable,
@@ -98,16 +102,16 @@ def _describe(galaxies: SimulatedGalaxies, seeing: float) -> dict[str, Tensor]:
         "true_flux": observation.expected_flux,
         "halpha_width": galaxies.halpha_width,
         "line_flux": galaxies.line_flux,
-        "petro_flux": sizes.flux,
-        "r50": sizes.r50,
-        "r90": sizes.r90,
-        "axis_ratio": sizes.axis_ratio,
+        "petro_flux": petrosian.flux,
+        "r50": petrosian.r50,
+        "r90": petrosian.r90,
+        "axis_ratio": petrosian.axis_ratio,
         **{name: galaxies.properties[name] for name in _PROPERTIES},
     }
 
 
 def _measure(noisy: Tensor, ivar: Tensor) -> dict[str, Tensor]:
-    """Photometry of the noisy stamps by photutils; NaN where no galaxy is found."""
+    """Photometry measured on the noisy cutouts; NaN where no source is detected."""
     measured = measure_photometry(CutoutBatch(noisy.cpu().numpy(), ivar.cpu().numpy()), ebv=0.0)
     return {
         "measured_flux": torch.tensor(measured.flux, dtype=torch.float32),
@@ -116,7 +120,19 @@ def _measure(noisy: Tensor, ivar: Tensor) -> dict[str, Tensor]:
 
 
 def rest_frame_columns(simulator: Simulator, galaxies: SimulatedGalaxies) -> dict[str, Tensor]:
-    """Columns of ``Contents(spectra="rest")``: through the fibre and of the whole galaxy."""
+    """Compute the columns of ``Contents(spectra="rest")``.
+
+    Parameters
+    ----------
+    simulator : Simulator
+    galaxies : SimulatedGalaxies
+        n galaxies.
+
+    Returns
+    -------
+    dict of str to Tensor, shape (n, 2, ...)
+        Through the fibre and of the whole galaxy; see `Contents`.
+    """
     frame = simulator.rest_frame(galaxies)
     r = galaxies.component_flux[:, BANDS.index("r")]
     flux = torch.stack([(r * galaxies.fibre).sum(1), r.sum(1)], dim=1)
@@ -129,15 +145,18 @@ def rest_frame_columns(simulator: Simulator, galaxies: SimulatedGalaxies) -> dic
 
 
 class GalaxyStream(IterableDataset):
-    """Endless simulated galaxies, in batches of varying length, as dictionaries of tensors.
+    """Endless torch dataset of simulated galaxies, in batches of varying length, as dictionaries of tensors.
 
     Parameters
     ----------
     simulator : Simulator
+        Source of the galaxies.
     seed : int
+        Random seed.
     samples : sequence of Sample
-        Used in turn, batch by batch.
-    contents : Contents
+        Selections, used in turn, batch by batch.
+    contents : Contents, optional
+        Images and spectra; both observed by default.
     start : int
         Index of the first batch.
 
@@ -165,11 +184,11 @@ class GalaxyStream(IterableDataset):
         self.start = start
 
     def batch(self, index: int) -> dict[str, Tensor]:
-        """Make one batch by its index."""
+        """Return the batch with an index."""
         sample = self.samples[index % len(self.samples)]
         galaxies = self.simulator.batch(self.seed, index, sample)
         seeing = self.simulator.survey.psf_fwhm["r"].to_value(u.arcsec)
-        result = _describe(galaxies, seeing)
+        result = _columns(galaxies, seeing)
         if self.contents.images != "none":
             generator = self.simulator.generator(self.seed * 1_000_003 + index + 500_000)
             images = self.simulator.images(galaxies, generator)
@@ -203,37 +222,40 @@ def write_shards(
     workers: int | None = None,
     progress: bool = True,
 ) -> list[Path]:
-    """Simulate galaxies into HDF5 shards; shards that exist already are kept.
+    """Simulate galaxies and write them to HDF5 shards; existing shards are kept.
 
     Parameters
     ----------
     n : int
         Number of galaxies, rounded up to whole shards.
     out : path
-        Folder, made if it does not exist.
+        Folder; it is created if it does not exist.
     seed : int
+        Random seed.
     samples : sequence of Sample
-        Used in turn, batch by batch.
+        Selections, used in turn, batch by batch.
     contents : Contents, optional
+        Images and spectra; both observed by default.
     shard_size : int, optional
-        Galaxies of a shard; one of `SHARD_SIZES` by default.
+        Number of galaxies per shard; one of `SHARD_SIZES` by default.
     workers : int, optional
-        Processes, each on one core; by default one for each core. A script that uses more than one must be guarded by
-        ``if __name__ == "__main__"``.
+        Number of processes with one core each; by default, one per core. A script that uses more
+        than one must be guarded by ``if __name__ == "__main__"``.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     list of Path
+        The shards.
 
     Raises
     ------
     ValueError
-        If ``n`` is not positive, or the folder holds shards made with other settings.
+        If ``n`` is not positive, or the folder holds shards with other settings.
     """
     if n <= 0:
-        raise ValueError(f"n is {n}, but the number of galaxies to simulate must be positive.")
+        raise ValueError(f"n is {n}; a positive number of galaxies is expected.")
     contents = contents or Contents()
     if shard_size is None:
         shard_size = SHARD_SIZES[contents.images == "none" and contents.spectra == "none"]
@@ -262,7 +284,7 @@ def write_shards(
 
 @dataclass(frozen=True)
 class _Job:
-    """What a worker has to know to make any shard."""
+    """Settings with which a worker makes any shard."""
 
     seed: int
     samples: tuple[Sample, ...]
@@ -277,24 +299,26 @@ class _Job:
         return GalaxyStream(Simulator(), self.seed, self.samples, self.contents)
 
 
-_worker: tuple[_Job, GalaxyStream] | None = None
+#: Job and stream of this process, set by `_start_worker`.
+_worker: list[tuple[_Job, GalaxyStream]] = []
 
 
 def _start_worker(job: _Job) -> None:
-    global _worker
     torch.set_num_threads(1)
-    _worker = job, job.stream()
+    _worker[:] = [(job, job.stream())]
 
 
 def _work(path: Path, shard: int) -> None:
-    job, stream = _worker
+    ((job, stream),) = _worker
     job.make(stream, path, shard)
 
 
 def _finished(job: _Job, paths: list[Path], shards: list[int], workers: int) -> Iterator[None]:
-    """Make shards, in this process or in several, and yield once for each."""
+    """Write shards, in this process or in several, and yield once for each."""
+    if not shards:
+        return
     if workers <= 1:
-        stream = job.stream() if shards else None
+        stream = job.stream()
         for path, shard in zip(paths, shards, strict=True):
             job.make(stream, path, shard)
             yield
@@ -313,13 +337,13 @@ def _is_done(path: Path, settings: str) -> bool:
     with h5py.File(path, "r") as file:
         if file.attrs["settings"] != settings:
             raise ValueError(
-                f"{path} was simulated with other settings ({file.attrs['settings']}): choose another folder."
+                f"{path} was simulated with other settings ({file.attrs['settings']}): give another folder."
             )
     return True
 
 
 def _fill(stream: GalaxyStream, shard: int, size: int) -> dict[str, np.ndarray]:
-    """Collect batches of a range of indices of its own until the shard is full."""
+    """Collect batches until the shard is full; each shard has its own range of batch indices."""
     batches, total = [], 0
     index = shard * 1000
     while total < size:

@@ -1,9 +1,9 @@
 r"""Star-formation and enrichment histories, as masses formed on the stellar grid.
 
-The disk forms stars at the rate :math:`\psi \propto t\,e^{-kt}` (delayed exponential), where *t* is the time since the
-onset and *k* is chosen to give the required mean rate over the last 100 Myr.  The rate is multiplied by log-normal
-excursions, and bursts are added.  The bulge forms early and quickly.  Each component has a Gaussian distribution of the
-logarithm of metallicity.
+The disk forms stars at the rate :math:`\psi \propto t\,e^{-kt}` (delayed exponential), where *t* is
+the time since the onset and *k* is chosen to give the required mean rate over the last 100 Myr.
+The rate is multiplied by log-normal excursions, and bursts are added.  The bulge forms early and
+quickly.  Each component has a Gaussian distribution of the logarithm of metallicity.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from .ssp import StellarGrid
 
 __all__ = ["COMPONENTS", "Histories"]
 
-#: Stellar components; young disk and birth clouds hold stars of 10 to 300 Myr and of less than 10 Myr.
+#: Stellar components; young disk and birth clouds hold stars of 10 to 300 Myr and of less than 10
+#: Myr.
 COMPONENTS = ("bulge", "old_disk", "young_disk", "birth_clouds")
 
 _QUANTILES = (-1.28, -0.52, 0.0, 0.52, 1.28)
@@ -149,7 +150,8 @@ class Histories:
         Returns
         -------
         list of Tensor, each of shape (n, 427)
-            In the order of `COMPONENTS`; the surviving masses of all components sum to the stellar mass.
+            In the order of `COMPONENTS`; the surviving masses of all components sum to the stellar
+            mass.
         """
         p, u, e = self.priors, galaxies["uniform"], galaxies["normal"]
         quiescent, x = galaxies["quiescent"], galaxies["log_mass"] - 10

@@ -1,9 +1,11 @@
 """Images of simulated galaxies in the bands of a survey.
 
-Smooth components (bulges, disks without features) are analytic in Fourier space; disks with features are painted on a
-finer grid and transformed.  Both are moved by a fraction of a pixel, multiplied by the transforms of the point-spread
-function and of the square pixel, and transformed back **on the grid of the survey's pixels**: seeing leaves nothing
-beyond their Nyquist frequency.  Large galaxies get a wider field, so that their periodic images do not overlap.
+The image of a galaxy is the convolution of its light with the point-spread function and the square
+pixel, a product in Fourier space.  Smooth components (bulges, disks without features) have analytic
+or tabulated transforms; disks with features are painted on a finer grid and transformed.  The
+product is transformed back on the grid of the survey's pixels, because the seeing removes
+frequencies beyond their Nyquist frequency.  Large galaxies get a wider field, so that their
+periodic images do not overlap.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ __all__ = ["ImageRenderer", "RenderedImages", "add_noise"]
 
 _SIZE_BAND = "r"
 _COMPANION_SERSIC = 2.0
-# Disks with a smaller half-light radius across (arcsec) need cells finer than the pixels.
+#: Disks with a smaller half-light radius along the minor axis (arcsec) need cells finer than the
+#: pixels.
 _THIN = 0.7
 
 
@@ -50,7 +53,7 @@ class RenderedImages:
     fibre_fraction : Tensor, shape (n, 3)
         Fraction of the light of [bulge, old disk, young disk] that enters the spectrograph's fibre.
     neighbour_flux : Tensor, shape (n, b)
-        Flux of other sources that photometry would count to the galaxy (nmgy).
+        Flux of other sources that photometry would attribute to the galaxy (nmgy).
     """
 
     flux: Tensor
@@ -72,11 +75,11 @@ class ImageRenderer:
     size : int
         Even number of pixels on a side of the images.
     device : torch.device or str
-        Where the images are computed.
+        Device of the images.
     priors : Priors, optional
         ``load_priors("structure")`` by default.
     batch_size : int
-        Galaxies computed together.  It changes the order of random numbers.
+        Number of galaxies per batch; it changes the order of the random numbers.
 
     Examples
     --------
@@ -99,7 +102,7 @@ class ImageRenderer:
         batch_size: int = 32,
     ):
         if size % 2 or size < 16:
-            raise ValueError(f"size is {size}, but an even number of at least 16 is needed.")
+            raise ValueError(f"size is {size}; an even number of at least 16 is expected.")
         self.survey = survey
         self.size = size
         self.device = torch.device(device)
@@ -138,16 +141,16 @@ class ImageRenderer:
         Raises
         ------
         ValueError
-            If a shape does not fit.
+            If a shape is wrong.
         """
         n, bands = len(structure), len(self.survey.bands)
         if tuple(component_flux.shape) != (n, bands, 3):
             raise ValueError(
-                f"component_flux has shape {tuple(component_flux.shape)}, but {(n, bands, 3)} is needed."
+                f"component_flux has shape {tuple(component_flux.shape)}; {(n, bands, 3)} is expected."
             )
         if agn_flux is not None and tuple(agn_flux.shape) != (n, bands):
             raise ValueError(
-                f"agn_flux has shape {tuple(agn_flux.shape)}, but {(n, bands)} is needed."
+                f"agn_flux has shape {tuple(agn_flux.shape)}; {(n, bands)} is expected."
             )
         flux = component_flux.to(self.device, torch.float32)
         agn = torch.zeros_like(flux[..., 0]) if agn_flux is None else agn_flux.to(flux)
@@ -159,17 +162,17 @@ class ImageRenderer:
             torch.empty(n, bands, device=self.device),
         )
         for field, group in self._groups(structure):
-            for members in group.split(self.batch_size):
+            for rows in group.split(self.batch_size):
                 part = self._render_batch(
-                    structure[members], flux[members], agn[members], field, generator, neighbours
+                    structure[rows], flux[rows], agn[rows], field, generator, neighbours
                 )
                 for f in fields(RenderedImages):
-                    getattr(out, f.name)[members] = getattr(part, f.name)
+                    getattr(out, f.name)[rows] = getattr(part, f.name)
         return out
 
     @cached_property
     def _fields(self) -> dict[str, FourierField]:
-        """Fields by the size of the galaxies, and the cells on which their disks are painted."""
+        """Fields for galaxies of different sizes."""
         narrow, wide = self.size + 16, 2 * self.size
         small = 3 * narrow // 5 // 2 * 2
         layout = {
@@ -192,7 +195,7 @@ class ImageRenderer:
         return {f: f.aperture_weights(radius, seeing) for f in self._fields.values()}
 
     def _groups(self, structure: Structure) -> list[tuple[FourierField, Tensor]]:
-        """Fields with the indices of the galaxies to compute on them; those with features apart."""
+        """Fields with the indices of their galaxies; galaxies with and without features are separate."""
         reach = (self.size + 16) * self.pixel_scale / 2
         disk, features = structure.radius_disk, structure.has_features
         large = (disk > reach / 4) | (structure.radius_bulge > reach / 5)
@@ -210,7 +213,7 @@ class ImageRenderer:
             for name, masks in groups.items()
             for mask in masks
         ]
-        return [(field, members) for field, members in chosen if len(members)]
+        return [(field, rows) for field, rows in chosen if len(rows)]
 
     def _render_batch(
         self,
@@ -221,23 +224,23 @@ class ImageRenderer:
         generator: torch.Generator,
         neighbours: bool,
     ) -> RenderedImages:
-        """Render galaxies that share a field, and all of which have or have not features."""
+        """Render galaxies on one field, either all with features or all without."""
         n = len(structure)
         psf = draw_point_spread(n, self.survey, self.priors, generator, self.device)
         seeing = psf.fwhm[:, self.survey.bands.index(_SIZE_BAND)]
         jitter = torch.rand(2, n, generator=generator, device=generator.device) - 0.5
-        place = ((field.pixels - 1) / 2 + jitter.to(self.device)) * field.pixel_scale
+        centre = ((field.pixels - 1) / 2 + jitter.to(self.device)) * field.pixel_scale
         light = self._light(structure, field, generator)
         inside = light.flatten(2).real @ self._fibre_weights[field].flatten()
         blur = psf.transform(field.wave_y, field.wave_x)
-        spectrum = _place(light, flux, field.shifts(*place), blur)
+        spectrum = _convolve(light, flux, field.shifts(*centre), blur)
         if agn.any():
             points = torch.ones_like(light[:, :1].real)
-            spectrum = spectrum + _place(points, agn[..., None], field.shifts(*place), blur)
+            spectrum = spectrum + _convolve(points, agn[..., None], field.shifts(*centre), blur)
         blended = torch.zeros_like(agn)
         if neighbours:
             total = flux.sum(2) + agn
-            blended = self._add_companions(spectrum, structure, total, place, field, blur, seeing)
+            blended = self._add_companions(spectrum, structure, total, centre, field, blur, seeing)
         images = field.image(spectrum, self.size)
         if neighbours:
             width = self.size * self.pixel_scale
@@ -248,7 +251,7 @@ class ImageRenderer:
         return RenderedImages(images, psf.fwhm, inside.clamp(0, 1), blended)
 
     def _light(self, s: Structure, field: FourierField, generator: torch.Generator) -> Tensor:
-        """Return the transforms (n, 3, ny, nx) of [bulge, old disk, young disk], each of unit flux."""
+        """Return transforms (n, 3, ny, nx) of [bulge, old disk, young disk], each of unit flux."""
         waves = field.elliptical_waves(s.position_angle, s.axis_ratio_bulge, s.radius_bulge)
         bulge = sersic_transform(waves, s.sersic_bulge)
         if s.has_features.any():
@@ -264,12 +267,12 @@ class ImageRenderer:
         spectrum: Tensor,
         structure: Structure,
         total: Tensor,
-        place: Tensor,
+        centre: Tensor,
         field: FourierField,
         blur: Tensor,
         seeing: Tensor,
     ) -> Tensor:
-        """Add companions to the spectra (n, b, ny, nx), in place; return the flux (n, b) that blends."""
+        """Add companions to the transforms (n, b, ny, nx), in place; return their blended flux (n, b)."""
         reach = 0.5 * field.pixels * field.pixel_scale
         blended = torch.zeros_like(total)
         present = (structure.companion_ratio > 0) & (structure.companion_distance < reach)
@@ -286,13 +289,13 @@ class ImageRenderer:
         )
         light = sersic_transform(waves, torch.full_like(distance, _COMPANION_SERSIC))
         offset = torch.stack([distance * torch.sin(angle), distance * torch.cos(angle)])
-        shifts = field.shifts(*(place[:, some] + offset))
-        spectrum[some] += _place(light[:, None], flux[..., None], shifts, blur[some])
+        shifts = field.shifts(*(centre[:, some] + offset))
+        spectrum[some] += _convolve(light[:, None], flux[..., None], shifts, blur[some])
         return blended
 
 
-def _place(light: Tensor, flux: Tensor, shifts: tuple[Tensor, Tensor], blur: Tensor) -> Tensor:
-    """Blur components (n, c, ny, nx) with fluxes (n, b, c) and move them to a place: (n, b, ny, nx)."""
+def _convolve(light: Tensor, flux: Tensor, shifts: tuple[Tensor, Tensor], blur: Tensor) -> Tensor:
+    """Scale components (n, c, ny, nx) by fluxes (n, b, c), sum, blur and shift them: (n, b, ny, nx)."""
     shift = (shifts[0][:, :, None] * shifts[1][:, None, :])[:, None]
     if not light.is_complex():
         return (flux @ light.flatten(2)).unflatten(2, light.shape[2:]) * blur * shift
@@ -303,11 +306,12 @@ def _place(light: Tensor, flux: Tensor, shifts: tuple[Tensor, Tensor], blur: Ten
 def add_noise(
     flux: Tensor, survey: Survey, generator: torch.Generator, *, priors: Priors | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Observe noise-free images: photons of galaxy and sky, detector noise, and a residual background.
+    """Add photon noise of galaxy and sky, detector noise, and a residual background to images.
 
-    The variance in DN is (flux + sky) / (calibration * gain) + dark variance, as in the data model of SDSS frames.
-    The sky brightness and the calibration vary from image to image, and a small constant is left by
-    the subtraction of the sky.  Photon noise is Gaussian: the sky alone has tens of electrons in every pixel.
+    The variance in DN^2 is (flux + sky) / (calibration * gain) + dark variance, as in the data
+    model of SDSS frames.  Sky brightness and calibration vary from image to image, and the sky
+    subtraction leaves a small constant.  Photon noise is approximated by a Gaussian: the sky alone
+    has tens of electrons in every pixel.
 
     Parameters
     ----------
@@ -323,7 +327,7 @@ def add_noise(
     Returns
     -------
     noisy, ivar : Tensor, shape (n, b, ny, nx)
-        Observed flux (nmgy per pixel), and its true inverse variance.
+        Observed flux (nmgy per pixel) and its true inverse variance.
     """
     priors = load_priors("structure") if priors is None else priors
     device, n, bands = flux.device, flux.shape[0], survey.bands

@@ -14,9 +14,11 @@ def interpolate(x: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
     Parameters
     ----------
     x : Tensor, any shape
+        Positions.
     nodes : Tensor, shape (m,)
         Strictly increasing.
     values : Tensor, shape (m,)
+        Values at the nodes.
 
     Returns
     -------
@@ -36,9 +38,9 @@ def inverse_cdf(uniform: Tensor, nodes: Tensor, density: Tensor) -> Tensor:
     uniform : Tensor, any shape
         Uniform deviates in (0, 1).
     nodes : Tensor, shape (m,)
-        Equally spaced.
+        Equally spaced positions.
     density : Tensor, shape (m,)
-        Non-negative, not necessarily normalised.
+        Density at the nodes, non-negative; it need not be normalised.
     """
     cumulative = torch.cumsum(density, 0)
     cumulative = cumulative / cumulative[-1] + 1e-7 * torch.arange(len(nodes)).to(nodes)

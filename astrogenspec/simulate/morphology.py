@@ -1,4 +1,10 @@
-"""Surface brightness of disks with arms, bars, rings, star-forming complexes, dust lanes and tidal tails."""
+"""Surface brightness of disks with arms, bars, rings, star-forming complexes, dust lanes and tidal tails.
+
+The logarithm of the surface brightness is that of an exponential disk plus logarithmic spirals,
+Gaussian random fields (complexes on small scales, irregular light on large ones) and a lopsided m =
+1 term; rings and dust lanes are factors, bars and tails are added.  The flux of each disk is that
+of the smooth profile on the grid.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +25,12 @@ from .structure import Structure
 
 __all__ = ["paint_disks"]
 
-# Lengths in disk scale lengths.
+#: Cells and extent of the random fields; lengths are in disk scale lengths.
 _FIELD_CELLS, _FIELD_EXTENT = 64, 4.5
 _ARM_RISE, _RING_WIDTH, _LANE_HEIGHT = 0.8, 0.25, 0.12
-# Relative excess of old light on a ring over that of young light.
+#: Excess of old light on a ring relative to that of young light.
 _RING_OLD = 0.3
-# A disk whose grid ends beyond this radius is taken as complete.
+#: A disk is complete if its grid ends beyond this radius.
 _CONTAINED = 7.0
 
 
@@ -38,13 +44,13 @@ def paint_disks(
     structure : Structure
         n galaxies.
     priors : Priors
-        ``load_priors("structure")``: contrasts of arms and complexes.
+        ``load_priors("structure")``: amplitudes of arms and complexes.
     generator : torch.Generator
-        Source of the random positions of star-forming complexes.
+        Source of the random fields.
     cells : int
         Even number of grid cells on a side; the centre of the galaxy is at cell ``cells / 2``.
     step : float
-        Distance of cells (arcsec).
+        Size of a cell (arcsec).
 
     Returns
     -------
@@ -56,7 +62,8 @@ def paint_disks(
     along, across = _disk_plane(s, scale, cells, step)
     squared = along.square() + across.square()
     radius = torch.sqrt(squared + 1e-8)
-    # softened by a fraction of a cell, so that the cusp's sampled height does not depend on where it falls
+    # softened by a fraction of a cell, so that the cusp's sampled height does not depend on where
+    # it falls
     soft = torch.sqrt(squared + (0.25 * step / scale) ** 2)
     bend = (soft - s.disk_break).clamp_(min=0) * s.disk_break_slope
     waves = _waves(s, along, across, radius)
@@ -104,7 +111,7 @@ def _add_features(
 
 
 class _Columns:
-    """Attributes of a structure with shape (n, 1, 1)."""
+    """Attributes of a structure as tensors of shape (n, 1, 1)."""
 
     def __init__(self, structure: Structure):
         self._structure = structure
@@ -118,12 +125,12 @@ def _sum(values: Tensor) -> Tensor:
 
 
 def _exp(exponent: Tensor) -> Tensor:
-    """Exponential, in place, that never falls to denormal numbers, on which processors are slow."""
+    """Exponential, in place, clipped above denormal numbers, on which processors are slow."""
     return exponent.clamp_(min=-40).exp_()
 
 
 def _within(structure: Structure, soft: Tensor, bend: Tensor, area: Tensor, ratio: float) -> Tensor:
-    """Fraction (n, 1, 1) of a smooth disk that falls on the grid; ``ratio``: 1 for the old disk, or of the young disk."""
+    """Fraction (n, 1, 1) of a smooth disk on the grid; ``ratio`` is its scale length over that of the old disk."""
     fraction = torch.ones_like(area)
     edge = torch.minimum(soft[:, 0, :].amin(1), soft[:, :, 0].amin(1))
     which = torch.nonzero(edge < _CONTAINED)[:, 0]
@@ -140,7 +147,7 @@ def _within(structure: Structure, soft: Tensor, bend: Tensor, area: Tensor, rati
 
 
 def _disk_plane(s: _Columns, scale: Tensor, cells: int, step: float) -> tuple[Tensor, Tensor]:
-    """Coordinates in the plane of the disk, in scale lengths, along and across the line of nodes."""
+    """Coordinates along and across the line of nodes in the plane of the disk, in scale lengths."""
     grid = (torch.arange(cells, device=scale.device) - cells // 2) * step
     x, y = grid[None, None, :] / scale, grid[None, :, None] / scale
     cosine, sine = torch.cos(s.position_angle), torch.sin(s.position_angle)
@@ -163,7 +170,7 @@ def _lopsided(s: _Columns, along: Tensor, across: Tensor, radius: Tensor) -> Ten
 def _complexes(
     structure: Structure, generator: torch.Generator, along: Tensor, across: Tensor
 ) -> Tensor:
-    """Two Gaussian random fields of unit scatter in the plane of the disk: small and large scales, (n, 2, cells, cells)."""
+    """Gaussian random fields of unit scatter in the plane of the disk, on small and large scales, (n, 2, cells, cells)."""
     n, cells = len(structure), _FIELD_CELLS
     white = torch.randn(n, cells, cells, generator=generator, device=generator.device)
     white = torch.fft.rfft2(white.to(along.device))
@@ -174,12 +181,12 @@ def _complexes(
     spectra = torch.stack([small, large]) * (wave > 0)
     fields = torch.fft.irfft2(white[:, None] * spectra, s=(cells, cells))
     fields = fields / fields.std((2, 3), keepdim=True)
-    places = torch.stack([along, across], -1) / _FIELD_EXTENT
-    return torch.nn.functional.grid_sample(fields, places, align_corners=False)
+    positions = torch.stack([along, across], -1) / _FIELD_EXTENT
+    return torch.nn.functional.grid_sample(fields, positions, align_corners=False)
 
 
 def _bar(s: _Columns, along: Tensor, across: Tensor) -> Tensor:
-    """Light of the bar over that of the disk."""
+    """Light of the bar relative to that of the disk."""
     cosine, sine = torch.cos(s.bar_angle), torch.sin(s.bar_angle)
     major = (along * cosine + across * sine) / s.bar_length
     minor = (across * cosine - along * sine) / (s.bar_length * s.bar_axis_ratio)
@@ -188,7 +195,7 @@ def _bar(s: _Columns, along: Tensor, across: Tensor) -> Tensor:
 
 
 def _tail(s: _Columns, along: Tensor, across: Tensor, radius: Tensor) -> Tensor:
-    """Light of a tidal tail, an open arc outside the disk, over that of the disk."""
+    """Light of a tidal tail, an open arc outside the disk, relative to that of the disk."""
     angle = torch.atan2(across, along) - s.tail_angle - 0.45 * (radius - 2)
     tail = _exp((torch.cos(angle) - 1) * 12 - ((radius - 3.5) / 1.5) ** 2)
     return tail * (s.tail_light / (1 - s.tail_light)) / _sum(tail).clamp(min=1e-6)

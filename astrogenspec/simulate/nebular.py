@@ -1,13 +1,15 @@
 r"""Emission lines of HII regions, narrow-line nuclei, gas ionised by old stars, and broad-line nuclei.
 
-Line ratios of HII regions are polynomials in :math:`x = 12 + \log_{10}(\mathrm{O/H}) - 8.69`, the strong-line calibrations of
-Curti et al. (2017, 2020), at the abundance of the gas inside the fibre; Halpha follows the star-formation rate (Kennicutt &
-Evans 2012).  Seyfert and LINER ratios lie in their regions of the diagram of Baldwin, Phillips & Terlevich.  Broad Halpha
-follows the continuum at 5100 A (Greene & Ho 2005, ApJ 630, 122, equation 1),
+Line ratios of HII regions are polynomials in :math:`x = 12 + \log_{10}(\mathrm{O/H}) - 8.69`, the
+strong-line calibrations of Curti et al. (2017, 2020), at the abundance of the gas inside the fibre;
+Halpha follows the star-formation rate (Kennicutt & Evans 2012).  Seyfert and LINER ratios lie in
+their regions of the diagram of Baldwin, Phillips & Terlevich.  Broad Halpha follows the continuum
+at 5100 A (Greene & Ho 2005, ApJ 630, 122, equation 1),
 
-.. math:: L(\mathrm{H\alpha}) = 5.25 \times 10^{42} \left(\lambda L_{5100} / 10^{44}\,\mathrm{erg\,s^{-1}}\right)^{1.157} \mathrm{erg\,s^{-1}} .
+.. math:: L(\mathrm{H\alpha}) = 5.25 \times 10^{42} \left(L / 10^{44}\right)^{1.157} ,
+   \qquad L = \lambda L_\lambda(5100\,\mathrm{A}) ,
 
-Values and sources are in ``priors/lines.ecsv``.
+in erg/s.  Values and sources are in ``priors/lines.ecsv``.
 """
 
 from __future__ import annotations

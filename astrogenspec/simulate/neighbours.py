@@ -1,7 +1,8 @@
 """Unrelated stars and galaxies in the field of a galaxy.
 
-Positions are uniform and magnitudes follow power-law number counts.  Sources are circular, so that each is a sum of
-Gaussians and the image of all of them is a product of two matrices.
+Positions are uniform, magnitudes follow power-law number counts, and colours the main sequence.
+Sources are circular sums of Gaussians, so that the image of all sources is a product of two
+matrices.  Values and sources are in ``priors/structure.ecsv``.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from .psf import PointSpread
 
 __all__ = ["Neighbours", "contamination", "draw_neighbours", "magnitude_shift", "render_neighbours"]
 
+#: Sources up to this distance outside the image are included (arcsec).
 _MARGIN = 2.0
-# Magnitudes of u, g, r, i, z minus r for each magnitude of g-r, and the constant part of u-r: main-sequence colours.
+#: Main-sequence colours: u, g, r, i, z minus r per magnitude of g-r, and their constant parts.
 _COLOUR_SLOPE, _COLOUR_ZERO = (1.5, 1.0, 0.0, -0.45, -0.7), (0.3, 0.0, 0.0, 0.0, 0.0)
-# An exponential disk as two Gaussians: weights and widths over the half-light radius, fitted between 0.2 and 3 radii.
+#: An exponential disk as two Gaussians: weights, and widths in half-light radii, fitted between 0.2
+#: and 3 radii.
 _DISK_WEIGHT, _DISK_SIGMA = (0.37, 0.63), (0.45, 1.2)
 
 
@@ -31,9 +34,9 @@ class Neighbours:
     Attributes
     ----------
     flux : Tensor, shape (n, k, b)
-        Fluxes (nmgy), 0 where there is none.
+        Fluxes (nmgy); 0 for unused entries.
     x, y : Tensor, shape (n, k)
-        Position relative to the centre of the stamp (arcsec).
+        Position relative to the centre of the cutout (arcsec).
     half_light : Tensor, shape (n, k)
         Half-light radius (arcsec), 0 for stars.
     """
@@ -54,13 +57,13 @@ def draw_neighbours(
     n : int
         Number of galaxies.
     width : float
-        Side of the stamps (arcsec); sources up to two arcseconds outside are included.
+        Side of the cutouts (arcsec); sources up to two arcseconds outside are included.
     priors : Priors
         ``load_priors("structure")``.
     generator : torch.Generator
         Source of randomness.
     device : torch.device or str
-        Where the result lives.
+        Device of the result.
     """
     half = width / 2 + _MARGIN
     draw = {"generator": generator, "device": generator.device}
@@ -86,14 +89,14 @@ def draw_neighbours(
 
 
 def magnitude_shift(colour: Tensor) -> Tensor:
-    """Magnitudes (..., 5) in ugriz relative to r that go with a g-r colour (...)."""
+    """Return magnitudes in ugriz relative to r, shape (..., 5), for g-r colours, shape (...)."""
     return colour[..., None] * torch.tensor(_COLOUR_SLOPE, device=colour.device)
 
 
 def render_neighbours(
     neighbours: Neighbours, psf: PointSpread, size: int, pixel_scale: float
 ) -> Tensor:
-    """Images (n, b, size, size) of the neighbours, nmgy per pixel.
+    """Render images (n, b, size, size) of the neighbours, nmgy per pixel.
 
     Parameters
     ----------
@@ -104,7 +107,8 @@ def render_neighbours(
     size : int
         Pixels on a side.
     pixel_scale : float
-        Side of a pixel (arcsec), whose square response is approximated by a Gaussian of the same variance.
+        Side of a pixel (arcsec). Its square response is approximated by a Gaussian of the same
+        variance.
     """
     device = neighbours.x.device
     n, k, b = neighbours.flux.shape
@@ -120,7 +124,7 @@ def render_neighbours(
 
     def profile(position: Tensor) -> Tensor:
         offset = (pixels - position[..., None]) ** 2
-        # limited, because processors are slow on denormal numbers
+        # clipped, because processors are slow on denormal numbers
         values = torch.exp((offset[:, None, :, None, :] * (-0.5 / variance)).clamp_(min=-40))
         return values.reshape(n, b, -1, size)
 
@@ -129,17 +133,18 @@ def render_neighbours(
 
 
 def contamination(flux: Tensor, distance: Tensor, fwhm: Tensor) -> Tensor:
-    """Flux (n, b) of sources that photometry of the galaxy cannot separate from it.
+    """Compute the flux (n, b) of sources that photometry cannot separate from the galaxy.
 
-    A source counts with a weight of 1/(1 + (d/FWHM)^4), one half at a distance of the seeing's full width.  The form is
-    assumed: deblenders separate sources that are two widths apart and merge those within one.
+    A source at distance d has the weight 1 / (1 + (d / FWHM)^4), one half at the full width of the
+    seeing.  The form is assumed: deblenders separate sources that are two widths apart and merge
+    those within one.
 
     Parameters
     ----------
     flux : Tensor, shape (n, k, b)
         Fluxes of the sources (nmgy).
     distance : Tensor, shape (n, k)
-        Their distances (arcsec).
+        Distances of the sources (arcsec).
     fwhm : Tensor, shape (n,)
         Seeing (arcsec).
     """

@@ -1,4 +1,17 @@
-"""Broad-band filters as weights on the simulator's grids: nanomaggies per unit of flux density."""
+r"""Broad-band filters, observed photometry, and selection of the spectroscopic sample.
+
+The flux of a source in AB maggies is the ratio of photon rates (with :math:`f_\lambda` in the
+observed frame and the response :math:`R` per photon)
+
+.. math:: \frac{\int \lambda f_\lambda R\, d\lambda}{\int \lambda f^\mathrm{AB}_\lambda R\, d\lambda} ,
+   \qquad f^\mathrm{AB}_\lambda = 3.631 \times 10^{-20}\, c / \lambda^2 ,
+
+a sum over pixels with weights computed once for each grid and filter.  The logarithm of catalogue
+errors is a quadratic function of the magnitude with scatter; a fraction of the measurements are
+outliers or contain the light of an unrelated object.  A galaxy is selected by its Petrosian r
+magnitude and, optionally, by the detection probability of a 2MASS extended source, a logistic
+function of J.  Values and sources are in ``priors/observation.ecsv``.
+"""
 
 from __future__ import annotations
 
@@ -30,25 +43,44 @@ _SHIFT_STEP = 1e-4
 _AB_ZERO = 3.631e-20  # erg/s/cm2/Hz
 _LIGHT = 2.99792458e18  # A/s
 _NMGY = 1e-8  # 1e9 nmgy per maggy x 1e-17 of the flux unit
+_MAG = 1.0857362  # 2.5 / ln 10
+_R = BANDS.index("r")
+#: 2MASS J Vega to AB, Blanton & Roweis (2007), Table 1.
+_J_AB = 0.91
+#: Mean and scatter of u-g, g-r, r-i, i-z of unrelated objects at r ~ 18-20 (stars and galaxies
+#: together).
+_BLEND_COLOURS = ((1.6, 0.6), (0.8, 0.4), (0.35, 0.25), (0.25, 0.2))
 
 
-def _response(name: str, log_wavelength: np.ndarray, step: float) -> np.ndarray:
-    """Weights that turn f_lambda (1e-17 erg/s/cm2/A) on a log grid into nanomaggies, shape (m,)."""
-    curve = speclite.filters.load_filter(name)
-    known = np.log10(np.asarray(curve.wavelength, dtype=float))
+@dataclass(frozen=True)
+class Observation:
+    """Photometry corrected for Galactic extinction, shape (n, 5), nanomaggies, unless stated otherwise.
 
-    def photons(log_lambda: np.ndarray, spacing: float) -> np.ndarray:
-        response = np.interp(log_lambda, known, curve.response, left=0, right=0)
-        return response * 10 ** (2 * log_lambda) * spacing * np.log(10)
+    Attributes
+    ----------
+    true_flux : Tensor
+        Noise-free fluxes on the survey's magnitude system.
+    expected_flux : Tensor
+        Noise-free fluxes with the light of blended objects: the mean of repeated measurements.
+    flux, error : Tensor
+        Catalogue values; the true error of an outlier is larger than its ``error``.
+    j_magnitude : Tensor, shape (n,)
+        2MASS J (Vega) of the extended-source catalogue.
+    petrosian_r : Tensor, shape (n,)
+        Petrosian r magnitude.
+    """
 
-    dense = np.linspace(known[0], known[-1], 4000)
-    zero = photons(dense, dense[1] - dense[0]) * _AB_ZERO * _LIGHT / 10 ** (2 * dense)
-    return photons(log_wavelength, step) / zero.sum() * _NMGY
+    true_flux: Tensor
+    expected_flux: Tensor
+    flux: Tensor
+    error: Tensor
+    j_magnitude: Tensor
+    petrosian_r: Tensor
 
 
 @cache
 def shifted_filters(survey: Survey = SDSS) -> Tensor:
-    """Weights of the survey's bands and 2MASS J on the coarse rest-frame grid, for every redshift shift.
+    """Compute the weights of the survey's bands and 2MASS J on the coarse rest-frame grid, for every redshift shift.
 
     Returns
     -------
@@ -71,7 +103,7 @@ def shifted_filters(survey: Survey = SDSS) -> Tensor:
 
 
 def observed_filters(grid: LogGrid, survey: Survey = SDSS) -> Tensor:
-    """Weights of the survey's bands on an observed-frame grid.
+    """Compute the weights of the survey's bands on an observed-frame grid.
 
     Returns
     -------
@@ -85,61 +117,22 @@ def observed_filters(grid: LogGrid, survey: Survey = SDSS) -> Tensor:
     return torch.tensor(np.stack(columns, axis=1), dtype=torch.float32)
 
 
-_MAG = 1.0857362
-#: 2MASS J Vega to AB, Blanton & Roweis (2007), Table 1.
-_J_AB = 0.91
-#: Mean and scatter of u-g, g-r, r-i, i-z of unrelated objects at r ~ 18-20 (broad, stars and galaxies together).
-_BLEND_COLOURS = ((1.6, 0.6), (0.8, 0.4), (0.35, 0.25), (0.25, 0.2))
+def _response(name: str, log_wavelength: np.ndarray, step: float) -> np.ndarray:
+    """Weights, shape (m,), that convert f_lambda (1e-17 erg/s/cm2/A) on a log grid to nanomaggies."""
+    curve = speclite.filters.load_filter(name)
+    known = np.log10(np.asarray(curve.wavelength, dtype=float))
 
+    def photons(log_lambda: np.ndarray, spacing: float) -> np.ndarray:
+        response = np.interp(log_lambda, known, curve.response, left=0, right=0)
+        return response * 10 ** (2 * log_lambda) * spacing * np.log(10)
 
-@dataclass(frozen=True)
-class Observation:
-    """Photometry corrected for Galactic extinction, shape (n, 5) each, nanomaggies.
-
-    Attributes
-    ----------
-    true_flux : Tensor
-        Without noise, on the survey's magnitude system.
-    expected_flux : Tensor
-        The same with the light of blended objects: the mean of repeated measurements.
-    flux, error : Tensor
-        As in a catalogue; the true error of an outlier is larger than its ``error``.
-    j_magnitude : Tensor, shape (n,)
-        2MASS J (Vega) of the extended-source catalogue.
-    petrosian_r : Tensor, shape (n,)
-        Petrosian r magnitude.
-    """
-
-    true_flux: Tensor
-    expected_flux: Tensor
-    flux: Tensor
-    error: Tensor
-    j_magnitude: Tensor
-    petrosian_r: Tensor
-
-
-def _log_errors(magnitude: Tensor, priors: Priors) -> Tensor:
-    """log10 of the catalogue error (mag) for magnitudes of shape (n, 5)."""
-    columns = []
-    for k, band in enumerate(BANDS):
-        bright, faint = priors[f"error_bright_{band}"], priors[f"error_faint_{band}"]
-        x = magnitude[:, k].clamp(bright, faint) - 17
-        excess = (magnitude[:, k] - faint).clamp(min=0)
-        columns.append(
-            priors[f"error_quadratic_{band}"] * x**2
-            + priors[f"error_linear_{band}"] * x
-            + priors[f"error_constant_{band}"]
-            + 0.4 * excess
-        )
-    return torch.stack(columns, dim=1)
-
-
-def _by_band(priors: Priors, prefix: str, like: Tensor) -> Tensor:
-    return torch.tensor([priors[f"{prefix}_{band}"] for band in BANDS]).to(like)
+    dense = np.linspace(known[0], known[-1], 4000)
+    zero = photons(dense, dense[1] - dense[0]) * _AB_ZERO * _LIGHT / 10 ** (2 * dense)
+    return photons(log_wavelength, step) / zero.sum() * _NMGY
 
 
 def observe(total: Tensor, priors: Priors, generator: torch.Generator) -> Observation:
-    """Observe total fluxes.
+    """Simulate catalogue photometry from total fluxes.
 
     Parameters
     ----------
@@ -148,6 +141,11 @@ def observe(total: Tensor, priors: Priors, generator: torch.Generator) -> Observ
     priors : Priors
         Group ``observation``.
     generator : torch.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    Observation
     """
     n, bands = len(total), len(BANDS)
 
@@ -174,10 +172,31 @@ def observe(total: Tensor, priors: Priors, generator: torch.Generator) -> Observ
         flux=expected + noise,
         error=error,
         j_magnitude=ab[:, bands] - _J_AB + priors.j_offset + 0.05 * normal(n),
-        petrosian_r=magnitude[:, 2]
+        petrosian_r=magnitude[:, _R]
         + priors.petrosian_offset
         + priors.petrosian_scatter * normal(n),
     )
+
+
+def _log_errors(magnitude: Tensor, priors: Priors) -> Tensor:
+    """log10 of the catalogue error (mag) for magnitudes of shape (n, 5)."""
+    columns = []
+    for k, band in enumerate(BANDS):
+        bright, faint = priors[f"error_bright_{band}"], priors[f"error_faint_{band}"]
+        x = magnitude[:, k].clamp(bright, faint) - 17
+        excess = (magnitude[:, k] - faint).clamp(min=0)
+        columns.append(
+            priors[f"error_quadratic_{band}"] * x**2
+            + priors[f"error_linear_{band}"] * x
+            + priors[f"error_constant_{band}"]
+            + 0.4 * excess
+        )
+    return torch.stack(columns, dim=1)
+
+
+def _by_band(priors: Priors, prefix: str, like: Tensor) -> Tensor:
+    """Priors of the bands, shape (5,)."""
+    return torch.tensor([priors[f"{prefix}_{band}"] for band in BANDS]).to(like)
 
 
 def _blended_light(flux: Tensor, priors: Priors, normal: Tensor, uniform: Tensor) -> Tensor:
@@ -188,7 +207,7 @@ def _blended_light(flux: Tensor, priors: Priors, normal: Tensor, uniform: Tensor
     mean, width = torch.tensor(_BLEND_COLOURS).to(flux).T
     ug, gr, ri, iz = (mean + width * normal).unbind(1)
     relative = torch.stack([ug + gr, gr, torch.zeros_like(gr), -ri, -ri - iz], dim=1)
-    return flux[:, 2:3] * ratio[:, None] * 10 ** (-0.4 * relative)
+    return flux[:, _R, None] * ratio[:, None] * 10 ** (-0.4 * relative)
 
 
 def selection_probability(
@@ -198,15 +217,16 @@ def selection_probability(
     near_infrared: bool = False,
     magnitude_limit: float | None = None,
 ) -> Tensor:
-    """Probability that a galaxy is in the spectroscopic sample, shape (n,).
+    """Compute the probability that a galaxy is in the spectroscopic sample, shape (n,).
 
     Parameters
     ----------
     observation : Observation
+        n galaxies.
     priors : Priors
         Group ``observation``.
     near_infrared : bool
-        Require a 2MASS extended source too, as in the sample the population was fitted to.
+        Also require a 2MASS extended source, as in the sample to which the population was fitted.
     magnitude_limit : float, optional
         Petrosian r limit; by default that of the main galaxy sample.
     """

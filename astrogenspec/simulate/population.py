@@ -1,15 +1,16 @@
 r"""Population of galaxies: masses, redshifts, star formation, chemistry, kinematics and active nuclei.
 
-With :math:`x = M / M^*`, stellar masses follow a double Schechter function (Baldry et al. 2012) times the comoving volume
-in which a galaxy of that mass is brighter than the flux limit,
+With :math:`x = M / M^*`, stellar masses follow a double Schechter function (Baldry et al. 2012)
+times the comoving volume in which a galaxy of that mass is brighter than the flux limit,
 
 .. math:: p(\log M) \propto e^{-x} \left(\phi_1 x^{1 + \alpha_1} + \phi_2 x^{1 + \alpha_2}\right) V(z_\mathrm{max}(M)) ,
 
-and redshifts are uniform in the comoving volume up to :math:`z_\mathrm{max}`.  The quenched fraction,
-:math:`f_0 + (1 - f_0) f_\mathrm{max} \left[1 - e^{-(M / M_q)^p}\right]`, follows Peng et al. (2010).  Star formation follows
-the main sequence (Renzini & Peng 2015), gas abundances the fundamental metallicity relation (Curti et al. 2020), stellar
-metallicities Gallazzi et al. (2005), and black holes the relation with bulge mass (Kormendy & Ho 2013).  The values and
-their sources are in ``priors/population.ecsv``.
+and redshifts are uniform in the comoving volume up to :math:`z_\mathrm{max}`.  The quenched
+fraction, :math:`f_0 + (1 - f_0) f_\mathrm{max} \left[1 - e^{-(M / M_q)^p}\right]`, follows Peng et
+al. (2010).  Star formation follows the main sequence (Renzini & Peng 2015), gas abundances the
+fundamental metallicity relation (Curti et al. 2020), stellar metallicities Gallazzi et al. (2005),
+and black holes the relation with bulge mass (Kormendy & Ho 2013).  The values and their sources are
+in ``priors/population.ecsv``.
 
 A population is a dictionary of tensors of shape (n,), called `Galaxies`.
 """
@@ -144,8 +145,8 @@ def draw_population(
 ) -> Galaxies:
     """Draw galaxies before any selection.
 
-    The number of random deviates does not depend on the priors, so that with the same seed the galaxies change smoothly
-    with a prior.
+    The number of random deviates does not depend on the priors, so that with the same seed the
+    galaxies change smoothly with a prior.
 
     Parameters
     ----------
@@ -165,11 +166,13 @@ def draw_population(
     Returns
     -------
     Galaxies
-        ``log_mass`` (log10 Msun), ``redshift``, ``log_sfr``, ``log_ssfr``, ``quiescent``, ``green_valley``,
-        ``bulge_fraction``, ``cos_inclination``, ``size_deviate``, ``gas_abundance``, ``stellar_metallicity`` ([Z/H]),
-        ``velocity_dispersion`` (km/s), ``log_black_hole_mass``, ``active``, ``seyfert``, ``log_oiii`` (nuclear
-        [OIII] in log10 Lsun), ``lier_ew`` (A), ``broad_line``, ``log_nuclear`` (log10 erg/s), and the deviates
-        ``uniform``, shape (24, n), and ``normal``, shape (40, n), with rows named by `Uniform` and `Normal`.
+        ``log_mass`` (log10 Msun), ``redshift``, ``log_sfr``, ``log_ssfr``, ``quiescent``,
+        ``green_valley``, ``bulge_fraction``, ``cos_inclination``, ``size_deviate``,
+        ``gas_abundance``, ``stellar_metallicity`` ([Z/H]), ``velocity_dispersion`` (km/s),
+        ``log_black_hole_mass``, ``active``, ``seyfert``, ``log_oiii`` (nuclear [OIII] in log10
+        Lsun), ``lier_ew`` (A), ``broad_line``, ``log_nuclear`` (log10 erg/s), and the deviates
+        ``uniform``, shape (24, n), and ``normal``, shape (40, n), with rows named by `Uniform` and
+        `Normal`.
     """
     device = generator.device
     uniform = torch.rand(_N_UNIFORM, n, generator=generator, device=device)

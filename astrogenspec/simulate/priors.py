@@ -1,8 +1,9 @@
-"""Every number of the simulator, with its source, in the tables ``simulate/priors/*.ecsv``.
+"""Parameters of the simulator, with their sources, from the tables ``simulate/priors/*.ecsv``.
 
-Each row has a name, a value, a unit, a kind and a source.  The kind is ``literature`` (coded from a publication),
-``fitted`` (adjusted to the colour-redshift distribution of real SDSS galaxies, the literature value being named in the
-description), ``empirical`` (a correction without a physical model) or ``assumed``.
+Each row has a name, a value, a unit, a kind and a source.  The kind is ``literature`` (taken from a
+publication), ``fitted`` (adjusted to the colour-redshift distribution of real SDSS galaxies; the
+description gives the literature value), ``empirical`` (a correction without a physical model) or
+``assumed``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ __all__ = ["Priors", "load_priors", "prior_groups"]
 
 
 class Priors(Mapping[str, float]):
-    """An immutable group of named prior numbers, readable as attributes.
+    """An immutable group of parameters, available by name as items and attributes.
 
     Parameters
     ----------
@@ -55,11 +56,11 @@ class Priors(Mapping[str, float]):
 
     @property
     def table(self) -> Table:
-        """A copy of the table: every number with its unit, kind, source and description."""
+        """A copy of the table: values with units, kinds, sources and descriptions."""
         return self._table.copy()
 
     def replace(self, **changes: float) -> Priors:
-        """Return a copy with some values changed.
+        """Return a copy with some values replaced.
 
         Raises
         ------
@@ -70,7 +71,7 @@ class Priors(Mapping[str, float]):
         names = [str(name) for name in table["name"]]
         for name, value in changes.items():
             if name not in self._values:
-                raise ValueError(f"no prior is named {name!r}: the names are {', '.join(names)}.")
+                raise ValueError(f"no prior is named {name!r}; the names are {', '.join(names)}.")
             table["value"][names.index(name)] = value
         return Priors(table)
 
@@ -90,12 +91,14 @@ def load_priors(group: str) -> Priors:
         If there is no such group.
     """
     if group not in prior_groups():
-        raise ValueError(f"no group of priors is named {group!r}: {', '.join(prior_groups())}.")
+        raise ValueError(
+            f"no group of priors is named {group!r}; the groups are {', '.join(prior_groups())}."
+        )
     path = files("astrogenspec.simulate") / "priors" / f"{group}.ecsv"
     return Priors(Table.read(path.read_text(), format="ascii.ecsv"))
 
 
 def prior_groups() -> tuple[str, ...]:
-    """Names of the groups of priors."""
+    """Return the names of the groups of priors."""
     folder = files("astrogenspec.simulate") / "priors"
     return tuple(sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".ecsv")))

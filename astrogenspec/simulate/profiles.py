@@ -4,9 +4,10 @@ A face-on profile :math:`I(r)` of unit flux has the Fourier transform
 
 .. math:: F(k) = 2\pi \int_0^\infty I(r) J_0(2\pi k r)\, r\, dr ,
 
-and the same profile flattened to an axis ratio :math:`q` has :math:`F\big(\sqrt{k_a^2 + q^2 k_b^2}\big)`, with
-:math:`k_a, k_b` along the axes of its ellipse.  The transforms of Sersic profiles, and of the disk of young stars, have
-no closed form: they are tabulated once with a fast Hankel transform on a logarithmic grid, and interpolated.
+and the same profile flattened to an axis ratio :math:`q` has :math:`F\big(\sqrt{k_a^2 + q^2
+k_b^2}\big)`, with :math:`k_a, k_b` along the axes of its ellipse.  The transforms of Sersic
+profiles, and of the disk of young stars, have no closed form: they are tabulated once with a fast
+Hankel transform on a logarithmic grid, and interpolated.
 """
 
 from __future__ import annotations
@@ -37,17 +38,20 @@ __all__ = [
 EXPONENTIAL_HALF_LIGHT = 1.67835
 #: Scale length of the young disk in units of that of the old disk.
 YOUNG_SCALE = 1.15
-# Depth and radius of the central depression of the young disk.
+#: Depth and radius (old-disk scale lengths) of the central hole of the young disk.
 _YOUNG_HOLE_DEPTH, _YOUNG_HOLE_RADIUS = 0.5, 0.5
+#: Sersic indices of the tables.
 _SERSIC_NODES = (0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+#: Half-light radii at which Sersic profiles fade out.
 _SERSIC_TRUNCATION = 12.0
 _RADII = np.geomspace(1e-9, 1e7, 4096)
 _LOG_RADII = np.log(_RADII)
+#: Grid of log2 of the spatial frequency times the radius.
 _LOG2_K_MIN, _LOG2_K_STEP, _LOG2_K_NODES = -12.0, 0.0625, 321
 
 
 def exponential_transform(wave_squared: Tensor) -> Tensor:
-    """Fourier transform of an exponential disk of unit flux.
+    r"""Compute the Fourier transform of an exponential disk of unit flux, :math:`(1 + 4 \pi^2 k^2)^{-3/2}`.
 
     Parameters
     ----------
@@ -57,14 +61,14 @@ def exponential_transform(wave_squared: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Transform, one at zero frequency, of the shape of ``wave_squared``.
+        Transform, shape of ``wave_squared``, one at zero frequency.
     """
     inverse = torch.rsqrt(1 + (4 * math.pi**2) * wave_squared)
     return inverse * inverse * inverse
 
 
 def sersic_transform(wave_squared: Tensor, index: Tensor) -> Tensor:
-    """Fourier transform of Sersic profiles of unit flux, faded beyond twelve half-light radii.
+    """Compute the Fourier transform of Sersic profiles of unit flux, faded beyond twelve half-light radii.
 
     Parameters
     ----------
@@ -86,15 +90,8 @@ def sersic_transform(wave_squared: Tensor, index: Tensor) -> Tensor:
     return _interpolate(torch.lerp(table[low], table[low + 1], weight), wave_squared)
 
 
-def young_disk_hole(radius: Tensor) -> Tensor:
-    """Factor on the exponential of the young disk at a radius in scale lengths of the old disk."""
-    # limited, because processors are slow on denormal numbers
-    exponent = (radius * (1 / _YOUNG_HOLE_RADIUS)).square().clamp(max=40)
-    return 1 - _YOUNG_HOLE_DEPTH * torch.exp(-exponent)
-
-
 def young_disk_profile(radius: Tensor) -> Tensor:
-    """Surface brightness of a disk of young stars, an exponential with a shallow hole.
+    """Compute the surface brightness of a disk of young stars, an exponential with a shallow hole.
 
     Parameters
     ----------
@@ -104,20 +101,27 @@ def young_disk_profile(radius: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Surface brightness of the shape of ``radius``, not normalised: `young_disk_total` is its integral.
+        Surface brightness, shape of ``radius``, with the integral `young_disk_total`.
     """
     return torch.exp(radius / -YOUNG_SCALE) * young_disk_hole(radius)
 
 
+def young_disk_hole(radius: Tensor) -> Tensor:
+    """Return the factor on the exponential of the young disk at a radius in scale lengths of the old disk."""
+    # clipped, because processors are slow on denormal numbers
+    exponent = (radius * (1 / _YOUNG_HOLE_RADIUS)).square().clamp(max=40)
+    return 1 - _YOUNG_HOLE_DEPTH * torch.exp(-exponent)
+
+
 @cache
 def young_disk_total() -> float:
-    """Integral of `young_disk_profile` over the plane, in square scale lengths of the old disk."""
+    """Return the integral of `young_disk_profile` over the plane, in square scale lengths of the old disk."""
     profile = young_disk_profile(torch.from_numpy(_RADII)).numpy()
     return float(2 * math.pi * np.trapezoid(profile * _RADII**2, _LOG_RADII))
 
 
 def young_disk_transform(wave_squared: Tensor) -> Tensor:
-    """Fourier transform of `young_disk_profile`, scaled to unit flux.
+    """Compute the Fourier transform of `young_disk_profile`, scaled to unit flux.
 
     Parameters
     ----------
@@ -136,21 +140,23 @@ def young_disk_transform(wave_squared: Tensor) -> Tensor:
 def light_of_break(
     radius: Tensor, slope: Tensor, scale: float = 1.0, within: Tensor | None = None
 ) -> Tensor:
-    """Light that a bend of its outer profile adds to an exponential disk; negative for a steeper outer disk.
+    """Compute the light that a break of the profile adds to an exponential disk; negative for a steeper outer disk.
 
     Parameters
     ----------
     radius, slope : Tensor
-        Radius of the break in scale lengths of the old disk, and the change of the inverse scale length there.
+        Radius of the break in scale lengths of the old disk, and the change of the inverse scale
+        length there.
     scale : float
         Scale length of the disk, in scale lengths of the old disk.
     within : Tensor, optional
-        Count the light inside of this radius (in scale lengths of the old disk) alone; all of it by default.
+        Only count the light inside this radius (scale lengths of the old disk).
 
     Returns
     -------
     Tensor
-        Light, relative to the central surface brightness times the square of the old disk's scale length.
+        Light, in units of the central surface brightness times the squared scale length of the old
+        disk.
     """
     rate = 1 / scale + slope
 
@@ -163,35 +169,6 @@ def light_of_break(
     if within is not None:
         light = light - beyond(torch.maximum(within, radius))
     return 2 * math.pi * torch.exp(-radius / scale) * light
-
-
-def _interpolate(table: Tensor, wave_squared: Tensor) -> Tensor:
-    """Linear interpolation of rows of a table (n, nodes) at wave_squared (n, ...)."""
-    flat = wave_squared.reshape(len(wave_squared), -1)
-    position = (torch.log2(flat) * (0.5 / _LOG2_K_STEP) - _LOG2_K_MIN / _LOG2_K_STEP).clamp_(
-        0, _LOG2_K_NODES - 1.001
-    )
-    low = position.long()
-    first = torch.gather(table, 1, low)
-    second = torch.gather(table, 1, low + 1)
-    return torch.lerp(first, second, position - low).reshape(wave_squared.shape)
-
-
-def _half_light_radius(profile: np.ndarray) -> float:
-    integrand = profile * _RADII**2
-    growth = np.concatenate([[0.0], np.cumsum(integrand[1:] + integrand[:-1])])
-    return float(np.interp(0.5 * growth[-1], growth, _RADII))
-
-
-def _tabulate(profile: np.ndarray, unit: float) -> np.ndarray:
-    """Transform of a profile given at ``_RADII``, on the grid of log2(frequency * unit)."""
-    spectrum = fht(profile * _RADII, _LOG_RADII[1] - _LOG_RADII[0], 0.0)
-    wave = 1 / (2 * np.pi * _RADII[::-1])
-    total = 2 * np.pi * np.trapezoid(profile * _RADII**2, _LOG_RADII)
-    log2_k = _LOG2_K_MIN + _LOG2_K_STEP * np.arange(_LOG2_K_NODES)
-    table = np.interp(log2_k, np.log2(wave * unit), spectrum / wave / total)
-    table[0] = 1.0
-    return table
 
 
 @cache
@@ -212,8 +189,38 @@ def _young_disk_table() -> Tensor:
     return torch.tensor(_tabulate(profile, 1.0), dtype=torch.float32)
 
 
+def _tabulate(profile: np.ndarray, unit: float) -> np.ndarray:
+    """Transform of a profile given at ``_RADII``, on the grid of log2(frequency * unit)."""
+    spectrum = fht(profile * _RADII, _LOG_RADII[1] - _LOG_RADII[0], 0.0)
+    wave = 1 / (2 * np.pi * _RADII[::-1])
+    total = 2 * np.pi * np.trapezoid(profile * _RADII**2, _LOG_RADII)
+    log2_k = _LOG2_K_MIN + _LOG2_K_STEP * np.arange(_LOG2_K_NODES)
+    table = np.interp(log2_k, np.log2(wave * unit), spectrum / wave / total)
+    table[0] = 1.0
+    return table
+
+
+def _half_light_radius(profile: np.ndarray) -> float:
+    """Half-light radius of a profile given at ``_RADII``."""
+    integrand = profile * _RADII**2
+    growth = np.concatenate([[0.0], np.cumsum(integrand[1:] + integrand[:-1])])
+    return float(np.interp(0.5 * growth[-1], growth, _RADII))
+
+
+def _interpolate(table: Tensor, wave_squared: Tensor) -> Tensor:
+    """Linear interpolation of rows of a table (n, nodes) at wave_squared (n, ...)."""
+    flat = wave_squared.reshape(len(wave_squared), -1)
+    position = (torch.log2(flat) * (0.5 / _LOG2_K_STEP) - _LOG2_K_MIN / _LOG2_K_STEP).clamp_(
+        0, _LOG2_K_NODES - 1.001
+    )
+    low = position.long()
+    first = torch.gather(table, 1, low)
+    second = torch.gather(table, 1, low + 1)
+    return torch.lerp(first, second, position - low).reshape(wave_squared.shape)
+
+
 class FourierField:
-    """A periodic field of survey pixels, and the finer grid on which disks are painted.
+    """Periodic field of survey pixels, and the finer grid on which disks are painted.
 
     Parameters
     ----------
@@ -226,6 +233,7 @@ class FourierField:
     painted : int
         Even number of painted cells on a side, at most ``pixels * fineness``.
     device : torch.device
+        Device of the tensors.
 
     Attributes
     ----------
@@ -254,11 +262,11 @@ class FourierField:
         self._centre_x = _phase(-middle, self.wave_x)
 
     def shifts(self, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Factors (n, ny) and (n, nx) that move light from the origin to y, x (n,) in arcsec, and bin it to pixels."""
+        """Return the factors (n, ny), (n, nx) that move light from the origin to y, x (arcsec) and bin it to pixels."""
         return _phase(y, self.wave_y) * self._response_y, _phase(x, self.wave_x) * self._response_x
 
     def elliptical_waves(self, position_angle: Tensor, axis_ratio: Tensor, scale: Tensor) -> Tensor:
-        """Square of the frequency (n, ny, nx) in units of 1/scale in the frame of ellipses (n,)."""
+        """Compute squared frequencies (n, ny, nx), in units of 1/scale, along the axes of ellipses (n,)."""
         cosine = torch.cos(position_angle)[:, None, None]
         sine = torch.sin(position_angle)[:, None, None]
         down, along = self.wave_y[:, None], self.wave_x
@@ -267,9 +275,10 @@ class FourierField:
         return (major.square() + minor.square()) * scale.square()[:, None, None]
 
     def transform(self, cells: Tensor) -> Tensor:
-        """Transform (n, ny, nx) of painted disks (n, painted, painted), centred on the origin.
+        """Compute the transform (n, ny, nx) of painted disks (n, painted, painted), centred on the origin.
 
-        Frequencies beyond those of the survey's pixels are dropped: seeing would remove them.
+        Frequencies beyond the Nyquist frequency of the survey's pixels are dropped: the seeing
+        removes them.
         """
         half = self.pixels // 2
         rows = torch.fft.rfft(cells, n=self._cells, dim=-1)[..., : half + 1] * self._centre_x
@@ -278,13 +287,13 @@ class FourierField:
         return columns * self._centre_y[..., None]
 
     def image(self, spectrum: Tensor, size: int) -> Tensor:
-        """Image (..., size, size) around the middle of the field of a transform (..., ny, nx)."""
+        """Compute the central image (..., size, size) from a transform (..., ny, nx)."""
         edge = (self.pixels - size) // 2
         image = torch.fft.irfft2(spectrum, s=(self.pixels, self.pixels))
         return image[..., edge : edge + size, edge : edge + size]
 
     def aperture_weights(self, radius: float, fwhm: float) -> Tensor:
-        """Weights (ny, nx) whose product with a centred transform sums to the light in a circular aperture.
+        """Compute weights (ny, nx); their product with a centred transform sums to the light in a circular aperture.
 
         Parameters
         ----------
@@ -303,5 +312,6 @@ class FourierField:
 
 
 def _phase(position: Tensor, wave: Tensor) -> Tensor:
+    """Phase factors (n, m) of shifts (n,) at frequencies (m,)."""
     angle = -2 * math.pi * position[:, None] * wave
     return torch.polar(torch.ones_like(angle), angle)

@@ -1,4 +1,8 @@
-"""Point-spread functions: a double Gaussian with a wing, as in the SDSS imaging pipeline's models."""
+"""Point-spread functions: sums of three circular Gaussians (core, outer part, wing), as in the SDSS imaging pipeline.
+
+The seeing of each band is log-normal around the survey's median, with a scatter common to all bands
+and one for each band. Values and sources are in ``priors/structure.ecsv``.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +25,16 @@ _FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 
 @dataclass(frozen=True, eq=False)
 class PointSpread:
-    """Point-spread functions of n galaxies in b bands, sums of circular Gaussians.
+    """Point-spread functions of n galaxies in b bands: sums of g circular Gaussians.
 
     Attributes
     ----------
     fwhm : Tensor, shape (n, b)
-        Full width at half maximum of the sum (arcsec).
+        Full width at half maximum (arcsec).
     sigma : Tensor, shape (n, b, g)
         Widths of the Gaussians (arcsec).
     weight : Tensor, shape (g,)
-        Their fluxes, which sum to one.
+        Fluxes of the Gaussians, with sum one.
     """
 
     fwhm: Tensor
@@ -42,7 +46,7 @@ class PointSpread:
         return PointSpread(self.fwhm[index], self.sigma[index], self.weight)
 
     def transform(self, wave_y: Tensor, wave_x: Tensor) -> Tensor:
-        """Fourier transform on a grid of frequencies.
+        """Compute the Fourier transform on a grid of frequencies.
 
         Parameters
         ----------
@@ -55,7 +59,7 @@ class PointSpread:
             Transform, one at zero frequency.
         """
         scale = -2 * (math.pi * self.sigma[..., None]) ** 2
-        # limited, because processors are slow on denormal numbers
+        # clipped, because processors are slow on denormal numbers
         down = torch.exp((scale * wave_y**2).clamp(min=-40)) * self.weight[:, None]
         along = torch.exp((scale * wave_x**2).clamp(min=-40))
         return down.transpose(-1, -2) @ along
@@ -63,7 +67,7 @@ class PointSpread:
 
 @cache
 def _core_width(weight: tuple[float, ...], ratio: tuple[float, ...]) -> float:
-    """Sigma of the first Gaussian for which the sum has a full width at half maximum of one."""
+    """Sigma of the core for which the full width at half maximum is one."""
 
     def excess(sigma: float) -> float:
         width = [r * sigma for r in ratio]
@@ -84,13 +88,14 @@ def draw_point_spread(
     n : int
         Number of galaxies.
     survey : Survey
-        Median seeing in each band.
+        Bands and their median seeing.
     priors : Priors
-        ``load_priors("structure")``: scatter of the seeing, and the shape of the function.
+        ``load_priors("structure")``: scatter of the seeing, and weights and widths of the
+        Gaussians.
     generator : torch.Generator
         Source of randomness.
     device : torch.device or str
-        Where the result lives.
+        Device of the result.
     """
     median = [float(survey.psf_fwhm[b].to_value(u.arcsec)) for b in survey.bands]
     draw = {"generator": generator, "device": generator.device}

@@ -1,9 +1,10 @@
-"""Samples for `astrogenspec.simulate.statistics`: from tables of real galaxies, and from the simulator.
+"""Samples for `astrogenspec.simulate.statistics`, from tables of real galaxies and from the simulator.
 
-The real tables are described in the user guide; they are not part of the package.  Expected files in the folder:
-``sdss_photometry.fits`` (SDSS galaxies of the kcorrect test sample), ``scaling_mpajhu_ew_mass_sfr.fits`` (MPA-JHU),
+The real tables are not part of the package.  Expected files: ``sdss_photometry.fits`` (SDSS
+galaxies of the kcorrect test sample), ``scaling_mpajhu_ew_mass_sfr.fits`` (MPA-JHU),
 ``sdss_lines.fits`` (ECO and RESOLVE with MPA-JHU fluxes), ``scaling_xgass.fits`` (xGASS),
-``scaling_bh_dynamical.fits`` (black-hole compilation of van den Bosch 2016) and ``sdss_spectra.fits`` (13 SDSS spectra).
+``scaling_bh_dynamical.fits`` (black-hole compilation of van den Bosch 2016) and
+``sdss_spectra.fits`` (13 SDSS spectra).
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ import torch
 from astropy.io import fits
 from astropy.table import Table
 
+from ..quantities import QUANTITIES
 from ..surveys import BANDS
 from ..wavelengths import line_index
 from .apertures import measure_petrosian
 from .images import ImageRenderer
 from .simulator import Sample, SimulatedGalaxies, Simulator
-from .spectrum import OBSERVED
+from .spectrum import OBSERVED, PARTS
 from .statistics import MASS_EDGES, bpt_class
 
 __all__ = ["SOURCES", "read_real_samples", "simulate_samples"]
 
-#: Where the real samples come from.
+#: Sources of the real samples.
 SOURCES = {
     "photometry": "SDSS galaxies of the kcorrect test sample (Blanton & Roweis 2007), r < 17.77, 2MASS-matched",
     "lines": "MPA-JHU equivalent widths, masses and SFR (Brinchmann+2004), public teaching sample",
@@ -36,12 +38,16 @@ SOURCES = {
     "black holes": "dynamical black-hole masses (van den Bosch 2016)",
     "spectra": "13 SDSS galaxy spectra (Abazajian+2009) and their pipeline equivalent widths (Bolton+2012)",
 }
+_INDEX = {name: k for k, name in enumerate(QUANTITIES)}
 _LINES = {"halpha": "Halpha", "hbeta": "Hbeta", "oiii": "OIII5008", "nii": "NII6585"}
-#: Continuum at the line over that at Halpha, typical of star-forming galaxies.
+#: Continuum at the line relative to that at Halpha, typical of star-forming galaxies.
 _CONTINUUM = {"halpha": 1.0, "hbeta": 1.12, "oiii": 1.12, "nii": 1.0}
-_PIXEL = 0.396
-_SPECTRA = 600
-#: Pixels on a side of the images on which sizes are measured; nearby galaxies overfill ordinary stamps.
+_PIXEL = 0.396  # arcsec
+_R = BANDS.index("r")
+#: Number of galaxies with spectra.
+_N_SPECTRA = 600
+#: Pixels on a side of the images on which sizes are measured; nearby galaxies are larger than
+#: ordinary cutouts.
 _SIZE_IMAGE = 160
 
 
@@ -51,6 +57,16 @@ def _column(table: Table, name: str) -> np.ndarray:
 
 def read_real_samples(folder: Path | str) -> dict[str, dict[str, np.ndarray]]:
     """Read the real samples from a folder of tables.
+
+    Parameters
+    ----------
+    folder : path
+        Folder with the files listed in the module docstring.
+
+    Returns
+    -------
+    dict of str to dict of str to ndarray
+        Columns by sample; the samples are those of `SOURCES`.
 
     Raises
     ------
@@ -71,7 +87,7 @@ def read_real_samples(folder: Path | str) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _magnitudes(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Model and Petrosian magnitudes, shape (n, 5), and which galaxies are in the sample."""
+    """Model and Petrosian magnitudes, shape (n, 5), and whether galaxies are in the sample."""
     extinction = np.stack([_column(table, f"ext_{b}") for b in BANDS], axis=1)
     model, petrosian = (
         22.5 - 2.5 * np.log10(np.maximum(flux, 1e-2)) - extinction
@@ -80,7 +96,7 @@ def _magnitudes(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             for kind in ("model", "petro")
         )
     )
-    use = (petrosian[:, 2] < 17.77) & (model[:, 2] > 13.5)
+    use = (petrosian[:, _R] < 17.77) & (model[:, _R] > 13.5)
     return model, petrosian, use & np.isfinite(_column(table, "tmass_J"))
 
 
@@ -92,8 +108,8 @@ def _real_photometry(table: Table) -> dict[str, np.ndarray]:
 def _real_petrosian(table: Table) -> dict[str, np.ndarray]:
     model, petrosian, use = _magnitudes(table)
     return {
-        "colour": (model[:, 1] - model[:, 2])[use],
-        "difference": (petrosian[:, 2] - model[:, 2])[use],
+        "colour": (model[:, _R - 1] - model[:, _R])[use],
+        "difference": (petrosian[:, _R] - model[:, _R])[use],
     }
 
 
@@ -151,7 +167,7 @@ def _real_spectra(path: Path) -> dict[str, np.ndarray]:
 
 
 def dn4000(wavelength: np.ndarray, flux: np.ndarray) -> float:
-    """Ratio of the mean F_nu in 4000-4100 A to that in 3850-3950 A (Balogh et al. 1999, ApJ 527, 54).
+    """Compute the ratio of the mean F_nu in 4000-4100 A to that in 3850-3950 A (Balogh et al. 1999, ApJ 527, 54).
 
     Parameters
     ----------
@@ -170,18 +186,26 @@ def simulate_samples(
     simulator: Simulator, *, n: int = 12000, n_images: int = 800, seed: int = 0,
     masses: np.ndarray | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:  # fmt: skip
-    """Simulate the counterparts of the real samples.
+    """Simulate samples selected like the real ones.
 
     Parameters
     ----------
     simulator : Simulator
+        Source of the galaxies.
     n : int
-        Galaxies of the flux-limited samples.
+        Number of galaxies of the flux-limited samples.
     n_images : int
-        Galaxies whose sizes are measured on images; none if zero.
+        Number of galaxies whose sizes are measured on images; 0 for no sample of sizes.
     seed : int
+        Random seed.
     masses : ndarray, optional
-        log10 masses of the real ``lines`` sample, to match.
+        log10 masses of the real ``lines`` sample, to which simulated galaxies are matched by
+        weights.
+
+    Returns
+    -------
+    dict of str to dict of str to ndarray
+        Columns by sample, as from `read_real_samples`.
     """
     infrared = simulator.draw(n, seed, Sample(near_infrared=True))
     main = simulator.draw(n, seed + 1)
@@ -191,19 +215,19 @@ def simulate_samples(
     samples = {
         "photometry": {
             "magnitude": magnitude,
-            "redshift": infrared.theta[:, 0].numpy().astype(float),
+            "redshift": infrared.theta[:, _INDEX["redshift"]].numpy().astype(float),
         },
         "petrosian": {
-            "colour": magnitude[:, 1] - magnitude[:, 2],
+            "colour": magnitude[:, _R - 1] - magnitude[:, _R],
             "difference": _simulated_petrosian(simulator, infrared),
         },
         "lines": _simulated_lines(main, masses),
         "nearby lines": _simulated_nearby(nearby),
         "black holes": {
             "log_sigma": torch.log10(main.properties["velocity_dispersion"]).numpy(),
-            "log_black_hole_mass": main.theta[:, 4].numpy(),
+            "log_black_hole_mass": main.theta[:, _INDEX["black_hole_mass"]].numpy(),
         },
-        "spectra": _simulated_breaks(simulator, main[:_SPECTRA]),
+        "spectra": _simulated_breaks(simulator, main[:_N_SPECTRA]),
     }
     if n_images:
         galaxies = simulator.batch(
@@ -215,9 +239,8 @@ def simulate_samples(
 
 def _simulated_petrosian(simulator: Simulator, galaxies: SimulatedGalaxies) -> np.ndarray:
     seeing = simulator.survey.psf_fwhm["r"].to_value(u.arcsec)
-    r = BANDS.index("r")
-    found = measure_petrosian(galaxies.structure, galaxies.component_flux, seeing).flux[:, r]
-    return -2.5 * np.log10((found / galaxies.component_flux[:, r].sum(1)).numpy().astype(float))
+    found = measure_petrosian(galaxies.structure, galaxies.component_flux, seeing).flux[:, _R]
+    return -2.5 * np.log10((found / galaxies.component_flux[:, _R].sum(1)).numpy().astype(float))
 
 
 def _simulated_lines(galaxies: SimulatedGalaxies, masses: np.ndarray | None) -> dict:
@@ -232,13 +255,13 @@ def _simulated_lines(galaxies: SimulatedGalaxies, masses: np.ndarray | None) -> 
     mass = galaxies.properties["log_mass"].numpy().astype(float)
     sample |= {"log_mass": mass, "log_sfr": galaxies.properties["log_sfr"].numpy()}
     sample["weight"] = np.ones(len(mass))
-    use = galaxies.theta[:, 0].numpy() > 0.02
+    use = galaxies.theta[:, _INDEX["redshift"]].numpy() > 0.02
     if masses is not None:
         wanted, given = (np.histogram(m, MASS_EDGES)[0] for m in (masses, mass[use]))
-        place = np.digitize(mass, MASS_EDGES) - 1
-        use &= (place >= 0) & (place < len(wanted))
+        bins = np.digitize(mass, MASS_EDGES) - 1
+        use &= (bins >= 0) & (bins < len(wanted))
         ratio = wanted / np.maximum(given, 1)
-        sample["weight"] = ratio[np.clip(place, 0, len(wanted) - 1)]
+        sample["weight"] = ratio[np.clip(bins, 0, len(wanted) - 1)]
     return {name: column[use] for name, column in sample.items()}
 
 
@@ -249,7 +272,7 @@ def _simulated_nearby(galaxies: SimulatedGalaxies) -> dict:
         "log_nii_halpha": np.log10(flux["nii"] / flux["halpha"]),
         "log_oiii_hbeta": np.log10(flux["oiii"] / flux["hbeta"]),
         "log_decrement": np.log10(flux["halpha"] / flux["hbeta"] / 2.86),
-        "oh_o3n2": galaxies.theta[:, 3].numpy(),
+        "oh_o3n2": galaxies.theta[:, _INDEX["gas_metallicity"]].numpy(),
     }
     use = bpt_class(columns["log_nii_halpha"], columns["log_oiii_hbeta"]) == 0
     use &= galaxies.halpha_width.numpy() > 6
@@ -257,7 +280,9 @@ def _simulated_nearby(galaxies: SimulatedGalaxies) -> dict:
 
 
 def _simulated_breaks(simulator: Simulator, galaxies: SimulatedGalaxies) -> dict:
-    rest = OBSERVED.wavelength / (1 + galaxies.theta[:, :1].numpy().astype(float))
+    rest = OBSERVED.wavelength / (
+        1 + galaxies.theta[:, _INDEX["redshift"], None].numpy().astype(float)
+    )
     spectra = simulator.spectra(galaxies).numpy()
     breaks = [dn4000(w, f) for w, f in zip(rest, spectra, strict=True)]
     return {"dn4000": np.array(breaks), "ew_halpha": galaxies.halpha_width.numpy()}
@@ -267,12 +292,12 @@ def _simulated_sizes(simulator: Simulator, galaxies: SimulatedGalaxies, seed: in
     renderer = ImageRenderer(simulator.survey, _SIZE_IMAGE, simulator.device)
     images = renderer.render(
         galaxies.structure,
-        galaxies.component_flux[..., :3],
+        galaxies.component_flux[..., : PARTS.index("nucleus")],
         simulator.generator(seed),
         neighbours=False,
-    ).flux[:, 2]
+    ).flux[:, _R]
     radii = np.array([petrosian_radii(image) for image in images.cpu().numpy()]) * _PIXEL
-    scale = simulator.distances.kpc_per_arcsec(galaxies.theta[:, 0]).numpy()
+    scale = simulator.distances.kpc_per_arcsec(galaxies.theta[:, _INDEX["redshift"]]).numpy()
     return {
         "log_mass": galaxies.properties["log_mass"].numpy(),
         "log_ssfr": galaxies.properties["log_ssfr"].numpy(),
@@ -282,10 +307,10 @@ def _simulated_sizes(simulator: Simulator, galaxies: SimulatedGalaxies, seed: in
 
 
 def petrosian_radii(image: np.ndarray) -> tuple[float, float]:
-    """Radii (pixels) of 50 and 90 per cent of the Petrosian flux of a noise-free, centred image.
+    """Measure the radii (pixels) of 50 and 90 per cent of the Petrosian flux of a noise-free, centred image.
 
-    Circular apertures of twice the radius at which the local surface brightness is a fifth of the mean inside it
-    (Blanton et al. 2001, AJ 121, 2358).
+    Circular apertures of twice the radius at which the local surface brightness is a fifth of the
+    mean inside it (Blanton et al. 2001, AJ 121, 2358).
     """
     half = image.shape[0] / 2
     y, x = np.indices(image.shape) + 0.5 - half
@@ -304,5 +329,5 @@ def petrosian_radii(image: np.ndarray) -> tuple[float, float]:
     below = np.flatnonzero(local / (inside(r) / r**2) < 0.2)
     petrosian = r[below[0]] if len(below) else edges[-1]
     total = inside(min(2 * petrosian, edges[-1]))
-    half, most = np.interp([0.5 * total, 0.9 * total], growth, edges)
-    return float(half), float(most)
+    r50, r90 = np.interp([0.5 * total, 0.9 * total], growth, edges)
+    return float(r50), float(r90)

@@ -1,7 +1,7 @@
 """The simulator: labelled galaxies from priors and a seed.
 
-`Simulator.draw` returns a flux-limited sample with labels and broad-band photometry; `Simulator.images` and
-`Simulator.spectra` make images and fibre spectra of the same galaxies.
+`Simulator.draw` returns a flux-limited sample with labels and broad-band photometry;
+`Simulator.images` and `Simulator.spectra` make images and fibre spectra of the same galaxies.
 """
 
 from __future__ import annotations
@@ -293,7 +293,8 @@ class Simulator:
         Parameters
         ----------
         seed : int
-            Batch k is drawn with a generator seeded by seed and k, and can be drawn on its own with `batch`.
+            Batch k is drawn with a generator seeded by seed and k, and can be drawn on its own with
+            `batch`.
         sample : Sample, optional
             Selection; by default, the main galaxy sample of SDSS.
         candidates : int

@@ -1,8 +1,14 @@
-"""From weights of the stellar grid and line luminosities to broad-band fluxes and fibre spectra.
+r"""Broad-band fluxes and fibre spectra from masses on the stellar grid and line luminosities.
 
-`SpectralSynthesis.broad_band` integrates the filters on the coarse grid (fast path); `SpectralSynthesis.spectra` makes
-the observed spectrum in the fibre on a 1e-4 dex vacuum grid, broadened by the velocity dispersion and the spectrograph.
-Both use the same components, dust and lines.
+The luminosity density of a part of a galaxy is the sum of the grid's spectra, weighted by mass
+formed, times the transmission of the dust.  The observed flux density at :math:`\lambda (1 + z)` is
+
+.. math:: f_\lambda = \frac{L_\lambda}{4 \pi d_L^2 (1 + z)} .
+
+`SpectralSynthesis.broad_band` integrates the filters on the coarse grid (fast);
+`SpectralSynthesis.spectra` makes the observed spectrum in the fibre on a vacuum grid of 1e-4 dex,
+broadened by the velocity dispersion and the spectrograph.  Both use the same components, dust and
+lines.
 """
 
 from __future__ import annotations
@@ -27,30 +33,40 @@ from ..wavelengths import (
     narrow_line_velocity,
 )
 from .dust import stellar_transmission
+from .histories import COMPONENTS
 from .interpolation import interpolate
 from .nebular import NebularLines
 from .photometry import shifted_filters
-from .population import Distances, Galaxies
+from .population import Distances, Galaxies, Normal
 from .priors import Priors
 from .ssp import COARSE, FINE, StellarGrid
 
 __all__ = ["OBSERVED", "PARTS", "BroadBand", "RestFrame", "SpectralSynthesis", "flux_factor"]
 
-#: Parts of a galaxy that differ in shape; the nucleus is a point source.
+#: Parts of a galaxy with different light profiles; the nucleus is a point source.
 PARTS = ("bulge", "old_disk", "young_disk", "nucleus")
 #: Observed-frame grid of the fibre spectra, 2951-11294 A.
 OBSERVED = LogGrid(FINE.start + 1300 * FINE.step, FINE.step, 5830)
 _LSUN = 3.828e33  # erg/s
 _MPC = 3.0857e24  # cm
-_SPECTROGRAPH = 0.6  # dispersion of the spectrograph beyond that of the library, pixels
+_SPECTROGRAPH = 0.6  # dispersion of the spectrograph in excess of that of the library, pixels
 _FFT = 8192
 _NUCLEAR_SLOPE = -1.56  # f_lambda of the nuclear continuum, Vanden Berk et al. (2001)
 _LN10 = float(np.log(10))
-_RED = 6000.0  # A; redward of it galaxies differ in slope by more than their stars and dust explain
+#: Wavelength (A) beyond which the slopes of galaxies scatter by more than stars and dust explain.
+_RED = 6000.0
+_NUCLEUS = PARTS.index("nucleus")
 
 
 def flux_factor(redshift: Tensor, distances: Distances) -> Tensor:
-    """1e-17 erg/s/cm2/A (observed) per Lsun/A (rest frame), shape (n, 1)."""
+    """Compute the conversion from Lsun/A (rest frame) to 1e-17 erg/s/cm2/A (observed), shape (n, 1).
+
+    Parameters
+    ----------
+    redshift : Tensor, shape (n,)
+    distances : Distances
+        Tabulated cosmology.
+    """
     distance = interpolate(redshift, distances.redshift, distances.luminosity_distance).double()
     factor = _LSUN / (4 * np.pi * (distance * _MPC) ** 2 * (1 + redshift.double())) * 1e17
     return factor.float()[:, None]
@@ -58,12 +74,13 @@ def flux_factor(redshift: Tensor, distances: Distances) -> Tensor:
 
 @dataclass(frozen=True)
 class RestFrame:
-    """Spectra through k apertures, continuum and lines apart; flux densities as observed, 1e-17 erg/s/cm2/A.
+    """Continuum and line fluxes through k apertures, in observed units.
 
     Attributes
     ----------
     continuum : Tensor, shape (n, k, 6400)
-        At the rest-frame wavelengths of `astrogenspec.wavelengths.REST`, broadened by velocities and spectrograph.
+        At the rest-frame wavelengths of `astrogenspec.wavelengths.REST`, 1e-17 erg/s/cm2/A,
+        broadened by velocities and spectrograph.
     narrow : Tensor, shape (n, k, 17)
         Fluxes of the narrow lines, 1e-17 erg/s/cm2.
     broad : Tensor, shape (n, k, 2)
@@ -77,16 +94,16 @@ class RestFrame:
 
 @dataclass(frozen=True)
 class BroadBand:
-    """Fluxes of `PARTS`, last axis.
+    """Observed fluxes of `PARTS` (last axis).
 
     Attributes
     ----------
     flux : Tensor, shape (n, n_bands + 1, 4)
         The survey's bands and 2MASS J, AB nanomaggies, without the survey's zero-point offsets.
     line_flux : Tensor, shape (n, 17, 4)
-        Narrow lines, observed, 1e-17 erg/s/cm2.
+        Narrow lines, 1e-17 erg/s/cm2.
     halpha_continuum : Tensor, shape (n, 4)
-        Continuum at Halpha such that ``line_flux`` over it is a rest-frame equivalent width (A).
+        Continuum at Halpha; ``line_flux`` over it is the rest-frame equivalent width (A).
     """
 
     flux: Tensor
@@ -96,17 +113,20 @@ class BroadBand:
 
 @dataclass
 class SpectralSynthesis:
-    """Spectra of galaxies.
+    """Synthesis of the spectra of galaxies.
 
     Parameters
     ----------
     grid : StellarGrid
+        Spectra of simple stellar populations.
     distances : Distances
+        Tabulated cosmology.
     dust : Priors
         Group ``dust``.
     correction : Priors
         Group ``stellar_correction``: a smooth empirical factor on the stellar spectra.
     survey : Survey
+        Bands.
     """
 
     grid: StellarGrid
@@ -123,42 +143,45 @@ class SpectralSynthesis:
         self._rest = torch.tensor(list(LINES.values()), dtype=torch.float64, device=device)
 
     def _corrected(self, spectra: Tensor, grid: LogGrid) -> Tensor:
+        """Spectra times the empirical corrections of old and young stars."""
         log_wavelength = np.log(grid.wavelength)
 
         def curve(prefix: str) -> Tensor:
             knots = {k: v for k, v in self.correction.items() if k.startswith(prefix)}
-            at = np.log([float(name.removeprefix(prefix)) for name in knots])
+            positions = np.log([float(name.removeprefix(prefix)) for name in knots])
             values = list(knots.values())
-            factor = np.exp(np.interp(log_wavelength, at, values))
+            factor = np.exp(np.interp(log_wavelength, positions, values))
             return torch.tensor(factor, dtype=torch.float32).to(spectra)
 
         young = (self.grid.ages < 1e9).repeat(len(self.grid.log_metallicity))[:, None]
         return spectra * curve("old_") * torch.where(young, curve("young_"), 1.0)
 
     def _red_slope(self, galaxies: Galaxies, wavelength: Tensor) -> Tensor:
-        """Factor, of each galaxy its own, on the light at wavelengths beyond `_RED`, shape (n, m)."""
-        slope = self.correction.red_slope_scatter * galaxies["normal"][38]
+        """Factor of each galaxy on its light beyond `_RED`, shape (n, m)."""
+        slope = self.correction.red_slope_scatter * galaxies["normal"][Normal.RED_SLOPE]
         return torch.exp(slope[:, None] * torch.log(wavelength / _RED))
 
     def _parts(
         self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines, grid: LogGrid
     ) -> tuple[Tensor, Tensor]:
-        """Rest-frame continua of `PARTS`, shape (n, 4, m), and the old stars' continuum at Halpha, (n, 1)."""
+        """Rest-frame continua of `PARTS`, (n, 4, m), and the continuum of old stars at Halpha, (n, 1)."""
         fine = grid is FINE
         basis = self._fine if fine else self._coarse
         nebular = self.grid.nebular_fine if fine else self.grid.nebular_coarse
         wavelength = torch.tensor(grid.wavelength, dtype=torch.float32).to(basis)
         stars, clouds = stellar_transmission(galaxies, wavelength, self.dust.bump)
-        bulge = (weights[0] @ basis) * stars**self.dust.bulge_exponent
-        old = (weights[1] @ basis) * stars
-        newborn = weights[3] @ basis + lines.halpha_intrinsic[:, None] * nebular
-        young = (weights[2] @ basis + newborn * clouds) * stars
+        mass = dict(zip(COMPONENTS, weights, strict=True))
+        bulge = (mass["bulge"] @ basis) * stars**self.dust.bulge_exponent
+        old = (mass["old_disk"] @ basis) * stars
+        newborn = mass["birth_clouds"] @ basis + lines.halpha_intrinsic[:, None] * nebular
+        young = (mass["young_disk"] @ basis + newborn * clouds) * stars
         nucleus = lines.continuum_5100[:, None] * (wavelength / 5100.0) ** _NUCLEAR_SLOPE
         parts = torch.stack([bulge, old, young, nucleus], dim=1)
         red = int(np.searchsorted(grid.wavelength, _RED))
-        parts[:, :3, red:] *= self._red_slope(galaxies, wavelength[red:])[:, None]
+        parts[:, :_NUCLEUS, red:] *= self._red_slope(galaxies, wavelength[red:])[:, None]
         near = np.abs(grid.log_wavelength - np.log10(LINES["Halpha"])) < 0.015
-        at_halpha = parts[:, :2, torch.tensor(near)].sum(1).mean(1, keepdim=True)
+        old_stars = parts[:, : PARTS.index("old_disk") + 1, torch.tensor(near)]
+        at_halpha = old_stars.sum(1).mean(1, keepdim=True)
         return parts, at_halpha
 
     def _narrow_lines(self, galaxies: Galaxies, lines: NebularLines, at_halpha: Tensor) -> Tensor:
@@ -169,14 +192,20 @@ class SpectralSynthesis:
     def broad_band(
         self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines
     ) -> BroadBand:
-        """Integrate total fluxes and lines of each part (fast path).
+        """Compute broad-band and line fluxes of each part.
 
         Parameters
         ----------
         galaxies : Galaxies
-        weights : list of Tensor, each (n, 427)
+            n galaxies.
+        weights : list of Tensor, each of shape (n, 427)
             From `~astrogenspec.simulate.histories.Histories.weights`.
         lines : NebularLines
+            Luminosities of the emission lines.
+
+        Returns
+        -------
+        BroadBand
         """
         spectrum, at_halpha = self._parts(galaxies, weights, lines, COARSE)
         near = np.abs(COARSE.log_wavelength - np.log10(LINES["Halpha"])) < 0.008
@@ -188,7 +217,7 @@ class SpectralSynthesis:
             spectrum[:, part].index_add_(1, pixel, narrow[..., part] / width)
         for luminosity, name in ((lines.broad_halpha, "Halpha"), (lines.broad_hbeta, "Hbeta")):
             k = line_index(name)
-            spectrum[:, 3, pixel[k]] += luminosity / width[k]
+            spectrum[:, _NUCLEUS, pixel[k]] += luminosity / width[k]
         z = galaxies["redshift"]
         shift = torch.round(torch.log10(1 + z.double()) * 1e4).long()
         fluxes = torch.einsum("npl,nlb->nbp", spectrum, self._filters[shift])
@@ -203,12 +232,13 @@ class SpectralSynthesis:
     def spectra(
         self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines, fibre: Tensor
     ) -> Tensor:
-        """Observed spectrum of the light that enters the fibre.
+        """Compute the observed spectrum of the light that enters the fibre.
 
         Parameters
         ----------
         fibre : Tensor, shape (n, 4)
-            Share of each of `PARTS` that enters the fibre; ones give the total spectrum.
+            Fraction of the light of each of `PARTS` that enters the fibre; ones give the total
+            spectrum.
 
         Returns
         -------
@@ -223,59 +253,75 @@ class SpectralSynthesis:
         narrow, broad = self._line_fluxes(galaxies, lines, at_halpha, fibre)
         velocity = narrow_line_velocity(galaxies["velocity_dispersion"])
         observed = add_lines(observed, OBSERVED, LINE_NAMES, narrow, velocity, z)
-        shown = torch.nonzero(lines.broad_halpha > 0)[:, 0]
-        if len(shown):
-            velocity = torch.full_like(z[shown], BROAD_VELOCITY)
-            observed[shown] = add_lines(
-                observed[shown], OBSERVED, BROAD_LINES, broad[shown], velocity, z[shown]
+        broad_line = torch.nonzero(lines.broad_halpha > 0)[:, 0]
+        if len(broad_line):
+            velocity = torch.full_like(z[broad_line], BROAD_VELOCITY)
+            observed[broad_line] = add_lines(
+                observed[broad_line],
+                OBSERVED,
+                BROAD_LINES,
+                broad[broad_line],
+                velocity,
+                z[broad_line],
             )
         return observed
 
     def rest_frame(
         self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines, fibre: Tensor
     ) -> RestFrame:
-        """Continuum and lines apart, as functions of rest-frame wavelength.
+        """Compute continuum and lines separately, as functions of rest-frame wavelength.
 
         Parameters
         ----------
         fibre : Tensor, shape (n, k, 4)
-            For each of k apertures the share of each of `PARTS`.
+            Fraction of the light of each of `PARTS` in each of k apertures.
         """
         parts, at_halpha = self._parts(galaxies, weights, lines, FINE)
         no_shift = torch.zeros_like(galaxies["redshift"]).double()
         continuum, narrow, broad = [], [], []
-        for share in fibre.unbind(1):
-            continuum.append(self._light(galaxies, parts, share, no_shift, REST))
-            fluxes = self._line_fluxes(galaxies, lines, at_halpha, share)
+        for fraction in fibre.unbind(1):
+            continuum.append(self._light(galaxies, parts, fraction, no_shift, REST))
+            fluxes = self._line_fluxes(galaxies, lines, at_halpha, fraction)
             narrow.append(fluxes[0])
             broad.append(fluxes[1])
         return RestFrame(*(torch.stack(values, dim=1) for values in (continuum, narrow, broad)))
 
     def _light(
-        self, galaxies: Galaxies, parts: Tensor, share: Tensor, shift: Tensor, grid: LogGrid
+        self, galaxies: Galaxies, parts: Tensor, fraction: Tensor, shift: Tensor, grid: LogGrid
     ) -> Tensor:
         """Continuum through an aperture, broadened, shifted by ``shift`` pixels, in observed flux density."""
-        rest = torch.einsum("npl,np->nl", parts, share)
+        rest = torch.einsum("npl,np->nl", parts, fraction)
         broadened = _shift_and_broaden(rest, shift, galaxies["velocity_dispersion"], grid)
         return broadened * flux_factor(galaxies["redshift"], self.distances)
 
     def _line_fluxes(
-        self, galaxies: Galaxies, lines: NebularLines, at_halpha: Tensor, share: Tensor
+        self, galaxies: Galaxies, lines: NebularLines, at_halpha: Tensor, fraction: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Observed fluxes through an aperture: narrow (n, 17) and broad (n, 2), 1e-17 erg/s/cm2."""
         z = galaxies["redshift"]
         factor = flux_factor(z, self.distances) * (1 + z)[:, None]
         luminosity = torch.einsum(
-            "nlp,np->nl", self._narrow_lines(galaxies, lines, at_halpha), share
+            "nlp,np->nl", self._narrow_lines(galaxies, lines, at_halpha), fraction
         )
-        broad = torch.stack([lines.broad_hbeta, lines.broad_halpha], 1) * share[:, 3:]
+        broad = (
+            torch.stack([lines.broad_hbeta, lines.broad_halpha], 1) * fraction[:, _NUCLEUS, None]
+        )
         return luminosity * factor, broad * factor
 
 
 def _shift_and_broaden(rest: Tensor, shift: Tensor, dispersion: Tensor, grid: LogGrid) -> Tensor:
-    """Shift by ``shift`` pixels and convolve with the line-of-sight velocities, in Fourier space.
+    """Shift spectra and convolve them with the line-of-sight velocities, in Fourier space.
 
-    Takes spectra on `FINE`; ``grid``, with the same step, says which pixels to return.
+    Parameters
+    ----------
+    rest : Tensor, shape (n, 7250)
+        Spectra on `FINE`.
+    shift : Tensor, shape (n,)
+        Shift (pixels).
+    dispersion : Tensor, shape (n,)
+        Velocity dispersion (km/s).
+    grid : LogGrid
+        Pixels to return, with the step of `FINE`.
     """
     width = torch.sqrt((dispersion / PIXEL_VELOCITY) ** 2 + _SPECTROGRAPH**2)[:, None]
     frequency = torch.arange(_FFT // 2 + 1, device=rest.device) / _FFT

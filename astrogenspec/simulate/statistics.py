@@ -1,8 +1,8 @@
-"""Summary statistics of galaxy populations, the same for real and simulated samples.
+"""Summary statistics of galaxy populations, computed alike for real and simulated samples.
 
-A sample is a dictionary of arrays; a statistic is a number with a name such as ``g-r|0.06<z<0.10|median``.
-Real values, with their sampling errors and sources, are recorded in ``data/population_statistics.ecsv``; nothing but these
-numbers is kept of the real galaxies.
+A sample is a dictionary of arrays; a statistic is a number with a name such as
+``g-r|0.06<z<0.10|q50``.  Values of real samples, with sampling errors and sources, are recorded in
+``data/population_statistics.ecsv``; the package holds no other data of these galaxies.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ __all__ = [
 
 Sample = Mapping[str, np.ndarray]
 _REDSHIFT_EDGES = (0.02, 0.06, 0.10, 0.14, 0.20, 0.28)
-_FEWEST = 25
-#: Bins of log10 mass in which the masses of simulated samples are matched to those of real ones.
+_MIN_GALAXIES = 25
+#: Bins of log10 mass in which simulated samples are matched to real ones.
 MASS_EDGES = np.arange(8.75, 12.01, 0.25)
 _MASS = "mass fraction|logM="
-#: EW cuts (A) of Halpha, Hbeta, [OIII], [NII] that stand for a detection of all four lines.
+#: Minimum equivalent widths (A) of Halpha, Hbeta, [OIII] and [NII] for a detection of all four
+#: lines.
 _FOUR_LINES = (0.8, 0.6, 0.6, 0.6)
 
 
@@ -49,7 +50,7 @@ def _weighted_quantile(values: np.ndarray, weights: np.ndarray, q: float) -> flo
 
 
 def colour_statistics(sample: Sample) -> dict[str, float]:
-    """Redshifts, magnitudes and colours against redshift.
+    """Compute statistics of redshifts, magnitudes, and colours as functions of redshift.
 
     Parameters
     ----------
@@ -58,7 +59,9 @@ def colour_statistics(sample: Sample) -> dict[str, float]:
     """
     magnitude, redshift = sample["magnitude"], sample["redshift"]
     inside = (redshift > _REDSHIFT_EDGES[0]) & (redshift < _REDSHIFT_EDGES[-1])
-    result = {f"r|all|q{q}": np.percentile(magnitude[inside, 2], q) for q in (10, 50, 90)}
+    result = {
+        f"r|all|q{q}": np.percentile(magnitude[inside, BANDS.index("r")], q) for q in (10, 50, 90)
+    }
     for low, high in zip(_REDSHIFT_EDGES[:-1], _REDSHIFT_EDGES[1:], strict=True):
         chosen = (redshift >= low) & (redshift < high)
         where = f"{low:.2f}<z<{high:.2f}"
@@ -72,36 +75,37 @@ def colour_statistics(sample: Sample) -> dict[str, float]:
 
 
 def line_statistics(sample: Sample) -> dict[str, float]:
-    """Emission lines, star formation and nuclear activity against stellar mass.
+    """Compute statistics of emission lines, star formation and nuclear activity as functions of stellar mass.
 
     Parameters
     ----------
     sample : mapping
-        ``log_mass``, ``log_sfr``, and equivalent widths (A, emission positive) ``ew_halpha``, ``ew_hbeta``,
-        ``ew_oiii``, ``ew_nii``; ``weight`` (n,) matches the masses of simulated galaxies to those of real ones.
+        ``log_mass``, ``log_sfr``, and equivalent widths (A, emission positive) ``ew_halpha``,
+        ``ew_hbeta``, ``ew_oiii``, ``ew_nii``; ``weight`` (n,) matches the masses of simulated
+        galaxies to those of real ones.
     """
     mass, weight = sample["log_mass"], sample["weight"]
     widths = np.stack([sample[f"ew_{line}"] for line in ("halpha", "hbeta", "oiii", "nii")])
     four = (widths > np.array(_FOUR_LINES)[:, None]).all(0)
-    kind = np.full(len(mass), -1)
+    bpt = np.full(len(mass), -1)
     halpha, hbeta, oiii, nii = np.where(four, widths, 1.0)
-    kind[four] = bpt_class(np.log10(nii / halpha), np.log10(oiii / hbeta))[four]
+    bpt[four] = bpt_class(np.log10(nii / halpha), np.log10(oiii / hbeta))[four]
     result: dict[str, float] = {"four_lines|all|fraction": np.average(four, weights=weight)}
     for k, name in enumerate(("star_forming", "composite", "agn")):
-        result[f"{name}|four lines|fraction"] = np.average(kind[four] == k, weights=weight[four])
+        result[f"{name}|four lines|fraction"] = np.average(bpt[four] == k, weights=weight[four])
     counts = np.histogram(mass, MASS_EDGES, weights=weight)[0] / weight.sum()
     centres = 0.5 * (MASS_EDGES[1:] + MASS_EDGES[:-1])
     result |= {f"{_MASS}{c:.3f}": count for c, count in zip(centres, counts, strict=True)}
     log_width = np.log10(np.maximum(sample["ew_halpha"], 0.1))
     specific = sample["log_sfr"] - mass
     for where, chosen in _bins(mass, (9.25, 9.75, 10.25, 10.75, 11.25), 0.5):
-        if chosen.sum() < _FEWEST:
+        if chosen.sum() < _MIN_GALAXIES:
             continue
         result[f"log_ew_halpha|logM={where}|q50"] = _weighted_quantile(
             log_width[chosen], weight[chosen], 0.5
         )
         forming = chosen & (specific > -11)
-        if forming.sum() >= _FEWEST:
+        if forming.sum() >= _MIN_GALAXIES:
             result[f"log_sfr|star-forming logM={where}|q50"] = _weighted_quantile(
                 sample["log_sfr"][forming], weight[forming], 0.5
             )
@@ -109,7 +113,7 @@ def line_statistics(sample: Sample) -> dict[str, float]:
 
 
 def recorded_masses(statistics: Mapping[str, float]) -> np.ndarray:
-    """Make masses (log10 Msun) whose histogram is that of the recorded statistics of `line_statistics`."""
+    """Return masses (log10 Msun) with the histogram of the recorded statistics of `line_statistics`."""
     fractions = {
         float(name.removeprefix(_MASS)): value
         for name, value in statistics.items()
@@ -121,7 +125,7 @@ def recorded_masses(statistics: Mapping[str, float]) -> np.ndarray:
 
 
 def bpt_class(log_nii_halpha: np.ndarray, log_oiii_hbeta: np.ndarray) -> np.ndarray:
-    """0 star-forming (Kauffmann et al. 2003), 1 composite, 2 active (Kewley et al. 2001)."""
+    """Classify galaxies: 0 star-forming (Kauffmann et al. 2003), 1 composite, 2 active (Kewley et al. 2001)."""
     x, y = np.asarray(log_nii_halpha), np.asarray(log_oiii_hbeta)
     kauffmann = np.where(x < 0.05, 0.61 / (np.minimum(x, 0.0499) - 0.05) + 1.3, -np.inf)
     kewley = np.where(x < 0.47, 0.61 / (np.minimum(x, 0.4699) - 0.47) + 1.19, -np.inf)
@@ -129,26 +133,27 @@ def bpt_class(log_nii_halpha: np.ndarray, log_oiii_hbeta: np.ndarray) -> np.ndar
 
 
 def nearby_line_statistics(sample: Sample) -> dict[str, float]:
-    """Ratios of star-forming galaxies at z = 0.010-0.025, where the fibre sees the centre.
+    """Compute line ratios of star-forming galaxies at z = 0.010-0.025, where the fibre covers the centre only.
 
     Parameters
     ----------
     sample : mapping
-        ``log_mass``, ``log_nii_halpha``, ``log_oiii_hbeta``, ``log_decrement`` (log10 of Halpha/Hbeta/2.86) and
-        ``oh_o3n2``, all of galaxies below the line of Kauffmann et al. (2003).
+        ``log_mass``, ``log_nii_halpha``, ``log_oiii_hbeta``, ``log_decrement`` (log10 of
+        Halpha/Hbeta/2.86) and ``oh_o3n2``, all of galaxies below the line of Kauffmann et al.
+        (2003).
     """
     result = {}
     for where, chosen in _bins(sample["log_mass"], (8.5, 9.0, 9.5, 10.0), 0.5):
         for name in ("log_nii_halpha", "log_oiii_hbeta", "log_decrement", "oh_o3n2"):
             values = sample[name][chosen]
             values = values[np.isfinite(values)]
-            if len(values) >= _FEWEST:
+            if len(values) >= _MIN_GALAXIES:
                 result[f"{name}|z=0.02 logM={where}|q50"] = float(np.median(values))
     return result
 
 
 def size_statistics(sample: Sample) -> dict[str, float]:
-    """Petrosian half-light radii (kpc, as log10) and concentrations r90/r50 against mass.
+    """Compute Petrosian half-light radii (log10 kpc) and concentrations r90/r50 as functions of mass.
 
     Parameters
     ----------
@@ -156,20 +161,20 @@ def size_statistics(sample: Sample) -> dict[str, float]:
         ``log_mass``, ``log_ssfr``, ``r50_kpc``, ``concentration``.
     """
     result = {}
-    kinds = {"star-forming": sample["log_ssfr"] > -10.8, "quiescent": sample["log_ssfr"] < -11.2}
-    for kind, is_kind in kinds.items():
+    types = {"star-forming": sample["log_ssfr"] > -10.8, "quiescent": sample["log_ssfr"] < -11.2}
+    for name, of_type in types.items():
         for where, chosen in _bins(sample["log_mass"], (9.75, 10.25, 10.75, 11.25), 0.5):
-            both = chosen & is_kind & np.isfinite(sample["r50_kpc"])
-            if both.sum() < _FEWEST:
+            rows = chosen & of_type & np.isfinite(sample["r50_kpc"])
+            if rows.sum() < _MIN_GALAXIES:
                 continue
-            label = f"{kind} logM={where}"
-            result[f"log_r50|{label}|q50"] = float(np.log10(np.median(sample["r50_kpc"][both])))
-            result[f"r90/r50|{label}|q50"] = float(np.median(sample["concentration"][both]))
+            label = f"{name} logM={where}"
+            result[f"log_r50|{label}|q50"] = float(np.log10(np.median(sample["r50_kpc"][rows])))
+            result[f"r90/r50|{label}|q50"] = float(np.median(sample["concentration"][rows]))
     return result
 
 
 def petrosian_statistics(sample: Sample) -> dict[str, float]:
-    """Petrosian minus model magnitude in r against colour: the light that circular apertures miss.
+    """Compute Petrosian minus model magnitude in r as a function of colour.
 
     Parameters
     ----------
@@ -179,12 +184,12 @@ def petrosian_statistics(sample: Sample) -> dict[str, float]:
     return {
         f"petrosian-model|g-r={where}|q50": float(np.median(sample["difference"][chosen]))
         for where, chosen in _bins(sample["colour"], (0.6, 0.75, 0.9, 1.05), 0.15)
-        if chosen.sum() >= _FEWEST
+        if chosen.sum() >= _MIN_GALAXIES
     }
 
 
 def black_hole_statistics(sample: Sample) -> dict[str, float]:
-    """Mean log10 black-hole mass at given velocity dispersion.
+    """Compute the mean log10 black-hole mass at given velocity dispersion.
 
     Parameters
     ----------
@@ -201,7 +206,7 @@ def black_hole_statistics(sample: Sample) -> dict[str, float]:
 
 
 def break_statistics(sample: Sample) -> dict[str, float]:
-    """Median 4000 A break of galaxies with weak and with strong Halpha emission.
+    """Compute the median 4000 A break of galaxies with weak and with strong Halpha emission.
 
     Parameters
     ----------
@@ -209,15 +214,15 @@ def break_statistics(sample: Sample) -> dict[str, float]:
         ``dn4000`` and ``ew_halpha`` (A, emission positive).
     """
     width = sample["ew_halpha"]
-    kinds = {"EW(Halpha)<3": width < 3, "10<EW(Halpha)<60": (width > 10) & (width < 60)}
+    classes = {"EW(Halpha)<3": width < 3, "10<EW(Halpha)<60": (width > 10) & (width < 60)}
     return {
         f"dn4000|{where}|q50": float(np.median(sample["dn4000"][chosen]))
-        for where, chosen in kinds.items()
+        for where, chosen in classes.items()
         if chosen.sum() >= 4
     }
 
 
-#: Statistics by the name of the sample.
+#: Functions by name of the sample.
 STATISTICS: dict[str, Callable[[Sample], dict[str, float]]] = {
     "photometry": colour_statistics,
     "lines": line_statistics,
@@ -232,14 +237,16 @@ STATISTICS: dict[str, Callable[[Sample], dict[str, float]]] = {
 def with_errors(
     statistics: Callable[[Sample], dict[str, float]], sample: Sample, *, resamples: int = 50
 ) -> dict[str, tuple[float, float]]:
-    """Values of a sample with bootstrap errors.
+    """Compute the statistics of a sample with bootstrap errors.
 
     Parameters
     ----------
     statistics : callable
         One of `STATISTICS`.
     sample : mapping
+        Columns of the sample.
     resamples : int
+        Number of bootstrap samples.
 
     Returns
     -------

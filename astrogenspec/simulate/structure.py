@@ -1,10 +1,17 @@
-"""Structure of galaxies: sizes, shapes and features, without their fluxes.
+r"""Structure of galaxies: sizes, shapes and features, without fluxes.
 
-A galaxy is a Sersic bulge, an old exponential disk and a disk of young stars with a shallow hole.  Disks may have spiral
-arms, a bar, a ring, star-forming complexes, irregular and lopsided light, a dust lane if seen edge-on, or a tidal
-tail; a galaxy may have a companion of similar brightness.  Which of these depend on mass or star formation, and on
-whose measurements, is listed in ``priors/structure.ecsv``; features without an entry are independent of the physical
-properties, so that a network cannot learn from invented correlations.
+A galaxy consists of a Sersic bulge, an old exponential disk and a disk of young stars with a
+shallow hole.  Half-light radii follow Shen et al. (2003): for late types
+
+.. math:: R = \gamma M^{\alpha} (1 + M / M_0)^{\beta - \alpha} ,
+
+for early types a power law, with log-normal scatter, and factors fitted to Petrosian radii.  Disks
+of thickness :math:`q_0` seen at inclination :math:`i` have the axis ratio :math:`\sqrt{q_0^2 + (1 -
+q_0^2) \cos^2 i}`.  Disks may have spiral arms, a bar, a ring, star-forming complexes, irregular and
+lopsided light, a dust lane if seen edge-on, or a tidal tail; a galaxy may have a companion of
+similar brightness.  Values and sources are in ``priors/structure.ecsv``; features for which it
+gives no dependence on mass or star formation are independent of the physical properties, so that a
+network cannot learn from invented correlations.
 """
 
 from __future__ import annotations
@@ -18,150 +25,20 @@ from torch import Tensor
 
 from .priors import Priors
 
-__all__ = [
-    "Draws",
-    "Structure",
-    "draw_arms_and_clumps",
-    "draw_bar_and_ring",
-    "draw_breaks",
-    "draw_companion_and_tail",
-    "draw_dust_lane",
-    "draw_structure",
-]
-
-
-class Draws:
-    """Random numbers of shape (n,), drawn where the generator lives."""
-
-    def __init__(self, n: int, generator: torch.Generator, device: torch.device):
-        self._n, self._generator, self._device = n, generator, device
-
-    def uniform(self, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """Draw from a uniform distribution."""
-        device = self._generator.device
-        values = torch.rand(self._n, generator=self._generator, device=device)
-        return (low + (high - low) * values).to(self._device)
-
-    def normal(self, mean: Tensor | float = 0.0, scatter: Tensor | float = 1.0) -> Tensor:
-        """Draw from a normal distribution."""
-        device = self._generator.device
-        values = torch.randn(self._n, generator=self._generator, device=device)
-        return mean + scatter * values.to(self._device)
-
-    def chance(self, probability: Tensor | float) -> Tensor:
-        """Draw 1 with a probability, else 0."""
-        return (self.uniform() < probability).float()
-
-
-def draw_breaks(forming: Tensor, priors: Priors, draws: Draws) -> dict[str, Tensor]:
-    """Draw down-bending (type II), up-bending (type III) and pure exponential disks: Pohlen & Trujillo (2006)."""
-    kind = draws.uniform()
-    down, up = kind < priors.break_down_fraction, kind > 1 - priors.break_up_fraction
-    at = torch.where(up, priors.break_up_radius, priors.break_down_radius)
-    slope = torch.where(down, 1 / priors.break_down_scale - 1, 0.0)
-    slope = torch.where(up, 1 / priors.break_up_scale - 1, slope)
-    return {
-        "disk_break": draws.normal(at, priors.break_radius_scatter).clamp(min=1),
-        "disk_break_slope": slope * (forming > 0),
-    }
-
-
-def draw_arms_and_clumps(
-    log_mass: Tensor, forming: Tensor, priors: Priors, draws: Draws
-) -> dict[str, Tensor]:
-    """Draw arms, clumps and irregular light; ``forming`` is their amplitude, 0 without star formation."""
-    grade = draws.uniform()
-    contrast = torch.where(grade < priors.grand_design_fraction, 1.6, 1.0)
-    flocculent = grade > 1 - priors.flocculent_fraction
-    contrast = torch.where(flocculent, 0.5, contrast)
-    few = draws.uniform()
-    number = torch.where(few < priors.two_arm_fraction, 2.0, torch.where(few < 0.85, 3.0, 4.0))
-    degrade = draws.normal(priors.pitch, priors.pitch_scatter).clamp(8, 40)
-    hand = torch.where(draws.uniform() < 0.5, -1.0, 1.0)
-    rate = torch.sigmoid((priors.irregular_mass - log_mass) / priors.irregular_width)
-    irregular = draws.chance(rate) * (forming > 0)
-    arms = priors.arm_strength * torch.exp(draws.normal(0.0, priors.arm_strength_scatter))
-    clumps = priors.clumpiness * torch.exp(draws.normal(0.0, priors.clumpiness_scatter))
-    clumps = clumps * torch.where(flocculent, 1.2, 1.0)
-    large = priors.irregularity * torch.exp(draws.normal(0.0, 0.3))
-    return {
-        "arm_strength": forming * (1 - irregular) * contrast * arms.clamp(max=1.0),
-        "arm_number": number,
-        "arm_pitch": hand * degrade * (math.pi / 180),
-        "arm_phase": draws.uniform(0, 2 * math.pi),
-        "clumpiness": forming * clumps,
-        "irregularity": irregular * large,
-        "lopsidedness": forming * draws.normal(0.0, priors.lopsidedness).abs().clamp(max=0.6),
-        "lopsided_angle": draws.uniform(0, 2 * math.pi),
-    }
-
-
-def draw_bar_and_ring(disk: Tensor, priors: Priors, draws: Draws) -> dict[str, Tensor]:
-    """Draw bars and rings; ``disk`` is 1 for galaxies with a disk, else 0."""
-    barred = disk * draws.chance(priors.bar_fraction)
-    light = priors.bar_light * torch.exp(draws.normal(0.0, priors.bar_light_scatter))
-    length = priors.bar_length * torch.exp(draws.normal(0.0, priors.bar_length_scatter))
-    axis_ratio = draws.normal(priors.bar_axis_ratio, priors.bar_axis_ratio_scatter)
-    ringed = disk * draws.chance(priors.ring_fraction)
-    strength = priors.ring_strength * draws.uniform(0.3, 1.7)
-    radius = priors.ring_radius * torch.exp(draws.normal(0.0, priors.ring_radius_scatter))
-    return {
-        "bar_light": barred * light.clamp(max=0.4),
-        "bar_length": length,
-        "bar_axis_ratio": axis_ratio.clamp(0.15, 0.6),
-        "bar_angle": draws.uniform(0, math.pi),
-        "ring_strength": ringed * strength,
-        "ring_radius": radius,
-    }
-
-
-def draw_companion_and_tail(
-    parts: Mapping[str, Tensor], priors: Priors, draws: Draws, kpc_per_arcsec: Tensor
-) -> dict[str, Tensor]:
-    """Draw close pairs, ongoing mergers and tidal tails, whatever the kind of galaxy."""
-    kind = draws.uniform()
-    merging = kind < priors.merger_fraction
-    paired = (kind > 1 - priors.companion_fraction) | merging
-    near = torch.where(merging, priors.merger_distance_minimum, priors.companion_distance_minimum)
-    far = torch.where(merging, priors.companion_distance_minimum, priors.companion_distance_maximum)
-    ratio = 10 ** draws.uniform(-priors.companion_ratio, priors.companion_ratio)
-    rate = torch.where(paired, priors.companion_tails, priors.tail_fraction)
-    tailed = draws.chance(torch.where(merging, priors.merger_tails, rate))
-    light = priors.tail_light * torch.exp(draws.normal(0.0, 0.4))
-    size = torch.minimum(parts["radius_disk"], 1.5 * parts["radius_bulge"])
-    return {
-        "tail_light": tailed * light,
-        "tail_angle": draws.uniform(0, 2 * math.pi),
-        "companion_ratio": paired * ratio,
-        "companion_distance": torch.lerp(near, far, draws.uniform()) / kpc_per_arcsec,
-        "companion_angle": draws.uniform(0, 2 * math.pi),
-        "companion_size": size * ratio**0.4 * torch.exp(draws.normal(0.0, 0.3)),
-        "companion_axis_ratio": draws.uniform(0.3, 1.0),
-        "companion_position_angle": draws.uniform(0, math.pi),
-        "companion_colour": draws.normal(0.0, 0.15),
-    }
-
-
-def draw_dust_lane(
-    cos_inclination: Tensor, forming: Tensor, priors: Priors, draws: Draws
-) -> dict[str, Tensor]:
-    """Draw dust lanes of star-forming disks seen nearly edge-on."""
-    limit = priors.dust_lane_inclination
-    depth = priors.dust_lane_depth * ((limit - cos_inclination) / limit).clamp(0, 1)
-    return {"dust_lane": depth * (forming > 0) * draws.chance(priors.dust_lane_fraction)}
-
+__all__ = ["Structure", "draw_structure"]
 
 _LN10 = math.log(10.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """Structure of n galaxies, every attribute a tensor of shape (n,).
+    """Structure of n galaxies; all attributes are tensors of shape (n,).
 
     Attributes
     ----------
     radius_disk, radius_bulge
-        Half-light radii along the major axis (arcsec); the young disk has 1.2 times the radius of the old one.
+        Half-light radii along the major axis (arcsec); the young disk has 1.2 times the radius of
+        the old one.
     sersic_bulge
         Sersic index of the bulge.
     axis_ratio_disk, axis_ratio_bulge
@@ -171,13 +48,14 @@ class Structure:
     position_angle
         From the x axis towards the y axis of the image (radians).
     disk_break, disk_break_slope
-        Radius (in disk scale lengths) at which the exponential bends, and its steepening there: the inner over the
-        outer scale length minus one, negative for an extended outer disk.
+        Radius (in disk scale lengths) at which the exponential bends, and its steepening there: the
+        inner over the outer scale length minus one, negative for an extended outer disk.
     arm_strength, arm_number, arm_pitch, arm_phase
-        Amplitude (0: none), number, pitch angle (radians, the sign is the handedness) and phase (radians) of arms.
+        Amplitude (0: none), number, pitch angle (radians, the sign is the handedness) and phase
+        (radians) of arms.
     bar_light, bar_length, bar_axis_ratio, bar_angle
-        Fraction of the old disk light in a bar (0: none), semi-major axis in disk scale lengths, axis ratio and
-        angle in the plane of the disk (radians).
+        Fraction of the old disk light in a bar (0: none), semi-major axis in disk scale lengths,
+        axis ratio and angle in the plane of the disk (radians).
     ring_strength, ring_radius
         Relative excess of young light on a ring (0: none), radius in disk scale lengths.
     clumpiness, irregularity
@@ -187,9 +65,11 @@ class Structure:
     dust_lane
         Optical depth of a lane in the plane of the disk.
     tail_light, tail_angle
-        Fraction of the old disk light in a tidal tail (0: none), and the direction of its base (radians).
+        Fraction of the old disk light in a tidal tail (0: none), and the direction of its base
+        (radians).
     companion_ratio, companion_colour
-        Flux of a companion over that of the galaxy (0: none), and its g-r minus that of the galaxy (mag).
+        Flux of a companion over that of the galaxy (0: none), and its g-r minus that of the galaxy
+        (mag).
     companion_distance, companion_angle
         Distance (arcsec) and direction (radians) of the companion.
     companion_size, companion_axis_ratio, companion_position_angle
@@ -238,16 +118,16 @@ class Structure:
         return Structure(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def to(self, device: torch.device | str) -> Structure:
-        """Copy to a device."""
+        """Return a copy on a device."""
         return Structure(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     def replace(self, **changes: Tensor) -> Structure:
-        """Copy with some attributes changed."""
+        """Return a copy with some attributes replaced."""
         return replace(self, **changes)
 
     @property
     def has_features(self) -> Tensor:
-        """Galaxies (n,) whose disks are not smooth ellipses."""
+        """Whether disks have features, bool, shape (n,)."""
         amplitudes = (
             self.arm_strength, self.bar_light, self.ring_strength, self.clumpiness,
             self.irregularity, self.dust_lane, self.tail_light,
@@ -258,14 +138,14 @@ class Structure:
     def smooth(
         cls, radius_disk: Tensor, radius_bulge: Tensor, **attributes: Tensor | float
     ) -> Structure:
-        """Build face-on galaxies without features.
+        """Return face-on galaxies without features.
 
         Parameters
         ----------
         radius_disk, radius_bulge : Tensor, shape (n,)
             Half-light radii (arcsec).
         **attributes : Tensor of shape (n,) or float
-            Any other attributes.
+            Other attributes.
         """
         values = {f.name: torch.zeros_like(radius_disk) for f in fields(cls)}
         for name in ("axis_ratio_disk", "axis_ratio_bulge", "cos_inclination", "arm_pitch"):
@@ -292,21 +172,22 @@ def draw_structure(
     Parameters
     ----------
     galaxies : mapping of str to Tensor, shape (n,)
-        ``log_mass``, ``quiescent``, ``green_valley``, ``bulge_fraction`` (more than 0.9: a pure spheroid),
-        ``cos_inclination`` and ``size_deviate`` (standard normal: position in the size-mass relation).
+        ``log_mass``, ``quiescent``, ``green_valley``, ``bulge_fraction`` (more than 0.9: a pure
+        spheroid), ``cos_inclination`` and ``size_deviate`` (standard normal deviate from the
+        size-mass relation).
     priors : Priors
         ``load_priors("structure")``.
     generator : torch.Generator
         Source of all randomness.
     kpc_per_arcsec : Tensor, shape (n,)
-        Angular scale at the galaxies.
+        Angular scale (kpc per arcsec).
 
     Returns
     -------
     Structure
     """
     device = galaxies["log_mass"].device
-    draws = Draws(len(galaxies["log_mass"]), generator, device)
+    draws = _Draws(len(galaxies["log_mass"]), generator, device)
     quiescent = galaxies["quiescent"].bool()
     pure = galaxies["bulge_fraction"] > 0.9
     disk = (~pure).float()
@@ -315,16 +196,16 @@ def draw_structure(
     forming = forming * torch.where(galaxies["green_valley"].bool(), priors.green_valley_arms, 1.0)
     parts = _sizes(galaxies, priors, draws, kpc_per_arcsec)
     parts |= _shapes(galaxies, priors, draws)
-    parts |= draw_breaks(forming, priors, draws)
-    parts |= draw_arms_and_clumps(galaxies["log_mass"].float(), forming, priors, draws)
-    parts |= draw_bar_and_ring(disk, priors, draws)
-    parts |= draw_dust_lane(cos_i, forming, priors, draws)
-    parts |= draw_companion_and_tail(parts, priors, draws, kpc_per_arcsec)
+    parts |= _breaks(forming, priors, draws)
+    parts |= _arms_and_clumps(galaxies["log_mass"].float(), forming, priors, draws)
+    parts |= _bar_and_ring(disk, priors, draws)
+    parts |= _dust_lane(cos_i, forming, priors, draws)
+    parts |= _companion_and_tail(parts, priors, draws, kpc_per_arcsec)
     return Structure(**{name: value.float() for name, value in parts.items()})
 
 
 def _sizes(
-    galaxies: Mapping[str, Tensor], priors: Priors, draws: Draws, kpc_per_arcsec: Tensor
+    galaxies: Mapping[str, Tensor], priors: Priors, draws: _Draws, kpc_per_arcsec: Tensor
 ) -> dict[str, Tensor]:
     """Half-light radii and Sersic indices: Shen et al. (2003) with factors fitted to Petrosian radii."""
     log_mass, bulge = galaxies["log_mass"].float(), galaxies["bulge_fraction"].float()
@@ -337,18 +218,19 @@ def _sizes(
     early = priors.early_size * floor**priors.early_size_slope
     low, high = priors.size_scatter_low, priors.size_scatter_high
     scatter = high + (low - high) / (1 + (mass / priors.late_size_mass) ** 2)
-    share = torch.where(quiescent, priors.size_scatter_early, priors.size_scatter_late)
+    factor_on_scatter = torch.where(quiescent, priors.size_scatter_early, priors.size_scatter_late)
     size = torch.where(quiescent, early, late)
-    size = size * torch.exp(share * scatter * galaxies["size_deviate"].float())
+    size = size * torch.exp(factor_on_scatter * scatter * galaxies["size_deviate"].float())
     size = size.clamp(priors.size_minimum, priors.size_maximum)
 
-    def factor(at: float, slope: float, lever: Tensor) -> Tensor:
-        return at * torch.exp(_LN10 * slope * lever)
+    offset = (log_mass - 10.5).clamp(-1.5, 1.0)
 
-    lever = (log_mass - 10.5).clamp(-1.5, 1.0)
-    spheroid = size * factor(priors.spheroid_size, priors.spheroid_size_slope, lever)
-    quenched = factor(priors.disk_size_quiescent, priors.disk_size_quiescent_slope, lever)
-    star_forming = factor(priors.disk_size_star_forming, priors.disk_size_star_forming_slope, lever)
+    def factor(normalisation: float, slope: float) -> Tensor:
+        return normalisation * torch.exp(_LN10 * slope * offset)
+
+    spheroid = size * factor(priors.spheroid_size, priors.spheroid_size_slope)
+    quenched = factor(priors.disk_size_quiescent, priors.disk_size_quiescent_slope)
+    star_forming = factor(priors.disk_size_star_forming, priors.disk_size_star_forming_slope)
     disk = size * torch.where(quiescent, quenched, star_forming)
     disk = disk * (1 + priors.disk_size_bulge * bulge)
     ratio = torch.where(quiescent, priors.bulge_size_quiescent, priors.bulge_size_star_forming)
@@ -363,7 +245,8 @@ def _sizes(
     }
 
 
-def _shapes(galaxies: Mapping[str, Tensor], priors: Priors, draws: Draws) -> dict[str, Tensor]:
+def _shapes(galaxies: Mapping[str, Tensor], priors: Priors, draws: _Draws) -> dict[str, Tensor]:
+    """Axis ratios, inclination and position angle."""
     cos_i, log_mass = galaxies["cos_inclination"].float(), galaxies["log_mass"].float()
     pure = galaxies["bulge_fraction"] > 0.9
     thickness = priors.thickness + priors.thickness_slope * (
@@ -382,3 +265,124 @@ def _shapes(galaxies: Mapping[str, Tensor], priors: Priors, draws: Draws) -> dic
         "cos_inclination": cos_i,
         "position_angle": draws.uniform(0, math.pi),
     }
+
+
+def _breaks(forming: Tensor, priors: Priors, draws: _Draws) -> dict[str, Tensor]:
+    """Draw down-bending (type II), up-bending (type III) and pure exponential disks: Pohlen & Trujillo (2006)."""
+    deviate = draws.uniform()
+    down, up = deviate < priors.break_down_fraction, deviate > 1 - priors.break_up_fraction
+    radius = torch.where(up, priors.break_up_radius, priors.break_down_radius)
+    slope = torch.where(down, 1 / priors.break_down_scale - 1, 0.0)
+    slope = torch.where(up, 1 / priors.break_up_scale - 1, slope)
+    return {
+        "disk_break": draws.normal(radius, priors.break_radius_scatter).clamp(min=1),
+        "disk_break_slope": slope * (forming > 0),
+    }
+
+
+def _arms_and_clumps(
+    log_mass: Tensor, forming: Tensor, priors: Priors, draws: _Draws
+) -> dict[str, Tensor]:
+    """Draw arms, clumps and irregular light; ``forming`` is their amplitude, 0 without star formation."""
+    grade = draws.uniform()
+    contrast = torch.where(grade < priors.grand_design_fraction, 1.6, 1.0)
+    flocculent = grade > 1 - priors.flocculent_fraction
+    contrast = torch.where(flocculent, 0.5, contrast)
+    few = draws.uniform()
+    number = torch.where(few < priors.two_arm_fraction, 2.0, torch.where(few < 0.85, 3.0, 4.0))
+    pitch = draws.normal(priors.pitch, priors.pitch_scatter).clamp(8, 40)
+    handedness = torch.where(draws.uniform() < 0.5, -1.0, 1.0)
+    rate = torch.sigmoid((priors.irregular_mass - log_mass) / priors.irregular_width)
+    irregular = draws.chance(rate) * (forming > 0)
+    arms = priors.arm_strength * torch.exp(draws.normal(0.0, priors.arm_strength_scatter))
+    clumps = priors.clumpiness * torch.exp(draws.normal(0.0, priors.clumpiness_scatter))
+    clumps = clumps * torch.where(flocculent, 1.2, 1.0)
+    large = priors.irregularity * torch.exp(draws.normal(0.0, 0.3))
+    return {
+        "arm_strength": forming * (1 - irregular) * contrast * arms.clamp(max=1.0),
+        "arm_number": number,
+        "arm_pitch": handedness * pitch * (math.pi / 180),
+        "arm_phase": draws.uniform(0, 2 * math.pi),
+        "clumpiness": forming * clumps,
+        "irregularity": irregular * large,
+        "lopsidedness": forming * draws.normal(0.0, priors.lopsidedness).abs().clamp(max=0.6),
+        "lopsided_angle": draws.uniform(0, 2 * math.pi),
+    }
+
+
+def _bar_and_ring(disk: Tensor, priors: Priors, draws: _Draws) -> dict[str, Tensor]:
+    """Draw bars and rings; ``disk`` is 1 for galaxies with a disk, else 0."""
+    barred = disk * draws.chance(priors.bar_fraction)
+    light = priors.bar_light * torch.exp(draws.normal(0.0, priors.bar_light_scatter))
+    length = priors.bar_length * torch.exp(draws.normal(0.0, priors.bar_length_scatter))
+    axis_ratio = draws.normal(priors.bar_axis_ratio, priors.bar_axis_ratio_scatter)
+    ringed = disk * draws.chance(priors.ring_fraction)
+    strength = priors.ring_strength * draws.uniform(0.3, 1.7)
+    radius = priors.ring_radius * torch.exp(draws.normal(0.0, priors.ring_radius_scatter))
+    return {
+        "bar_light": barred * light.clamp(max=0.4),
+        "bar_length": length,
+        "bar_axis_ratio": axis_ratio.clamp(0.15, 0.6),
+        "bar_angle": draws.uniform(0, math.pi),
+        "ring_strength": ringed * strength,
+        "ring_radius": radius,
+    }
+
+
+def _dust_lane(
+    cos_inclination: Tensor, forming: Tensor, priors: Priors, draws: _Draws
+) -> dict[str, Tensor]:
+    """Draw dust lanes of star-forming disks seen nearly edge-on."""
+    limit = priors.dust_lane_inclination
+    depth = priors.dust_lane_depth * ((limit - cos_inclination) / limit).clamp(0, 1)
+    return {"dust_lane": depth * (forming > 0) * draws.chance(priors.dust_lane_fraction)}
+
+
+def _companion_and_tail(
+    parts: Mapping[str, Tensor], priors: Priors, draws: _Draws, kpc_per_arcsec: Tensor
+) -> dict[str, Tensor]:
+    """Draw close pairs, ongoing mergers and tidal tails, for all types of galaxies alike."""
+    deviate = draws.uniform()
+    merging = deviate < priors.merger_fraction
+    paired = (deviate > 1 - priors.companion_fraction) | merging
+    near = torch.where(merging, priors.merger_distance_minimum, priors.companion_distance_minimum)
+    far = torch.where(merging, priors.companion_distance_minimum, priors.companion_distance_maximum)
+    ratio = 10 ** draws.uniform(-priors.companion_ratio, priors.companion_ratio)
+    rate = torch.where(paired, priors.companion_tails, priors.tail_fraction)
+    tailed = draws.chance(torch.where(merging, priors.merger_tails, rate))
+    light = priors.tail_light * torch.exp(draws.normal(0.0, 0.4))
+    size = torch.minimum(parts["radius_disk"], 1.5 * parts["radius_bulge"])
+    return {
+        "tail_light": tailed * light,
+        "tail_angle": draws.uniform(0, 2 * math.pi),
+        "companion_ratio": paired * ratio,
+        "companion_distance": torch.lerp(near, far, draws.uniform()) / kpc_per_arcsec,
+        "companion_angle": draws.uniform(0, 2 * math.pi),
+        "companion_size": size * ratio**0.4 * torch.exp(draws.normal(0.0, 0.3)),
+        "companion_axis_ratio": draws.uniform(0.3, 1.0),
+        "companion_position_angle": draws.uniform(0, math.pi),
+        "companion_colour": draws.normal(0.0, 0.15),
+    }
+
+
+class _Draws:
+    """Random numbers of shape (n,), drawn on the device of the generator."""
+
+    def __init__(self, n: int, generator: torch.Generator, device: torch.device):
+        self._n, self._generator, self._device = n, generator, device
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """Draw from a uniform distribution."""
+        device = self._generator.device
+        values = torch.rand(self._n, generator=self._generator, device=device)
+        return (low + (high - low) * values).to(self._device)
+
+    def normal(self, mean: Tensor | float = 0.0, scatter: Tensor | float = 1.0) -> Tensor:
+        """Draw from a normal distribution."""
+        device = self._generator.device
+        values = torch.randn(self._n, generator=self._generator, device=device)
+        return mean + scatter * values.to(self._device)
+
+    def chance(self, probability: Tensor | float) -> Tensor:
+        """Draw 1 with a probability, else 0."""
+        return (self.uniform() < probability).float()
