@@ -1,4 +1,4 @@
-"""Galaxies of which the simulator draws structure, for several tests."""
+"""Populations of galaxies and their structure, for several tests."""
 
 import torch
 
@@ -9,7 +9,7 @@ PRIORS = load_priors("structure")
 
 
 def population(n=4000, seed=0, **changes):
-    """Galaxies of every kind."""
+    """Galaxies of all types."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(low, high):

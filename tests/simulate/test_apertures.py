@@ -112,7 +112,7 @@ def test_axis_ratios_are_weighted_by_light():
     assert found.axis_ratio.item() == pytest.approx(0.35)
 
 
-def test_many_galaxies_are_measured_one_by_one():
+def test_chunks_do_not_change_the_result():
     n = 700
     radius = torch.linspace(0.3, 20.0, n)
     structure = Structure.smooth(radius, 0.3 * radius)

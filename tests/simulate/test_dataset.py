@@ -1,4 +1,4 @@
-"""Tests of shards and of the endless dataset."""
+"""Shards and the endless dataset."""
 
 import h5py
 import numpy as np
@@ -57,7 +57,7 @@ def test_shards_are_reproducible_and_resumable(tmp_path):
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [p.name for p in paths]
 
 
-def test_an_interrupted_shard_leaves_nothing_that_counts(tmp_path, monkeypatch):
+def test_an_interrupted_shard_leaves_no_file(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise KeyboardInterrupt
 
@@ -82,7 +82,7 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path):
         write_shards(20, tmp_path, seed=2, **options)
 
 
-def test_wrong_arguments_get_a_sentence(tmp_path):
+def test_invalid_arguments_are_refused(tmp_path):
     with pytest.raises(ValueError, match="n is 0"):
         write_shards(0, tmp_path)
     with pytest.raises(ValueError, match="images is 'all'"):

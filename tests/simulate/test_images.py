@@ -178,7 +178,7 @@ def test_seeing_of_the_sum_of_gaussians_is_the_width_at_half_maximum():
     torch.testing.assert_close(psf.fwhm.median(0).values, median.float(), rtol=0.1, atol=0)
 
 
-def test_fibre_fraction_of_image_and_of_closed_form():
+def test_fibre_fraction_of_images_matches_the_closed_form():
     structure = smooth(2.5, 1.0, 3, axis_ratio_disk=0.5, axis_ratio_bulge=0.8, sersic_bulge=3.0)
     renderer = ImageRenderer()
     images = renderer.render(structure, component(1, 3), seeded(), neighbours=False)
@@ -195,7 +195,7 @@ def test_fibre_fraction_of_image_and_of_closed_form():
     assert image.numpy()[inside].sum() / 100 == pytest.approx(float(seen), abs=0.015)
 
 
-def test_fibre_fraction_with_features_stays_near():
+def test_features_change_the_fibre_fraction_little():
     structure = smooth(2.5, 1.0, 8, **FEATURES | {"tail_light": 0.0, "bar_light": 0.0})
     images = ImageRenderer().render(structure, component(1, 8), seeded())
     expected = fibre_fractions(structure, PRIORS.fibre_seeing)
@@ -291,11 +291,11 @@ def test_dust_lane_makes_the_middle_plane_fainter():
         (torch.zeros(4, 5, 3), torch.zeros(4, 3), "agn_flux has shape"),
     ],
 )
-def test_wrong_shapes(flux, agn, message):
+def test_invalid_shapes_are_refused(flux, agn, message):
     with pytest.raises(ValueError, match=message):
         ImageRenderer().render(smooth(2.0, 1.0), flux, seeded(), agn_flux=agn)
 
 
-def test_odd_size():
+def test_odd_sizes_are_refused():
     with pytest.raises(ValueError, match="even number"):
         ImageRenderer(size=63)

@@ -1,4 +1,4 @@
-"""The simulated population against recorded summary statistics of real samples."""
+"""The simulated population agrees with recorded summary statistics of real samples."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tests of the tables of priors."""
+"""Tables of priors."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_every_number_is_documented(group):
             assert str(row["source"]).strip("- "), row["name"]
 
 
-def test_replace_makes_a_changed_copy():
+def test_replace_returns_a_copy():
     population = load_priors("population")
     changed = population.replace(mass_function_knee=10.5)
     assert changed.mass_function_knee == 10.5

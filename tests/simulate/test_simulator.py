@@ -63,7 +63,7 @@ def test_old_stars_are_redder_and_fainter():
     assert ((grid.surviving > 0.3) & (grid.surviving <= 1.001)).all()
 
 
-def test_a_missing_grid_says_what_to_install(monkeypatch):
+def test_a_missing_grid_names_the_extra_to_install(monkeypatch):
     import astrogenspec.simulate.ssp as ssp
 
     monkeypatch.setattr(ssp.importlib.util, "find_spec", lambda name: None)
@@ -85,13 +85,13 @@ def test_same_seed_same_galaxies_other_seed_others(simulator, galaxies):
     assert not torch.equal(simulator.batch(4, 0, Sample()).theta[:50], galaxies.theta[:50])
 
 
-def test_histories_carry_the_stellar_mass(simulator, galaxies):
+def test_histories_sum_to_the_stellar_mass(simulator, galaxies):
     surviving = simulator.histories.grid.surviving.flatten()
     mass = sum((weights * surviving).sum(1) for weights in galaxies.weights)
     assert torch.allclose(torch.log10(mass), galaxies.properties["log_mass"], atol=1e-3)
 
 
-def test_histories_form_stars_at_the_wanted_rate(simulator, galaxies):
+def test_histories_form_stars_at_the_given_rate(simulator, galaxies):
     ages = simulator.histories.grid.age_edges[1:]
     recent = (ages <= 1.05e8).repeat(7)
     formed = sum(weights[:, recent].sum(1) for weights in galaxies.weights)
@@ -133,7 +133,7 @@ def test_the_red_slope_scatters_from_galaxy_to_galaxy(simulator, galaxies):
     assert reddening.std() == pytest.approx(0.013, abs=0.004)
 
 
-def test_lines_in_the_spectrum_hold_the_labelled_flux(simulator, galaxies):
+def test_lines_in_the_spectrum_have_the_labelled_flux(simulator, galaxies):
     bright = galaxies[galaxies.halpha_width > 60][:20]
     spectrum = simulator.spectra(bright).numpy()
     step = np.diff(OBSERVED.edges)
@@ -163,7 +163,7 @@ def test_distances_follow_the_default_cosmology(simulator):
     assert z_at_value(default_cosmology().luminosity_distance, 500 * u.Mpc) < 0.12
 
 
-def test_observation_has_the_errors_it_states(simulator):
+def test_observed_scatter_matches_the_stated_errors(simulator):
     total = torch.full((20000, 6), 100.0)
     generator = torch.Generator().manual_seed(0)
     priors = simulator.priors["observation"].replace(tail_fraction=0, blend_fraction=0)
@@ -173,7 +173,7 @@ def test_observation_has_the_errors_it_states(simulator):
     assert torch.equal(seen.expected_flux, seen.true_flux)
 
 
-def test_draw_gives_as_many_as_asked(simulator, galaxies):
+def test_draw_returns_the_requested_number(simulator, galaxies):
     drawn = simulator.draw(50, seed=3)
     assert torch.equal(drawn.theta, galaxies.theta[:50])
     with pytest.raises(ValueError, match="n is 0"):
@@ -190,7 +190,7 @@ def test_selection_cuts_at_the_limit(simulator, galaxies):
     assert chance[faint].max() < 0.01
 
 
-def test_concatenation_joins_everything(galaxies):
+def test_concatenation_keeps_all_columns(galaxies):
     from astrogenspec.simulate.simulator import SimulatedGalaxies
 
     joined = SimulatedGalaxies.concatenate([galaxies[:10], galaxies[10:30]])
