@@ -1,16 +1,19 @@
-r"""A chain of conditional one-dimensional flows: the joint posterior of several bounded quantities.
+r"""Autoregressive chain of conditional flows for the joint posterior of bounded quantities.
 
-The posterior of :math:`\theta = (\theta_1, \dots, \theta_D)` given a context vector :math:`c` of the galaxy is
+The posterior of :math:`\theta = (\theta_1, \dots, \theta_D)` given a context vector :math:`c` of the galaxy is factorised as
 
 .. math:: p(\theta \mid c) = \prod_k p(\theta_k \mid \theta_{<k}, c) .
 
-Each quantity is first mapped from its support to the real line, :math:`y_k = (\mathrm{logit}\,t_k - m_k) / s_k` with
-:math:`t_k = (\theta_k - l_k) / (u_k - l_k)`, where :math:`m_k, s_k` standardise the training set. The density of :math:`y_k` is
-an affine map and a monotonic spline (`astrogenspec.nn.splines`) whose numbers come from a small network that sees the context and
-the earlier :math:`y`. So every draw lies inside the support, and a galaxy of which only some quantities are known trains the
-factors of those: an unknown earlier quantity is replaced by a draw from its own factor.
+Each quantity is mapped from its support :math:`(l_k, u_k)` to the real line,
+:math:`y_k = (\mathrm{logit}\,t_k - m_k) / s_k` with :math:`t_k = (\theta_k - l_k) / (u_k - l_k)`, where :math:`m_k` and
+:math:`s_k` are mean and standard deviation of the training set.  All draws therefore lie inside the support.  The conditional
+density of :math:`y_k` is a monotonic spline flow (`astrogenspec.nn.splines`) whose parameters are the output of a small network
+of the context and :math:`y_{<k}`.
 
-The network, in the taste of zuko, returns a distribution: ``chain(context).log_prob(theta)``, ``chain(context).sample(1000)``.
+If only some quantities of a galaxy are known, the factors of these are trained.  An unknown quantity that conditions a later one
+is replaced by a draw from its own factor, a single-sample Monte Carlo estimate.
+
+As in zuko, the network returns a distribution: ``chain(context).log_prob(theta)``, ``chain(context).sample(1000)``.
 """
 
 from __future__ import annotations
@@ -28,21 +31,25 @@ from ..nn.splines import n_spline_parameters, spline_log_prob, spline_sample
 
 __all__ = ["DRAWS_PER_CHUNK", "ChainPosterior", "ConditionalFactor", "FlowChain"]
 
-#: Draws whose hidden features are made at a time: as many as fit the cache.
+#: Number of draws whose hidden features are computed at once; they fit the cache of a processor.
 _COLUMNS = 4096
+_EARLIER_LIMIT = 6.0
+_UNIT_MARGIN = 1e-6
+#: Number of draws that one thread computes at once; more are no faster and need more memory.
+DRAWS_PER_CHUNK = 65536
 
 
 class ConditionalFactor(nn.Module):
-    """The network of one factor: context and earlier quantities to the numbers of a density.
+    """Network of one factor: maps context and previous quantities to spline parameters.
 
-    The context enters through one linear map that is evaluated once for each galaxy, whatever the number of draws.
+    The context enters through a linear layer, which is evaluated only once for each galaxy.
 
     Parameters
     ----------
     context_size : int
         Length of the context vector.
     n_earlier : int
-        Number of earlier quantities.
+        Number of previous quantities.
     hidden : int
         Width of the two hidden layers.
     n_bins : int
@@ -66,7 +73,7 @@ class ConditionalFactor(nn.Module):
         return self.out(F.silu(self.hidden(F.silu(features))))
 
     def workspace(self, draws: int) -> Tensor:
-        """Make memory for the hidden features of `evaluate_draws`."""
+        """Allocate memory for the hidden features of `evaluate_draws`."""
         size = self.hidden.out_features + 1
         return self.hidden.weight.new_empty(2, size, max(_COLUMNS, draws))
 
@@ -81,7 +88,7 @@ class ConditionalFactor(nn.Module):
         context : Tensor, shape (n, context_size)
         earlier : Tensor, shape (n_earlier, n, draws)
         workspace : Tensor, shape (2, hidden + 1, columns), optional
-            Memory for hidden features of some galaxies, at least ``draws`` columns; fresh memory costs as much as the
+            Memory for hidden features, with at least ``draws`` columns; allocating it anew would take as long as the
             arithmetic.
 
         Returns
@@ -93,7 +100,7 @@ class ConditionalFactor(nn.Module):
         draws = 1 if self.of_earlier is None else earlier.shape[-1]
         if workspace is None:
             workspace = self.workspace(draws)
-        # A row of ones below the features adds the bias within the product of the matrices.
+        # A row of ones below the features adds the bias in the matrix product.
         workspace[:, -1] = 1
         second, third = (
             torch.cat([layer.weight, layer.bias[:, None]], 1) for layer in (self.hidden, self.out)
@@ -117,21 +124,15 @@ class ConditionalFactor(nn.Module):
         return parameters.view(-1, n, draws)
 
 
-_EARLIER_LIMIT = 6.0
-_UNIT_MARGIN = 1e-6
-#: Draws of a piece, which one thread makes: more are no faster and take more memory.
-DRAWS_PER_CHUNK = 65536
-
-
 class ChainPosterior:
-    """The posterior of a batch of galaxies, as a distribution.
+    """Posterior of a batch of galaxies, as a distribution.
 
     Parameters
     ----------
     chain : FlowChain
-        The networks and the supports.
+        Networks, supports and standardisation.
     context : Tensor, shape (n, context_size)
-        One context vector a galaxy.
+        One context vector for each galaxy.
     """
 
     def __init__(self, chain: FlowChain, context: Tensor) -> None:
@@ -154,22 +155,22 @@ class ChainPosterior:
         valid: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Evaluate the logarithm of each factor's density, in units of theta.
+        """Evaluate the log density of each quantity given the previous ones.
 
         Parameters
         ----------
         theta : Tensor, shape (n, D)
-            Quantities; any number (NaN too) where `valid` is False.
+            Quantities; ignored, and possibly NaN, where `valid` is False.
         valid : Tensor of bool, shape (n, D), optional
-            Which are known; those that are finite if missing.
+            True where a quantity is known; by default where it is finite.
         generator : `torch.Generator`, optional
-            Source of the draws which replace unknown earlier quantities.
+            Source of the draws that replace unknown quantities.
 
         Returns
         -------
         log_prob : Tensor, shape (n, D)
-            Zero where not valid, minus infinity where a valid quantity lies outside its support. The sum over the
-            last axis is the joint log density where everything is valid.
+            Zero where not valid, minus infinity where a valid quantity is outside its support.  The sum over the
+            last axis is the joint log density if all quantities are valid.
         """
         return self.log_prob_and_completed(theta, valid, generator)[0]
 
@@ -181,20 +182,20 @@ class ChainPosterior:
         *,
         q: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Evaluate `log_prob` and also return the standardised quantities with the unknown ones drawn.
+        """Evaluate `log_prob`, and complete the standardised quantities with draws of the unknown ones.
 
         Parameters
         ----------
         theta, valid, generator
             As for `log_prob`.
         q : int, optional
-            Stop after the first q quantities; by default all of them count.
+            Number of quantities to evaluate, from the first; by default all.
 
         Returns
         -------
         log_prob : Tensor, shape (n, q)
         completed : Tensor, shape (n, q)
-            Standardised, without gradient.
+            Standardised quantities, without gradient.
         """
         chain = self.chain
         finite = torch.isfinite(theta)
@@ -206,13 +207,13 @@ class ChainPosterior:
         parameters = []
         for k, factor in enumerate(chain.factors[:q]):
             earlier = torch.stack(columns, -1) if columns else y[:, :0]
-            numbers = factor(self.context, earlier.clamp(-_EARLIER_LIMIT, _EARLIER_LIMIT))
-            parameters.append(numbers)
+            spline = factor(self.context, earlier.clamp(-_EARLIER_LIMIT, _EARLIER_LIMIT))
+            parameters.append(spline)
             if bool(known[:, k].all()):
                 columns.append(y[:, k])
             else:
                 noise = standard_normal(known[:, k].shape, generator, theta.device)
-                drawn = spline_sample(numbers.detach().T, noise)
+                drawn = spline_sample(spline.detach().T, noise)
                 columns.append(torch.where(known[:, k], y[:, k], drawn))
         log_prob = _log_densities(parameters, y) + log_jacobian[:, :q]
         log_prob = torch.where(inside[:, :q], log_prob, -torch.inf)
@@ -224,7 +225,7 @@ class ChainPosterior:
     ) -> Tensor:
         """Draw from the joint posterior.
 
-        Galaxies are treated in pieces, so memory stays bounded; the draws do not depend on the pieces.
+        Galaxies are processed in chunks, which bounds the memory and does not affect the draws.
 
         Parameters
         ----------
@@ -233,8 +234,8 @@ class ChainPosterior:
         generator : `torch.Generator`, optional
             Source of randomness.
         known : Tensor, shape (n, q), optional
-            The first q quantities of the chain where they are known (for example a spectroscopic redshift, q = 1): the others
-            are then drawn from their conditional posterior. NaN where a galaxy's value is unknown.
+            Known values of the first q quantities of the chain (for example a spectroscopic redshift, q = 1), NaN where
+            unknown.  The remaining quantities are drawn from their conditional posterior.
 
         Returns
         -------
@@ -243,7 +244,7 @@ class ChainPosterior:
         Raises
         ------
         ValueError
-            If `n_draws` is not positive, or a known value lies outside its support, or follows an unknown one.
+            If `n_draws` is not positive, or a known value is outside its support or follows an unknown one.
         """
         self.check(n_draws, known)
         device = self.context.device
@@ -259,7 +260,7 @@ class ChainPosterior:
 
     @torch.no_grad()
     def transform_noise(self, noise: Tensor, known: Tensor | None = None) -> Tensor:
-        """Map standard normal numbers to draws of the joint posterior.
+        """Transform standard normal numbers to draws from the joint posterior.
 
         Parameters
         ----------
@@ -274,33 +275,34 @@ class ChainPosterior:
         workspace = self.chain.factors[0].workspace(noise.shape[1])
         noise = noise.permute(2, 0, 1).contiguous()
         y = torch.empty(noise.shape, device=noise.device)
-        n_known = 0 if known is None else known.shape[1]
-        if n_known:
-            fixed = self._standardised(known)
+        fixed = None if known is None else self._standardise_prefix(known)
         earlier = torch.empty_like(y)
         for k, factor in enumerate(self.chain.factors):
             y[k] = spline_sample(
                 factor.evaluate_draws(self.context, earlier[:k], workspace), noise[k]
             )
-            if k < n_known:
+            if known is not None and fixed is not None and k < known.shape[1]:
                 y[k] = torch.where(known[:, k, None].isfinite(), fixed[:, k, None], y[k])
             torch.clamp(y[k], -_EARLIER_LIMIT, _EARLIER_LIMIT, out=earlier[k])
         return self.chain.unstandardise(y.permute(1, 2, 0))
 
     @torch.no_grad()
     def prefix_log_prob(self, known: Tensor) -> Tensor:
-        """Evaluate the log density of the first q quantities, up to a constant that all networks of one scale share.
+        """Evaluate the log density of the first q standardised quantities.
+
+        It differs from that of the quantities by a term that depends on ``known`` and the standardisation only.
 
         Parameters
         ----------
         known : Tensor, shape (n, q)
-            NaN where unknown: such a quantity counts nothing, nor does any after it.
+            NaN where unknown; only known values preceding the first unknown one are allowed.
 
         Returns
         -------
         log_prob : Tensor, shape (n,)
+            Sum over the known quantities.
         """
-        y = self._standardised(known)
+        y = self._standardise_prefix(known)
         earlier = y.clamp(-_EARLIER_LIMIT, _EARLIER_LIMIT)
         total = y.new_zeros(len(y))
         for k, factor in enumerate(self.chain.factors[: known.shape[1]]):
@@ -309,28 +311,28 @@ class ChainPosterior:
         return total
 
     def check(self, n_draws: int, known: Tensor | None) -> None:
-        """Raise `ValueError` for arguments that `sample` cannot use."""
+        """Raise `ValueError` if the arguments of `sample` are invalid."""
         if n_draws < 1:
-            raise ValueError(f"n_draws must be at least 1, not {n_draws}.")
+            raise ValueError(f"n_draws is {n_draws}; it must be at least 1.")
         if known is None:
             return
         q = known.shape[-1]
         if known.ndim != 2 or len(known) != len(self) or q > self.chain.n_quantities:
             raise ValueError(
-                f"known has shape {tuple(known.shape)}; give ({len(self)}, q), the first q quantities "
-                "of the chain, with NaN where unknown."
+                f"known has shape {tuple(known.shape)}; expected ({len(self)}, q), the first q quantities of the "
+                "chain, with NaN where unknown."
             )
         finite = known.isfinite()
         outside = finite & ~((known > self.chain.lower[:q]) & (known < self.chain.upper[:q]))
         if bool(outside.any()):
             raise ValueError(
-                f"known value {known[outside][0].item()} lies outside the support of its quantity."
+                f"known value {known[outside][0].item()} is outside the support of its quantity."
             )
         if bool((finite[:, 1:] & ~finite[:, :-1]).any()):
             raise ValueError("known quantities must be the first ones of the chain, without gaps.")
 
-    def _standardised(self, known: Tensor) -> Tensor:
-        """Standardise the first q quantities, shape (n, D); the middle of the support where unknown."""
+    def _standardise_prefix(self, known: Tensor) -> Tensor:
+        """Standardise the first q quantities, shape (n, D); unknown ones are set to the middle of the support."""
         middle = self.chain.middle.expand(len(known), -1).clone()
         q = known.shape[1]
         middle[:, :q] = torch.where(known.isfinite(), known, middle[:, :q])
@@ -338,12 +340,12 @@ class ChainPosterior:
 
 
 def _log_densities(parameters: Sequence[Tensor], y: Tensor) -> Tensor:
-    """Evaluate the densities of q factors at y, shape (n, q); those with as many bins at once, as calls cost more than numbers."""
+    """Evaluate the densities of q factors at y, shape (n, q); consecutive factors with equal numbers of bins at once."""
     terms: list[Tensor] = []
-    for _, alike in groupby(parameters, key=lambda numbers: numbers.shape[-1]):
-        some = torch.stack(tuple(alike), dim=1)
+    for _, group in groupby(parameters, key=lambda spline: spline.shape[-1]):
+        splines = torch.stack(tuple(group), dim=1)
         first = sum(term.shape[1] for term in terms)
-        terms.append(spline_log_prob(some, y[:, first : first + some.shape[1]]))
+        terms.append(spline_log_prob(splines, y[:, first : first + splines.shape[1]]))
     return torch.cat(terms, dim=1)
 
 
@@ -359,7 +361,7 @@ class FlowChain(nn.Module):
     n_bins : int or sequence of int, optional
         Spline bins of each factor.
     hidden : int, optional
-        Width of the factors' networks.
+        Width of the networks of the factors.
     """
 
     def __init__(
@@ -376,7 +378,7 @@ class FlowChain(nn.Module):
         bins = [n_bins] * n if isinstance(n_bins, int) else list(n_bins)
         if not len(upper) == len(bins) == n:
             raise ValueError(
-                f"lower, upper and n_bins name {n}, {len(upper)} and {len(bins)} quantities."
+                f"lower, upper and n_bins have {n}, {len(upper)} and {len(bins)} quantities; the numbers must agree."
             )
         self.register_buffer("lower", torch.tensor(lower, dtype=torch.float32))
         self.register_buffer("upper", torch.tensor(upper, dtype=torch.float32))
@@ -402,15 +404,15 @@ class FlowChain(nn.Module):
 
     @torch.no_grad()
     def set_standardisation(self, theta: Tensor, valid: Tensor | None = None) -> None:
-        """Take location and scale of each quantity on the real line from a training set.
+        """Set location and scale of each quantity on the real line from a training set.
 
         Parameters
         ----------
         theta : Tensor, shape (n, D)
             Training labels.
         valid : Tensor of bool, shape (n, D), optional
-            Which labels exist; those that are finite and inside the support if missing. A quantity with fewer
-            than two labels keeps what it has.
+            True where a label exists; by default where it is finite and inside the support.  A quantity with fewer
+            than two labels is not changed.
         """
         inside = torch.isfinite(theta) & (theta > self.lower) & (theta < self.upper)
         valid = inside if valid is None else valid & inside
@@ -422,7 +424,7 @@ class FlowChain(nn.Module):
                 self.scale[k] = values.std().clamp_min(1e-3)
 
     def standardise(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Map quantities inside their support to standardised numbers.
+        """Map quantities inside their support to standardised values.
 
         Parameters
         ----------
@@ -442,7 +444,7 @@ class FlowChain(nn.Module):
         return y, log_jacobian
 
     def unstandardise(self, y: Tensor) -> Tensor:
-        """Map standardised numbers of the first q quantities, shape (..., q), to ones strictly inside their support."""
+        """Map standardised values of the first q quantities, shape (..., q), to the interior of their support."""
         q = y.shape[-1]
         unit = torch.sigmoid(y * self.scale[:q] + self.location[:q])
         unit = unit.clamp(_UNIT_MARGIN, 1 - _UNIT_MARGIN)

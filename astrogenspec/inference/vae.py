@@ -1,19 +1,19 @@
-r"""A variational autoencoder of galaxy images with noise-weighted likelihood.
+r"""Variational autoencoder of galaxy images with a noise-weighted likelihood.
 
-The encoder maps a scaled image (see `astrogenspec.inputs.features`) to a diagonal Gaussian :math:`q(\ell \mid x)` over a latent
-vector, the decoder maps the latent back to a noise-free image. With the inverse variances :math:`w` of the pixels, the negative
-evidence lower bound of a galaxy [1]_, up to a constant, is
+The encoder maps a scaled image (`astrogenspec.inputs.features`) to a diagonal Gaussian :math:`q(\ell \mid x)` over a latent
+vector; the decoder maps the latent to a noise-free image :math:`\hat x(\ell)`.  The prior of the latent is standard normal.
+With the inverse variances :math:`w` of the pixels, the negative evidence lower bound of a galaxy [1]_ is, up to a constant,
 
 .. math::
 
     \tfrac{\nu + 1}{2} \sum_i \ln\left(1 + r_i^2 / \nu\right) + \beta\, \mathrm{KL}(q(\ell \mid x) \,\|\, N(0, 1)) ,
     \qquad r_i^2 = w_i (x_i - \hat x_i(\ell))^2 .
 
-The first term is the Student likelihood with :math:`\nu = 8`. It is the Gaussian one for residuals within the noise;
-beyond, neighbours and spiral arms, which a short latent cannot describe and which stand out by a hundred sigma, do not rule
-the loss.
+where :math:`\beta` is 1 for the bound itself.  The first term is a Student likelihood with :math:`\nu = 8` degrees of freedom.
+It is nearly Gaussian for residuals within the noise, and limits the influence of neighbours and spiral arms, which a short latent
+cannot describe and which deviate by up to a hundred standard deviations.  Pixels are assumed to be independent.
 
-Missing bands and masked pixels have no weight, so the decoder fills them in from the bands that are there.
+Missing bands and masked pixels have zero weight; the decoder predicts them from the other bands.
 
 References
 ----------
@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from ..nn.layers import strided_trunk
+from ..surveys import BANDS
 
 __all__ = ["ImageVAE", "elbo_terms"]
 
@@ -57,7 +58,7 @@ class ImageVAE(nn.Module):
         self,
         latent_size: int = 32,
         *,
-        n_bands: int = 5,
+        n_bands: int = len(BANDS),
         encoder_widths: Sequence[int] = (24, 48, 96, 160),
         bottlenecks: Sequence[int] = (0, 32, 64, 96),
         decoder_widths: Sequence[int] = (96, 48, 32, 16),
@@ -85,7 +86,7 @@ class ImageVAE(nn.Module):
         image, weight : Tensor, shape (n, 5, 64, 64)
             Scaled image and inverse variance.
         bands, noise : Tensor, shape (n, 5)
-            Flags of the bands that are there, log10 of relative noise.
+            1 for each existing band, else 0; log10 of relative noise.
 
         Returns
         -------
@@ -104,7 +105,7 @@ class ImageVAE(nn.Module):
         return self.decoder(x.contiguous(memory_format=torch.channels_last))
 
     def reconstruct(self, image: Tensor, weight: Tensor, bands: Tensor, noise: Tensor) -> Tensor:
-        """Decode the latent mean of images; arguments as for `encode`, result of shape (n, 5, 64, 64)."""
+        """Decode the latent means of images, shape (n, 5, 64, 64); arguments as for `encode`."""
         return self.decode(self.encode(image, weight, bands, noise)[0])
 
     @torch.no_grad()
@@ -129,7 +130,7 @@ def elbo_terms(
     Returns
     -------
     reconstruction, kl : Tensor, shape (n,)
-        Negative log likelihood of the image up to a constant, and the divergence from the standard normal [nats].
+        Negative log likelihood of the image up to a constant, and Kullback-Leibler divergence from the prior [nats].
     """
     nu = _DEGREES_OF_FREEDOM
     chi2 = weight * (image - decoded).square()
@@ -139,7 +140,7 @@ def elbo_terms(
 
 
 def _decoder(n_bands: int, widths: Sequence[int]) -> nn.Sequential:
-    """Double the pixels four times by rearranging channels, from 4 to 64."""
+    """Build a decoder that doubles the image size four times, from 4 to 64 pixels, by pixel shuffling."""
     layers: list[nn.Module] = []
     for n_in, n_out in zip(widths, (*widths[1:], n_bands), strict=True):
         if n_out != n_bands:

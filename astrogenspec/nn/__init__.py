@@ -1,1 +1,1 @@
-"""Neural-network blocks that know no astronomy."""
+"""Neural-network building blocks, independent of astronomy."""

@@ -1,4 +1,4 @@
-"""Transformer blocks modulated by a vector, with cross-attention to a set of context tokens."""
+"""Transformer blocks modulated by a vector, with optional cross-attention to context tokens."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ def fourier_features(x: Tensor, size: int, *, lowest: float = 1.0, highest: floa
     Parameters
     ----------
     x : Tensor, shape (...)
+        Numbers to expand.
     size : int
-        Number of features, even.
+        Number of features; even.
     lowest, highest : float
-        Frequencies (radians per unit of ``x``).
+        Range of the frequencies [radians per unit of ``x``].
 
     Returns
     -------
@@ -35,7 +36,7 @@ def fourier_features(x: Tensor, size: int, *, lowest: float = 1.0, highest: floa
 
 
 class _Block(nn.Module):
-    """Self-attention, cross-attention if there is context, and a perceptron, each on a modulated norm."""
+    """Self-attention, optional cross-attention, and a perceptron."""
 
     def __init__(self, width: int, heads: int, context: bool) -> None:
         super().__init__()
@@ -76,21 +77,21 @@ class _Block(nn.Module):
 
 
 class ModulatedTransformer(nn.Module):
-    """A transformer whose norms are modulated by a vector (a noise level, say), one set of modulations for all blocks.
+    """Transformer with layer norms modulated by a vector, for example an embedded noise level.
 
-    The modulation is that of Peebles & Xie (2023, "DiT"), shared between blocks with an offset of each, as in Chen et
-    al. (2023, "PixArt-alpha").  Blocks begin as the identity.
+    Shift, scale and gate of each residual branch are linear functions of the vector (Peebles & Xie 2023, "DiT"), shared
+    between blocks apart from an offset (Chen et al. 2023, "PixArt-alpha").  Blocks are initialised as the identity.
 
     Parameters
     ----------
     width : int
-        Features of a token; a multiple of ``heads``.
+        Number of features of a token; a multiple of ``heads``.
     depth : int
         Number of blocks.
     heads : int
-        Attention heads.
+        Number of attention heads.
     context : bool
-        Whether blocks attend to context tokens.
+        If True, blocks attend to context tokens.
     """
 
     def __init__(self, width: int, depth: int, heads: int, *, context: bool = False) -> None:
@@ -102,13 +103,13 @@ class ModulatedTransformer(nn.Module):
         nn.init.zeros_(self.modulation[1].bias)
 
     def keys(self, context: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Prepare context tokens of shape (n, m, width) once for many calls of `forward`."""
+        """Compute keys and values of context tokens, shape (n, m, width), for repeated calls of `forward`."""
         return [block.keys(context) for block in self.blocks]
 
     def forward(
         self, tokens: Tensor, vector: Tensor, keys: list[tuple[Tensor, Tensor]] | None = None
     ) -> Tensor:
-        """Map tokens of shape (n, k, width), modulated by vectors of shape (n, width), to the same shape."""
+        """Map tokens, shape (n, k, width), modulated by vectors, shape (n, width), to the same shape."""
         modulation = self.modulation(vector).unflatten(-1, (_MODULATIONS, -1))
         for k, block in enumerate(self.blocks):
             tokens = block(tokens, modulation, None if keys is None else keys[k])

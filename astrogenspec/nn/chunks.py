@@ -1,4 +1,4 @@
-"""A job cut into pieces that are done at the same time, one thread each."""
+"""Jobs divided into chunks that run in parallel threads."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ __all__ = ["map_chunks"]
 def map_chunks(
     function: Callable[[slice], None], n: int, size: int, device: torch.device | str
 ) -> None:
-    """Call a function for every piece of n items.
+    """Call a function for consecutive chunks of n items, on a CPU in parallel threads.
 
-    The threads of torch wait for one another after each small product of matrices, and that takes most of the time if other
-    programs keep a core busy. Pieces wait for nobody, and what a thread computes does not depend on how many there are.
+    The threads of torch synchronise after every small matrix product, which dominates the time if other programs use a
+    core.  Chunks do not synchronise, and their results do not depend on the number of threads.
 
     Parameters
     ----------
     function : callable
-        Takes the slice of a piece, and writes to what belongs to that piece alone.
+        Processes the items of a slice, and writes only to memory of these items.
     n : int
         Number of items.
     size : int
-        Most items of a piece.
+        Maximum number of items of a chunk.
     device : `torch.device` or str
-        Where it computes: only on a CPU are there several threads, as many as `torch.get_num_threads` says.
+        Device of the computation.  On a CPU, `torch.get_num_threads` threads are used; elsewhere the calling thread.
     """
-    pieces = [slice(start, start + size) for start in range(0, n, size)]
+    chunks = [slice(start, start + size) for start in range(0, n, size)]
     threads = torch.get_num_threads()
-    if torch.device(device).type != "cpu" or min(threads, len(pieces)) < 2:
-        for piece in pieces:
-            function(piece)
+    if torch.device(device).type != "cpu" or min(threads, len(chunks)) < 2:
+        for chunk in chunks:
+            function(chunk)
         return
     inference = torch.is_inference_mode_enabled()
 
-    def in_this_mode(piece: slice) -> None:
-        # Modes of torch belong to a thread.
+    def in_this_mode(chunk: slice) -> None:
+        # The inference mode is local to a thread.
         with torch.inference_mode(inference):
-            function(piece)
+            function(chunk)
 
-    workers = min(threads, len(pieces))
+    workers = min(threads, len(chunks))
     try:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for _ in pool.map(in_this_mode, pieces):
+            for _ in pool.map(in_this_mode, chunks):
                 pass
     finally:
         torch.set_num_threads(threads)

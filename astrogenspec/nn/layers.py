@@ -1,4 +1,4 @@
-"""Residual blocks and small multilayer perceptrons, shared by every network of the package."""
+"""Residual blocks and multilayer perceptrons."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ResidualLinear(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.first = nn.Linear(width, width)
-        # None unless a training asks for it: see `PropertyNetwork.set_dropout`.
+        # Disabled by default; see `PropertyNetwork.set_dropout`.
         self.dropout = nn.Dropout(0.0)
         self.second = nn.Linear(width, width)
 
@@ -57,12 +57,12 @@ class ResidualLinear(nn.Module):
 
 
 def make_mlp(sizes: Sequence[int]) -> nn.Sequential:
-    """Build a perceptron with SiLU between its linear layers.
+    """Build a perceptron with SiLU activations between its linear layers.
 
     Parameters
     ----------
     sizes : sequence of int
-        Features of the input, of each hidden layer, and of the output; at least two numbers.
+        Number of features of the input, of each hidden layer, and of the output.
 
     Returns
     -------
@@ -75,21 +75,21 @@ def make_mlp(sizes: Sequence[int]) -> nn.Sequential:
 
 
 def n_parameters(module: nn.Module) -> int:
-    """Count the trainable numbers of a module."""
+    """Return the number of trainable parameters of a module."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def strided_trunk(n_in: int, widths: Sequence[int], bottlenecks: Sequence[int]) -> nn.Sequential:
-    """Build convolutions that halve an image once for each width; the first kernel is large, which a CPU likes.
+    """Build strided convolutions, each of which halves the size of an image.
 
     Parameters
     ----------
     n_in : int
-        Channels of the image.
+        Number of channels of the image.
     widths : sequence of int
-        Channels after each halving.
+        Number of channels after each convolution.
     bottlenecks : sequence of int
-        Bottleneck channels of the residual block at each of these; 0 for none.
+        Bottleneck channels of the residual block after each convolution; 0 for no block.
 
     Returns
     -------

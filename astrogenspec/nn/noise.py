@@ -1,4 +1,4 @@
-"""Random numbers on any device, drawn where their generator lives."""
+"""Random numbers for any device, drawn on the device of their generator."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ def standard_normal(
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Draw standard normal numbers whose values do not depend on how a job is cut into pieces.
+    """Draw standard normal numbers that do not depend on the division of a job into chunks.
 
-    `torch.randn` fills large arrays in blocks, so that two halves differ from a whole. Uniform numbers come one after
-    another; they are drawn where the generator lives and sent through the inverse normal distribution.
+    `torch.randn` fills large arrays in blocks, so that two halves differ from a whole.  Here, uniform numbers, which are
+    drawn one after another, are transformed by the inverse of the normal distribution function.
 
     Parameters
     ----------
     shape : sequence of int
         Shape of the result.
     generator : `torch.Generator`, optional
-        Source of randomness; the default generator if missing.
+        Source of randomness; by default the default generator.
     device : `torch.device`, optional
-        Where the result is wanted.
+        Device of the result.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def standard_normal(
     """
     source = generator.device if generator is not None else device
     uniform = torch.rand(tuple(shape), generator=generator, device=source)
-    # Uniform numbers are multiples of 2**-24, so that 2 u - 1 is exact; `torch.special.ndtri` takes ten times as long.
+    # Uniform numbers are multiples of 2**-24, so that 2 u - 1 is exact.  `torch.special.ndtri` takes ten times as long.
     noise = uniform.clamp_(2.0**-25, 1 - 2.0**-24).mul_(2).sub_(1).erfinv_().mul_(math.sqrt(2))
     return noise.to(device)
 
@@ -46,7 +46,7 @@ def uniform(
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Draw uniform numbers in [0, 1) of a shape, from the generator or the default one, and put them on a device."""
+    """Draw uniform numbers in [0, 1); arguments as for `standard_normal`."""
     source = generator.device if generator is not None else device
     return torch.rand(tuple(shape), generator=generator, device=source).to(device)
 
@@ -56,7 +56,7 @@ def normal(
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Draw standard normal numbers like `uniform`; faster than `standard_normal`, but pieces differ from a whole."""
+    """Draw standard normal numbers, faster than `standard_normal`, but the values depend on the division into chunks."""
     source = generator.device if generator is not None else device
     return torch.randn(tuple(shape), generator=generator, device=source).to(device)
 
@@ -67,6 +67,6 @@ def integers(
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Draw n integers from 0 to ``high - 1`` like `uniform`, shape (n,)."""
+    """Draw n integers from 0 to ``high - 1``, shape (n,)."""
     source = generator.device if generator is not None else device
     return torch.randint(high, (n,), generator=generator, device=source).to(device)

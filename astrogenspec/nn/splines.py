@@ -1,14 +1,18 @@
 r"""Univariate conditional densities: a monotonic rational-quadratic spline after an affine map.
 
-A real variable :math:`y` has the density of :math:`e = f((y - \mu) / \sigma)`, where :math:`e` is standard normal and :math:`f`
-is the spline of `zuko.transforms.MonotonicRQSTransform` [1]_: identity outside :math:`[-5, 5]`, `n_bins` bins inside. All
-:math:`3K + 1` numbers of a density come from a network. Beyond five standard deviations the logarithm of the density falls
-linearly: a handful of mislabelled or freakish galaxies then pull on the weights with a bounded force, and the integral of the
-density changes by less than one part in a million.
+A real variable :math:`y` is transformed to :math:`e = f((y - \mu) / \sigma)`, where :math:`e` is standard normal and :math:`f` is
+the rational-quadratic spline of `zuko.transforms.MonotonicRQSTransform` [1]_, with :math:`K` bins inside :math:`[-5, 5]` and the
+identity outside.  By the change of variables, the density is
 
-Densities are evaluated by zuko. Drawing needs the inverse spline for hundreds of thousands of values a second on a CPU, so it is
-written here with the *parameter* axis first: each elementary operation then runs over contiguous memory, and the square root is
-guarded against the rounding of single precision.
+.. math:: p(y) = \frac{1}{\sigma}\, f'\!\left(\frac{y - \mu}{\sigma}\right) N(e; 0, 1) .
+
+A network predicts its :math:`3K + 1` parameters.  For :math:`|e| > 5` the Gaussian is replaced by an exponential tail, so that the
+gradient of outliers, such as mislabelled galaxies, is bounded; the integral of the density changes by less than one part in a
+million.
+
+Densities are evaluated by zuko.  Sampling needs the inverse spline for hundreds of thousands of values per second on a CPU; it is
+implemented here with the *parameter* axis first, so that elementary operations run over contiguous memory, and with a square root
+that is protected from rounding errors of single precision.
 
 References
 ----------
@@ -32,31 +36,31 @@ _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 def n_spline_parameters(n_bins: int) -> int:
-    """Count the numbers that define one density: shift, log scale, widths, heights, slopes."""
+    """Return the number of parameters of a density: shift, log scale, widths, heights, slopes."""
     return 3 * n_bins + 1
 
 
 def _soften(x: Tensor, limit: float) -> Tensor:
-    """Squash smoothly into (-limit, limit), with unit slope at zero."""
+    """Map numbers smoothly to (-limit, limit), with unit slope at zero."""
     return x / (1 + x.abs() / limit)
 
 
 def _softened(x: Tensor, limit: float) -> Tensor:
-    """Do the same without gradient, and with one array of new memory."""
+    """Evaluate `_soften` without gradient, allocating a single array."""
     size = x.abs()
     torch.add(size.new_ones(()), size, alpha=1 / limit, out=size)
     return torch.div(x, size, out=size)
 
 
 def spline_log_prob(parameters: Tensor, y: Tensor) -> Tensor:
-    """Evaluate the logarithm of the density.
+    """Evaluate the log density.
 
     Parameters
     ----------
     parameters : Tensor, shape (..., 3 K + 1)
         Unconstrained shift, log scale, K widths, K heights, K - 1 slopes.
     y : Tensor, shape (...)
-        Where to evaluate.
+        Values of the variable.
 
     Returns
     -------
@@ -72,12 +76,12 @@ def spline_log_prob(parameters: Tensor, y: Tensor) -> Tensor:
 
 
 def spline_sample(parameters: Tensor, noise: Tensor) -> Tensor:
-    """Map standard normal noise to draws.
+    """Transform standard normal noise to draws.
 
     Parameters
     ----------
     parameters : Tensor, shape (3 K + 1, *p)
-        As for `spline_log_prob`, but with the parameter axis **first**. ``p`` has as many axes as `noise` and broadcasts to it.
+        As for `spline_log_prob`, but with the parameter axis **first**.  ``p`` broadcasts to the shape of `noise`.
     noise : Tensor, shape s
         Standard normal numbers.
 
@@ -92,10 +96,10 @@ def spline_sample(parameters: Tensor, noise: Tensor) -> Tensor:
     x_end, edges = sizes[0].sum(0), _cumulate(sizes[1])
     near = noise.clamp(-_BOUND, _BOUND)
     target = (near + _BOUND).mul_(edges[-1] / (2 * _BOUND))
-    # Ones and zeros as floats: comparing and choosing by them is many times faster than by booleans or indices.
+    # Floats 0 and 1 are many times faster for comparison and selection than booleans or indices.
     passed = target.new_empty(n_bins - 1, *target.shape)
     torch.le(edges[:-1], target, out=passed)
-    (width, height), (x, y), slope = _chosen(sizes, slopes, passed)
+    (width, height), (x, y), slope = _select_bins(sizes, slopes, passed)
     d0, d1 = _softened(slope, _LOG_SLOPE).exp_()
     above = target.sub_(y).clamp_min_(0)
     s = (height / width).mul_(x_end / edges[-1])
@@ -111,8 +115,8 @@ def spline_sample(parameters: Tensor, noise: Tensor) -> Tensor:
     return torch.addcmul(shift, _softened(log_scale, _LOG_SLOPE).exp_(), u)
 
 
-def _chosen(sizes: Tensor, slopes: Tensor, passed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Choose the bin of each draw.
+def _select_bins(sizes: Tensor, slopes: Tensor, passed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Select the bin of each draw.
 
     Parameters
     ----------
@@ -121,12 +125,13 @@ def _chosen(sizes: Tensor, slopes: Tensor, passed: Tensor) -> tuple[Tensor, Tens
     slopes : Tensor, shape (K - 1, *p)
         Unconstrained logarithms of the slopes at the inner knots.
     passed : Tensor, shape (K - 1, *s)
-        1 where the bin lies beyond a knot, else 0.
+        1 where the draw is beyond a knot, else 0.
 
     Returns
     -------
     own, before, slope : Tensor, shape (2, *s)
-        Width and height of the bin; those of all bins before it; log slopes at its ends, 0 at the outermost knots.
+        Width and height of the bin, and their sums over all previous bins; log slopes at its ends, 0 at the outermost
+        knots.
     """
     n_bins = len(slopes) + 1
     here = passed.new_empty(n_bins, *passed.shape[1:])
@@ -154,7 +159,7 @@ def _split(parameters: Tensor, dim: int) -> tuple[Tensor, ...]:
 
 
 def _cumulate(sizes: Tensor) -> Tensor:
-    """Add up along the first axis; row by row, many times faster here than `torch.cumsum`."""
+    """Return cumulative sums along the first axis; here much faster than `torch.cumsum`."""
     total = sizes.clone()
     for before, row in zip(total[:-1], total[1:], strict=True):
         row += before

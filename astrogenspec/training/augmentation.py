@@ -1,13 +1,21 @@
-"""Simulated galaxies to training inputs: noise, orientation, missing bands and missing modes, new at each epoch.
+r"""Data augmentation: noise, orientation, missing bands and missing inputs of simulated galaxies.
 
-Simulations are stored without noise. Everything a survey adds, and everything a user may lack, is drawn here on the fly, from an
-explicit generator, on whatever device the tensors are on.
+Simulations are stored without noise.  Observational effects and missing inputs are drawn anew for every batch, from an explicit
+generator, on the device of the tensors.
+
+A noisy image has in each pixel the variance of sky and photon noise,
+:math:`\sigma^2 = \sigma_\mathrm{sky}^2 + f / g`, with the noise-free flux :math:`f` and :math:`g` electrons per unit of flux; the
+noise is assumed to be Gaussian and independent between pixels.  A constant error of the sky subtraction is added to each band.
+
+Catalogue fluxes are Gaussian around the true flux, with the stated error, an intrinsic scatter in each band, and a fraction of
+outliers, whose error is underestimated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -20,10 +28,12 @@ from ..inputs.features import (
     photometry_features,
 )
 from ..nn.noise import integers, normal, uniform
+from ..surveys import BANDS
 
 __all__ = [
     "MORPHOLOGY_COLUMNS",
     "AugmentationConfig",
+    "InputMode",
     "MorphologyAugmentation",
     "add_background",
     "add_noise",
@@ -38,30 +48,50 @@ __all__ = [
     "shift_randomly",
 ]
 
-#: What simulations say of the morphology of a galaxy, see `astrogenspec.simulate.apertures.PetrosianMeasures`.
+#: True morphology of simulated galaxies; see `astrogenspec.simulate.apertures.PetrosianMeasures`.
 MORPHOLOGY_COLUMNS = ("r50", "r90", "axis_ratio")
-_LOWEST_AXIS_RATIO = 0.05
+_MIN_AXIS_RATIO = 0.05
+_N_BANDS = len(BANDS)
+#: Magnitudes per unit of natural logarithm.
+_MAGNITUDE = 1.0857
+#: Electrons per nanomaggy: gain over calibration of the SDSS camera (camera column 3).
+_ELECTRONS_PER_NMGY = (171.0, 1012.0, 908.0, 725.0, 144.0)
+#: Number of galaxies observed at once on a CPU; their images stay in the cache, which doubles the speed.
+_CHUNK = 16
+
+
+class InputMode(IntEnum):
+    """Inputs of a galaxy with an image."""
+
+    #: Image and catalogue photometry.
+    IMAGE_AND_CATALOGUE = 0
+    #: Photometry only.
+    PHOTOMETRY = 1
+    #: Image only.
+    IMAGE = 2
+    #: Image, and photometry measured on it.
+    IMAGE_AND_MEASURED = 3
 
 
 @dataclass(frozen=True)
 class MorphologyAugmentation:
-    """How sizes and shapes are drawn.
+    """Errors and missing values of radii and axis ratios.
 
     Attributes
     ----------
     shown : float
-        Fraction of galaxies that have any.
+        Fraction of galaxies with morphology.
     kept : float
-        Fraction of these that have r50, r90, or an axis ratio, each by chance of its own.
+        Fraction of these with r50, with r90, and with an axis ratio, each drawn independently.
     radius_scatter, concentration_scatter : float
-        Errors of r50 and of r90 over r50 [dex].
+        Standard deviation of the errors of r50, and of r90 over r50 [dex].
     axis_ratio_scatter : float
-        Error of the axis ratio.
+        Standard deviation of the error of the axis ratio.
     other_pipeline : float
-        Fraction of galaxies whose radii are those of another pipeline, with larger apertures.
+        Fraction of galaxies whose radii come from another pipeline, with larger apertures.
     largest_radius, largest_concentration : float
-        Most by which its r50, and its r90 over r50, are larger [dex]: those of the ECO and RESOLVE surveys are larger by 0.16 and
-        0.06 dex than Petrosian ones of simulated galaxies of the same mass.
+        Maximum excess of r50, and of r90 over r50, in the other pipeline [dex].  Those of the ECO and RESOLVE surveys
+        are larger by 0.16 and 0.06 dex than Petrosian values of simulated galaxies of the same mass.
     """
 
     shown: float = 0.5
@@ -79,19 +109,21 @@ def observe_morphology(
     config: MorphologyAugmentation | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw sizes and shapes of galaxies of which these are known without error.
+    """Make morphology features with errors and missing values.
 
     Parameters
     ----------
     true : mapping of str to Tensor, shape (n,)
-        The `MORPHOLOGY_COLUMNS`: radii [arcsec] and axis ratio.
+        True values of the `MORPHOLOGY_COLUMNS`: radii [arcsec] and axis ratio.
     config : MorphologyAugmentation, optional
+        Errors and missing values.
     generator : `torch.Generator`, optional
+        Source of randomness.
 
     Returns
     -------
     features : Tensor, shape (n, 16)
-        See `astrogenspec.inputs.features.morphology_features`; zero of galaxies that have none.
+        See `astrogenspec.inputs.features.morphology_features`; zero where missing.
     """
     config = config or MorphologyAugmentation()
     n, device = len(true["r50"]), true["r50"].device
@@ -105,51 +137,44 @@ def observe_morphology(
     concentration = (true["r90"] / true["r50"]).log10() + rounder
     log_r90 = log_r50 + concentration + config.concentration_scatter * deviates[:, 1]
     axis_ratio = true["axis_ratio"] + config.axis_ratio_scatter * deviates[:, 2]
-    sizes = (10**log_r50, 10**log_r90, axis_ratio.clamp(_LOWEST_AXIS_RATIO, 1.0))
-    no_flux = true["r50"].new_full((n, 5), torch.nan)
-    shapes = (torch.where(kept[:, k], size, torch.nan) for k, size in enumerate(sizes))
-    return morphology_features(no_flux, no_flux, *shapes)
-
-
-_N_BANDS = 5
-#: Magnitudes per unit of natural logarithm.
-_MAGNITUDE = 1.0857
-#: Electrons per nanomaggy: gain over calibration of the SDSS camera (camera column 3).
-_ELECTRONS_PER_NMGY = (171.0, 1012.0, 908.0, 725.0, 144.0)
-#: Galaxies observed at a time on a CPU: their images stay in the cache, which doubles the speed.
-_PIECE = 16
+    observed = (10**log_r50, 10**log_r90, axis_ratio.clamp(_MIN_AXIS_RATIO, 1.0))
+    no_flux = true["r50"].new_full((n, _N_BANDS), torch.nan)
+    columns = (torch.where(kept[:, k], value, torch.nan) for k, value in enumerate(observed))
+    return morphology_features(no_flux, no_flux, *columns)
 
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """How training inputs are drawn.
+    """Noise and missing inputs of a training sample.
 
     Attributes
     ----------
     mode_weights : tuple of float
-        Relative frequency of: image and catalogue photometry; photometry only; image only; image and photometry measured on it.
+        Relative frequency of each `InputMode` of galaxies with images.
     full_bands, gri_bands : float
-        Fraction of galaxies with all five bands, and with g, r, i; the others have a random subset.
+        Fraction of galaxies with all five bands, and with g, r, i; the rest have a random subset.
     same_bands : float
-        Fraction of galaxies whose photometry has the same bands as the image; else it is drawn anew.
+        Fraction of galaxies whose photometry has the bands of the image; for the rest the bands are drawn independently.
     sigma_scatter : float
         Log-normal scatter of the sky noise around its nominal value (natural logarithm).
     deep_fraction, shallow_fraction : float
-        Fraction of galaxies with half and with twice the noise.
-    background, background_spread : float
-        Standard deviation of the sky-subtraction error, in units of the noise of a pixel, of the median galaxy, and its
-        log-normal scatter from galaxy to galaxy (natural logarithm), chosen by hand: haloes of neighbours are rare, but
-        large.
+        Fraction of galaxies with half the noise, and with twice the noise.
+    background : float
+        Standard deviation of the sky-subtraction error of the median galaxy, in units of the noise of a pixel.
+    background_spread : float
+        Log-normal scatter of this standard deviation from galaxy to galaxy (natural logarithm); chosen by hand for rare
+        but large errors near the haloes of neighbours.
     max_shift : int
-        Largest shift of the centre [pixel].
+        Maximum shift of the centre [pixel].
     photometry_error_scale : tuple of float
-        Range of the factor by which the errors of catalogue photometry are changed.
+        Range of the factor by which the errors of catalogue photometry are multiplied.
     photometry_scatter : tuple of float
-        Scatter of each band beyond the catalogue error, relative to r [mag]; fitted to real SDSS colours.
+        Intrinsic scatter of each band in addition to the catalogue error, relative to r [mag]; fitted to observed SDSS
+        colours.
     outlier_fraction, outlier_factor : float
-        Fraction of single-band fluxes whose true error is larger than stated, and by how much.
+        Fraction of single-band fluxes whose error is underestimated, and the factor.
     structure : MorphologyAugmentation
-        Sizes and shapes of galaxies without image.
+        Errors and missing values of the morphology of galaxies without image.
     """
 
     mode_weights: tuple[float, float, float, float] = (0.45, 0.25, 0.15, 0.15)
@@ -170,37 +195,41 @@ class AugmentationConfig:
 
 
 def orient_randomly(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Flip and turn each galaxy by one of the eight symmetries of the square.
+    """Apply a random symmetry of the square, of eight, to each galaxy.
 
     Parameters
     ----------
     images : Tensor, shape (n, bands, m, m)
+        Square images.
     generator : `torch.Generator`, optional
+        Source of randomness.
 
     Returns
     -------
     images : Tensor, shape (n, bands, m, m)
     """
-    kind = integers(8, len(images), generator, images.device)
+    symmetry = integers(8, len(images), generator, images.device)
     oriented = torch.empty_like(images)
     for k in range(8):
-        rows = (kind == k).nonzero()[:, 0]
-        turned = torch.rot90(images[rows], k % 4, (-2, -1))
-        oriented[rows] = turned.flip(-1) if k >= 4 else turned
+        rows = (symmetry == k).nonzero()[:, 0]
+        rotated = torch.rot90(images[rows], k % 4, (-2, -1))
+        oriented[rows] = rotated.flip(-1) if k >= 4 else rotated
     return oriented
 
 
 def shift_randomly(
     images: Tensor, max_shift: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Move each galaxy by whole pixels, repeating the edge.
+    """Shift each galaxy by a random whole number of pixels, repeating the edge.
 
     Parameters
     ----------
     images : Tensor, shape (n, bands, ny, nx)
+        Images.
     max_shift : int
-        Largest shift along each axis [pixel].
+        Maximum shift along each axis [pixel].
     generator : `torch.Generator`, optional
+        Source of randomness.
 
     Returns
     -------
@@ -215,8 +244,8 @@ def shift_randomly(
     for dy in range(-max_shift, max_shift + 1):
         for dx in range(-max_shift, max_shift + 1):
             rows = ((shift[:, 0] == dy) & (shift[:, 1] == dx)).nonzero()[:, 0]
-            piece = images[rows].index_select(2, (y - dy).clamp(0, ny - 1))
-            shifted[rows] = piece.index_select(3, (x - dx).clamp(0, nx - 1))
+            moved = images[rows].index_select(2, (y - dy).clamp(0, ny - 1))
+            shifted[rows] = moved.index_select(3, (x - dx).clamp(0, nx - 1))
     return shifted
 
 
@@ -226,26 +255,37 @@ def draw_sky_sigma(
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Draw the noise of a sky pixel of each galaxy and band.
+    """Draw the sky noise of each galaxy and band.
+
+    Parameters
+    ----------
+    n : int
+        Number of galaxies.
+    config : AugmentationConfig
+        Scatter of the noise, and fractions of deeper and shallower images.
+    generator : `torch.Generator`, optional
+        Source of randomness.
+    device : `torch.device`, optional
+        Device of the result.
 
     Returns
     -------
     sigma : Tensor, shape (n, 5)
-        [nmgy]; log-normal around the nominal value, some galaxies as a whole half or twice as noisy.
+        Standard deviation of a pixel [nmgy].
     """
     nominal = torch.tensor(PIXEL_SIGMA, device=device)
     scatter = torch.exp(config.sigma_scatter * normal((n, _N_BANDS), generator, device))
-    kind = uniform((n, 1), generator, device)
-    depth = torch.ones_like(kind)
-    depth[kind < config.deep_fraction] = 0.5
-    depth[kind > 1 - config.shallow_fraction] = 2.0
+    u = uniform((n, 1), generator, device)
+    depth = torch.ones_like(u)
+    depth[u < config.deep_fraction] = 0.5
+    depth[u > 1 - config.shallow_fraction] = 2.0
     return nominal * scatter * depth
 
 
 def add_noise(
     flux: Tensor, sky_sigma: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Add sky and shot noise.
+    """Add sky and photon noise.
 
     Parameters
     ----------
@@ -254,12 +294,14 @@ def add_noise(
     sky_sigma : Tensor, shape (n, 5)
         Noise of a pixel of empty sky [nmgy].
     generator : `torch.Generator`, optional
+        Source of randomness.
 
     Returns
     -------
     flux : Tensor, shape (n, 5, ny, nx)
+        Noisy image [nmgy per pixel].
     ivar : Tensor, shape (n, 5, ny, nx)
-        Inverse of sky variance plus expected photon noise.
+        Inverse variance of sky and expected photon noise [nmgy**-2].
     """
     per_electron = 1 / flux.new_tensor(_ELECTRONS_PER_NMGY)[:, None, None]
     variance = sky_sigma.square()[:, :, None, None] + flux.clamp_min(0) * per_electron
@@ -273,20 +315,23 @@ def add_background(
     amplitude: float | Tensor,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Add a constant error of sky subtraction to each band.
+    """Add a constant sky-subtraction error to each band.
 
     Parameters
     ----------
     flux : Tensor, shape (n, 5, ny, nx)
+        Images [nmgy per pixel].
     sky_sigma : Tensor, shape (n, 5)
         Noise of a pixel of empty sky [nmgy].
     amplitude : float or Tensor, shape (n, 1)
         Standard deviation of the constant, in units of `sky_sigma`.
     generator : `torch.Generator`, optional
+        Source of randomness.
 
     Returns
     -------
     flux : Tensor, shape (n, 5, ny, nx)
+        Images [nmgy per pixel].
     """
     offset = amplitude * sky_sigma * normal(sky_sigma.shape, generator, flux.device)
     return flux + offset[:, :, None, None]
@@ -298,19 +343,30 @@ def draw_band_subsets(
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Draw which bands exist: all five, g r i, or a random subset that is not empty.
+    """Draw the existing bands: all five, g, r and i, or a random non-empty subset.
+
+    Parameters
+    ----------
+    n : int
+        Number of galaxies.
+    config : AugmentationConfig
+        Fractions of the three cases.
+    generator : `torch.Generator`, optional
+        Source of randomness.
+    device : `torch.device`, optional
+        Device of the result.
 
     Returns
     -------
     bands : Tensor of bool, shape (n, 5)
     """
-    kind = uniform((n,), generator, device)
+    u = uniform((n,), generator, device)
     bands = uniform((n, _N_BANDS), generator, device) < 0.5
     one = torch.nn.functional.one_hot(integers(_N_BANDS, n, generator, device), _N_BANDS).bool()
     bands = torch.where(bands.any(-1, keepdim=True), bands, one)
-    bands[kind < config.full_bands] = True
-    gri = torch.tensor([False, True, True, True, False], device=device)
-    bands[(kind >= config.full_bands) & (kind < config.full_bands + config.gri_bands)] = gri
+    bands[u < config.full_bands] = True
+    gri = torch.tensor([band in "gri" for band in BANDS], device=device)
+    bands[(u >= config.full_bands) & (u < config.full_bands + config.gri_bands)] = gri
     return bands
 
 
@@ -320,12 +376,23 @@ def draw_modes(
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Draw what each galaxy comes with.
+    """Draw the input mode of each galaxy.
+
+    Parameters
+    ----------
+    n : int
+        Number of galaxies.
+    config : AugmentationConfig
+        Frequencies of the modes.
+    generator : `torch.Generator`, optional
+        Source of randomness.
+    device : `torch.device`, optional
+        Device of the result.
 
     Returns
     -------
     mode : Tensor of int64, shape (n,)
-        0 image and catalogue photometry, 1 photometry only, 2 image only, 3 image and photometry measured on it.
+        Values of `InputMode`.
     """
     weights = torch.tensor(config.mode_weights, device=device)
     edges = torch.cumsum(weights / weights.sum(), 0)[:-1]
@@ -338,19 +405,21 @@ def redraw_flux(
     config: AugmentationConfig,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Observe true total fluxes anew, with scatter and outliers that the stated errors do not know of.
+    """Draw observed total fluxes, with scatter and outliers that the stated errors do not include.
 
     Parameters
     ----------
     true_flux, error : Tensor, shape (n, 5)
         True flux and standard error [nmgy].
     config : AugmentationConfig
+        Scatter, outliers and range of the errors.
     generator : `torch.Generator`, optional
+        Source of randomness.
 
     Returns
     -------
     flux, error : Tensor, shape (n, 5)
-        The factor by which the errors are changed is log-uniform and one for each galaxy.
+        Observed flux and stated error [nmgy]; the errors of a galaxy are multiplied by one log-uniform factor.
     """
     low, high = (torch.tensor(value).log() for value in config.photometry_error_scale)
     factor = torch.exp(low + (high - low) * uniform((len(error), 1), generator, error.device))
@@ -369,16 +438,18 @@ def augment_photometry(
     *,
     morphology: Mapping[str, Tensor] | None = None,
 ) -> ModelInputs:
-    """Make inputs of galaxies that have photometry only.
+    """Make network inputs of galaxies with photometry only.
 
     Parameters
     ----------
     true_flux, error : Tensor, shape (n, 5)
-        True total flux and the standard error with which it is observed, both dereddened [nmgy].
+        True total flux and standard error of its observation, both dereddened [nmgy].
     config : AugmentationConfig, optional
+        Noise and missing inputs.
     generator : `torch.Generator`, optional
+        Source of randomness.
     morphology : mapping of str to Tensor, optional
-        True sizes and shapes, see `~astrogenspec.training.augmentation.observe_morphology`.
+        True morphology; see `observe_morphology`.
 
     Returns
     -------
@@ -391,10 +462,10 @@ def augment_photometry(
     bands = draw_band_subsets(n, config, generator, device)
     features = photometry_features(torch.where(bands, flux, torch.nan), error)
     empty = torch.zeros(n, _N_BANDS, device=device)
-    sizes = None
+    shape = None
     if morphology is not None:
-        sizes = observe_morphology(morphology, config.structure, generator)
-    return ModelInputs(None, None, empty, empty, features, sizes)
+        shape = observe_morphology(morphology, config.structure, generator)
+    return ModelInputs(None, None, empty, empty, features, shape)
 
 
 def augment(
@@ -408,39 +479,41 @@ def augment(
     config: AugmentationConfig | None = None,
     generator: torch.Generator | None = None,
 ) -> ModelInputs:
-    """Make inputs of galaxies that have images.
+    """Make network inputs of galaxies with images.
 
     Parameters
     ----------
     images : Tensor, shape (n, 5, 64, 64)
         Noise-free images, float16 or float32 [nmgy per pixel].
     true_flux, error : Tensor, shape (n, 5)
-        True total flux and its error in a catalogue [nmgy].
+        True total flux and its catalogue error [nmgy].
     measured_flux, measured_error : Tensor, shape (n, 5), optional
-        Flux and error measured on one noisy realisation of the image [nmgy]. Without them no galaxy is given
-        photometry measured on its image.
+        Flux and error measured on one noisy realisation of the image [nmgy].  Without them, no galaxy has photometry
+        measured on its image.
     morphology : mapping of str to Tensor, optional
-        True sizes and shapes, see `~astrogenspec.training.augmentation.observe_morphology`: networks see those of galaxies
-        without image alone.
+        True morphology; see `observe_morphology`.  Networks use that of galaxies without image only.
     config : AugmentationConfig, optional
+        Noise and missing inputs.
     generator : `torch.Generator`, optional
+        Source of randomness.
 
     Returns
     -------
     inputs : ModelInputs
-        Galaxies without image keep zeros in the image tensors.
+        The image tensors of galaxies without image are zero.
     """
     config = config or AugmentationConfig()
     n, device = len(images), images.device
     mode = draw_modes(n, config, generator, device)
     image_bands = draw_band_subsets(n, config, generator, device)
     other_bands = draw_band_subsets(n, config, generator, device)
-    same = (uniform((n, 1), generator, device) < config.same_bands) | (mode == 3)[:, None]
-    photometry_bands = torch.where(same, image_bands, other_bands) & (mode != 2)[:, None]
-    image_bands = image_bands & (mode != 1)[:, None]
+    has_image, on_image = mode != InputMode.PHOTOMETRY, mode == InputMode.IMAGE_AND_MEASURED
+    same = (uniform((n, 1), generator, device) < config.same_bands) | on_image[:, None]
+    photometry_bands = torch.where(same, image_bands, other_bands)
+    photometry_bands &= (mode != InputMode.IMAGE)[:, None]
+    image_bands = image_bands & has_image[:, None]
 
     flux, error = redraw_flux(true_flux, error, config, generator)
-    on_image = mode == 3
     if measured_flux is not None and measured_error is not None:
         flux = torch.where(on_image[:, None], measured_flux, flux)
         error = torch.where(on_image[:, None], measured_error, error)
@@ -448,27 +521,27 @@ def augment(
         on_image = torch.zeros_like(on_image)
     features = photometry_features(torch.where(photometry_bands, flux, torch.nan), error, on_image)
 
-    shape = (n, _N_BANDS, *images.shape[2:])
+    image_shape = (n, _N_BANDS, *images.shape[2:])
     outputs = (
-        torch.zeros(shape, device=device),
-        torch.zeros(shape, device=device),
+        torch.zeros(image_shape, device=device),
+        torch.zeros(image_shape, device=device),
         torch.zeros(n, _N_BANDS, device=device),
         torch.zeros(n, _N_BANDS, device=device),
     )
-    for rows in (mode != 1).nonzero()[:, 0].split(_PIECE if device.type == "cpu" else n):
+    for rows in has_image.nonzero()[:, 0].split(_CHUNK if device.type == "cpu" else n):
         observed = _observe(images[rows], image_bands[rows], config, generator)
         for output, value in zip(outputs, observed, strict=True):
             output[rows] = value
-    sizes = None
+    shape = None
     if morphology is not None:
-        sizes = observe_morphology(morphology, config.structure, generator)
-    return ModelInputs(*outputs, features, sizes)
+        shape = observe_morphology(morphology, config.structure, generator)
+    return ModelInputs(*outputs, features, shape)
 
 
 def _observe(
     images: Tensor, bands: Tensor, config: AugmentationConfig, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Orient, shift, add noise and background, drop bands, scale."""
+    """Orient and shift images, add noise and background, remove bands, and scale the fluxes."""
     flux = shift_randomly(orient_randomly(images, generator), config.max_shift, generator).float()
     sky_sigma = draw_sky_sigma(len(flux), config, generator, flux.device)
     flux, ivar = add_noise(flux, sky_sigma, generator)

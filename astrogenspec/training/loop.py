@@ -1,4 +1,20 @@
-"""Averages that run along with a training: of weights, and of loss terms."""
+r"""Training loop: AdamW, learning-rate schedule, averaged weights, early stopping, checkpoints.
+
+With :math:`p` the fraction of the training that is done, by steps or by time, and :math:`w` the fraction of the warm-up, the
+learning rate relative to its peak is
+
+.. math:: \eta(p) = \begin{cases} p / w & p < w , \\
+          \eta_1 + \frac{1 - \eta_1}{2} \left(1 + \cos \pi \frac{p - w}{1 - w}\right) & p \ge w , \end{cases}
+
+a linear warm-up followed by half a cosine down to the final factor :math:`\eta_1`.  Weight decay applies to matrices only.
+
+Validation, early stopping and the final network use an exponential moving average of the weights,
+:math:`\bar\theta \leftarrow d\,\bar\theta + (1 - d)\,\theta` after update :math:`u`, with
+:math:`d = \min(d_\mathrm{max}, u / (9 + u))`, so that the average is short at first.
+
+A checkpoint holds the complete state, including random numbers and position in the data: a training that is interrupted and
+resumed gives the same result, to the last bit, as one that is not.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +51,14 @@ __all__ = [
 
 
 class ExponentialAverage:
-    """A running average of a model's weights, short at first and longer as training goes on.
+    """Exponential moving average of the weights of a model.
 
     Parameters
     ----------
     model : `torch.nn.Module`
-        Whose weights to average; its buffers are copied.
+        Model whose weights are averaged; its buffers are copied.
     decay : float
-        Largest decay for each update.
+        Maximum decay of an update; the first updates use smaller values.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -52,7 +68,7 @@ class ExponentialAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards the weights of `model`."""
+        """Update the average with the weights of ``model``."""
         self.n_updates += 1
         decay = min(self.decay, self.n_updates / (9 + self.n_updates))
         averages = list(self.model.parameters())
@@ -62,12 +78,12 @@ class ExponentialAverage:
 
 
 class RunningMeans:
-    """Means of named scalars, added one dictionary at a time.
+    """Running means of named scalars.
 
     Parameters
     ----------
     sums, counts : dict, optional
-        Where to go on from.
+        Initial sums and numbers of values.
     """
 
     def __init__(
@@ -77,31 +93,32 @@ class RunningMeans:
         self.counts = counts or {}
 
     def add(self, terms: dict[str, Tensor]) -> None:
-        """Add the values of some names."""
+        """Add one value of each name."""
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def result(self) -> dict[str, float]:
-        """Return the mean of every name."""
+        """Return the mean of each name."""
         return {name: total / self.counts[name] for name, total in self.sums.items()}
 
 
 def learning_rate_factor(progress: float, warmup: float, final_factor: float) -> float:
-    """Evaluate the schedule: linear warm-up, then half a cosine.
+    """Evaluate the learning-rate schedule: linear warm-up, then half a cosine.
 
     Parameters
     ----------
     progress : float
         Fraction of the training that is done, 0 to 1.
     warmup : float
-        Fraction of the training in which the factor rises from 0 to 1.
+        Fraction of the training during which the factor rises from 0 to 1.
     final_factor : float
         Factor at the end.
 
     Returns
     -------
     factor : float
+        Learning rate relative to its peak.
     """
     if progress < warmup:
         return max(progress / warmup, 1e-3)
@@ -116,12 +133,12 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ----------
     model : `torch.nn.Module`
     weight_decay : float
-        Decay of the matrices.
+        Weight decay of the matrices.
 
     Returns
     -------
     groups : list of dict
-        For a `torch.optim` optimiser.
+        Parameter groups of a `torch.optim` optimiser.
     """
     decaying: list[Tensor] = []
     others: list[Tensor] = []
@@ -144,32 +161,34 @@ class TrainingConfig:
     Attributes
     ----------
     max_steps : int or None
-        Length of the training in steps.
+        Maximum number of steps.
     max_seconds : float or None
-        Length of the training by the clock, the time before resuming included. With both, the nearer end counts; the
-        learning rate follows whichever is further advanced.
-    learning_rate, weight_decay : float
-        Of AdamW; vectors (biases, norms) do not decay.
+        Maximum duration [s], including the time before resuming.  With both limits, training ends at the first that
+        is reached, and the learning rate follows the larger of the two fractions.
+    learning_rate : float
+        Peak learning rate of AdamW.
+    weight_decay : float
+        Weight decay of AdamW; vectors (biases, norms) do not decay.
     warmup : float
-        Fraction of the training in which the learning rate rises linearly.
+        Fraction of the training during which the learning rate rises linearly.
     final_factor : float
         Learning rate at the end, relative to its peak.
     clip : float
-        Largest norm of the gradient.
+        Maximum norm of the gradient.
     ema_decay : float
-        Decay of the average of the weights for each step.
+        Maximum decay per step of the average of the weights.
     validate_every : int
-        Steps between validations.
+        Number of steps between validations.
     patience : int or None
-        Validations without improvement after which training stops; never if None.
+        Number of validations without improvement after which training stops; None disables early stopping.
     checkpoint : path or None
-        File of the checkpoint; also resumed from, if it exists.
+        Checkpoint file; training resumes from it if it exists.
     checkpoint_minutes : float
         Minutes between checkpoints.
     device : str
-        Where to train.
+        Device of the training.
     quiet : bool
-        If True, show no progress.
+        If True, show no progress bar.
     """
 
     max_steps: int | None = None
@@ -189,7 +208,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         if self.max_steps is None and self.max_seconds is None:
-            raise ValueError("give max_steps, max_seconds, or both: training must have an end.")
+            raise ValueError(
+                "max_steps and max_seconds are both None; at least one limit is required."
+            )
         for name in (
             "max_steps",
             "max_seconds",
@@ -200,25 +221,25 @@ class TrainingConfig:
         ):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, not {value}.")
+                raise ValueError(f"{name} is {value}; it must be positive.")
         if not 0 <= self.ema_decay < 1 or not 0 <= self.warmup < 1:
             raise ValueError(
-                f"ema_decay and warmup must lie in [0, 1), not {self.ema_decay} and {self.warmup}."
+                f"ema_decay and warmup are {self.ema_decay} and {self.warmup}; they must be in [0, 1)."
             )
 
 
 @dataclass
 class History:
-    """What happened in a training: one row for each validation.
+    """History of a training, with one row for each validation.
 
     Attributes
     ----------
     rows : list of dict
-        Step, seconds, learning_rate, and the means of all loss terms (``train_*`` since the last row, ``valid_*``).
+        Step, seconds, learning rate, and the means of all loss terms (``train_*`` since the previous row, ``valid_*``).
     best_step : int
-        Step of the smallest validation total.
+        Step of the smallest validation loss.
     stopped : str
-        Why training ended: "steps", "time", "patience", "batches", or "" if it has not.
+        Reason for the end: ``"steps"``, ``"time"``, ``"patience"``, ``"batches"``, or ``""`` if training has not ended.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -229,17 +250,17 @@ class History:
         return len(self.rows)
 
     def to_table(self) -> QTable:
-        """Return the rows as a table; a term that a row lacks is NaN."""
+        """Return the rows as a table, with NaN for missing terms."""
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         return QTable({name: [row.get(name, math.nan) for row in self.rows] for name in names})
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as ECSV, replacing an older file."""
+        """Write the table as ECSV; an existing file is replaced."""
         self.to_table().write(path, format="ascii.ecsv", overwrite=True)
 
 
 def save_atomically(state: Any, path: str | os.PathLike[str]) -> None:
-    """Write with `torch.save` beside the target, then rename, so that no reader ever sees half a file."""
+    """Write a temporary file with `torch.save` and rename it, so that the target is never incomplete."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -260,14 +281,16 @@ def evaluate(
     ----------
     model : `torch.nn.Module`
     batches : iterable
-        Finite.
+        Finite number of batches.
     loss_fn : callable
-        As for `fit`; called with progress 1.
+        Loss function as for `fit`, called with progress 1.
     device : str, optional
+        Device of the model.
 
     Returns
     -------
     terms : dict of float
+        Mean of each term.
     """
     training = model.training
     model.eval()
@@ -290,16 +313,17 @@ def fit(
     Parameters
     ----------
     model : `torch.nn.Module`
-        Trained in place. It ends with the averaged weights of the best validation (the last ones without `validation`).
+        Trained in place.  At the end it has the averaged weights of the best validation, or the last averaged weights
+        without `validation`.
     batches : iterable
-        Training batches: tensors, or tuples, lists, dictionaries and objects with ``to``. If it has ``state_dict`` and
-        ``load_state_dict``, a resumed training goes on with the next batch.
+        Training batches: tensors, objects with a method ``to``, or tuples, lists and dictionaries of these.  If it has
+        ``state_dict`` and ``load_state_dict``, a resumed training continues with the next batch.
     validation : iterable or None
-        Validation batches, the same at each pass (a list, say).
+        Validation batches, the same at each iteration (for example a list).
     config : TrainingConfig
     loss_fn : callable
-        ``loss_fn(model, batch, progress)`` gives a dictionary of scalar tensors; ``"total"`` is minimised. In validation it should
-        depend on the weights and the batch alone.
+        ``loss_fn(model, batch, progress)`` returns a dictionary of scalar tensors, of which ``"total"`` is minimised.
+        In validation it should depend on the weights and the batch only.
 
     Returns
     -------
@@ -308,7 +332,7 @@ def fit(
     Raises
     ------
     FloatingPointError
-        If the loss is not finite at ten consecutive steps (single such steps are skipped).
+        If the loss or its gradient is not finite in ten consecutive steps; single such steps are skipped.
     """
     trainer = _Trainer(model, batches, config)
     path = config.checkpoint
@@ -325,7 +349,7 @@ def fit(
 
 
 class _Trainer:
-    """The state of one training and its steps."""
+    """State and steps of a training."""
 
     _MAX_BAD_STEPS = 10
 
@@ -393,8 +417,8 @@ class _Trainer:
             self.bad_steps += 1
             if self.bad_steps >= self._MAX_BAD_STEPS:
                 raise FloatingPointError(
-                    f"the loss or its gradient was not finite in {self.bad_steps} consecutive steps (step {self.step}): "
-                    "lower the learning rate or look for NaN in the training data."
+                    f"the loss or its gradient was not finite in {self.bad_steps} consecutive steps, the last of which is "
+                    f"step {self.step}; reduce the learning rate, or check the training data for NaN."
                 )
             return
         self.bad_steps = 0
@@ -422,7 +446,7 @@ class _Trainer:
         self._check_patience(validation is not None)
 
     def _mark(self) -> None:
-        """Remember batches and randomness at the end of a step: an interrupted step is taken again."""
+        """Save the states of batches and random numbers; an interrupted step is repeated from them."""
         self.random = torch.get_rng_state()
         self.batches_state = (
             self.batches.state_dict() if hasattr(self.batches, "state_dict") else None
@@ -484,4 +508,4 @@ class _Trainer:
             self.batches.load_state_dict(state["batches"])
         self._mark()
         self._check_end()
-        _LOG.info("training goes on at step %d of %s", self.step, path)
+        _LOG.info("resuming training at step %d from %s", self.step, path)

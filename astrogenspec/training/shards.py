@@ -1,7 +1,7 @@
-"""Simulated galaxies of HDF5 shards in memory, for training: every lane reads the columns it needs.
+"""Simulated galaxies of HDF5 shards in memory, for training.
 
-`astrogenspec simulate` writes shards (`astrogenspec.simulate.write_shards`); nothing here imports the simulator, so that
-networks can be trained where it is not installed.
+Shards are written by ``astrogenspec simulate`` (`astrogenspec.simulate.write_shards`).  Reading them does not need the
+simulator.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .augmentation import MORPHOLOGY_COLUMNS, AugmentationConfig, augment, augme
 
 __all__ = ["OBSERVED_COLUMNS", "Shards"]
 
-#: Columns from which `Shards.inputs` makes what a network sees; ``image`` and the measured ones where there are images.
+#: Columns from which network inputs are made; ``image`` and the measured fluxes exist for galaxies with images only.
 OBSERVED_COLUMNS = (
     "true_flux",
     "error",
@@ -35,7 +35,7 @@ class Shards:
     Parameters
     ----------
     columns : dict of str to Tensor
-        At least ``true_flux`` and ``error``; ``image`` for galaxies with images.
+        Columns by name: at least ``true_flux`` and ``error``; ``image`` for galaxies with images.
     """
 
     def __init__(self, columns: dict[str, Tensor]):
@@ -51,23 +51,28 @@ class Shards:
 
     @property
     def has_morphology(self) -> bool:
-        """True if sizes and shapes of the galaxies are known."""
+        """True if the morphology of the galaxies is known."""
         return all(name in self.columns for name in MORPHOLOGY_COLUMNS)
 
     @classmethod
     def read(cls, folder: Path | str, labels: Sequence[str] = ("theta", "measurable")) -> Shards:
-        """Read every shard of a folder, in order.
+        """Read all shards of a folder, in order of their names.
 
         Parameters
         ----------
         folder : path
+            Folder with files ``shard-*.h5``.
         labels : sequence of str
-            Columns to read beside `OBSERVED_COLUMNS`.
+            Columns to read in addition to `OBSERVED_COLUMNS`.
+
+        Returns
+        -------
+        Shards
 
         Raises
         ------
         FileNotFoundError
-            If the folder holds no shard.
+            If the folder has no shard.
         ValueError
             If the shards lack one of the labels.
         """
@@ -76,21 +81,22 @@ class Shards:
         paths = sorted(Path(folder).glob("shard-*.h5"))
         if not paths:
             raise FileNotFoundError(
-                f"{folder} holds no shard-*.h5: make them with `astrogenspec simulate N --out {folder}`."
+                f"{folder} has no files shard-*.h5; make them with `astrogenspec simulate N --out {folder}`."
             )
         with h5py.File(paths[0]) as file:
-            lacking = [name for name in labels if name not in file]
-            if lacking:
+            missing = [name for name in labels if name not in file]
+            if missing:
                 raise ValueError(
-                    f"the shards of {folder} have no {', '.join(lacking)}: simulate them again "
-                    "(`astrogenspec simulate N --training`)."
+                    f"the shards of {folder} have no column {', '.join(missing)}; simulate them again with "
+                    "`astrogenspec simulate N --training`."
                 )
             names = [*labels, *(name for name in OBSERVED_COLUMNS if name in file)]
-            sizes = {name: file[name].shape for name in names}
-            kinds = {name: file[name].dtype for name in names}
-        n = sizes["true_flux"][0]
+            shapes = {name: file[name].shape for name in names}
+            dtypes = {name: file[name].dtype for name in names}
+        n = shapes["true_flux"][0]
         columns = {
-            name: np.empty((n * len(paths), *sizes[name][1:]), dtype=kinds[name]) for name in names
+            name: np.empty((n * len(paths), *shapes[name][1:]), dtype=dtypes[name])
+            for name in names
         }
         for k, path in enumerate(paths):
             with h5py.File(path) as file:
@@ -107,7 +113,7 @@ class Shards:
         return Shards({name: c for name, c in self.columns.items() if name not in names})
 
     def split(self, fraction: float) -> tuple[Shards, Shards]:
-        """Split into the first galaxies and the last ``fraction`` of them."""
+        """Split off the last ``fraction`` of the galaxies."""
         cut = round(len(self) * (1 - fraction))
         first, last = (
             Shards({name: column[part] for name, column in self.columns.items()})
@@ -116,7 +122,7 @@ class Shards:
         return first, last
 
     def labels(self, indices: Tensor) -> dict[str, Tensor]:
-        """Give the columns that are no input of a network, of some galaxies."""
+        """Return the columns of labels for some galaxies."""
         return {
             name: column[indices]
             for name, column in self.columns.items()
@@ -126,7 +132,7 @@ class Shards:
     def inputs(
         self, indices: Tensor, config: AugmentationConfig, generator: torch.Generator
     ) -> ModelInputs:
-        """Observe some galaxies anew: noise, orientation, missing bands and modes."""
+        """Make augmented network inputs of some galaxies; see `astrogenspec.training.augmentation`."""
         chosen = {
             name: self.columns[name][indices] for name in OBSERVED_COLUMNS if name in self.columns
         }

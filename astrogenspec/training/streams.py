@@ -1,4 +1,4 @@
-"""Batches: an endless random stream whose whole state is one number, and moving them between devices."""
+"""Endless, resumable streams of random batches."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ __all__ = ["BatchStream", "ZippedStreams", "to_device"]
 
 
 class BatchStream:
-    """An endless, resumable stream of random batches.
+    """Endless, resumable stream of random batches.
 
-    Step s draws its items from a permutation seeded by its epoch, and hands a generator seeded by s to `make_batch`; so the
-    only state is the step.
+    The items of a batch come from a permutation seeded by the epoch, its random numbers from a generator seeded by the
+    step, so that the step is the complete state.
 
     Parameters
     ----------
     make_batch : callable
-        ``make_batch(indices, generator)``: build a batch of the items ``indices`` (Tensor of int64).
+        ``make_batch(indices, generator)`` makes a batch of the items ``indices`` (Tensor of int64).
     n_items : int
         Number of items.
     batch_size : int
-        Number of items in a batch; the rest of an epoch that does not fill one is left out.
+        Number of items in a batch; an incomplete last batch of an epoch is omitted.
     seed : int, optional
-        Of permutations and generators.
+        Seed of permutations and generators.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class BatchStream:
     ) -> None:
         if not 0 < batch_size <= n_items:
             raise ValueError(
-                f"batch_size must lie between 1 and the {n_items} items, not {batch_size}."
+                f"batch_size is {batch_size}; it must be between 1 and the number of items, {n_items}."
             )
         self.make_batch = make_batch
         self.n_items = n_items
@@ -53,32 +53,33 @@ class BatchStream:
         return self
 
     def __next__(self) -> Any:
-        epoch, place = divmod(self.step, self.n_items // self.batch_size)
+        epoch, position = divmod(self.step, self.n_items // self.batch_size)
         if epoch != self._epoch:
             self._permutation = torch.randperm(
                 self.n_items, generator=_generator(self.seed, 2 * epoch)
             )
             self._epoch = epoch
-        indices = self._permutation[place * self.batch_size : (place + 1) * self.batch_size]
+        indices = self._permutation[position * self.batch_size : (position + 1) * self.batch_size]
         batch = self.make_batch(indices, _generator(self.seed, 2 * self.step + 1))
         self.step += 1
         return batch
 
     def state_dict(self) -> dict[str, int]:
-        """Return what `load_state_dict` needs to continue."""
+        """Return the state, for `load_state_dict`."""
         return {"step": self.step}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue after the step of `state`."""
+        """Restore a state."""
         self.step = state["step"]
 
 
 class ZippedStreams:
-    """Zip resumable streams: each item is a list with one batch of every stream.
+    """Combination of resumable streams; each item is a list with one batch of every stream.
 
     Parameters
     ----------
     streams : sequence of BatchStream
+        Streams to combine.
     """
 
     def __init__(self, streams: Sequence[BatchStream]) -> None:
@@ -91,17 +92,17 @@ class ZippedStreams:
         return [next(stream) for stream in self.streams]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what `load_state_dict` needs to continue."""
+        """Return the state, for `load_state_dict`."""
         return {str(k): stream.state_dict() for k, stream in enumerate(self.streams)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue after the step of `state`."""
+        """Restore a state."""
         for k, stream in enumerate(self.streams):
             stream.load_state_dict(state[str(k)])
 
 
 def to_device(batch: Any, device: torch.device | str) -> Any:
-    """Move a batch: anything with ``to``, or dictionaries, tuples and lists of such; the rest is left alone."""
+    """Move a batch to a device: objects with a method ``to``, and dictionaries, tuples and lists of these."""
     if hasattr(batch, "to"):
         return batch.to(device)
     if isinstance(batch, dict):
@@ -112,6 +113,6 @@ def to_device(batch: Any, device: torch.device | str) -> Any:
 
 
 def _generator(seed: int, stream: int) -> torch.Generator:
-    """Seed a generator from two numbers so that neighbouring streams are unrelated."""
+    """Make a generator seeded by two numbers such that consecutive streams are uncorrelated."""
     mixed = (seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
     return torch.Generator().manual_seed(mixed)

@@ -288,5 +288,5 @@ def test_shards_without_spectra_are_refused(tmp_path):
     with h5py.File(tmp_path / "shard-00000.h5", "w") as file:
         for name in ("theta", "true_flux", "error"):
             file[name] = make_columns(4)[name]
-    with pytest.raises(ValueError, match="have no continuum.*simulate them again"):
+    with pytest.raises(ValueError, match="have no column continuum.*simulate them again"):
         Shards.read(tmp_path, LABELS)

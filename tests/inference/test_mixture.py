@@ -112,7 +112,7 @@ class TestDraws:
         assert torch.equal(*found)
 
     def test_invalid_arguments_are_rejected(self):
-        with pytest.raises(ValueError, match="n_draws must be at least 1"):
+        with pytest.raises(ValueError, match="n_draws is 0; it must be at least 1"):
             make_mixture().sample(0)
         with pytest.raises(ValueError, match="outside the support"):
             make_mixture().sample(3, known=torch.full((8, 1), 7.0))

@@ -34,7 +34,7 @@ def test_a_folder_without_shards_is_rejected(tmp_path):
 
 
 def test_a_missing_column_is_reported(folders):
-    with pytest.raises(ValueError, match="have no continuum: simulate them again"):
+    with pytest.raises(ValueError, match="have no column continuum; simulate them again"):
         Shards.read(folders[0], labels=("theta", "continuum"))
 
 

@@ -228,7 +228,7 @@ def test_average_follows_the_weights_with_a_lag():
     ],
 )
 def test_invalid_settings_are_rejected(changes):
-    with pytest.raises(ValueError, match="must|give"):
+    with pytest.raises(ValueError, match="must be|required"):
         settings(**changes)
 
 
