@@ -1,4 +1,8 @@
-"""From observations to draws and densities, for one block of galaxies."""
+"""Draws and densities of the posterior for a block of galaxies.
+
+Draws of the network are recalibrated if a recalibration is given, and flagged: outliers of the training distribution, inputs and
+posteriors outside the training range, and draws that are not finite.
+"""
 
 from __future__ import annotations
 
@@ -39,24 +43,24 @@ def draw_block(
 ) -> Posterior:
     """Draw from the posterior of every galaxy of a block.
 
-    Galaxies that cannot be used are drawn too, and then blanked: so the others get the same random numbers.
+    Unusable galaxies are drawn as well and then set to NaN, so that all others get the same random numbers.
 
     Parameters
     ----------
     estimator : Estimator
-        A `PropertyNetwork`, its card and device.
+        Estimator with a `PropertyNetwork`.
     seen : Observations
         n galaxies.
     known : ndarray, shape (n, q), or None
-        The first q quantities where they are known, in units of theta.
+        Known values of the first q quantities in units of theta; NaN where unknown.
     n_draws : int
-        Draws for each galaxy.
+        Number of draws for each galaxy.
     generator : `torch.Generator`
-        Source of randomness; it advances by as much as n and ``n_draws`` say.
+        Source of randomness; its state advances by an amount that depends on n and ``n_draws`` only.
     meta : mapping
-        Put in the posterior.
+        Metadata of the posterior.
     recalibration : Recalibration, optional
-        Applied to galaxies of which nothing is known.
+        Recalibration of galaxies without known values.
 
     Returns
     -------
@@ -65,7 +69,7 @@ def draw_block(
     Raises
     ------
     ValueError
-        If a known value lies outside of the bounds of its quantity, or follows an unknown one.
+        If a known value is outside the bounds of its quantity, or follows an unknown one.
     """
     network, device = estimator.network, estimator.device
     modes = seen.modes
@@ -93,7 +97,7 @@ def draw_block(
         posterior_range_flags(limits, theta),
     ):
         log.extend(part.codes, part.texts)
-    log.add(seen.usable & ~finite, Flag.NO_DRAWS, "the network gave no finite draws")
+    log.add(seen.usable & ~finite, Flag.NO_DRAWS, "the draws of the network are not finite")
     photometry = seen.photometry_table()
     if "predictive" in card:
         emulator = PhotometryEmulator.from_dict(card["predictive"])
@@ -118,18 +122,18 @@ def log_densities(
     Parameters
     ----------
     estimator : Estimator
-        A `PropertyNetwork` and its device.
+        Estimator with a `PropertyNetwork`.
     seen : Observations
         n galaxies.
     values : ndarray, shape (n, k, 9)
-        Where, in units of theta; minus infinity for a flux without logarithm.
+        Values at which to evaluate, in units of theta; minus infinity for a flux that is not positive.
     q : int
-        How many quantities count.
+        Number of quantities, from the first of the chain.
 
     Returns
     -------
     ndarray, shape (n, k)
-        NaN where a value is NaN or a galaxy cannot be used.
+        Log densities; NaN where a value is NaN or a galaxy is unusable.
     """
     n, k, _ = values.shape
     network, device = estimator.network, estimator.device
@@ -138,7 +142,7 @@ def log_densities(
     valid[:, :q] = True
     with torch.inference_mode():
         contexts = network.contexts(seen.inputs().to(device)).repeat_interleave(k)
-        # The generator serves quantities beyond q only, whose terms are left out.
+        # Random numbers affect only quantities after the first q, whose terms are not used.
         posterior = network.posterior_of(contexts)
         terms = posterior.log_prob(theta, valid, make_generator(0))[:, :q]
         outside = torch.isinf(theta[:, :q]).any(dim=-1)
@@ -150,33 +154,34 @@ def log_densities(
 
 
 def chain_prefix(quantities: Mapping[str, u.Quantity], argument: str) -> tuple[np.ndarray, int]:
-    """Stack quantities that must be the first of the chain.
+    """Stack the first quantities of the chain.
 
     Parameters
     ----------
     quantities : mapping of str to Quantity, all of one shape
+        Values by name.
     argument : str
-        What the caller's user knows them as, for the sentence of an error.
+        Name of the argument of the user, for error messages.
 
     Returns
     -------
     theta : ndarray, shape (..., 9)
-        A flux that is not positive is minus infinity.
+        Values in units of theta; minus infinity for a flux that is not positive.
     q : int
-        Number of quantities given.
+        Number of quantities.
 
     Raises
     ------
     TypeError
-        If it is no mapping.
+        If `quantities` is not a mapping.
     ValueError
-        For unknown names, different shapes, or a gap in the chain.
+        If a name is unknown, shapes differ, or an earlier quantity of the chain is missing.
     astropy.units.UnitConversionError
-        For a unit that does not fit.
+        If a unit is not convertible.
     """
     if not isinstance(quantities, Mapping):
         raise TypeError(
-            f"{argument} is a {type(quantities).__name__}: it must be a mapping of names to Quantities."
+            f"{argument} is of type {type(quantities).__name__}; a mapping of names to Quantities is expected."
         )
     theta = quantities_to_theta(quantities)
     first = list(QUANTITIES)[: len(quantities)]
@@ -184,7 +189,7 @@ def chain_prefix(quantities: Mapping[str, u.Quantity], argument: str) -> tuple[n
     if missing:
         last = max(quantities, key=list(QUANTITIES).index)
         raise ValueError(
-            f"{argument} has {last} but not {missing[0]}: give the first quantities of the chain without gaps "
+            f"{argument} has {last} but not {missing[0]}; the first quantities of the chain are required without gaps "
             f"({', '.join(QUANTITIES)})."
         )
     for k, name in enumerate(first):
@@ -195,43 +200,45 @@ def chain_prefix(quantities: Mapping[str, u.Quantity], argument: str) -> tuple[n
 
 
 def known_values(quantities: Mapping[str, u.Quantity], n: int | None) -> np.ndarray:
-    """Check quantities that the user knows, and stack them.
+    """Validate and stack known quantities.
 
     Parameters
     ----------
     quantities : mapping of str to Quantity, each of shape (n,)
-        The first of the chain; NaN where unknown.
+        The first quantities of the chain; NaN where unknown.
     n : int or None
-        Number of galaxies, if it is known yet.
+        Number of galaxies; None if it is not determined yet.
 
     Returns
     -------
     ndarray, shape (n, q)
-        In units of theta.
+        Values in units of theta.
 
     Raises
     ------
     ValueError
-        For another shape, a gap in the chain, or a value outside of the bounds of its quantity.
+        If the shape is wrong, an earlier quantity is missing, or a value is outside the bounds of its quantity.
     TypeError, astropy.units.UnitConversionError
         As for `chain_prefix`.
     """
     theta, q = chain_prefix(quantities, "known")
     if theta.ndim != 2:
-        raise ValueError(f"known has shape {theta.shape[:-1]}: it must be (n,).")
+        raise ValueError(f"known has shape {theta.shape[:-1]}; the shape (n,) is expected.")
     check_rows(theta, n, "known")
     for k, info in enumerate(list(QUANTITIES.values())[:q]):
         outside = np.flatnonzero((theta[:, k] <= info.lower) | (theta[:, k] >= info.upper))
         for galaxy in outside:
-            what = "log10 of the flux" if info.logarithmic else "it"
+            value = "log10 of the flux" if info.logarithmic else "it"
             raise ValueError(
-                f"galaxy {galaxy}: the known {info.name} is {quantities[info.name][galaxy]:g}, but {what} must lie "
+                f"galaxy {galaxy}: the known {info.name} is {quantities[info.name][galaxy]:g}, but {value} must be "
                 f"between {info.lower:g} and {info.upper:g}."
             )
     return theta[:, :q]
 
 
 def check_rows(values: np.ndarray, n: int | None, argument: str) -> None:
-    """Raise `ValueError` unless values are of n galaxies; None says that n is not known yet."""
+    """Raise `ValueError` unless there is one row for each of n galaxies; None skips the check."""
     if n is not None and len(values) != n:
-        raise ValueError(f"{argument} is of {len(values)} galaxies, but {n} were given.")
+        raise ValueError(
+            f"{argument} has {len(values)} rows, but {n} galaxies were given; one row for each is required."
+        )

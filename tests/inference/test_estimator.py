@@ -258,7 +258,7 @@ def test_draws_that_are_not_finite_are_flagged():
     estimator.network = type(estimator.network)(**estimator.network.config).eval()
     torch.nn.init.constant_(estimator.network.chain.factors[2].out.bias, torch.nan)
     posterior = estimator.predict(photometry=make_photometry(), n_draws=3)
-    assert posterior.flags == ("the network gave no finite draws",) * N
+    assert posterior.flags == ("the draws of the network are not finite",) * N
     assert not posterior.usable.any()
 
 
@@ -348,7 +348,7 @@ def test_wrong_arguments_are_named(estimator, arguments, kind, message):
 def test_wrong_arguments_of_predict_iter_are_named_at_once(estimator):
     with pytest.raises(ValueError, match="n_draws"):
         estimator.predict_iter(photometry=make_photometry(), n_draws=0)
-    with pytest.raises(ValueError, match="known is of 2 galaxies, but 5"):
+    with pytest.raises(ValueError, match="known has 2 rows, but 5 galaxies"):
         estimator.predict_iter(photometry=make_photometry(), known={"redshift": [0.1, 0.2]})
     with pytest.raises(TypeError, match="colour"):
         estimator.predict_iter(photometry=make_photometry(), colour="red")
@@ -394,11 +394,11 @@ def test_known_quantities_condition_the_others(estimator):
         (
             {"redshift": np.full(N, 0.9)},
             ValueError,
-            "galaxy 0: the known redshift is 0.9, but it must lie between 0 and 0.5",
+            "galaxy 0: the known redshift is 0.9, but it must be between 0 and 0.5",
         ),
         ({"sfr": np.zeros(N)}, ValueError, "known has sfr but not redshift"),
         ({"redshift": 0.1}, ValueError, "known has shape"),
-        ([0.1], TypeError, "known is a list"),
+        ([0.1], TypeError, "known is of type list"),
         ({"redshift": np.full(N, 1) * u.m}, u.UnitConversionError, "not convertible"),
     ],
 )
@@ -458,8 +458,8 @@ def test_densities_where_there_is_none(estimator):
 @pytest.mark.parametrize(
     ("theta", "message"),
     [
-        ({"sfr": np.zeros(N)}, "theta has sfr but not redshift: give the first quantities"),
-        ({"redshift": np.full(3, 0.1)}, "theta is of 3 galaxies, but 5 were given"),
+        ({"sfr": np.zeros(N)}, "theta has sfr but not redshift; the first quantities"),
+        ({"redshift": np.full(3, 0.1)}, "theta has 3 rows, but 5 galaxies were given"),
         ({"redshift": 0.1}, r"theta has shape \(\)"),
         ({"redshift": np.zeros(N), "stellar_mass": np.zeros((N, 2))}, "different shapes"),
         ({"z": np.zeros(N)}, "unknown quantity 'z'"),
