@@ -1,23 +1,24 @@
-"""The spectroscopic toolbox: lines, indices, redshift, kinematics, populations and classes of any spectrum.
+"""Spectroscopic measurements: emission lines, indices, redshift, kinematics, populations and classes.
 
-Every function takes a `specutils.Spectrum`, generated or observed, one or a stack of draws, and gives a
-`~astropy.table.QTable` with uncertainties and a ``flag`` column.  What cannot be measured is NaN and flagged.  Functions
-that give bare numbers are there for ``SpectrumDraws.measure``: `line_flux`, `equivalent_width`, `index`, `population`,
-`line_ratios`, `velocity_dispersion`, `cross_correlation_redshift`.
+The ``measure_*`` functions take a `specutils.Spectrum`, generated or observed, single or a stack, and return a
+`~astropy.table.QTable` with uncertainties, a column ``flags`` (bit codes of `~astrogenspec.Flag`, 0 if nothing was found)
+and a column ``flag`` (the same as text).  Values that cannot be measured are NaN and flagged.  The functions `line_flux`,
+`equivalent_width`, `index`, `population`, `line_ratios`, `velocity_dispersion` and `cross_correlation_redshift` measure
+single values and are meant for ``SpectrumDraws.measure``.
 
-=========================  =======================================================  ==================
-function                   measures                                                 stellar grid
-=========================  =======================================================  ==================
+=========================  =======================================================  =================
+function                   measures                                                 stellar templates
+=========================  =======================================================  =================
 `measure_lines`            fluxes, equivalent widths, kinematics of emission lines  used if installed
 `measure_indices`          Lick/IDS indices, Balmer indices, Dn4000, D4000          no
 `measure_redshift`         redshift by cross-correlation                            used if installed
-`measure_kinematics`       velocity and dispersion of the stars                     needed
-`measure_populations`      age, metallicity, E(B-V) of the stars                    needed
-`classify_bpt`             star formation or nucleus, from lines                    no
-`classify_whan`            the same, for weak lines                                 no
-=========================  =======================================================  ==================
+`measure_kinematics`       velocity and velocity dispersion of the stars            required
+`measure_populations`      age, metallicity, E(B-V) of the stars                    required
+`classify_bpt`             star formation or active nucleus, from four lines        no
+`classify_whan`            the same, also for weak lines                            no
+=========================  =======================================================  =================
 
-The stellar grid comes with the extra ``simulate``.
+The stellar templates require the extra ``simulate``.
 """
 
 from __future__ import annotations

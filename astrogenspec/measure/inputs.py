@@ -1,7 +1,7 @@
-"""What users pass in, a `specutils.Spectrum`, taken to plain arrays once, in one place.
+"""Conversion of a `specutils.Spectrum` to plain arrays.
 
-Everything in this package measures on `SpectrumArrays`: vacuum wavelengths in Angstrom, flux density per unit
-wavelength, inverse variance that is zero where a pixel cannot be used, and one redshift a spectrum.
+All measurements use `SpectrumArrays`: vacuum wavelengths in Angstrom, flux density per unit wavelength, a variance that
+is infinite for unusable pixels, and one redshift for each spectrum.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
     "spectrum_arrays",
 ]
 
-#: Speed of light, km/s.
+#: Speed of light (km/s).
 LIGHT_SPEED = 299792.458
 Medium = Literal["vacuum", "air"]
 _FLAMBDA = u.Unit("1e-17 erg / (s cm2 Angstrom)")
@@ -40,18 +40,19 @@ class SpectrumArrays:
     wavelength : ndarray, shape (m,)
         Observed frame, vacuum, Angstrom, increasing.
     flux : ndarray, shape (n, m)
-        Flux density per unit wavelength; pixels that cannot be used are filled by linear interpolation.
+        Flux density per unit wavelength; unusable pixels are filled by linear interpolation.
     variance : ndarray, shape (n, m)
-        Variance of the flux; zero where the input has no uncertainty, infinite where a pixel cannot be used.
+        Variance of the flux; zero if the input has no uncertainty, infinite for unusable pixels.
     good : ndarray of bool, shape (n, m)
-        Pixels that can be used.
+        Usable pixels.
     redshift : ndarray, shape (n,)
+        Redshift of each spectrum.
     unit : `~astropy.units.Unit`
         Unit of the flux.
     noisy : bool
-        Whether the input came with an uncertainty.
+        Whether the input has an uncertainty.
     single : bool
-        Whether the input was one spectrum rather than a stack of them.
+        Whether the input was a single spectrum instead of a stack.
     """
 
     wavelength: np.ndarray
@@ -67,9 +68,11 @@ class SpectrumArrays:
         return len(self.flux)
 
     @property
-    def widths(self) -> np.ndarray:
-        """Widths of the pixels (Angstrom), shape (m,)."""
-        return np.gradient(self.wavelength)
+    def edges(self) -> np.ndarray:
+        """Edges of the pixels (Angstrom), midway between their centres, shape (m + 1,)."""
+        middle = 0.5 * (self.wavelength[1:] + self.wavelength[:-1])
+        ends = 2 * self.wavelength[[0, -1]] - middle[[0, -1]]
+        return np.concatenate([ends[:1], middle, ends[1:]])
 
 
 def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
@@ -78,19 +81,19 @@ def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     wavelength : ndarray
-        In air, Angstrom.
+        Air wavelengths (Angstrom).
 
     Returns
     -------
     ndarray
-        In vacuum, Angstrom; refraction of Ciddor (1996, Applied Optics 35, 1566), equation 1.
+        Vacuum wavelengths (Angstrom), with the refractive index of Ciddor (1996, Applied Optics 35, 1566), equation 1.
     """
     s2 = (1e4 / np.asarray(wavelength, dtype=float)) ** 2
     return wavelength * (1 + 5.792105e-2 / (238.0185 - s2) + 1.67917e-3 / (57.362 - s2))
 
 
 def instrument_dispersion(resolution: float) -> float:
-    """Give the dispersion of a spectrograph's line spread.
+    """Return the dispersion of the line-spread function of a spectrograph.
 
     Parameters
     ----------
@@ -100,7 +103,7 @@ def instrument_dispersion(resolution: float) -> float:
     Returns
     -------
     float
-        km/s.
+        Gaussian dispersion (km/s).
 
     Raises
     ------
@@ -109,7 +112,7 @@ def instrument_dispersion(resolution: float) -> float:
     """
     if not (isinstance(resolution, Real) and np.isfinite(resolution) and resolution > 0):
         raise ValueError(
-            f"resolution is {resolution!r}; give the resolving power of the spectrum as a positive number, such as 1850."
+            f"resolution is {resolution!r}; give the resolving power as a positive number, such as 1850."
         )
     return LIGHT_SPEED / _FWHM / float(resolution)
 
@@ -117,18 +120,18 @@ def instrument_dispersion(resolution: float) -> float:
 def spectrum_arrays(
     spectrum: Spectrum, *, redshift: float | np.ndarray | None = None, medium: Medium = "vacuum"
 ) -> SpectrumArrays:
-    """Take a spectrum, or a stack of spectra on one grid, to plain arrays.
+    """Convert a spectrum, or a stack of spectra on one wavelength grid, to plain arrays.
 
     Parameters
     ----------
     spectrum : `~specutils.Spectrum`
         Flux of shape (m,) or (n, m), observed frame; any spectral unit that converts to a wavelength, any flux unit.
-        A flux density per unit frequency is converted to one per unit wavelength; a unit that is no flux density is
-        taken as it is.
+        A flux density per unit frequency is converted to one per unit wavelength; values in a unit that is not a flux
+        density are used unchanged.
     redshift : float or array_like, shape (n,), optional
-        By default that of the spectrum.
+        Redshift; that of the spectrum by default.
     medium : {"vacuum", "air"}
-        What the wavelengths of the spectrum are measured in.
+        Medium of the wavelengths.
 
     Returns
     -------
@@ -139,17 +142,17 @@ def spectrum_arrays(
     TypeError
         If spectrum is not a `~specutils.Spectrum`.
     ValueError
-        If the shape, the redshift or the medium make no sense, or no pixel can be used.
+        If the shape, redshift or medium is invalid, or no pixel is usable.
     astropy.units.UnitConversionError
-        If the spectral axis is not a wavelength or frequency.
+        If the spectral axis cannot be converted to a wavelength.
     """
     if not isinstance(spectrum, Spectrum):
         raise TypeError(
-            f"spectrum is {type(spectrum).__name__}; give a specutils.Spectrum, and one at a time from a list or collection."
+            f"spectrum is {type(spectrum).__name__}; give one specutils.Spectrum, not a list or collection."
         )
     if spectrum.flux.ndim not in (1, 2):
         raise ValueError(
-            f"the flux of the spectrum has shape {spectrum.flux.shape}; give one spectrum (m,) or a stack (n, m)."
+            f"the flux of the spectrum has shape {spectrum.flux.shape}; give shape (m,), or (n, m) for a stack."
         )
     wavelength = _wavelength(spectrum, medium)
     flux, unit, factor = _flux_density(spectrum, wavelength)
@@ -161,7 +164,8 @@ def spectrum_arrays(
     flux, variance, good = (np.atleast_2d(a)[:, order] for a in (flux, variance, good))
     if not good.any():
         raise ValueError(
-            "no pixel of the spectrum can be used: all are masked, not finite or without a valid uncertainty."
+            "the spectrum has no usable pixel: all are masked, not finite or without a valid uncertainty; check the mask "
+            "and the uncertainty."
         )
     return SpectrumArrays(
         wavelength=wavelength[order],
@@ -191,7 +195,7 @@ def _wavelength(spectrum: Spectrum, medium: str) -> np.ndarray:
 def _flux_density(
     spectrum: Spectrum, wavelength: np.ndarray
 ) -> tuple[np.ndarray, u.UnitBase, np.ndarray]:
-    """Flux per unit wavelength, its unit, and the factor that takes an uncertainty there."""
+    """Return the flux per unit wavelength, its unit, and the conversion factor, which also applies to the uncertainty."""
     flux, unit = spectrum.flux, spectrum.flux.unit
     values = np.array(flux.value, dtype=float)
     if unit.is_equivalent(_FLAMBDA) or not unit.is_equivalent(u.Jy):
@@ -201,12 +205,12 @@ def _flux_density(
 
 
 def _variance(spectrum: Spectrum, factor: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Variance in the unit of the flux, NaN where it is not valid; zeros if the input has none."""
+    """Return the variance in the unit of the flux and whether there is one; NaN where invalid, zeros if absent."""
     uncertainty, unit = spectrum.uncertainty, spectrum.flux.unit
     if uncertainty is None:
         return np.zeros(spectrum.flux.shape), False
-    kinds = {StdDevUncertainty: 1, VarianceUncertainty: 2, InverseVariance: -2}
-    power = next((p for kind, p in kinds.items() if isinstance(uncertainty, kind)), None)
+    powers = {StdDevUncertainty: 1, VarianceUncertainty: 2, InverseVariance: -2}
+    power = next((p for cls, p in powers.items() if isinstance(uncertainty, cls)), None)
     if power is None:
         raise TypeError(
             f"the uncertainty of the spectrum is {type(uncertainty).__name__}; give a StdDevUncertainty, "
@@ -225,7 +229,7 @@ def _redshift(spectrum: Spectrum, redshift: float | np.ndarray | None, n: int) -
     values = np.asarray(u.Quantity(given, u.dimensionless_unscaled).value, dtype=float)
     if values.ndim > 1 or values.size not in (1, n):
         raise ValueError(
-            f"redshift has shape {values.shape}; give one number, or one for each of {n} spectra."
+            f"redshift has shape {values.shape}; give one number, or one for each of the {n} spectra."
         )
     if not np.all(values > -1):
         raise ValueError(f"redshift is {given}; give finite numbers above -1.")
@@ -233,7 +237,7 @@ def _redshift(spectrum: Spectrum, redshift: float | np.ndarray | None, n: int) -
 
 
 def _filled(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Interpolate over pixels that cannot be used."""
+    """Interpolate over unusable pixels."""
     filled = np.where(good, flux, 0.0)
     pixel = np.arange(flux.shape[1])
     for row in np.flatnonzero(good.any(axis=1) & ~good.all(axis=1)):

@@ -1,4 +1,9 @@
-"""Velocity and velocity dispersion of the stars; see `astrogenspec.measure.stellar_fit` for the method."""
+r"""Velocity and velocity dispersion of the stars, by fitting templates (`astrogenspec.measure.stellar_fit`).
+
+The dispersion is corrected for the difference between the resolution of the spectrum and that of the templates,
+:math:`\sigma^2 = \sigma_\mathrm{fit}^2 - (\sigma_\mathrm{spectrograph}^2 - \sigma_\mathrm{library}^2)`, averaged over
+the fitted pixels.  All line-spread functions are assumed to be Gaussian.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +12,18 @@ import numpy as np
 from astropy.table import QTable
 from specutils import Spectrum
 
+from ..flags import Flag, FlagLog
 from .inputs import Medium, spectrum_arrays
 from .log_grid import log_spectrum
-from .stellar_fit import StellarFit, StellarProblem, fit_stars
+from .stellar_fit import TOO_FEW_PIXELS, StellarFit, StellarProblem, fit_stars
 from .templates import stellar_templates
 
 __all__ = ["measure_kinematics", "velocity_dispersion"]
 
 _SPEED = u.km / u.s
+_COLUMNS = ("velocity", "velocity_err", "dispersion", "dispersion_err")
+#: Velocity of a pixel of the logarithmic grid (km/s).
+_PIXEL = 69.0
 
 
 def measure_kinematics(
@@ -24,16 +33,16 @@ def measure_kinematics(
     medium: Medium = "vacuum",
     resolution: float = 1850.0,
 ) -> QTable:
-    """Measure velocity and dispersion of the stars by non-negative template fitting.
+    """Measure velocity and velocity dispersion of the stars by non-negative template fitting.
 
     Parameters
     ----------
     spectrum : `~specutils.Spectrum`
         One spectrum, or a stack with flux of shape (n, m); observed frame.
     redshift : float or array_like, shape (n,), optional
-        By default that of the spectrum, and right to 1000 km/s; 0 means the rest frame.
+        Redshift, accurate to 1000 km/s; that of the spectrum by default.  Give 0 for a spectrum in the rest frame.
     medium : {"vacuum", "air"}
-        What the wavelengths of the spectrum are measured in.
+        Medium of the wavelengths.
     resolution : float
         Resolving power, wavelength over FWHM; 1850 is that of the SDSS spectrographs in the blue (York et al. 2000,
         AJ 120, 1579) and of generated spectra.
@@ -41,26 +50,28 @@ def measure_kinematics(
     Returns
     -------
     `~astropy.table.QTable`
-        A row for each spectrum: ``velocity`` relative to the redshift and ``dispersion``, without the spectrograph
-        (km/s), each with ``_err``, ``reduced_chi2`` and ``flag``, an empty string if nothing is wrong.
+        One row for each spectrum: ``velocity`` relative to the redshift and ``dispersion`` corrected for the
+        spectrograph (km/s), each with an error (suffix ``_err``), ``reduced_chi2``, ``flags`` (bit codes, 0 if nothing
+        was found) and ``flag`` (the same as text).
 
     Raises
     ------
     ImportError
-        If the extra ``simulate``, which brings the templates, is not installed.
+        If the extra ``simulate``, which contains the templates, is not installed.
     TypeError
         If spectrum is not a `~specutils.Spectrum`.
     ValueError
-        If the spectrum, redshift or resolution make no sense.
+        If the spectrum, redshift or resolution is invalid.
 
     Notes
     -----
-    Errors hold for a chi square of at least 1 a pixel.  Without an uncertainty they rest on the residuals.
+    Errors are scaled up if the reduced chi square exceeds 1.  Without an uncertainty of the spectrum they are estimated
+    from the residuals.
     """
     templates = stellar_templates()
     arrays = spectrum_arrays(spectrum, redshift=redshift, medium=medium)
-    columns = {name: [] for name in ("velocity", "velocity_err", "dispersion", "dispersion_err")}
-    chi2, flags = [], []
+    columns: dict[str, list[float]] = {name: [] for name in _COLUMNS}
+    chi2, log = [], FlagLog(len(arrays))
     for row in range(len(arrays)):
         problem = StellarProblem.of(
             log_spectrum(arrays, row), templates, float(arrays.redshift[row]), resolution
@@ -69,10 +80,11 @@ def measure_kinematics(
         for name, values in columns.items():
             values.append(np.nan if fit is None else getattr(fit, name))
         chi2.append(np.nan if fit is None else fit.reduced_chi2)
-        flags.append(_flag(fit))
+        _add_flags(log, row, fit)
     table = QTable({name: values * _SPEED for name, values in columns.items()})
     table["reduced_chi2"] = chi2
-    table["flag"] = flags
+    table["flags"] = log.codes
+    table["flag"] = np.array(log.texts, dtype=str)
     return table
 
 
@@ -87,13 +99,13 @@ def velocity_dispersion(spectrum: Spectrum) -> u.Quantity:
     Returns
     -------
     Quantity ['speed']
-        km/s; see `measure_kinematics`.
+        Velocity dispersion (km/s); see `measure_kinematics`.
     """
     return measure_kinematics(spectrum)["dispersion"][0]
 
 
-def _flag(fit: StellarFit | None) -> str:
+def _add_flags(log: FlagLog, row: int, fit: StellarFit | None) -> None:
     if fit is None:
-        return "too few pixels between 3750 and 7300 Angstrom"
-    unresolved = fit.dispersion < 0.5 * np.sqrt(abs(fit.problem.missing) + 69.0**2)
-    return "dispersion not resolved" if unresolved else ""
+        log.add(row, Flag.NOT_COVERED, TOO_FEW_PIXELS)
+    elif fit.dispersion < 0.5 * np.sqrt(abs(fit.problem.missing) + _PIXEL**2):
+        log.add(row, Flag.UNRESOLVED, "dispersion not resolved")

@@ -1,14 +1,15 @@
-r"""A joint fit of Gaussian emission lines with shared kinematics.
+r"""Joint fit of Gaussian emission lines with shared kinematics.
 
-Lines of one group share velocity and width; doublets from one upper level share one flux.  For given kinematics the
-fluxes, the local continua and any stellar Balmer absorption are linear and are solved for exactly (variable
-projection: Golub & Pereyra 1973, SIAM J. Numer. Anal. 10, 413); the kinematics are searched on a coarse grid and then by
-least squares.  Fluxes may come out negative, so that those of lines that are absent scatter about zero.
+Lines of one group share velocity and width; doublets with a common upper level have a fixed flux ratio.  For given
+kinematics the fluxes, local continua and stellar Balmer absorption are linear parameters with an exact solution
+(variable projection: Golub & Pereyra 1973, SIAM J. Numer. Anal. 10, 413); the kinematics are found by a search on a
+coarse grid followed by non-linear least squares.  Fluxes may be negative, so that those of absent lines scatter about
+zero.
 
-`specutils.fitting.fit_lines` is not underneath, as it makes every flux a parameter of one non-linear fit, and refuses polynomials
-in such a sum (2.4), so that continua and absorption cannot be fitted along.  For eight strong lines with the same ties
-both agree to 1% and take 0.07 and 0.09 s; for all 15 default lines it took 0.57 s against 0.09 s a spectrum, and left
-Halpha 6% off in the mean of six spectra with a noise of 2.5% a pixel.
+`specutils.fitting.fit_lines` is not used, because it treats every flux as a parameter of one non-linear fit and does not
+accept polynomials in such a sum (2.4), so that continua and absorption cannot be fitted jointly.  For eight strong lines
+with the same ties both agree to 1% and take 0.07 and 0.09 s; for all 15 default lines it took 0.57 s against 0.09 s per
+spectrum, with an error of 6% in the mean Halpha flux of six spectra with a noise of 2.5% per pixel.
 """
 
 from __future__ import annotations
@@ -18,21 +19,28 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import least_squares
 
+from ..flags import Flag
 from .inputs import LIGHT_SPEED
 from .line_model import Line, LineModel, line_coverage, line_model, solve_linear
 from .log_grid import LogSpectrum
 
 __all__ = ["LineFit", "fit_lines"]
 
-_WIDEST = 700.0
-_FARTHEST = 600.0
+#: Maximum dispersion of narrow lines, maximum velocity, and range of the dispersion of broad lines (km/s).
+_MAX_DISPERSION = 700.0
+_MAX_VELOCITY = 600.0
 _BROAD_LIMITS = (600.0, 5000.0)
+#: Trial dispersions of broad lines (km/s); the middle one is assumed if nothing is detected.
 _BROAD_TRIALS = (1000.0, 2000.0, 3500.0)
-_SEPARATE = 10.0
-_DETECTED = 6.0
-_ASSUMED = 100.0
+_BROAD_ASSUMED = 2000.0
+#: Minimum signal-to-noise ratio of every group for separate kinematics, and of all lines for a detection.
+_MIN_SEPARATE = 10.0
+_MIN_DETECTION = 6.0
+#: Dispersion assumed if no line is detected (km/s).
+_ASSUMED_DISPERSION = 100.0
+#: Velocity range of the continuum beside a line, and half width excluded around every line (km/s).
 _SIDE_BANDS = (600.0, 3000.0)
-_CLEAR = 400.0
+_EXCLUDED = 400.0
 _ARRAYS = (
     "flux",
     "flux_err",
@@ -47,20 +55,22 @@ _ARRAYS = (
 
 @dataclass(frozen=True)
 class LineFit:
-    """What `fit_lines` found, arrays in the order of the lines that came; NaN for lines that cannot be measured.
+    """Result of `fit_lines`; arrays of shape (n_lines,) in the order of the lines, NaN for lines not measured.
 
     Attributes
     ----------
     flux, flux_err : ndarray
-        In the unit of the spectrum times Angstrom.
+        Flux in the unit of the spectrum times Angstrom, and its error.
     continuum, continuum_err : ndarray
-        Level beside the line, without emission.
+        Continuum level beside the line, and its error.
     velocity, velocity_err, dispersion, dispersion_err : ndarray
-        km/s; dispersion without the spectrograph.
+        Velocity and dispersion, corrected for the spectrograph, and their errors (km/s).
     excess : ndarray
-        Root of chi square a pixel around the line.
-    reason : tuple of str
-        What is wrong with each line; empty strings where nothing is.
+        Square root of the reduced chi square around the line.
+    codes : ndarray of int64
+        Flag codes.
+    texts : tuple of str
+        Reasons for the flags; empty strings for lines without flags.
     """
 
     flux: np.ndarray
@@ -72,12 +82,13 @@ class LineFit:
     dispersion: np.ndarray
     dispersion_err: np.ndarray
     excess: np.ndarray
-    reason: tuple[str, ...]
+    codes: np.ndarray
+    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Kinematics:
-    """Velocity and total dispersion of each group (km/s), whether they were measured, and whether at a limit."""
+    """Velocity and total dispersion of each group (km/s), whether they are measured, and which are at a limit."""
 
     velocity: np.ndarray
     sigma: np.ndarray
@@ -100,70 +111,78 @@ def fit_lines(
     Parameters
     ----------
     spectrum : LogSpectrum
+        Observed spectrum.
     stars : ndarray, shape (m,), optional
-        Model of the stars, which is subtracted.
+        Stellar model, which is subtracted.
     redshift : float
+        Redshift relative to which velocities are measured.
     lines : tuple of Line
-        Lines of the group "broad" get dispersions between 600 and 5000 km/s, all others up to 700 km/s.
+        Lines to fit.  Lines of the group "broad" have dispersions between 600 and 5000 km/s, all others up to 700 km/s.
     instrument : float
-        Dispersion of the spectrograph, km/s.
+        Dispersion of the spectrograph (km/s).
     absorption : bool
-        Without a model of the stars, give the Balmer lines absorption lines of 5 Angstrom dispersion and one common
-        strength.
+        Without a stellar model, fit Balmer absorption lines of 5 Angstrom dispersion and one common strength.
     start : float
-        First guess of the velocity, km/s.
+        Initial velocity (km/s).
 
     Returns
     -------
     LineFit
     """
-    reasons = [line_coverage(spectrum, line, redshift) for line in lines]
-    covered = tuple(k for k, reason in enumerate(reasons) if not reason)
+    flags = [line_coverage(spectrum, line, redshift) for line in lines]
+    covered = tuple(k for k, (flag, _) in enumerate(flags) if not flag)
     arrays = {name: np.full(len(lines), np.nan) for name in (*_ARRAYS, "excess")}
     model = line_model(
         spectrum, stars, redshift, tuple(lines[k] for k in covered), absorption=absorption
     )
     if model is None:
-        return LineFit(**arrays, reason=tuple(reason or "masked" for reason in reasons))
+        flags = [(flag or Flag.BAD_PIXELS, text or "masked") for flag, text in flags]
+        return _line_fit(arrays, flags)
     motion = _kinematics(model, instrument, start)
     fluxes, errors, motion_errors, excess = _solution(model, motion)
     emission = fluxes @ model.gaussians(spectrum.log_wavelength, motion.velocity, motion.sigma)
     levels = _levels(spectrum, emission, model)
     intrinsic = np.sqrt(np.maximum(motion.sigma**2 - instrument**2, 0))
-    for component, members in enumerate(model.components):
+    for component, indices in enumerate(model.components):
         group = model.group_of(component)
-        width_error = motion.sigma[group] * motion_errors[group, 1]
-        width_error /= max(intrinsic[group], motion_errors[group, 1], 1e-9)
-        for number in members:
-            k, ratio = covered[number], model.lines[number].ratio
-            of_line = (
+        velocity_error, sigma_error = motion_errors[group]
+        dispersion_error = motion.sigma[group] * sigma_error
+        dispersion_error /= max(intrinsic[group], sigma_error, 1e-9)
+        for index in indices:
+            k, ratio = covered[index], model.lines[index].ratio
+            values = (
                 fluxes[component] * ratio,
                 errors[component] * ratio,
-                *levels[number],
+                *levels[index],
                 motion.velocity[group],
-                motion_errors[group, 0],
+                velocity_error,
                 intrinsic[group],
-                width_error,
+                dispersion_error,
             )
-            for name, value in zip(_ARRAYS, of_line, strict=True):
+            for name, value in zip(_ARRAYS, values, strict=True):
                 arrays[name][k] = value
             arrays["excess"][k] = excess[component]
-            reasons[k] = _remark(motion, group, bool(intrinsic[group] == 0))
-    return LineFit(**arrays, reason=tuple(reasons))
+            flags[k] = _kinematic_flag(motion, group, bool(intrinsic[group] == 0))
+    return _line_fit(arrays, flags)
 
 
-def _remark(motion: _Kinematics, group: int, unresolved: bool) -> str:
+def _line_fit(arrays: dict[str, np.ndarray], flags: list[tuple[Flag, str]]) -> LineFit:
+    codes = np.array([int(flag) for flag, _ in flags], dtype=np.int64)
+    return LineFit(**arrays, codes=codes, texts=tuple(text for _, text in flags))
+
+
+def _kinematic_flag(motion: _Kinematics, group: int, unresolved: bool) -> tuple[Flag, str]:
     if not motion.measured:
-        return "no line detected, kinematics assumed"
+        return Flag.WEAK_LINE | Flag.ASSUMPTION, "no line detected, kinematics assumed"
     if motion.at_limit[group]:
-        return "kinematics at their limits"
-    return "width not resolved" if unresolved else ""
+        return Flag.AT_LIMIT, "kinematics at their limits"
+    return (Flag.UNRESOLVED, "width not resolved") if unresolved else (Flag(0), "")
 
 
 def _significance(
     model: LineModel, velocity: np.ndarray, sigma: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fluxes of the components, and fluxes over errors."""
+    """Return the fluxes of the components and their signal-to-noise ratios."""
     coefficients, variances, _ = solve_linear(model, model.profiles(velocity, sigma))
     fluxes = coefficients[: len(model.components)]
     return fluxes, fluxes / np.sqrt(variances[: len(fluxes)])
@@ -172,36 +191,48 @@ def _significance(
 def _kinematics(model: LineModel, instrument: float, start: float) -> _Kinematics:
     n = len(model.groups)
     broad = np.array([group == "broad" for group in model.groups])
-    best, score = None, -1.0
-    for shift in (-300.0, -150.0, 0.0, 150.0, 300.0):
-        for width in (60.0, 180.0):
-            for wide in _BROAD_TRIALS if broad.any() else (0.0,):
-                sigma = np.where(broad, wide, np.hypot(instrument, width))
-                velocity = np.full(n, start + shift)
-                found = np.sum(np.maximum(_significance(model, velocity, sigma)[1], 0) ** 2)
-                if found > score:
-                    best, score = (velocity, sigma), found
-    if score < _DETECTED**2:
-        assumed = np.where(broad, _BROAD_TRIALS[1], np.hypot(instrument, _ASSUMED))
+    velocity, sigma, score = _grid_search(model, broad, instrument, start)
+    if score < _MIN_DETECTION**2:
+        assumed = np.where(broad, _BROAD_ASSUMED, np.hypot(instrument, _ASSUMED_DISPERSION))
         return _Kinematics(np.full(n, start), assumed, False, np.zeros(n, dtype=bool))
-    positive = _significance(model, *best)[0] > 0
+    positive = _significance(model, velocity, sigma)[0] > 0
     limits = np.array([
-        [[start - _FARTHEST, _BROAD_LIMITS[0] if b else 0.7 * instrument] for b in broad],
-        [[start + _FARTHEST, _BROAD_LIMITS[1] if b else _WIDEST] for b in broad],
+        [[start - _MAX_VELOCITY, _BROAD_LIMITS[0] if b else 0.7 * instrument] for b in broad],
+        [[start + _MAX_VELOCITY, _BROAD_LIMITS[1] if b else _MAX_DISPERSION] for b in broad],
     ])  # fmt: skip
     shared = np.where(broad, 1, 0)
-    found = _refined(model, positive, np.stack(best, axis=1), limits, shared)
-    strength = np.maximum(_significance(model, *found.T)[1], 0)
+    found = _refined(model, positive, np.stack([velocity, sigma], axis=1), limits, shared)
+    significance = np.maximum(_significance(model, *found.T)[1], 0)
     of_group = [
-        np.sqrt(sum(strength[k] ** 2 for k in range(len(strength)) if model.group_of(k) == group))
+        np.sqrt(sum(s**2 for k, s in enumerate(significance) if model.group_of(k) == group))
         for group in range(n)
     ]
-    if np.count_nonzero(~broad) > 1 and min(of_group) > _SEPARATE:
+    if np.count_nonzero(~broad) > 1 and min(of_group) > _MIN_SEPARATE:
         found = _refined(model, positive, found, limits, np.arange(n))
+    velocity, sigma = found.T
+    lowest_sigma = limits[0, :, 1]
     at_limit = np.any(np.abs(found - limits) < [5.0, 5.0], axis=(0, 2)) & (
-        found[:, 1] > limits[0, :, 1] + 5.0
+        sigma > lowest_sigma + 5.0
     )
-    return _Kinematics(found[:, 0], found[:, 1], True, at_limit)
+    return _Kinematics(velocity, sigma, True, at_limit)
+
+
+def _grid_search(
+    model: LineModel, broad: np.ndarray, instrument: float, start: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return velocities and dispersions with the highest sum of squared signal-to-noise ratios, and that sum."""
+    trials = [
+        (
+            np.full(len(broad), start + shift),
+            np.where(broad, wide, np.hypot(instrument, width)),
+        )
+        for shift in (-300.0, -150.0, 0.0, 150.0, 300.0)
+        for width in (60.0, 180.0)
+        for wide in (_BROAD_TRIALS if broad.any() else (0.0,))
+    ]
+    scores = [np.sum(np.maximum(_significance(model, *trial)[1], 0) ** 2) for trial in trials]
+    best = int(np.argmax(np.nan_to_num(scores, nan=-1.0)))
+    return (*trials[best], float(scores[best]))
 
 
 def _refined(
@@ -211,21 +242,21 @@ def _refined(
     limits: np.ndarray,
     shared: np.ndarray,
 ) -> np.ndarray:
-    """Least-squares kinematics, shape (n_groups, 2); groups of one number in ``shared`` move together."""
-    numbers, places = np.unique(shared, return_index=True)
+    """Return least-squares kinematics, shape (n_groups, 2); groups with equal ``shared`` have common kinematics."""
+    numbers, first_index = np.unique(shared, return_index=True)
     of_group = np.searchsorted(numbers, shared)
 
     def residual(parameters: np.ndarray) -> np.ndarray:
         motion = parameters.reshape(-1, 2)[of_group]
         return solve_linear(model, model.profiles(*motion.T)[positive])[2]
 
-    low, high = (limit[places].ravel() for limit in limits)
-    start = np.clip(first[places].ravel(), low + 1e-3, high - 1e-3)
+    low, high = (limit[first_index].ravel() for limit in limits)
+    start = np.clip(first[first_index].ravel(), low + 1e-3, high - 1e-3)
     found = least_squares(
         residual,
         start,
         bounds=(low, high),
-        x_scale=np.tile([20.0, 20.0], len(places)),
+        x_scale=np.tile([20.0, 20.0], len(first_index)),
         xtol=1e-5,
         ftol=1e-7,
         max_nfev=20,
@@ -236,15 +267,16 @@ def _refined(
 def _solution(
     model: LineModel, motion: _Kinematics
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Fluxes and errors of the components, errors of the kinematics (n_groups, 2), and root of chi square a pixel."""
+    """Return fluxes and errors of the components, errors of velocity and dispersion, shape (n_groups, 2), and excess."""
     profiles = model.profiles(motion.velocity, motion.sigma)
     coefficients, _, residual = solve_linear(model, profiles)
-    if model.absorbed and coefficients[-1] < 0:
-        model = replace(model, fixed=model.fixed[:-1], absorbed=False)
-        coefficients, _, residual = solve_linear(model, profiles)
     n, n_groups = len(model.components), len(model.groups)
+    absorption = coefficients[n + len(model.continua) :]
+    if (absorption < 0).any():
+        model = replace(model, absorption=model.absorption[:0])
+        coefficients, _, residual = solve_linear(model, profiles)
     fluxes = coefficients[:n]
-    columns = [*profiles, *model.fixed]
+    columns = [*profiles, *model.continua, *model.absorption]
     step = 2.0
     if motion.measured:
         for group in range(n_groups):
@@ -266,7 +298,7 @@ def _solution(
 
 
 def _excess(model: LineModel, residual: np.ndarray, profiles: np.ndarray) -> np.ndarray:
-    """Root of chi square a pixel in the windows of each component."""
+    """Return the square root of the reduced chi square in the windows of each component."""
     excess = np.empty(len(model.components))
     for k, profile in enumerate(profiles):
         windows = np.unique(model.window[profile > 0])
@@ -279,16 +311,16 @@ def _excess(model: LineModel, residual: np.ndarray, profiles: np.ndarray) -> np.
 def _levels(
     spectrum: LogSpectrum, emission: np.ndarray, model: LineModel
 ) -> list[tuple[float, float]]:
-    """Median level beside each line, and its error."""
+    """Return the median continuum beside each line, and its error."""
     wavelength, flux = spectrum.wavelength, spectrum.flux - emission
     centres = np.array([line.wavelength * (1 + model.redshift) for line in model.lines])
-    clear = spectrum.good.copy()
+    usable = spectrum.good.copy()
     for centre in centres:
-        clear &= np.abs(wavelength / centre - 1) * LIGHT_SPEED > _CLEAR
+        usable &= np.abs(wavelength / centre - 1) * LIGHT_SPEED > _EXCLUDED
     levels = []
     for centre in centres:
         velocity = np.abs(wavelength / centre - 1) * LIGHT_SPEED
-        values = flux[clear & (velocity > _SIDE_BANDS[0]) & (velocity < _SIDE_BANDS[1])]
+        values = flux[usable & (velocity > _SIDE_BANDS[0]) & (velocity < _SIDE_BANDS[1])]
         if len(values) < 5:
             levels.append((np.nan, np.nan))
             continue

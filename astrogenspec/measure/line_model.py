@@ -1,4 +1,8 @@
-"""The linear part of the line fit: pixels near lines, Gaussians of unit flux, local continua, stellar absorption."""
+"""Linear part of the line fit: windows around lines, Gaussians of unit flux, local continua, stellar absorption.
+
+For given kinematics the spectrum in the windows is a linear combination of Gaussian profiles, Legendre polynomials (one
+set for each window) and, without a stellar model, Balmer absorption lines of one common strength.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,22 @@ from numpy.polynomial import legendre
 from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import uniform_filter1d
 
+from ..flags import Flag
 from .inputs import LIGHT_SPEED
 from .log_grid import LogSpectrum
 
 __all__ = ["Line", "LineModel", "line_coverage", "line_model", "solve_linear"]
 
-#: Half widths (km/s) of the window around each line: with a model of the stars, without one, with broad lines.
+#: Half widths (km/s) of the window around each line: with a stellar model, without one, and for broad lines.
 _WINDOW, _WIDE_WINDOW, _BROAD_WINDOW = 2000.0, 3000.0, 7000.0
-_ABSORPTION = 5.0
+#: Dispersion of the stellar absorption lines (Angstrom).
+_ABSORPTION_WIDTH = 5.0
+#: Uncertainty of the stellar model, as a fraction of the continuum.
 _MISMATCH = 0.01
-_CORE = 250.0
-_CLEAR = 400.0
+#: Velocities (km/s) about a line: within the first, few pixels may be bad; the second must be covered.
+_CORE, _MARGIN = 250.0, 400.0
+#: Minimum fraction of good pixels in the core of a line.
+_MIN_GOOD = 0.7
 
 
 @dataclass(frozen=True)
@@ -29,14 +38,15 @@ class Line:
     Attributes
     ----------
     name : str
+        Name in `line_definitions`.
     wavelength : float
-        Rest frame, vacuum, Angstrom.
+        Rest-frame vacuum wavelength (Angstrom).
     group : str
         Lines of one group share velocity and width.
     tied_to : str
-        Name of the line whose flux this one shares; empty if none.
+        Name of the line to which the flux is tied; empty if it is free.
     ratio : float
-        Flux in units of that line's.
+        Ratio of the flux to that of the line it is tied to.
     absorption : float
         Equivalent width of stellar absorption relative to that at Hbeta.
     """
@@ -51,25 +61,28 @@ class Line:
 
 @dataclass(frozen=True)
 class LineModel:
-    """Pixels near lines, and what is linear whatever the kinematics.
+    """Fitted pixels and the terms of the model that do not depend on the kinematics.
 
     Attributes
     ----------
     lines : tuple of Line
+        Fitted lines.
     components : tuple of tuple of int
-        Numbers of the lines that share one flux.
+        Indices of the lines that share one free flux.
     groups : tuple of str
-        Groups that share kinematics.
+        Groups of lines with common kinematics.
     redshift : float
+        Redshift relative to which velocities are measured.
     log_wavelength : ndarray, shape (p,)
-        Of the pixels fitted.
+        log10 wavelength of the fitted pixels (Angstrom).
     data, error : ndarray, shape (p,)
-        Flux over error, and error.
+        Flux divided by its error, and the error.
     window : ndarray of int, shape (p,)
-        Number of the window a pixel is in.
-    fixed : ndarray, shape (k, p)
-        Local continua and, in the last row if ``absorbed``, stellar absorption, over the error.
-    absorbed : bool
+        Index of the window of each pixel.
+    continua : ndarray, shape (k, p)
+        Local continua, divided by the error.
+    absorption : ndarray, shape (1, p) or (0, p)
+        Stellar absorption of unit strength, divided by the error, if it is fitted.
     """
 
     lines: tuple[Line, ...]
@@ -80,26 +93,26 @@ class LineModel:
     data: np.ndarray
     error: np.ndarray
     window: np.ndarray
-    fixed: np.ndarray
-    absorbed: bool
+    continua: np.ndarray
+    absorption: np.ndarray
 
     def group_of(self, component: int) -> int:
-        """Give the number of the group of a component."""
+        """Return the index of the group of a component."""
         return self.groups.index(self.lines[self.components[component][0]].group)
 
     def profiles(self, velocity: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-        """Components of unit flux over the error, for kinematics of each group (km/s), shape (n_components, p)."""
+        """Return profiles of unit flux divided by the error, for velocity and dispersion of each group (km/s)."""
         return self.gaussians(self.log_wavelength, velocity, sigma) / self.error
 
     def gaussians(
         self, log_wavelength: np.ndarray, velocity: np.ndarray, sigma: np.ndarray
     ) -> np.ndarray:
-        """Components of unit flux at any wavelengths, shape (n_components, m)."""
+        """Return profiles of unit flux at any wavelengths, shape (n_components, m)."""
         result = np.zeros((len(self.components), len(log_wavelength)))
-        for k, members in enumerate(self.components):
+        for k, indices in enumerate(self.components):
             group = self.group_of(k)
             width = sigma[group] / LIGHT_SPEED
-            for line in (self.lines[number] for number in members):
+            for line in (self.lines[index] for index in indices):
                 centre = line.wavelength * (1 + self.redshift) * (1 + velocity[group] / LIGHT_SPEED)
                 middle, reach = np.log10(centre), 6 * width / np.log(10)
                 near = slice(*np.searchsorted(log_wavelength, [middle - reach, middle + reach]))
@@ -109,25 +122,32 @@ class LineModel:
         return result
 
 
-def line_coverage(spectrum: LogSpectrum, line: Line, redshift: float) -> str:
-    """Say why a line cannot be measured.
+def line_coverage(spectrum: LogSpectrum, line: Line, redshift: float) -> tuple[Flag, str]:
+    """Return why a line cannot be measured.
 
     Parameters
     ----------
     spectrum : LogSpectrum
+        Observed spectrum.
     line : Line
+        Line to check.
     redshift : float
+        Redshift of the line.
 
     Returns
     -------
-    str
-        Empty if it can.
+    flag : Flag
+        Bits of the flag; 0 if the line can be measured.
+    text : str
+        Reason; empty if the line can be measured.
     """
     velocity = LIGHT_SPEED * (spectrum.wavelength / (line.wavelength * (1 + redshift)) - 1)
-    if velocity[0] > -_CLEAR or velocity[-1] < _CLEAR:
-        return "outside the wavelength range"
+    if velocity[0] > -_MARGIN or velocity[-1] < _MARGIN:
+        return Flag.NOT_COVERED, "outside the wavelength range"
     core = np.abs(velocity) < _CORE
-    return "masked" if not np.mean(spectrum.good[core]) > 0.7 else ""
+    if not np.mean(spectrum.good[core]) > _MIN_GOOD:
+        return Flag.BAD_PIXELS, "masked"
+    return Flag(0), ""
 
 
 def line_model(
@@ -138,43 +158,47 @@ def line_model(
     *,
     absorption: bool,
 ) -> LineModel | None:
-    """Choose the pixels, subtract the stars, and set up the columns that do not depend on the kinematics.
+    """Select the pixels, subtract the stars, and compute the terms that do not depend on the kinematics.
 
     Parameters
     ----------
     spectrum : LogSpectrum
+        Observed spectrum.
     stars : ndarray, shape (m,), optional
-        Model of the stars.
+        Stellar model.
     redshift : float
+        Redshift of the lines.
     lines : tuple of Line
-        Those that can be measured.
+        Lines that can be measured.
     absorption : bool
-        Without a model of the stars, give the Balmer lines absorption of one common strength.
+        Fit Balmer absorption of one common strength; ignored with a stellar model.
 
     Returns
     -------
     LineModel or None
         None if there are no lines or no pixels.
     """
-    known, wavelength = stars is not None, spectrum.wavelength
-    half = _WINDOW if known else _WIDE_WINDOW
+    wavelength = spectrum.wavelength
+    half_width = _WIDE_WINDOW if stars is None else _WINDOW
     near = np.zeros(len(wavelength), dtype=bool)
     for line in lines:
-        reach = (_BROAD_WINDOW if line.group == "broad" else half) / LIGHT_SPEED
-        near |= np.abs(wavelength / (line.wavelength * (1 + redshift)) - 1) < reach
-    number = np.cumsum(np.diff(near.astype(int), prepend=0) == 1) - 1
+        limit = (_BROAD_WINDOW if line.group == "broad" else half_width) / LIGHT_SPEED
+        near |= np.abs(wavelength / (line.wavelength * (1 + redshift)) - 1) < limit
+    window = np.cumsum(np.diff(near.astype(int), prepend=0) == 1) - 1
     continuum = np.abs(uniform_filter1d(spectrum.flux, 101))
     error = np.sqrt(spectrum.variance + (_MISMATCH * continuum) ** 2)
     use = near & spectrum.good & (error > 0)
     if not use.any():
         return None
-    columns = _continua(near, number, np.unique(number[use]), 1 if known else 2)
-    absorbed = absorption and not known
-    if absorbed:
-        columns.append(-continuum * sum(_absorbed(wavelength, line, redshift) for line in lines))
-    subtracted = (
-        spectrum.flux - np.where(np.isfinite(stars), stars, 0.0) if known else spectrum.flux
-    )
+    continua = _continua(near, window, np.unique(window[use]), 2 if stars is None else 1)
+    balmer = np.empty((0, len(wavelength)))
+    if stars is None:
+        subtracted = spectrum.flux
+        if absorption:
+            profiles = [_absorption(wavelength, line, redshift) for line in lines]
+            balmer = -continuum * np.sum(profiles, axis=0, keepdims=True)
+    else:
+        subtracted = spectrum.flux - np.where(np.isfinite(stars), stars, 0.0)
     lines, components = _components(lines)
     return LineModel(
         lines=lines,
@@ -184,30 +208,32 @@ def line_model(
         log_wavelength=spectrum.log_wavelength[use],
         data=subtracted[use] / error[use],
         error=error[use],
-        window=number[use],
-        fixed=np.array(columns)[:, use] / error[use],
-        absorbed=absorbed,
+        window=window[use],
+        continua=continua[:, use] / error[use],
+        absorption=balmer[:, use] / error[use],
     )
 
 
 def solve_linear(
     model: LineModel, profiles: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Solve for fluxes, continua and absorption.
+    """Solve for fluxes, continua and absorption by linear least squares.
 
     Parameters
     ----------
     model : LineModel
+        Data and terms that do not depend on the kinematics.
     profiles : ndarray, shape (k, p)
-        Components of unit flux over the error.
+        Profiles of unit flux, divided by the error.
 
     Returns
     -------
     coefficients, variances : ndarray, shape (k + n_fixed,)
+        Coefficients in the order of ``profiles``, ``model.continua``, ``model.absorption``, and their variances.
     residual : ndarray, shape (p,)
-        Over the error.
+        Residual divided by the error.
     """
-    design = np.concatenate([profiles, model.fixed])
+    design = np.concatenate([profiles, model.continua, model.absorption])
     normal = design @ design.T
     scale = np.sqrt(np.maximum(np.diag(normal), 1e-300))
     normal /= scale * scale[:, None]
@@ -218,30 +244,28 @@ def solve_linear(
     return coefficients, variances, model.data - coefficients @ design
 
 
-def _continua(
-    near: np.ndarray, number: np.ndarray, windows: np.ndarray, degree: int
-) -> list[np.ndarray]:
-    """Legendre polynomials in each window, zero outside of it."""
+def _continua(near: np.ndarray, window: np.ndarray, windows: np.ndarray, degree: int) -> np.ndarray:
+    """Return Legendre polynomials in each window, zero outside of it, shape (n_windows * (degree + 1), m)."""
     columns = []
-    for window in windows:
-        inside = near & (number == window)
+    for index in windows:
+        inside = near & (window == index)
         x = np.interp(np.arange(len(near)), np.flatnonzero(inside)[[0, -1]], [-1, 1])
         columns += [np.where(inside, p, 0.0) for p in legendre.legvander(x, degree).T]
-    return columns
+    return np.array(columns)
 
 
 def _components(lines: tuple[Line, ...]) -> tuple[tuple[Line, ...], tuple[tuple[int, ...], ...]]:
-    """Join lines that share a flux; a line whose partner is not measured counts for itself."""
+    """Group lines that share a flux; the flux of a line is free if the line it is tied to is not measured."""
     names = [line.name for line in lines]
     lines = tuple(
         line if line.tied_to in names else replace(line, tied_to="", ratio=1.0) for line in lines
     )
-    members: dict[str, list[int]] = {}
+    indices: dict[str, list[int]] = {}
     for k, line in enumerate(lines):
-        members.setdefault(line.tied_to or line.name, []).append(k)
-    return lines, tuple(tuple(numbers) for numbers in members.values())
+        indices.setdefault(line.tied_to or line.name, []).append(k)
+    return lines, tuple(tuple(found) for found in indices.values())
 
 
-def _absorbed(wavelength: np.ndarray, line: Line, redshift: float) -> np.ndarray:
-    x = (wavelength / (1 + redshift) - line.wavelength) / _ABSORPTION
+def _absorption(wavelength: np.ndarray, line: Line, redshift: float) -> np.ndarray:
+    x = (wavelength / (1 + redshift) - line.wavelength) / _ABSORPTION_WIDTH
     return line.absorption * np.exp(-0.5 * x**2)

@@ -1,9 +1,8 @@
-"""Emission lines: fluxes, equivalent widths, velocities and widths, with the stars' absorption accounted for.
+"""Emission lines: fluxes, equivalent widths, velocities and widths, corrected for stellar absorption.
 
-The stars are subtracted first: a non-negative fit of the simulator's stellar grid if the extra ``simulate`` is
-installed, otherwise a local continuum with Gaussian absorption lines of one common strength
-under the Balmer lines.  The lines are then fitted
-together, see `astrogenspec.measure.line_fit`.
+The stellar continuum is subtracted first: a non-negative fit of stellar templates if the extra ``simulate`` is installed,
+otherwise a local continuum with Gaussian absorption lines of one common strength under the Balmer lines.  The emission
+lines are then fitted jointly (`astrogenspec.measure.line_fit`).
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import numpy as np
 from astropy.table import QTable
 from specutils import Spectrum
 
+from ..flags import Flag, FlagLog
 from .definitions import checked_names, line_definitions
 from .inputs import Medium, SpectrumArrays, instrument_dispersion, spectrum_arrays
 from .line_fit import LineFit, fit_lines
@@ -36,15 +36,29 @@ __all__ = [
 ]
 
 _TABLE = line_definitions()
-#: Names of the lines that can be measured.
+#: Names of the available lines.
 LINE_NAMES: tuple[str, ...] = tuple(_TABLE["name"].tolist())
-#: Lines that are measured unless others are named.
+#: Lines that are measured by default.
 DEFAULT_LINES: tuple[str, ...] = tuple(_TABLE["name"][_TABLE["default"]].tolist())
+_LINES = {
+    str(row["name"]): Line(
+        str(row["name"]),
+        float(row["wavelength"].value),
+        str(row["group"]),
+        str(row["tied_to"]) if row["tied_to"] else "",
+        float(row["ratio"]),
+        float(row["absorption"]),
+    )
+    for row in _TABLE
+}
+_BROAD_LINES = tuple(line for line in _LINES.values() if line.group == "broad")
 _SPEED = u.km / u.s
-_DETECTED = 3.0
-_BROAD = 8.0
-_SUSPICIOUS_WIDTH = 350.0
-_SUSPICIOUS_EXCESS = 1.6
+#: Minimum signal-to-noise ratio of a detected line and of a broad component.
+_MIN_SNR, _MIN_BROAD_SNR = 3.0, 8.0
+#: Broad components are tried if Halpha is wider (km/s) or its fit worse (root of the reduced chi square) than this.
+_MAX_NARROW_WIDTH, _MAX_EXCESS = 350.0, 1.6
+#: Maximum shift of the emission lines from the stars as a starting value (km/s).
+_MAX_START = 300.0
 
 
 def measure_lines(
@@ -63,25 +77,27 @@ def measure_lines(
     spectrum : `~specutils.Spectrum`
         One spectrum, or a stack with flux of shape (n, m); observed frame.
     lines : str or sequence of str
-        Some of `LINE_NAMES`.  All of `DEFAULT_LINES` are fitted in any case, so that blends come out right.
+        Names from `LINE_NAMES`.  All `DEFAULT_LINES` are always fitted, so that blends are separated correctly.
     redshift : float or array_like, shape (n,), optional
-        By default that of the spectrum, and right to 300 km/s; 0 means the rest frame.
+        Redshift, accurate to 300 km/s; that of the spectrum by default.  Give 0 for a spectrum in the rest frame.
     stellar_absorption : bool or {"templates", "local"}
-        How the stars under the lines are accounted for: by a template fit, by Gaussians of one common strength under the
-        Balmer lines, or by a smooth local continuum only (False).  True takes templates where the extra ``simulate`` is installed.
+        Stellar continuum: a template fit ("templates"), a local continuum with Gaussian Balmer absorption of one common
+        strength ("local"), or a local continuum only (False).  True selects "templates" if the extra ``simulate`` is
+        installed, otherwise "local".
     medium : {"vacuum", "air"}
-        What the wavelengths of the spectrum are measured in.
+        Medium of the wavelengths.
     resolution : float
         Resolving power of the spectrum.
 
     Returns
     -------
     `~astropy.table.QTable`
-        A row for each line (and spectrum, numbered in ``spectrum``, if a stack came): ``line``, ``wavelength`` (rest
+        One row for each line, and for each spectrum of a stack (index in ``spectrum``): ``line``, ``wavelength`` (rest
         frame, vacuum), ``flux`` (observed, not corrected for dust), ``equivalent_width`` (rest frame, positive in
-        emission), ``velocity`` (relative to the redshift), ``dispersion`` (without the spectrograph), each with
-        ``_err``, ``continuum`` (level beside the line) and ``flag``, an empty string if nothing is wrong.  A line that
-        is outside of the wavelength range or masked is NaN and flagged.
+        emission), ``velocity`` (relative to the redshift) and ``dispersion`` (corrected for the spectrograph), the last
+        four with errors (suffix ``_err``), ``continuum`` (level beside the line), ``flags`` (bit codes, 0 if nothing
+        was found) and ``flag`` (the same as text).  A line that is masked or outside the wavelength range is NaN and
+        flagged.
 
     Raises
     ------
@@ -90,27 +106,28 @@ def measure_lines(
     TypeError
         If spectrum is not a `~specutils.Spectrum`.
     ValueError
-        If a line is unknown, or an argument or the spectrum makes no sense.
+        If a line is unknown, or an argument or the spectrum is invalid.
 
     Notes
     -----
-    [O III] 4959 and [N II] 6548 are 1/2.98 and 1/3.05 of their partners.  Hydrogen and helium lines share one velocity
-    and width, all others another, unless one of the two is weak.  Errors include those of the kinematics and local
-    continuum and are scaled where the residuals exceed them; 1% of the continuum is allowed for the mismatch of the
-    templates.  Where Halpha is wider than 350 km/s or badly fitted, broad components of Halpha and Hbeta are tried and
-    kept if they are significant; name "broad_halpha" and "broad_hbeta" to get them.
+    The fluxes of [O III] 4959 and [N II] 6548 are 1/2.98 and 1/3.05 of those of [O III] 5007 and [N II] 6584.  Hydrogen
+    and helium lines share one velocity and width and all other lines another; if one of the two groups is weak, all
+    lines share both.  Errors include those of the kinematics and the local continuum, and are scaled up if the reduced
+    chi square exceeds 1; template mismatch is included as 1% of the continuum.  If Halpha is wider than 350 km/s or
+    badly fitted, broad components of Halpha and Hbeta are fitted and kept if they are significant; request
+    "broad_halpha" and "broad_hbeta" to obtain them.
     """
     chosen = checked_names(lines, LINE_NAMES, "line")
-    how = _how(stellar_absorption)
+    mode = _absorption_mode(stellar_absorption)
     arrays = spectrum_arrays(spectrum, redshift=redshift, medium=medium)
     fitted = tuple(name for name in LINE_NAMES if name in {*chosen, *DEFAULT_LINES})
     parts = []
     for row in range(len(arrays)):
-        fit = _fitted(
-            log_spectrum(arrays, row), float(arrays.redshift[row]), _lines(fitted), how, resolution
-        )
+        lines_of = tuple(_LINES[name] for name in fitted)
+        redshift_of = float(arrays.redshift[row])
+        fit = _fit(log_spectrum(arrays, row), redshift_of, lines_of, mode, resolution)
         parts.append(_rows(fit, fitted, chosen, arrays, row))
-    table = QTable({name: _joined([part[name] for part in parts]) for name in parts[0]})
+    table = QTable({name: _concatenated([part[name] for part in parts]) for name in parts[0]})
     if not arrays.single:
         table.add_column(np.repeat(np.arange(len(arrays)), len(chosen)), index=0, name="spectrum")
     return table
@@ -118,12 +135,12 @@ def measure_lines(
 
 @dataclass(frozen=True)
 class LineFunction:
-    """Measure one column of `measure_lines` for some lines of one spectrum.
+    """Function that measures one column of `measure_lines` for lines of one spectrum.
 
     Parameters
     ----------
     names : tuple of str
-        Some of `LINE_NAMES`.
+        Names from `LINE_NAMES`.
     column : str
         Column of `measure_lines`.
     options : tuple of (str, object)
@@ -135,7 +152,7 @@ class LineFunction:
     options: tuple[tuple[str, Any], ...] = ()
 
     def __call__(self, spectrum: Spectrum) -> u.Quantity | dict[str, u.Quantity]:
-        """Measure.
+        """Measure the lines.
 
         Parameters
         ----------
@@ -145,7 +162,7 @@ class LineFunction:
         Returns
         -------
         Quantity or dict of str to Quantity
-            NaN where a line cannot be measured; a dict if there are several.
+            A dict if there are several names; NaN if a line cannot be measured.
         """
         table = measure_lines(spectrum, self.names, **dict(self.options))
         values = dict(zip(self.names, table[self.column], strict=True))
@@ -153,19 +170,19 @@ class LineFunction:
 
 
 def line_flux(*names: str, **options: Any) -> LineFunction:
-    """Make a function that measures line fluxes, for `SpectrumDraws.measure`.
+    """Return a function that measures line fluxes, for `SpectrumDraws.measure`.
 
     Parameters
     ----------
     *names : str
-        One or more of `LINE_NAMES`.
+        One or more names from `LINE_NAMES`.
     **options : object
         Keyword arguments of `measure_lines`.
 
     Returns
     -------
     LineFunction
-        Takes a 1-D `~specutils.Spectrum`, gives a Quantity, or a dict of them if there are several names.
+        Takes a 1-D `~specutils.Spectrum` and returns a Quantity, or a dict of them for several names.
 
     Raises
     ------
@@ -183,19 +200,20 @@ def line_flux(*names: str, **options: Any) -> LineFunction:
 
 
 def equivalent_width(*names: str, **options: Any) -> LineFunction:
-    """Make a function that measures equivalent widths of emission lines, for `SpectrumDraws.measure`.
+    """Return a function that measures equivalent widths of emission lines, for `SpectrumDraws.measure`.
 
     Parameters
     ----------
     *names : str
-        One or more of `LINE_NAMES`.
+        One or more names from `LINE_NAMES`.
     **options : object
         Keyword arguments of `measure_lines`.
 
     Returns
     -------
     LineFunction
-        Takes a 1-D `~specutils.Spectrum`, gives a Quantity (rest frame, positive in emission), or a dict of them.
+        Takes a 1-D `~specutils.Spectrum` and returns a Quantity (rest frame, positive in emission), or a dict of them
+        for several names.
 
     Raises
     ------
@@ -206,7 +224,7 @@ def equivalent_width(*names: str, **options: Any) -> LineFunction:
     return LineFunction(chosen, "equivalent_width", tuple(sorted(options.items())))
 
 
-def _how(stellar_absorption: bool | str) -> str:
+def _absorption_mode(stellar_absorption: bool | str) -> str:
     if stellar_absorption is True:
         return "templates" if templates_available() else "local"
     if stellar_absorption is False:
@@ -218,77 +236,68 @@ def _how(stellar_absorption: bool | str) -> str:
     return stellar_absorption
 
 
-def _lines(names: tuple[str, ...]) -> tuple[Line, ...]:
-    rows = (_TABLE[LINE_NAMES.index(name)] for name in names)
-    return tuple(
-        Line(
-            str(row["name"]),
-            float(row["wavelength"].value),
-            str(row["group"]),
-            str(row["tied_to"]) if row["tied_to"] else "",
-            float(row["ratio"]),
-            float(row["absorption"]),
-        )
-        for row in rows
-    )
-
-
-def _fitted(
-    spectrum: LogSpectrum, redshift: float, lines: tuple[Line, ...], how: str, resolution: float
+def _fit(
+    spectrum: LogSpectrum, redshift: float, lines: tuple[Line, ...], mode: str, resolution: float
 ) -> LineFit:
-    """Fit narrow lines, and broad ones too where the narrow ones do not do."""
+    """Fit narrow lines, and broad components too if the fit of Halpha suggests them."""
     narrow = tuple(line for line in lines if line.group != "broad")
-    broad = tuple(line for line in _lines(LINE_NAMES) if line.group == "broad")
-    fit_these = partial(
-        fit_lines, instrument=instrument_dispersion(resolution), absorption=how != "none"
+    both = narrow + _BROAD_LINES
+    fit = partial(
+        fit_lines,
+        spectrum,
+        redshift=redshift,
+        instrument=instrument_dispersion(resolution),
+        absorption=mode != "none",
     )
-    stars, velocity = _stars(spectrum, redshift, how, resolution)
-    fit = fit_these(spectrum, stars, redshift, narrow, start=velocity)
-    if _suspicious(fit, narrow):
-        stars, velocity = _stars(spectrum, redshift, how, resolution, broad=True)
-        wide = fit_these(spectrum, stars, redshift, narrow + broad, start=velocity)
-        halpha, found = (
-            [line.name for line in narrow + broad].index(name)
-            for name in ("halpha", "broad_halpha")
-        )
-        if wide.flux[found] > _BROAD * wide.flux_err[found] and not (
-            wide.dispersion[found] < 2.5 * wide.dispersion[halpha]
-        ):
-            return _selected(wide, narrow + broad, lines)
-    return _selected(fit, narrow, lines)
+    stars, velocity = _stars(spectrum, redshift, mode, resolution)
+    simple = fit(stars=stars, lines=narrow, start=velocity)
+    if not _suggests_broad_lines(simple, narrow):
+        return _selected(simple, narrow, lines)
+    stars, velocity = _stars(spectrum, redshift, mode, resolution, broad=True)
+    full = fit(stars=stars, lines=both, start=velocity)
+    names = [line.name for line in both]
+    k, broad = names.index("halpha"), names.index("broad_halpha")
+    significant = full.flux[broad] > _MIN_BROAD_SNR * full.flux_err[broad]
+    if significant and not full.dispersion[broad] < 2.5 * full.dispersion[k]:
+        return _selected(full, both, lines)
+    return _selected(simple, narrow, lines)
 
 
-def _suspicious(fit: LineFit, lines: tuple[Line, ...]) -> bool:
-    """Whether Halpha may have a broad component: too wide, or badly fitted."""
+def _suggests_broad_lines(fit: LineFit, lines: tuple[Line, ...]) -> bool:
+    """Return whether Halpha may have a broad component because it is too wide or badly fitted."""
     k = [line.name for line in lines].index("halpha")
-    wide = fit.dispersion[k] > _SUSPICIOUS_WIDTH and fit.flux[k] > _BROAD * fit.flux_err[k]
-    return bool(wide or "limits" in fit.reason[k] or fit.excess[k] > _SUSPICIOUS_EXCESS)
+    wide = fit.dispersion[k] > _MAX_NARROW_WIDTH
+    significant = fit.flux[k] > _MIN_BROAD_SNR * fit.flux_err[k]
+    at_limit = fit.codes[k] & Flag.AT_LIMIT
+    return bool((wide and significant) or at_limit or fit.excess[k] > _MAX_EXCESS)
 
 
 def _selected(fit: LineFit, fitted: tuple[Line, ...], lines: tuple[Line, ...]) -> LineFit:
-    """Reorder to the lines wanted; broad lines that were not fitted are NaN."""
+    """Reorder a fit to the requested lines; broad lines that were not fitted are NaN and flagged."""
     names = [line.name for line in fitted]
-    places = np.array([names.index(line.name) if line.name in names else -1 for line in lines])
+    index = np.array([names.index(line.name) if line.name in names else -1 for line in lines])
     columns = {
-        field.name: np.where(places >= 0, getattr(fit, field.name)[places], np.nan)
+        field.name: np.where(index >= 0, getattr(fit, field.name)[index], np.nan)
         for field in fields(LineFit)
-        if field.name != "reason"
+        if field.name not in ("codes", "texts")
     }
-    reasons = tuple(fit.reason[k] if k >= 0 else "no broad line found" for k in places)
-    if len(fitted) > len([line for line in fitted if line.group != "broad"]):
-        note = {"halpha", "hbeta"}
-        reasons = tuple(
-            reason or ("beside a broad line" if line.name in note else "")
-            for reason, line in zip(reasons, lines, strict=True)
-        )
-    return LineFit(**columns, reason=reasons)
+    log = FlagLog(len(lines))
+    has_broad = any(line.group == "broad" for line in fitted)
+    for k, line in enumerate(lines):
+        if index[k] < 0:
+            log.add(k, Flag.WEAK_LINE, "no broad line found")
+        elif fit.codes[index[k]]:
+            log.add(k, int(fit.codes[index[k]]), fit.texts[index[k]])
+        elif has_broad and line.name in ("halpha", "hbeta"):
+            log.add(k, Flag.BROAD_LINE, "beside a broad line")
+    return LineFit(**columns, codes=log.codes, texts=log.texts)
 
 
 def _stars(
-    spectrum: LogSpectrum, redshift: float, how: str, resolution: float, *, broad: bool = False
+    spectrum: LogSpectrum, redshift: float, mode: str, resolution: float, *, broad: bool = False
 ) -> tuple[np.ndarray | None, float]:
-    """Model of the stars and their velocity; with broad lines, the wings of the Balmer lines are left out."""
-    if how != "templates":
+    """Return the stellar model and its velocity; ``broad`` masks the wings of the Balmer lines."""
+    if mode != "templates":
         return None, 0.0
     problem = StellarProblem.of(
         spectrum, stellar_templates(), redshift, resolution, broad_lines=broad
@@ -296,7 +305,7 @@ def _stars(
     if problem is None:
         return None, 0.0
     fit = fit_stars(problem, quick=True)
-    return fit.model, float(np.clip(fit.velocity, -300, 300))
+    return fit.model, float(np.clip(fit.velocity, -_MAX_START, _MAX_START))
 
 
 def _rows(
@@ -313,15 +322,13 @@ def _rows(
     level = np.where(fit.continuum[order] > 0, fit.continuum[order], np.nan)
     width = flux / level * factor
     width_err = np.hypot(error, flux * fit.continuum_err[order] / level) / level * factor
-    weak = np.isfinite(flux) & ~(flux > _DETECTED * error)
-    reasons = [fit.reason[k] for k in order]
-    flags = [
-        reason or ("not detected" if faint else "")
-        for reason, faint in zip(reasons, weak, strict=True)
-    ]
+    log = FlagLog(len(order))
+    log.extend(fit.codes[order], [fit.texts[k] for k in order])
+    undetected = np.isfinite(flux) & ~(flux > _MIN_SNR * error)
+    log.add(undetected & (log.codes & Flag.WEAK_LINE == 0), Flag.WEAK_LINE, "not detected")
     return {
         "line": np.array(chosen),
-        "wavelength": [line.wavelength for line in _lines(chosen)] * u.AA,
+        "wavelength": [_LINES[name].wavelength for name in chosen] * u.AA,
         "flux": flux * unit,
         "flux_err": error * unit,
         "equivalent_width": width * u.AA,
@@ -331,9 +338,10 @@ def _rows(
         "dispersion": fit.dispersion[order] * _SPEED,
         "dispersion_err": fit.dispersion_err[order] * _SPEED,
         "continuum": fit.continuum[order] * arrays.unit,
-        "flag": np.array(flags, dtype=str),
+        "flags": log.codes,
+        "flag": np.array(log.texts, dtype=str),
     }
 
 
-def _joined(columns: list) -> object:
+def _concatenated(columns: list) -> object:
     return np.concatenate(columns) if len(columns) > 1 else columns[0]

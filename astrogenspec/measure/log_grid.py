@@ -1,4 +1,4 @@
-"""Spectra on a wavelength grid with equal steps in log10, on which velocities are shifts."""
+"""Spectra on a grid with equal steps in log10 wavelength, on which a velocity is a shift by a number of pixels."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ PIXEL_VELOCITY = LIGHT_SPEED * float(np.log(10)) * STEP
 
 @dataclass(frozen=True)
 class LogSpectrum:
-    """One spectrum on a grid of `STEP`.
+    """One spectrum on a grid with steps of `STEP`.
 
     Attributes
     ----------
     start : float
         log10 of the first wavelength (Angstrom, vacuum, observed frame).
-    flux, variance : ndarray, shape (m,)
-        The variance is zero if the input has no uncertainty, infinite where a pixel cannot be used.
+    flux : ndarray, shape (m,)
+        Flux density per unit wavelength.
+    variance : ndarray, shape (m,)
+        Variance of the flux; zero if the input has no uncertainty, infinite for unusable pixels.
     good : ndarray of bool, shape (m,)
+        Usable pixels.
     """
 
     start: float
@@ -46,19 +49,20 @@ class LogSpectrum:
 
 
 def log_spectrum(arrays: SpectrumArrays, row: int = 0) -> LogSpectrum:
-    """Rebin one spectrum, conserving flux; a spectrum that is on such a grid already is taken as it is.
+    """Rebin one spectrum, conserving flux; a spectrum already on such a grid is returned unchanged.
 
     Parameters
     ----------
     arrays : SpectrumArrays
+        The stack of spectra.
     row : int
-        Which spectrum of the stack.
+        Index of the spectrum in the stack.
 
     Returns
     -------
     LogSpectrum
-        Variances are scaled such that the information stays the same when pixels are split or joined; the correlation
-        of neighbouring pixels is not followed.
+        Variances are scaled to preserve the signal-to-noise ratio when pixels are split or merged; correlations between
+        neighbouring pixels are neglected.
 
     Raises
     ------
@@ -74,9 +78,7 @@ def log_spectrum(arrays: SpectrumArrays, row: int = 0) -> LogSpectrum:
     first, last = log_wavelength[0], log_wavelength[-1]
     centres = first + STEP * np.arange(int((last - first) / STEP) + 1)
     edges = 10 ** np.concatenate([centres - 0.5 * STEP, centres[-1:] + 0.5 * STEP])
-    middle = 0.5 * (arrays.wavelength[1:] + arrays.wavelength[:-1])
-    ends = 2 * arrays.wavelength[[0, -1]] - middle[[0, -1]]
-    native = np.concatenate([ends[:1], middle, ends[1:]])
+    native = arrays.edges
 
     def rebinned(values: np.ndarray) -> np.ndarray:
         cumulative = np.concatenate([[0.0], np.cumsum(values * np.diff(native))])

@@ -1,16 +1,16 @@
 r"""Light-weighted age, metallicity and reddening of the stars by non-negative template fitting.
 
-With velocity and dispersion of `~astrogenspec.measure.measure_kinematics` the spectrum is fitted once more, this time
-with the attenuation law of Calzetti et al. (2000, ApJ 533, 682, equation 4; :math:`R_V` = 4.05) as the only smooth
-term, so that the continuum's slope counts: E(B-V) by a one-dimensional search, weights by non-negative least squares
-at each trial.  The light-weighted means are of log age and of log Z, weighted with the light between 5450 and 5550 A
-before attenuation.  Errors come from refits with the noise drawn again from the normal equations, at values of E(B-V)
-within its own error; they do not cover what is wrong with the templates.
+With velocity and dispersion from `astrogenspec.measure.stellar_fit`, the spectrum is modelled as
+:math:`10^{-0.4\,E(B-V)\,k(\lambda)}\,\sum_k w_k\,T_k(\lambda)` with :math:`w_k \ge 0`.  The attenuation law of Calzetti et
+al. (2000, ApJ 533, 682, equation 4; :math:`R_V` = 4.05) is the only smooth term, so that the slope of the continuum
+constrains age and dust: E(B-V) is found by a one-dimensional search, the weights by non-negative least squares at each
+trial.  The means are of log age and log Z, weighted with the light between 5450 and 5550 A before attenuation.  Errors
+are the scatter of refits with noise drawn from the covariance of the normal equations, at values of E(B-V) within its
+error; they do not include template mismatch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,11 @@ from astropy.table import QTable
 from scipy.optimize import minimize_scalar
 from specutils import Spectrum
 
+from ..flags import Flag, FlagLog
 from .definitions import checked_names
 from .inputs import Medium, spectrum_arrays
 from .log_grid import log_spectrum
-from .stellar_fit import StellarFit, StellarProblem, fit_stars, non_negative
+from .stellar_fit import TOO_FEW_PIXELS, StellarFit, StellarProblem, fit_stars, non_negative
 from .templates import TemplateSet, stellar_templates
 
 __all__ = [
@@ -35,8 +36,10 @@ __all__ = [
 ]
 
 _R_V = 4.05
-_LARGEST = 1.5
-_REFITS = 8
+#: Range of E(B-V) (mag).
+_EBV_RANGE = (-0.1, 1.5)
+#: Number of refits at each value of E(B-V).
+_N_REFITS = 8
 _UNITS = {
     "log_age": u.dex(u.yr),
     "metallicity": u.dex,
@@ -46,27 +49,30 @@ _UNITS = {
 }
 #: Names of the quantities of `measure_populations`.
 POPULATION_NAMES: tuple[str, ...] = tuple(_UNITS)
+_DEFAULT_NAMES = ("log_age", "metallicity", "ebv")
 
 
 @dataclass(frozen=True)
 class _Populations:
-    values: np.ndarray
-    errors: np.ndarray
+    """Values and errors by name of the quantity, and reduced chi square."""
+
+    values: dict[str, float]
+    errors: dict[str, float]
     reduced_chi2: float
 
 
 def calzetti(wavelength: np.ndarray) -> np.ndarray:
-    """Give the attenuation curve of starburst galaxies.
+    """Return the attenuation curve of starburst galaxies.
 
     Parameters
     ----------
     wavelength : ndarray
-        Rest frame, Angstrom, 1200 to 22,000.
+        Rest-frame wavelengths, 1200 to 22,000 Angstrom.
 
     Returns
     -------
     ndarray
-        k = A / E(B-V); Calzetti et al. (2000), equation 4, R_V = 4.05.
+        k = A / E(B-V), of Calzetti et al. (2000), equation 4, with R_V = 4.05.
     """
     x = 1e4 / np.asarray(wavelength, dtype=float)
     blue = 2.659 * (-2.156 + 1.509 * x - 0.198 * x**2 + 0.011 * x**3)
@@ -89,20 +95,21 @@ def measure_populations(
     spectrum : `~specutils.Spectrum`
         One spectrum, or a stack with flux of shape (n, m); observed frame, corrected for Galactic extinction.
     redshift : float or array_like, shape (n,), optional
-        By default that of the spectrum; 0 means the rest frame.
+        Redshift; that of the spectrum by default.  Give 0 for a spectrum in the rest frame.
     medium : {"vacuum", "air"}
-        What the wavelengths of the spectrum are measured in.
+        Medium of the wavelengths.
     resolution : float
         Resolving power of the spectrum.
     seed : int
-        Of the refits that give the errors.
+        Seed of the refits from which the errors are estimated.
 
     Returns
     -------
     `~astropy.table.QTable`
-        A row for each spectrum: ``log_age`` (light-weighted mean log age, dex(yr)), ``metallicity`` (light-weighted
-        mean log Z/0.02, dex), ``ebv`` (mag, stars, law of Calzetti et al.), the same two weighted by surviving mass,
-        each with ``_err``, ``reduced_chi2`` and ``flag``.
+        One row for each spectrum: ``log_age`` (light-weighted mean log age, dex(yr)), ``metallicity`` (light-weighted
+        mean log Z/0.02, dex), ``ebv`` (stellar E(B-V), law of Calzetti et al., mag), ``mass_weighted_log_age`` and
+        ``mass_weighted_metallicity`` (weighted by surviving mass), each with an error (suffix ``_err``),
+        ``reduced_chi2``, ``flags`` (bit codes, 0 if nothing was found) and ``flag`` (the same as text).
 
     Raises
     ------
@@ -111,49 +118,48 @@ def measure_populations(
     TypeError
         If spectrum is not a `~specutils.Spectrum`.
     ValueError
-        If the spectrum, redshift or resolution make no sense.
+        If the spectrum, redshift or resolution is invalid.
 
     Notes
     -----
-    Ages, metallicities and dust are degenerate, and the grid has one library and no alpha enhancement.  On simulated
-    spectra (S/N 15 a pixel, other attenuation curves than this one) log age is 0.09 dex too high with a scatter of 0.12
-    dex, metallicity scatters by 0.09 dex and E(B-V) by 0.02 mag; that is 2, 1.7 and 5 times the formal errors.
+    Age, metallicity and dust are degenerate, and the templates are from one library without alpha enhancement.  On
+    simulated spectra (S/N 15 per pixel, attenuation curves other than this one) log age is biased by +0.09 dex with a
+    scatter of 0.12 dex; the scatter is 0.09 dex in metallicity and 0.02 mag in E(B-V).  The scatter is 2, 1.7 and 5 times
+    the formal errors.
     """
     templates = stellar_templates()
     arrays = spectrum_arrays(spectrum, redshift=redshift, medium=medium)
-    rows = []
+    blank = dict.fromkeys(_UNITS, np.nan)
+    found, log = [], FlagLog(len(arrays))
     for row in range(len(arrays)):
         problem = StellarProblem.of(
             log_spectrum(arrays, row), templates, float(arrays.redshift[row]), resolution
         )
-        rows.append(
-            None
-            if problem is None
-            else _fit(fit_stars(problem, quick=True), np.random.default_rng(seed))
-        )
-    blank = np.full(len(_UNITS), np.nan)
-    nothing = _Populations(blank, blank, np.nan)
-    found = [nothing if fit is None else fit for fit in rows]
+        if problem is None:
+            found.append(_Populations(blank, blank, np.nan))
+            log.add(row, Flag.NOT_COVERED, TOO_FEW_PIXELS)
+        else:
+            found.append(_fit(fit_stars(problem, quick=True), np.random.default_rng(seed)))
     table = QTable()
-    for k, (name, unit) in enumerate(_UNITS.items()):
-        table[name] = u.Quantity([fit.values[k] for fit in found], unit, subok=True)
+    for name, unit in _UNITS.items():
+        table[name] = u.Quantity([fit.values[name] for fit in found], unit, subok=True)
         error_unit = u.mag if unit is u.mag else u.dex
-        table[f"{name}_err"] = u.Quantity([fit.errors[k] for fit in found], error_unit, subok=True)
+        errors = [fit.errors[name] for fit in found]
+        table[f"{name}_err"] = u.Quantity(errors, error_unit, subok=True)
     table["reduced_chi2"] = [fit.reduced_chi2 for fit in found]
-    table["flag"] = [
-        "too few pixels between 3750 and 7300 Angstrom" if fit is None else "" for fit in rows
-    ]
+    table["flags"] = log.codes
+    table["flag"] = np.array(log.texts, dtype=str)
     return table
 
 
 @dataclass(frozen=True)
 class PopulationFunction:
-    """Measure stellar-population quantities of one spectrum, without uncertainties.
+    """Function that measures stellar-population quantities of one spectrum, without uncertainties.
 
     Parameters
     ----------
     names : tuple of str
-        Some of `POPULATION_NAMES`.
+        Names from `POPULATION_NAMES`.
     options : tuple of (str, object)
         Keyword arguments of `measure_populations`.
     """
@@ -162,7 +168,7 @@ class PopulationFunction:
     options: tuple[tuple[str, Any], ...] = ()
 
     def __call__(self, spectrum: Spectrum) -> u.Quantity | dict[str, u.Quantity]:
-        """Measure.
+        """Measure the stellar populations.
 
         Parameters
         ----------
@@ -172,7 +178,7 @@ class PopulationFunction:
         Returns
         -------
         Quantity or dict of str to Quantity
-            A dict if there are several.
+            A dict if there are several names; NaN if they cannot be measured.
         """
         row = measure_populations(spectrum, **dict(self.options))[0]
         values = {name: row[name] for name in self.names}
@@ -180,31 +186,31 @@ class PopulationFunction:
 
 
 def population(*names: str, **options: Any) -> PopulationFunction:
-    """Make a function that measures stellar populations, for `SpectrumDraws.measure`.
+    """Return a function that measures stellar populations, for `SpectrumDraws.measure`.
 
     Parameters
     ----------
     *names : str
-        Some of `POPULATION_NAMES`; light-weighted age, metallicity and E(B-V) by default.
+        Names from `POPULATION_NAMES`; ``log_age``, ``metallicity`` and ``ebv`` by default.
     **options : object
         Keyword arguments of `measure_populations`.
 
     Returns
     -------
     PopulationFunction
-        Takes a 1-D `~specutils.Spectrum`, gives a Quantity, or a dict of them if there are several names.
+        Takes a 1-D `~specutils.Spectrum` and returns a Quantity, or a dict of them for several names.
 
     Raises
     ------
     ValueError
         If a name is unknown.
     """
-    chosen = checked_names(names or POPULATION_NAMES[:3], POPULATION_NAMES, "quantity")
+    chosen = checked_names(names or _DEFAULT_NAMES, POPULATION_NAMES, "quantity")
     return PopulationFunction(chosen, tuple(sorted(options.items())))
 
 
 def _fit(stars: StellarFit, rng: np.random.Generator) -> _Populations:
-    """Search E(B-V), then refit with noise."""
+    """Fit E(B-V) and the weights, then estimate the errors from refits with noise."""
     problem = stars.problem
     templates = problem.observed(stars.velocity, stars.sigma)[:, problem.use] / problem.error
     data = problem.flux / problem.error
@@ -220,9 +226,7 @@ def _fit(stars: StellarFit, rng: np.random.Generator) -> _Populations:
         weights, _ = non_negative(matrix, vector)
         return float(data @ data - 2 * vector @ weights + weights @ matrix @ weights)
 
-    found = minimize_scalar(
-        chi2, bounds=(-0.1, _LARGEST), method="bounded", options={"xatol": 0.004}
-    )
+    found = minimize_scalar(chi2, bounds=_EBV_RANGE, method="bounded", options={"xatol": 0.004})
     best = float(found.x)
     reduced = found.fun / max(len(data) - 10, 1)
     scale = np.sqrt(
@@ -236,23 +240,26 @@ def _fit(stars: StellarFit, rng: np.random.Generator) -> _Populations:
     for trial in best + (error if np.isfinite(error) else 0.0) * np.array([-1.22, 0.0, 1.22]):
         matrix, vector = equations(float(trial))
         _, factor = non_negative(matrix, vector)
-        for noise in rng.standard_normal((_REFITS, len(vector))):
+        for noise in rng.standard_normal((_N_REFITS, len(vector))):
             weights, _ = non_negative(matrix, vector + scale * factor.T @ noise)
             draws.append(_means(problem.templates, weights))
-    scatter = np.std(draws, axis=0)
+    scatter = dict(zip(values, np.std([[*draw.values()] for draw in draws], axis=0), strict=True))
     return _Populations(
-        values=np.array([*values[:2], best, *values[2:]]),
-        errors=np.array([*scatter[:2], error, *scatter[2:]]),
+        values=values | {"ebv": best},
+        errors=scatter | {"ebv": error},
         reduced_chi2=float(reduced),
     )
 
 
-def _means(templates: TemplateSet, weights: np.ndarray) -> Sequence[float]:
-    """Light-weighted then mass-weighted means of log age and metallicity."""
+def _means(templates: TemplateSet, weights: np.ndarray) -> dict[str, float]:
+    """Return the light-weighted and mass-weighted means of log age and metallicity by name."""
     stellar = templates.stellar
-    means = []
-    for share in (weights[stellar], (weights * templates.surviving)[stellar]):
-        total = share.sum()
-        for values in (templates.log_age[stellar], templates.metallicity[stellar]):
-            means.append(share @ values / total if total > 0 else np.nan)
+    means = {}
+    for prefix, weight in (("", weights), ("mass_weighted_", weights * templates.surviving)):
+        weight = weight[stellar]
+        total = weight.sum()
+        columns = {"log_age": templates.log_age, "metallicity": templates.metallicity}
+        for name, values in columns.items():
+            mean = weight @ values[stellar] / total if total > 0 else np.nan
+            means[prefix + name] = float(mean)
     return means

@@ -1,11 +1,11 @@
 r"""Redshift by cross-correlation with templates.
 
-Spectrum and templates are taken to a grid in log wavelength, freed of their continua with a smoothing filter, and
-correlated in Fourier space with the inverse variances of the spectrum as weights, so that at each shift the peak is the
-drop of chi square which the best multiple of the template brings (Tonry & Davis 1979, AJ 84, 1511, with weights).  Of
-the highest peaks of all templates, those that differ are tried again with all templates together, which gives the
-redshift and, from the curvature of chi square, its error.  R is the height of the correlation peak of the best single
-template over root two times the rms of the antisymmetric part of its correlation function (Tonry & Davis, equation 23).
+Spectrum and templates are rebinned to a grid in log wavelength, their continua are subtracted with a smoothing filter,
+and they are correlated in Fourier space with the inverse variances of the spectrum as weights (Tonry & Davis 1979, AJ 84,
+1511, with weights).  At each shift the correlation gives the decrease of chi square for the best multiple of the template.
+The highest separate peaks of all templates are refined by fitting all templates jointly, which gives the redshift and,
+from the curvature of chi square, its error.  R is the height of the correlation peak of the best single template over
+:math:`\sqrt{2}` times the rms of the antisymmetric part of its correlation function (Tonry & Davis, equation 23).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from specutils import Spectrum
 
+from ..flags import Flag, FlagLog
 from .definitions import definition_table
 from .inputs import LIGHT_SPEED, Medium, spectrum_arrays
 from .log_grid import PIXEL_VELOCITY, STEP, LogSpectrum, log_spectrum
@@ -26,18 +27,23 @@ from .templates import stellar_templates, templates_available
 
 __all__ = ["cross_correlation_redshift", "measure_redshift"]
 
+#: log10 of the first wavelength and number of pixels of the rest-frame grid of the templates.
 _START, _SIZE = 3.34, 7250
-_FFT = 16384
+_FFT_LENGTH = 16384
+#: Dispersion of the filter that subtracts the continuum (pixels).
 _SMOOTHING = 150.0
+#: Uncertainty of the templates, as a fraction of the continuum.
 _MISMATCH = 0.01
-_CANDIDATES = 6
-_APART = 15
-_REFINE = 12
+#: Number of peaks to refine, minimum distance between them, and range of the refinement (pixels).
+_N_CANDIDATES, _MIN_DISTANCE, _REFINE = 6, 15, 12
+#: Dispersion of the stellar templates (km/s).
 _BROADENING = 100.0
-_GOOD_R = 4.0
-_OVERLAP = 500
+#: Minimum R, and minimum decrease of chi square relative to other redshifts, of a reliable redshift.
+_MIN_R, _MIN_DELTA_CHI2 = 4.0, 15
+#: Minimum number of pixels that overlap with the templates.
+_MIN_OVERLAP = 500
 _EMISSION = ("star_forming", "metal_poor", "nucleus")
-#: Ages (log yr) and metallicities (log solar) of the stellar templates, to the nearest of the grid.
+#: Ages (log yr) and metallicities (log solar) of the stellar templates; the nearest of the grid are used.
 _STARS = {
     "old": (10.0, 0.0),
     "intermediate": (9.13, 0.0),
@@ -48,7 +54,7 @@ _STARS = {
 
 @dataclass(frozen=True)
 class _Templates:
-    """Continuum-free templates on the rest-frame grid, shape (k, 7250), and their names."""
+    """Continuum-subtracted templates on the rest-frame grid, shape (k, 7250), and their names."""
 
     names: tuple[str, ...]
     flux: np.ndarray
@@ -65,40 +71,46 @@ def measure_redshift(
     Parameters
     ----------
     spectrum : `~specutils.Spectrum`
-        One spectrum, or a stack with flux of shape (n, m); observed frame. Its own redshift is not looked at.
+        One spectrum, or a stack with flux of shape (n, m); observed frame. Its redshift is ignored.
     redshift_range : (float, float)
-        Lowest and highest redshift to try.
+        Minimum and maximum redshift.
     medium : {"vacuum", "air"}
-        What the wavelengths of the spectrum are measured in.
+        Medium of the wavelengths.
 
     Returns
     -------
     `~astropy.table.QTable`
-        A row for each spectrum: ``redshift``, ``redshift_err``, ``r`` (of Tonry & Davis), ``template`` (the best
-        single one), ``delta_chi2`` (by how much the next best redshift, beyond 1000 km/s, is worse) and ``flag``, an
-        empty string if nothing is wrong.
+        One row for each spectrum: ``redshift``, ``redshift_err``, ``r`` (of Tonry & Davis), ``template`` (best single
+        template), ``delta_chi2`` (increase of chi square for the next best redshift more than 1000 km/s away), ``flags``
+        (bit codes, 0 if nothing was found) and ``flag`` (the same as text).
 
     Raises
     ------
     TypeError
         If spectrum is not a `~specutils.Spectrum`.
     ValueError
-        If the range or the spectrum makes no sense.
+        If the range or the spectrum is invalid.
 
     Notes
     -----
-    Stellar templates come from the simulator's grid, where the extra ``simulate`` is installed; otherwise a list of
-    absorption lines stands for them.  The error does not contain what is wrong with the templates (some km/s), and
-    without an uncertainty of the spectrum rests on the residuals.
+    Stellar templates are those of the simulator if the extra ``simulate`` is installed, otherwise a template made from a
+    list of absorption lines.  The error does not include template mismatch (some km/s); without an uncertainty of the
+    spectrum it is estimated from the residuals.
     """
     low, high = _checked_range(redshift_range)
     arrays = spectrum_arrays(spectrum, medium=medium)
-    templates = _templates()
-    rows = [
-        _measured(log_spectrum(arrays, row), templates, low, high) for row in range(len(arrays))
-    ]
-    names = ("redshift", "redshift_err", "r", "template", "delta_chi2", "flag")
-    return QTable(rows=rows, names=names)
+    templates, log = _templates(), FlagLog(len(arrays))
+    rows = []
+    for row in range(len(arrays)):
+        values, flags = _measured(log_spectrum(arrays, row), templates, low, high)
+        rows.append(values)
+        for flag, text in flags:
+            log.add(row, flag, text)
+    names = ("redshift", "redshift_err", "r", "template", "delta_chi2")
+    table = QTable(rows=rows, names=names)
+    table["flags"] = log.codes
+    table["flag"] = np.array(log.texts, dtype=str)
+    return table
 
 
 def cross_correlation_redshift(spectrum: Spectrum) -> float:
@@ -112,7 +124,7 @@ def cross_correlation_redshift(spectrum: Spectrum) -> float:
     Returns
     -------
     float
-        See `measure_redshift`.
+        Redshift; see `measure_redshift`.
     """
     return float(measure_redshift(spectrum)["redshift"][0])
 
@@ -121,23 +133,25 @@ def _checked_range(redshift_range: tuple[float, float]) -> tuple[float, float]:
     values = np.asarray(redshift_range, dtype=float)
     if values.shape != (2,) or not (-0.5 < values[0] < values[1] < 5):
         raise ValueError(
-            f"redshift_range is {redshift_range!r}; give the lowest and the highest redshift to try, such as (0, 0.6)."
+            f"redshift_range is {redshift_range!r}; give the minimum and the maximum redshift, such as (0, 0.6)."
         )
     return float(values[0]), float(values[1])
 
 
-def _measured(spectrum: LogSpectrum, templates: _Templates, low: float, high: float) -> tuple:
+def _measured(
+    spectrum: LogSpectrum, templates: _Templates, low: float, high: float
+) -> tuple[tuple[float, float, float, str, float], list[tuple[Flag, str]]]:
+    """Return the columns of the table for one spectrum, and its flags."""
     data, weight = _prepared(spectrum)
-    if np.count_nonzero(weight) < _OVERLAP:
-        return np.nan, np.nan, np.nan, "", np.nan, "too few pixels"
+    if np.count_nonzero(weight) < _MIN_OVERLAP:
+        return (np.nan, np.nan, np.nan, "", np.nan), [(Flag.NOT_COVERED, "too few pixels")]
     offset = (spectrum.start - _START) / STEP
     shifts = np.arange(int(np.ceil(np.log10(1 + low) / STEP)), int(np.log10(1 + high) / STEP) + 1)
-    correlation, drop = _correlated(data, weight, templates.flux, offset, shifts)
-    candidates = _peaks(drop.max(axis=0))
+    correlation, decrease = _correlated(data, weight, templates.flux, offset, shifts)
+    candidates = _peaks(decrease.max(axis=0))
     fits = [_joint(data, weight, templates.flux, offset, shifts[k]) for k in candidates]
-    order = np.argsort([-fit[1] for fit in fits])
-    best = fits[order[0]]
-    shift, gain, curvature = best
+    order = np.argsort([-gain for _, gain, _ in fits])
+    shift, gain, curvature = fits[order[0]]
     residual = np.sum(weight * data**2) - gain
     scale = residual / max(np.count_nonzero(weight) - len(templates.flux), 1)
     if spectrum.variance[np.isfinite(spectrum.variance)].any():
@@ -145,23 +159,28 @@ def _measured(spectrum: LogSpectrum, templates: _Templates, low: float, high: fl
     error = np.sqrt(2 * scale / curvature) if curvature > 0 else np.nan
     redshift = 10 ** (shift * STEP) - 1
     nearest = int(np.argmin(np.abs(shifts - shift)))
-    strongest = int(np.argmax(drop[:, nearest]))
+    strongest = int(np.argmax(decrease[:, nearest]))
     r = _tonry_davis(correlation[strongest], nearest)
-    apart = [fits[k][1] for k in order[1:] if abs(fits[k][0] - shift) > 1000 / PIXEL_VELOCITY]
-    margin = (gain - max(apart)) / scale if apart else gain / scale
-    flags = ["R below 4"] if r < _GOOD_R else []
-    flags += ["another redshift fits nearly as well"] if margin < 15 else []
-    flags += ["at the end of the range"] if nearest in (0, len(shifts) - 1) else []
-    error_z = (1 + redshift) * np.log(10) * STEP * error
-    return redshift, error_z, r, templates.names[strongest], margin, "; ".join(flags)
+    others = [fits[k] for k in order[1:]]
+    apart = [other for at, other, _ in others if abs(at - shift) > 1000 / PIXEL_VELOCITY]
+    delta = (gain - max(apart)) / scale if apart else gain / scale
+    flags = []
+    if r < _MIN_R:
+        flags.append((Flag.WEAK_CORRELATION, "R below 4"))
+    if delta < _MIN_DELTA_CHI2:
+        flags.append((Flag.AMBIGUOUS_REDSHIFT, "another redshift fits nearly as well"))
+    if nearest in (0, len(shifts) - 1):
+        flags.append((Flag.AT_LIMIT, "at the end of the range"))
+    redshift_error = (1 + redshift) * np.log(10) * STEP * error
+    return (redshift, redshift_error, r, templates.names[strongest], delta), flags
 
 
 def _prepared(spectrum: LogSpectrum) -> tuple[np.ndarray, np.ndarray]:
-    """Flux freed of its continuum, and inverse variance."""
+    """Return the continuum-subtracted flux and the inverse variance."""
     continuum = np.abs(uniform_filter1d(spectrum.flux, 101))
     variance = spectrum.variance + (_MISMATCH * continuum) ** 2
     weight = np.where(spectrum.good & (variance > 0), 1 / np.where(variance > 0, variance, 1), 0.0)
-    # What lies at the ends, where the filter has no neighbours, or hardly any signal, is left out.
+    # The filters are unreliable at the ends.
     weight[:10] = weight[-10:] = 0.0
     return spectrum.flux - gaussian_filter1d(spectrum.flux, _SMOOTHING), weight
 
@@ -169,12 +188,12 @@ def _prepared(spectrum: LogSpectrum) -> tuple[np.ndarray, np.ndarray]:
 def _correlated(
     data: np.ndarray, weight: np.ndarray, templates: np.ndarray, offset: float, shifts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Correlation coefficient and drop of chi square for each template and shift, shape (k, n_shifts)."""
-    transforms = np.fft.rfft([weight * data, weight], n=_FFT)
-    of_templates = np.fft.rfft([templates, templates**2], n=_FFT)
-    cross = np.fft.irfft(transforms[0] * of_templates[0].conj(), n=_FFT)
-    power = np.fft.irfft(transforms[1] * of_templates[1].conj(), n=_FFT)
-    lags = (shifts - round(offset)) % _FFT
+    """Return the correlation coefficient and the decrease of chi square, shape (n_templates, n_shifts)."""
+    transforms = np.fft.rfft([weight * data, weight], n=_FFT_LENGTH)
+    of_templates = np.fft.rfft([templates, templates**2], n=_FFT_LENGTH)
+    cross = np.fft.irfft(transforms[0] * of_templates[0].conj(), n=_FFT_LENGTH)
+    power = np.fft.irfft(transforms[1] * of_templates[1].conj(), n=_FFT_LENGTH)
+    lags = (shifts - round(offset)) % _FFT_LENGTH
     cross, power = cross[:, lags], power[:, lags]
     usable = power > 1e-3 * power.max(axis=1, keepdims=True)
     total = np.sum(weight * data**2)
@@ -183,20 +202,20 @@ def _correlated(
 
 
 def _peaks(height: np.ndarray) -> list[int]:
-    """Highest points that are not near one another."""
+    """Return the indices of the highest separate points."""
     chosen: list[int] = []
     remaining = height.copy()
-    while len(chosen) < _CANDIDATES and remaining.max() > 0:
+    while len(chosen) < _N_CANDIDATES and remaining.max() > 0:
         k = int(np.argmax(remaining))
         chosen.append(k)
-        remaining[max(k - _APART, 0) : k + _APART + 1] = 0
+        remaining[max(k - _MIN_DISTANCE, 0) : k + _MIN_DISTANCE + 1] = 0
     return chosen or [int(np.argmax(height))]
 
 
 def _joint(
     data: np.ndarray, weight: np.ndarray, templates: np.ndarray, offset: float, shift: int
 ) -> tuple[float, float, float]:
-    """Best shift near a given one with all templates, drop of chi square there, and curvature of chi square."""
+    """Return the best shift near a given one for all templates, the decrease of chi square, and its curvature."""
     trials = np.arange(-_REFINE, _REFINE + 1)
     gains = np.array([_gain(data, weight, templates, offset - shift - dx) for dx in trials])
     k = int(np.clip(np.argmax(gains), 1, len(trials) - 2))
@@ -211,11 +230,11 @@ def _joint(
 
 
 def _gain(data: np.ndarray, weight: np.ndarray, templates: np.ndarray, position: float) -> float:
-    """Drop of chi square by all templates, the first pixel of the data being at a position in the templates."""
+    """Return the decrease of chi square by all templates; ``position`` is that of the first pixel in the templates."""
     whole = int(np.floor(position))
     part = position - whole
     first, last = max(-whole, 0), min(len(data), templates.shape[1] - 1 - whole)
-    if last - first < _OVERLAP:
+    if last - first < _MIN_OVERLAP:
         return 0.0
     cut = templates[:, first + whole : last + whole + 1]
     model = (1 - part) * cut[:, :-1] + part * cut[:, 1:]
@@ -229,7 +248,7 @@ def _gain(data: np.ndarray, weight: np.ndarray, templates: np.ndarray, position:
 
 
 def _tonry_davis(correlation: np.ndarray, peak: int) -> float:
-    """R: height over root two times the rms of the antisymmetric part about the peak."""
+    """Return R of Tonry & Davis (1979), equation 23."""
     reach = min(max(peak, len(correlation) - 1 - peak), 2000)
     lags = np.arange(1, reach + 1)
     padded = np.pad(correlation, reach)

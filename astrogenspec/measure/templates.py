@@ -1,7 +1,7 @@
-"""Stellar templates for fits: the simulator's stellar grid, thinned, on a logarithmic grid.
+"""Stellar templates for fits: the stellar grid of the simulator, binned in age, on a logarithmic wavelength grid.
 
-The grid comes with the extra ``simulate`` and is only read here, when it is needed.  Templates are normalised to a mean
-flux density of 1 between 5450 and 5550 A, so that weights are shares of the light there.
+The grid requires the extra ``simulate`` and is read on first use.  Templates are normalised to a mean flux density of 1
+between 5450 and 5550 A, so that weights are fractions of the light there.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from .inputs import LIGHT_SPEED
 from .log_grid import PIXEL_VELOCITY, STEP
 
 __all__ = [
@@ -24,26 +25,29 @@ __all__ = [
 
 #: FWHM of the stellar library, Angstrom (MILES; Falcon-Barroso et al. 2011, A&A 532, A95).
 LIBRARY_FWHM = 2.5
+#: Length of the padded templates (pixels).
 _LENGTH = 8192
-_NORMALISED = (5450.0, 5550.0)
-#: The ends of the grid, 0.005 and 5 solar, are left out: hardly any star of the library is there.
-_METALLICITIES = slice(1, 6)
-_AGES_TOGETHER = 4
+_NORMALISATION_RANGE = (5450.0, 5550.0)
+#: Range of log10 Z/0.02; the ends of the grid, 0.005 and 5 solar, have hardly any stars in the library.
+_METALLICITY_RANGE = (-2.0, 0.5)
+#: Number of ages of the grid in each template.
+_AGES_PER_TEMPLATE = 4
 
 
 @dataclass(frozen=True)
 class TemplateSet:
-    """Spectra of single-age populations on a logarithmic rest-frame grid.
+    """Spectra of single-age stellar populations on a logarithmic rest-frame grid.
 
     Attributes
     ----------
     start : float
         log10 of the first wavelength (Angstrom, vacuum).
     flux : ndarray, shape (n, m)
+        Normalised flux density per unit wavelength.
     log_age : ndarray, shape (n,)
         log10 of the age (yr); NaN for the nebular continuum.
     metallicity : ndarray, shape (n,)
-        log10 Z / 0.02; NaN for the nebular continuum.
+        log10 of Z / 0.02; NaN for the nebular continuum.
     surviving : ndarray, shape (n,)
         Mass of living stars and remnants per unit of weight.
     transform : ndarray, shape (n, 4097)
@@ -62,7 +66,7 @@ class TemplateSet:
 
     @property
     def stellar(self) -> np.ndarray:
-        """Which templates are stars, bool, shape (n,)."""
+        """Mask of the stellar templates, shape (n,)."""
         return np.isfinite(self.log_age)
 
     def observed(
@@ -82,15 +86,16 @@ class TemplateSet:
         size : int
             Number of pixels.
         redshift : float
+            Redshift of the templates.
         dispersion : float
-            Gaussian dispersion to convolve with, km/s.
+            Dispersion of the Gaussian kernel (km/s).
         weights : ndarray, shape (n,), optional
-            Give the sum with these weights instead of every template.
+            Return the sum of the templates with these weights.
 
         Returns
         -------
         ndarray, shape (n, size) or (size,)
-            NaN outside of the templates' range.
+            Flux density; NaN outside the range of the templates.
         """
         return observed_templates(
             self.transform if weights is None else weights @ self.transform,
@@ -109,20 +114,20 @@ def observed_templates(
     Parameters
     ----------
     transform : ndarray, shape (..., 4097)
-        Of spectra padded to 8192 pixels.
+        Fourier transforms of spectra padded to 8192 pixels.
     length : int
-        Pixels of the spectra before padding.
+        Number of pixels of the spectra before padding.
     offset : float
-        Position of the first output pixel in the spectra, pixels.
+        Position of the first output pixel in the spectra (pixels).
     size : int
         Number of output pixels.
     sigma : float
-        Dispersion to convolve with, pixels.
+        Dispersion of the Gaussian kernel (pixels).
 
     Returns
     -------
     ndarray, shape (..., size)
-        NaN outside of the spectra.
+        Flux density; NaN outside the range of the spectra.
     """
     whole = int(np.floor(offset))
     frequency = np.arange(_LENGTH // 2 + 1) / _LENGTH
@@ -139,12 +144,12 @@ def observed_templates(
 
 
 def padded_transform(flux: np.ndarray) -> np.ndarray:
-    """Give the Fourier transform of spectra, padded with their last values.
+    """Return the Fourier transform of spectra padded with their last value to 8192 pixels.
 
     Parameters
     ----------
     flux : ndarray, shape (..., m)
-        m at most 8192.
+        Spectra of at most 8192 pixels.
 
     Returns
     -------
@@ -155,23 +160,23 @@ def padded_transform(flux: np.ndarray) -> np.ndarray:
 
 
 def library_dispersion(wavelength: np.ndarray) -> np.ndarray:
-    """Give the dispersion of the templates' line spread.
+    """Return the dispersion of the line-spread function of the templates.
 
     Parameters
     ----------
     wavelength : ndarray
-        Rest frame, Angstrom.
+        Rest-frame wavelengths (Angstrom).
 
     Returns
     -------
     ndarray
-        km/s; from a constant FWHM of 2.5 Angstrom.
+        Dispersion (km/s) for a constant FWHM of 2.5 Angstrom.
     """
-    return LIBRARY_FWHM / 2.35482 / wavelength * 299792.458
+    return LIBRARY_FWHM / 2.35482 / wavelength * LIGHT_SPEED
 
 
 def templates_available() -> bool:
-    """Tell whether the stellar grid is installed.
+    """Return whether the stellar grid is installed.
 
     Returns
     -------
@@ -182,7 +187,7 @@ def templates_available() -> bool:
 
 @cache
 def stellar_templates() -> TemplateSet:
-    """Read the stellar grid and thin it to 5 metallicities x 16 ages, and add the nebular continuum.
+    """Read the stellar grid, bin it to 5 metallicities x 16 ages, and append the nebular continuum.
 
     Returns
     -------
@@ -195,34 +200,35 @@ def stellar_templates() -> TemplateSet:
     """
     if not templates_available():
         raise ImportError(
-            "fits with stellar templates read the simulator's stellar grid, which is not installed: "
-            'install it with `pip install "astrogenspec[simulate]"`.'
+            "the stellar templates are not installed; install them with "
+            '`pip install "astrogenspec[simulate]"`.'
         )
     from ..simulate.ssp import FINE, StellarGrid
 
     grid = StellarGrid.load()
-    n_metal, n_age = grid.surviving.shape
-    spectra = grid.fine.numpy().astype(float).reshape(n_metal, n_age, -1)[_METALLICITIES]
+    n_metallicities, n_ages = grid.surviving.shape
+    metallicity = grid.log_metallicity.numpy().astype(float)
+    use = (metallicity > _METALLICITY_RANGE[0]) & (metallicity < _METALLICITY_RANGE[1])
+    spectra = grid.fine.numpy().astype(float).reshape(n_metallicities, n_ages, -1)[use]
+    surviving = grid.surviving.numpy().astype(float)[use]
     mass, ages = grid.age_widths.numpy().astype(float), grid.ages.numpy().astype(float)
-    alive = grid.surviving.numpy().astype(float)[_METALLICITIES]
-    metals = grid.log_metallicity.numpy().astype(float)[_METALLICITIES]
-    groups = [slice(k, k + _AGES_TOGETHER) for k in range(0, n_age, _AGES_TOGETHER)]
-    binned, living, log_age = [], [], []
-    for group in groups:
-        share = mass[group] / mass[group].sum()
-        binned.append(np.einsum("a,zam->zm", share, spectra[:, group]))
-        living.append(alive[:, group] @ share)
-        log_age.append(np.log10(ages[group] @ share))
+    binned, binned_surviving, log_age = [], [], []
+    for first in range(0, n_ages, _AGES_PER_TEMPLATE):
+        group = slice(first, first + _AGES_PER_TEMPLATE)
+        fraction = mass[group] / mass[group].sum()
+        binned.append(np.einsum("a,zam->zm", fraction, spectra[:, group]))
+        binned_surviving.append(surviving[:, group] @ fraction)
+        log_age.append(np.log10(ages[group] @ fraction))
     nebular = grid.nebular_fine.numpy().astype(float)[None]
     flux = np.concatenate([*binned, nebular])
-    wavelength = FINE.wavelength
-    level = flux[:, (wavelength > _NORMALISED[0]) & (wavelength < _NORMALISED[1])].mean(axis=1)
+    low, high = _NORMALISATION_RANGE
+    level = flux[:, (FINE.wavelength > low) & (FINE.wavelength < high)].mean(axis=1)
     flux /= level[:, None]
     return TemplateSet(
         start=FINE.start,
         flux=flux,
-        log_age=np.append(np.repeat(log_age, len(metals)), np.nan),
-        metallicity=np.append(np.tile(metals, len(groups)), np.nan),
-        surviving=np.append(np.concatenate(living), 0.0) / level,
+        log_age=np.append(np.repeat(log_age, use.sum()), np.nan),
+        metallicity=np.append(np.tile(metallicity[use], len(log_age)), np.nan),
+        surviving=np.append(np.concatenate(binned_surviving), 0.0) / level,
         transform=padded_transform(flux),
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from measure_cases import WAVELENGTH, spectrum
 
+from astrogenspec import Flag
 from astrogenspec.measure import INDEX_NAMES, index, index_definitions, measure_indices
 from astrogenspec.measure.indices import lick_fwhm
 from astrogenspec.measure.inputs import air_to_vacuum
@@ -45,7 +46,7 @@ def test_breaks_are_ratios_of_flux_per_frequency():
     assert float(table["D4000"][0]) == pytest.approx(1.7, rel=1e-3)
 
 
-def test_a_straight_continuum_has_no_lines_and_redshift_changes_nothing():
+def test_linear_continuum_has_zero_indices_at_any_redshift():
     for z in (0.0, 0.08):
         table = measure_indices(spectrum(1 + 1e-4 * WAVELENGTH, z))
         assert all(
@@ -61,7 +62,7 @@ def test_a_straight_continuum_has_no_lines_and_redshift_changes_nothing():
 
 
 @pytest.mark.parametrize("smooth", [False, True])
-def test_errors_are_those_of_a_monte_carlo(smooth):
+def test_errors_agree_with_monte_carlo(smooth):
     rng = np.random.default_rng(2)
     flux = 10 + np.sin(WAVELENGTH / 11.0)
     error = 0.4 + 0.2 * np.cos(WAVELENGTH / 300)
@@ -75,7 +76,7 @@ def test_errors_are_those_of_a_monte_carlo(smooth):
         assert given[f"{name}_err"][0].value == pytest.approx(scatter, rel=0.1), name
 
 
-def test_a_stack_is_measured_as_its_members():
+def test_stack_equals_single_spectra():
     rng = np.random.default_rng(3)
     flux = 10 + rng.normal(size=(3, len(WAVELENGTH)))
     redshift = np.array([0.02, 0.05, 0.02])
@@ -89,7 +90,7 @@ def test_a_stack_is_measured_as_its_members():
             )
 
 
-def test_outside_masked_and_dark_are_flagged_not_raised():
+def test_uncovered_masked_and_dark_spectra_are_flagged():
     flux = np.ones((3, len(WAVELENGTH)))
     flux[2] = -1
     mask = np.zeros(flux.shape, dtype=bool)
@@ -104,13 +105,24 @@ def test_outside_masked_and_dark_are_flagged_not_raised():
         "Hbeta: masked; D4000: outside the wavelength range",
         "Hbeta: continuum not positive; D4000: outside the wavelength range",
     ]
+    assert table["flags"].tolist() == [
+        Flag.BAD_PIXELS | Flag.NOT_COVERED,
+        Flag.BAD_PIXELS | Flag.NOT_COVERED,
+        Flag.NO_CONTINUUM | Flag.NOT_COVERED,
+    ]
+    assert table.colnames[-2:] == ["flags", "flag"]
 
 
-def test_errors_are_unknown_without_an_uncertainty():
+def test_clean_spectrum_has_no_flags():
+    table = measure_indices(spectrum(np.ones(3841), error=0.1), "Mgb")
+    assert table["flags"].dtype == np.int64 and table["flags"][0] == 0 and table["flag"][0] == ""
+
+
+def test_errors_are_nan_without_uncertainty():
     assert np.isnan(measure_indices(spectrum(np.ones(3841)), "Mgb")["Mgb_err"][0])
 
 
-def test_lick_resolution_fills_lines_in_and_spares_the_breaks():
+def test_lick_resolution_weakens_lines_but_not_breaks():
     low, high = band("Ca4227")
     flux = np.where(np.abs(FINE - 0.5 * (low + high)) < 3, 0.3, 1.0)
     sharp = measure_indices(spectrum(flux, wavelength=FINE), ["Ca4227", "Dn4000"])
@@ -126,7 +138,7 @@ def test_lick_resolution_fills_lines_in_and_spares_the_breaks():
     assert lick_fwhm(np.array([4000.0, 4650.0, 9000.0])) == pytest.approx([11.5, 8.8, 9.8])
 
 
-def test_functions_for_draws_give_numbers_and_pickle():
+def test_functions_for_draws_return_numbers_and_pickle():
     given = spectrum(10 + np.sin(WAVELENGTH / 11.0), 0.05)
     one, two = index("Dn4000"), index("Mgb", "Fe5270")
     assert one(given) == measure_indices(given, "Dn4000")["Dn4000"][0]
@@ -141,6 +153,6 @@ def test_functions_for_draws_give_numbers_and_pickle():
         ([3], TypeError, "strings"),
     ],
 )
-def test_unknown_names_are_refused(names, error, words):
+def test_invalid_names_raise(names, error, words):
     with pytest.raises(error, match=words):
         measure_indices(spectrum(np.ones(3841)), names)

@@ -17,7 +17,7 @@ from astrogenspec.measure.inputs import air_to_vacuum, instrument_dispersion, sp
 from astrogenspec.measure.log_grid import STEP, log_spectrum
 
 
-def test_plain_spectra_come_through():
+def test_plain_spectrum_is_unchanged():
     arrays = spectrum_arrays(spectrum(np.arange(1.0, 3842.0), 0.1, 2.0))
     assert arrays.single and arrays.noisy and arrays.unit == UNIT
     assert np.allclose(arrays.wavelength, WAVELENGTH) and np.allclose(arrays.variance, 4)
@@ -45,7 +45,7 @@ def test_frequencies_and_flux_per_frequency_are_converted():
         StdDevUncertainty(np.full(50, 0.5e-17), unit=u.Unit("erg/(s cm2 AA)")),
     ],
 )
-def test_all_kinds_of_uncertainty_give_the_variance(uncertainty):
+def test_all_uncertainty_types_give_the_variance(uncertainty):
     given = Spectrum(
         flux=np.ones(50) * UNIT,
         spectral_axis=np.linspace(4000, 4100, 50) * u.AA,
@@ -54,7 +54,7 @@ def test_all_kinds_of_uncertainty_give_the_variance(uncertainty):
     assert np.allclose(spectrum_arrays(given).variance, 0.25)
 
 
-def test_masked_and_broken_pixels_are_filled_and_do_not_count():
+def test_masked_and_invalid_pixels_are_interpolated_and_marked():
     flux = np.linspace(1, 2, 3841)
     broken = flux.copy()
     broken[100], error = np.nan, np.full(3841, 0.1)
@@ -68,7 +68,7 @@ def test_masked_and_broken_pixels_are_filled_and_do_not_count():
     assert np.isinf(arrays.variance[0, [100, 200, 305]]).all()
 
 
-def test_air_is_taken_to_vacuum():
+def test_air_wavelengths_are_converted_to_vacuum():
     # H alpha: 6562.80 in air, 6564.61 in vacuum
     assert air_to_vacuum(np.array(6562.80)) == pytest.approx(6564.61, abs=0.01)
     shifted = spectrum_arrays(spectrum(np.ones(3841)), medium="air").wavelength
@@ -80,9 +80,9 @@ def test_air_is_taken_to_vacuum():
     [
         (lambda: spectrum_arrays(np.ones(5)), TypeError, "specutils.Spectrum"),
         (lambda: spectrum_arrays(spectrum(np.ones(3841)), medium="glass"), ValueError, "'air'"),
-        (lambda: spectrum_arrays(spectrum(np.ones(3841)), redshift=[0.1, 0.2]), ValueError, "one for each of 1"),
+        (lambda: spectrum_arrays(spectrum(np.ones(3841)), redshift=[0.1, 0.2]), ValueError, "one for each of the 1 spectra"),
         (lambda: spectrum_arrays(spectrum(np.ones(3841)), redshift=-2), ValueError, "above -1"),
-        (lambda: spectrum_arrays(spectrum(np.full(3841, np.nan))), ValueError, "no pixel"),
+        (lambda: spectrum_arrays(spectrum(np.full(3841, np.nan))), ValueError, "no usable pixel"),
         (lambda: spectrum_arrays(spectrum(np.ones((2, 2, 3841)))), ValueError, "stack"),
         (
             lambda: spectrum_arrays(
@@ -106,18 +106,18 @@ def test_air_is_taken_to_vacuum():
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyWarning")
-def test_what_makes_no_sense_is_refused_in_one_sentence(make, error, words):
+def test_invalid_input_raises_one_sentence(make, error, words):
     with pytest.raises(error, match=words):
         make()
 
 
-def test_a_spectrum_on_the_grid_is_not_touched():
+def test_spectrum_on_the_grid_is_unchanged():
     flux = np.random.default_rng(1).normal(size=3841)
     assert np.array_equal(log_spectrum(spectrum_arrays(spectrum(flux))).flux, flux)
 
 
 @pytest.mark.parametrize("step", [0.4, 3.0])
-def test_rebinning_keeps_flux_and_information(step):
+def test_rebinning_conserves_flux_and_signal_to_noise(step):
     wavelength = np.arange(4000, 7000, step)
     flux = 1 + gaussian(5000.0, 50.0, 150.0, wavelength)
     given = spectrum(flux, error=0.1, wavelength=wavelength)

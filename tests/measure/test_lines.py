@@ -9,6 +9,7 @@ from measure_cases import REST, UNIT, WAVELENGTH, emission, gaussian, spectrum
 from specutils import SpectralRegion, Spectrum
 from specutils.fitting import fit_lines as specutils_fit
 
+from astrogenspec import Flag
 from astrogenspec.measure import DEFAULT_LINES, equivalent_width, line_flux, measure_lines
 from astrogenspec.measure import lines as lines_module
 
@@ -91,7 +92,7 @@ def test_agrees_with_the_line_fit_of_specutils():
     assert table["oiii5007"]["flux"].value == pytest.approx(flux.to_value(UNIT * u.AA), rel=0.01)
 
 
-def test_lines_outside_or_masked_are_nan_and_flagged():
+def test_uncovered_or_masked_lines_are_nan_and_flagged():
     mask = np.abs(WAVELENGTH / (REST["hbeta"] * 1.5) - 1) < 1e-3
     table = by_line(
         measure_lines(
@@ -102,13 +103,17 @@ def test_lines_outside_or_masked_are_nan_and_flagged():
     )
     assert table["halpha"]["flag"] == "outside the wavelength range"
     assert table["hbeta"]["flag"] == "masked"
+    assert table["halpha"]["flags"] == Flag.NOT_COVERED
+    assert table["hbeta"]["flags"] == Flag.BAD_PIXELS
+    assert table["oii3729"].colnames[-2:] == ["flags", "flag"]
     assert np.isnan(table["halpha"]["flux"]) and np.isnan(table["hbeta"]["equivalent_width"])
     assert np.isfinite(table["oii3729"]["flux"])
 
 
-def test_nothing_to_measure_is_no_exception():
+def test_spectrum_without_covered_lines_is_flagged():
     table = measure_lines(spectrum(np.ones(3841), 3.0), "halpha", stellar_absorption=False)
-    assert np.isnan(table["flux"][0]) and table["flag"][0]
+    assert np.isnan(table["flux"][0]) and table["flag"][0] and table["flags"][0]
+    assert table["flags"].dtype == np.int64
 
 
 def test_without_lines_fluxes_scatter_about_zero():
@@ -117,9 +122,10 @@ def test_without_lines_fluxes_scatter_about_zero():
     table = measure_lines(spectrum(flux, Z, 0.3), stellar_absorption=False)
     assert (np.abs(table["flux"]) < 5 * table["flux_err"]).all()
     assert (table["flag"] == "no line detected, kinematics assumed").all()
+    assert (table["flags"] == int(Flag.WEAK_LINE | Flag.ASSUMPTION)).all()
 
 
-def test_a_broad_component_is_found_and_kept_out_of_the_narrow_line():
+def test_broad_component_is_separated_from_the_narrow_line():
     broad = gaussian(REST["halpha"] * (1 + Z), 1500.0, 1500.0)
     broad += gaussian(REST["hbeta"] * (1 + Z), 450.0, 1500.0)
     names = [*DEFAULT_LINES, "broad_halpha"]
@@ -127,18 +133,22 @@ def test_a_broad_component_is_found_and_kept_out_of_the_narrow_line():
     assert table["broad_halpha"]["flux"].value == pytest.approx(1500, rel=0.05)
     assert table["halpha"]["flux"].value == pytest.approx(310, rel=0.05)
     assert table["halpha"]["flag"] == "beside a broad line"
+    assert table["halpha"]["flags"] == Flag.BROAD_LINE
+    assert table["broad_halpha"]["flags"] == 0
     clean = by_line(measure_lines(spectrum(galaxy(), Z), names, stellar_absorption=False))
     assert clean["broad_halpha"]["flag"] == "no broad line found"
+    assert clean["broad_halpha"]["flags"] == Flag.WEAK_LINE
+    assert clean["halpha"]["flags"] == 0
 
 
-def test_a_stack_is_measured_row_by_row():
+def test_stack_has_rows_for_every_spectrum():
     flux = np.stack([galaxy(), 2 * galaxy()])
     table = measure_lines(spectrum(flux, Z), ["halpha", "hbeta"], stellar_absorption=False)
     assert table["spectrum"].tolist() == [0, 0, 1, 1]
     assert float(table["flux"][2] / table["flux"][0]) == pytest.approx(2, rel=1e-4)
 
 
-def test_functions_for_draws_give_quantities_and_pickle():
+def test_functions_for_draws_return_quantities_and_pickle():
     given = spectrum(galaxy(), Z)
     flux = line_flux("halpha", stellar_absorption="local")(given)
     assert flux.unit == UNIT * u.AA and flux.value == pytest.approx(310, rel=0.01)
@@ -148,7 +158,7 @@ def test_functions_for_draws_give_quantities_and_pickle():
     assert set(both(given)) == {"halpha", "hbeta"}
 
 
-def test_a_linear_grid_and_air_give_the_same():
+def test_linear_grid_and_air_wavelengths():
     wavelength = np.arange(3800.0, 9200.0, 0.8)
     flux = 8 + emission(FLUXES, Z, 120.0, 0.0, wavelength)
     table = by_line(
@@ -165,7 +175,7 @@ def test_a_linear_grid_and_air_give_the_same():
     )
 
 
-def test_templates_are_named_when_they_are_missing(monkeypatch):
+def test_missing_templates_raise(monkeypatch):
     from astrogenspec.measure import templates
 
     monkeypatch.setattr(templates, "templates_available", lambda: False)
@@ -186,6 +196,6 @@ def test_templates_are_named_when_they_are_missing(monkeypatch):
         ({"resolution": -1.0, "stellar_absorption": False}, "resolving power"),
     ],
 )
-def test_bad_arguments_are_named(options, words):
+def test_invalid_arguments_raise(options, words):
     with pytest.raises(ValueError, match=words):
         measure_lines(spectrum(galaxy(), Z), **options)

@@ -1,4 +1,4 @@
-"""Template fits: kinematics, populations and lines of simulated spectra of known truth."""
+"""Template fits: kinematics, populations and lines of simulated spectra with known parameters."""
 
 import pickle
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from measure_cases import WAVELENGTH, emission, spectrum
 
+from astrogenspec import Flag
 from astrogenspec.measure import (
     measure_kinematics,
     measure_lines,
@@ -24,7 +25,7 @@ from astrogenspec.measure.templates import library_dispersion, stellar_templates
 Z = 0.05
 
 
-def test_non_negative_least_squares_is_that_of_the_design():
+def test_non_negative_recovers_the_weights():
     rng = np.random.default_rng(1)
     design, truth = rng.uniform(size=(5, 60)), np.array([1.0, 0.0, 2.0, 0.0, 0.5])
     weights, factor = non_negative(design @ design.T, design @ (truth @ design))
@@ -40,7 +41,7 @@ def test_attenuation_curve_of_calzetti():
     assert calzetti(np.array(4400.0)) - calzetti(np.array(5500.0)) == pytest.approx(1.0, abs=0.1)
 
 
-def test_a_missing_grid_says_what_to_install(monkeypatch):
+def test_missing_templates_raise(monkeypatch):
     monkeypatch.setattr(templates, "templates_available", lambda: False)
     templates.stellar_templates.cache_clear()
     for measure in (measure_kinematics, measure_populations):
@@ -48,16 +49,16 @@ def test_a_missing_grid_says_what_to_install(monkeypatch):
             measure(spectrum(np.ones(3841), Z))
 
 
-def stars(sigma=160.0, ebv=0.0, shares=None, velocity=0.0, redshift=Z):
-    """Mixture of templates; shares by (log age, metallicity), the nearest of the grid."""
+def stars(sigma=160.0, ebv=0.0, fractions=None, velocity=0.0, redshift=Z):
+    """Mixture of the nearest templates; light fractions by (log age, metallicity)."""
     grid = stellar_templates()
-    shares = shares or {(9.9, 0.0): 0.8, (8.8, -0.4): 0.2}
+    fractions = fractions or {(9.9, 0.0): 0.8, (8.8, -0.4): 0.2}
     weights = np.zeros(len(grid))
     truth = np.zeros(2)
-    for (age, metal), share in shares.items():
+    for (age, metal), fraction in fractions.items():
         k = np.nanargmin(np.abs(grid.log_age - age) + np.abs(grid.metallicity - metal))
-        weights[k] += share
-        truth += share * np.array([grid.log_age[k], grid.metallicity[k]])
+        weights[k] += fraction
+        truth += fraction * np.array([grid.log_age[k], grid.metallicity[k]])
     rest = WAVELENGTH / (1 + redshift)
     gap = (
         instrument_dispersion(1850) ** 2
@@ -93,12 +94,12 @@ def test_age_metallicity_and_reddening_are_recovered():
     assert row["metallicity"].value == pytest.approx(truth[1], abs=0.15)
     assert row["ebv"].value == pytest.approx(0.25, abs=0.04)
     assert 0.001 < row["log_age_err"].value < 0.2 and row["log_age"].unit == u.dex(u.yr)
-    young, _ = stars(shares={(8.0, 0.0): 1.0})
+    young, _ = stars(fractions={(8.0, 0.0): 1.0})
     assert measure_populations(spectrum(young, Z))["log_age"][0].value < 8.3
 
 
 def test_lines_over_absorption_are_recovered():
-    flux, _ = stars(shares={(9.0, 0.0): 1.0})
+    flux, _ = stars(fractions={(9.0, 0.0): 1.0})
     lines = {
         "hdelta": 8.0,
         "hgamma": 16.0,
@@ -122,7 +123,7 @@ def test_redshift_of_stars():
     assert row["template"] in ("old", "intermediate")
 
 
-def test_what_is_out_of_range_is_flagged_in_a_stack():
+def test_spectrum_out_of_range_is_flagged_in_a_stack():
     flux = np.stack([stars()[0], stars()[0]])
     given = spectrum(flux)
     kinematics = measure_kinematics(given, redshift=[Z, 3.0])
@@ -130,6 +131,9 @@ def test_what_is_out_of_range_is_flagged_in_a_stack():
     assert np.isfinite(kinematics["dispersion"][0]) and np.isnan(kinematics["dispersion"][1])
     assert np.isfinite(populations["ebv"][0]) and np.isnan(populations["ebv"][1])
     assert kinematics["flag"][1] == populations["flag"][1] != ""
+    assert kinematics["flags"].tolist() == [0, Flag.NOT_COVERED]
+    assert populations["flags"].tolist() == [0, Flag.NOT_COVERED]
+    assert kinematics.colnames[-2:] == populations.colnames[-2:] == ["flags", "flag"]
 
 
 def test_functions_for_draws():
@@ -137,5 +141,5 @@ def test_functions_for_draws():
     assert velocity_dispersion(given).to_value(u.km / u.s) == pytest.approx(150, abs=5)
     found = pickle.loads(pickle.dumps(population()))(given)
     assert set(found) == {"log_age", "metallicity", "ebv"}
-    with pytest.raises(ValueError, match="no quantity 'age'"):
+    with pytest.raises(ValueError, match="unknown quantity 'age'"):
         population("age")
