@@ -32,6 +32,7 @@ html_theme_options = {
     },
 }
 html_favicon = None
+html_sidebars = {"index": [], "**": ["globaltoc.html"]}
 html_static_path = ["_static"]
 html_css_files = ["astrogenspec.css"]
 htmlhelp_basename = project

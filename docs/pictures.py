@@ -39,7 +39,7 @@ def draw_overview(folder: Path) -> None:
     axes = top.subplots(1, 4, width_ratios=(1.15, 1, 1, 1))
     _draw_galaxy(axes[0], cutouts[0])
     _draw_posterior(axes[1:], posterior, truth[0])
-    axes[2].set_title("a joint posterior (red: the truth of this simulated galaxy)", fontsize=11)
+    axes[2].set_title("joint posterior (red: true values of this simulated galaxy)", fontsize=11)
     _draw_spectra(bottom, spectra)
     _save(figure, folder / "overview.png")
 
@@ -48,7 +48,7 @@ def draw_overview(folder: Path) -> None:
     axes = top.subplots(2, 2).ravel()
     _draw_galaxy(axes[0], cutouts[0])
     _draw_posterior(axes[1:], posterior, truth[0])
-    axes[1].set_title("a joint posterior", fontsize=11)
+    axes[1].set_title("joint posterior", fontsize=11)
     _draw_spectra(bottom, spectra)
     _save(figure, folder / "overview-narrow.png")
 
@@ -58,12 +58,12 @@ def _draw_galaxy(ax: Any, cutout: Any) -> None:
 
     ax.imshow(plotting.color_image(np.stack([cutout[band].data for band in "gri"])), origin="lower")
     ax.set(xticks=[], yticks=[])
-    ax.set_title("images, or magnitudes", fontsize=11)
+    ax.set_title("images or magnitudes", fontsize=11)
 
 
 def _draw_spectra(panel: Any, spectra: Any) -> None:
     spectra.plot(ax=panel.subplots()).set_title("", loc="left")
-    panel.suptitle("and spectra that belong to its draws", fontsize=11)
+    panel.suptitle("spectra of its draws", fontsize=11)
 
 
 def _draw_posterior(axes: Any, posterior: Any, true: Any) -> None:

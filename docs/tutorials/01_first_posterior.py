@@ -2,15 +2,14 @@
 A first posterior
 =================
 
-Magnitudes of one real galaxy go in; redshift, mass, star formation, and line fluxes come out, with error bars that
-belong together.
+Infer redshift, mass, star-formation rate and line fluxes of one real galaxy from its magnitudes, as one joint posterior.
 """
 
 # %%
-# What is known of the galaxy
-# ---------------------------
-# A mapping is enough for one galaxy: a magnitude and its error in each band, and the Galactic reddening. The values
-# are as observed; dust of the Milky Way is removed inside. This is an SDSS galaxy, and one that comes with the package.
+# The input
+# ---------
+# One galaxy is a mapping with a magnitude and its error in each band, and the Galactic reddening. The magnitudes are as
+# observed; Galactic extinction is corrected internally. This SDSS galaxy comes with the package.
 
 import astropy.units as u
 import matplotlib.pyplot as plt
@@ -31,8 +30,7 @@ z_spec = 0.0963
 # %%
 # Infer
 # -----
-# ``from_pretrained`` loads the weights that come with the package; nothing is downloaded. The seed makes the numbers
-# repeatable.
+# ``from_pretrained`` loads the bundled weights; nothing is downloaded. The seed makes the result reproducible.
 
 estimator = PropertyEstimator.from_pretrained()
 posterior = estimator.predict(photometry=galaxy, n_draws=2000, seed=1)
@@ -41,7 +39,7 @@ posterior
 # %%
 # One quantity
 # ------------
-# A quantity knows its unit. Median, interval and standard deviation are those of the draws.
+# A quantity has a unit. Median, interval and standard deviation are computed from the draws.
 
 mass = posterior["stellar_mass"]
 low, high = mass.interval(0.68)
@@ -52,7 +50,7 @@ print(
 )
 
 # %%
-# The redshift was measured from a spectrum by SDSS. The network was not told.
+# SDSS measured this redshift from a spectrum. It was not given to the network.
 
 fig, ax = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
 ax.hist(posterior["redshift"].draws[0].value, bins=50, density=True, color="#3b6ea5", alpha=0.6)
@@ -61,37 +59,37 @@ ax.set(xlabel="redshift", ylabel="probability density")
 ax.legend(frameon=False)
 
 # %%
-# All together
-# ------------
-# Draw *k* of one quantity belongs to draw *k* of every other, so a corner plot shows what is degenerate with what: a
-# galaxy that is farther away is also more massive.
+# The joint posterior
+# -------------------
+# Draw *k* of one quantity belongs to draw *k* of every other, so a corner plot shows their correlations: a more distant
+# galaxy would also be more massive.
 
 figure = posterior.plot_corner(
     0, quantities=["redshift", "stellar_mass", "sfr", "gas_metallicity"], truth={"redshift": z_spec}
 )
 
 # %%
-# Any function of the draws has a posterior. Some have names, such as the specific star-formation rate:
+# Any function of the draws has a posterior. Some functions have names, such as the specific star-formation rate:
 
 print("log sSFR:", posterior["ssfr"].median().round(2))
-print("also there:", ", ".join(posterior.derived_quantities))
+print("other derived quantities:", ", ".join(posterior.derived_quantities))
 quenched = posterior["ssfr"].draws.value < -11
-print(f"probability that it has stopped forming stars: {quenched.mean():.2f}")
+print(f"probability of a log sSFR below -11: {quenched.mean():.2f}")
 
 # %%
-# How much of this was learnt from the magnitudes?
-# ------------------------------------------------
-# ``informed`` compares each posterior with the population the network knows. *Mostly prior* is a scaling relation with
-# error bars, and no measurement. ``flags`` is empty if nothing is unusual about the galaxy.
+# How informative are the magnitudes?
+# -----------------------------------
+# ``informed`` compares each posterior with the prior, the population of the training set. A *mostly prior* posterior is a
+# scaling relation with its scatter, not a measurement. The flag code is 0 if nothing about the galaxy is unusual.
 
 for name in posterior.quantities:
     print(f"{name:16} {posterior.information(name)[0]:5.2f}  {posterior.informed(name)[0]}")
-print("flags:", posterior.flags)
+print("flag codes:", posterior.flag_codes)
 
 # %%
-# Summaries of all quantities are one table, which any format of astropy stores.
+# ``to_table`` summarises quantities in a table, which can be written in any format of astropy.
 
 posterior.to_table(["redshift", "stellar_mass", "sfr"])
 
 # %%
-# A spectrum that belongs to each draw is the matter of :doc:`04_cutout_to_spectrum`.
+# :doc:`04_cutout_to_spectrum` generates the spectrum of each draw.

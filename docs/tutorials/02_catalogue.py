@@ -2,15 +2,14 @@
 A catalogue of magnitudes
 =========================
 
-Many galaxies at once: from a table on disk to a table on disk, with missing values, bad rows, and flags.
+Infer many galaxies from a table on disk, with missing values, unusable rows and flags.
 """
 
 # %%
 # A catalogue
 # -----------
-# The 24 SDSS galaxies that come with the package, written as an observer may have them: AB magnitudes with their
-# errors, E(B-V), and a name. One lacks its u magnitude; another one has nothing but the value -9999 that many
-# catalogues take for *missing*.
+# The 24 SDSS galaxies that come with the package, as a catalogue of AB magnitudes with errors, E(B-V) and names. One
+# galaxy has no u magnitude; another one has the value -9999, which marks missing values in many catalogues, in all bands.
 
 import tempfile
 from pathlib import Path
@@ -20,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from astropy.table import QTable, Table
 
-from astrogenspec import Posterior, PropertyEstimator, plotting
+from astrogenspec import Posterior, PropertyEstimator, decode_flags, plotting
 from astrogenspec.demo import load_galaxies
 
 galaxies = load_galaxies()
@@ -43,28 +42,27 @@ catalogue.write(folder / "mine.ecsv")
 # %%
 # From table to posterior
 # -----------------------
-# Columns are found by their names (:doc:`/inputs` lists them); others are left alone. ``on_error="flag"`` goes on when
-# a galaxy cannot be used, and says why.
+# Columns are recognised by name (:doc:`/inputs` lists the names); other columns are ignored. With ``on_error="flag"`` a
+# galaxy that cannot be used is flagged instead of raising an error. `astrogenspec.decode_flags` lists the names of its flags.
 
 estimator = PropertyEstimator.from_pretrained()
 table = QTable.read(folder / "mine.ecsv")
 posterior = estimator.predict(photometry=table, on_error="flag", seed=1, progress=False)
-for name, flag in zip(posterior.names, posterior.flags, strict=True):
-    if flag:
-        print(f"{name}: {flag}")
+for k in np.flatnonzero(posterior.flag_codes):
+    print(posterior.names[k], decode_flags(posterior.flag_codes[k]), posterior.flags[k], sep="\n  ")
 
 # %%
-# Spectroscopic redshifts were not among the input, so they can judge. With 24 galaxies this is an illustration; the
-# card of the model (:doc:`/models/index`) has the measured accuracy.
+# The spectroscopic redshifts were not part of the input and serve as a test. With 24 galaxies this is an illustration;
+# :doc:`/accuracy` has the measured accuracy.
 
 ax = plotting.prediction_vs_truth(posterior["redshift"], table["z_spec"])
 ax.set(xlabel="spectroscopic redshift", ylabel="redshift from photometry (median, 68%)")
 
 # %%
-# Choose with probabilities
-# -------------------------
-# A cut on a median throws the error bars away. A probability keeps them: here, that a galaxy lies between redshift 0.1
-# and 0.2 and is more massive than :math:`10^{11}` solar masses, both at once.
+# Select by probability
+# ---------------------
+# A cut on medians ignores the uncertainties. Use probabilities instead: here, that a galaxy is at a redshift between 0.1
+# and 0.2 and more massive than :math:`10^{11}` solar masses.
 
 z, mass = posterior["redshift"].draws.value, posterior["stellar_mass"].draws.value
 wanted = ((z > 0.1) & (z < 0.2) & (mass > 11)).mean(axis=1)
@@ -72,7 +70,7 @@ for k in np.argsort(wanted)[::-1][:4]:
     print(f"{posterior.names[k]}  {wanted[k]:.2f}")
 
 # %%
-# Mass and star formation of all of them, with error bars of 68%:
+# Masses and star-formation rates of all galaxies, with 68% intervals:
 
 fig, ax = plt.subplots(figsize=(5.5, 4), layout="constrained")
 values = {}
@@ -95,24 +93,24 @@ ax.set(
 )
 
 # %%
-# To disk
-# -------
-# The summary has a row for each galaxy; one that could not be used is masked. ``draws=True`` keeps the draws, and the
-# posterior can be read back.
+# Write the results
+# -----------------
+# The summary has one row per galaxy; values of a galaxy that could not be used are masked. ``draws=True`` writes the draws
+# too, and ``Posterior.read`` reads such a file. The column ``flags`` is 0 where no problem was found.
 
 posterior.write(folder / "properties.ecsv")
 posterior.write(folder / "draws.fits", draws=True)
 again = Posterior.read(folder / "draws.fits")
 print(again)
-QTable.read(folder / "properties.ecsv")["name", "redshift_median", "stellar_mass_median", "flag"][
-    :7
-]
+summary = QTable.read(folder / "properties.ecsv")
+print((summary["flags"] == 0).sum(), "galaxies without flags")
+summary["name", "redshift_median", "stellar_mass_median", "flags", "flag"][:7]
 
 # %%
 # Millions of galaxies
 # --------------------
-# ``predict_iter`` reads and hands out block after block, so memory does not grow. Draws of a galaxy depend on the seed
-# and its number, not on the size of the blocks.
+# ``predict_iter`` reads and returns galaxies block by block, so that the memory stays constant. The draws of a galaxy
+# depend on the seed and its position, not on the size of the blocks.
 
 n_done = 0
 for block in estimator.predict_iter(

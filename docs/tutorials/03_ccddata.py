@@ -2,15 +2,15 @@
 CCDData with WCS, mask and extinction
 =====================================
 
-Images of one galaxy, as they come from a reduction: one FITS file a band, with a world coordinate system, an
-uncertainty, a mask and the dust of the Milky Way.
+Infer a galaxy from reduced images: one FITS file per band, with a world coordinate system, an uncertainty, a mask and
+Galactic extinction.
 """
 
 # %%
-# Files as an observer has them
-# -----------------------------
-# The galaxy is a simulated one that comes with the package. To have something to correct for, we put it behind
-# Galactic dust of E(B-V) = 0.15, give it a place on the sky, and spoil it with the trail of a satellite.
+# The files
+# ---------
+# The galaxy is a simulated one that comes with the package. We add Galactic extinction of E(B-V) = 0.15, a position on the
+# sky and the trail of a satellite.
 
 import tempfile
 from pathlib import Path
@@ -47,10 +47,10 @@ for band in "gri":
     ).write(folder / f"galaxy-{band}.fits")
 
 # %%
-# Read them
-# ---------
-# ``CCDData.read`` gives back unit, uncertainty, mask and WCS. The reduction masked the trail in r alone. We see it in
-# g and i too, and mask it there: True is bad.
+# Read the files
+# --------------
+# ``CCDData.read`` returns unit, uncertainty, mask and WCS. The reduction masked the trail in r only; we mask it in g and i
+# as well. True marks a bad pixel.
 
 cutout = {band: CCDData.read(folder / f"galaxy-{band}.fits") for band in "gri"}
 for image in cutout.values():
@@ -61,7 +61,7 @@ fig = plt.figure(figsize=(9, 3.4), layout="constrained")
 for k, (band, image) in enumerate(cutout.items()):
     ax = fig.add_subplot(1, 3, k + 1, projection=image.wcs)
     shown = ax.imshow(np.where(image.mask, np.nan, image.data), vmin=-0.1, vmax=0.6, cmap="Greys")
-    ax.set_title(f"{band}, masked pixels left out", fontsize=9)
+    ax.set_title(f"{band}, masked pixels blank", fontsize=9)
     ax.coords[0].set_axislabel("right ascension")
     ax.coords[1].set_axislabel("declination" if k == 0 else " ")
     ax.coords[1].set_ticklabel_visible(k == 0)
@@ -71,8 +71,8 @@ fig.colorbar(shown, ax=fig.axes, label="nmgy / pixel", shrink=0.8)
 # %%
 # Infer
 # -----
-# ``position`` says where the galaxy is, ``ebv`` how much dust of the Milky Way lies before it. The pixel scale comes
-# from the WCS. Photometry is measured on the images, with the masked pixels left out.
+# ``position`` is the position of the galaxy and ``ebv`` the Galactic reddening. The pixel scale is taken from the WCS.
+# Photometry is measured on the images without the masked pixels.
 
 estimator = PropertyEstimator.from_pretrained()
 posterior = estimator.predict(cutout, position=position, ebv=ebv, seed=1)
@@ -82,7 +82,7 @@ measured.round(3)
 measured["flux_g", "flux_err_g", "flux_r", "flux_err_r", "flux_i", "flux_err_i"]
 
 # %%
-# What did the network see? It replaces what is masked by what it expects there:
+# ``reconstruct`` shows the image as the network represents it. Masked pixels are filled in:
 
 seen = estimator.reconstruct(cutout, position=position, ebv=ebv)[0]
 image = np.stack([cutout[band].data for band in "gri"])
@@ -90,10 +90,10 @@ weight = np.stack([np.where(c.mask, 0, 1 / c.uncertainty.array**2) for c in cuto
 figure = plotting.reconstruction(np.where(weight > 0, image, 0), seen, ivar=weight)
 
 # %%
-# What the extinction does
+# The effect of extinction
 # ------------------------
-# Without correction the galaxy is too red and too faint. With it, the posterior is nearly that of the same galaxy
-# with no dust before it. (Leaving ``ebv`` out gives a warning, and takes 0.)
+# Without a correction the galaxy is too red and too faint. With it, the posterior is close to that of the same galaxy
+# without Galactic dust. (If ``ebv`` is omitted, 0 is assumed with a warning.)
 
 wrong = estimator.predict(cutout, position=position, ebv=0.0, seed=1)
 clean = estimator.predict({band: simulated[band] for band in "gri"}, ebv=0.0, seed=1)
@@ -127,4 +127,4 @@ fig.legend(
 )
 
 # %%
-# Every kind of image that is accepted, and what is assumed where something is missing, is in :doc:`/inputs`.
+# :doc:`/inputs` lists the accepted image objects and the assumptions about missing information.

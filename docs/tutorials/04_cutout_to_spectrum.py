@@ -2,15 +2,15 @@
 From cutout to spectrum
 =======================
 
-Images become draws of a spectrum; specutils measures a line flux and an equivalent width on each of them; their
-scatter is the error bar.
+Generate spectra from images, and measure a line flux and an equivalent width on each draw with specutils. The scatter of
+the measurements is their uncertainty.
 """
 
 # %%
-# Draw spectra
-# ------------
-# First the properties, then spectra that belong to their draws. The galaxy is simulated, so its true line fluxes are
-# known.
+# Generate spectra
+# ----------------
+# Infer the properties first, then generate one spectrum for each of their draws. The galaxy is simulated, so its true line
+# fluxes are known.
 
 import astropy.units as u
 import matplotlib.pyplot as plt
@@ -33,8 +33,8 @@ spectra = SpectrumEstimator.from_pretrained().predict(
 print(spectra)
 
 # %%
-# The image they were drawn from, and the spectra: median, ranges that hold 68% and 95% of the draws, and one draw.
-# Nobody has taken this spectrum. It is what the galaxy may look like through a fibre of 3 arcsec, given its image.
+# The input image, and the spectra: median, ranges with 68% and 95% of the draws, and the best draw. Generated spectra are
+# not observations: they show the light in a fibre of 3 arcsec as far as the image constrains it.
 
 image = np.stack([cutout[band].data for band in "gri"])
 fig, ax = plt.subplots(figsize=(2.6, 2.6), layout="constrained")
@@ -46,10 +46,10 @@ ax.set(xlabel="arcsec", ylabel="arcsec")
 ax = spectra.plot()
 
 # %%
-# Fit a line, by specutils
-# ------------------------
-# The best draw is a `specutils.Spectrum` with a redshift, so all of specutils works on it. We fit H alpha and its
-# neighbours of [N II] with three Gaussians on a continuum.
+# Fit a line with specutils
+# -------------------------
+# The best draw is a `specutils.Spectrum` with a redshift, to which all functions of specutils apply. We fit H alpha and
+# the [N II] doublet with three Gaussians on a constant continuum.
 
 best = spectra.best
 stretch = 1 + best.redshift.value
@@ -87,13 +87,13 @@ ax.legend(frameon=False)
 # %%
 # Line flux and equivalent width of every draw
 # --------------------------------------------
-# ``measure`` calls a function on each draw. This one uses ``line_flux`` and ``equivalent_width`` of specutils, in a
-# window that holds H alpha and both lines of [N II]. Equivalent widths of specutils are negative in emission and in
-# the frame of the observer; those of `astrogenspec.measure` are positive in emission, and at rest.
+# ``measure`` applies a function to each draw. This one uses ``line_flux`` and ``equivalent_width`` of specutils, in a
+# window with H alpha and both [N II] lines. Equivalent widths of specutils are negative in emission and in the observed
+# frame; those of `astrogenspec.measure` are positive in emission and in the rest frame.
 
 
 def halpha_nii(spectrum):
-    """Flux and rest-frame equivalent width of H alpha + [N II], by specutils."""
+    """Measure flux and rest-frame equivalent width of H alpha + [N II] with specutils."""
     stretch = 1 + spectrum.redshift.value
     region = SpectralRegion(6530 * stretch * u.AA, 6605 * stretch * u.AA)
     sides = [
@@ -112,15 +112,13 @@ for name, value in blend.items():
     print(f"{name}: {value.pdf_median()[0]:.3g} +- {value.pdf_std()[0]:.2g}")
 
 # %%
-# The table of the posterior has the fluxes of H alpha and of [N II] 6584, and 6548 has a third of the latter. Draw by
-# draw they agree with what is measured on the spectra, but for the absorption of the stars under H alpha, which
-# specutils knows nothing of. The uncertainty of the table and that of the spectra are one.
+# The posterior has the fluxes of H alpha and [N II] 6584; [N II] 6548 has a third of the latter. Draw by draw they agree
+# with the measurements on the spectra, except for the stellar absorption under H alpha, which the function above does not
+# correct. Posterior and spectra share the same uncertainty.
 
 of_table = posterior["halpha_flux"].draws[0, :24] + posterior["nii6584_flux"].draws[0, :24] * 1.33
 fig, ax = plt.subplots(figsize=(4.4, 4), layout="constrained")
-ax.plot(
-    of_table.value, blend["flux"].distribution[0].value, "o", color="#3b6ea5", label="a draw each"
-)
+ax.plot(of_table.value, blend["flux"].distribution[0].value, "o", color="#3b6ea5", label="draws")
 both = true["halpha_flux"] + 1.33 * true["nii6584_flux"]
 ax.axvline(both.value, color="#c44e52", label="truth (simulated)")
 edges = np.array([of_table.value.min(), of_table.value.max()])
@@ -130,9 +128,9 @@ ax.set(xlabel=f"H$\\alpha$ + [N II], table {unit}", ylabel=f"H$\\alpha$ + [N II]
 ax.legend(frameon=False, fontsize=8)
 
 # %%
-# Lines apart, with the stars accounted for
-# -----------------------------------------
-# `astrogenspec.measure` separates the lines, and allows for absorption under those of hydrogen:
+# Separate lines and stellar absorption
+# -------------------------------------
+# `astrogenspec.measure` separates the lines and corrects the hydrogen lines for stellar absorption:
 
 fluxes = spectra.measure(measure.line_flux("halpha", "hbeta", "nii6584", "oiii5007"))
 widths = spectra.measure(measure.equivalent_width("halpha", "hbeta", "nii6584", "oiii5007"))
@@ -145,5 +143,5 @@ for line in fluxes:
     )
 
 # %%
-# Never take the uncertainty of one drawn spectrum for noise: pixels go up and down together. What is measured on every
-# draw has the right error bar (:doc:`/measuring`).
+# Do not treat the uncertainty of a generated spectrum as noise, since its pixels are correlated. The scatter of the
+# measurements on all draws is the correct uncertainty (:doc:`/measuring`).

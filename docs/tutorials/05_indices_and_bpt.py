@@ -2,14 +2,14 @@
 Lick indices, Dn4000 and the BPT diagram
 ========================================
 
-What an observer measures on a spectrum, measured on spectra drawn from images: stellar indices, and the line ratios
-that tell star formation from active nuclei.
+Measure stellar indices and emission-line ratios, which separate star formation from active nuclei, on spectra generated
+from images.
 """
 
 # %%
 # Four galaxies
 # -------------
-# All are simulated, and come with the package.
+# The galaxies are simulated and come with the package.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,8 +29,8 @@ spectra = SpectrumEstimator.from_pretrained().predict(
 # %%
 # Indices
 # -------
-# ``index`` makes a function of a spectrum; ``measure`` calls it on every draw. Atomic indices are equivalent widths in
-# Angstrom, Dn4000 is a ratio. `~astrogenspec.measure.index_definitions` has the bands and their sources.
+# ``index`` returns a function of a spectrum; ``measure`` applies it to every draw. Atomic indices are equivalent widths in
+# Angstrom; Dn4000 is a ratio. `~astrogenspec.measure.index_definitions` lists the bands and their sources.
 
 wanted = ("Dn4000", "HdA", "Hbeta", "Mgb", "Fe5270", "Fe5335")
 indices = spectra.measure(measure.index(*wanted))
@@ -43,8 +43,8 @@ for k, galaxy in enumerate(names):
     print(f"{galaxy:12}" + " ".join(cells))
 
 # %%
-# The plane of Dn4000 and H delta tells old stars from young, and bursts from steady star formation. A dot is a draw,
-# a cross a galaxy:
+# Dn4000 and H delta together separate old from young stars and bursts from continuous star formation. Dots are draws,
+# crosses are galaxies:
 
 fig, ax = plt.subplots(figsize=(5.5, 4), layout="constrained")
 for k, galaxy in enumerate(names):
@@ -63,13 +63,13 @@ ax.set(xlabel="Dn4000", ylabel=r"H$\delta_\mathrm{A}$ [Å]")
 ax.legend(frameon=False)
 
 # %%
-# Broad bands fix the large breaks, and little else. Indices of single elements follow from what such galaxies have on
-# average (:doc:`/limitations`): do not look for peculiar abundances in drawn spectra.
+# Broad bands constrain the large breaks and little else. Indices of individual elements follow from averages over similar
+# galaxies (:doc:`/limitations`): do not search for peculiar abundances in generated spectra.
 #
-# What excites the gas?
-# ---------------------
-# Line ratios of every draw, and the curves of Kewley et al. (2001) and Kauffmann et al. (2003). The same question is
-# answered by the posterior, without any spectrum: ``bpt_probabilities`` is the share of the draws in each class.
+# Ionisation
+# ----------
+# Line ratios of every draw, and the curves of Kewley et al. (2001) and Kauffmann et al. (2003). The posterior gives the
+# class without a spectrum: ``bpt_probabilities`` is the fraction of draws in each class.
 
 ratios = spectra.measure(measure.line_ratios)
 fig, ax = plt.subplots(figsize=(5.5, 4.4), layout="constrained")
@@ -100,35 +100,17 @@ probabilities["name"] = names
 probabilities
 
 # %%
-# A class says nothing of how bright the lines are. WHAN (Cid Fernandes et al. 2011) asks for the equivalent width of
-# H alpha too, so that galaxies which are merely old are told from active ones. The share of the draws in each class:
+# These classes do not depend on the brightness of the lines. The WHAN diagram (Cid Fernandes et al. 2011) includes the
+# equivalent width of H alpha, which separates retired galaxies from active ones. The fraction of draws in each class:
 
 for k, galaxy in enumerate(names):
     ratio, width = (ratios[name].distribution[k] for name in ("nii_halpha", "halpha_ew"))
     found = measure.whan_class(ratio, width)
-    shares = {name: np.mean(found == n) for n, name in enumerate(measure.WHAN_CLASSES)}
-    print(
-        f"{galaxy:12}", ", ".join(f"{name} {share:.2f}" for name, share in shares.items() if share)
-    )
+    fractions = {name: np.mean(found == n) for n, name in enumerate(measure.WHAN_CLASSES)}
+    text = ", ".join(f"{name} {value:.2f}" for name, value in fractions.items() if value)
+    print(f"{galaxy:12}", text)
 
 # %%
-# On an observed spectrum `~astrogenspec.measure.measure_lines`, `~astrogenspec.measure.classify_bpt` and
-# `~astrogenspec.measure.classify_whan` do the same, with probabilities from its noise.
-#
-# Hand a spectrum to pPXF
-# -----------------------
-# pPXF (Cappellari 2017) is no part of this package, and the following is **not run** here. Those who have it can take
-# every draw to it: the grid is logarithmic already, and the draws have a redshift. :doc:`/measuring` has a complete
-# function for ``spectra.measure``.
-#
-# .. code-block:: python
-#
-#     # needs the package ppxf, which is not installed with astrogenspec: not run
-#     from ppxf.ppxf import ppxf
-#
-#     spectrum = spectra[0].best
-#     rest = spectrum.wavelength.to_value("AA") / (1 + spectrum.redshift.value)
-#     use = (rest > 3750) & (rest < 7300) & ~spectrum.mask
-#     galaxy = spectrum.flux.value[use] / np.median(spectrum.flux.value[use])
-#     velscale = 299792.458 * 1e-4 * np.log(10)  # km/s a pixel
-#     fit = ppxf(templates, galaxy, np.full_like(galaxy, 0.02), velscale, [0, 150], lam=rest[use], moments=2)
+# For an observed spectrum, `~astrogenspec.measure.measure_lines`, `~astrogenspec.measure.classify_bpt` and
+# `~astrogenspec.measure.classify_whan` do the same, with probabilities from its noise. :doc:`/ppxf` fits the draws with
+# pPXF.

@@ -1,18 +1,18 @@
 """
-What the network learnt of images
-=================================
+The latent space of images
+==========================
 
-A part of the network, the encoder, describes an image by 32 numbers, the latent vector; another, the decoder, turns such
-numbers back into an image. Moving them shows what the network thinks a change of mass or star formation would look like;
-mapping them to two dimensions shows how it sorts galaxies.
+The encoder of the network reduces an image to 32 numbers, the latent vector; the decoder turns a latent vector into an
+image. Decoding modified vectors shows how the network represents mass, star formation and redshift; projecting the vectors
+to two dimensions shows how it arranges galaxies.
 """
 
 # %%
-# What if it formed more stars?
-# -----------------------------
-# ``traverse`` moves one quantity, keeps the others at the medians of the posterior, and decodes the image. The galaxy
-# is a simulated one that comes with the package. Such images are what the network learnt of the simulator, not a
-# prediction of how a galaxy evolves.
+# Change one quantity
+# -------------------
+# ``traverse`` changes one quantity, keeps the others at the medians of the posterior, and decodes the image. The galaxy is
+# a simulated one that comes with the package. The images show correlations learned from the simulator; they do not predict
+# the evolution of a galaxy.
 
 import astropy.units as u
 import matplotlib.pyplot as plt
@@ -42,12 +42,12 @@ for row, (quantity, values) in zip(axes, moves.items(), strict=True):
         ax.set_title(f"{symbols[quantity]} = {value.value:.2f}", fontsize=9)
         ax.set(xticks=[], yticks=[])
 fig.supxlabel(
-    "each stamp 25 arcsec wide; mass in solar masses, star-formation rate in solar masses per year",
+    "each cutout 25 arcsec wide; mass in solar masses, star-formation rate in solar masses per year",
     fontsize=9,
 )
 
 # %%
-# The difference to the image in the middle shows where the change sits, here in g:
+# The difference from the central image shows where the change is, here in g:
 
 images = estimator.traverse(cutout, "sfr", [-0.7, 0.3, 1.3] * u.dex(u.Msun / u.yr)).value[:, 1]
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), layout="constrained")
@@ -64,8 +64,8 @@ for ax, changed, title in zip(
 # %%
 # A map of many galaxies
 # ----------------------
-# Images of 400 simulated galaxies, with noise like that of SDSS, are encoded. UMAP brings the latent vectors to two
-# dimensions such that neighbours stay neighbours. The network was trained with images of such galaxies, not of these.
+# Images of 400 simulated galaxies, with noise as in SDSS, are encoded. UMAP projects the latent vectors to two dimensions
+# and preserves neighbourhoods. These galaxies were not part of the training set.
 
 simulator = Simulator()
 galaxies = simulator.draw(400, seed=20, sample=Sample(magnitude_limit=17.3))
@@ -85,5 +85,5 @@ plotting.latent_map(
 )
 
 # %%
-# Redshift and star formation were not among what is mapped: they are in the image, and the encoder sorts by them. The
-# axes of such a map have no meaning of their own, and distances between far points have none either.
+# Redshift and star-formation rate were not input to the projection: the encoder arranges images by them. The axes of the
+# map and large distances in it have no physical meaning.

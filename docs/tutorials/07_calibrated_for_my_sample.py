@@ -1,16 +1,16 @@
 """
-Is it calibrated for my sample?
+Calibration for your own sample
 ===============================
 
-Weights are judged on some sample, and yours is another. With a few hundred galaxies whose properties you know, one call
-says what to trust.
+The published accuracy refers to the test samples of the weights. With a few hundred galaxies of known properties, one call
+tests the calibration for your own sample.
 """
 
 # %%
 # A sample with known redshifts
 # -----------------------------
-# So that this runs anywhere, *my sample* is **simulated**: 900 galaxies, fainter than most of those of the training,
-# with the errors of SDSS. Take a table of your own in its place.
+# The sample of this tutorial is **simulated**: 900 galaxies, fainter than most galaxies of the training set, with SDSS
+# errors. Use your own table instead.
 
 import astropy.units as u
 import matplotlib.pyplot as plt
@@ -34,7 +34,7 @@ mine["ebv"] = 0.0 * u.mag
 # %%
 # The report
 # ----------
-# ``calibration_report`` predicts, compares with the truth, and says in words what to trust. With
+# ``calibration_report`` infers the galaxies, compares with the truth, and gives a verdict for each quantity. With
 # ``out="report.html"`` it also writes a page with figures and a table of scores.
 
 estimator = PropertyEstimator.from_pretrained()
@@ -42,8 +42,8 @@ report = estimator.calibration_report(photometry=mine, truth=truth, seed=1)
 print(report)
 
 # %%
-# Verdicts have numbers too: by what to multiply the error bars, by how much the values are shifted, and how much
-# better than a guess from the distribution of the sample they are.
+# Each verdict has numbers: the factor by which to multiply the uncertainties, the shift of the values, and the skill
+# relative to a guess from the distribution of the sample.
 
 verdict = report.verdicts["redshift"]
 print(
@@ -51,10 +51,10 @@ print(
 )
 
 # %%
-# Something is wrong, and it shows
-# --------------------------------
-# Suppose the zero point of the g band is off by 0.08 mag, and nobody has noticed. The posterior cannot know. The true
-# redshifts tell:
+# A calibration error
+# -------------------
+# Suppose that the zero point of the g band is off by 0.08 mag. The posterior does not account for it; a comparison with
+# true redshifts reveals it:
 
 spoilt = mine.copy()
 spoilt["flux_g"] = spoilt["flux_g"] * 10 ** (-0.4 * 0.08)
@@ -62,8 +62,8 @@ bad = estimator.calibration_report(photometry=spoilt, truth=truth, seed=1)
 print(bad)
 
 # %%
-# The histogram of the probability integral transform, the share of draws below the truth, is flat if all is well. A
-# slope is a bias. The grey band holds 95% of what chance does to it:
+# The histogram of the probability integral transform, the fraction of draws below the truth, is flat for a calibrated
+# posterior. A slope indicates a bias. The grey band contains 95% of random fluctuations:
 
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
 for ax, result, title in zip(
@@ -73,7 +73,7 @@ for ax, result, title in zip(
     ax.set_title(f"redshift, {title}", fontsize=10)
 
 # %%
-# So do intervals that should hold a given share of the true values, and do not:
+# The coverage of the intervals shows the same:
 
 fig, ax = plt.subplots(figsize=(4.6, 4), layout="constrained")
 for result, label in ((report, "as it is"), (bad, "zero point off")):
@@ -85,14 +85,13 @@ ax.set_title("redshift", fontsize=10)
 # %%
 # Recalibrate
 # -----------
-# A cause that is found should be removed: correct the zero point. What has no known cause can be learnt from the
-# sample. ``recalibrated`` gives an estimator whose draws are moved accordingly; 600 galaxies teach it, the
-# other 300 judge.
+# If the cause is known, remove it: correct the zero point. Otherwise ``recalibrated`` fits a correction to the sample and
+# returns an estimator that applies it to the draws. 600 galaxies are used for the fit and the other 300 for the test.
 
 better = estimator.recalibrated(photometry=spoilt[:600], truth=truth[:600])
 apart = better.calibration_report(photometry=spoilt[600:], truth=truth[600:], seed=1)
 print(apart)
 
 # %%
-# It corrects the error bars of galaxies like these, and of no others, as well as 600 of them can tell. Save it with
-# ``better.save(...)``, or train on your galaxies (:doc:`08_fine_tune`) if the values themselves should improve.
+# The recalibration is valid for galaxies like these only, and as accurate as 600 galaxies allow. Save the estimator with
+# ``better.save(...)``. To improve the values as well, fine-tune the networks (:doc:`08_fine_tune`).

@@ -1,17 +1,16 @@
 """
-Train on your own galaxies
-==========================
+Fine-tune on your own galaxies
+==============================
 
-With some hundred galaxies whose properties you know, the estimator can learn from them. Here it learns the quirks of
-another photometry.
+Fine-tune the estimator on some hundred galaxies with known properties. In this example the photometry has unknown zero
+points.
 """
 
 # %%
 # Galaxies with labels
 # --------------------
-# Labels are the properties that are known, and to be learnt. The galaxies and their labels are **simulated**, so that
-# this runs anywhere and the truth is known: 1,000 galaxies whose magnitudes were not measured as those of SDSS. The u,
-# g and z bands have other zero points, of which nobody has told us. 700 galaxies may teach, 300 judge.
+# Labels are known values of the properties. Galaxies and labels of this tutorial are **simulated**: 1,000 galaxies whose u,
+# g and z bands have zero points that differ from those of SDSS. 700 galaxies are used for training, 300 for the test.
 
 import tempfile
 from pathlib import Path
@@ -37,8 +36,8 @@ table["ebv"] = 0.0 * u.mag
 mine, apart = slice(0, 700), slice(700, None)
 
 # %%
-# Labels are columns with units, under the names of :doc:`/conventions`. A galaxy needs only one label, and no two
-# galaxies the same: here only every second galaxy has a mass.
+# Labels are columns with units and the names of :doc:`/conventions`. A galaxy needs at least one label, and different
+# galaxies may have different ones: here every second galaxy has a mass.
 
 labels = truth["redshift", "stellar_mass"][mine]
 labels["stellar_mass"][::2] = np.nan * u.dex(u.Msun)
@@ -46,8 +45,8 @@ labels["stellar_mass"][::2] = np.nan * u.dex(u.Msun)
 # %%
 # Fit
 # ---
-# ``fit`` gives a new estimator; the old one stays as it is. A part of the galaxies is held out, and training stops
-# when these no longer improve. One head (``members=1``) is quicker than three, and nearly as good.
+# ``fit`` returns a new estimator and leaves the old one unchanged. Part of the galaxies is used for validation: training
+# stops when their loss no longer improves. One head (``members=1``) is faster than three and nearly as accurate.
 
 estimator = PropertyEstimator.from_pretrained()
 better = estimator.fit(
@@ -58,9 +57,9 @@ changes.round(4)
 changes
 
 # %%
-# Judge
-# -----
-# On galaxies that neither of the two has seen:
+# Test
+# ----
+# The test galaxies were not used by either estimator:
 
 before = estimator.predict(photometry=table[apart], n_draws=300, seed=1, progress=False)
 after = better.predict(photometry=table[apart], n_draws=300, seed=1, progress=False)
@@ -71,12 +70,12 @@ for ax, result, title in zip(axes, (before, after), ("before", "after"), strict=
     ax.set_title(f"{title} the fit", fontsize=10)
 
 # %%
-# The scatter is smaller than before, without anybody having told the network of the zero points. Where the cause is
-# known, as here, correcting the photometry is better still.
+# The scatter is smaller than before, although the zero points were not given. If the cause is known, correct the photometry
+# instead.
 #
-# What was fitted, and what came of it, is in the card; the estimator is saved and loaded like any other. With
-# ``report="report.html"`` ``fit`` writes a page on the galaxies that it held out; those that were kept apart are the
-# stricter judges (:doc:`07_calibrated_for_my_sample`).
+# The card of the estimator records the fit; the estimator is saved and loaded like any other. With
+# ``report="report.html"``, ``fit`` writes a page about the validation galaxies. A report on separate test galaxies is the
+# stricter test (:doc:`07_calibrated_for_my_sample`).
 
 path = better.save(Path(tempfile.mkdtemp()) / "mine.safetensors")
 print(PropertyEstimator.from_pretrained(path))

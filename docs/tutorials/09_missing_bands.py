@@ -2,15 +2,14 @@
 Missing bands
 =============
 
-A survey without u, a night without i, a catalogue with holes: any subset of the bands will do, and the error bars say
-what it costs.
+Infer galaxies from any subset of the bands, and from catalogues with missing values. The posteriors widen accordingly.
 """
 
 # %%
 # Fewer bands, wider posteriors
 # -----------------------------
-# 24 real SDSS galaxies come with the package. We infer each of them from all bands, and from fewer. A band is missing
-# if its columns are: nothing has to be filled in.
+# We infer the 24 real SDSS galaxies that come with the package from all bands and from subsets. A band is missing if its
+# columns are missing; no placeholder is needed.
 
 import astropy.units as u
 import matplotlib.pyplot as plt
@@ -34,8 +33,8 @@ for bands, posterior in results.items():
     )
 
 # %%
-# One of the galaxies. Without u the Balmer break is gone, without a colour only the distribution of galaxies of this
-# magnitude is left:
+# One of the galaxies. Without u the Balmer break is not constrained; from r only, the posterior is the distribution of
+# galaxies of this magnitude:
 
 number = 6
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
@@ -52,9 +51,8 @@ axes[0].axvline(galaxies["z_spec"][number], color="#c44e52", lw=1.2, label="spec
 axes[0].legend(frameon=False, fontsize=8)
 
 # %%
-# Wider is not wrong: posteriors from fewer bands should hold the truth as often. But the fewer bands there are, the more
-# of a posterior is the population the network knows, and these 24 galaxies are no fair sample of it. So with one band
-# the intervals need not hold what they promise:
+# The coverage of wider posteriors should be the same. With fewer bands, however, a posterior depends more on the prior,
+# and these 24 galaxies are not a random sample of it, so that the coverage with one band may deviate:
 
 for bands, posterior in results.items():
     low, high = posterior["redshift"].interval(0.95)
@@ -64,10 +62,10 @@ for bands, posterior in results.items():
     )
 
 # %%
-# Holes in a catalogue
-# --------------------
-# Masked values, NaN, and values such as -9999 count as missing, galaxy by galaxy. What is missing costs accuracy; it
-# does not cost the galaxy.
+# Missing values in a catalogue
+# -----------------------------
+# Masked values, NaN, and values such as -9999 count as missing, galaxy by galaxy. The galaxy is still inferred, with a
+# larger uncertainty.
 
 holes = galaxies.copy()
 holes["flux_u"][:12] = np.nan * u.nmgy
@@ -76,9 +74,9 @@ print("with u:", np.median(posterior["redshift"].std()[12:]).round(4))
 print("without:", np.median(posterior["redshift"].std()[:12]).round(4))
 
 # %%
-# Something else is known
-# -----------------------
-# A known redshift takes the place of many bands. ``known`` conditions the posterior on it:
+# Known redshifts
+# ---------------
+# A known redshift contains as much information as several bands. ``known`` conditions the posterior on it:
 
 gr = galaxies[[f"{what}_{band}" for band in "gr" for what in ("flux", "flux_err", "extinction")]]
 with_z = estimator.predict(
@@ -90,10 +88,10 @@ print(
 print("the same, redshift known:    ", np.median(with_z["stellar_mass"].std().value).round(2))
 
 # %%
-# Images without a band
-# ---------------------
-# The same holds for images. The network fills in what it has not seen, which is a guess with no claim to be the
-# galaxy. Here a simulated galaxy is encoded from g and r, and its i band decoded:
+# Images with missing bands
+# -------------------------
+# Bands of images may be missing too. The decoder fills them in, which is an extrapolation and not a measurement. Here a
+# simulated galaxy is encoded from g and r, and its i band is decoded:
 
 cutout = load_cutouts()[0][0]
 guessed = estimator.reconstruct({band: cutout[band] for band in "gr"})[0]

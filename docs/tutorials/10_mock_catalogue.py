@@ -2,14 +2,14 @@
 A mock catalogue with the simulator
 ===================================
 
-The simulator that taught the networks makes catalogues too: galaxies as a survey would see them, with magnitudes,
-images and spectra, and the truth beside them. It needs the extra ``simulate``.
+Make a catalogue with the simulator on which the networks were trained: magnitudes, images and spectra as a survey would
+observe them, with the true properties. This requires the extra ``simulate``.
 """
 
 # %%
 # Galaxies with labels
 # --------------------
-# ``draw`` makes galaxies until enough of them pass the selection of the survey. Everything here is simulated.
+# ``draw`` simulates galaxies until the requested number passes the selection of the survey.
 
 import tempfile
 from pathlib import Path
@@ -34,15 +34,15 @@ for k, band in enumerate(BANDS):
 catalogue["redshift", "stellar_mass", "sfr", "halpha_flux", "flux_r", "flux_err_r"][:5]
 
 # %%
-# Fluxes have noise, zero points and outliers as in SDSS, and are free of Galactic dust. Any format of astropy stores
-# the table:
+# Fluxes include noise, zero-point errors and outliers as in SDSS, and no Galactic extinction. Write the table in any format
+# of astropy:
 
 folder = Path(tempfile.mkdtemp())
 catalogue.write(folder / "mock.ecsv")
 
 # %%
-# What it looks like
-# ------------------
+# Distribution of the galaxies
+# ----------------------------
 
 mass, sfr = catalogue["stellar_mass"].value, catalogue["sfr"].value
 colour = -2.5 * np.log10(catalogue["flux_g"] / catalogue["flux_r"])
@@ -61,7 +61,7 @@ fig.colorbar(dots, ax=axes, label=r"log sSFR [$\mathrm{yr}^{-1}$]", extend="both
 # %%
 # Images
 # ------
-# Noise-free images with seeing and neighbours, and then the noise of the survey:
+# Compute noise-free images with seeing and neighbours, then add the noise of the survey:
 
 bright = galaxies[galaxies.observation.petrosian_r < 16.2][:6]
 generator = simulator.generator(101)
@@ -72,12 +72,12 @@ for ax, image, theta in zip(axes, noisy.numpy(), bright.theta, strict=True):
     ax.imshow(plotting.color_image(image), origin="lower")
     ax.set_title(f"z = {theta[0]:.3f}", fontsize=8)
     ax.set(xticks=[], yticks=[])
-fig.supxlabel("each stamp 25 arcsec wide", fontsize=8)
+fig.supxlabel("each cutout 25 arcsec wide", fontsize=8)
 
 # %%
 # Spectra
 # -------
-# Through the fibre of 3 arcsec, without noise, on a logarithmic grid of vacuum wavelengths:
+# Noise-free spectra in the fibre of 3 arcsec, on a logarithmic grid of vacuum wavelengths:
 
 spectra = simulator.spectra(bright)
 wavelength = OBSERVED.wavelength
@@ -96,10 +96,10 @@ ax.set(
 ax.legend(frameon=False, ncols=3, fontsize=8)
 
 # %%
-# Another sample, another universe
-# --------------------------------
-# ``Sample`` says which galaxies are drawn: a deeper limit, or a volume without any. Every number of the simulator is in
-# a table with its unit and source, and may be changed.
+# Other samples and priors
+# ------------------------
+# ``Sample`` defines the selection: a magnitude limit or a volume. Every number of the simulator is in a table with its unit
+# and source and can be changed.
 
 population = load_priors("population")
 print(population.table["name", "value", "unit", "kind"][:3])
@@ -114,7 +114,7 @@ other = heavier.draw(1500, seed=102, sample=Sample(volume=(0.02, 0.06, 9.0)))
 fig, ax = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
 bins = np.linspace(9, 12, 25)
 for sample, color, label in (
-    (volume, "#3b6ea5", "as it is"),
+    (volume, "#3b6ea5", "default priors"),
     (other, "#c44e52", "knee of the mass function 0.3 dex higher"),
 ):
     ax.hist(sample.theta[:, 1].numpy(), bins, histtype="step", lw=1.5, color=color, label=label)
@@ -124,5 +124,5 @@ ax.legend(frameon=False, fontsize=8)
 # %%
 # Many galaxies
 # -------------
-# ``astrogenspec simulate`` on the command line, or `~astrogenspec.simulate.dataset.write_shards`, write as many as wanted, and
-# go on where they were interrupted. What the simulator gets wrong is in :doc:`/simulator`.
+# ``astrogenspec simulate`` on the command line, or `~astrogenspec.simulate.dataset.write_shards`, writes large data sets
+# and resumes after an interruption. :doc:`/simulator` lists known deviations from real galaxies.
