@@ -1,4 +1,4 @@
-"""A made-up posterior with known truth, for the tests of posteriors, their figures and their calibration."""
+"""Artificial posteriors with known truth, for the tests of posteriors, figures and calibration."""
 
 import astropy.units as u
 import numpy as np
@@ -27,9 +27,10 @@ def quantity(values, unit):
 def gaussian_posterior(
     n_galaxies, n_draws, *, seed=0, width=1.0, shift=0.0, quantities=tuple(QUANTITIES), **kwargs
 ):
-    """Make draws and truths that scatter alike around the same centre, in sigma of 0.3 times the population's.
+    """Draw posteriors and truths around the same centres, with sigma 0.3 times that of the population.
 
-    ``width`` scales the scatter of the draws and ``shift`` moves them, in sigma: 1 and 0 are calibrated.
+    ``width`` scales the scatter of the draws, and ``shift`` moves them by a number of sigma: the posterior is
+    calibrated for 1 and 0.
     """
     rng = np.random.default_rng(seed)
     draws, truth = {}, {}
@@ -49,7 +50,7 @@ def gaussian_posterior(
 
 
 def flagged_posterior(n_galaxies=4, n_draws=50, *, bad=2, **kwargs):
-    """Make a posterior one of whose galaxies has no draws."""
+    """Return a posterior in which one galaxy has no draws."""
     posterior, truth = gaussian_posterior(n_galaxies, n_draws, **kwargs)
     draws = {name: values.copy() for name, values in posterior.draws.items()}
     for values in draws.values():

@@ -1,4 +1,4 @@
-"""Made-up spectra with known lines and slopes, for the tests of draws of spectra."""
+"""Artificial spectra with known lines and slopes, for the tests of spectrum draws."""
 
 import astropy.units as u
 import numpy as np
@@ -13,19 +13,19 @@ def log_grid(n_pixels=3841, start=3.5798):
 
 
 def line(wavelength, centre, flux, sigma_pixels=1.5):
-    """Give a Gaussian in log wavelength of known flux (unit of flux density times Angstrom)."""
+    """Return a Gaussian line in logarithmic wavelength with a given flux."""
     log = np.log(wavelength.value / centre) / (1e-4 * np.log(10))
     profile = np.exp(-0.5 * (log / sigma_pixels) ** 2) / (np.sqrt(2 * np.pi) * sigma_pixels)
     return flux * profile / (wavelength.value * 1e-4 * np.log(10))
 
 
 def flux_of(wavelength, values):
-    """Integrate over the grid of 1e-4 dex."""
+    """Integrate the flux density over the grid of 1e-4 dex."""
     return (np.asarray(values) * wavelength.value).sum(axis=-1) * 1e-4 * np.log(10)
 
 
 def some_spectra(n_galaxies=4, n_draws=6, *, n_pixels=300, bad=2, seed=0, **kwargs):
-    """Make draws of which one galaxy is unusable, with all companions."""
+    """Return spectra with all optional data, in which one galaxy is unusable."""
     rng = np.random.default_rng(seed)
     flux = rng.normal(20, 2, (n_galaxies, n_draws, n_pixels)).astype(np.float32)
     redshift = rng.normal(0.1, 0.001, (n_galaxies, n_draws))

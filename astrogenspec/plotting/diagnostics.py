@@ -1,4 +1,4 @@
-"""Figures that show whether the error bars are true."""
+"""Figures of calibration: PIT histogram, coverage and TARP curves."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ def pit_histogram(
     color: str = MAIN,
     label: str | None = None,
 ) -> Axes:
-    """Draw the histogram of the probability integral transform, flat for a calibrated posterior.
+    """Plot a histogram of the probability integral transform, which is flat for a calibrated posterior.
 
-    A hump in the middle: error bars too large; a valley: too small; a slope: a bias.  The grey
-    band holds 95% of the heights of a calibrated posterior with as many galaxies.
+    A maximum in the middle indicates uncertainties that are too large, a minimum ones that are too
+    small, and a slope a bias.  The grey band contains 95% of the heights expected for a calibrated
+    posterior with the same number of galaxies.
 
     Parameters
     ----------
     values : ndarray
-        As `astrogenspec.calibration.pit` gives; NaN are left out.
+        Result of `astrogenspec.calibration.pit`; NaN are ignored.
     ax : `~matplotlib.axes.Axes`, optional
         Axes to draw on.
     n_bins : int
@@ -41,7 +42,7 @@ def pit_histogram(
     color : str
         Colour of the histogram.
     label : str, optional
-        Name in the legend.
+        Label in the legend.
 
     Returns
     -------
@@ -50,7 +51,7 @@ def pit_histogram(
     Raises
     ------
     ValueError
-        If there are no values.
+        If there are no finite values.
     """
     from scipy.stats import binom
 
@@ -79,22 +80,22 @@ def coverage_curve(
     color: str | None = None,
     label: str | None = None,
 ) -> Axes:
-    """Plot the fraction of truths inside central intervals against their probability.
+    """Plot the fraction of true values in central intervals against the probability of the intervals.
 
-    Below the diagonal the error bars are too small, above it too large.  The grey band holds 95%
-    of the curves of a calibrated posterior with as many galaxies, at each level.  Call it again
-    with the same axes for further quantities.
+    Uncertainties are too small below the diagonal, and too large above it.  The grey band contains, at
+    each level, 95% of the curves of a calibrated posterior with the same number of galaxies.  Further
+    calls with the same axes add curves of other quantities.
 
     Parameters
     ----------
     values : ndarray
-        As `astrogenspec.calibration.pit` gives; NaN are left out.
+        Result of `astrogenspec.calibration.pit`; NaN are ignored.
     ax : `~matplotlib.axes.Axes`, optional
         Axes to draw on.
     color : str, optional
         Colour of the curve.
     label : str, optional
-        Name in the legend.
+        Label in the legend.
 
     Returns
     -------
@@ -103,7 +104,7 @@ def coverage_curve(
     Raises
     ------
     ValueError
-        If there are no values.
+        If there are no finite values.
     """
     from scipy.stats import binom
 
@@ -131,12 +132,13 @@ def tarp_curve(
     Parameters
     ----------
     result : `~astrogenspec.calibration.TarpResult`
+        Result of `astrogenspec.calibration.tarp`.
     ax : `~matplotlib.axes.Axes`, optional
         Axes to draw on.
     color : str, optional
         Colour of the curve.
     label : str, optional
-        Name in the legend.
+        Label in the legend.
 
     Returns
     -------
@@ -161,7 +163,9 @@ def _finite(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, dtype=float).ravel()
     values = values[np.isfinite(values)]
     if values.size == 0:
-        raise ValueError("values holds no finite number; give the PIT of at least one galaxy.")
+        raise ValueError(
+            "values contains no finite number; the PIT of at least one galaxy is needed."
+        )
     return values
 
 

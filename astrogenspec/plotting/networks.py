@@ -39,8 +39,8 @@ def reconstruction(
     image, reconstructed : array_like, shape (3, ny, nx) in g, r, i or (5, ny, nx) in u, g, r, i, z
         Flux in nmgy per pixel.  `~astropy.nddata.NDData` is accepted.
     ivar : array_like, same shape, optional
-        Inverse variance of the image in nmgy^-2, 0 where bad; the difference is then shown in
-        units of sigma, otherwise in nmgy.
+        Inverse variance of the image in nmgy^-2, 0 for bad pixels; with it, the difference is shown
+        in units of sigma, otherwise in nmgy.
     fig : `~matplotlib.figure.Figure`, optional
         Empty figure to draw on.
     pixel_scale : Quantity ['angle']
@@ -63,7 +63,7 @@ def reconstruction(
     observed, model = gri_images(image, "image"), gri_images(reconstructed, "reconstructed")
     if observed.shape[1:] != model.shape[1:]:
         raise ValueError(
-            f"image has {observed.shape[1:]} pixels, reconstructed has {model.shape[1:]}; give one size."
+            f"image has {observed.shape[1:]} pixels, but reconstructed has {model.shape[1:]}; the sizes must agree."
         )
     residual, unit = observed[1] - model[1], "nmgy / pixel"
     if ivar is not None:
@@ -97,15 +97,15 @@ def latent_map(
     cmap: str = "viridis",
     method: str = "UMAP",
 ) -> Axes:
-    """Plot a map of the latent space in two dimensions, coloured by a quantity.
+    """Plot a two-dimensional map of the latent space, coloured by a quantity.
 
     Parameters
     ----------
     embedding : ndarray, shape (n_galaxies, 2)
-        Coordinates, as UMAP gives.
+        Coordinates, for example from UMAP.
     values : Quantity or array_like, shape (n_galaxies,), optional
-        Quantity that colours the points; the scale runs from its 2nd to its 98th percentile.
-        Galaxies without it are grey.
+        Quantity that colours the points; the colour scale covers its 2nd to 98th percentile.
+        Galaxies without a value are grey.
     label : str
         Label of the colour bar; the unit is added unless it is LaTeX.
     ax : `~matplotlib.axes.Axes`, optional
@@ -113,7 +113,7 @@ def latent_map(
     cmap : str
         Colour map.
     method : str
-        Name of the axes.
+        Name of the projection, for the axis labels.
 
     Returns
     -------
@@ -122,11 +122,11 @@ def latent_map(
     Raises
     ------
     ValueError
-        If the shapes do not fit.
+        If the shapes do not match.
     """
     embedding = np.asarray(embedding, dtype=float)
     if embedding.ndim != 2 or embedding.shape[1] != 2:
-        raise ValueError(f"embedding has shape {embedding.shape}; give (n_galaxies, 2).")
+        raise ValueError(f"embedding has shape {embedding.shape}; expected (n_galaxies, 2).")
     ax = new_axes(ax, (5.4, 4.4))
     size = float(np.clip(20000 / max(len(embedding), 1), 2, 24))
     dots: dict[str, Any] = {"s": size, "lw": 0, "rasterized": len(embedding) > 2000}
@@ -137,7 +137,7 @@ def latent_map(
         numbers = plain_values(values, unit, name="values")
         if numbers.shape != (len(embedding),):
             raise ValueError(
-                f"values has shape {numbers.shape}, embedding has {len(embedding)} rows; give one a galaxy."
+                f"values has shape {numbers.shape}, but embedding has {len(embedding)} rows; give one value per galaxy."
             )
         known = np.isfinite(numbers)
         x, y = embedding.T
@@ -157,13 +157,13 @@ def training_history(
     terms: Sequence[str] = ("total",),
     ax: Axes | None = None,
 ) -> Axes:
-    """Plot losses of training and validation, and mark the best step.
+    """Plot training and validation losses, and mark the best step.
 
     Parameters
     ----------
     history : table or mapping of str to sequence of float
-        Columns ``step`` (or ``epoch``), ``train_<term>`` and ``valid_<term>``, as
-        `astrogenspec.training.loop.History.to_table` gives.
+        Columns ``step`` (or ``epoch``), ``train_<term>`` and ``valid_<term>``, such as the result of
+        `astrogenspec.training.loop.History.to_table`.
     terms : sequence of str
         Terms of the loss to plot.
     ax : `~matplotlib.axes.Axes`, optional
@@ -176,7 +176,7 @@ def training_history(
     Raises
     ------
     KeyError
-        If the history has neither training nor validation of a term.
+        If the history has no column of a term.
     """
     columns = {name: np.asarray(history[name], dtype=float) for name in list(history.keys())}
     clock = next((name for name in ("step", "epoch") if name in columns), None)

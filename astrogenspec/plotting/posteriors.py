@@ -1,4 +1,4 @@
-"""Figures of a joint posterior and of its medians against the truth."""
+"""Corner plots of joint posteriors, and predictions against true values."""
 
 from __future__ import annotations
 
@@ -32,22 +32,21 @@ def corner(
     color: str = MAIN,
     **kwargs: Any,
 ) -> Figure:
-    """Draw the joint posterior of one galaxy: all pairs of quantities, and each alone.
+    """Plot the joint posterior of one galaxy: the marginals of all quantities and pairs.
 
-    Contours hold 68% and 95% of the draws; dashed lines and titles give the median and the
-    central 68%.  Line fluxes are shown in their base-10 logarithm.
+    Contours contain 68% and 95% of the draws; lines and titles show the median and the central 68%.
+    Line fluxes are shown as base-10 logarithms.
 
     Parameters
     ----------
     posterior : `~astrogenspec.Posterior` of one galaxy
-        ``posterior[3]``.
+        Posterior to show, such as ``posterior[3]``.
     quantities : str or sequence of str, optional
-        Quantities to show, drawn or derived; all those drawn by default.
+        Quantities to show, drawn or derived; by default, all that were drawn.
     truth : mapping of str to scalar Quantity, optional
-        True values to mark, in any unit that converts; quantities that are not shown are passed
-        over.
+        True values to mark, in any unit that converts; other quantities are ignored.
     fig : `~matplotlib.figure.Figure`, optional
-        Figure to draw on, such as an earlier corner of the same quantities.
+        Figure to draw on, such as an earlier corner plot of the same quantities.
     color : str
         Colour of the draws.
     **kwargs
@@ -60,7 +59,7 @@ def corner(
     Raises
     ------
     ValueError
-        If the posterior has not exactly one galaxy, or too few usable draws.
+        If there is more than one galaxy, or there are too few finite draws.
     ImportError
         If the package ``corner`` is not installed.
     """
@@ -68,7 +67,7 @@ def corner(
     corner_package = package("corner")
     if len(posterior) != 1:
         raise ValueError(
-            f"a corner plot shows one galaxy, and the posterior has {len(posterior)}; index it first, "
+            f"a corner plot shows one galaxy, but the posterior has {len(posterior)}; select one first, "
             f"as in posterior[0]."
         )
     if isinstance(quantities, str):
@@ -117,21 +116,21 @@ def prediction_vs_truth(
     color: str = MAIN,
     max_error_bars: int = 400,
 ) -> Axes:
-    """Plot the posterior median of each galaxy against its true value, with the scores.
+    """Plot the posterior median of each galaxy against its true value, with scores.
 
     Parameters
     ----------
     posterior : `~astrogenspec.QuantityPosterior`
-        ``posterior["sfr"]``.
+        Posterior of one quantity, such as ``posterior["sfr"]``.
     truth : Quantity or array_like, shape (n_galaxies,)
-        Converted to the unit of the posterior; NaN or masked: left out.
+        True values in any unit that converts; galaxies with NaN or masked values are omitted.
     ax : `~matplotlib.axes.Axes`, optional
         Axes to draw on.
     color : str
         Colour of the points.
     max_error_bars : int
-        With more galaxies than this, their density is shown in place of points with bars of the
-        central 68%.
+        Maximum number of galaxies shown as points with error bars (central 68%); larger samples are
+        shown as a density.
 
     Returns
     -------
@@ -142,7 +141,7 @@ def prediction_vs_truth(
     ValueError
         If no galaxy has both a truth and draws, or the shapes differ.
     astropy.units.UnitConversionError
-        If the units do not fit.
+        If the units do not convert.
     """
     values, true, label = _shown(posterior, truth)
     low, middle, high = row_percentiles(values, [16, 50, 84])
@@ -177,7 +176,7 @@ def prediction_vs_truth(
 
 
 def _shown(quantity: QuantityPosterior, truth: Any) -> tuple[np.ndarray, np.ndarray, str]:
-    """Give draws and truth as shown, fluxes in their logarithm, and the label."""
+    """Return draws and truth, fluxes as logarithms, and the axis label."""
     values, true, _ = values_in_dex(quantity, truth)
     info = QUANTITIES.get(quantity.name)
     label = with_unit(quantity.label, quantity.unit)
@@ -188,7 +187,7 @@ def _scalar(name: str, value: Any, quantity: QuantityPosterior) -> float:
     number = plain_values(value, quantity.unit, name=f"truth[{name!r}]").ravel()
     if number.size != 1:
         raise ValueError(
-            f"truth[{name!r}] has {number.size} values, and a corner plot shows one galaxy; give one value."
+            f"truth[{name!r}] has {number.size} values, but a corner plot shows one galaxy; give one value."
         )
     return float(number[0])
 
@@ -198,14 +197,14 @@ def _usable_draws(draws: np.ndarray, posterior: Posterior) -> np.ndarray:
     if len(draws) <= draws.shape[1]:
         why = f" (flag: {posterior.flags[0]})" if posterior.flags[0] else ""
         raise ValueError(
-            f"galaxy {posterior.names[0]!r} has {len(draws)} usable draws{why}; a corner plot of "
+            f"galaxy {posterior.names[0]!r} has {len(draws)} finite draws{why}; a corner plot of "
             f"{draws.shape[1]} quantities needs more draws than quantities."
         )
     return draws
 
 
 def _range(values: np.ndarray, mark: float | None) -> tuple[float, float]:
-    """Show nearly all draws, and the truth."""
+    """Return a range that contains 99.4% of the draws and the truth."""
     low, high = np.percentile(values, [0.3, 99.7])
     if mark is not None:
         low, high = min(low, mark), max(high, mark)
@@ -225,7 +224,7 @@ def _mark_interval(ax: Axes, low: float, middle: float, high: float, color: str)
 
 
 def _tidy(figure: Figure, axes: np.ndarray) -> None:
-    """Keep ticks apart and labels, also those of two lines, inside the figure."""
+    """Prevent overlaps of ticks, and keep labels inside the figure."""
     for (row, column), ax in np.ndenumerate(axes):
         if row < column:
             continue
@@ -240,14 +239,14 @@ def _tidy(figure: Figure, axes: np.ndarray) -> None:
 
 
 def _inner_ticks(low: float, high: float) -> np.ndarray:
-    """Leave out ticks near the ends, whose numbers would touch those of the next panel."""
+    """Return ticks without those near the ends, which would overlap those of the next panel."""
     ticks = package("matplotlib.ticker").MaxNLocator(5).tick_values(low, high)
     edge = 0.07 * (high - low)
     return ticks[(ticks > low + edge) & (ticks < high - edge)]
 
 
 def _two_lines(label: str) -> str:
-    """Put the unit of a long label on a line of its own."""
+    """Put the unit of a long label on a second line."""
     head, slash, tail = label.partition(r"\,/\,")
     if not slash:
         return label

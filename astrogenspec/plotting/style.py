@@ -1,4 +1,4 @@
-"""Colours and small helpers that all figures share."""
+"""Colours and functions shared by all figures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 #: Colour of data and draws.
 MAIN = "#2f5d8a"
-#: Colour of truths and of what should be seen first.
+#: Colour of true values and of highlighted data.
 ACCENT = "#c2452d"
 #: Colour of guide lines.
 NEUTRAL = "#7a7a7a"
@@ -52,7 +52,7 @@ _CURVE = "astrogenspec curve"
 
 
 def package(name: str) -> ModuleType:
-    """Import a package that only figures need.
+    """Import a package that is needed for figures only.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def package(name: str) -> ModuleType:
     Raises
     ------
     ImportError
-        If it is not installed; the message says how to install it.
+        If it is not installed; the message tells how to install it.
     """
     try:
         return import_module(name)
@@ -78,11 +78,12 @@ def package(name: str) -> ModuleType:
 
 
 def new_axes(ax: Axes | None, size: tuple[float, float] = (4.6, 4.4)) -> Axes:
-    """Give the axes passed, or new ones.
+    """Return the axes passed, or new axes.
 
     Parameters
     ----------
     ax : Axes or None
+        Axes to return; None for new ones.
     size : tuple of float
         Width and height of a new figure in inches.
 
@@ -101,25 +102,30 @@ def diagonal(ax: Axes, zorder: float = 1.0) -> None:
     Parameters
     ----------
     ax : `~matplotlib.axes.Axes`
+        Axes to draw on.
     zorder : float
+        Drawing order.
     """
     if first_call(ax, "diagonal"):
         ax.axline((0, 0), slope=1, color="#222222", lw=0.9, ls="--", zorder=zorder)
 
 
 def curve(ax: Axes, x: np.ndarray, y: np.ndarray, *, color: str | None, label: str | None) -> str:
-    """Draw a curve in the next colour of the palette, if none is given.
+    """Draw a curve, by default in the next colour of the palette.
 
     Parameters
     ----------
     ax : `~matplotlib.axes.Axes`
+        Axes to draw on.
     x, y : ndarray
+        Coordinates of the points.
     color, label : str or None
+        Colour, and label in the legend.
 
     Returns
     -------
     str
-        The colour.
+        Colour of the curve.
     """
     number = sum(line.get_gid() == _CURVE for line in ax.lines)
     color = PALETTE[number % len(PALETTE)] if color is None else color
@@ -127,20 +133,21 @@ def curve(ax: Axes, x: np.ndarray, y: np.ndarray, *, color: str | None, label: s
     return color
 
 
-def first_call(ax: Axes, what: str) -> bool:
-    """Say whether axes still lack a thing they should have once, and note that they get it now.
+def first_call(ax: Axes, element: str) -> bool:
+    """Return whether this is the first call for an element that axes should have once.
 
     Parameters
     ----------
     ax : `~matplotlib.axes.Axes`
-    what : str
-        Name of the thing.
+        Axes to draw on.
+    element : str
+        Name of the element.
 
     Returns
     -------
     bool
     """
-    tag = f"astrogenspec {what}"
+    tag = f"astrogenspec {element}"
     if any(artist.get_gid() == tag for artist in ax.lines):
         return False
     ax.plot([], [], gid=tag, color="none")
@@ -153,7 +160,9 @@ def boxed_text(ax: Axes, lines: list[str], *, corner: str = "upper left") -> Non
     Parameters
     ----------
     ax : `~matplotlib.axes.Axes`
+        Axes to write on.
     lines : list of str
+        Lines of the text.
     corner : str
         "upper left" or "lower right".
     """
@@ -175,12 +184,12 @@ def boxed_text(ax: Axes, lines: list[str], *, corner: str = "upper left") -> Non
 
 
 def log_label(label: str) -> str:
-    """Turn the label of a flux into that of its base-10 logarithm.
+    """Return the label of the base-10 logarithm of a quantity.
 
     Parameters
     ----------
     label : str
-        LaTeX between dollar signs.
+        Label of the quantity, LaTeX between dollar signs.
 
     Returns
     -------
@@ -190,12 +199,14 @@ def log_label(label: str) -> str:
 
 
 def with_unit(label: str, unit: u.UnitBase | None) -> str:
-    """Add a unit to a label that does not name one.
+    """Add the unit to a label, unless the label is LaTeX, which includes its unit.
 
     Parameters
     ----------
     label : str
+        Label of the quantity.
     unit : unit or None
+        Unit of the quantity.
 
     Returns
     -------

@@ -47,7 +47,7 @@ class GalaxyDraws:
     flags : sequence of str, optional
         Reason to distrust each galaxy; an empty string where nothing was found.
     flag_codes : array_like of int, shape (n_galaxies,), optional
-        Codes of `astrogenspec.Flag`. By default `Flag.TEXT_ONLY` where ``flags`` has a text.
+        Codes of `~astrogenspec.flags.Flag`. By default ``Flag.TEXT_ONLY`` where ``flags`` has a text.
     meta : mapping, optional
         Provenance of the draws.
 

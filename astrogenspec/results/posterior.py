@@ -47,7 +47,7 @@ class Posterior(GalaxyDraws):
     meta : mapping, optional
         Provenance of the draws (model, seed, ...).
     flag_codes : array_like of int, shape (n_galaxies,), optional
-        Codes of `astrogenspec.Flag`. By default `Flag.TEXT_ONLY` where ``flags`` has a text.
+        Codes of `~astrogenspec.flags.Flag`. By default ``Flag.TEXT_ONLY`` where ``flags`` has a text.
 
     Raises
     ------
@@ -200,7 +200,7 @@ class Posterior(GalaxyDraws):
             ``name``; for each quantity ``<quantity>_median``, ``<quantity>_p16``,
             ``<quantity>_p84`` (percentiles), ``<quantity>_std``, and ``<quantity>_information`` if
             the population is known (see `information`); ``measurable`` (probability that the gas
-            metallicity is measurable) if known; ``flags`` (codes of `astrogenspec.Flag`, 0 where
+            metallicity is measurable) if known; ``flags`` (codes of `~astrogenspec.flags.Flag`, 0 where
             nothing was found) and ``flag`` (their text). Summaries are masked where a galaxy has
             no draws.
         """

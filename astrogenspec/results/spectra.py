@@ -60,7 +60,7 @@ class SpectrumDraws(SpectrumArrays):
         Provenance of the draws (model, seed, ...). The entry ``resolving_power`` overrides the
         default `resolving_power`.
     flag_codes : array_like of int, shape (n_galaxies,), optional
-        Codes of `astrogenspec.Flag`. By default `Flag.TEXT_ONLY` where ``flags`` has a text.
+        Codes of `~astrogenspec.flags.Flag`. By default ``Flag.TEXT_ONLY`` where ``flags`` has a text.
 
     Raises
     ------
@@ -175,7 +175,7 @@ class SpectrumDraws(SpectrumArrays):
             If the wavelength grid is not logarithmic.
         """
         grid = self._wavelength.value
-        step = log_step(grid, "the rest frame")
+        step = log_step(grid, "rest_frame")
         flux, rest = shifted_to_rest(self._flux.value, grid, self._redshift, step)
         trusted = trusted_at_rest(self._trusted, self._redshift, grid, rest)
         zeros = np.where(np.isfinite(self._redshift), 0.0, np.nan)
@@ -215,7 +215,7 @@ class SpectrumDraws(SpectrumArrays):
                 f"power of the spectra."
             )
         grid = self._wavelength.value
-        step = log_step(grid, "degrading")
+        step = log_step(grid, "degrade")
         flux = smoothed(self._flux.value, grid, step, current, float(resolution))
         return self._replaced(
             _flux=u.Quantity(flux, FLUX_UNIT, copy=False),

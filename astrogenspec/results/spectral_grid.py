@@ -1,8 +1,8 @@
-r"""Shift and smooth spectra on a grid of wavelengths that is equally spaced in its logarithm.
+r"""Redshift and smooth spectra on a logarithmic wavelength grid.
 
-On such a grid a redshift is a shift by a constant number of pixels, and an instrument of constant
-resolving power a convolution with one kernel.  Both act on :math:`\lambda f_\lambda`, flux per
-logarithmic wavelength, with kernels of unit sum, so that the flux of a line stays what it was.
+On such a grid a redshift is a shift by a constant number of pixels, and a constant resolving power is a
+convolution with one kernel.  Both act on :math:`\lambda f_\lambda`, the flux per logarithmic wavelength, with
+kernels of unit sum, so that line fluxes are preserved.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ __all__ = [
 
 #: Full width at half maximum of a Gaussian in units of its standard deviation.
 FULL_WIDTH = 2 * np.sqrt(2 * np.log(2))
-#: Half-width in pixels of the kernel that shifts by a part of a pixel.
-_TAPS = 6
+#: Half-width in pixels of the kernel that interpolates between pixels.
+_HALF_WIDTH = 6
 
 
-def log_step(wavelength: np.ndarray, what: str) -> float:
-    """Give the natural-logarithmic spacing of a grid.
+def log_step(wavelength: np.ndarray, operation: str) -> float:
+    """Return the spacing of a logarithmic grid, in natural logarithms.
 
     Parameters
     ----------
     wavelength : ndarray, shape (n_wavelength,)
-    what : str
-        What needs it, for the error message.
+        Wavelengths of the pixels.
+    operation : str
+        Operation that needs such a grid, for the error message.
 
     Returns
     -------
@@ -48,8 +49,8 @@ def log_step(wavelength: np.ndarray, what: str) -> float:
     steps = np.diff(np.log(wavelength))
     if np.ptp(steps) > 0.01 * steps.mean():
         raise ValueError(
-            f"wavelength is not equally spaced in its logarithm, which {what} needs; resample the flux to "
-            f"such a grid first."
+            f"{operation} needs a wavelength grid that is equally spaced in its logarithm; resample the flux to such "
+            f"a grid first."
         )
     return float(steps.mean())
 
@@ -57,27 +58,28 @@ def log_step(wavelength: np.ndarray, what: str) -> float:
 def rest_grid(
     wavelength: np.ndarray, redshift: np.ndarray, step: float
 ) -> tuple[np.ndarray, float]:
-    """Give the grid that holds all spectra in their rest frames.
+    """Return the grid that covers all spectra in their rest frames.
 
     Parameters
     ----------
     wavelength : ndarray, shape (n_wavelength,)
+        Observed wavelengths of the pixels.
     redshift : ndarray
-        NaN are passed over.
+        Redshifts of the spectra; NaN are ignored.
     step : float
         Natural-logarithmic spacing of the grid.
 
     Returns
     -------
     grid : ndarray, shape (n_rest,)
-        Pixels of the grid of ``wavelength``, continued to both sides.
+        Rest wavelengths: the grid of ``wavelength``, extended on both sides.
     first : float
-        Number of the first pixel, counted on the grid of ``wavelength``.
+        Index of the first pixel on the grid of ``wavelength``.
     """
     shifts = np.log1p(redshift[np.isfinite(redshift)]) / step
     if not len(shifts):
         return wavelength, 0
-    # rounding must not add a pixel for a shift that is a whole number
+    # Rounding errors must not add a pixel where a shift is an integer.
     first = int(np.ceil(-shifts.max() - 1e-6))
     last = int(np.floor(len(wavelength) - 1 - shifts.min() + 1e-6))
     if first == 0 and last == len(wavelength) - 1:
@@ -88,29 +90,31 @@ def rest_grid(
 def shifted_to_rest(
     flux: np.ndarray, wavelength: np.ndarray, redshift: np.ndarray, step: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bring every spectrum to its rest frame, on one common grid.
+    """Shift every spectrum to its rest frame, on one common grid.
 
     Parameters
     ----------
     flux : ndarray of float32, shape (n_galaxies, n_draws, n_wavelength)
-        Per Angstrom.
+        Flux per Angstrom.
     wavelength : ndarray, shape (n_wavelength,)
+        Observed wavelengths of the pixels.
     redshift : ndarray, shape (n_galaxies, n_draws)
+        Redshifts of the draws.
     step : float
         Natural-logarithmic spacing of the grid.
 
     Returns
     -------
     flux : ndarray of float32, shape (n_galaxies, n_draws, n_rest)
-        Multiplied by 1 + z, so that the flux of a line stays the same; NaN where a spectrum does
-        not reach.
+        Flux multiplied by 1 + z, which preserves line fluxes; NaN outside the range of a spectrum.
     grid : ndarray, shape (n_rest,)
+        Rest wavelengths of the pixels.
 
     Notes
     -----
-    Shifts by parts of a pixel interpolate with polynomials through 12 pixels (Laakso et al. 1996,
-    IEEE Signal Processing Magazine 13, 30), which leave flux, centre and width of a resolved line
-    as they are.  Beyond the ends the last value is repeated.
+    Shifts by a fraction of a pixel interpolate with polynomials through 12 pixels (Laakso et al. 1996,
+    IEEE Signal Processing Magazine 13, 30), which preserve flux, centre and width of resolved lines.
+    Beyond the ends the last value is repeated.
     """
     grid, first = rest_grid(wavelength, redshift, step)
     result = np.full((*flux.shape[:2], len(grid)), np.nan, dtype=np.float32)
@@ -124,18 +128,21 @@ def shifted_to_rest(
 def at_median_redshift(
     draws: np.ndarray, redshift: np.ndarray, wavelength: np.ndarray
 ) -> np.ndarray:
-    """Bring the features of all draws of a galaxy to the same wavelengths, to compare them.
+    """Shift all draws of a galaxy to their median redshift, to compare them.
 
     Parameters
     ----------
     draws : ndarray, shape (n_draws, n_wavelength)
+        Spectra.
     redshift : ndarray, shape (n_draws,)
+        Redshifts of the draws.
     wavelength : ndarray, shape (n_wavelength,)
+        Observed wavelengths of the pixels.
 
     Returns
     -------
     ndarray, shape (n_draws, n_wavelength)
-        Interpolated linearly; NaN where a draw does not reach. The draws themselves if all have one redshift.
+        Linearly interpolated spectra, NaN outside the range of a draw; the unchanged draws if all have one redshift.
     """
     known = redshift[np.isfinite(redshift)]
     if not len(known) or np.ptp(known) == 0:
@@ -152,23 +159,26 @@ def at_median_redshift(
 def trusted_at_rest(
     trusted: np.ndarray, redshift: np.ndarray, wavelength: np.ndarray, grid: np.ndarray
 ) -> np.ndarray:
-    """Give the rest-frame pixels that every draw which reaches them trusts.
+    """Return the rest-frame pixels that are trusted in every draw that covers them.
 
     Parameters
     ----------
     trusted : ndarray of bool, shape (n_galaxies, n_wavelength)
+        Trusted pixels in the observed frame.
     redshift : ndarray, shape (n_galaxies, n_draws)
+        Redshifts of the draws.
     wavelength : ndarray, shape (n_wavelength,)
+        Observed wavelengths of the pixels.
     grid : ndarray, shape (n_rest,)
-        Rest-frame grid.
+        Rest wavelengths of the pixels.
 
     Returns
     -------
     ndarray of bool, shape (n_galaxies, n_rest)
     """
-    step = log_step(wavelength, "the rest frame")
-    # the spectra of single galaxies differ by whole pixels, within rounding
-    position = (np.log(grid / wavelength[0])) / step
+    step = log_step(wavelength, "rest_frame")
+    # Positions of integer shifts are integers within rounding errors, hence the margins of 1e-6.
+    position = np.log(grid / wavelength[0]) / step
     result = np.zeros((len(trusted), len(grid)), dtype=bool)
     for number, (good, shifts) in enumerate(zip(trusted, np.log1p(redshift) / step, strict=True)):
         refused, reached = np.zeros((2, len(grid)), dtype=bool)
@@ -191,23 +201,24 @@ def smoothed(
     Parameters
     ----------
     flux : ndarray of float32, shape (n_galaxies, n_draws, n_wavelength)
-        Per Angstrom.
+        Flux per Angstrom.
     wavelength : ndarray, shape (n_wavelength,)
+        Wavelengths of the pixels.
     step : float
         Natural-logarithmic spacing of the grid.
     current, wanted : float
-        Resolving power: wavelength over the full width at half maximum of a line.
+        Resolving power before and after: wavelength over the full width at half maximum of a line.
 
     Returns
     -------
     ndarray of float32, of the shape of ``flux``
-        NaN where ``flux`` is.
+        NaN where ``flux`` is NaN.
 
     Notes
     -----
     The kernel is the discrete analogue of the Gaussian (Lindeberg 1990, IEEE PAMI 12, 234), whose
-    variance is exact also if it is narrower than a pixel.  Pixels that do not exist, beyond the
-    ends or NaN, get no weight.
+    variance is exact even if it is narrower than a pixel.  Missing pixels, beyond the ends or NaN, have
+    no weight.
     """
     variance = (wanted**-2 - current**-2) / (FULL_WIDTH * step) ** 2
     if variance <= 0:
@@ -220,10 +231,10 @@ def smoothed(
     for number, draws in enumerate(flux):
         present = np.isfinite(draws)
         values = np.where(present, draws, 0) * wavelength.astype(np.float32)
-        share = full
+        weight = full
         if not present.all():
-            share = oaconvolve(present.astype(np.float32), kernel, mode="same", axes=1)
-        values = oaconvolve(values, kernel, mode="same", axes=1) / np.maximum(share, 1e-6)
+            weight = oaconvolve(present.astype(np.float32), kernel, mode="same", axes=1)
+        values = oaconvolve(values, kernel, mode="same", axes=1) / np.maximum(weight, 1e-6)
         result[number] = np.where(present, values / wavelength, np.nan)
     return result
 
@@ -240,10 +251,10 @@ def _shifted(spectrum: np.ndarray, position: float, n_pixels: int) -> np.ndarray
         shifted = spectrum
     else:
         start, stop = present[0], present[-1] + 1
-        padded = np.pad(spectrum[start:stop], _TAPS, mode="edge")
+        padded = np.pad(spectrum[start:stop], _HALF_WIDTH, mode="edge")
         shifted = np.full(len(spectrum), np.nan)
         inner = np.convolve(padded, _lagrange(part)[::-1], mode="valid")
-        # the last pixel has no right neighbour to lie between
+        # The last pixel has no right neighbour.
         shifted[start : stop - 1] = inner[1:-1]
     low, high = max(whole, 0), min(whole + n_pixels, len(shifted))
     if high > low:
@@ -252,8 +263,8 @@ def _shifted(spectrum: np.ndarray, position: float, n_pixels: int) -> np.ndarray
 
 
 def _lagrange(part: float) -> np.ndarray:
-    """Weights of 12 pixels in the value at ``part`` of the way from the sixth to the seventh."""
-    pixels = np.arange(1 - _TAPS, _TAPS + 1)
+    """Return the weights of 12 pixels for interpolation at ``part`` of the way from the sixth to the seventh."""
+    pixels = np.arange(1 - _HALF_WIDTH, _HALF_WIDTH + 1)
     ratios = (part - pixels) / (pixels[:, None] - pixels + np.eye(len(pixels)))
     np.fill_diagonal(ratios, 1.0)
     return ratios.prod(axis=1)

@@ -110,7 +110,7 @@ def checked_flags(flags: Any, n_galaxies: int) -> np.ndarray:
 
 
 def checked_flag_codes(flag_codes: Any, flags: np.ndarray) -> np.ndarray:
-    """Copy the flag codes; a flag without a code gets `Flag.TEXT_ONLY`.
+    """Copy the flag codes; a flag without a code gets ``Flag.TEXT_ONLY``.
 
     Parameters
     ----------

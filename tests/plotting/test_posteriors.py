@@ -26,7 +26,7 @@ FEW = ("redshift", "stellar_mass", "halpha_flux")
 
 
 @pytest.fixture(autouse=True)
-def leave_nothing_behind():
+def restore_settings():
     settings = dict(mpl.rcParams)
     yield
     plt.close("all")
@@ -88,14 +88,14 @@ def test_corner_marks_a_truth_outside_the_draws(case):
     assert low < 14 < high
 
 
-def test_corner_passes_over_truths_it_does_not_show(case):
+def test_corner_ignores_truths_of_other_quantities(case):
     posterior, truth = case
     row = QTable({name: values[:1] for name, values in truth.items()})[0]
     drawn(posterior.plot_corner(0, quantities=("redshift", "ssfr"), truth=row))
     drawn(posterior.plot_corner(0, quantities=FEW, truth={"sfr": 1 * u.m, "redshift": np.nan}))
 
 
-def test_corner_of_everything_fits_in_the_figure(case):
+def test_corner_of_all_quantities_fits_in_the_figure(case):
     posterior, _ = case
     figure = drawn(posterior.plot_corner("7"))
     renderer = figure.canvas.get_renderer()
@@ -110,7 +110,7 @@ def test_corner_of_everything_fits_in_the_figure(case):
                 assert extent.y1 <= box.y1
 
 
-def test_corner_of_few_draws_and_of_one_value():
+def test_corner_of_few_and_of_equal_draws():
     posterior, _ = gaussian_posterior(1, 8)
     drawn(posterior.plot_corner(quantities=("redshift", "sfr")))
     constant = Posterior({"redshift": np.full((1, 700), 0.1), "age": np.zeros((1, 700)) * u.Gyr})
@@ -121,7 +121,7 @@ def test_corner_of_one_quantity(case):
     assert len(drawn(case[0].plot_corner(0, quantities="ssfr")).axes) == 1
 
 
-def test_corner_can_be_drawn_on_another(case):
+def test_corner_can_be_added_to_a_figure(case):
     posterior, _ = case
     figure = posterior.plot_corner(0, quantities=FEW)
     again = plotting.corner(posterior[0], quantities=FEW, fig=figure, color="#c2452d")
@@ -129,9 +129,9 @@ def test_corner_can_be_drawn_on_another(case):
     assert len(drawn(again).axes) == 9
 
 
-def test_corner_refuses_what_it_cannot_show(case):
+def test_corner_of_invalid_posteriors_raises_an_error(case):
     posterior, truth = case
-    with pytest.raises(ValueError, match="shows one galaxy, and the posterior has 30"):
+    with pytest.raises(ValueError, match="shows one galaxy, but the posterior has 30"):
         plotting.corner(posterior)
     with pytest.raises(
         ValueError, match=r"'galaxy 2' has 0 usable draws .flag: no flux in any band"
@@ -149,7 +149,7 @@ def test_corner_refuses_what_it_cannot_show(case):
         posterior.plot_corner(99)
 
 
-def test_missing_packages_are_named(case, monkeypatch):
+def test_missing_packages_raise_an_error(case, monkeypatch):
     real = importlib.import_module
 
     def refuse(name):
@@ -165,7 +165,7 @@ def test_missing_packages_are_named(case, monkeypatch):
 # ---- predictions
 
 
-def test_predictions_are_medians_with_bars(case):
+def test_predictions_are_medians_with_error_bars(case):
     posterior, truth = case
     ax = plotting.prediction_vs_truth(posterior["sfr"], truth["sfr"])
     points = ax.lines[0].get_xydata()
@@ -175,7 +175,7 @@ def test_predictions_are_medians_with_bars(case):
     assert ax.get_xlim() == ax.get_ylim()
 
 
-def test_predictions_of_redshift_have_its_scores(case):
+def test_predictions_of_redshift_show_redshift_scores(case):
     posterior, truth = case
     ax = plotting.prediction_vs_truth(posterior["redshift"], truth["redshift"])
     text = text_of(drawn(ax))
@@ -192,7 +192,7 @@ def test_many_predictions_are_shown_as_density():
     drawn(ax)
 
 
-def test_predictions_leave_out_what_is_unknown():
+def test_predictions_without_truth_or_draws_are_omitted():
     posterior, truth = flagged_posterior(6, 20, bad=2)
     truth["sfr"][0] = np.nan * truth["sfr"].unit
     ax = plt.figure().add_subplot()
@@ -204,7 +204,7 @@ def test_predictions_leave_out_what_is_unknown():
         plotting.prediction_vs_truth(posterior["sfr"], np.ones(6) * u.m)
 
 
-def test_a_prediction_of_one_galaxy(case):
+def test_prediction_of_one_galaxy(case):
     posterior, truth = case
     drawn(plotting.prediction_vs_truth(posterior[0]["sfr"], truth["sfr"][:1]))
 
@@ -212,7 +212,7 @@ def test_a_prediction_of_one_galaxy(case):
 # ---- calibration
 
 
-def test_the_pit_histogram_counts():
+def test_pit_histogram():
     values = np.repeat([0.05, 0.55, 0.95, np.nan], [10, 20, 10, 5])
     ax = plotting.pit_histogram(values, n_bins=10, label="sfr")
     heights = ax.patches[-1].get_data().values
@@ -224,7 +224,7 @@ def test_the_pit_histogram_counts():
     assert ax.get_ylim()[1] == top
 
 
-def test_the_coverage_curve_is_that_of_the_intervals():
+def test_coverage_curve():
     values = np.random.default_rng(0).random(500)
     ax = plotting.coverage_curve(values, label="a")
     curves = [line for line in ax.lines if len(line.get_xdata()) > 2]
@@ -239,8 +239,8 @@ def test_the_coverage_curve_is_that_of_the_intervals():
 
 
 @pytest.mark.parametrize("figure", [plotting.pit_histogram, plotting.coverage_curve])
-def test_nothing_cannot_be_shown(figure):
-    with pytest.raises(ValueError, match="values holds no finite number"):
+def test_figures_without_data_raise_an_error(figure):
+    with pytest.raises(ValueError, match="values contains no finite number"):
         figure([np.nan])
 
 
@@ -270,13 +270,13 @@ def test_the_latent_map_is_coloured():
     assert ax.get_xlabel() == "UMAP 1"
 
 
-def test_the_latent_map_takes_little():
+def test_the_latent_map_of_few_galaxies():
     drawn(plotting.latent_map(np.zeros((5, 2))))
     drawn(plotting.latent_map(np.zeros((0, 2)), []))
     drawn(plotting.latent_map(np.zeros((2, 2)), [np.nan, np.nan], method="PCA"))
     with pytest.raises(ValueError, match=r"embedding has shape \(5, 3\)"):
         plotting.latent_map(np.zeros((5, 3)))
-    with pytest.raises(ValueError, match=r"values has shape \(3,\), embedding has 5 rows"):
+    with pytest.raises(ValueError, match=r"values has shape \(3,\), but embedding has 5 rows"):
         plotting.latent_map(np.zeros((5, 2)), np.zeros(3))
 
 
@@ -321,13 +321,13 @@ def test_the_reconstruction_has_three_panels(with_noise):
     assert ("nmgy" in text_of(drawn(figure))) is not with_noise
 
 
-def test_the_reconstruction_takes_odd_images():
+def test_the_reconstruction_of_unusual_images():
     drawn(plotting.reconstruction(np.zeros((3, 8, 8)), np.zeros((5, 8, 8))))
     figure = plt.figure()
     assert plotting.reconstruction(NDData(cutout()), cutout(), fig=figure) is figure
     with pytest.raises(ValueError, match=r"image has shape \(4, 8, 8\)"):
         plotting.reconstruction(np.zeros((4, 8, 8)), np.zeros((5, 8, 8)))
-    with pytest.raises(ValueError, match="give one size"):
+    with pytest.raises(ValueError, match="the sizes must agree"):
         plotting.reconstruction(np.zeros((3, 8, 8)), np.zeros((3, 9, 9)))
 
 

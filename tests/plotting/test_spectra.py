@@ -43,7 +43,7 @@ def test_draws_are_summarised():
     ax.figure.canvas.draw()
 
 
-def test_bands_hold_their_share_of_the_draws():
+def test_ranges_contain_their_fraction_of_the_draws():
     spectra = galaxy(200)
     paths = [band.get_paths()[0].vertices for band in spectra.plot().collections[:2]]
     at = 2000
@@ -53,7 +53,7 @@ def test_bands_hold_their_share_of_the_draws():
         np.testing.assert_allclose([here.min(), here.max()], ends, rtol=1e-5)
 
 
-def test_bright_lines_do_not_press_the_continuum_down():
+def test_bright_lines_do_not_compress_the_continuum():
     low, high = galaxy().plot().get_ylim()
     assert low == 0
     assert 12 < high < 40
@@ -94,7 +94,7 @@ def test_lines_are_marked_at_the_redshift_of_what_is_drawn(best):
         assert f"$z = {at / 6564.6 - 1:.4f}$" in title
 
 
-def test_names_of_lines_do_not_touch():
+def test_names_of_lines_do_not_overlap():
     ax = galaxy().plot()
     ax.figure.canvas.draw()
     boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.x0)
@@ -112,7 +112,7 @@ def test_untrusted_pixels_are_shaded():
     assert galaxy(trusted=np.zeros(3841, dtype=bool)).plot().patches[0].get_width() > 5000
 
 
-def test_one_draw_is_shown_as_such():
+def test_a_single_draw_is_shown_alone():
     ax = galaxy(1).plot()
     assert drawn(ax) == ["the only draw"]
     assert len(ax.collections) == 0
@@ -127,7 +127,7 @@ def test_galaxies_are_chosen_by_number_or_name():
 
 
 @pytest.mark.parametrize("chosen", [2, "galaxy 2"])
-def test_a_galaxy_without_draws_cannot_be_shown(chosen):
+def test_a_galaxy_without_draws_raises_an_error(chosen):
     with pytest.raises(
         ValueError, match=r"galaxy 'galaxy 2' has no draws to show .*flag: no flux in any band"
     ):
@@ -185,7 +185,7 @@ def test_quantities_can_be_added():
     np.testing.assert_allclose(shown.get_xdata(orig=False), [5000, 6000])
 
 
-def test_weights_are_honoured():
+def test_weights_are_used():
     flux = np.array([[np.full(50, 1.0), np.full(50, 2.0), np.full(50, 9.0)]]) * FLUX_UNIT
     spectra = SpectrumDraws(flux, log_grid(50), np.zeros((1, 3)), weights=[[1, 1, 0]])
     ax = spectra.plot()

@@ -57,7 +57,7 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_draws_come_back_as_they_were(tmp_path, ending, dtype):
+def test_round_trip_of_draws_and_photometry(tmp_path, ending, dtype):
     posterior = rich_posterior(dtype)
     path = tmp_path / f"posterior{ending}"
     posterior.write(path, draws=True)
@@ -73,7 +73,7 @@ def test_draws_come_back_as_they_were(tmp_path, ending, dtype):
     assert_array_equal(photometry["measured"], [True, False, True, False])
 
 
-def test_the_table_is_an_ordinary_one(tmp_path, ending):
+def test_files_are_read_by_qtable(tmp_path, ending):
     posterior = rich_posterior()
     path = tmp_path / f"summary{ending}"
     posterior.write(path)
@@ -96,7 +96,7 @@ def test_summaries_cannot_be_read_as_draws(tmp_path, ending):
         Posterior.read(path)
 
 
-def test_no_galaxies_are_written_and_read(tmp_path, ending):
+def test_round_trip_without_galaxies(tmp_path, ending):
     posterior = rich_posterior()[:0]
     path = tmp_path / f"empty{ending}"
     posterior.write(path, draws=True)
@@ -106,7 +106,7 @@ def test_no_galaxies_are_written_and_read(tmp_path, ending):
     assert again.draws["sfr"].unit == posterior.draws["sfr"].unit
 
 
-def test_a_posterior_without_companions_is_written_and_read(tmp_path, ending):
+def test_round_trip_without_optional_data(tmp_path, ending):
     posterior, _ = gaussian_posterior(3, 1, quantities=("redshift",))
     path = tmp_path / f"plain{ending}"
     posterior.write(path, draws=True)
@@ -117,7 +117,7 @@ def test_a_posterior_without_companions_is_written_and_read(tmp_path, ending):
 
 
 @pytest.mark.parametrize("name", ["a.fits.gz", "a.FIT", "a.PQ", "a.H5", "a.b.ecsv"])
-def test_other_spellings_of_endings(tmp_path, name):
+def test_alternative_endings(tmp_path, name):
     posterior, _ = gaussian_posterior(2, 3, quantities=("redshift",))
     posterior.write(tmp_path / name, draws=True)
     assert_same(Posterior.read(tmp_path / name), posterior)
@@ -135,7 +135,7 @@ def test_derived_quantities_are_the_same_after_reading(tmp_path):
 # ---- the file system
 
 
-def test_a_file_is_replaced_only_on_request(tmp_path, ending):
+def test_existing_files_are_replaced_only_with_overwrite(tmp_path, ending):
     posterior = rich_posterior()
     path = tmp_path / f"a{ending}"
     posterior.write(path, draws=True)
@@ -149,7 +149,7 @@ def test_a_file_is_replaced_only_on_request(tmp_path, ending):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, error):
+def test_a_failure_preserves_an_existing_file(tmp_path, monkeypatch, error):
     posterior = rich_posterior()
     path = tmp_path / "a.ecsv"
     posterior.write(path)
@@ -167,7 +167,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, e
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_new_file_has_ordinary_permissions(tmp_path):
+def test_new_files_have_default_permissions(tmp_path):
     mask = os.umask(0o027)
     try:
         rich_posterior().write(tmp_path / "a.fits")
@@ -176,7 +176,7 @@ def test_the_new_file_has_ordinary_permissions(tmp_path):
     assert stat.S_IMODE((tmp_path / "a.fits").stat().st_mode) == 0o640
 
 
-def test_a_link_stays_a_link(tmp_path):
+def test_symbolic_links_are_followed(tmp_path):
     posterior = rich_posterior()
     (tmp_path / "real").mkdir()
     target = tmp_path / "real" / "a.ecsv"
@@ -201,14 +201,14 @@ def test_a_link_stays_a_link(tmp_path):
         ("fits", ValueError, "ends in none of"),
     ],
 )
-def test_impossible_targets_are_refused_in_words(tmp_path, name, kind, message):
+def test_invalid_paths_raise_an_error(tmp_path, name, kind, message):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.fits").mkdir()
     with pytest.raises(kind, match=message):
         rich_posterior().write(tmp_path / name, overwrite=True)
 
 
-def test_a_folder_without_permission_is_refused_in_words(tmp_path, monkeypatch):
+def test_a_folder_without_permission_is_reported(tmp_path, monkeypatch):
     def refuse(self, temporary, **kwargs):
         raise PermissionError(13, "Permission denied")
 
@@ -219,13 +219,13 @@ def test_a_folder_without_permission_is_refused_in_words(tmp_path, monkeypatch):
         rich_posterior().write(tmp_path / "a.fits")
 
 
-def test_missing_packages_are_named(tmp_path, monkeypatch):
+def test_missing_packages_raise_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r".parquet files need the package pyarrow; install it"):
         rich_posterior().write(tmp_path / "a.parquet")
 
 
-def test_meta_data_that_no_file_can_hold_are_named(tmp_path):
+def test_meta_data_that_cannot_be_written_raise_an_error(tmp_path):
     posterior, _ = gaussian_posterior(1, 2, meta={"seed": 1, "estimator": object()})
     with pytest.raises(
         TypeError, match=r"meta\['estimator'\] is of type object, which a file cannot hold"
@@ -234,22 +234,22 @@ def test_meta_data_that_no_file_can_hold_are_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_photometry_that_no_file_can_hold_is_named(tmp_path):
+def test_photometry_that_cannot_be_written_raises_an_error(tmp_path):
     table = QTable({"what": np.array([{}], dtype=object)})
     posterior, _ = gaussian_posterior(1, 2, photometry=table)
     with pytest.raises(TypeError, match="photometry column 'what' is of type Column"):
         posterior.write(tmp_path / "a.fits")
 
 
-# ---- what is no posterior
+# ---- invalid files
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_raises_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="the file .*a.fits' does not exist"):
         Posterior.read(tmp_path / "a.fits")
 
 
-def test_damaged_files_are_refused_in_words(tmp_path, ending):
+def test_damaged_files_raise_an_error(tmp_path, ending):
     path = tmp_path / f"a{ending}"
     rich_posterior().write(path, draws=True)
     whole = path.read_bytes()
@@ -261,7 +261,7 @@ def test_damaged_files_are_refused_in_words(tmp_path, ending):
             Posterior.read(path)
 
 
-def test_other_tables_are_refused_in_words(tmp_path, ending):
+def test_tables_of_other_programs_raise_an_error(tmp_path, ending):
     path = tmp_path / f"a{ending}"
     options = {"path": "posterior"} if ending == ".hdf5" else {}
     QTable({"a": [1, 2]}).write(path, **options)
@@ -269,7 +269,7 @@ def test_other_tables_are_refused_in_words(tmp_path, ending):
         Posterior.read(path)
 
 
-def test_files_of_the_future_are_refused_in_words(tmp_path, monkeypatch):
+def test_files_of_newer_versions_raise_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("astrogenspec.results.posterior_io._LAYOUT", 9)
     rich_posterior().write(tmp_path / "a.ecsv", draws=True)
     monkeypatch.undo()
@@ -289,14 +289,14 @@ def flagged():
     )
 
 
-def test_flag_codes_come_back_as_they_were(tmp_path, ending, flagged):
+def test_round_trip_of_flag_codes(tmp_path, ending, flagged):
     flagged.write(tmp_path / f"a{ending}", draws=True)
     again = Posterior.read(tmp_path / f"a{ending}")
     assert_array_equal(again.flag_codes, flagged.flag_codes)
     assert again.flags == flagged.flags
 
 
-def test_good_galaxies_are_selected_in_the_table_of_a_file(tmp_path, ending, flagged):
+def test_unflagged_galaxies_are_selected_in_a_table_from_a_file(tmp_path, ending, flagged):
     flagged.write(tmp_path / f"a{ending}")
     table = QTable.read(tmp_path / f"a{ending}")
     assert [str(name) for name in table[table["flags"] == 0]["name"]] == ["0", "2"]

@@ -49,7 +49,7 @@ def moments(wavelength, values):
 # ---- construction
 
 
-def test_what_is_given_is_kept(spectra):
+def test_attributes_equal_the_arguments(spectra):
     assert (len(spectra), spectra.n_galaxies, spectra.n_draws) == (4, 4, 6)
     assert spectra.flux.shape == (4, 6, 300)
     assert spectra.flux.unit == FLUX_UNIT
@@ -62,7 +62,7 @@ def test_what_is_given_is_kept(spectra):
     assert spectra.meta["seed"] == 0
 
 
-def test_companions_have_defaults():
+def test_optional_arguments_have_defaults():
     plain = SpectrumDraws(np.ones((2, 3, 4)) * FLUX_UNIT, log_grid(4), np.zeros((2, 3)))
     assert_allclose(plain.weights, 1 / 3)
     assert plain.trusted.all()
@@ -86,7 +86,7 @@ def test_units_are_converted():
         assert_allclose(other.wavelength.value, wavelength.value, rtol=1e-12)
 
 
-def test_weights_are_scaled_and_missing_draws_have_none():
+def test_weights_are_normalised_and_zero_for_missing_draws():
     flux = np.ones((2, 3, 4))
     flux[0, 1] = np.nan
     redshift = np.full((2, 3), 0.1)
@@ -99,7 +99,7 @@ def test_weights_are_scaled_and_missing_draws_have_none():
     assert_allclose(equal.weights[0], [0.5, 0, 0.5])
 
 
-def test_draws_say_which_of_the_posterior_they_belong_to():
+def test_numbers_of_posterior_draws():
     flux = np.ones((2, 3, 400))
     flux[0, 1] = np.nan
     made = SpectrumDraws(
@@ -121,7 +121,7 @@ def test_draws_say_which_of_the_posterior_they_belong_to():
         made.posterior_draw[0, 0] = 1
 
 
-def test_masked_pixels_are_missing():
+def test_masked_pixels_become_nan():
     from astropy.utils.masked import Masked
 
     flux = Masked(np.ones((1, 2, 3)) * FLUX_UNIT, mask=[[[False, True, False], [False] * 3]])
@@ -137,22 +137,38 @@ INFINITE = np.where(np.arange(4) == 3, np.inf, ONES.value) * FLUX_UNIT
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
-        ({"flux": ONES.value}, TypeError, "flux is of type ndarray, without a unit; .*flux density"),
+        (
+            {"flux": ONES.value},
+            TypeError,
+            "flux is of type ndarray, without a unit; .*flux density",
+        ),
         ({"flux": ONES.value * u.m}, u.UnitConversionError, "flux has the unit 'm'"),
         ({"flux": ONES.value * u.erg}, u.UnitConversionError, "flux has the unit 'erg'"),
         ({"flux": ONES[0]}, ValueError, r"flux has shape \(3, 4\); expected \(n_galaxies"),
         ({"flux": ONES[:, :0]}, ValueError, "at least one draw"),
         ({"flux": ONES[:, :, :3]}, ValueError, "flux has 3 pixels per spectrum.*4 wavelengths"),
         ({"flux": INFINITE}, ValueError, "infinite values, the first in galaxy 0"),
-        ({"wavelength": log_grid(4).value}, TypeError, "wavelength is of type ndarray, without a unit"),
+        (
+            {"wavelength": log_grid(4).value},
+            TypeError,
+            "wavelength is of type ndarray, without a unit",
+        ),
         ({"wavelength": [1, 2, 3, 4] * u.s}, u.UnitConversionError, "wavelength has the unit 's'"),
         ({"wavelength": [[1, 2, 3, 4]] * u.AA}, ValueError, r"wavelength has shape \(1, 4\)"),
         ({"wavelength": [1] * u.AA}, ValueError, "at least two pixels"),
-        ({"wavelength": [4, 3, 2, 1] * u.AA}, ValueError, "does not increase from pixel 0 .4 AA. to 1"),
+        (
+            {"wavelength": [4, 3, 2, 1] * u.AA},
+            ValueError,
+            "does not increase from pixel 0 .4 AA. to 1",
+        ),
         ({"wavelength": [1, 2, 2, 3] * u.AA}, ValueError, "does not increase from pixel 1"),
         ({"wavelength": [1, 2, np.nan, 3] * u.AA}, ValueError, "not positive numbers"),
         ({"wavelength": [-1, 2, 3, 4] * u.AA}, ValueError, "not positive numbers"),
-        ({"redshift": [0.1, 0.2]}, ValueError, r"redshift has shape \(2,\), but \(2, 3\) is expected"),
+        (
+            {"redshift": [0.1, 0.2]},
+            ValueError,
+            r"redshift has shape \(2,\), but \(2, 3\) is expected",
+        ),
         ({"redshift": np.full((2, 3), np.nan)}, ValueError, "galaxy 0, draw 0, is nan"),
         ({"redshift": np.full((2, 3), -1.0)}, ValueError, "above -1"),
         ({"redshift": np.ones((2, 3)) * u.km}, u.UnitConversionError, "redshift has the unit"),
@@ -171,7 +187,7 @@ INFINITE = np.where(np.arange(4) == 3, np.inf, ONES.value) * FLUX_UNIT
         ({"posterior_draw": np.full((2, 3), -2)}, ValueError, "posterior_draw contains -2"),
     ],
 )
-def test_wrong_input_is_refused_in_words(change, kind, message):
+def test_invalid_arguments_raise_an_error(change, kind, message):
     with pytest.raises(kind, match=message):
         SpectrumDraws(**(GOOD | change))
 
@@ -179,7 +195,7 @@ def test_wrong_input_is_refused_in_words(change, kind, message):
 # ---- nothing changes
 
 
-def test_the_arrays_cannot_be_changed(spectra):
+def test_attributes_are_read_only(spectra):
     for name in ("flux", "wavelength", "redshift", "weights", "trusted", "best_draw"):
         values = getattr(spectra[0], name)
         with pytest.raises(ValueError, match="read-only"):
@@ -192,7 +208,7 @@ def test_the_arrays_cannot_be_changed(spectra):
         spectra.names = ["x"]
 
 
-def test_what_was_passed_and_handed_out_may_change():
+def test_arguments_and_returned_spectra_are_copies():
     flux, redshift, meta = np.ones((1, 2, 3)) * FLUX_UNIT, np.zeros((1, 2)), {"seed": 1}
     made = SpectrumDraws(flux, log_grid(3), redshift, meta=meta)
     flux[:], redshift[:], meta["seed"] = 9 * FLUX_UNIT, 1, 2
@@ -207,7 +223,7 @@ def test_what_was_passed_and_handed_out_may_change():
 @pytest.mark.parametrize(
     "duplicate", [copy.deepcopy, copy.copy, lambda s: pickle.loads(pickle.dumps(s))]
 )
-def test_copies_are_whole_and_frozen(spectra, duplicate):
+def test_copies_are_equal_and_read_only(spectra, duplicate):
     other = duplicate(spectra)
     assert_same(other, spectra)
     with pytest.raises(ValueError, match="read-only"):
@@ -249,24 +265,24 @@ def test_galaxies_are_selected(spectra, key, rows):
         ((0, 1), TypeError, "cannot be selected by"),
     ],
 )
-def test_galaxies_that_are_not_there(spectra, key, kind, message):
+def test_invalid_selections_raise_an_error(spectra, key, kind, message):
     with pytest.raises(kind, match=message):
         _ = spectra[key]
 
 
-def test_galaxies_have_names(spectra):
+def test_galaxies_are_selected_by_name(spectra):
     assert_same(spectra.galaxy("galaxy 3"), spectra[3])
     with pytest.raises(KeyError, match="no galaxy is named 'galaxy'"):
         spectra.galaxy("galaxy")
     assert [part.names[0] for part in spectra] == list(spectra.names)
 
 
-def test_parts_make_the_whole_again(spectra):
+def test_concatenated_parts_equal_the_whole(spectra):
     assert_same(SpectrumDraws.concatenate(spectra), spectra)
     assert_same(SpectrumDraws.concatenate([spectra[:2], spectra[2:2], spectra[2:]]), spectra)
 
 
-def test_parts_may_differ_in_residuals_and_meta(spectra):
+def test_parts_with_different_residuals_and_meta_are_concatenated(spectra):
     other = some_spectra(2, seed=5, photometric_residual=None, bad=None)
     joined = SpectrumDraws.concatenate([other, spectra])
     assert np.isnan(joined.photometric_residual[:2]).all()
@@ -288,12 +304,12 @@ def test_parts_may_differ_in_residuals_and_meta(spectra):
         ([some_spectra(), some_spectra(n_pixels=9)], ValueError, "another wavelength grid"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(parts, kind, message):
+def test_incompatible_parts_raise_an_error(parts, kind, message):
     with pytest.raises(kind, match=message):
         SpectrumDraws.concatenate(parts)
 
 
-def test_reprs(spectra, one):
+def test_representations(spectra, one):
     assert repr(spectra) == (
         "<SpectrumDraws: 4 galaxies, 6 draws of 300 pixels, 3800-4071 Angstrom; 1 flagged>"
     )
@@ -337,7 +353,7 @@ def test_with_equal_weights_the_best_draw_is_nearest_to_the_median():
     )
 
 
-def test_the_best_draw_is_found_whatever_the_redshifts():
+def test_the_best_draw_does_not_depend_on_the_redshifts():
     """The typical spectrum is the sharp one; a smooth one would be nearest to draws smeared out by their redshifts."""
     wavelength = log_grid(600).value
     redshift = np.linspace(0.09, 0.11, 9)[None]
@@ -370,7 +386,7 @@ def test_mean_median_and_percentiles(one):
 
 
 @pytest.mark.parametrize("q", [-1, 101, [50, np.nan], [[50]], []])
-def test_impossible_percentiles_are_refused(one, q):
+def test_invalid_percentiles_raise_an_error(one, q):
     with pytest.raises(ValueError, match="between 0 and 100"):
         one.percentile(q)
 
@@ -384,7 +400,7 @@ def test_draws_as_one_spectrum(one):
     assert_array_equal(draws.meta["weights"], one.weights[0])
 
 
-def test_several_galaxies_make_a_list(spectra):
+def test_several_galaxies_return_a_list(spectra):
     for made in (spectra.best, spectra.mean, spectra.median, spectra.draws, spectra.percentile(16)):
         assert isinstance(made, SpectrumList)
         assert [spectrum.meta["name"] for spectrum in made] == list(spectra.names)
@@ -451,7 +467,7 @@ def test_specutils_measures_the_spectra():
 
 
 @pytest.mark.parametrize("sigma", [1.0, 1.5, 4.0])
-def test_in_the_rest_frame_lines_are_where_they_belong_and_keep_their_flux(sigma):
+def test_rest_frame_preserves_position_and_flux_of_lines(sigma):
     redshift = np.array([[0.0500, 0.05003, 0.0731, 0.2]])
     lines = [line(log_grid(), HALPHA * (1 + z), 50.0, sigma) for z in redshift[0]]
     made = SpectrumDraws(np.array([lines]) * FLUX_UNIT, log_grid(), redshift, meta={"seed": 1})
@@ -467,7 +483,7 @@ def test_in_the_rest_frame_lines_are_where_they_belong_and_keep_their_flux(sigma
         assert_allclose(width, sigma, rtol=1e-5)
 
 
-def test_the_rest_frame_of_a_smooth_spectrum_is_exact():
+def test_rest_frame_of_a_smooth_spectrum_is_exact():
     made = with_lines([[0.0, 0.1234]], flux=0.0)
     rest = made.rest_frame()
     assert_allclose(rest.wavelength.value[[0, -1]], [3800.14 / 1.1234, 9200.26], rtol=2e-4)
@@ -483,7 +499,7 @@ def test_the_rest_frame_of_a_smooth_spectrum_is_exact():
     assert (ends <= made.wavelength.value[-1] * 1.00001).all()
 
 
-def test_where_no_draw_reaches_the_rest_frame_is_masked():
+def test_rest_frame_pixels_without_draws_are_masked():
     made = with_lines([[0.01, 0.3]])
     trusted = np.ones(3841, dtype=bool)
     trusted[100:200] = False
@@ -503,7 +519,7 @@ def test_where_no_draw_reaches_the_rest_frame_is_masked():
     assert 180 < np.count_nonzero(~rest.trusted) < 220
 
 
-def test_galaxies_share_one_rest_frame_grid(spectra):
+def test_rest_frame_grid_is_common_to_all_galaxies(spectra):
     rest = spectra.rest_frame()
     assert_array_equal(rest.usable, spectra.usable)
     assert rest.names == spectra.names
@@ -513,19 +529,24 @@ def test_galaxies_share_one_rest_frame_grid(spectra):
     assert_allclose(part, alone.flux.value[0], rtol=1e-5)
 
 
-def test_the_rest_frame_of_the_rest_frame_is_itself():
+def test_rest_frame_is_idempotent():
     rest = with_lines([[0.01, 0.3]]).rest_frame()
     again = rest.rest_frame()
     assert_allclose(again.flux.value, rest.flux.value, rtol=1e-6)
     assert_array_equal(again.wavelength, rest.wavelength)
 
 
-def test_linear_grids_have_to_be_resampled_first():
+def test_linear_grids_raise_an_error():
     wavelength = np.linspace(4000, 9000, 50) * u.AA
     made = SpectrumDraws(np.ones((1, 1, 50)) * FLUX_UNIT, wavelength, [[0.1]])
-    with pytest.raises(ValueError, match="not equally spaced in its logarithm, which the rest"):
+    with pytest.raises(
+        ValueError,
+        match="rest_frame needs a wavelength grid that is equally spaced in its logarithm",
+    ):
         made.rest_frame()
-    with pytest.raises(ValueError, match="not equally spaced in its logarithm, which degrading"):
+    with pytest.raises(
+        ValueError, match="degrade needs a wavelength grid that is equally spaced in its logarithm"
+    ):
         made.degrade(100)
 
 
@@ -548,7 +569,7 @@ def test_degraded_lines_have_the_width_of_the_resolution(resolution):
     assert made.resolving_power == RESOLVING_POWER
 
 
-def test_degrading_in_steps_is_degrading_at_once():
+def test_degrading_in_steps_equals_degrading_once():
     made = with_lines([[0.05]])
     assert_allclose(
         made.degrade(1200).degrade(700).flux.value, made.degrade(700).flux.value, rtol=1e-4
@@ -556,7 +577,7 @@ def test_degrading_in_steps_is_degrading_at_once():
     assert_array_equal(made.degrade(RESOLVING_POWER).flux, made.flux)
 
 
-def test_a_smooth_spectrum_is_degraded_to_itself_up_to_the_ends():
+def test_degrading_preserves_a_smooth_spectrum_up_to_the_ends():
     made = with_lines([[0.05]], flux=0)
     lower = made.degrade(100)
     assert_allclose(lower.flux.value[..., 150:-150], made.flux.value[..., 150:-150], rtol=2e-4)
@@ -570,12 +591,12 @@ def test_missing_pixels_do_not_spread():
 
 
 @pytest.mark.parametrize("resolution", [1851, 0, -5, np.nan, np.inf])
-def test_spectra_are_not_sharpened(one, resolution):
+def test_increasing_the_resolution_raises_an_error(one, resolution):
     with pytest.raises(ValueError, match="at most 1850, the resolving power of the spectra"):
         one.degrade(resolution)
 
 
-def test_meta_says_where_degrading_starts():
+def test_degrading_starts_from_the_resolving_power_in_meta():
     made = some_spectra(1, bad=None, meta={"resolving_power": 800})
     assert made.resolving_power == 800
     with pytest.raises(ValueError, match="at most 800"):
@@ -615,7 +636,7 @@ def test_with_equal_weights_sample_k_is_draw_k(spectra):
     assert np.isnan(found.distribution[2]).all()
 
 
-def test_draws_are_measured_as_often_as_they_weigh():
+def test_measured_draws_are_resampled_by_weight():
     made = some_spectra(1, 4, bad=None, weights=[[1, 0, 2, 1]])
     calls = []
 
@@ -629,7 +650,7 @@ def test_draws_are_measured_as_often_as_they_weigh():
     assert_allclose(samples.mean(), made.mean.redshift)
 
 
-def test_the_function_sees_one_draw(one):
+def test_measure_passes_single_draws(one):
     def function(spectrum):
         draw = spectrum.meta["draw"]
         assert spectrum.shape == (300,)
@@ -643,7 +664,7 @@ def test_the_function_sees_one_draw(one):
     assert_array_equal(one.measure(function).distribution, np.ones((1, 6)))
 
 
-def test_the_function_sees_no_missing_ends():
+def test_measure_removes_missing_pixels_at_the_ends():
     rest = with_lines([[0.0, 0.3]]).rest_frame()
     found = rest.measure(lambda s: [np.isfinite(s.flux).all(), len(s.flux), s.wavelength[0].value])
     assert_allclose(found.distribution[0, 0], [1, 1])
@@ -670,7 +691,7 @@ def row_of(spectrum):
         lambda s: row_of(s).table,
     ],
 )
-def test_named_measurements_make_a_dict(one, function):
+def test_named_results_return_a_dict(one, function):
     equal = some_spectra(1, bad=None, weights=None)
     found = equal.measure(function)
     assert set(found) == {"flux", "redshift"}
@@ -679,7 +700,7 @@ def test_named_measurements_make_a_dict(one, function):
     assert_allclose(found["redshift"].distribution, equal.redshift)
 
 
-def test_tables_of_several_rows_and_arrays_keep_their_shape(spectra):
+def test_arrays_and_tables_are_measured(spectra):
     def function(spectrum):
         return QTable({"line": ["a", "b"], "flux": spectrum.flux[:2]})
 
@@ -689,7 +710,7 @@ def test_tables_of_several_rows_and_arrays_keep_their_shape(spectra):
     assert np.isnan(found.distribution[2]).all() and np.isfinite(found.distribution[3]).all()
 
 
-def test_units_of_results_are_brought_together(one):
+def test_units_of_results_are_converted(one):
     units = iter([u.AA, u.nm, u.um, u.AA, u.nm, u.um])
     found = one.measure(lambda spectrum: (5000 * u.AA).to(next(units)))
     assert found.unit == u.AA
@@ -704,7 +725,7 @@ def test_masked_results_are_nan(one):
     assert 0 < chosen.sum() < 6
 
 
-def test_failures_are_counted_and_told_once():
+def test_failures_are_reported_in_one_warning():
     equal = some_spectra(weights=None)
 
     def function(spectrum):
@@ -721,7 +742,7 @@ def test_failures_are_counted_and_told_once():
     assert_array_equal(np.isnan(found.distribution[0]), [False, True, False, False, True, False])
 
 
-def test_a_function_that_always_fails_is_refused(one):
+def test_a_function_that_always_fails_raises_an_error(one):
     def function(spectrum):
         raise ValueError("no line here")
 
@@ -729,7 +750,7 @@ def test_a_function_that_always_fails_is_refused(one):
         one.measure(function)
 
 
-def test_other_errors_are_the_users(one):
+def test_other_errors_are_propagated(one):
     with pytest.raises(ZeroDivisionError):
         one.measure(lambda spectrum: 1 / 0)
 
@@ -741,17 +762,21 @@ def test_other_errors_are_the_users(one):
         (lambda s: "a", TypeError, "the result of function"),
         (lambda s: None, TypeError, "the result of function"),
         (lambda s: {"a": "b"}, TypeError, "returned no numbers"),
-        (lambda s: {"ab"[s.meta["draw"] % 2]: 1}, ValueError, "different names for different spectra .'a', 'b'."),
+        (
+            lambda s: {"ab"[s.meta["draw"] % 2]: 1},
+            ValueError,
+            "different names for different spectra .'a', 'b'.",
+        ),
         (lambda s: np.ones(s.meta["draw"]), ValueError, "has shape"),
         (lambda s: 1 * [u.m, u.s][s.meta["draw"] % 2], u.UnitConversionError, "the result of func"),
     ],
 )
-def test_results_that_do_not_fit_are_refused(function, kind, message):
+def test_inconsistent_results_raise_an_error(function, kind, message):
     with pytest.raises(kind, match=message):
         some_spectra(1, bad=None, weights=None).measure(function)
 
 
-def test_nothing_to_measure(spectra):
+def test_measuring_without_draws_raises_an_error(spectra):
     for empty in (spectra[2], spectra[:0]):
         with pytest.raises(ValueError, match="no galaxy has draws to measure"):
             empty.measure(lambda spectrum: 1)

@@ -33,7 +33,7 @@ def files(folder):
 
 
 def write_blocks(path, blocks, *, then=None, **kwargs):
-    """Write blocks, and raise an error or do something else before the end."""
+    """Write blocks; before the end, raise the error ``then`` or call it."""
     with SpectrumWriter(path, **kwargs) as writer:
         for block in blocks:
             writer.append(block)
@@ -43,10 +43,10 @@ def write_blocks(path, blocks, *, then=None, **kwargs):
             then()
 
 
-# ---- there and back
+# ---- round trips
 
 
-def test_everything_comes_back_as_it_was(spectra, path):
+def test_round_trip(spectra, path):
     spectra.write(path)
     again = SpectrumDraws.read(path)
     assert type(again) is SpectrumDraws
@@ -55,7 +55,7 @@ def test_everything_comes_back_as_it_was(spectra, path):
     assert files(path.parent) == [path.name]
 
 
-def test_spectra_without_companions_come_back(path):
+def test_round_trip_without_optional_data(path):
     plain = SpectrumDraws(np.ones((2, 1, 5)) * u.Jy, [4, 5, 6, 7, 9] * u.um, [[0.1], [0.2]])
     plain.write(path)
     again = SpectrumDraws.read(str(path))
@@ -75,7 +75,7 @@ def test_files_without_numbers_of_posterior_draws_are_read(spectra, path, monkey
     np.testing.assert_array_equal(again.redshift, spectra.redshift)
 
 
-def test_no_galaxies_are_written_and_read(spectra, path):
+def test_round_trip_without_galaxies(spectra, path):
     spectra[:0].write(path)
     again = SpectrumDraws.read(path)
     assert again.flux.shape == (0, 6, 300)
@@ -83,12 +83,12 @@ def test_no_galaxies_are_written_and_read(spectra, path):
 
 
 @pytest.mark.parametrize("galaxies", [1, slice(1, 3), [3, 0], np.array([True, False, True, False])])
-def test_some_galaxies_are_read(spectra, path, galaxies):
+def test_selected_galaxies_are_read(spectra, path, galaxies):
     spectra.write(path)
     assert_same(SpectrumDraws.read(path, galaxies), spectra[galaxies])
 
 
-def test_galaxies_that_are_not_there_are_named(spectra, path):
+def test_reading_galaxies_that_do_not_exist_raises_an_error(spectra, path):
     spectra.write(path)
     with pytest.raises(IndexError, match="galaxy 4 does not exist: there are 4"):
         SpectrumDraws.read(path, 4)
@@ -96,7 +96,7 @@ def test_galaxies_that_are_not_there_are_named(spectra, path):
         SpectrumDraws.read(path, "galaxy 1")
 
 
-def test_the_file_is_ordinary_fits(spectra, path):
+def test_the_file_is_standard_fits(spectra, path):
     spectra.write(path)
     with fits.open(path) as units:
         units.verify("exception")
@@ -132,10 +132,10 @@ def test_specutils_reads_the_first_galaxy_of_several(spectra, path):
     assert_allclose(Spectrum.read(path).flux.value, spectra[0].best.flux.value, rtol=1e-6)
 
 
-# ---- in blocks
+# ---- blocks
 
 
-def test_blocks_make_the_same_file_as_the_whole(spectra, path, tmp_path):
+def test_writing_in_blocks_gives_the_same_file(spectra, path, tmp_path):
     with SpectrumWriter(path) as writer:
         for number in (0, 1):
             writer.append(spectra[number])
@@ -182,35 +182,35 @@ def test_a_block_is_not_kept_in_memory(path):
         (some_spectra(meta={"f": print}), TypeError, r"meta\['f'\] is of type builtin_function"),
     ],
 )
-def test_blocks_that_do_not_fit_are_refused(spectra, path, block, kind, message):
+def test_incompatible_blocks_raise_an_error(spectra, path, block, kind, message):
     with pytest.raises(kind, match=message):
         write_blocks(path, [spectra, block])
     assert files(path.parent) == []
 
 
-def test_a_writer_must_be_open(spectra, path):
+def test_appending_to_a_closed_writer_raises_an_error(spectra, path):
     writer = SpectrumWriter(path)
     with pytest.raises(RuntimeError, match="the writer is not open; use it in a with"):
         writer.append(spectra)
 
 
-def test_a_file_of_nothing_is_not_written(path):
+def test_a_writer_without_spectra_raises_an_error(path):
     with pytest.raises(ValueError, match="no spectra were appended"), SpectrumWriter(path):
         pass
     assert files(path.parent) == []
 
 
-# ---- what can go wrong in writing
+# ---- errors in writing
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_an_interruption_leaves_nothing_behind(spectra, path, error):
+def test_an_interruption_leaves_no_file(spectra, path, error):
     with pytest.raises(error):
         write_blocks(path, [spectra], then=error)
     assert files(path.parent) == []
 
 
-def test_an_interruption_leaves_the_old_file_as_it_was(spectra, path):
+def test_an_interruption_preserves_an_existing_file(spectra, path):
     spectra.write(path)
     before = path.read_bytes()
     with pytest.raises(RuntimeError):
@@ -219,7 +219,7 @@ def test_an_interruption_leaves_the_old_file_as_it_was(spectra, path):
     assert files(path.parent) == [path.name]
 
 
-def test_existing_files_are_replaced_only_on_request(spectra, path):
+def test_existing_files_are_replaced_only_with_overwrite(spectra, path):
     spectra.write(path)
     with pytest.raises(FileExistsError, match="exists; pass overwrite=True"):
         spectra[0].write(path)
@@ -228,14 +228,14 @@ def test_existing_files_are_replaced_only_on_request(spectra, path):
     assert len(SpectrumDraws.read(path)) == 1
 
 
-def test_a_file_that_appears_meanwhile_is_kept(spectra, path):
+def test_a_file_created_during_writing_is_preserved(spectra, path):
     with pytest.raises(FileExistsError, match="pass overwrite=True"):
         write_blocks(path, [spectra], then=lambda: path.write_text("mine"))
     assert path.read_text() == "mine"
     assert files(path.parent) == [path.name]
 
 
-def test_a_full_disk_is_said_in_words(spectra, path, monkeypatch):
+def test_a_full_disk_is_reported(spectra, path, monkeypatch):
     def full(template, n_galaxies):
         raise OSError(28, "No space left on device")
 
@@ -248,12 +248,12 @@ def test_a_full_disk_is_said_in_words(spectra, path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["spectra.ecsv", "spectra", "spectra.fits.gz"])
-def test_other_endings_are_refused(spectra, tmp_path, name):
+def test_unknown_endings_raise_an_error(spectra, tmp_path, name):
     with pytest.raises(ValueError, match=r"ends in none of \.fits, \.fit"):
         spectra.write(tmp_path / name)
 
 
-def test_folders_must_be_there(spectra, tmp_path):
+def test_missing_folders_raise_an_error(spectra, tmp_path):
     with pytest.raises(FileNotFoundError, match="the folder .* does not exist"):
         spectra.write(tmp_path / "no" / "spectra.fits")
     (tmp_path / "folder.fits").mkdir()
@@ -262,7 +262,7 @@ def test_folders_must_be_there(spectra, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="needs permissions")
-def test_a_closed_folder_is_said_in_words(spectra, tmp_path):
+def test_a_folder_without_permission_is_reported(spectra, tmp_path):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     try:
         with pytest.raises(PermissionError, match="cannot write"):
@@ -271,7 +271,7 @@ def test_a_closed_folder_is_said_in_words(spectra, tmp_path):
         tmp_path.chmod(stat.S_IRWXU)
 
 
-def test_links_are_followed(spectra, tmp_path):
+def test_symbolic_links_are_followed(spectra, tmp_path):
     (tmp_path / "real.fits").write_text("old")
     (tmp_path / "link.fits").symlink_to(tmp_path / "real.fits")
     spectra.write(tmp_path / "link.fits", overwrite=True)
@@ -279,25 +279,25 @@ def test_links_are_followed(spectra, tmp_path):
     assert len(SpectrumDraws.read(tmp_path / "real.fits")) == 4
 
 
-# ---- what can go wrong in reading
+# ---- errors in reading
 
 
-def test_a_file_that_is_not_there():
+def test_a_missing_file_raises_an_error():
     with pytest.raises(FileNotFoundError, match="the file 'no.fits' does not exist"):
         SpectrumDraws.read("no.fits")
 
 
-@pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.9, 0.99])
-def test_a_file_that_is_cut_off_is_damaged(spectra, path, share):
+@pytest.mark.parametrize("fraction", [0, 0.001, 0.1, 0.5, 0.9, 0.99])
+def test_truncated_files_raise_an_error(spectra, path, fraction):
     spectra.write(path)
     content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
+    path.write_bytes(content[: int(fraction * len(content))])
     with pytest.raises(OSError, match=f"cannot read '{path}': it is damaged or not a FITS file"):
         SpectrumDraws.read(path)
 
 
 @pytest.mark.parametrize("name", ["BEST", "DRAWS", "GALAXIES"])
-def test_a_changed_bit_is_noticed(spectra, path, name):
+def test_a_changed_bit_raises_an_error(spectra, path, name):
     spectra.write(path)
     content = bytearray(path.read_bytes())
     with fits.open(path) as units:
@@ -308,7 +308,7 @@ def test_a_changed_bit_is_noticed(spectra, path, name):
         SpectrumDraws.read(path)
 
 
-def test_keywords_may_be_added(spectra, path):
+def test_added_header_keywords_are_ignored(spectra, path):
     spectra.write(path)
     for extension in range(5):
         fits.setval(path, "OBSERVER", value="somebody", ext=extension)
@@ -316,7 +316,7 @@ def test_keywords_may_be_added(spectra, path):
 
 
 @pytest.mark.parametrize("name", ["BEST", "DRAWS", "GALAXIES", "DOCUMENT"])
-def test_a_missing_part_is_damage(spectra, path, name):
+def test_a_missing_extension_raises_an_error(spectra, path, name):
     spectra.write(path)
     with fits.open(path) as units:
         rest = fits.HDUList([unit.copy() for unit in units if unit.name != name])
@@ -325,7 +325,7 @@ def test_a_missing_part_is_damage(spectra, path, name):
         SpectrumDraws.read(path.with_name("part.fits"))
 
 
-def test_files_of_others_are_refused(path, tmp_path):
+def test_files_of_other_programs_raise_an_error(path, tmp_path):
     Spectrum(flux=np.ones(10) * FLUX_UNIT, spectral_axis=log_grid(10)).write(path)
     with pytest.raises(ValueError, match="was not made by SpectrumDraws.write"):
         SpectrumDraws.read(path)
@@ -334,7 +334,7 @@ def test_files_of_others_are_refused(path, tmp_path):
         SpectrumDraws.read(tmp_path / "text.fits")
 
 
-def test_files_of_newer_versions_are_refused(spectra, path, monkeypatch):
+def test_files_of_newer_versions_raise_an_error(spectra, path, monkeypatch):
     with monkeypatch.context() as newer:
         newer.setattr("astrogenspec.results.spectra_io.LAYOUT", 99)
         spectra.write(path)
@@ -345,7 +345,7 @@ def test_files_of_newer_versions_are_refused(spectra, path, monkeypatch):
 # ---- flags
 
 
-def test_flag_codes_come_back_as_they_were(path):
+def test_round_trip_of_flag_codes(path):
     spectra = some_spectra(flag_codes=[0, Flag.SATURATED, Flag.NO_DATA, 0])
     spectra.write(path)
     assert_array_equal(SpectrumDraws.read(path).flag_codes, spectra.flag_codes)

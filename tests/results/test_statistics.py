@@ -76,7 +76,7 @@ def test_draws_without_weight_do_not_count(values, equal):
     )
 
 
-def test_missing_pixels_are_left_out(values, equal):
+def test_missing_pixels_are_ignored(values, equal):
     values[0, 2, 10] = np.nan
     values[1, :, 20] = np.nan
     present = np.delete(values[0, :, 10].astype(float), 2)
@@ -88,7 +88,7 @@ def test_missing_pixels_are_left_out(values, equal):
         assert_array_equal(np.argwhere(np.isnan(result)), [[1, 20]])
 
 
-def test_a_galaxy_without_draws_is_nan(values, equal):
+def test_statistics_of_a_galaxy_without_draws_are_nan(values, equal):
     values[1] = np.nan
     for result in (
         weighted_means(values, equal),
@@ -140,7 +140,7 @@ def test_among_equals_the_best_draw_is_nearest_to_the_median(values, equal):
     assert best_draws(values, weights)[0] in (1, 5)
 
 
-def test_lines_that_stand_elsewhere_in_every_draw_do_not_rule():
+def test_emission_lines_do_not_dominate_the_choice_of_the_best_draw():
     rng = np.random.default_rng(0)
     values = 10 + rng.normal(size=(1, 9, 400)) * 0.1
     offset = np.linspace(-1, 1, 9)
@@ -152,14 +152,14 @@ def test_lines_that_stand_elsewhere_in_every_draw_do_not_rule():
     assert best_draws(values, equal)[0] == 4
 
 
-def test_draws_that_agree_do_not_matter_but_one_that_does_not_is_far():
+def test_a_draw_that_differs_where_others_agree_has_the_largest_distance():
     values = np.ones((1, 7, 6))
     values[0, :, 5] = [3, 1, 4, 1.5, 5, 9, 2.6]
     values[0, 0, :4] = 2
     assert best_draws(values, np.full((1, 7), 1 / 7))[0] == 6
 
 
-def test_pixels_that_are_not_good_do_not_matter(values, equal):
+def test_bad_pixels_are_ignored(values, equal):
     good = np.ones((3, 50), dtype=bool)
     good[:, :40] = False
     nearest = distances(values[:, :, 40:]).argmin(axis=1)
@@ -186,7 +186,7 @@ def test_equal_weights_choose_every_draw_once():
         assert_array_equal(systematic_choice(weights), np.tile(np.arange(n_draws), (2, 1)))
 
 
-def test_draws_are_chosen_as_often_as_they_weigh():
+def test_draws_are_resampled_by_weight():
     weights = np.random.default_rng(4).dirichlet(np.full(16, 0.5), size=50)
     for weight, chosen in zip(weights, systematic_choice(weights), strict=True):
         number = np.bincount(chosen, minlength=16)
