@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..nn.records import TensorRecord
 from ..wavelengths import BROAD_DECREMENT, LINE_NAMES, LINES, line_index
 from .dust import lines_curve
 from .population import Galaxies, Normal
@@ -33,7 +34,7 @@ _HGAMMA, _HDELTA = 0.468, 0.259
 
 
 @dataclass(frozen=True)
-class NebularLines:
+class NebularLines(TensorRecord):
     """Line luminosities (Lsun) after attenuation, shape (n, 17) in the order of `LINE_NAMES`.
 
     Attributes

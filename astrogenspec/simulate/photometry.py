@@ -23,6 +23,7 @@ import speclite.filters
 import torch
 from torch import Tensor
 
+from ..nn.records import TensorRecord
 from ..surveys import BANDS, SDSS, Survey
 from ..wavelengths import LogGrid
 from .priors import Priors
@@ -53,7 +54,7 @@ _BLEND_COLOURS = ((1.6, 0.6), (0.8, 0.4), (0.35, 0.25), (0.25, 0.2))
 
 
 @dataclass(frozen=True)
-class Observation:
+class Observation(TensorRecord):
     """Photometry corrected for Galactic extinction, shape (n, 5), nanomaggies, unless stated otherwise.
 
     Attributes

@@ -119,9 +119,6 @@ class SimulatedGalaxies:
                 }
             elif isinstance(value, list):
                 chosen[field.name] = [v[index] for v in value]
-            elif isinstance(value, (Observation, NebularLines)):
-                parts = {f.name: getattr(value, f.name)[index] for f in fields(value)}
-                chosen[field.name] = type(value)(**parts)
             else:
                 chosen[field.name] = value[index]
         return replace(self, **chosen)
@@ -148,9 +145,7 @@ def _joined(values: list) -> Any:
         }
     if isinstance(first, list):
         return [torch.cat(column) for column in zip(*values, strict=True)]
-    return type(first)(
-        **{f.name: torch.cat([getattr(v, f.name) for v in values]) for f in fields(first)}
-    )
+    return type(first).concatenate(values)
 
 
 class Simulator:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from ..nn.records import TensorRecord
 from .priors import Priors
 
 __all__ = ["Structure", "draw_structure"]
@@ -31,7 +32,7 @@ _LN10 = math.log(10.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Structure:
+class Structure(TensorRecord):
     """Structure of n galaxies; all attributes are tensors of shape (n,).
 
     Attributes
@@ -109,17 +110,6 @@ class Structure:
     companion_axis_ratio: Tensor
     companion_position_angle: Tensor
     companion_colour: Tensor
-
-    def __len__(self) -> int:
-        return len(self.radius_disk)
-
-    def __getitem__(self, index) -> Structure:
-        """Select galaxies with a slice, a mask or an array of indices."""
-        return Structure(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
-
-    def to(self, device: torch.device | str) -> Structure:
-        """Return a copy on a device."""
-        return Structure(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     def replace(self, **changes: Tensor) -> Structure:
         """Return a copy with some attributes replaced."""

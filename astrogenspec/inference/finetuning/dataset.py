@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from ...inputs.features import ModelInputs, photometry_features
 from ...inputs.observations import ObservationBatches, Observations
 from ...inputs.photometry import PhotometryBatch
+from ...nn.records import TensorRecord
 from ...quantities import QUANTITIES, converted_labels, quantities_to_theta
 from ...training.augmentation import AugmentationConfig, draw_band_subsets, orient_randomly
 from ..outliers.detector import training_range_of
@@ -47,7 +48,7 @@ _OTHER_ERRORS, _LARGEST_FLOOR = 0.5, 0.06
 
 
 @dataclass(frozen=True)
-class LabelledGalaxies:
+class LabelledGalaxies(TensorRecord):
     """What is observed and what is known of n galaxies.
 
     Attributes
@@ -71,13 +72,6 @@ class LabelledGalaxies:
     theta: Tensor
     learnt: Tensor
 
-    def __len__(self) -> int:
-        return len(self.theta)
-
-    def __getitem__(self, rows: Tensor) -> LabelledGalaxies:
-        """Select galaxies."""
-        return LabelledGalaxies(*(getattr(self, field.name)[rows] for field in fields(self)))
-
     @property
     def modes(self) -> np.ndarray:
         """What each galaxy is inferred from, str, shape (n,): image, photometry or both (`Observations.modes`)."""
@@ -93,10 +87,6 @@ class LabelledGalaxies:
         """Hide the images, and leave out galaxies without photometry of a catalogue."""
         kept = self[(self.inputs.has_photometry & ~self.measured).nonzero()[:, 0]]
         return replace(kept, inputs=kept.inputs.without_images())
-
-    def to(self, device: torch.device | str) -> LabelledGalaxies:
-        """Move every tensor to a device."""
-        return LabelledGalaxies(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 def read_labelled_galaxies(

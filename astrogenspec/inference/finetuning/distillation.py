@@ -6,7 +6,7 @@ What is to be said of them is not their true properties but what the network sai
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ...inputs.features import ModelInputs
+from ...nn.records import TensorRecord
 from ...training.shards import Shards
-from ...training.streams import to_device
 from ..flows import ChainPosterior
 from ..network import Contexts, PropertyNetwork
 from ..training import EncodedGalaxies, RecipeConfig, encode_galaxies
@@ -74,7 +74,7 @@ _N_BANDS = 5
 
 
 @dataclass(frozen=True)
-class TeacherTargets:
+class TeacherTargets(TensorRecord):
     """One draw of what a network says of each of n galaxies.
 
     Attributes
@@ -91,16 +91,12 @@ class TeacherTargets:
     free: Tensor
     measurable: Tensor
 
-    def to(self, device: torch.device | str) -> TeacherTargets:
-        """Move every tensor to a device."""
-        return TeacherTargets(*(getattr(self, field.name).to(device) for field in fields(self)))
-
 
 Galaxies = TypeVar("Galaxies", LabelledGalaxies, EncodedGalaxies)
 
 
 @dataclass(frozen=True)
-class DistillationBatch(Generic[Galaxies]):
+class DistillationBatch(TensorRecord, Generic[Galaxies]):
     """Galaxies of a step, and what there is to learn of them.
 
     Attributes
@@ -119,12 +115,6 @@ class DistillationBatch(Generic[Galaxies]):
     lesson: TeacherTargets | None = None
     latent: tuple[Tensor, Tensor] | None = None
     borrowed: Tensor | None = None
-
-    def to(self, device: torch.device | str) -> DistillationBatch[Galaxies]:
-        """Move every tensor to a device."""
-        return DistillationBatch(
-            *(to_device(getattr(self, field.name), device) for field in fields(self))
-        )
 
 
 class TeacherSamples:
