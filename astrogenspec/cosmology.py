@@ -1,7 +1,7 @@
-r"""The default cosmology, and a luminosity distance fast enough for millions of draws.
+r"""The default cosmology, and a fast luminosity distance for millions of draws.
 
-The default is flat, with :math:`H_0 = 70` km/s/Mpc and :math:`\Omega_m = 0.3`, so that masses,
-star-formation rates and luminosities are on the scale most catalogues of nearby galaxies use.
+The default is a flat LambdaCDM model with :math:`H_0 = 70` km/s/Mpc and :math:`\Omega_m = 0.3`, as
+in most catalogues of nearby galaxies.
 
 The luminosity distance of a flat universe is :math:`D_L(z) = (1 + z)\,D_C(z)`.  The ratio
 :math:`D_C(z) / z` is smooth, also at :math:`z = 0` where it is :math:`c / H_0`; it is tabulated
@@ -29,7 +29,7 @@ _BLOCK = 1_000_000
 
 @lru_cache(maxsize=1)
 def default_cosmology() -> FLRW:
-    """Return the cosmology in which every mass and luminosity of the package is stated.
+    """Return the cosmology of all masses and luminosities of the package.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def default_cosmology() -> FLRW:
     >>> default_cosmology().H0
     <Quantity 70. km / (Mpc s)>
     """
-    # astropy.cosmology takes about a second to import: only those who need a distance wait for it
+    # Imported here because the import takes about a second.
     from astropy.cosmology import FlatLambdaCDM
 
     return FlatLambdaCDM(H0=70.0, Om0=0.3, name="astrogenspec default")
@@ -51,14 +51,14 @@ def default_cosmology() -> FLRW:
 def luminosity_distance(
     redshift: u.Quantity | np.ndarray | float, *, cosmology: FLRW | None = None
 ) -> u.Quantity:
-    """Interpolate the luminosity distance, at over ten million redshifts a second.
+    """Return the luminosity distance, interpolated at over ten million redshifts per second.
 
     Parameters
     ----------
-    redshift
-        Redshift, any shape, dimensionless.
-    cosmology
-        Flat cosmology; `default_cosmology` if None.
+    redshift : Quantity or array_like
+        Dimensionless redshift, any shape.
+    cosmology : `~astropy.cosmology.FLRW`, optional
+        Flat cosmology; `default_cosmology` by default.
 
     Returns
     -------
@@ -74,14 +74,14 @@ def luminosity_distance(
 
     Notes
     -----
-    Differs from `astropy.cosmology.FLRW.luminosity_distance` by less than 1e-7 in relative terms
-    for z <= 10.
+    The relative difference from `astropy.cosmology.FLRW.luminosity_distance` is less than 1e-7 for
+    z <= 10.
     """
     z = u.Quantity(redshift, u.dimensionless_unscaled, dtype=float).value
     highest = float(np.max(z, initial=0.0, where=~np.isnan(z)))
     if not np.isfinite(highest):
         raise ValueError(
-            "redshift holds an infinite value; give finite redshifts, or NaN if unknown."
+            "redshift has an infinite value; give finite redshifts, or NaN if unknown."
         )
     top = _GRID_TOP if highest <= _GRID_TOP else highest * (1 + 1e-9)
     ratio = _default_table() if cosmology is None and top == _GRID_TOP else _table(cosmology, top)

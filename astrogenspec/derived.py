@@ -1,7 +1,7 @@
-"""Quantities computed draw by draw from the joint posterior, and classes from emission-line ratios.
+"""Derived quantities of the joint posterior, and classes from emission-line ratios.
 
-A ratio or sum of two quantities of one draw keeps their correlation, which the difference of two
-medians would lose.
+Derived quantities are computed for every draw, which preserves the correlations between the
+quantities; combining medians would not.
 
 =====================  ==================================================================  =============
 name                   definition                                                          unit
@@ -13,10 +13,10 @@ name                   definition                                               
 ``oiii_hbeta``         log10(F([O III] 5007) / F(Hbeta))                                   dex
 =====================  ==================================================================  =============
 
-The diagram of Baldwin, Phillips & Terlevich (1981) is divided by two curves in x = log10([N
-II]/Halpha), y = log10([O III]/Hbeta): y = 0.61 / (x - 0.05) + 1.3 (Kauffmann et al. 2003), below
-which star formation alone excites the gas, and y = 0.61 / (x - 0.47) + 1.19 (Kewley et al. 2001),
-above which it cannot.
+The diagram of Baldwin, Phillips & Terlevich (1981) with x = log10([N II] 6584 / Halpha) and y =
+log10([O III] 5007 / Hbeta) is divided by two curves: y = 0.61 / (x - 0.05) + 1.3 (Kauffmann et al.
+2003, equation 1), below which the gas is ionised by stars, and y = 0.61 / (x - 0.47) + 1.19 (Kewley
+et al. 2001, equation 5), above which stars alone cannot ionise it.
 
 References
 ----------
@@ -47,14 +47,14 @@ __all__ = [
     "kewley_curve",
 ]
 
-#: Classes of the [N II] diagram, in the order of the numbers `bpt_class` returns.
+#: Classes of the [N II] diagram, in the order of the codes that `bpt_class` returns.
 BPT_CLASSES = ("star_forming", "composite", "agn")
 _Draws = Mapping[str, u.Quantity]
 
 
 @dataclass(frozen=True)
 class DerivedQuantity:
-    """What one derived quantity means and how it is computed.
+    """Definition of a derived quantity.
 
     Parameters
     ----------
@@ -67,10 +67,9 @@ class DerivedQuantity:
     description : str
         Definition in words.
     needs : tuple of str
-        Quantities it is computed from.
+        Names of the quantities from which it is computed.
     compute : callable
-        Takes the plain values of ``needs`` in their own units, returns the plain values in
-        ``unit``.
+        Function of the values of ``needs`` in their own units that returns the values in ``unit``.
     """
 
     name: str
@@ -138,12 +137,12 @@ DERIVED_QUANTITIES: dict[str, DerivedQuantity] = {info.name: info for info in _I
 
 
 def derivable(quantities: Collection[str]) -> tuple[str, ...]:
-    """List the derived quantities that can be computed from some quantities.
+    """Return the names of the derived quantities that can be computed.
 
     Parameters
     ----------
     quantities : collection of str
-        Names of the quantities at hand.
+        Names of the available quantities.
 
     Returns
     -------
@@ -164,29 +163,28 @@ def derive(name: str, draws: _Draws) -> u.Quantity:
     name : str
         A name in `DERIVED_QUANTITIES`.
     draws : mapping of str to Quantity
-        The quantities named in ``DERIVED_QUANTITIES[name].needs``, in their own units, all of one
-        shape.
+        Quantities in ``DERIVED_QUANTITIES[name].needs``, in their own units and of equal shape.
 
     Returns
     -------
     Quantity, shape of the draws
-        NaN where it is undefined: a flux or redshift that is not positive.
+        NaN where undefined, such as for a flux or redshift that is not positive.
 
     Raises
     ------
     KeyError
-        If a quantity that is needed is absent, or the name is unknown.
+        If the name is unknown or a required quantity is missing.
     """
     if name not in DERIVED_QUANTITIES:
         raise KeyError(
-            f"there is no derived quantity {name!r}; there are {', '.join(DERIVED_QUANTITIES)}."
+            f"unknown derived quantity {name!r}; choose from {', '.join(DERIVED_QUANTITIES)}."
         )
     info = DERIVED_QUANTITIES[name]
     absent = [need for need in info.needs if need not in draws]
     if absent:
         raise KeyError(
-            f"{name!r} is computed from {' and '.join(info.needs)}; the draws lack {' and '.join(absent)} "
-            f"and hold {', '.join(draws) or 'nothing'}."
+            f"{name!r} is computed from {' and '.join(info.needs)}; add {' and '.join(absent)} to the draws "
+            f"(they contain {', '.join(draws) or 'no quantity'})."
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         values = info.compute(*(np.asarray(draws[need].value) for need in info.needs))
@@ -195,7 +193,7 @@ def derive(name: str, draws: _Draws) -> u.Quantity:
 
 
 def kauffmann_curve(nii_halpha: np.ndarray) -> np.ndarray:
-    """Give log10([O III]/Hbeta) of the empirical limit of star-forming galaxies.
+    """Return the empirical upper limit of log10([O III]/Hbeta) of star-forming galaxies.
 
     Parameters
     ----------
@@ -205,13 +203,13 @@ def kauffmann_curve(nii_halpha: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        Minus infinity at and beyond the pole of the curve, 0.05, where nothing is star-forming.
+        Kauffmann et al. (2003); minus infinity at and beyond the pole of the curve at 0.05.
     """
     return _curve(nii_halpha, 0.05, 1.3)
 
 
 def kewley_curve(nii_halpha: np.ndarray) -> np.ndarray:
-    """Give log10([O III]/Hbeta) of the theoretical limit of star-forming galaxies.
+    """Return the theoretical upper limit of log10([O III]/Hbeta) of star-forming galaxies.
 
     Parameters
     ----------
@@ -221,7 +219,7 @@ def kewley_curve(nii_halpha: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        Minus infinity at and beyond the pole of the curve, 0.47.
+        Kewley et al. (2001); minus infinity at and beyond the pole of the curve at 0.47.
     """
     return _curve(nii_halpha, 0.47, 1.19)
 
@@ -237,13 +235,12 @@ def bpt_class(nii_halpha: np.ndarray, oiii_hbeta: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of int8
-        0: star-forming, below both curves; 1: composite, between them; 2: AGN, above the curve of
-        Kewley et al.; -1 where a ratio is not finite.
+        Index in `BPT_CLASSES`: star-forming below both curves, composite between them, AGN above the
+        curve of Kewley et al.; -1 where a ratio is not finite.
 
     Notes
     -----
-    The two curves cross at log10([N II]/Halpha) = -1.28; on the metal-poor side of it there are
-    no composites.
+    The curves cross at log10([N II]/Halpha) = -1.28; there are no composites at lower ratios.
     """
     x = np.asarray(getattr(nii_halpha, "value", nii_halpha), dtype=float)
     y = np.asarray(getattr(oiii_hbeta, "value", oiii_hbeta), dtype=float)
@@ -252,7 +249,7 @@ def bpt_class(nii_halpha: np.ndarray, oiii_hbeta: np.ndarray) -> np.ndarray:
 
 
 def bpt_fractions(nii_halpha: u.Quantity, oiii_hbeta: u.Quantity) -> dict[str, np.ndarray]:
-    """Give the fraction of each galaxy's draws in each class of the [N II] diagram.
+    """Return the fraction of the draws of each galaxy in each class of the [N II] diagram.
 
     Parameters
     ----------
@@ -262,7 +259,7 @@ def bpt_fractions(nii_halpha: u.Quantity, oiii_hbeta: u.Quantity) -> dict[str, n
     Returns
     -------
     dict of str to ndarray, shape (n_galaxies,)
-        One entry a class; they add up to 1.  Masked where no draw has both ratios.
+        One entry for each class; their sum is 1.  Masked where no draw has both ratios.
     """
     classes = bpt_class(nii_halpha, oiii_hbeta)
     counts = [np.count_nonzero(classes == k, axis=1) for k in range(len(BPT_CLASSES))]

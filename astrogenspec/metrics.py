@@ -1,16 +1,16 @@
-r"""Scores of estimates and of posterior draws against true values.
+r"""Metrics of point estimates and posterior draws against true values.
 
 * Redshift: with :math:`\delta = (z_\mathrm{est} - z_\mathrm{true}) / (1 + z_\mathrm{true})`, the
   robust scatter :math:`\sigma_\mathrm{NMAD} = 1.4826\,\mathrm{median}|\delta -
   \mathrm{median}\,\delta|`, the bias :math:`\langle\delta\rangle`, and the fraction of outliers
   :math:`|\delta| > 0.05` (as Pasquet et al. 2019, A&A 621, A26).
-* Other quantities: mean and median of estimate minus truth, robust scatter, root mean square, and
-  :math:`R^2`.
+* Other quantities: mean and median of estimate minus truth (bias), robust scatter, root mean
+  square error, and coefficient of determination :math:`R^2`.
 * Draws: the continuous ranked probability score, :math:`\langle|x - y|\rangle - \frac12\langle|x
   - x'|\rangle` for draws :math:`x, x'` and truth :math:`y` (Gneiting & Raftery 2007, JASA 102,
   359), in the unit of the quantity; smaller is better.
 
-Galaxies whose truth or estimate is not finite, or masked, are left out.
+Galaxies whose truth or estimate is masked or not finite are excluded.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ _Statistic = Callable[..., float | Mapping[str, float]]
 
 
 def robust_scatter(values: np.ndarray) -> float:
-    """Give 1.4826 times the median absolute deviation from the median: sigma of a Gaussian.
+    """Return 1.4826 times the median absolute deviation, the standard deviation for a Gaussian.
 
     Parameters
     ----------
     values : ndarray
-        Values that are not finite are left out.
+        Values; those that are not finite are excluded.
 
     Returns
     -------
     float
-        NaN if there are no values.
+        NaN if there are no finite values.
     """
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values)]
@@ -61,20 +61,20 @@ def robust_scatter(values: np.ndarray) -> float:
 def redshift_metrics(
     estimate: np.ndarray, truth: np.ndarray, *, outlier: float = 0.05
 ) -> dict[str, float]:
-    """Score redshifts, relative to 1 + z.
+    """Compute metrics of redshifts.
 
     Parameters
     ----------
     estimate, truth : array_like, shape (n_galaxies,)
         Redshifts.
     outlier : float
-        Deviation from which a galaxy counts as an outlier.
+        Deviation, relative to 1 + z, above which a galaxy is an outlier.
 
     Returns
     -------
     dict of str to float
-        ``n`` galaxies used, ``sigma_nmad``, ``bias`` (mean), ``median_bias``,
-        ``outlier_fraction``.  All but ``n`` are NaN if there is no galaxy.
+        ``n`` (number of galaxies used), ``sigma_nmad``, ``bias`` (mean), ``median_bias``,
+        ``outlier_fraction``.  All but ``n`` are NaN if no galaxy is used.
 
     Raises
     ------
@@ -95,28 +95,28 @@ def redshift_metrics(
 
 
 def point_metrics(estimate: u.Quantity, truth: u.Quantity) -> dict[str, float]:
-    """Score point estimates.
+    """Compute metrics of point estimates.
 
     Parameters
     ----------
     estimate : Quantity or array_like, shape (n_galaxies,)
+        Point estimates.
     truth : Quantity or array_like, shape (n_galaxies,)
-        Converted to the unit of the estimate.
+        True values; converted to the unit of the estimate.
 
     Returns
     -------
     dict of str to float
-        ``n`` galaxies used, ``bias`` (mean of estimate minus truth), ``median_bias``, ``scatter``
-        (robust), ``rmse``, in the unit of the estimate (dex if that is a logarithm), and ``r2``,
-        one minus the ratio of the mean square error to the variance of the truth.  NaN where it
-        is undefined.
+        ``n`` (number of galaxies used); ``bias`` (mean of estimate minus truth), ``median_bias``,
+        ``scatter`` (robust) and ``rmse`` in the unit of the estimate (dex for a logarithm); ``r2``, one
+        minus the ratio of the mean squared error to the variance of the truth.  NaN where undefined.
 
     Raises
     ------
     ValueError
         If the shapes differ.
     astropy.units.UnitConversionError
-        If the units do not fit.
+        If the units cannot be converted.
     """
     estimate, truth, _ = _paired(estimate, truth)
     error = estimate - truth
@@ -133,70 +133,74 @@ def point_metrics(estimate: u.Quantity, truth: u.Quantity) -> dict[str, float]:
 
 
 def crps(draws: u.Quantity, truth: u.Quantity, *, fair: bool = True) -> u.Quantity | np.ndarray:
-    """Give the continuous ranked probability score of each galaxy.
+    """Compute the continuous ranked probability score of each galaxy.
 
     Parameters
     ----------
     draws : `~astrogenspec.QuantityPosterior`, Quantity or ndarray, shape (n_galaxies, n_draws)
-        NaN draws are left out.
+        Posterior draws; NaN are excluded.
     truth : Quantity or array_like, shape (n_galaxies,)
-        Converted to the unit of the draws.
+        True values; converted to the unit of the draws.
     fair : bool
         Correct for the finite number of draws, so that the expected score is that of infinitely
-        many (Ferro 2014, QJRMS 140, 1917).  Needs two draws.
+        many draws (Ferro 2014, QJRMS 140, 1917).  Requires at least two draws.
 
     Returns
     -------
     Quantity or ndarray, shape (n_galaxies,)
-        In the unit of the draws (dex if that is a logarithm).  NaN where the truth or all draws
-        are.
+        Score in the unit of the draws (dex for a logarithm).  NaN where the truth or all draws are
+        NaN.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit, or a fair score is asked of one draw.
+        If the shapes do not match, or ``fair`` is true and there is only one draw.
     astropy.units.UnitConversionError
-        If the units do not fit.
+        If the units cannot be converted.
     """
     values, true, unit = matched_values(draws, truth)
     n_draws = values.shape[1]
     if fair and n_draws == 1:
-        raise ValueError("a fair CRPS needs at least two draws, and there is one; pass fair=False.")
+        raise ValueError(
+            "draws has one draw per galaxy, but a fair CRPS requires at least two draws; pass fair=False."
+        )
     score = np.empty(len(values))
     n_rows = max(2_000_000 // n_draws, 1)
     for start in range(0, len(values), n_rows):
         rows = slice(start, start + n_rows)
-        # around the truth, so that the two large terms do not cancel in low precision
+        # Subtract the truth first to avoid cancellation in single precision.
         score[rows] = _energy_score(values[rows].astype(float) - true[rows, None], fair)
     return score if unit is None else u.Quantity(score, difference_unit(unit), copy=False)
 
 
 def interval_coverage(lower: u.Quantity, upper: u.Quantity, truth: u.Quantity) -> float:
-    """Give the fraction of galaxies whose true value lies in an interval, limits included.
+    """Return the fraction of galaxies whose true value is inside an interval, limits included.
 
     Parameters
     ----------
     lower, upper : Quantity or array_like, shape (n_galaxies,)
-        Limits; ``lower, upper = posterior["sfr"].interval(0.68)``.
+        Limits, such as ``lower, upper = posterior["sfr"].interval(0.68)``.
     truth : Quantity or array_like, shape (n_galaxies,)
-        Converted to the unit of the lower limit.
+        True values; converted to the unit of the lower limit.
 
     Returns
     -------
     float
-        NaN if there is no galaxy.
+        NaN if no galaxy is used.
 
     Raises
     ------
     ValueError
         If the shapes differ.
     astropy.units.UnitConversionError
-        If the units do not fit.
+        If the units cannot be converted.
     """
     low, true, usable = _paired(lower, truth, keep=True)
     high = plain_values(upper, getattr(lower, "unit", None), name="upper").astype(float)
     if high.shape != low.shape:
-        raise ValueError(f"upper has shape {high.shape}, lower has {low.shape}; give one shape.")
+        raise ValueError(
+            f"upper has shape {high.shape} but lower has shape {low.shape}; give equal shapes."
+        )
     usable &= np.isfinite(high)
     return _mean(((low <= true) & (true <= high))[usable])
 
@@ -212,9 +216,10 @@ def bootstrap_errors(
     Parameters
     ----------
     statistic : callable
-        Takes the arrays, returns a number or a mapping of numbers, such as `point_metrics`.
-    *arrays : array_like
-        First axis: galaxies.
+        Function of the arrays that returns a number or a mapping of numbers, such as
+        `point_metrics`.
+    *arrays : array_like, shape (n_galaxies, ...)
+        Arguments of the statistic.
     n_resamples : int
         Number of resamples.
     seed : int or `~numpy.random.Generator`, optional
@@ -223,16 +228,18 @@ def bootstrap_errors(
     Returns
     -------
     float or dict of str to float
-        Of the same form as the statistic.
+        Standard error; a dict if the statistic returns a mapping.
 
     Raises
     ------
     ValueError
-        If the arrays differ in length, there are none, or fewer than two resamples are asked for.
+        If the arrays differ in length, there are none, or ``n_resamples`` is less than 2.
     """
     lengths = {len(array) for array in arrays}
     if len(lengths) != 1:
-        raise ValueError(f"arrays have lengths {sorted(lengths)}; give arrays of one length.")
+        raise ValueError(
+            f"arrays have lengths {sorted(lengths)}; give at least one array, all of equal length."
+        )
     if n_resamples < 2:
         raise ValueError(f"n_resamples is {n_resamples}; give at least 2.")
     n_galaxies = lengths.pop()
@@ -249,7 +256,7 @@ def bootstrap_errors(
 
 
 def _energy_score(deviation: np.ndarray, fair: bool) -> np.ndarray:
-    """CRPS of draws minus truth: sum_ij |x_i - x_j| is a weighted sum of the sorted draws."""
+    """Return the CRPS of draws minus truth; sum_ij |x_i - x_j| is a weighted sum of the sorted draws."""
     ordered = np.sort(deviation, axis=1)
     n_draws = np.count_nonzero(~np.isnan(ordered), axis=1)[:, None]
     weight = 2.0 * np.arange(ordered.shape[1]) - n_draws + 1
@@ -262,13 +269,13 @@ def _energy_score(deviation: np.ndarray, fair: bool) -> np.ndarray:
 def _paired(
     estimate: Any, truth: Any, unit: u.UnitBase | None = None, *, keep: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bring both to floats of one unit, leave out what is not finite unless ``keep``, say where."""
+    """Return both as floats in one unit and a mask of finite pairs, which are selected unless ``keep``."""
     unit = getattr(estimate, "unit", None) if unit is None else unit
     first = plain_values(estimate, unit, name="estimate").astype(float)
     second = plain_values(truth, unit, name="truth").astype(float)
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(
-            f"estimate has shape {first.shape}, truth has {second.shape}; give one value a galaxy in both."
+            f"estimate has shape {first.shape} but truth has shape {second.shape}; give one value per galaxy."
         )
     usable = np.isfinite(first) & np.isfinite(second)
     return (first, second, usable) if keep else (first[usable], second[usable], usable)

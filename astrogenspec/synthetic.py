@@ -6,9 +6,9 @@ The flux of a source of spectral flux density :math:`f_\lambda` in a band of pho
 .. math:: \int \lambda f_\lambda R\,\mathrm{d}\lambda \Big/ \int \lambda g_\lambda R\,\mathrm{d}\lambda,
           \qquad g_\lambda = 3631\,\mathrm{Jy}\, c / \lambda^2 .
 
-Both integrals run over the pixels the spectrum has, which must hold nearly all of the band.  The
-response is averaged over each pixel, so that coarse grids are no worse than fine ones as long as
-the spectrum itself is well sampled.
+Both integrals are evaluated over the pixels with a finite flux, which must cover nearly all of the
+band.  The response is averaged over each pixel, so that the result does not depend on the pixel
+size as long as the spectrum itself is well sampled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .surveys import SDSS, Survey, get_survey
 
 __all__ = ["MIN_COVERAGE", "band_coverage", "pixel_edges", "response_weights", "synthetic_flux"]
 
-#: Least share of a band's response that a spectrum must cover.
+#: Minimum fraction of the response of a band that a spectrum must cover.
 MIN_COVERAGE = 0.995
 #: nmgy per maggy.
 _NMGY = 1e9
@@ -38,39 +38,39 @@ def synthetic_flux(
     survey: str | Survey = SDSS,
     bands: Sequence[str] | None = None,
 ) -> u.Quantity:
-    """Integrate spectra over the bands of a survey.
+    """Compute the broad-band fluxes of spectra.
 
     Parameters
     ----------
     wavelength : Quantity, shape (n_wavelength,)
-        Centres of the pixels, rising, in the frame of the observer, in vacuum.
+        Centres of the pixels, increasing, observed frame, vacuum.
     flux : Quantity, shape (..., n_wavelength)
-        Spectral flux density, per wavelength or per frequency; NaN where there is none.
+        Flux density per unit wavelength or frequency; NaN for missing pixels.
     survey : str or Survey
-        Whose filters.
+        Survey that defines the filters.
     bands : sequence of str, optional
         Bands of the survey; all of them by default.
 
     Returns
     -------
     Quantity ['nmgy'], shape (..., n_bands)
-        Nanomaggies on the AB system.  NaN where the pixels with a flux hold less than 99.5% of the
-        response of the band; what is missing of the rest is left out of both integrals.
+        AB nanomaggies.  NaN if the pixels with a finite flux cover less than 99.5% of the response
+        of the band; otherwise missing pixels are excluded from both integrals.
 
     Raises
     ------
     TypeError
-        If something is no Quantity.
+        If wavelength or flux is not a Quantity.
     ValueError
-        If shapes do not fit, the wavelength does not rise, or the survey has no such band.
+        If shapes do not match, the wavelength does not increase, or a band is unknown.
     astropy.units.UnitConversionError
-        If a unit does not fit.
+        If a unit cannot be converted.
 
     Notes
     -----
-    The magnitudes of the SDSS catalogues are not quite on the AB system: u is about 0.04 mag
-    fainter and z about 0.02 mag brighter than AB, the other bands are good to 0.01 mag (flux
-    calibration pages of SDSS).  Nothing of this is applied here.
+    SDSS catalogue magnitudes deviate from the AB system: u is about 0.04 mag fainter and z about
+    0.02 mag brighter than AB, the other bands agree to 0.01 mag (flux calibration pages of SDSS).
+    No such correction is applied here.
 
     Examples
     --------
@@ -99,26 +99,26 @@ def synthetic_flux(
 def band_coverage(
     wavelength: u.Quantity, survey: str | Survey = SDSS, bands: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Give the share of the response of each band that a wavelength grid covers.
+    """Return the fraction of the response of each band that a wavelength grid covers.
 
     Parameters
     ----------
     wavelength : Quantity, shape (n_wavelength,)
-        Centres of the pixels, rising.
+        Centres of the pixels, increasing.
     survey : str or Survey
-        Whose filters.
+        Survey that defines the filters.
     bands : sequence of str, optional
         Bands of the survey; all of them by default.
 
     Returns
     -------
     ndarray, shape (n_bands,)
-        Between 0 and 1; the response is weighted as for a source of constant AB magnitude.
+        Between 0 and 1; the response is weighted by the spectrum of a source of constant AB magnitude.
 
     Raises
     ------
     TypeError, ValueError, astropy.units.UnitConversionError
-        As `synthetic_flux` does.
+        As in `synthetic_flux`.
     """
     survey = get_survey(survey)
     return _weights(_checked_grid(wavelength), survey, _checked_bands(survey, bands))[1].sum(axis=0)
@@ -127,14 +127,14 @@ def band_coverage(
 def response_weights(
     wavelength: u.Quantity, survey: str | Survey = SDSS, bands: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Give weights that turn spectra on a wavelength grid into broad-band fluxes by a matrix product.
+    """Return weights whose matrix product with spectra on a wavelength grid gives broad-band fluxes.
 
     Parameters
     ----------
     wavelength : Quantity, shape (n_wavelength,)
-        Centres of the pixels, rising.
+        Centres of the pixels, increasing.
     survey : str or Survey
-        Whose filters.
+        Survey that defines the filters.
     bands : sequence of str, optional
         Bands of the survey; all of them by default.
 
@@ -146,19 +146,19 @@ def response_weights(
     Raises
     ------
     TypeError, ValueError, astropy.units.UnitConversionError
-        As `synthetic_flux` does.
+        As in `synthetic_flux`.
     """
     survey = get_survey(survey)
     return _weights(_checked_grid(wavelength), survey, _checked_bands(survey, bands))[0]
 
 
 def pixel_edges(wavelength: np.ndarray) -> np.ndarray:
-    """Give the edges of pixels: half-way between the logarithms of neighbouring centres.
+    """Return the edges of pixels, midway between neighbouring centres in log wavelength.
 
     Parameters
     ----------
     wavelength : ndarray, shape (n_wavelength,)
-        Centres, rising and positive, at least two.
+        At least two centres, positive and increasing.
 
     Returns
     -------
@@ -171,7 +171,7 @@ def pixel_edges(wavelength: np.ndarray) -> np.ndarray:
 
 
 def _integrate(values: np.ndarray, source: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Flux in nmgy of rows of f_lambda, shape (n_rows, n_bands)."""
+    """Return the fluxes of spectra in nmgy, shape (n_rows, n_bands)."""
     present = np.isfinite(values)
     if present.all():
         covered = np.broadcast_to(reference.sum(axis=0), (len(values), reference.shape[1]))
@@ -186,25 +186,25 @@ def _integrate(values: np.ndarray, source: np.ndarray, reference: np.ndarray) ->
 def _weights(
     grid: np.ndarray, survey: Survey, bands: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of the pixels, shape (n_wavelength, n_bands).
+    """Return weights of the source and the reference integral, each of shape (n_wavelength, n_bands).
 
-    The first turn a source in 1e-17 erg/s/cm2/AA into nmgy, the second are the share of the band's
-    reference integral in each pixel: all pixels of a fully covered band have the sum 1.
+    The weights of the source convert 1e-17 erg/s/cm2/AA to nmgy.  The weights of the reference are the
+    fractions of the integral in each pixel; their sum is 1 for a fully covered band.
     """
     edges = pixel_edges(grid)
     source, reference = [], []
     for band in bands:
-        at, of_source, of_reference = _cumulative_response(survey.filter_names[band])
-        source.append(np.diff(np.interp(edges, at, of_source)) / of_reference[-1])
-        reference.append(np.diff(np.interp(edges, at, of_reference)) / of_reference[-1])
+        grid_of, source_integral, integral = _cumulative_response(survey.filter_names[band])
+        source.append(np.diff(np.interp(edges, grid_of, source_integral)) / integral[-1])
+        reference.append(np.diff(np.interp(edges, grid_of, integral)) / integral[-1])
     scale = (3631 * u.Jy * const.c).to_value(FLUX_UNIT * u.AA**2)
     return np.stack(source, axis=1) / scale * _NMGY, np.stack(reference, axis=1)
 
 
 @cache
 def _cumulative_response(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Wavelength (AA), and the integrals up to it of response times wavelength and over wavelength."""
-    # half a second to import, and only photometry needs it
+    """Return wavelengths (AA) and the cumulative integrals of R * wavelength and R / wavelength."""
+    # Imported here because the import takes half a second.
     import speclite.filters
 
     curve = speclite.filters.load_filter(name)
@@ -225,34 +225,34 @@ def _checked_bands(survey: Survey, bands: Sequence[str] | None) -> tuple[str, ..
     bands = tuple(bands)
     unknown = [band for band in bands if band not in survey.bands]
     if unknown or not bands:
-        came = f"names {unknown[0]!r}" if unknown else "is empty"
-        raise ValueError(f"bands {came}; the bands of {survey.name} are {', '.join(survey.bands)}.")
+        found = f"has the unknown band {unknown[0]!r}" if unknown else "is empty"
+        raise ValueError(f"bands {found}; choose from {', '.join(survey.bands)} ({survey.name}).")
     return bands
 
 
 def _checked_grid(wavelength: u.Quantity) -> np.ndarray:
     if not isinstance(wavelength, u.Quantity):
         raise TypeError(
-            f"wavelength is a {type(wavelength).__name__}; give a Quantity in units of length."
+            f"wavelength is a {type(wavelength).__name__}; give a Quantity with a unit of length."
         )
     grid = plain_values(wavelength, u.AA, name="wavelength").astype(float)
     if grid.ndim != 1 or len(grid) < 2:
         raise ValueError(
-            f"wavelength has shape {grid.shape}; give shape (n_wavelength,), at least two pixels."
+            f"wavelength has shape {grid.shape}; give a 1-D array of at least two pixels."
         )
     if not (np.all(np.diff(grid) > 0) and grid[0] > 0 and np.isfinite(grid[-1])):
-        raise ValueError("wavelength must be positive and rise from pixel to pixel; sort it first.")
+        raise ValueError("wavelength is not positive and strictly increasing; sort it first.")
     return grid
 
 
 def _checked_flux(flux: u.Quantity, grid: np.ndarray) -> np.ndarray:
     if not isinstance(flux, u.Quantity):
         raise TypeError(
-            f"flux is a {type(flux).__name__}; give a Quantity in units of spectral flux density."
+            f"flux is a {type(flux).__name__}; give a Quantity with a unit of flux density."
         )
     if flux.shape[-1:] != grid.shape:
         raise ValueError(
-            f"flux has shape {flux.shape}, but there are {len(grid)} wavelengths; give shape "
+            f"flux has shape {flux.shape} but wavelength has {len(grid)} pixels; give shape "
             f"(..., {len(grid)})."
         )
     if not flux.unit.is_equivalent(FLUX_UNIT):

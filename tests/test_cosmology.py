@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from astrogenspec.cosmology import default_cosmology, luminosity_distance
 
 
-def test_the_default_is_what_the_catalogues_use():
+def test_default_parameters():
     cosmology = default_cosmology()
     assert cosmology.H0.to_value(u.km / u.s / u.Mpc) == 70
     assert cosmology.Om0 == 0.3
@@ -22,7 +22,7 @@ def test_distances_agree_with_astropy(top):
 
 
 @pytest.mark.parametrize("cosmology", [Planck18, FlatLambdaCDM(H0=50, Om0=1)])
-def test_other_cosmologies_can_be_asked_for(cosmology):
+def test_other_flat_cosmologies(cosmology):
     z = np.array([[0.05], [0.3]])
     expected = cosmology.luminosity_distance(z)
     assert_allclose(
@@ -40,15 +40,15 @@ def test_shapes_and_missing_values():
     assert_array_equal(values, [0, np.nan, np.nan])
 
 
-def test_the_blocks_do_not_matter(monkeypatch):
+def test_blocks_do_not_change_distances(monkeypatch):
     z = np.linspace(0, 0.5, 100).reshape(10, 10)
     whole = luminosity_distance(z)
     monkeypatch.setattr("astrogenspec.cosmology._BLOCK", 7)
     assert_array_equal(luminosity_distance(z), whole)
 
 
-def test_nonsense_is_refused():
-    with pytest.raises(ValueError, match="redshift holds an infinite value"):
+def test_invalid_input_raises():
+    with pytest.raises(ValueError, match="redshift has an infinite value"):
         luminosity_distance([0.1, np.inf])
     with pytest.raises(u.UnitConversionError):
         luminosity_distance(0.1 * u.Mpc)

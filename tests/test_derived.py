@@ -21,7 +21,7 @@ from astrogenspec.quantities import LINE_FLUX_UNIT
 FLUX = u.Unit(LINE_FLUX_UNIT)
 
 
-def test_specific_rate():
+def test_specific_star_formation_rate():
     draws = {
         "stellar_mass": quantity([[10.0, 11.0]], u.dex(u.Msun)),
         "sfr": quantity([[0.0, -1.0]], u.dex(u.Msun / u.yr)),
@@ -67,7 +67,7 @@ def test_undefined_values_are_nan():
     assert_array_equal(np.isnan(derive("nii_halpha", draws).value[0]), [1, 0, 1, 0, 1])
 
 
-def test_every_derived_quantity_has_its_unit_and_words():
+def test_every_derived_quantity_has_unit_and_description():
     posterior, _ = gaussian_posterior(2, 4)
     assert derivable(posterior.draws) == tuple(DERIVED_QUANTITIES)
     for name, info in DERIVED_QUANTITIES.items():
@@ -78,10 +78,10 @@ def test_every_derived_quantity_has_its_unit_and_words():
         assert info.description.endswith(".")
 
 
-def test_what_is_missing_is_named():
-    with pytest.raises(KeyError, match="no derived quantity 'mass'; there are ssfr"):
+def test_missing_quantities_raise():
+    with pytest.raises(KeyError, match="unknown derived quantity 'mass'; choose from ssfr"):
         derive("mass", {})
-    with pytest.raises(KeyError, match="lack hbeta_flux and hold halpha_flux"):
+    with pytest.raises(KeyError, match="add hbeta_flux to the draws .they contain halpha_flux"):
         derive("balmer_decrement", {"halpha_flux": [[1.0]] * FLUX})
 
 
@@ -106,23 +106,23 @@ def test_classes(x, y, name):
     assert BPT_CLASSES[bpt_class(x, y)] == name
 
 
-def test_the_curves_are_those_of_the_formulae():
+def test_curves_have_published_values():
     assert_allclose(kauffmann_curve(-0.45), 0.08)
     assert_allclose(kewley_curve(-0.14), 0.19)
     assert kauffmann_curve(0.05) == kewley_curve(0.47) == -np.inf
 
 
-def test_the_classes_lie_in_order_along_a_vertical_line():
+def test_classes_are_ordered_along_a_vertical_line():
     y = np.linspace(-3, 2, 200)
     for x in (-1.2, -0.6, -0.2, 0.0):
         assert (np.diff(bpt_class(np.full(200, x), y)) >= 0).all()
 
 
-def test_unknown_ratios_have_no_class():
+def test_ratios_that_are_not_finite_have_no_class():
     assert_array_equal(bpt_class([np.nan, 0, np.inf], [0, np.nan, 0]), -1)
 
 
-def test_fractions_count_draws():
+def test_fractions_are_those_of_the_draws():
     x = quantity([[-0.8, -0.8, -0.15, 0.1], [-0.8, np.nan, np.nan, np.nan]], u.dex)
     y = quantity([[0.0, 0.0, -0.2, 0.9], [0.0, 0.0, 0.0, 0.0]], u.dex)
     fractions = bpt_fractions(x, y)
@@ -131,7 +131,7 @@ def test_fractions_count_draws():
     assert_allclose(fractions["agn"], [0.25, 0])
 
 
-def test_fractions_of_nothing_are_masked():
+def test_fractions_without_finite_draws_are_masked():
     fractions = bpt_fractions(np.full((2, 3), [[0.0], [np.nan]]), np.zeros((2, 3)))
     assert_array_equal(QTable(fractions)["agn"].mask, [False, True])
     assert bpt_fractions(np.zeros((0, 3)), np.zeros((0, 3)))["agn"].shape == (0,)

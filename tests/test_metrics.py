@@ -19,7 +19,7 @@ from astrogenspec.metrics import (
 MASS = u.dex(u.Msun)
 
 
-def test_robust_scatter_is_sigma_of_a_gaussian():
+def test_robust_scatter_of_a_gaussian_with_outliers():
     values = np.random.default_rng(0).normal(3, 2, 100_000)
     values[:1000] = 1e6
     assert_allclose(robust_scatter(values), 2, rtol=0.02)
@@ -27,7 +27,7 @@ def test_robust_scatter_is_sigma_of_a_gaussian():
     assert np.isnan(robust_scatter([]))
 
 
-def test_redshift_metrics_of_a_case_worked_by_hand():
+def test_redshift_metrics_of_a_hand_calculation():
     truth = np.array([0.0, 1.0, 0.25, 1.0, 0.1])
     deviation = np.array([0.01, -0.01, 0.0, 0.2, np.nan])
     scores = redshift_metrics(truth + deviation * (1 + truth), truth)
@@ -40,7 +40,7 @@ def test_redshift_metrics_of_a_case_worked_by_hand():
     assert redshift_metrics(truth + 0.2, truth, outlier=0.3)["outlier_fraction"] == 0
 
 
-def test_point_metrics_of_a_case_worked_by_hand():
+def test_point_metrics_of_a_hand_calculation():
     estimate = quantity([1.0, 2.0, 4.0, 5.0], MASS)
     truth = quantity([1.0, 2.0, 3.0, np.nan], MASS)
     scores = point_metrics(estimate, truth)
@@ -51,13 +51,13 @@ def test_point_metrics_of_a_case_worked_by_hand():
     assert_allclose(scores["r2"], 1 - (1 / 3) / (2 / 3))
 
 
-def test_truth_is_converted():
+def test_truth_is_converted_to_the_unit_of_the_estimate():
     scores = point_metrics(quantity([10.0, 11.0], MASS), [1e10, 1e11] * u.Msun)
     assert scores["rmse"] < 1e-12
     assert_allclose(scores["r2"], 1)
 
 
-def test_masked_truth_is_left_out():
+def test_masked_truth_is_excluded():
     estimate = quantity([10.0, 11.0, 12.0], MASS)
     for truth in (
         Masked(quantity([10.0, 99.0, 12.0], MASS), mask=[False, True, False]),
@@ -72,19 +72,19 @@ def test_masked_truth_is_left_out():
 
 
 @pytest.mark.parametrize("score", [redshift_metrics, point_metrics])
-def test_no_galaxies_have_no_scores(score):
+def test_metrics_without_galaxies_are_nan(score):
     for nothing in ([], [np.nan, np.nan]):
         scores = score(np.array(nothing, dtype=float), np.array(nothing, dtype=float))
         assert scores.pop("n") == 0
         assert np.isnan(list(scores.values())).all()
 
 
-def test_one_truth_has_no_variance_to_explain():
+def test_r2_is_nan_for_constant_truth():
     assert np.isnan(point_metrics(np.ones(3), np.ones(3))["r2"])
 
 
-def test_what_does_not_fit_is_refused_in_words():
-    with pytest.raises(ValueError, match=r"estimate has shape \(2,\), truth has \(3,\)"):
+def test_mismatched_shapes_and_units_raise():
+    with pytest.raises(ValueError, match=r"estimate has shape \(2,\) but truth has shape \(3,\)"):
         point_metrics(np.ones(2), np.ones(3))
     with pytest.raises(u.UnitConversionError, match="truth has the unit 'm'"):
         point_metrics(quantity([1.0], MASS), [1.0] * u.m)
@@ -119,12 +119,12 @@ def test_fair_crps_has_the_analytic_mean_of_a_gaussian():
         scores = crps(rng.normal(size=(20_000, n_draws)), truth)
         error = np.std(scores - analytic) / len(truth) ** 0.5
         assert abs(np.mean(scores - analytic)) < 4 * error
-    # the other form is worse by the expected 1 / (sqrt(pi) n_draws)
+    # the biased form is larger by the expected 1 / (sqrt(pi) n_draws)
     unfair = np.mean(crps(rng.normal(size=(20_000, 20)), truth, fair=False))
     assert_allclose(unfair - np.mean(analytic), np.pi**-0.5 / 20, atol=0.005)
 
 
-def test_crps_is_best_for_the_true_width():
+def test_crps_is_lowest_for_the_true_width():
     scores = {}
     for width in (0.5, 1.0, 2.0):
         posterior, truth = gaussian_posterior(2000, 50, width=width, quantities=("sfr",))
@@ -133,7 +133,7 @@ def test_crps_is_best_for_the_true_width():
     assert scores[1.0] < scores[2.0]
 
 
-def test_crps_has_units_and_precision():
+def test_crps_has_units_and_full_precision():
     posterior, truth = gaussian_posterior(3, 10)
     assert crps(posterior["sfr"], truth["sfr"]).unit == u.dex
     assert (
@@ -157,7 +157,7 @@ def test_crps_of_one_draw():
     assert_allclose(crps([[1.0], [4.0]], [2.0, 2.0], fair=False), [1, 2])
 
 
-def test_crps_in_blocks_is_the_same():
+def test_crps_does_not_depend_on_blocks():
     rng = np.random.default_rng(3)
     draws, truth = rng.normal(size=(7, 500_000)).astype(np.float32), rng.normal(size=7)
     assert_array_equal(crps(draws, truth)[5:], crps(draws[5:], truth[5:]))
@@ -166,7 +166,7 @@ def test_crps_in_blocks_is_the_same():
 # ---- coverage and errors
 
 
-def test_interval_coverage_counts():
+def test_interval_coverage_is_the_fraction_inside():
     lower, upper = quantity([1.0, 1.0, 1.0, np.nan], MASS), quantity([2.0, 2.0, 2.0, 2.0], MASS)
     assert interval_coverage(lower, upper, quantity([1.0, 1.5, 3.0, 1.0], MASS)) == 2 / 3
     assert interval_coverage(lower, upper, [30.0, 1e3, np.nan, 1.0] * u.Msun) == 0.5
@@ -199,7 +199,7 @@ def test_bootstrap_errors_of_scores():
     assert_allclose(errors["rmse"], 0.1 / 600**0.5, rtol=0.2)
 
 
-def test_bootstrap_of_nothing():
+def test_bootstrap_of_invalid_input():
     assert np.isnan(bootstrap_errors(point_metrics, np.array([]), np.array([]))["bias"])
     with pytest.raises(ValueError, match="arrays have lengths"):
         bootstrap_errors(np.mean)
