@@ -245,9 +245,9 @@ PHOTOMETRY = {
 }
 
 
-def rates(statistics: dict, seen, flag: Flag | None = None) -> dict[str, Any]:
+def rates(statistics: dict, observations, flag: Flag | None = None) -> dict[str, Any]:
     """Return the fraction of galaxies flagged, and that with a given flag or the number of each flag."""
-    codes = outlier_flags(statistics, seen).codes
+    codes = outlier_flags(statistics, observations).codes
     result: dict[str, Any] = {"n": len(codes), "flagged": round(float(np.mean(codes != 0)), 4)}
     if flag is not None:
         result["with_this_reason"] = round(float(np.mean((codes & flag) != 0)), 4)
@@ -282,8 +282,8 @@ def detections(statistics: dict, estimator: PropertyEstimator, n: int) -> dict:
     for name, (make, flag) in IMAGES.items():
         flux, ivar = make(data["image"].copy(), data["ivar"].copy(), rng)
         cutouts = CutoutBatch(np.asarray(flux, np.float32), np.asarray(ivar, np.float32))
-        seen = observe(cutouts, None, ebv=0.0, measure=False)
-        result["images"][name] = rates(statistics, seen, flag)
+        observations = observe(cutouts, None, ebv=0.0, measure=False)
+        result["images"][name] = rates(statistics, observations, flag)
     for name, (make, flag) in PHOTOMETRY.items():
         flux, error = make(data["flux"].astype(float), data["error"].astype(float), rng)
         photometry = photometry_batch(flux, error)

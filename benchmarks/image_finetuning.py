@@ -56,17 +56,17 @@ def run_folds(before: PropertyEstimator, images: RealImages, shards: list[Path])
     }
     old = posteriors(before, images[order])
     new = {mode: Posterior.concatenate(found) for mode, found in parts.items()}
-    judged = images.labels[order]
+    labels = images.labels[order]
     for name, of_mode in (("before", old), ("after", new)):
         for mode, posterior in of_mode.items():
             draws = posterior["redshift"].draws.value
             everyone = np.ones(len(images), bool)
             result[f"{mode}, {name}"] = redshift_scores_with_errors(
-                draws, judged["redshift"].value, everyone
+                draws, labels["redshift"].value, everyone
             )
             result[f"{mode}, {name}"] |= {
                 quantity: known_label_scores(
-                    posterior[quantity].draws.value, judged[quantity].value
+                    posterior[quantity].draws.value, labels[quantity].value
                 )
                 for quantity in ("stellar_mass", "sfr")
             }

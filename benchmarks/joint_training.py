@@ -1,10 +1,10 @@
-"""Evidence bound and flows trained together, or the encoder left to the evidence bound: which posterior is better?
+"""Compare joint training of autoencoder and flows with an encoder trained by the evidence bound alone.
 
     python benchmarks/joint_training.py IMAGES PHOTOMETRY --steps 1000 --out results/benchmarks
 
-IMAGES and PHOTOMETRY are folders of shards (``astrogenspec simulate --training``). Both networks
-see the same batches for the same number of steps and are judged on the same simulated held-out
-galaxies from their images alone: what differs is what the latent holds. Resumes in ``--work``.
+IMAGES and PHOTOMETRY are folders of shards (``astrogenspec simulate --training``).  Both networks
+are trained on the same batches for the same number of steps and scored on the same simulated
+held-out galaxies, from images alone.  An interrupted run is continued in ``--work``.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ HELD_OUT = 3000
 
 
 @torch.no_grad()
-def judge(network, shards: Shards) -> dict:
-    """Held-out negative log density, R2 of the median of each quantity, and how well images are reconstructed."""
+def score(network, shards: Shards) -> dict:
+    """Return the negative log density and R2 of the median of each quantity, and the reconstruction loss."""
     generator = torch.Generator().manual_seed(5)
     medians, thetas, valids, densities, residuals = [], [], [], [], []
     for rows in torch.arange(min(HELD_OUT, len(shards))).split(250):
@@ -63,11 +63,11 @@ def judge(network, shards: Shards) -> dict:
 
 
 def main() -> None:
-    """Train both and print one JSON object."""
+    """Train both networks, score them and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("data", type=Path, nargs=2)
+    parser.add_argument("data", type=Path, nargs=2, help="shards with and without images")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--work", type=Path, default=Path("results/joint_training"))
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
@@ -79,7 +79,7 @@ def main() -> None:
         work = arguments.work / ("frozen" if frozen else "joint")
         network, _ = train_properties(arguments.data, work, recipe=recipe, training=training)
         held_out = Shards.read(arguments.data[0]).split(recipe.held_out)[1]
-        result[name] = judge(network.eval(), held_out)
+        result[name] = score(network.eval(), held_out)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "joint_training.json").write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))

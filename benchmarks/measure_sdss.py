@@ -1,9 +1,11 @@
-"""The spectroscopic toolbox against what is known: ``python benchmarks/measure_sdss.py FOLDER [--simulated 100]``.
+"""Compare measurements on spectra with the values of the SDSS pipeline and of the simulator.
 
-FOLDER holds ``sdss_spectra.fits`` with real SDSS spectra and the values of the survey's pipeline:
-redshift, velocity dispersion and line fluxes are compared (pipeline Balmer lines are known to lose
-flux to stellar absorption). ``--simulated`` does the same for simulated fibre spectra, noise-free
-and at a signal-to-noise ratio of 15 a pixel, against the values they were made with.
+    python benchmarks/measure_sdss.py FOLDER [--simulated 100]
+
+FOLDER holds ``sdss_spectra.fits``: real SDSS spectra with the redshifts, velocity dispersions and
+line fluxes of the survey's pipeline (whose Balmer lines are known to lose flux to stellar
+absorption).  ``--simulated`` compares with the true values of simulated fibre spectra, noise-free
+and at a signal-to-noise ratio of 15 per pixel.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from astrogenspec.measure import (
     measure_populations,
     measure_redshift,
 )
+from astrogenspec.quantities import QUANTITIES
 
 UNIT = u.Unit("1e-17 erg / (s cm2 Angstrom)")
 PIPELINE = {
@@ -42,7 +45,8 @@ SIMULATED = {
     "nii6584": "NII6585",
     "sii6717": "SII6718",
 }
-LIGHT_SPEED = 299792.458
+LIGHT_SPEED = 299792.458  # km/s
+REDSHIFT = list(QUANTITIES).index("redshift")
 
 
 def read_spectra(folder: Path) -> tuple[Table, list[Spectrum]]:
@@ -67,7 +71,7 @@ def read_spectra(folder: Path) -> tuple[Table, list[Spectrum]]:
 
 
 def summary(difference: list[float], error: list[float] | None = None) -> dict[str, float]:
-    """Bias, robust scatter and largest deviation; with errors, the robust scatter in units of them."""
+    """Return bias, robust scatter and largest deviation; with errors, also the robust scatter in their units."""
     values = np.array(difference, dtype=float)
     finite = np.isfinite(values)
     values = values[finite]
@@ -87,7 +91,7 @@ def summary(difference: list[float], error: list[float] | None = None) -> dict[s
 
 
 def timed(function, *arguments, **options):
-    """Give the result of a call and its seconds of processor time."""
+    """Return the result of a call and its processor time (s)."""
     start = time.process_time()
     result = function(*arguments, **options)
     return result, time.process_time() - start
@@ -131,7 +135,7 @@ def real(folder: Path) -> dict:
 
 
 def simulated(n: int, signal_to_noise: float | None) -> dict:
-    """Compare with what simulated spectra were made with."""
+    """Compare with the true values of simulated spectra."""
     from astrogenspec.simulate import Simulator
     from astrogenspec.simulate.nebular import line_index
     from astrogenspec.simulate.spectrum import OBSERVED
@@ -149,7 +153,7 @@ def simulated(n: int, signal_to_noise: float | None) -> dict:
             typical = np.median(flux)
             error = np.sqrt(np.maximum(flux, 0.1 * typical) * typical) / signal_to_noise
             flux = flux + error * rng.normal(size=len(flux))
-        z = float(galaxies.theta[k, 0])
+        z = float(galaxies.theta[k, REDSHIFT])
         spectrum = Spectrum(
             flux=flux * UNIT,
             spectral_axis=OBSERVED.wavelength[inside] * u.AA,
@@ -180,8 +184,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="with sdss_spectra.fits")
-    parser.add_argument("--simulated", type=int, default=0, metavar="N")
+    parser.add_argument("folder", type=Path, help="folder with sdss_spectra.fits")
+    parser.add_argument("--simulated", type=int, default=0, metavar="N", help="simulated spectra")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     arguments = parser.parse_args()
     result = {"real": real(arguments.folder)}

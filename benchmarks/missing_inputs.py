@@ -1,16 +1,15 @@
-"""Measure what is lost, and whether error bars grow as they should, when bands, images or photometry are missing.
+"""Measure accuracy and calibration when bands, images or photometry are missing.
 
     python benchmarks/missing_inputs.py FOLDER [--model NAME] [--folds DIR] [--rows 2000] [--n 2000]
     --out results/benchmarks
 
-Real galaxies: redshifts from every set of bands of ``sdss_photometry.fits`` in FOLDER, of a random
-choice of its rows, as the network draws them: the recalibration in the card was learnt from such
-rows.  Weights that real galaxies trained are judged by the networks in ``--folds``, which
-``finetuning.py folds`` has left: each galaxy by the one that never saw it.
+Real galaxies: redshifts of random rows of ``sdss_photometry.fits`` in FOLDER, from every set of
+bands, without recalibration, because the recalibration in the card was fitted to such rows.  For
+weights that were fine-tuned on real galaxies, the networks of ``finetuning.py folds`` (``--folds``)
+are used, each for the galaxies that it was not trained on.
 
 Simulated held-out galaxies: all quantities from an image, from photometry, and from both, in
-several sets of bands. Everything is written to one JSON file, and says whether it was measured on
-simulated or on real galaxies.
+several sets of bands.
 """
 
 from __future__ import annotations
@@ -32,21 +31,22 @@ from training_set import photometry_batch
 
 from astrogenspec import Posterior, PropertyEstimator
 from astrogenspec.inputs.cutouts import CutoutBatch
+from astrogenspec.quantities import QUANTITIES
 from astrogenspec.surveys import BANDS
 
-#: Every set of bands; a single band says little of a redshift, and is there to see that the
-#: posterior knows.
+#: All sets of bands; single bands, which hardly constrain the redshift, test the calibration.
 SUBSETS = tuple("".join(chosen) for size in range(5, 0, -1) for chosen in combinations(BANDS, size))
 SIMULATED_SUBSETS = ("ugriz", "griz", "gri")
 MODES = ("image", "photometry", "both")
 _OPTIONS = {"n_draws": 500, "seed": 0, "on_error": "flag", "progress": False, "calibrated": False}
 _SEED = 11
+REDSHIFT = list(QUANTITIES).index("redshift")
 
 
 def run_real(
     table: QTable, fold: np.ndarray, estimators: list[PropertyEstimator], n_rows: int
 ) -> dict:
-    """Redshifts of real galaxies from each set of bands, those of each fold by an estimator of their own."""
+    """Score redshifts of real galaxies from each set of bands, with the estimator of each fold."""
     chosen = np.random.default_rng(_SEED).permutation(len(table))[:n_rows]
     table, fold = table[chosen], fold[chosen]
     order = np.concatenate([np.flatnonzero(fold == k) for k in range(len(estimators))])
@@ -70,15 +70,15 @@ def run_real(
     return result
 
 
-def judges(
+def held_out_galaxies(
     estimator: PropertyEstimator, folder: Path, folds: Path | None
 ) -> tuple[QTable, np.ndarray, list[PropertyEstimator]]:
-    """Give real galaxies, the fold of each, and for each fold an estimator that never saw it."""
+    """Return real galaxies, the fold of each, and for each fold an estimator that was not trained on it."""
     table = finetuning_table(folder)
     with_redshift = np.isfinite(table["redshift"].value)
     if folds is None:
-        if estimator.card.get("fits"):
-            raise SystemExit("real galaxies trained these weights: give --folds.")
+        if (estimator.card or {}).get("fits"):
+            raise SystemExit("these weights were fine-tuned on real galaxies: give --folds.")
         return table[with_redshift], np.zeros(with_redshift.sum(), int), [estimator]
     paths = sorted(folds.glob("fold-*.safetensors"))
     fold = fold_numbers(len(table), len(paths))
@@ -90,7 +90,7 @@ def judges(
 
 
 def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
-    """All quantities of simulated galaxies from each kind of input and set of bands."""
+    """Score all quantities of simulated galaxies for each mode and set of bands."""
     data = simulate_held_out(n)
     theta, measurable = data["theta"], data["measurable"] > 0
     result: dict = {"kind": "simulated held-out, not recalibrated", "n": n}
@@ -115,14 +115,14 @@ def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
             chosen = posterior[usable]
             name = f"{mode}, {subset}"
             result["redshift"][name] = redshift_scores_with_errors(
-                posterior["redshift"].draws.value, theta[:, 0], usable
+                posterior["redshift"].draws.value, theta[:, REDSHIFT], usable
             ) | _width(posterior, usable)
             result["every_quantity"][name] = scores(chosen, theta[usable], measurable[usable])
     return result
 
 
 def _width(posterior, chosen: np.ndarray) -> dict[str, float]:
-    """Median of half the 68% interval of (1 + z)."""
+    """Return the median half width of the 68% interval, over 1 + z."""
     low, middle, high = np.percentile(
         posterior["redshift"].draws.value[chosen], [16, 50, 84], axis=1
     )
@@ -130,7 +130,7 @@ def _width(posterior, chosen: np.ndarray) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure both and write the figures."""
+    """Run the benchmark and write its results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument(
         "--model", default="astrogenspec-properties", help="name of weights, or a file"
     )
-    parser.add_argument("--folds", type=Path, help="folder of the networks of anchoring.py folds")
+    parser.add_argument("--folds", type=Path, help="networks of finetuning.py folds")
     parser.add_argument("--rows", type=int, default=2000, help="real galaxies")
     parser.add_argument("--n", type=int, default=2000, help="simulated galaxies")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
@@ -147,7 +147,9 @@ def main() -> None:
     estimator = PropertyEstimator.from_pretrained(arguments.model)
     result = {
         "model": arguments.model,
-        "real": run_real(*judges(estimator, arguments.folder, arguments.folds), arguments.rows),
+        "real": run_real(
+            *held_out_galaxies(estimator, arguments.folder, arguments.folds), arguments.rows
+        ),
         "simulated": run_simulated(estimator, arguments.n),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Peers of lane A on the rows of its folds: gradient boosting, perceptrons, and flows that no simulated galaxy trained."""
+"""Other methods on the folds of `finetuning.py`: gradient boosting, perceptrons, and flows without simulations."""
 
 from __future__ import annotations
 
@@ -13,13 +13,23 @@ from astrogenspec.quantities import QUANTITIES
 
 __all__ = ["flow_medians", "label_medians", "redshift_medians"]
 
-_FLOWS = 3
-#: Of the network without simulations: small ones do best on a few thousand galaxies.
+#: Number of flows whose medians are combined.
+_N_FLOWS = 3
+#: Width of the network without simulations; small ones are best for a few thousand galaxies.
 _WIDTH = 64
 
 
 def redshift_medians(train: QTable, test: QTable, inputs: str) -> dict[str, np.ndarray]:
-    """Redshifts by gradient boosting and by an ensemble of small perceptrons on colours and r, and structure if wanted."""
+    """Predict redshifts with gradient boosting and with an ensemble of small perceptrons.
+
+    Parameters
+    ----------
+    train, test : QTable
+        Rows of the table of labelled galaxies.
+    inputs : str
+        Bands, followed by "with structure" to use Petrosian fluxes too.  The features are colours
+        and r.
+    """
     from sklearn.ensemble import HistGradientBoostingRegressor
     from sklearn.neural_network import MLPRegressor
     from sklearn.pipeline import make_pipeline
@@ -62,9 +72,9 @@ def redshift_medians(train: QTable, test: QTable, inputs: str) -> dict[str, np.n
 
 
 def flow_medians(train: QTable, test: QTable) -> np.ndarray:
-    """Redshifts by flows of this package that saw these rows alone, with structure, no simulated galaxy: the median of three."""
+    """Predict redshifts with flows of this package trained on these rows alone: the median of three."""
     medians = []
-    for k in range(_FLOWS):
+    for k in range(_N_FLOWS):
         fresh = PropertyEstimator(PropertyNetwork(width=_WIDTH, context_size=_WIDTH))
         fitted = fresh.fit(
             photometry=inputs_of(train),
@@ -89,15 +99,23 @@ def flow_medians(train: QTable, test: QTable) -> np.ndarray:
 
 
 def label_medians(train: QTable, test: QTable, *, redshift: bool = True) -> dict[str, np.ndarray]:
-    """All labels but the redshift, in dex, by gradient boosting on photometry, errors and sizes, and the redshift if wanted."""
+    """Predict all labels except the redshift (dex) with gradient boosting.
+
+    Parameters
+    ----------
+    train, test : QTable
+        Rows of the table of labelled galaxies.
+    redshift : bool
+        Use the known redshift in addition to photometry, errors and sizes.
+    """
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     def features(table: QTable) -> np.ndarray:
         magnitude = _magnitudes(table, "ugriz")
         noise = [np.log10((table[f"flux_err_{b}"] / table[f"flux_{b}"]).value) for b in "ugriz"]
         shape = [table[name].value for name in ("r50", "r90", "axis_ratio")]
-        told = [table["known_redshift"].value] * redshift
-        return np.column_stack([_colours(magnitude), magnitude["r"], *noise, *shape, *told])
+        given = [table["known_redshift"].value] * redshift
+        return np.column_stack([_colours(magnitude), magnitude["r"], *noise, *shape, *given])
 
     x, at = features(train), features(test)
     given = np.isfinite(x).any(axis=0)

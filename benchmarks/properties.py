@@ -1,4 +1,4 @@
-"""Measure lane A: accuracy and calibration on simulated held-out galaxies, redshifts of real ones, speed.
+"""Measure the properties networks: accuracy and calibration on simulated galaxies, redshifts of real ones, speed.
 
     python benchmarks/properties.py simulated --out results/benchmarks python
     benchmarks/properties.py real FOLDER --model astrogenspec-properties-simulated --out
@@ -6,13 +6,12 @@
     astrogenspec-properties-simulated --out results/benchmarks python benchmarks/properties.py speed
     --out results/benchmarks python benchmarks/properties.py ceiling SHARDS --out results/benchmarks
 
-``ceiling`` asks how well labels could be known from noise-free magnitudes and true properties of
-simulated galaxies: what is left is the simulator's own scatter.  ``real`` reads
-``sdss_photometry.fits``, ``images`` ``sdss_images.npz`` and ``sdss_images.fits``, from a folder of
-real data.  Every figure is written to a JSON file and says whether it was measured on simulated or
-on real galaxies.  The recalibration on real galaxies is switched off throughout; `finetuning.py`
-measures it.  For ``images`` too the weights must be some that no real image trained;
-`image_finetuning.py` measures the others.
+``ceiling`` predicts the labels from noise-free magnitudes and true properties of simulated
+galaxies; the residual scatter is that of the simulator.  ``real`` reads ``sdss_photometry.fits``,
+``images`` reads ``sdss_images.npz`` and ``sdss_images.fits``.  Results are written to a JSON file
+whose entry "kind" tells simulated from real galaxies.  Recalibration on real galaxies is switched
+off; `finetuning.py` measures it.  ``real`` and ``images`` need weights that were not trained on
+these galaxies; for fine-tuned weights use `finetuning.py` and `image_finetuning.py`.
 """
 
 from __future__ import annotations
@@ -46,13 +45,14 @@ from astrogenspec.training.augmentation import MorphologyAugmentation
 
 #: Seed of the held-out galaxies; training uses 1 and 2.
 HELD_OUT_SEED = 1001
-#: How `PropertyEstimator.predict` is asked: without the recalibration on real galaxies.
-ASKED = {"seed": 0, "on_error": "flag", "progress": False, "calibrated": False}
+REDSHIFT = list(QUANTITIES).index("redshift")
+#: Options of `PropertyEstimator.predict`: no recalibration on real galaxies.
+OPTIONS = {"seed": 0, "on_error": "flag", "progress": False, "calibrated": False}
 SUBSETS = ("ugriz", "gri", "griz", "ugr", "gr", "r")
 
 
 def with_sizes(photometry: PhotometryBatch, data: dict[str, np.ndarray]) -> PhotometryBatch:
-    """Add radii and axis ratios of simulated galaxies, with the errors that they have in the training."""
+    """Add radii and axis ratios of simulated galaxies, with the errors assumed in the training."""
     config, rng, n = MorphologyAugmentation(), np.random.default_rng(0), len(photometry)
     radius = 10 ** (config.radius_scatter * rng.normal(size=n))
     concentration = 10 ** (config.concentration_scatter * rng.normal(size=n))
@@ -67,13 +67,13 @@ def with_sizes(photometry: PhotometryBatch, data: dict[str, np.ndarray]) -> Phot
 
 
 def simulate_held_out(n: int) -> dict[str, np.ndarray]:
-    """Galaxies with observed images and photometry, of the main galaxy sample, from a seed of their own."""
+    """Simulate held-out galaxies of the main galaxy sample with observed images and photometry."""
     stream = GalaxyStream(Simulator(), HELD_OUT_SEED, (Sample(), Sample(near_infrared=True)))
     return take(stream, n)
 
 
 def scores(posterior, theta: np.ndarray, measurable: np.ndarray) -> list[dict]:
-    """Score every quantity; gas metallicity where it can be measured."""
+    """Score all quantities; gas metallicity where it can be measured."""
     truth = theta_to_quantities(theta)
     truth["gas_metallicity"] = np.where(measurable, truth["gas_metallicity"].value, np.nan) * (
         truth["gas_metallicity"].unit
@@ -90,19 +90,19 @@ def scores(posterior, theta: np.ndarray, measurable: np.ndarray) -> list[dict]:
 
 
 def log1p_r2(summary, truth) -> float:
-    """R2 of log(1 + flux), the measure of the method's first publication; faint lines count less in it."""
+    """Return R2 of log(1 + flux), the score of the first publication of the method; faint lines have less weight."""
     true = np.log1p(truth.value)
     residual = np.log1p(summary.median().value) - true
     return float(1 - np.mean(residual**2) / true.var())
 
 
 def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
-    """Modes, missing bands, calibration, and the ceiling set by the labels' own scatter."""
+    """Score all modes and sets of bands, and compute the ceiling set by the scatter of the labels."""
     data = simulate_held_out(n)
     theta, measurable = data["theta"], data["measurable"] > 0
     cutouts = CutoutBatch(data["image"], data["ivar"])
     photometry = photometry_batch(data["flux"].astype(float), data["error"].astype(float))
-    options = {"n_draws": 500, **ASKED}
+    options = {"n_draws": 500, **OPTIONS}
     result: dict = {
         "kind": "simulated held-out",
         "n": n,
@@ -130,7 +130,7 @@ def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
         for mode, posterior in posteriors.items()
     }
     result["redshift_metrics"] = {
-        mode: redshift_metrics(posterior["redshift"].median(), theta[:, 0])
+        mode: redshift_metrics(posterior["redshift"].median(), theta[:, REDSHIFT])
         for mode, posterior in posteriors.items()
     }
     result["label_scatter_ceiling_r2"] = ceiling(theta)
@@ -138,7 +138,7 @@ def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
 
 
 def ceiling(theta: np.ndarray) -> dict[str, float]:
-    """R2 that a perfect knowledge of the galaxy would reach, where scatter of the labels is pure noise to any input."""
+    """Return the R2 of a perfect prediction: scatter of the labels that does not depend on any input is lost."""
     from astrogenspec.simulate import load_priors
 
     population = load_priors("population")
@@ -155,24 +155,24 @@ def ceiling(theta: np.ndarray) -> dict[str, float]:
 
 
 def run_ceiling(folder: Path, n: int = 60_000) -> dict:
-    """R2 of gradient boosting that is told what no observation tells without error."""
+    """Return the R2 of gradient boosting on noise-free magnitudes and true properties."""
     import h5py
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     columns: dict[str, list] = {}
     for path in sorted(folder.glob("shard-*.h5"))[:4]:
         with h5py.File(path) as file:
-            for name in ("theta", "measurable", "true_flux", *_SEEN, *_TOLD):
+            for name in ("theta", "measurable", "true_flux", *_MORPHOLOGY, *_TRUE_PROPERTIES):
                 columns.setdefault(name, []).append(file[name][:])
     data = {name: np.concatenate(values)[:n].astype(float) for name, values in columns.items()}
     theta = data["theta"]
     magnitudes = -2.5 * np.log10(np.clip(data["true_flux"], 1e-3, None))
-    seen = np.column_stack([magnitudes, theta[:, 0]])
-    shaped = np.column_stack([seen, *(data[name] for name in _SEEN)])
+    observed = np.column_stack([magnitudes, theta[:, REDSHIFT]])
+    shaped = np.column_stack([observed, *(data[name] for name in _MORPHOLOGY)])
     inputs = {
-        "noise-free magnitudes and redshift": seen,
+        "noise-free magnitudes and redshift": observed,
         "noise-free magnitudes, redshift, radii and axis ratio": shaped,
-        "all of it": np.column_stack([shaped, *(data[name] for name in _TOLD)]),
+        "all of it": np.column_stack([shaped, *(data[name] for name in _TRUE_PROPERTIES)]),
     }
     result: dict = {"kind": "simulated", "n": n} | {key: {} for key in inputs}
     for k, name in enumerate(QUANTITIES):
@@ -190,10 +190,9 @@ def run_ceiling(folder: Path, n: int = 60_000) -> dict:
     return result
 
 
-#: What an image shows, and properties that no observation tells without error, of which the ceiling
-#: is told.
-_SEEN = ("r50", "r90", "axis_ratio")
-_TOLD = (
+#: Features of the ceiling: morphology, and true properties that cannot be observed without error.
+_MORPHOLOGY = ("r50", "r90", "axis_ratio")
+_TRUE_PROPERTIES = (
     "log_mass",
     "log_sfr",
     "bulge_fraction",
@@ -205,11 +204,13 @@ _TOLD = (
 
 
 def run_real(estimator: PropertyEstimator, folder: Path) -> dict:
-    """Photometric redshifts of every row of the real table, and of those within the main sample's limits."""
+    """Score photometric redshifts of all real galaxies, and of those within the limit of the main sample."""
     table = Table.read(folder / "sdss_photometry.fits")
     column = lambda kind: np.stack([np.asarray(table[f"{kind}{b}"], float) for b in BANDS], axis=1)  # noqa: E731
     flux, ivar, extinction = column("modelflux_"), column("modelflux_ivar_"), column("ext_")
-    petrosian = 22.5 - 2.5 * np.log10(np.asarray(table["petroflux_r"])) - extinction[:, 2]
+    petrosian = (
+        22.5 - 2.5 * np.log10(np.asarray(table["petroflux_r"])) - extinction[:, BANDS.index("r")]
+    )
     truth = np.asarray(table["z"], float)
     result = {
         "kind": "real held-out (no real galaxy was used to train the network)",
@@ -220,7 +221,7 @@ def run_real(estimator: PropertyEstimator, folder: Path) -> dict:
         batch = photometry_batch(
             np.where(missing, np.nan, flux), np.where(missing, np.nan, ivar**-0.5), extinction
         )
-        posterior = estimator.predict(photometry=batch, n_draws=1000, **ASKED)
+        posterior = estimator.predict(photometry=batch, n_draws=1000, **OPTIONS)
         for name, chosen in {
             "all": np.ones(len(table), bool),
             "r_petro < 17.77": petrosian < 17.77,
@@ -232,14 +233,14 @@ def run_real(estimator: PropertyEstimator, folder: Path) -> dict:
 
 
 def run_images(estimator: PropertyEstimator, folder: Path) -> dict:
-    """Redshifts of the real gri cutouts, with and without extinction."""
+    """Score redshifts of the real gri cutouts, with and without Galactic extinction."""
     images = RealImages.read(folder)
     result: dict = {"kind": "real held-out (approximate cutouts)", "n": len(images)}
-    for seen, name in (
+    for galaxies, name in (
         (images, "extinction of the nearest galaxies"),
         (images.without_extinction(), "no extinction"),
     ):
-        for mode, posterior in posteriors(estimator, seen).items():
+        for mode, posterior in posteriors(estimator, galaxies).items():
             draws = posterior["redshift"].draws.value
             usable = np.isfinite(draws).all(axis=1)
             result[f"{mode}, {name}"] = redshift_scores_with_errors(draws, images.redshift, usable)
@@ -247,7 +248,7 @@ def run_images(estimator: PropertyEstimator, folder: Path) -> dict:
 
 
 def run_speed(estimator: PropertyEstimator) -> dict:
-    """Galaxies per second with 1000 draws of nine quantities, preprocessing included."""
+    """Measure galaxies per second with 1000 draws of nine quantities, including preprocessing."""
     rng = np.random.default_rng(0)
     n = 2048
     flux = 10 ** rng.normal(1.8, 0.4, (n, 1)) * np.array([0.2, 0.6, 1.0, 1.3, 1.6])
@@ -266,16 +267,16 @@ def run_speed(estimator: PropertyEstimator) -> dict:
 
 
 def main() -> None:
-    """Run one benchmark and write its figures."""
+    """Run one benchmark and write its results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("what", choices=("simulated", "real", "images", "speed", "ceiling"))
-    parser.add_argument("folder", nargs="?", type=Path, help="real tables")
+    parser.add_argument("folder", nargs="?", type=Path, help="real tables, or shards for ceiling")
     parser.add_argument(
         "--model",
         default="astrogenspec-properties",
-        help="name of weights, or a file; for real: weights that no real galaxy trained",
+        help="name of weights, or a file; for real: weights trained on simulations alone",
     )
     parser.add_argument("--n", type=int, default=5000)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))

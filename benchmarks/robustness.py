@@ -1,10 +1,10 @@
-"""What errors of the data reduction do to redshifts and star-formation rates: simulated images, held out, spoilt in known ways.
+"""Measure the effect of faults in the data reduction on redshifts and star-formation rates.
 
     python benchmarks/robustness.py [--model NAME] [--n 1500] --out results/properties
 
-A background that was not subtracted, a point-spread function or a pixel scale that is not that of
-the survey, a band that is calibrated wrongly, a noise that is stated too small.  The photometry is
-not spoilt.
+Simulated held-out images get a residual background, a broader point-spread function, a wrong pixel
+scale, a calibration error in one band, or an underestimated noise.  The photometry is left
+unchanged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import _path  # noqa: F401
 import numpy as np
-from properties import ASKED, scores, simulate_held_out
+from properties import OPTIONS, REDSHIFT, scores, simulate_held_out
 from scipy.ndimage import affine_transform, gaussian_filter
 from scores import redshift_scores_with_errors
 from training_set import photometry_batch
@@ -27,15 +27,15 @@ from astrogenspec.surveys import BANDS
 
 
 def scaled(image: np.ndarray, factor: float) -> np.ndarray:
-    """Magnify about the centre; the flux stays."""
+    """Magnify an image about its centre, conserving the flux."""
     centre = (np.array(image.shape) - 1) / 2
     offset = centre * (1 - 1 / factor)
     larger = affine_transform(image, np.eye(2) / factor, offset, order=1, mode="nearest")
     return larger / factor**2
 
 
-def spoilt(cutouts: CutoutBatch) -> dict[str, CutoutBatch]:
-    """Make each kind of bad images."""
+def degraded(cutouts: CutoutBatch) -> dict[str, CutoutBatch]:
+    """Return the images with each kind of fault."""
     flux, ivar = cutouts.flux, cutouts.ivar
     each = lambda change: np.stack([[change(band) for band in galaxy] for galaxy in flux])  # noqa: E731
     sigma = np.where(ivar > 0, ivar, np.inf) ** -0.5
@@ -55,12 +55,12 @@ def spoilt(cutouts: CutoutBatch) -> dict[str, CutoutBatch]:
 
 
 def run(estimator: PropertyEstimator, n: int) -> dict:
-    """Score image and photometry, and the image alone, for each kind."""
+    """Score image and photometry, and the image alone, for each kind of fault."""
     data = simulate_held_out(n)
     photometry = photometry_batch(data["flux"].astype(float), data["error"].astype(float))
-    options = {"n_draws": 300, **ASKED}
+    options = {"n_draws": 300, **OPTIONS}
     result: dict = {"kind": "simulated held-out, spoilt", "n": n}
-    for name, cutouts in spoilt(CutoutBatch(data["image"], data["ivar"])).items():
+    for name, cutouts in degraded(CutoutBatch(data["image"], data["ivar"])).items():
         found = {
             "both": estimator.predict(cutouts, photometry, **options),
             "image": estimator.predict(cutouts, ebv=0.0, measure=False, **options),
@@ -68,7 +68,7 @@ def run(estimator: PropertyEstimator, n: int) -> dict:
         for mode, posterior in found.items():
             draws = posterior["redshift"].draws.value
             redshift = redshift_scores_with_errors(
-                draws, data["theta"][:, 0], np.isfinite(draws).all(axis=1)
+                draws, data["theta"][:, REDSHIFT], np.isfinite(draws).all(axis=1)
             )
             rates = scores(posterior, data["theta"], data["measurable"] > 0)
             sfr = next(row for row in rates if row["quantity"] == "sfr")
@@ -90,7 +90,7 @@ def run(estimator: PropertyEstimator, n: int) -> dict:
 
 
 def main() -> None:
-    """Run, and write the figures."""
+    """Run the benchmark and write its results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

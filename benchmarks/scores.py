@@ -1,4 +1,4 @@
-"""Scores of redshifts and other labels of real galaxies."""
+"""Scores of redshifts and other labels of real galaxies; shared by several benchmarks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from astrogenspec.quantities import QUANTITIES
 
 
 def redshift_scores(draws: np.ndarray, true: np.ndarray) -> dict:
-    """Point scores of the median, CRPS, coverage, PIT overall and by fifths of the median."""
+    """Return point scores of the posterior median, CRPS, coverage, and PIT in all and by fifths of the median."""
     median = np.median(draws, axis=1)
     ranks = pit(draws * u.one, true * u.one, seed=0)
     edges = np.quantile(median, [0.2, 0.4, 0.6, 0.8])
@@ -50,7 +50,7 @@ def redshift_scores_with_errors(draws: np.ndarray, truth: np.ndarray, chosen: np
 
 
 def label_scores(posterior: Posterior, table: QTable) -> dict:
-    """RMSE, bias and coverage of every labelled quantity but the redshift, in dex."""
+    """Return RMSE, bias and coverage of all labelled quantities except the redshift, in dex."""
     scores = {}
     for name in list(QUANTITIES)[1:]:
         true, draws = table[name].value, posterior[name].draws.value
@@ -91,7 +91,7 @@ def known_label_scores(draws: np.ndarray, true: np.ndarray) -> dict[str, float]:
 def label_rmse(
     medians: dict[str, np.ndarray], table: QTable, chosen: np.ndarray | slice = slice(None)
 ) -> dict:
-    """Root mean square error of a peer, in dex."""
+    """Return the root mean square errors of point predictions, in dex."""
     scores = {}
     for name, values in medians.items():
         true = table[name].value
@@ -103,7 +103,7 @@ def label_rmse(
 
 
 def paired_difference(ours: np.ndarray, theirs: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """Difference of sigma_NMAD, ours minus theirs, with its 95% range by paired bootstrap."""
+    """Return the difference of sigma_NMAD, ours minus theirs, with its 95% interval by paired bootstrap."""
     rng = np.random.default_rng(0)
     errors = [(z - true) / (1 + true) for z in (ours, theirs)]
 

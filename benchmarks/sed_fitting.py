@@ -1,9 +1,10 @@
-"""The cost of one galaxy against SED fitting, in one run: ``python benchmarks/sed_fitting.py [--galaxies 1]``.
+"""Compare the processor time per galaxy with that of SED fitting.
 
-Fits galaxies of the demonstration table with bagpipes (delayed-tau history, free redshift, dust and
-metallicity, nautilus with 400 live points) and infers the same galaxies with `PropertyEstimator`
-(1000 draws of nine quantities), and prints CPU seconds (user and system, all processes) of both.
-bagpipes is not needed by the package itself.
+    python benchmarks/sed_fitting.py [--galaxies 1]
+
+Galaxies of the demonstration table are fitted with bagpipes (delayed-tau history, free redshift,
+dust and metallicity, nautilus with 400 live points) and inferred with `PropertyEstimator` (1000
+draws of nine quantities).  Times are CPU seconds, user and system, of all processes.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ _MODEL = {
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and its children."""
+    """Return the CPU time (s) of this process and its children."""
     t = os.times()
     return t.user + t.system + t.children_user + t.children_system
 
 
 def fit_with_bagpipes(flux: np.ndarray, error: np.ndarray, live: int) -> list[dict]:
-    """Fit galaxies one by one; fluxes in microjansky, shape (n, 5)."""
+    """Fit galaxies one by one; fluxes and errors in microjansky, shape (n, 5)."""
     import bagpipes
 
     curves = []
@@ -62,12 +63,12 @@ def fit_with_bagpipes(flux: np.ndarray, error: np.ndarray, live: int) -> list[di
 
 
 def main() -> None:
-    """Run both and print one JSON object."""
+    """Run both methods and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--galaxies", type=int, default=1)
-    parser.add_argument("--live", type=int, default=400)
+    parser.add_argument("--galaxies", type=int, default=1, help="galaxies to fit")
+    parser.add_argument("--live", type=int, default=400, help="live points of the sampler")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")

@@ -1,10 +1,10 @@
-"""Galaxies per second of each stage of the simulator, on otherwise idle cores.
+"""Measure the galaxies per second of each stage of the simulator, on otherwise idle cores.
 
     python benchmarks/simulator_speed.py --out results/simulator
 
-*Galaxies*: properties, spectrum and magnitudes of each, before the selection.  *Fibre spectra*:
-those of selected galaxies, on the grid of the survey.  *Images*: 64 x 64 pixels in five bands, of
-selected galaxies, with neighbours, without noise.
+*Galaxies*: properties, coarse spectrum and magnitudes of candidates before the selection.  *Fibre
+spectra*: spectra of selected galaxies on the grid of the survey.  *Images*: noise-free images of 64
+x 64 pixels in five bands, with neighbours.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CANDIDATES, _SELECTED, _REPEATS = 4096, 512, 5
 
 
 def rate(make: Callable[[int], Sized]) -> float:
-    """Median rate of some runs, after one that is not counted."""
+    """Return the median rate of several runs, after a first one that is not counted."""
     rates = []
     for k in range(_REPEATS + 1):
         start = time.perf_counter()
@@ -33,7 +33,7 @@ def rate(make: Callable[[int], Sized]) -> float:
 
 
 def main() -> None:
-    """Measure, and write the figures."""
+    """Run the benchmark and write its results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Measure lane B: spectra drawn for simulated held-out galaxies against their true ones, real spectra, ranking, speed.
+"""Measure the spectra networks on simulated held-out galaxies and real spectra.
 
     python benchmarks/spectra.py simulated [--n 200] --out results/spectra
     python benchmarks/spectra.py ranges [--n 192] --out results/spectra
@@ -8,8 +8,8 @@
     python benchmarks/spectra.py real FOLDER [--plot DIR] --out results/spectra
     python benchmarks/spectra.py speed --out results/spectra
 
-``measured``, ``ranges`` and ``real`` are in `spectra_measured.py`, `spectra_ranges.py` and
-`spectra_real.py`; what they share is in `spectra_sample.py`.
+``measured``, ``ranges`` and ``real`` are implemented in `spectra_measured.py`, `spectra_ranges.py`
+and `spectra_real.py`; common functions are in `spectra_sample.py`.
 """
 
 from __future__ import annotations
@@ -43,10 +43,9 @@ from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.inputs.features import make_inputs
 from astrogenspec.surveys import BANDS
 
-#: Galaxies of each command.
+#: Default number of galaxies of each command.
 SIZES = {"simulated": 200, "ranges": 192, "measured": 60, "ranking": 64, "sampling": 48}
-#: Draws that the ranges of the pixels are taken of: with k of them no range covers more than (k -
-#: 1) / (k + 1).
+#: Draws for the coverage of pixels; a range of k draws covers at most (k - 1) / (k + 1).
 _DRAWS = 48
 _RETRIEVAL = 256
 _SAMPLERS = (
@@ -60,7 +59,7 @@ _SAMPLERS = (
 
 
 def run_simulated(properties, estimator, n: int) -> dict:
-    """Residuals, photometry and coverage by input and aperture, in the fibre also with the seeing of the images."""
+    """Score residuals, photometry and coverage by mode and aperture, in the fibre also with known seeing."""
     sample = Sample(n)
     result: dict = {"kind": "simulated held-out", "n": n, "seed": HELD_OUT_SEED, "n_draws": _DRAWS}
     for mode in ("both", "photometry", "image"):
@@ -87,7 +86,7 @@ def run_simulated(properties, estimator, n: int) -> dict:
 
 
 def scores(drawn, true: np.ndarray, z_true: np.ndarray) -> dict:
-    """Residuals of best draw and median, coverage by the draws, and agreement with the photometry."""
+    """Score residuals of best draw and median, coverage of the draws, and agreement with the photometry."""
     usable = drawn.usable
     flux, redshift = best_of(drawn)
     middle = np.median(drawn.flux.value, axis=1), np.median(drawn.redshift, axis=1)
@@ -105,7 +104,7 @@ def scores(drawn, true: np.ndarray, z_true: np.ndarray) -> dict:
 
 
 def run_ranking(properties, estimator, n: int) -> dict:
-    """Measure retrieval, and the gain of ranking over chance for 1, 4, 16 and 25 candidates."""
+    """Score retrieval, and the best of 1, 4, 16 and 25 candidates."""
     sample = Sample(n)
     result: dict = {"kind": "simulated held-out, image and photometry, fibre", "n": n}
     result["retrieval"] = retrieval(estimator)
@@ -128,7 +127,7 @@ def run_ranking(properties, estimator, n: int) -> dict:
 
 @torch.inference_mode()
 def retrieval(estimator) -> dict:
-    """Share of galaxies whose own spectrum has the highest score among those of 256, by input and resolution."""
+    """Return the fraction of galaxies whose own spectrum scores highest among 256, by mode and resolution."""
     from astrogenspec.simulate import GalaxyStream, Simulator
     from astrogenspec.simulate.dataset import Contents
     from astrogenspec.simulate.simulator import Sample as Selection
@@ -147,12 +146,12 @@ def retrieval(estimator) -> dict:
     }
     matchers = {"low": network.low_matcher, "full": network.high_matcher}
     result: dict = {"n": _RETRIEVAL}
-    for mode, seen in (
+    for mode, inputs in (
         ("both", (cutouts, photometry)),
         ("photometry", (None, photometry)),
         ("image", (cutouts, None)),
     ):
-        tokens = network.observe(make_inputs(*seen), aperture)
+        tokens = network.observe(make_inputs(*inputs), aperture)
         for name, matcher in matchers.items():
             _, top = info_nce(matcher.observation(tokens), spectra[name], matcher.scale)
             result[f"{mode}, {name} resolution"] = float(top)
@@ -160,7 +159,7 @@ def retrieval(estimator) -> dict:
 
 
 def run_sampling(properties, estimator, n: int) -> dict:
-    """Compare steps of the samplers: quality and time."""
+    """Compare samplers and numbers of steps: quality and time."""
     sample = Sample(n)
     inputs = sample.inputs("both")
     posterior = properties.predict(*inputs, n_draws=16, seed=0, progress=False)
@@ -183,7 +182,7 @@ def run_sampling(properties, estimator, n: int) -> dict:
 
 
 def run_speed(estimator) -> dict:
-    """Galaxies per second with 16 draws at full resolution, of photometry and of images."""
+    """Measure galaxies per second with 16 draws at full resolution, from photometry and from images."""
     from astrogenspec.quantities import theta_to_quantities
     from astrogenspec.results.posterior import Posterior
 
@@ -206,7 +205,7 @@ def run_speed(estimator) -> dict:
 
 
 def run(arguments: argparse.Namespace) -> dict:
-    """Run the benchmark that is asked for."""
+    """Run the selected benchmark."""
     estimator = SpectrumEstimator.from_pretrained(arguments.model)
     if arguments.what == "speed":
         return run_speed(estimator)
@@ -229,7 +228,7 @@ def run(arguments: argparse.Namespace) -> dict:
 
 
 def main() -> None:
-    """Run one benchmark and write its figures."""
+    """Run one benchmark and write its results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -239,12 +238,12 @@ def main() -> None:
         "--model", default="astrogenspec-spectra", help="name of weights, or a file"
     )
     parser.add_argument("--properties-model", default="astrogenspec-properties")
-    parser.add_argument("--n", type=int)
-    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--n", type=int, help="number of galaxies")
+    parser.add_argument("--plot", type=Path, help="folder for figures of real spectra")
     parser.add_argument("--out", type=Path, default=Path("results/spectra"))
     arguments = parser.parse_args()
     if arguments.what == "real" and arguments.folder is None:
-        parser.error("real: give the folder of the spectra")
+        parser.error("real needs the folder of the spectra.")
     warnings.simplefilter("ignore")
     result = run(arguments)
     arguments.out.mkdir(parents=True, exist_ok=True)

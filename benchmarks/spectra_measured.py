@@ -1,10 +1,10 @@
-"""Measure generated spectra of simulated held-out galaxies, and compare with the same measurements on the true ones.
+"""Compare measurements on generated and on true spectra of simulated held-out galaxies.
 
     python benchmarks/spectra.py measured [--n 60] --out results/spectra
 
-Indices and stellar populations of `n` galaxies; line fluxes and redshifts of draws against the
-posterior they belong to; and active nuclei against star formation, for which as many galaxies of
-each kind are looked up.  No script of its own.
+Indices and stellar populations of ``n`` galaxies; line fluxes and redshifts of draws against those
+of the posterior draws; and the classification of active nuclei and star formation, on equal numbers
+of both.  Called by `spectra.py`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ from astrogenspec.measure import (
 )
 from astrogenspec.wavelengths import line_index
 
-_LEAST_WIDTH = 3.0  # Angstrom, equivalent width of the lines that are compared
+_MIN_WIDTH = 3.0  # equivalent width of the lines that are compared (Angstrom)
 _LINES = ("halpha", "hbeta", "oiii5007", "nii6584")
-#: Draws that the ranges of the indices are taken of: with k of them no range covers more than (k -
-#: 1) / (k + 1).
+#: Draws for the coverage of indices; a range of k draws covers at most (k - 1) / (k + 1).
 _DRAWS = 64
-#: Draws of which stellar populations are measured, and of which lines are classified.
+#: Draws on which stellar populations are measured, and draws whose lines are classified.
 _POPULATION_DRAWS = 8
 _BPT_DRAWS = 8
 _POPULATIONS = (
@@ -60,7 +59,7 @@ def run_measured(properties, estimator, n: int) -> dict:
 
 
 def compared(found: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """Bias, robust scatter and correlation."""
+    """Return bias, robust scatter and correlation."""
     good = np.isfinite(found) & np.isfinite(true)
     difference = (found - true)[good]
     return {
@@ -73,12 +72,12 @@ def compared(found: np.ndarray, true: np.ndarray) -> dict[str, float]:
 
 
 def robust_scatter(values: np.ndarray) -> float:
-    """1.4826 times the median absolute deviation from the median."""
+    """Return 1.4826 times the median absolute deviation."""
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
 def indices(sample: Sample, drawn) -> dict:
-    """Every index of the best spectrum against that of the true one, and coverage by the draws."""
+    """Compare indices of the best draw with those of the true spectrum; coverage of the draws."""
     flux, redshift = best_of(drawn)
     tables = [
         measure_indices(stack_of(values), redshift=z)
@@ -97,10 +96,10 @@ def indices(sample: Sample, drawn) -> dict:
 
 
 def populations(sample: Sample, drawn) -> dict:
-    """Measure velocity dispersion, age, metallicity and E(B-V) of generated spectra and of the true one.
+    """Compare velocity dispersion, age, metallicity and E(B-V) of generated and true spectra.
 
-    Of the best draw, and the median of what several draws give: a draw differs from the truth by
-    its own error and by that of the posterior it was drawn from, the median by the latter alone.
+    Scored are the best draw and the median of the values of several draws.  A draw has its own
+    scatter in addition to the error of the posterior; the median has the latter only.
     """
     sets = {
         "true": (sample.fibre[:, None], sample.redshift[:, None]),
@@ -122,7 +121,7 @@ def populations(sample: Sample, drawn) -> dict:
 
 
 def _median(function, column: str, flux: np.ndarray, redshift: np.ndarray) -> float:
-    """Median of what is measured on some spectra of a galaxy."""
+    """Median of a measurement on several spectra of a galaxy."""
     found = [
         _first(function(spectrum_of(f, z)), column) for f, z in zip(flux, redshift, strict=True)
     ]
@@ -130,8 +129,8 @@ def _median(function, column: str, flux: np.ndarray, redshift: np.ndarray) -> fl
 
 
 def lines_and_redshifts(sample: Sample, drawn, posterior) -> dict:
-    """Lines and redshifts measured on draws against those of the posterior's draws."""
-    some = np.flatnonzero(sample.halpha_width > _LEAST_WIDTH)[:40]
+    """Compare lines and redshifts measured on spectra with those of the posterior draws."""
+    some = np.flatnonzero(sample.halpha_width > _MIN_WIDTH)[:40]
     ratios: dict[str, list[float]] = {name: [] for name in _LINES}
     shifts = []
     for k in some:
@@ -142,7 +141,7 @@ def lines_and_redshifts(sample: Sample, drawn, posterior) -> dict:
             for name, found in ratios.items():
                 row = list(table["line"]).index(name)
                 wanted = posterior[f"{name}_flux"].draws[k, draw].value
-                if table["equivalent_width"][row].value > _LEAST_WIDTH:
+                if table["equivalent_width"][row].value > _MIN_WIDTH:
                     found.append(float(np.log10(table["flux"][row].value / wanted)))
     return {
         "lines_against_table": {
@@ -158,11 +157,12 @@ def lines_and_redshifts(sample: Sample, drawn, posterior) -> dict:
 
 
 def active_nuclei(properties, estimator, n: int) -> dict:
-    """Balanced accuracy of active nuclei against star formation in the [N II] diagram, n of each kind.
+    """Return the balanced accuracy of the classification in the [N II] diagram, with n galaxies of each class.
 
-    The truth are the ratios of the simulated lines, of galaxies with Halpha and [O III] of more
-    than 1 A; composites are no part of it.  A spectrum is called active if its measured lines lie
-    above the curve of Kauffmann et al. (2003): by those of the best draw, or by most draws.
+    True classes are those of the simulated line ratios, for galaxies with an Halpha equivalent
+    width of more than 1 A; composites are excluded.  A spectrum is classified as active if its
+    measured lines lie above the curve of Kauffmann et al. (2003): those of the best draw, or of
+    most draws.
     """
 
     def chosen(columns) -> np.ndarray:
@@ -184,19 +184,19 @@ def active_nuclei(properties, estimator, n: int) -> dict:
     }
     result: dict = {"n_agn": int(active.sum()), "n_star_forming": int((~active).sum())}
     for name, (flux, redshift) in spectra.items():
-        share = np.array([_active_share(f, z) for f, z in zip(flux, redshift, strict=True)])
-        result[name] = balanced(share, active)
+        fraction = np.array([_active_fraction(f, z) for f, z in zip(flux, redshift, strict=True)])
+        result[name] = balanced(fraction, active)
     ratios = [posterior[f"{name}_flux"].draws.value for name in _LINES]
     halpha, hbeta, oiii, nii = ratios
-    share = (bpt_class(np.log10(nii / halpha), np.log10(oiii / hbeta)) > 0).mean(1)
-    result["of the posterior, without spectra"] = balanced(share, active)
+    fraction = (bpt_class(np.log10(nii / halpha), np.log10(oiii / hbeta)) > 0).mean(1)
+    result["of the posterior, without spectra"] = balanced(fraction, active)
     return result
 
 
-def balanced(share: np.ndarray, active: np.ndarray) -> dict[str, float]:
-    """Score shares of the draws that are active against the truth."""
-    pairs = share[active][:, None] - share[~active][None]
-    hits = np.mean(share[active] > 0.5), np.mean(share[~active] <= 0.5)
+def balanced(fraction: np.ndarray, active: np.ndarray) -> dict[str, float]:
+    """Score the fractions of active draws against the true classes."""
+    pairs = fraction[active][:, None] - fraction[~active][None]
+    hits = np.mean(fraction[active] > 0.5), np.mean(fraction[~active] <= 0.5)
     return {
         "balanced_accuracy": float(np.mean(hits)),
         "agn_found": float(hits[0]),
@@ -206,15 +206,15 @@ def balanced(share: np.ndarray, active: np.ndarray) -> dict[str, float]:
 
 
 def true_classes(line_flux: np.ndarray) -> np.ndarray:
-    """Classes in the [N II] diagram of simulated line fluxes, shape (n, 17)."""
+    """Return the classes in the [N II] diagram for line fluxes of shape (n, 17)."""
     halpha, hbeta, nii, oiii = (
         line_flux[:, line_index(name)] for name in ("Halpha", "Hbeta", "NII6585", "OIII5008")
     )
     return bpt_class(np.log10(nii / halpha), np.log10(oiii / hbeta))
 
 
-def _active_share(flux: np.ndarray, redshift: np.ndarray) -> float:
-    """Share of some spectra whose lines lie above the curve of Kauffmann et al. (2003)."""
+def _active_fraction(flux: np.ndarray, redshift: np.ndarray) -> float:
+    """Fraction of spectra whose lines lie above the curve of Kauffmann et al. (2003)."""
     tables = [measure_lines(spectrum_of(f, z), _LINES) for f, z in zip(flux, redshift, strict=True)]
     found = np.clip([table["flux"].value for table in tables], 1e-3, None)
     halpha, hbeta, oiii, nii = found.T

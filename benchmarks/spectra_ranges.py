@@ -1,9 +1,9 @@
-"""Learn by how much the ranges of generated spectra are too wide or too narrow, from simulated galaxies.
+"""Fit the recalibration of the pixel ranges of generated spectra on simulated galaxies.
 
     python benchmarks/spectra.py ranges [--n 192] --out results/spectra
 
-The galaxies are others than those of all other benchmarks.  What was learnt is judged on halves: a
-factor learnt from one half is applied to the other.  No script of its own.
+The galaxies are not used by any other benchmark.  Coverage is measured on halves: factors fitted to
+one half are applied to the other.  Called by `spectra.py`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from spectra_sample import UNIT, Sample, line_free, pixel_coverage, predict
 from astrogenspec.calibration import SpectrumRecalibration
 from astrogenspec.generation.conditioning import APERTURES
 
-#: Batch of held-out galaxies that no other benchmark looks at.
+#: Batch of held-out galaxies that no other benchmark uses.
 _BATCH = 2
-#: No range of fewer draws holds 95%.
+#: A range of fewer draws covers less than 95%.
 _DRAWS = 40
 
 
 def run_ranges(properties, estimator, n: int) -> dict:
-    """Learn factors for every kind of input and aperture; coverage of pixels before and after, on halves."""
+    """Fit factors for each mode and aperture, and measure the coverage of pixels before and after."""
     sample = Sample(n, batch=_BATCH)
     even = np.arange(n) % 2 == 0
     result: dict = {"kind": "simulated held-out", "n": n, "draws": _DRAWS, "coverage": {}}
@@ -40,7 +40,7 @@ def run_ranges(properties, estimator, n: int) -> dict:
                 calibrated=False,
             )
             true = sample.fibre if aperture == "fibre" else sample.total
-            parts = [judged(drawn, true, mode, chosen) for chosen in (even, ~even)]
+            parts = [cross_validated(drawn, true, mode, chosen) for chosen in (even, ~even)]
             result["coverage"][f"{mode}, {aperture}"] = {
                 key: {
                     level: float(np.mean([p[key][level] for p in parts])) for level in parts[0][key]
@@ -52,11 +52,11 @@ def run_ranges(properties, estimator, n: int) -> dict:
     return result | {"recalibration": total.to_dict()}
 
 
-def judged(drawn, true: np.ndarray, mode: str, chosen: np.ndarray) -> dict:
-    """Coverage of line-free pixels of some galaxies, before and after a recalibration learnt from the others."""
-    learnt = SpectrumRecalibration.fit(drawn[~chosen], true[~chosen] * UNIT, mode=mode)
+def cross_validated(drawn, true: np.ndarray, mode: str, chosen: np.ndarray) -> dict:
+    """Return the coverage of line-free pixels of some galaxies before and after recalibration on the others."""
+    fitted = SpectrumRecalibration.fit(drawn[~chosen], true[~chosen] * UNIT, mode=mode)
     flux, redshift = drawn.flux.value[chosen], np.median(drawn.redshift[chosen], axis=1)
-    factors = learnt.factors(
+    factors = fitted.factors(
         [mode] * len(flux), drawn.meta["aperture"], redshift, drawn.wavelength.to_value(u.AA)
     )
     middle = np.median(np.log(flux), axis=1, keepdims=True)

@@ -1,10 +1,10 @@
-"""Predict real spectra from their own magnitudes.
+"""Compare real spectra with spectra predicted from their synthetic magnitudes.
 
     python benchmarks/spectra.py real FOLDER [--plot DIR] --out results/spectra
 
-FOLDER holds ``sdss_spectra.fits``; the magnitudes of each spectrum are made by integrating it over
-the bands, the spectrum is predicted from these alone, with and without its redshift, and compared.
-No real spectrum was used in training.  No script of its own.
+FOLDER holds ``sdss_spectra.fits``.  The magnitudes of each spectrum are integrals over the bands;
+the spectrum is predicted from these alone, with and without the known redshift.  No real spectrum
+was used in training.  Called by `spectra.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from astrogenspec.synthetic import synthetic_flux
 
 
 def run_real(properties, estimator, folder: Path, plot: Path | None) -> dict:
-    """Predict real spectra from their own synthetic magnitudes."""
+    """Predict real spectra from their synthetic magnitudes and score the residuals."""
     with fits.open(folder / "sdss_spectra.fits") as hdus:
         table = Table.read(hdus[1])
         wavelength = 10 ** hdus["LOGLAM"].data.astype(float)
@@ -60,7 +60,7 @@ def run_real(properties, estimator, folder: Path, plot: Path | None) -> dict:
 
 
 def _patched(flux: np.ndarray) -> np.ndarray:
-    """Fill gaps inside the covered range, so that a bad pixel does not cost a band."""
+    """Interpolate bad pixels inside the covered range, so that no band is lost."""
     filled = flux.copy()
     for row in filled:
         good = np.flatnonzero(np.isfinite(row))
@@ -72,7 +72,7 @@ def _patched(flux: np.ndarray) -> np.ndarray:
 def _smoothed(
     wavelength: np.ndarray, flux: np.ndarray, drawn, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Median draw and real spectrum on the same pixels, both smoothed over 25 pixels against the noise of the real one."""
+    """Median draw and real spectrum on the same pixels, both smoothed over 25 pixels."""
     real = np.interp(WAVELENGTH, wavelength, flux, left=np.nan, right=np.nan)
     kernel = np.ones(25) / 25
     smooth = lambda x: np.convolve(x, kernel, mode="same")  # noqa: E731

@@ -1,7 +1,4 @@
-"""What the benchmarks of spectra share: held-out simulated galaxies with their true spectra, and scores.
-
-No script of its own: `spectra.py`, `spectra_measured.py` and `spectra_real.py` use it.
-"""
+"""Simulated held-out galaxies with true spectra, and scores; used by `spectra.py` and its parts."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from specutils import Spectrum
 
 from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.inputs.photometry import PhotometryBatch
+from astrogenspec.quantities import QUANTITIES
 from astrogenspec.wavelengths import GENERATED, LINES
 
 #: Seed of the held-out galaxies; training uses 1 and 2.
@@ -28,12 +26,12 @@ class Sample:
     Parameters
     ----------
     n : int
-        The first ones of a batch.
+        Number of galaxies, the first ones of the batch.
     batch : int
-        Number of the batch, which has about 1400 galaxies.
+        Index of the batch, which has about 1400 galaxies.
     rows : callable, optional
-        Takes the columns of the batch and chooses the numbers of other galaxies than the first
-        ones.
+        Function of the columns of the batch that returns the indices of the galaxies to use
+        instead.
 
     Attributes
     ----------
@@ -71,10 +69,10 @@ class Sample:
     @property
     def redshift(self) -> np.ndarray:
         """True redshifts."""
-        return self.theta[:, 0].astype(float)
+        return self.theta[:, list(QUANTITIES).index("redshift")].astype(float)
 
     def inputs(self, mode: str) -> tuple:
-        """Give what an estimator sees in a mode."""
+        """Return cutouts and photometry in a mode; None where not used."""
         return {
             "both": (self.cutouts, self.photometry),
             "photometry": (None, self.photometry),
@@ -83,26 +81,28 @@ class Sample:
 
 
 def _spectra(simulator, galaxies, *, fibre: bool) -> np.ndarray:
-    """Make true spectra on the grid of the generated ones."""
+    """Compute true spectra on the grid of the generated ones."""
     from astrogenspec.simulate.spectrum import OBSERVED
 
     first = round((GENERATED.start - OBSERVED.start) / OBSERVED.step)
     made = []
     for k in range(0, len(galaxies), _BLOCK):
         part = galaxies[k : k + _BLOCK]
-        share = part.fibre if fibre else torch.ones_like(part.fibre)
-        made.append(simulator.synthesis.spectra(part.properties, part.weights, part.lines, share))
+        fraction = part.fibre if fibre else torch.ones_like(part.fibre)
+        made.append(
+            simulator.synthesis.spectra(part.properties, part.weights, part.lines, fraction)
+        )
     return torch.cat(made)[:, first : first + GENERATED.size].numpy()
 
 
 def photometry_batch(flux: np.ndarray, error: np.ndarray) -> PhotometryBatch:
-    """Make a batch of fluxes (nmgy) without Galactic extinction."""
+    """Return a batch of photometry (nmgy) without Galactic extinction."""
     n = len(flux)
     return PhotometryBatch(flux.astype(float), error.astype(float), np.zeros(n), np.zeros(n, bool))
 
 
 def predict(properties, spectra, inputs, *, posterior=None, n_draws=16, **options):
-    """Infer properties, then draw spectra of them."""
+    """Infer properties unless a posterior is given, then generate spectra."""
     quiet = {
         "seed": 0,
         "progress": False,
@@ -115,13 +115,13 @@ def predict(properties, spectra, inputs, *, posterior=None, n_draws=16, **option
 
 
 def line_free(redshift: np.ndarray) -> np.ndarray:
-    """Pixels further than 15 A (rest frame) from every line, shape (n, m)."""
+    """Return whether pixels are more than 15 A (rest frame) from all lines, shape (n, m)."""
     rest = WAVELENGTH / (1 + redshift[:, None])
     return np.all([np.abs(rest - line) > 15 for line in LINES.values()], axis=0)
 
 
 def to_rest(flux: np.ndarray, redshift: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Spectra (n, m) at rest-frame wavelengths; flux densities are multiplied by 1 + z."""
+    """Interpolate spectra (n, m) at rest-frame wavelengths; flux densities are multiplied by 1 + z."""
     return np.stack(
         [
             np.interp(grid, WAVELENGTH / (1 + z), row * (1 + z), left=np.nan, right=np.nan)
@@ -131,10 +131,10 @@ def to_rest(flux: np.ndarray, redshift: np.ndarray, grid: np.ndarray) -> np.ndar
 
 
 def residuals(found: np.ndarray, z_found: np.ndarray, true: np.ndarray, z_true: np.ndarray) -> dict:
-    """Median relative residual per galaxy over line-free pixels, in the observed and in the rest frame.
+    """Return median and 84th percentile over galaxies of the median relative residual of line-free pixels.
 
-    ``scaled`` is after division by the median ratio: the shape alone.  Median and 84th percentile
-    over the galaxies.
+    Residuals are in the observed and in the rest frame; ``scaled``: after division by the median
+    ratio, for the shape alone.
     """
     free = line_free(z_true)
     observed = np.where(free, found / true, np.nan)
@@ -153,16 +153,16 @@ def residuals(found: np.ndarray, z_found: np.ndarray, true: np.ndarray, z_true: 
 
 
 def best_of(spectra) -> tuple[np.ndarray, np.ndarray]:
-    """Flux and redshift of the best draw of each galaxy."""
+    """Return flux and redshift of the best draw of each galaxy."""
     rows = np.arange(len(spectra))
     return spectra.flux.value[rows, spectra.best_draw], spectra.redshift[rows, spectra.best_draw]
 
 
 def pixel_coverage(flux: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """Share of pixels inside the central ranges of the draws, by quantiles that are unbiased for few draws.
+    """Return the fraction of pixels inside the central ranges of the draws.
 
-    With k draws no range covers more than (k - 1) / (k + 1).  Pixels without truth or draws do not
-    count.
+    Quantiles are unbiased for few draws; a range of k draws covers at most (k - 1) / (k + 1).
+    Pixels without true value or draws are ignored.
     """
     known = np.isfinite(true) & np.isfinite(flux).all(axis=1)
     result = {}
@@ -176,10 +176,10 @@ def pixel_coverage(flux: np.ndarray, true: np.ndarray) -> dict[str, float]:
 
 
 def spectrum_of(flux: np.ndarray, redshift: float) -> Spectrum:
-    """One spectrum for the toolbox."""
+    """Return one spectrum as a `Spectrum`."""
     return Spectrum(flux=flux * UNIT, spectral_axis=WAVELENGTH * u.AA, redshift=float(redshift))
 
 
 def stack_of(flux: np.ndarray) -> Spectrum:
-    """Several spectra for the toolbox, which is told their redshifts."""
+    """Return several spectra as one `Spectrum`, without redshift."""
     return Spectrum(flux=flux * UNIT, spectral_axis=WAVELENGTH * u.AA)

@@ -14,61 +14,61 @@ from astrogenspec import list_models, load_card
 __all__ = ["card_page", "write_model_pages"]
 
 _FACTS = ("name", "version", "licence", "commit", "filename", "sha256")
-#: Entries of a card that are too long for a page, or have a section of their own.
+#: Entries of a card that are too long for a page or have their own section.
 _NOT_SHOWN = {"each", "rows", "z", "z_inferred", "bands", "every_quantity", "pit_ks_fifths"}
 _NOT_SHOWN |= {f"{score}_error" for score in ("n", "bias", "median_bias", "outlier_fraction")}
 _INTRODUCTION = """\
 Models
 ======
 
-What is known of the weights that come with the package: how they were made, and how good they are. The pages are made
-from the cards of the models when this documentation is built; ``astrogenspec.load_card(name)`` gives all of it.
-Scores on simulated galaxies say how well a network learnt the simulator, not how accurate it is on the sky. Each section
-says which galaxies it is about, and with which command it was measured. FOLDER, in a command, holds tables of real
-galaxies, SHARDS simulated ones.
+Training, accuracy and limitations of the bundled weights. The pages are generated from the cards of the models, which
+``astrogenspec.load_card(name)`` returns in full. Scores on simulated galaxies measure how well a network reproduces the
+simulator, not its accuracy on real galaxies. Each section states the galaxies and the command of the measurement; in the
+commands, FOLDER holds tables of real galaxies and SHARDS simulated ones. ``recipes/README.rst`` in the repository lists the
+commands that make the weights.
 
 .. toctree::
    :maxdepth: 1
 
 """
-_WORDS = """
-Words of the tables
--------------------
+_TERMS = """
+Terms used in the tables
+------------------------
 
 ==================  ================================================================================================
-in 68%, in 95%      share of the true values inside the 68% and 95% intervals of the posterior; 0.68 and 0.95 at best
+in 68%, in 95%      fraction of true values inside the 68% and 95% intervals of the posterior; ideally 0.68 and 0.95
 sigma_NMAD          scatter of the redshifts: 1.4826 times the median absolute deviation of (z - true z) / (1 + true z)
-bias                mean of the differences to the truth; of redshifts, divided by 1 + z
-off by > 0.05       share of the galaxies whose redshift is wrong by more than 0.05 (1 + z)
+bias                mean difference from the true value; for redshifts, divided by 1 + z
+off by > 0.05       fraction of galaxies with a redshift error of more than 0.05 (1 + z)
 scatter             robust standard deviation of the differences
 rms error           root mean square of the differences
-R2                  share of the variance of the true values that is explained; 1 at best, 0 for a constant
-CRPS                continuous ranked probability score: a distance between posterior and truth, small if the posterior
-                    is both right and narrow
-PIT                 probability integral transform, the share of the draws below the truth. It should be uniform:
-                    KS is the Kolmogorov-Smirnov distance from that, the p-value how often chance exceeds it
-TARP                a test of the intervals of all quantities at once (Lemos et al. 2023); 0 at best
+R2                  explained fraction of the variance of the true values; at most 1, and 0 for a constant
+CRPS                continuous ranked probability score: distance between posterior and true value, small for a posterior
+                    that is both accurate and narrow
+PIT                 probability integral transform, the fraction of draws below the true value; uniform if calibrated.
+                    KS is the Kolmogorov-Smirnov distance from uniformity
+TARP                test of the joint intervals of all quantities (Lemos et al. 2023); ideally 0
 both                image and photometry
 ==================  ================================================================================================
 
-Errors and scatters of masses, rates, abundances and fluxes are in dex. :doc:`/trust` explains the tests.
+Errors and scatter of masses, rates, abundances and fluxes are in dex. The tests are explained in :doc:`/trust`.
 """
 
 
 def write_model_pages(folder: Path, names: Sequence[str] | None = None) -> list[Path]:
-    """Write a page for each model, its figures, and an index.
+    """Write a page with figures for each model, and an index.
 
     Parameters
     ----------
     folder : Path
-        Made if it does not exist.
+        Folder; it is created if it does not exist.
     names : sequence of str, optional
-        Models; all that come with the package by default.
+        Models; by default, all bundled ones.
 
     Returns
     -------
     list of Path
-        The pages, that of the index first.
+        The pages, the index first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if names is None:
@@ -80,19 +80,19 @@ def write_model_pages(folder: Path, names: Sequence[str] | None = None) -> list[
         _write(page, card_page(load_card(name), folder))
         pages.append(page)
     index = "".join(f"   {name}\n" for name in sorted(names))
-    _write(pages[0], _INTRODUCTION + index + _WORDS)
+    _write(pages[0], _INTRODUCTION + index + _TERMS)
     return pages
 
 
 def card_page(card: Mapping[str, Any], folder: Path) -> str:
-    """Write the figures of one card and give its page.
+    """Write the figures of a card and return its page.
 
     Parameters
     ----------
     card : mapping
-        As `astrogenspec.load_card` gives it.
+        From `astrogenspec.load_card`.
     folder : Path
-        Where figures go.
+        Folder of the figures.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def card_page(card: Mapping[str, Any], folder: Path) -> str:
         parts += [
             f".. figure:: {path.name}\n   :alt: {text}\n\n   {text}\n" for path, text in shown
         ]
-    parts += [_heading("How it was made", "-"), _rows(facts, "card-facts")]
+    parts += [_heading("Training", "-"), _rows(facts, "card-facts")]
     for key in ("architecture", "preprocessing"):
         if key in card:
             parts.append(f"**{key.capitalize()}.** {card[key]}.\n")
@@ -130,7 +130,7 @@ def card_page(card: Mapping[str, Any], folder: Path) -> str:
             parts.append(_heading(key.replace("_", " ").capitalize(), "-"))
             parts.append("\n".join(_tables(card[key])))
     parts.append(_heading("All scores", "-"))
-    parts.append(":doc:`index` explains the words of the tables.\n")
+    parts.append(":doc:`index` explains the terms used in the tables.\n")
     for key, value in card.get("metrics", {}).items():
         title, explanation = section(card, key)
         parts += [_heading(title, "~"), explanation, "\n".join(_tables(value))]
@@ -145,7 +145,7 @@ def _commands(title: str, lines: list[str]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Leave a file that is up to date alone, so that Sphinx does not read it again."""
+    """Write a file if its text changed, so that Sphinx does not read it again otherwise."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
 
@@ -159,7 +159,7 @@ def _sentences(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Write a value for a table: more than three digits no score deserves, but counts are whole."""
+    """Format a value for a table: scores with three digits, counts in full."""
     if isinstance(value, bool) or value is None:
         return str(value)
     if isinstance(value, float):
@@ -176,12 +176,12 @@ def _shown(value: Any) -> str:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Any]], name: str = "") -> str:
-    """Lay out a table; without names of columns, without a header."""
+    """Format a table, without header if there are no column names."""
     options = (["   :header-rows: 1"] if header else []) + ([f"   :class: {name}"] if name else [])
     lines = [".. list-table::", *options, ""]
     for row in (header, *rows) if header else rows:
         for k, cell in enumerate(row):
-            # backslashes and stars of a card are no markup
+            # the text of a card is not markup
             text = _shown(cell).replace("\\", "\\\\").replace("*", "\\*").replace("_", "\\_")
             lines.append(f"   {'* -' if k == 0 else '  -'} {text or ' '}")
     return "\n".join(lines) + "\n"
@@ -211,7 +211,7 @@ def _joint_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _tables(value: Any) -> list[str]:
-    """Lay out nested numbers as tables, one for each group of equal things."""
+    """Format nested numbers as tables, one for each group of rows with common columns."""
     if isinstance(value, list) and value and all(_is_flat(row) for row in value):
         return [
             _joint_table(
@@ -233,7 +233,7 @@ def _tables(value: Any) -> list[str]:
 
 
 def _alike(rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Mapping[str, Any]]]:
-    """Put rows that share a column into one table."""
+    """Group rows that share a column."""
     groups: list[dict[str, Mapping[str, Any]]] = []
     for name, row in rows.items():
         fits = (g for g in groups if any(set(row) & set(other) for other in g.values()))

@@ -1,4 +1,4 @@
-"""Figures of the pages of the models: each function gives its path and a caption, or None if the card lacks what it needs."""
+"""Figures of the model pages: each function returns path and caption, or None if the card lacks the scores."""
 
 from __future__ import annotations
 
@@ -46,21 +46,19 @@ def _scores_by_input(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | 
     names = [row["quantity"] for row in next(iter(modes.values()))]
     at = np.arange(len(names))
     for k, (mode, rows) in enumerate(modes.items()):
-        place = at + 0.22 * (k - (len(modes) - 1) / 2)
+        position = at + 0.22 * (k - (len(modes) - 1) / 2)
         label = {"both": "image and photometry", "photometry": "photometry alone"}.get(
             mode, f"{mode} alone"
         )
-        axes[0, 0].plot(place, [row["r2"] for row in rows], "o", color=_COLORS[k], label=label)
+        axes[0, 0].plot(position, [row["r2"] for row in rows], "o", color=_COLORS[k], label=label)
         for level, mark in ((68, "o"), (95, "s")):
             axes[0, 1].plot(
-                place, [row[f"coverage_{level}"] for row in rows], mark, color=_COLORS[k], ms=5
+                position, [row[f"coverage_{level}"] for row in rows], mark, color=_COLORS[k], ms=5
             )
     ceiling = card["metrics"].get("ceiling", {}).get("all of it", {})
     explained = ""
     if ceiling:
-        explained = (
-            "; the ceiling is a regression that is told noise-free magnitudes and much of the truth"
-        )
+        explained = "; the ceiling is a regression on noise-free magnitudes and true properties"
         axes[0, 0].plot(
             at, [ceiling.get(n, np.nan) for n in names], "_", color="k", ms=14, label="ceiling"
         )
@@ -70,12 +68,12 @@ def _scores_by_input(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | 
     for ax in axes[0]:
         ax.set_xticks(at, labels, rotation=45, ha="right", fontsize=8)
     axes[0, 0].set(ylabel=r"$R^2$ of the median", ylim=(0, 1.02))
-    axes[0, 1].set(ylabel="share of true values inside", ylim=(0.5, 1))
+    axes[0, 1].set(ylabel="fraction of true values inside", ylim=(0.5, 1))
     axes[0, 0].legend(frameon=False, fontsize=8, loc="lower left")
     _save(figure, path)
     return path, (
-        "Simulated galaxies, held out. Left: how much of the scatter of the true values the posterior median explains"
-        f"{explained}. Right: the share of the true values in the 68% (dots) and 95% (squares) intervals."
+        "Simulated held-out galaxies. Left: fraction of the variance of the true values explained by the posterior median"
+        f"{explained}. Right: fraction of true values in the 68% (dots) and 95% (squares) intervals."
     )
 
 
@@ -100,13 +98,13 @@ def _scores_by_bands(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | 
     axes[0, 0].legend(frameon=False, fontsize=8)
     _save(figure, path)
     return path, (
-        "Simulated galaxies, held out, photometry alone: what fewer bands cost. Below 0, the median is worse than a "
+        "Simulated held-out galaxies, photometry alone: accuracy with fewer bands. Below 0, the median is worse than a "
         "constant."
     )
 
 
 def _coverage(ax: Any, at: np.ndarray, rows: list[Mapping[str, float]]) -> None:
-    """Mark how many true values lie in the 68% and 95% intervals, beside a panel that names the rows."""
+    """Plot the coverage of the 68% and 95% intervals, next to a panel with the names of the rows."""
     for level, mark in ((68, "o"), (95, "s")):
         values = [row.get(f"coverage_{level}", np.nan) for row in rows]
         ax.plot(values, at, mark, color=_COLORS[1])
@@ -136,11 +134,11 @@ def _real_redshifts(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | N
     axes[0, 0].locator_params(axis="x", nbins=4)
     axes[0, 0].set(xlabel=r"$\sigma_\mathrm{NMAD}$ of $\Delta z / (1 + z)$")
     _coverage(axes[0, 1], at, list(found.values()))
-    axes[0, 1].set(xlabel="share of true redshifts inside", xlim=(0.5, 1))
+    axes[0, 1].set(xlabel="fraction of true redshifts inside", xlim=(0.5, 1))
     _save(figure, path)
     return path, (
-        "Real galaxies: scatter of the redshifts, and the share of spectroscopic redshifts in the 68% (dots) and 95% "
-        "(squares) intervals. What was held out, and how, is in the tables below."
+        "Real galaxies: scatter of the redshifts, and fraction of spectroscopic redshifts in the 68% (dots) and 95% "
+        "(squares) intervals. The tables below describe the held-out samples."
     )
 
 
@@ -159,13 +157,13 @@ def _learning_curve(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | N
         ax.plot(number, values.mean(axis=1), "-", color=_COLORS[0])
         ax.plot(number, values, "o", color=_COLORS[0], ms=5)
         ax.axhline(few["zero-shot"][key], color="#7a7a7a", lw=1, ls="--", zorder=0)
-        ax.set(xscale="log", xlabel="real galaxies it was fitted to", ylabel=label)
+        ax.set(xscale="log", xlabel="real galaxies in the fine-tuning", ylabel=label)
         ax.set_xticks(number, sizes)
         ax.minorticks_off()
     _save(figure, path)
     return path, (
-        f"Redshifts of {few['judged']:,} real galaxies from photometry after a fit to few others: three samples of each size, "
-        "and their mean. Dashed: before the fit."
+        f"Redshifts of {few['judged']:,} real galaxies from photometry after fine-tuning on others: three samples of each "
+        "size, and their mean. Dashed: before fine-tuning."
     )
 
 
@@ -189,11 +187,11 @@ def _spectral_residuals(card: Mapping[str, Any], path: Path) -> tuple[Path, str]
     axes[0, 0].set(xlabel="median relative residual of the best draw [%]")
     axes[0, 0].legend(frameon=False, fontsize=8)
     _coverage(axes[0, 1], at, [row["pixels"] for row in groups.values()])
-    axes[0, 1].set(xlabel="share of true pixels inside", xlim=(0.2, 1))
+    axes[0, 1].set(xlabel="fraction of true pixels inside", xlim=(0.2, 1))
     _save(figure, path)
     return path, (
-        "Simulated galaxies, held out, by input and aperture. Left: difference of the best draw from the true noise-free "
-        "spectrum, line-free pixels. Right: share of the pixels in the 68% (dots) and 95% (squares) ranges of the draws."
+        "Simulated held-out galaxies, by mode and aperture. Left: residual of the best draw from the true noise-free spectrum in "
+        "line-free pixels. Right: fraction of pixels in the 68% (dots) and 95% (squares) ranges of the draws."
     )
 
 
@@ -210,7 +208,7 @@ def _spectral_indices(card: Mapping[str, Any], path: Path) -> tuple[Path, str] |
     _save(figure, path)
     return (
         path,
-        "Simulated galaxies, held out: indices measured on the best draw against those of the true spectrum.",
+        "Simulated held-out galaxies: correlation of indices measured on the best draw and on the true spectrum.",
     )
 
 
@@ -224,11 +222,11 @@ def _history(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | None:
     _save(ax.figure, path)
     return (
         path,
-        "Loss in the training, and where it was best on galaxies held out: the weights that were kept.",
+        "Training and validation loss. The weights are those with the lowest validation loss.",
     )
 
 
-#: By the name that ends the name of the file.
+#: Functions by the suffix of the file name.
 FIGURES = {
     "redshifts": _real_redshifts,
     "learning": _learning_curve,

@@ -1,4 +1,4 @@
-"""What the pages of the models say of the scores in a card, and how they name them: ``model_scores.toml``."""
+"""Titles, explanations and names of the scores in a card, from ``model_scores.toml``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="u
 
 
 def named(key: str) -> str:
-    """Name an entry of a card for readers."""
+    """Return the name of an entry of a card as shown on a page."""
     for phrase, text in _TEXTS["phrases"].items():
         key = key.replace(phrase, text)
     return _TEXTS["names"].get(key, key.replace("_", " "))
 
 
 def section(card: Mapping[str, Any], key: str) -> tuple[str, str]:
-    """Give the title of some scores, and say what was measured, on which galaxies, and how."""
+    """Return title and explanation of an entry of the scores."""
     known = _TEXTS["properties" if "labels" in card else "spectra"].get(key, {})
     title = known.get("title", named(key).capitalize())
     measured = f"Measured with ``{known['command']}``; " if known else ""

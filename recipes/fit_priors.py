@@ -1,20 +1,21 @@
-"""Compare the colours of simulated and real galaxies, and fit priors of the simulator to the difference.
+"""Compare the colours of simulated and real galaxies, and fit priors of the simulator to them.
 
     python recipes/fit_priors.py compare FOLDER
     python recipes/fit_priors.py fit FOLDER --free stellar_correction --out runs/priors
     python recipes/fit_priors.py fit FOLDER --free population --out runs/priors
 
-FOLDER holds the tables of ``astrogenspec simulate --report``.  Compared are, of galaxies with a
-2MASS source: the medians of u - g, r - i and i - z given redshift, r and g - r, in bins of redshift
-and g - r and along the red sequence; the quantiles of g - r at each redshift; and the number of
-galaxies of each redshift and g - r.  ``compare`` prints the scatter at given redshift, r and g - r
-too, and the correlation of the two reddest colours, which decide how far a network trusts them, and
-how well a classifier tells simulated from real galaxies.
+FOLDER holds the tables of ``astrogenspec simulate --report``.  The statistics, for galaxies with a
+2MASS source, are the medians of u - g, r - i and i - z at given redshift, r and g - r, in bins of
+redshift and g - r and along the red sequence; the quantiles of g - r in bins of redshift; and the
+number of galaxies by redshift and g - r.  ``compare`` also prints the scatter at given redshift, r
+and g - r, the correlation of the two reddest colours, and the accuracy of a classifier of simulated
+and real galaxies.
 
-``fit`` moves the priors named in `FREE` by one step of Gauss and Newton; for another, give the
-tables of the last with ``--start``. Derivatives are differences between populations drawn with the
-same random numbers.  70% of the rows are fitted, the others judge.  The tables written to ``--out``
-are those of ``astrogenspec/simulate/priors``, with other values; nothing in the package is changed.
+``fit`` changes the priors named in `FREE` by one Gauss-Newton step with Huber weights; for another
+step, pass the tables of the last one with ``--start``.  Derivatives are finite differences of
+populations drawn with the same random numbers.  70% of the galaxies are fitted, the rest are held
+out.  The tables written to ``--out`` have the format of ``astrogenspec/simulate/priors``; the
+package is not changed.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ import numpy as np
 from astropy.table import Table
 from scipy.spatial import cKDTree
 
+from astrogenspec.quantities import QUANTITIES
 from astrogenspec.simulate import Sample, Simulator, load_priors
 from astrogenspec.simulate.priors import Priors
 from astrogenspec.simulate.samples import read_real_samples
 
-#: What can be fitted, with the steps of the differences; a fit may move a prior by about one and a
-#: half of them.
+#: Priors that can be fitted, with the steps of the finite differences; the change in a fit is
+#: limited to about 1.5 steps.
 FREE = {
     "stellar_correction": {
         name: 0.02
@@ -59,12 +61,15 @@ FREE = {
     },
 }
 _SEED = 77
+REDSHIFT = list(QUANTITIES).index("redshift")
 _REDSHIFT = (0.02, 0.04, 0.06, 0.08, 0.10, 0.12, 0.15, 0.20, 0.28)
 _COLOUR = (0.20, 0.45, 0.60, 0.75, 0.90, 1.05, 1.50)
 _FINE = (*np.arange(0.02, 0.2, 0.01), 0.20, 0.22, 0.25, 0.28)
-#: Columns of `colours` that are compared at given g - r.
-_GIVEN = {"u-g": 0, "r-i": 2, "i-z": 3}
-#: Errors that a perfect agreement would leave, because the simulator is no better (mag).
+#: Columns of `Galaxies.colours` that are compared at given g - r.
+_AT_GIVEN_COLOUR = {"u-g": 0, "r-i": 2, "i-z": 3}
+#: Column of g - r in `Galaxies.colours`, and of r in `Galaxies.magnitude`.
+G_R, R = 1, 2
+#: Errors added in quadrature: the accuracy of the simulator (mag).
 _FLOOR = {"u-g": 0.006, "r-i": 0.002, "i-z": 0.002, "g-r": 0.012}
 _SMOOTHNESS = 0.02
 _HUBER = 2.0
@@ -82,22 +87,22 @@ class Galaxies:
 
     @property
     def colours(self) -> np.ndarray:
-        """The four: u - g, g - r, r - i, i - z."""
+        """Colours u - g, g - r, r - i and i - z, shape (n, 4)."""
         return self.magnitude[:, :-1] - self.magnitude[:, 1:]
 
     @property
     def red(self) -> np.ndarray:
-        """Galaxies on the red sequence or near."""
-        return self.colours[:, 1] > 0.52 + 2.6 * np.minimum(self.redshift, 0.2)
+        """Whether galaxies are on or near the red sequence."""
+        return self.colours[:, G_R] > 0.52 + 2.6 * np.minimum(self.redshift, 0.2)
 
     def inside(self) -> Galaxies:
-        """Those within the limits of the comparison."""
+        """Select the galaxies within the limits of the comparison."""
         z = self.redshift
-        return self[(self.magnitude[:, 2] > 13.5) & (z > 0.02) & (z < 0.3)]
+        return self[(self.magnitude[:, R] > 13.5) & (z > 0.02) & (z < 0.3)]
 
 
 def read(folder: Path) -> tuple[Galaxies, Galaxies]:
-    """Read the galaxies to fit, 70%, and those that judge."""
+    """Read real galaxies: 70% to fit, and the held-out rest."""
     sample = read_real_samples(folder)["photometry"]
     real = Galaxies(sample["magnitude"], sample["redshift"]).inside()
     fitted = np.random.default_rng(70).uniform(size=len(real.redshift)) < 0.7
@@ -105,22 +110,29 @@ def read(folder: Path) -> tuple[Galaxies, Galaxies]:
 
 
 def draw(priors: dict[str, Priors], batches: int) -> Galaxies:
-    """Draw simulated galaxies with a 2MASS source, always from the same random numbers."""
+    """Draw simulated galaxies with a 2MASS source, always with the same seed."""
     simulator, sample = Simulator(priors=priors), Sample(near_infrared=True)
     parts = [simulator.batch(_SEED, k, sample) for k in range(batches)]
     flux = np.concatenate([part.observation.flux.numpy() for part in parts])
-    redshift = np.concatenate([part.theta[:, 0].numpy() for part in parts])
+    redshift = np.concatenate([part.theta[:, REDSHIFT].numpy() for part in parts])
     return Galaxies(22.5 - 2.5 * np.log10(np.maximum(flux, 1e-2)), redshift).inside()
 
 
 def residuals(real: Galaxies, simulated: Galaxies) -> tuple[np.ndarray, np.ndarray]:
-    """Colours less the median of simulated galaxies of the same redshift, r and g - r, shape (n, 4), and who has such."""
+    """Return colours minus the median of simulated galaxies of the same redshift, r and g - r.
 
-    def place(galaxies: Galaxies) -> np.ndarray:
-        axes = galaxies.redshift, galaxies.magnitude[:, 2], galaxies.colours[:, 1]
+    Returns
+    -------
+    residual : ndarray, shape (n, 4)
+    valid : ndarray of bool, shape (n,)
+        Whether there are enough similar simulated galaxies.
+    """
+
+    def position(galaxies: Galaxies) -> np.ndarray:
+        axes = galaxies.redshift, galaxies.magnitude[:, R], galaxies.colours[:, G_R]
         return np.column_stack(axes) / (0.01, 0.25, 0.03)
 
-    distance, near = cKDTree(place(simulated)).query(place(real), k=60)
+    distance, near = cKDTree(position(simulated)).query(position(real), k=60)
     return real.colours - np.median(simulated.colours[near], axis=1), distance[:, -1] < 4
 
 
@@ -135,10 +147,10 @@ def _cells(edges: tuple[float, ...]) -> list[tuple[float, float]]:
 
 
 def differences(real: Galaxies, simulated: Galaxies) -> dict[tuple, tuple[float, float]]:
-    """Real minus simulated statistics, with errors."""
+    """Return the differences of real and simulated statistics, with errors."""
     left, near = residuals(real, simulated)
-    z, gr = real.redshift, real.colours[:, 1]
-    of_simulated = simulated.redshift, simulated.colours[:, 1]
+    z, gr = real.redshift, real.colours[:, G_R]
+    of_simulated = simulated.redshift, simulated.colours[:, G_R]
     result: dict[tuple, tuple[float, float]] = {}
     for low, high in _cells(_REDSHIFT):
         at, there = (z >= low) & (z < high), (of_simulated[0] >= low) & (of_simulated[0] < high)
@@ -148,24 +160,24 @@ def differences(real: Galaxies, simulated: Galaxies) -> dict[tuple, tuple[float,
             result["g-r", low, q] = difference, error
         for blue, red in _cells(_COLOUR):
             rows = at & (gr >= blue) & (gr < red)
-            share = (there & (of_simulated[1] >= blue) & (of_simulated[1] < red)).mean()
-            if rows.sum() >= 8 and share > 0:
-                difference = np.log(rows.mean() / share)
+            fraction = (there & (of_simulated[1] >= blue) & (of_simulated[1] < red)).mean()
+            if rows.sum() >= 8 and fraction > 0:
+                difference = np.log(rows.mean() / fraction)
                 result["count", low, blue] = difference, np.hypot(rows.sum() ** -0.5, 0.08)
             rows &= near
             if rows.sum() >= 20:
-                for name, k in _GIVEN.items():
+                for name, k in _AT_GIVEN_COLOUR.items():
                     result[name, low, blue] = _median(left[rows, k], _FLOOR[name])
     for low, high in _cells(_FINE):
         rows = real.red & near & (z >= low) & (z < high)
         if rows.sum() >= 25:
-            for name, k in _GIVEN.items():
+            for name, k in _AT_GIVEN_COLOUR.items():
                 result[f"red {name}", low, 0] = _median(left[rows, k], _FLOOR[name])
     return result
 
 
 def report(title: str, real: Galaxies, simulated: Galaxies) -> None:
-    """Print how well they agree."""
+    """Print chi2 and rms of each kind of difference."""
     found = differences(real, simulated)
     print(title)
     for kind in dict.fromkeys(key[0] for key in found):
@@ -175,14 +187,16 @@ def report(title: str, real: Galaxies, simulated: Galaxies) -> None:
 
 
 def report_scatter(real: Galaxies, simulated: Galaxies) -> None:
-    """Print the scatter at given redshift, r and g - r, and the correlation of r - i with i - z, on the red sequence."""
+    """Print scatter and correlation of colours at given redshift, r and g - r, on the red sequence."""
     half = len(simulated.redshift) * 2 // 3
     sets = {"real": real, "simulated": simulated[half:]}
     for low, high in _cells((0.02, 0.06, 0.10, 0.14, 0.20, 0.28)):
         for name, galaxies in sets.items():
             left, near = residuals(galaxies, simulated[:half])
             z = galaxies.redshift
-            left = left[near & galaxies.red & (z >= low) & (z < high)][:, list(_GIVEN.values())]
+            left = left[near & galaxies.red & (z >= low) & (z < high)][
+                :, list(_AT_GIVEN_COLOUR.values())
+            ]
             left = left - np.median(left, axis=0)
             scatter = 1.4826 * np.median(np.abs(left), axis=0)
             core = np.clip(left, -3 * scatter, 3 * scatter)
@@ -194,25 +208,32 @@ def report_scatter(real: Galaxies, simulated: Galaxies) -> None:
 
 
 def two_sample_auc(real: Galaxies, simulated: Galaxies, columns: list[int]) -> float:
-    """How well boosting tells one from the other; 0.5 is not at all. Columns: four colours, r, redshift."""
+    """Return the area under the curve of a classifier of simulated and real galaxies; 0.5 if indistinguishable.
+
+    Parameters
+    ----------
+    real, simulated : Galaxies
+    columns : list of int
+        Features, out of four colours, r and redshift.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import cross_val_predict
 
     simulated = simulated[: 2 * len(real.redshift)]
-    seen = np.concatenate(
-        [np.column_stack([g.colours, g.magnitude[:, 2], g.redshift]) for g in (simulated, real)]
+    features = np.concatenate(
+        [np.column_stack([g.colours, g.magnitude[:, R], g.redshift]) for g in (simulated, real)]
     )[:, columns]
     which = np.repeat([0, 1], [len(simulated.redshift), len(real.redshift)])
     model = HistGradientBoostingClassifier(
         max_iter=120, learning_rate=0.06, max_leaf_nodes=12, l2_regularization=1, random_state=0
     )
-    told = cross_val_predict(model, seen, which, cv=5, method="predict_proba")[:, 1]
-    return float(roc_auc_score(which, told))
+    probability = cross_val_predict(model, features, which, cv=5, method="predict_proba")[:, 1]
+    return float(roc_auc_score(which, probability))
 
 
 def fit(real: Galaxies, priors: dict[str, Priors], group: str, batches: int) -> Priors:
-    """Move a group of priors by one step."""
+    """Change a group of priors by one Gauss-Newton step."""
     steps = FREE[group]
     start = differences(real, draw(priors, batches))
     keys = list(start)
@@ -262,29 +283,29 @@ def main() -> None:
     parser.add_argument("what", choices=("compare", "fit"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--free", choices=tuple(FREE), default="stellar_correction")
-    parser.add_argument("--start", type=Path, help="folder of tables to begin with")
-    parser.add_argument("--batches", type=int, default=60, help="4096 galaxies each")
+    parser.add_argument("--start", type=Path, help="folder of the tables to start from")
+    parser.add_argument("--batches", type=int, default=60, help="batches of 4096 candidates")
     parser.add_argument("--out", type=Path, default=Path("runs/priors"))
     arguments = parser.parse_args()
-    fitted, judging = read(arguments.folder)
+    fitted, held_out = read(arguments.folder)
     priors = {}
     if arguments.start is not None:
         paths = sorted(arguments.start.glob("*.ecsv"))
         priors = {path.stem: Priors(Table.read(path, format="ascii.ecsv")) for path in paths}
     priors = {group: load_priors(group) for group in FREE} | priors
     before = draw(priors, arguments.batches)
-    report("as it is, galaxies that are fitted", fitted, before)
-    report("as it is, galaxies that judge", judging, before)
+    report("before, fitted galaxies", fitted, before)
+    report("before, held-out galaxies", held_out, before)
     if arguments.what == "compare":
         report_scatter(fitted, before)
         for name, columns in {"all": [0, 1, 2, 3, 4, 5], "redshift": [5]}.items():
-            aucs = [two_sample_auc(judging, galaxies, columns) for galaxies in (before, fitted)]
+            aucs = [two_sample_auc(held_out, galaxies, columns) for galaxies in (before, fitted)]
             print(f"AUC by {name}: simulated {aucs[0]:.3f}, real {aucs[1]:.3f}")
         return
     priors[arguments.free] = fit(fitted, priors, arguments.free, arguments.batches)
     after = draw(priors, arguments.batches)
-    report("fitted, galaxies that are fitted", fitted, after)
-    report("fitted, galaxies that judge", judging, after)
+    report("after, fitted galaxies", fitted, after)
+    report("after, held-out galaxies", held_out, after)
     arguments.out.mkdir(parents=True, exist_ok=True)
     for group, table in priors.items():
         table.table.write(arguments.out / f"{group}.ecsv", overwrite=True)

@@ -66,12 +66,12 @@ def training_statistics(n: int, seed: int) -> dict:
     seed : int
         Seed of the galaxies with images; those without have the next seed.
     """
-    seen, many = simulate(n, seed, images=True), simulate(10 * n, seed + 1, images=False)
+    imaged, many = simulate(n, seed, images=True), simulate(10 * n, seed + 1, images=False)
     theta = many["theta"].astype(float)
     theta[many["measurable"] < 0.5, 3] = np.nan
     photometry = photometry_batch(many["flux"], many["error"])
     return {
-        "novelty": outlier_statistics(photometry, CutoutBatch(seen["image"], seen["ivar"])),
+        "novelty": outlier_statistics(photometry, CutoutBatch(imaged["image"], imaged["ivar"])),
         "population": population_of(theta),
         "predictive": PhotometryEmulator.fit(
             many["theta"], *magnitudes_and_errors(photometry)

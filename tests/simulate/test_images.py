@@ -76,7 +76,7 @@ def test_flux_is_conserved(which, attributes):
         neighbours=False,
     )
     total = images.flux.sum((2, 3))
-    # the wing of the point-spread function leaves the stamp
+    # the wing of the point-spread function leaves the cutout
     torch.testing.assert_close(total, torch.full((4, 5), 100.0), rtol=0.02, atol=0)
 
 
@@ -139,7 +139,7 @@ def test_painted_disk_without_features_is_the_smooth_one():
 
 @pytest.mark.parametrize("angle", [0.0, 0.7, 1.5708])
 def test_painted_disk_larger_than_the_grid_loses_the_light_outside(angle):
-    """The part of a large disk inside its stamp does not depend on the size of the stamp."""
+    """The part of a large disk inside its cutout does not depend on the size of the cutout."""
     structure = smooth(9.0, 1.0, 2, axis_ratio_disk=0.4, position_angle=angle, clumpiness=1e-6)
     small, large = (
         ImageRenderer(SDSS, size=size, priors=GAUSSIAN)
