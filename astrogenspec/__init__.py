@@ -18,7 +18,7 @@ from ._moved import MOVED, MovedModules
 _EXPORTS = {
     "base": ("NotFittedError",),
     "flags": ("Flag", "decode_flags"),
-    "generation.estimator": ("SpectrumEstimator",),
+    "generation.estimator": ("SpectrumEstimator", "SpectrumOptions"),
     "generation.network": ("SamplerSettings",),
     "inference.estimator": ("PropertyEstimator",),
     "inputs.cutout_fits": ("read_cutout_fits", "write_cutout_fits"),
@@ -31,7 +31,7 @@ _EXPORTS = {
     "results.spectra": ("SpectrumDraws",),
     "results.spectra_io": ("SpectrumWriter",),
     "surveys": ("BANDS", "SDSS", "Survey", "get_survey"),
-    "warnings": ("AstroGenSpecWarning",),
+    "warnings": ("AstroGenSpecDeprecationWarning", "AstroGenSpecWarning"),
     "weights": ("WeightsError", "conf", "fetch_weights", "list_models", "load_card"),
 }
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}

@@ -1,11 +1,88 @@
-"""The warning class of the package."""
+"""Warning classes of the package, and deprecation of names."""
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 from astropy.utils.exceptions import AstropyUserWarning
 
-__all__ = ["AstroGenSpecWarning"]
+__all__ = [
+    "AstroGenSpecDeprecationWarning",
+    "AstroGenSpecWarning",
+    "renamed_argument",
+    "warn_deprecated",
+]
+
+#: Names whose deprecation this process has reported.
+_REPORTED: set[str] = set()
+#: Release in which names deprecated in this release are removed.
+_REMOVAL = "0.2"
 
 
 class AstroGenSpecWarning(AstropyUserWarning):
-    """Warn of a default or an approximation that changes the numbers."""
+    """A default or an approximation changes the results."""
+
+
+class AstroGenSpecDeprecationWarning(AstroGenSpecWarning, DeprecationWarning):
+    """A name will be removed in a later release."""
+
+
+def warn_deprecated(name: str, replacement: str, *, stacklevel: int = 3) -> None:
+    """Warn, once per process, that a name is deprecated.
+
+    Parameters
+    ----------
+    name : str
+        Deprecated name.
+    replacement : str
+        What to use instead.
+    stacklevel : int
+        As for `warnings.warn`; 2 is the caller of this function.
+
+    Warns
+    -----
+    AstroGenSpecDeprecationWarning
+        At the first call for this name.
+    """
+    if name not in _REPORTED:
+        _REPORTED.add(name)
+        message = (
+            f"{name} is deprecated and will be removed in version {_REMOVAL}: use {replacement}."
+        )
+        warnings.warn(message, AstroGenSpecDeprecationWarning, stacklevel=stacklevel)
+
+
+def renamed_argument(function: str, new: str, value: Any, old: str, old_value: Any) -> Any:
+    """Return the value of an argument that has been renamed; warn if the old name was used.
+
+    Parameters
+    ----------
+    function : str
+        Name of the function.
+    new, old : str
+        Names of the argument.
+    value, old_value : object
+        Values given under the two names; None if not given.
+
+    Returns
+    -------
+    object
+        ``value``, or ``old_value`` if that was given.
+
+    Raises
+    ------
+    ValueError
+        If both were given.
+
+    Warns
+    -----
+    AstroGenSpecDeprecationWarning
+        If the old name was used.
+    """
+    if old_value is None:
+        return value
+    if value is not None:
+        raise ValueError(f"{function} got both {new} and its old name {old}: give {new} only.")
+    warn_deprecated(f"the argument {old} of {function}", new, stacklevel=4)
+    return old_value

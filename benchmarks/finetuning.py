@@ -117,7 +117,7 @@ def finetuned_fold(
     path = out / f"fold-{k}.safetensors"
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
-        fine_tune(before, training, seed=SEED + k, rehearsal=shards, members=members).save(path)
+        fine_tune(before, training, seed=SEED + k, simulations=shards, heads=members).save(path)
     return PropertyEstimator.load(path)
 
 
@@ -310,7 +310,7 @@ def run_few(folder: Path, model: str, shards: list[Path], members: int) -> dict:
         for repeat in range(3):
             rows = rest[repeat * 1000 : repeat * 1000 + n]
             after = fine_tune(
-                before, table[rows], seed=repeat, rehearsal=shards, members=members, **FEW
+                before, table[rows], seed=repeat, simulations=shards, heads=members, **FEW
             )
             result.setdefault(str(n), []).append(_few_scores(after, held_out))
     return result

@@ -38,7 +38,7 @@ def run_own(before: PropertyEstimator, table: QTable, n_folds: int, members: int
         after = before.fit(
             photometry=inputs_of(training),
             labels={name: training[name] for name in QUANTITIES},
-            members=members,
+            heads=members,
             seed=SEED + k,
             on_error="flag",
             progress=False,

@@ -36,7 +36,7 @@ from spectra_sample import (
 from astrogenspec import PropertyEstimator
 from astrogenspec.generation.conditioning import APERTURES
 from astrogenspec.generation.contrastive import info_nce
-from astrogenspec.generation.estimator import SpectrumEstimator
+from astrogenspec.generation.estimator import SpectrumEstimator, SpectrumOptions
 from astrogenspec.generation.network import SamplerSettings, spectrum_with_lines
 from astrogenspec.generation.training import select_aperture
 from astrogenspec.inputs.cutouts import CutoutBatch
@@ -75,7 +75,7 @@ def run_simulated(properties, estimator, n: int) -> dict:
                 posterior=posterior,
                 n_draws=_DRAWS,
                 aperture=aperture,
-                psf_fwhm=seeing,
+                options=SpectrumOptions(psf_fwhm=seeing),
             )
             true = sample.fibre if aperture == "fibre" else sample.total
             entry = scores(drawn, true, sample.redshift)
@@ -113,13 +113,19 @@ def run_ranking(properties, estimator, n: int) -> dict:
     options = {"seed": 1, "progress": False}
     for candidates in (1, 4, 16, 25):
         chosen = estimator.predict(
-            *inputs, posterior, n_draws=1, n_candidates=candidates, select="best", **options
+            *inputs,
+            posterior,
+            n_draws=1,
+            options=SpectrumOptions(select="best", n_candidates=candidates),
+            **options,
         )
         result[f"best of {candidates}"] = residuals(
             chosen.flux.value[:, 0], chosen.redshift[:, 0], sample.fibre, sample.redshift
         )
     for select in ("all", "weighted", "best"):
-        drawn = estimator.predict(*inputs, posterior, n_draws=16, select=select, **options)
+        drawn = estimator.predict(
+            *inputs, posterior, n_draws=16, options=SpectrumOptions(select=select), **options
+        )
         entry = residuals(*best_of(drawn), sample.fibre, sample.redshift)
         result[f"select={select}"] = entry | pixel_coverage(drawn.flux.value, sample.fibre)
     return result
@@ -172,7 +178,12 @@ def run_sampling(properties, estimator, n: int) -> dict:
         sampler = SamplerSettings(method, low, high)
         start = time.perf_counter()
         drawn = estimator.predict(
-            *inputs, posterior, aperture="total", sampler=sampler, seed=1, progress=False
+            *inputs,
+            posterior,
+            aperture="total",
+            options=SpectrumOptions(sampler=sampler),
+            seed=1,
+            progress=False,
         )
         seconds = time.perf_counter() - start
         entry = scores(drawn, sample.total, sample.redshift) | {"galaxies_per_second": n / seconds}

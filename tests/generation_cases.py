@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from astrogenspec.generation.components import Galaxy
-from astrogenspec.generation.flux_calibration import Photometry
+from astrogenspec.generation.flux_calibration import TargetPhotometry
 from astrogenspec.generation.network import SpectrumNetwork
 from astrogenspec.wavelengths import LINE_NAMES, REST
 
@@ -41,9 +41,9 @@ def make_theta(galaxies, seed=0):
 
 
 def photometry_of(flux, relative_error=0.02, **options):
-    """Photometry on the AB system of fluxes (n, 5)."""
+    """AB photometry of fluxes (n, 5)."""
     values = flux.numpy().astype(float)
-    return Photometry.on_ab(values, relative_error * values, torch.zeros(5), **options)
+    return TargetPhotometry.from_survey(values, relative_error * values, torch.zeros(5), **options)
 
 
 def make_network(seed=0):
@@ -60,7 +60,7 @@ def make_columns(n, seed=0):
     rng = np.random.default_rng(seed)
     galaxies = make_galaxies(n, seed)
     total = 10 ** rng.uniform(1, 2, n)
-    flux = np.stack([total * galaxies.fibre_share.numpy(), total], 1).astype(np.float32)
+    flux = np.stack([total * galaxies.fibre_fraction.numpy(), total], 1).astype(np.float32)
     twice = np.stack([np.ones(n), np.ones(n)], 1)[:, :, None].astype(np.float32)
     observed = (total[:, None] * [0.2, 0.6, 1.0, 1.3, 1.6]).astype(np.float32)
     broad = np.stack([galaxies.broad.numpy() / 3.1, galaxies.broad.numpy()], 1)

@@ -1,11 +1,11 @@
-"""A spectrum estimator of random weights and its inputs, for several tests."""
+"""Inputs of the spectrum estimator, shared by several tests."""
 
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 from generation_cases import make_galaxies, make_theta
 
-from astrogenspec import Posterior
+from astrogenspec import Posterior, SpectrumOptions
 from astrogenspec.generation.network import SamplerSettings
 from astrogenspec.quantities import theta_to_quantities
 
@@ -30,6 +30,9 @@ def posterior(n=3, k=8, seed=0):
     )
 
 
-def predict(estimator, *arguments, **options):
-    settings = {"n_draws": 4, "sampler": QUICK, "seed": 1, "progress": False} | options
-    return estimator.predict(*arguments, **settings)
+def predict(estimator, *arguments, **settings):
+    """Predict with few steps; the fields of `SpectrumOptions` are keywords too."""
+    settings = {"n_draws": 4, "seed": 1, "progress": False} | settings
+    names = SpectrumOptions.__dataclass_fields__.keys() & settings.keys()
+    options = {"sampler": QUICK} | {name: settings.pop(name) for name in names}
+    return estimator.predict(*arguments, options=SpectrumOptions(**options), **settings)

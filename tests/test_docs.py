@@ -32,13 +32,13 @@ NOT_RUN = {
     ("quickstart.rst", "from astropy.nddata import CCDData"): "files of the reader",
     ("spectra.rst", "posterior = PropertyEstimator.from_pretrained().predict(photometry=catalogue, n_draws=16, seed=1)"):
         "a catalogue of the reader; run in tests/generation/test_estimator.py",
-    ("spectra.rst", "from astrogenspec.generation.network import SamplerSettings"): "takes long",
+    ("spectra.rst", "from astrogenspec import SamplerSettings, SpectrumOptions"): "takes long",
     ("training.rst", "from astropy.table import QTable"): "a catalogue of the reader; run in the tutorial 08_fine_tune",
     ("training.rst", 'better = estimator.fit(photometry=table, labels={"stellar_mass": table["stellar_mass"]},'):
         "the same",
-    ("training.rst", 'better = estimator.fit(photometry=table, labels=table["redshift", "sfr"], rehearsal=["runs/images"], seed=1)'):  # noqa: E501
+    ("training.rst", 'better = estimator.fit(photometry=table, labels=table["redshift", "sfr"], simulations=["runs/images"], seed=1)'):  # noqa: E501
         "simulated shards",
-    ("training.rst", 'better = better.fit(cutouts, photometry=with_images, labels=with_images["redshift",], rehearsal=["runs/images"],'):  # noqa: E501
+    ("training.rst", 'better = better.fit(cutouts, photometry=with_images, labels=with_images["redshift",], simulations=["runs/images"],'):  # noqa: E501
         "simulated shards; without them run in tests/inference/finetuning/test_trainer.py",
     ("training.rst", 'print(better.calibration_report(photometry=apart, truth=apart, out="report.html"))'):
         "run in the tutorial 07_calibrated_for_my_sample",

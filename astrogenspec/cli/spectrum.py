@@ -204,14 +204,18 @@ def _spectra(
     posterior: Posterior,
 ) -> Iterator[SpectrumDraws]:
     """Draw spectra batch by batch, and add the flags of the posterior."""
+    from ..generation.estimator import SpectrumOptions
+
     blocks = estimator.predict_iter(
         galaxies.images,
         galaxies.photometry,
         posterior,
         n_draws=options.draws,
-        select=options.select,
         aperture=options.aperture,
-        psf_fwhm=None if options.psf_fwhm is None else options.psf_fwhm * u.arcsec,
+        options=SpectrumOptions(
+            select=options.select,
+            psf_fwhm=None if options.psf_fwhm is None else options.psf_fwhm * u.arcsec,
+        ),
         ebv=options.ebv,
         seed=options.seed,
         on_error=options.on_error,

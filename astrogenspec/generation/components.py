@@ -130,7 +130,7 @@ class Galaxy(TensorRecord):
     redshift : Tensor, shape (n,)
     dispersion : Tensor, shape (n,)
         Velocity dispersion of the stars, km/s.
-    fibre_share : Tensor, shape (n,)
+    fibre_fraction : Tensor, shape (n,)
         Flux in r through the fibre over that of the galaxy.
     """
 
@@ -139,7 +139,7 @@ class Galaxy(TensorRecord):
     broad: Tensor
     redshift: Tensor
     dispersion: Tensor
-    fibre_share: Tensor
+    fibre_fraction: Tensor
 
 
 class Components(nn.Module):
@@ -197,7 +197,7 @@ class Components(nn.Module):
             broad=torch.where(broad > _BROAD_DETECTED, broad, 0.0),
             redshift=10 ** scalars[:, 1],
             dispersion=10 ** scalars[:, 2],
-            fibre_share=(10 ** scalars[:, 3]).clamp(max=1.0),
+            fibre_fraction=(10 ** scalars[:, 3]).clamp(max=1.0),
         )
 
     def smooth_continuum(self, vectors: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ class Components(nn.Module):
                 (galaxies.broad + _BROAD_OFFSET).log10(),
                 galaxies.redshift.log10(),
                 galaxies.dispersion.log10(),
-                galaxies.fibre_share.log10(),
+                galaxies.fibre_fraction.log10(),
             ],
             dim=1,
         )

@@ -15,9 +15,9 @@ __all__ = [
     "ComponentDenoiser",
     "DetailDenoiser",
     "DetailGuide",
-    "all_starts",
-    "crops_of",
-    "draw_starts",
+    "extract_crops",
+    "random_starts",
+    "tiling_starts",
 ]
 
 _GROUP = 5
@@ -134,18 +134,18 @@ class DetailGuide:
         self.vector = torch.cat([vector, noise[:, None]], dim=1)
 
 
-def crops_of(spectra: Tensor, start: Tensor) -> Tensor:
+def extract_crops(spectra: Tensor, start: Tensor) -> Tensor:
     """Cut a crop of each spectrum (n, 6400) that starts at patch ``start`` (n,): shape (n, CROP)."""
     pixel = start[:, None] * _PATCH + torch.arange(CROP, device=spectra.device)
     return spectra.gather(1, pixel)
 
 
-def all_starts(device: torch.device) -> Tensor:
+def tiling_starts(device: torch.device) -> Tensor:
     """First patches of crops that tile a spectrum."""
     return torch.arange(0, _N_PATCHES, _CROP_PATCHES, device=device)
 
 
-def draw_starts(n: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+def random_starts(n: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
     """First patches of crops at random, shape (n,)."""
     source = generator.device if generator is not None else device
     high = _N_PATCHES - _CROP_PATCHES + 1

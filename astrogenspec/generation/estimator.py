@@ -1,9 +1,9 @@
-"""Images, photometry and a posterior in, draws of the optical spectrum out."""
+"""Estimator of galaxy spectra from images, photometry and a posterior of the properties."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, Unpack
 
 import astropy.units as u
@@ -13,6 +13,8 @@ from astropy.coordinates import SkyCoord
 
 from ..base import Estimator, make_generator
 from ..calibration import SpectrumRecalibration
+from ..flags import Flag, FlagLog
+from ..inputs.cutouts import Cutouts
 from ..inputs.errors import check_count
 from ..inputs.observations import (
     InputArguments,
@@ -20,14 +22,16 @@ from ..inputs.observations import (
     ObservationBatches,
     Observations,
 )
-from ..quantities import QUANTITIES, quantities_to_theta
+from ..inputs.photometry import Photometry
+from ..quantities import FLUX_UNIT, QUANTITIES, quantities_to_theta
 from ..results.posterior import Posterior
 from ..results.spectra import SpectrumDraws
 from ..surveys import BANDS
+from ..warnings import warn_deprecated
 from ..wavelengths import GENERATED, REST, WIDE
 from .conditioning import APERTURES
 from .fibre_photometry import fibre_fluxes
-from .flux_calibration import Photometry
+from .flux_calibration import TargetPhotometry
 from .network import SamplerSettings, SpectrumNetwork
 from .pipeline import (
     SELECTIONS,
@@ -35,162 +39,123 @@ from .pipeline import (
     Request,
     draw_spectra,
     galaxy_generators,
-    recalibrated,
+    recalibrate_continua,
 )
 
-__all__ = ["SpectrumEstimator", "checked_psf", "checked_request", "theta_of"]
+__all__ = ["SpectrumEstimator", "SpectrumOptions"]
+
+#: First pixel of `GENERATED` in `WIDE`.
+_FIRST_PIXEL = round((GENERATED.start - WIDE.start) / WIDE.step)
+#: Rest-frame wavelengths (Angstrom) at which the stellar library resolves spectral features.
+_TRUSTED_RANGE = (10**REST.start, 8750.0)
 
 
-def checked_request(
-    n_draws: int,
-    n_candidates: int | None,
-    select: str,
-    aperture: str,
-    sampler: SamplerSettings | None,
-) -> Request:
-    """Check what is asked for.
+@dataclass(frozen=True, eq=False)
+class SpectrumOptions:
+    """Rarely used options of `SpectrumEstimator.predict`.
 
     Parameters
     ----------
-    n_draws, n_candidates, select, aperture, sampler
-        As for `SpectrumEstimator.predict`.
-
-    Returns
-    -------
-    Request
+    select : {"all", "weighted", "best"}
+        Use of the contrastive scores. ``"all"``: none; the draws have equal weights, as draws of the posterior.
+        ``"weighted"``: draws are weighted by their scores. ``"best"``: the low-resolution candidates with the highest
+        scores are kept, and weighted by their scores at full resolution.
+    n_candidates : int, optional
+        Number of low-resolution candidates with ``select="best"``; twice ``n_draws`` by default.
+    sampler : SamplerSettings
+        Settings of the diffusion samplers.
+    psf_fwhm : Quantity ['angle'], optional
+        Full width at half maximum of the point-spread function of the images: one value, one per galaxy, or shape
+        (n_galaxies, 5) for ugriz. It gives the light in the fibre to 2%; without it the typical seeing of the survey is
+        assumed, and the light in the fibre is known to 6%.
 
     Raises
     ------
     ValueError, TypeError
-        If something makes no sense.
+        If an option is invalid.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from astrogenspec import SpectrumOptions
+    >>> options = SpectrumOptions(select="best", n_candidates=64, psf_fwhm=1.2 * u.arcsec)
     """
-    n_draws = check_count(n_draws, "n_draws")
-    if select not in SELECTIONS:
-        raise ValueError(f"select is {select!r}: it must be one of {', '.join(SELECTIONS)}.")
-    if aperture not in APERTURES:
-        raise ValueError(f"aperture is {aperture!r}: it must be one of {', '.join(APERTURES)}.")
-    if n_candidates is None:
-        n_candidates = 2 * n_draws if select == "best" else n_draws
-    if check_count(n_candidates, "n_candidates") < n_draws:
-        raise ValueError(
-            f"n_candidates is {n_candidates}, but {n_draws} draws are to be chosen from them: give at least as many."
-        )
-    if select != "best" and n_candidates > n_draws:
-        raise ValueError(
-            f'n_candidates is {n_candidates} with select={select!r}: only select="best" chooses among more than n_draws.'
-        )
-    if sampler is not None and not isinstance(sampler, SamplerSettings):
-        raise TypeError(f"sampler is a {type(sampler).__name__}: it must be a SamplerSettings.")
-    return Request(n_draws, n_candidates, select, aperture, sampler or SamplerSettings())
 
+    select: str = "all"
+    n_candidates: int | None = None
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    psf_fwhm: u.Quantity | None = None
 
-def theta_of(posterior: Posterior, n: int | None) -> np.ndarray:
-    """Bring the draws of a posterior to internal units.
+    def __post_init__(self) -> None:
+        if self.select not in SELECTIONS:
+            raise ValueError(
+                f"select is {self.select!r}: it must be one of {', '.join(SELECTIONS)}."
+            )
+        if self.n_candidates is not None:
+            check_count(self.n_candidates, "n_candidates")
+        if not isinstance(self.sampler, SamplerSettings):
+            raise TypeError(
+                f"sampler is a {type(self.sampler).__name__}: it must be a SamplerSettings."
+            )
+        if self.psf_fwhm is not None and not isinstance(self.psf_fwhm, u.Quantity):
+            raise TypeError(
+                f"psf_fwhm is a {type(self.psf_fwhm).__name__}: give a Quantity, such as 1.3 * u.arcsec."
+            )
 
-    Parameters
-    ----------
-    posterior : Posterior
-    n : int or None
-        Number of galaxies wanted, if it is known.
+    def seeing(self, cutouts: Any, n: int | None) -> np.ndarray | None:
+        """Return the seeing of each image.
 
-    Returns
-    -------
-    ndarray, shape (n, m, 9)
-        NaN for a quantity that the posterior lacks.
+        Parameters
+        ----------
+        cutouts : object
+            The images; None if there are none.
+        n : int or None
+            Number of galaxies; None if unknown.
 
-    Raises
-    ------
-    TypeError
-        If it is no posterior.
-    ValueError
-        If it is of another number of galaxies, or has no redshift.
-    """
-    if not isinstance(posterior, Posterior):
-        raise TypeError(
-            f"posterior is a {type(posterior).__name__}: it must be the Posterior that PropertyEstimator.predict returns."
-        )
-    if n is not None and len(posterior) != n:
-        raise ValueError(
-            f"posterior is of {len(posterior)} galaxies, but {n} were given: give the posterior of the same "
-            "galaxies, in the same order."
-        )
-    if "redshift" not in posterior.quantities:
-        raise ValueError(
-            "posterior has no redshift: give one that PropertyEstimator.predict returned."
-        )
-    known = {name: q for name, q in posterior.draws.items() if name in QUANTITIES}
-    return quantities_to_theta(known)
+        Returns
+        -------
+        ndarray, shape (n, 5), or None
+            Full width at half maximum (arcsec); None if ``psf_fwhm`` is None.
 
-
-def checked_psf(psf_fwhm: Any, cutouts: Any, n: int | None) -> np.ndarray | None:
-    """Check the seeing of images.
-
-    Parameters
-    ----------
-    psf_fwhm : Quantity ['angle'] or None
-        One for all, one for each galaxy, or shape (n, 5).
-    cutouts : object
-        The images; None if there are none.
-    n : int or None
-        Number of galaxies; None if it is not known before the end.
-
-    Returns
-    -------
-    ndarray, shape (n, 5), or None
-        Full width at half maximum (arcsec).
-
-    Raises
-    ------
-    TypeError
-        If it is no Quantity.
-    ValueError
-        If it is not positive, has another shape, there are no images, or the number of galaxies is not known.
-    astropy.units.UnitConversionError
-        If its unit is no angle.
-    """
-    if psf_fwhm is None:
-        return None
-    if not isinstance(psf_fwhm, u.Quantity):
-        raise TypeError(
-            f"psf_fwhm is a {type(psf_fwhm).__name__}: give a Quantity, such as 1.3 * u.arcsec."
-        )
-    values = np.asarray(psf_fwhm.to_value(u.arcsec), dtype=float)
-    if cutouts is None:
-        raise ValueError("psf_fwhm was given without cutouts: leave it out, it is that of images.")
-    if n is None:
-        raise ValueError(
-            "psf_fwhm was given with an iterator of cutouts, whose number is not known: give a list of cutouts."
-        )
-    if values.shape not in ((), (n,), (n, len(BANDS))):
-        raise ValueError(
-            f"psf_fwhm has shape {values.shape} for {n} galaxies: give one for all, one for each, or shape "
-            f"({n}, {len(BANDS)})."
-        )
-    if not (values > 0).all():
-        raise ValueError(
-            "psf_fwhm holds values that are not positive: give the seeing of each image."
-        )
-    values = values[:, None] if values.ndim == 1 else values
-    return np.broadcast_to(values, (n, len(BANDS)))
-
-
-_FLUX_UNIT = u.Unit(1e-17 * u.erg / u.s / u.cm**2 / u.AA)
-_FIRST = round((GENERATED.start - WIDE.start) / WIDE.step)
-#: Rest-frame wavelengths (Angstrom) within which the stellar library resolves features.
-_TRUSTED = (10**REST.start, 8750.0)
+        Raises
+        ------
+        ValueError
+            If ``psf_fwhm`` is not positive, has a wrong shape, or is given without images or for an unknown number of
+            galaxies.
+        astropy.units.UnitConversionError
+            If its unit is not an angle.
+        """
+        if self.psf_fwhm is None:
+            return None
+        values = np.asarray(self.psf_fwhm.to_value(u.arcsec), dtype=float)
+        if cutouts is None:
+            raise ValueError("psf_fwhm requires cutouts: omit it when only photometry is given.")
+        if n is None:
+            raise ValueError(
+                "psf_fwhm requires a known number of galaxies, but cutouts is an iterator: give a list of cutouts."
+            )
+        if values.shape not in ((), (n,), (n, len(BANDS))):
+            raise ValueError(
+                f"psf_fwhm has shape {values.shape} for {n} galaxies: give one value, one per galaxy, or shape "
+                f"({n}, {len(BANDS)})."
+            )
+        if not (values > 0).all():
+            raise ValueError("psf_fwhm must be positive: give the seeing of each image.")
+        values = values[:, None] if values.ndim == 1 else values
+        return np.broadcast_to(values, (n, len(BANDS)))
 
 
 class SpectrumEstimator(Estimator):
-    """Draw the optical spectrum of galaxies from their images and photometry.
+    """Draw optical spectra of galaxies from their images and photometry.
 
     Parameters
     ----------
     network : SpectrumNetwork
         The network.
     card : dict, optional
-        What is known of its weights; without a card the network counts as never trained.
+        Metadata of the weights; without a card the network is untrained.
     device : str or `torch.device`
-        Where the network runs.
+        Device of the network.
 
     Examples
     --------
@@ -210,21 +175,18 @@ class SpectrumEstimator(Estimator):
 
     @classmethod
     def build_network(cls, config: dict[str, Any]) -> SpectrumNetwork:
-        """Build the untrained network from the ``config`` of another."""
+        """Build an untrained network from the ``config`` of another."""
         return SpectrumNetwork.from_config(config)
 
     def predict(
         self,
-        cutouts: Any = None,
-        photometry: Any = None,
+        cutouts: Cutouts | None = None,
+        photometry: Photometry | None = None,
         posterior: Posterior | None = None,
         *,
         n_draws: int = 16,
-        n_candidates: int | None = None,
-        select: str = "all",
         aperture: str = "fibre",
-        sampler: SamplerSettings | None = None,
-        psf_fwhm: u.Quantity | None = None,
+        options: SpectrumOptions | None = None,
         bands: str | Sequence[str] | None = None,
         position: SkyCoord | None = None,
         pixel_scale: u.Quantity | None = None,
@@ -234,121 +196,120 @@ class SpectrumEstimator(Estimator):
         seed: int | torch.Generator | None = None,
         batch_size: int | None = None,
         progress: bool | None = None,
+        n_candidates: int | None = None,
+        select: str | None = None,
+        sampler: SamplerSettings | None = None,
+        psf_fwhm: u.Quantity | None = None,
     ) -> SpectrumDraws:
         """Draw spectra of each galaxy.
 
         Parameters
         ----------
         cutouts : see `~astrogenspec.coerce_cutouts`, or an iterator of galaxies, optional
-            Images of one galaxy or of many.
+            Images of one or more galaxies.
         photometry : see `~astrogenspec.coerce_photometry`, optional
-            Fluxes or magnitudes of the same galaxies, in the same order, as observed. What is missing is measured on
-            the image; it fixes the absolute flux.
+            Observed fluxes or magnitudes of the same galaxies, in the same order. It sets the absolute flux. Missing
+            photometry is measured on the image.
         posterior : Posterior, optional
-            Of the same galaxies: each spectrum belongs to one of its draws, whose redshift it has and, in the fibre,
-            whose line fluxes. Without it redshifts and lines are generated with the spectrum.
+            Posterior of the same galaxies. Each spectrum has the redshift of one draw and, in the fibre, its line
+            fluxes. Without it redshifts and lines are generated with the spectrum.
         n_draws : int
-            Spectra of each galaxy.
-        n_candidates : int, optional
-            Spectra at low resolution from which they are chosen; by default twice ``n_draws`` with
-            ``select="best"``, else ``n_draws``.
-        select : {"all", "weighted", "best"}
-            What the contrastive networks do. ``all``: nothing, every draw counts alike, as the posterior demands.
-            ``weighted``: the draws are weighted by their score. ``best``: the candidates of the highest scores at low
-            resolution are kept and weighted by their score at full resolution.
+            Number of spectra per galaxy.
         aperture : {"fibre", "total"}
             Light in a fibre of 3 arcsec on the centre, or in the aperture of the photometry.
-        sampler : SamplerSettings, optional
-            How the diffusions are sampled.
-        psf_fwhm : Quantity ['angle'], optional
-            Full width at half maximum of the point-spread function of the images: one for all, one for each galaxy, or
-            shape (n_galaxies, 5) for ugriz. With it the light in the fibre is measured on the image to 2%, without it
-            to 6%, as the typical seeing of the survey is assumed.
+        options : SpectrumOptions, optional
+            Rarely used options: selection of draws, sampler, seeing.
         bands, position, pixel_scale, ebv, on_error
             As for `PropertyEstimator.predict`.
         calibrated : bool
-            Whether to apply the recalibration in the card, if there is one: the continua of the draws of a galaxy spread more
-            or less about their median. A single draw stays as it is.
+            Apply the recalibration in the card, if any, to the spread of the continua about their median. A single draw
+            does not change.
         seed : int, `torch.Generator` or None
-            Source of randomness. The spectra of a galaxy depend on the seed, its number and what is asked for; not on
-            ``batch_size``, nor on the galaxies around it.
+            Seed of the random numbers. The spectra of a galaxy depend on the seed, its index and the options, but not on
+            ``batch_size`` or on other galaxies.
         batch_size : int, optional
-            Galaxies that are read at a time; 64 by default.
+            Number of galaxies per batch; 64 by default.
         progress : bool, optional
-            Show a progress bar; by default for long work on a terminal.
+            Show a progress bar; by default for long runs on a terminal.
+        n_candidates, select, sampler, psf_fwhm
+            Deprecated; use ``options``.
 
         Returns
         -------
         SpectrumDraws
-            Corrected for Galactic extinction, on vacuum wavelengths of 3800 to 9200 Angstrom. Spectrum k
-            belongs to draw k of the posterior, unless ``select="best"`` chose others:
-            `SpectrumDraws.posterior_draw` tells which.
+            Spectra corrected for Galactic extinction, on vacuum wavelengths of 3800 to 9200 Angstrom. Spectrum k belongs
+            to draw k of the posterior; with ``select="best"`` see `SpectrumDraws.posterior_draw`.
 
         Raises
         ------
         NotFittedError
-            If the network was never trained.
+            If the network is not trained.
         ValueError, TypeError, astropy.units.UnitsError
-            If an input cannot be used; the sentence names it.
+            If an input is invalid.
         MemoryError
-            If the spectra would need more than ``memory_limit`` bytes.
+            If the spectra would take more than ``memory_limit`` bytes.
         """
-        options = InputOptions(bands, position, pixel_scale, ebv, on_error)
-        request = checked_request(n_draws, n_candidates, select, aperture, sampler)
-        request = self._with_recalibration(request, calibrated)
-        batches = self._read(cutouts, photometry, options, batch_size)
-        predict_batch = self._batch_predictor(cutouts, batches, posterior, psf_fwhm, request, seed)
-        return self._predict_all(batches, predict_batch, progress, n_draws=n_draws)
+        chosen = _current_options(options, n_candidates, select, sampler, psf_fwhm)
+        request = self._request(n_draws, aperture, chosen, calibrated)
+        reading = InputOptions(bands, position, pixel_scale, ebv, on_error)
+        batches = self._read(cutouts, photometry, reading, batch_size)
+        seeing = chosen.seeing(cutouts, batches.n_galaxies)
+        predict_batch = self._batch_predictor(batches, posterior, seeing, request, seed)
+        return self._predict_all(batches, predict_batch, progress, n_draws=request.n_draws)
 
     def predict_iter(
         self,
-        cutouts: Any = None,
-        photometry: Any = None,
+        cutouts: Cutouts | None = None,
+        photometry: Photometry | None = None,
         posterior: Posterior | None = None,
         *,
         n_draws: int = 16,
-        n_candidates: int | None = None,
-        select: str = "all",
         aperture: str = "fibre",
-        sampler: SamplerSettings | None = None,
-        psf_fwhm: u.Quantity | None = None,
+        options: SpectrumOptions | None = None,
         calibrated: bool = True,
         seed: int | torch.Generator | None = None,
         batch_size: int | None = None,
         progress: bool | None = None,
-        **options: Unpack[InputArguments],
+        n_candidates: int | None = None,
+        select: str | None = None,
+        sampler: SamplerSettings | None = None,
+        psf_fwhm: u.Quantity | None = None,
+        **input_options: Unpack[InputArguments],
     ) -> Iterator[SpectrumDraws]:
-        """Draw spectra block by block, so that memory does not grow with the number of galaxies.
+        """Draw spectra batch by batch, in memory that does not grow with the number of galaxies.
 
         Parameters
         ----------
-        cutouts, photometry, posterior, n_draws, n_candidates, select, aperture, sampler, psf_fwhm, calibrated, seed
+        cutouts, photometry, posterior, n_draws, aperture, options, calibrated, seed
             As for `predict`.
         batch_size : int, optional
-            Galaxies of a block; 64 by default.
+            Number of galaxies per batch; 64 by default.
         progress : bool, optional
-            Show a progress bar; by default for long work on a terminal.
-        **options
+            Show a progress bar; by default for long runs on a terminal.
+        n_candidates, select, sampler, psf_fwhm
+            Deprecated; use ``options``.
+        **input_options
             ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`.
 
         Returns
         -------
         iterator of SpectrumDraws
-            In order; hand each to `SpectrumWriter.append` to write them to one file.
+            Batches in the order of the input; `SpectrumWriter.append` writes them to one file.
 
         Raises
         ------
         NotFittedError, ValueError, TypeError, astropy.units.UnitsError
             As for `predict`.
         """
-        request = checked_request(n_draws, n_candidates, select, aperture, sampler)
-        request = self._with_recalibration(request, calibrated)
-        batches = self._read(cutouts, photometry, InputOptions(**options), batch_size)
-        predict_batch = self._batch_predictor(cutouts, batches, posterior, psf_fwhm, request, seed)
+        chosen = _current_options(options, n_candidates, select, sampler, psf_fwhm)
+        request = self._request(n_draws, aperture, chosen, calibrated)
+        batches = self._read(cutouts, photometry, InputOptions(**input_options), batch_size)
+        seeing = chosen.seeing(cutouts, batches.n_galaxies)
+        predict_batch = self._batch_predictor(batches, posterior, seeing, request, seed)
         return self._predict_batches(batches, predict_batch, progress)
 
     def fit(self, *args: Any, **kwargs: Any) -> Self:
-        """Refuse: spectra are learnt from simulations alone, by ``astrogenspec train spectra``.
+        """Raise an error: spectra are trained on simulations only, by ``astrogenspec train spectra``.
 
         Raises
         ------
@@ -359,26 +320,42 @@ class SpectrumEstimator(Estimator):
             "a SpectrumEstimator cannot be fitted to observed galaxies: train one with `astrogenspec train spectra`."
         )
 
-    # ---- inside
+    # ---- internal
 
-    def _with_recalibration(self, request: Request, calibrated: bool) -> Request:
-        learnt = (self.card or {}).get("recalibration") if calibrated else None
-        if learnt is None:
-            return request
-        return replace(request, recalibration=SpectrumRecalibration.from_dict(learnt))
+    def _request(
+        self, n_draws: int, aperture: str, options: SpectrumOptions, calibrated: bool
+    ) -> Request:
+        """Check the arguments and collect them."""
+        n_draws, n_candidates = check_count(n_draws, "n_draws"), options.n_candidates
+        if aperture not in APERTURES:
+            raise ValueError(f"aperture is {aperture!r}: it must be one of {', '.join(APERTURES)}.")
+        if n_candidates is None:
+            n_candidates = 2 * n_draws if options.select == "best" else n_draws
+        if n_candidates < n_draws:
+            raise ValueError(
+                f"n_candidates is {n_candidates}, less than n_draws ({n_draws}): give at least n_draws."
+            )
+        if options.select != "best" and n_candidates > n_draws:
+            raise ValueError(
+                f"n_candidates is {n_candidates} with select={options.select!r}: more candidates than n_draws need "
+                'select="best".'
+            )
+        stored = (self.card or {}).get("recalibration") if calibrated else None
+        recalibration = None if stored is None else SpectrumRecalibration.from_dict(stored)
+        return Request(
+            n_draws, n_candidates, options.select, aperture, options.sampler, recalibration
+        )
 
     def _batch_predictor(
         self,
-        cutouts: Any,
         batches: ObservationBatches,
         posterior: Posterior | None,
-        psf_fwhm: u.Quantity | None,
+        seeing: np.ndarray | None,
         request: Request,
         seed: int | torch.Generator | None,
     ) -> Callable[[Observations, slice], SpectrumDraws]:
         """Check the arguments; return the function that draws the spectra of a batch."""
-        theta = None if posterior is None else theta_of(posterior, batches.n_galaxies)
-        seeing = checked_psf(psf_fwhm, cutouts, batches.n_galaxies)
+        theta = None if posterior is None else _posterior_theta(posterior, batches.n_galaxies)
         generator = make_generator(seed)
         root = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         meta = self._metadata(seed) | {
@@ -392,7 +369,7 @@ class SpectrumEstimator(Estimator):
                 raise ValueError(
                     f"posterior has {len(theta)} galaxies, but cutouts has more: give the posterior of the same galaxies."
                 )
-            scaled = _photometry(
+            target = _target_photometry(
                 seen,
                 None if seeing is None else seeing[rows],
                 self.network.zero_points,
@@ -400,94 +377,142 @@ class SpectrumEstimator(Estimator):
             )
             part = None if theta is None else theta[rows]
             generators = list(galaxy_generators(root, rows.start, len(seen)))
-            return self._block(seen, scaled, part, generators, request, meta)
+            return self._draw_batch(seen, target, part, generators, request, meta)
 
         return predict_batch
 
-    def _block(
+    def _draw_batch(
         self,
         seen: Observations,
-        scaled: Photometry,
+        target: TargetPhotometry,
         theta: np.ndarray | None,
         generators: list[torch.Generator],
         request: Request,
         meta: dict[str, Any],
     ) -> SpectrumDraws:
         network, device = self.network, self.device
-        reasons = list(seen.flags)
-        usable = seen.usable & np.isfinite(scaled.flux.numpy()).any(axis=1)
-        _note(reasons, seen.usable & ~usable, "there is no photometry to scale the spectrum to")
+        log = FlagLog(len(seen))
+        log.extend(seen.flag_codes, seen.flags)
+        usable = seen.usable & np.isfinite(target.flux.numpy()).any(axis=1)
+        log.add(
+            seen.usable & ~usable,
+            Flag.NO_FLUX_SCALE,
+            "there is no photometry to which the spectrum can be scaled",
+        )
+        properties = None
         if theta is not None:
-            known = np.isfinite(theta).any(axis=(1, 2))
-            _note(reasons, usable & ~known, "the posterior has no draws")
-            usable = usable & known
-            theta = torch.as_tensor(theta, dtype=torch.float32, device=device)
+            drawn_before = np.isfinite(theta).any(axis=(1, 2))
+            log.add(usable & ~drawn_before, Flag.NO_DRAWS, "the posterior has no finite draws")
+            usable = usable & drawn_before
+            properties = torch.as_tensor(theta, dtype=torch.float32, device=device)
         drawn = draw_spectra(
-            network,
-            seen.inputs().to(device),
-            scaled.to(device),
-            theta,
-            generators,
-            request,
+            network, seen.inputs().to(device), target.to(device), properties, generators, request
         )
         if request.recalibration is not None:
-            drawn = recalibrated(drawn, request.recalibration, seen.modes, request.aperture)
-        broken = ~np.isfinite(drawn.flux).all(axis=(1, 2))
-        _note(reasons, usable & broken, "the network gave no finite spectrum")
-        belongs = None if theta is None else drawn.draw
-        return _packed(drawn, usable & ~broken, belongs, seen.names, reasons, request, meta)
+            drawn = recalibrate_continua(drawn, request.recalibration, seen.modes, request.aperture)
+        finite = np.isfinite(drawn.flux).all(axis=(1, 2))
+        log.add(usable & ~finite, Flag.NO_SPECTRUM, "the network generated no finite spectrum")
+        draws = None if theta is None else drawn.draw
+        return _spectrum_draws(drawn, usable & finite, draws, seen.names, log, request, meta)
 
 
-def _note(reasons: list[str], rows: np.ndarray, sentence: str) -> None:
-    for k in np.flatnonzero(rows):
-        reasons[k] = f"{reasons[k]}; {sentence}" if reasons[k] else sentence
+def _current_options(
+    options: SpectrumOptions | None,
+    n_candidates: int | None,
+    select: str | None,
+    sampler: SamplerSettings | None,
+    psf_fwhm: u.Quantity | None,
+) -> SpectrumOptions:
+    """Return the options, also from the deprecated arguments, with a warning for each of these."""
+    old = {
+        "n_candidates": n_candidates,
+        "select": select,
+        "sampler": sampler,
+        "psf_fwhm": psf_fwhm,
+    }
+    old = {name: value for name, value in old.items() if value is not None}
+    if options is not None and not isinstance(options, SpectrumOptions):
+        raise TypeError(f"options is a {type(options).__name__}: it must be a SpectrumOptions.")
+    if options is not None and old:
+        raise ValueError(
+            f"options and {', '.join(old)} were both given: give them in SpectrumOptions only."
+        )
+    for name in old:
+        warn_deprecated(
+            f"the argument {name} of SpectrumEstimator.predict",
+            f"options=SpectrumOptions({name}=...)",
+            stacklevel=4,
+        )
+    return replace(options or SpectrumOptions(), **old)
 
 
-def _photometry(
+def _posterior_theta(posterior: Posterior, n: int | None) -> np.ndarray:
+    """Return the draws of a posterior in internal units, shape (n, m, 9); NaN for a missing quantity."""
+    if not isinstance(posterior, Posterior):
+        raise TypeError(
+            f"posterior is a {type(posterior).__name__}: it must be the Posterior that PropertyEstimator.predict returns."
+        )
+    if n is not None and len(posterior) != n:
+        raise ValueError(
+            f"posterior has {len(posterior)} galaxies, but {n} were given: give the posterior of the same "
+            "galaxies, in the same order."
+        )
+    if "redshift" not in posterior.quantities:
+        raise ValueError(
+            "posterior has no redshift: give the Posterior that PropertyEstimator.predict returns."
+        )
+    return quantities_to_theta(
+        {name: draws for name, draws in posterior.draws.items() if name in QUANTITIES}
+    )
+
+
+def _target_photometry(
     seen: Observations, seeing: np.ndarray | None, zero_points: torch.Tensor, *, in_fibre: bool
-) -> Photometry:
-    """Photometry that the flux is scaled to; in the fibre also that of its light on the image."""
+) -> TargetPhotometry:
+    """Return the photometry to which spectra are scaled; for the fibre also that of the light in it."""
     flux, error = seen.photometry.dereddened()
-    fibre, known = None, False
+    fibre: tuple[np.ndarray, np.ndarray] | None = None
+    seeing_known: np.ndarray | bool = False
     if in_fibre and seen.cutouts is not None:
-        factor = 10 ** (0.4 * seen.photometry.extinction)
+        factor = 10 ** (0.4 * np.asarray(seen.photometry.extinction))
         light, noise = fibre_fluxes(seen.cutouts, seeing)
         fibre = light * factor, noise * factor
-        known = False if seeing is None else np.isfinite(seeing).all(axis=1)
-    return Photometry.on_ab(
+        seeing_known = False if seeing is None else np.isfinite(seeing).all(axis=1)
+    return TargetPhotometry.from_survey(
         flux,
         error,
         zero_points,
         fibre=fibre,
         measured=seen.photometry.measured,
-        seeing_known=known,
+        seeing_known=seeing_known,
     )
 
 
-def _packed(
+def _spectrum_draws(
     drawn: DrawnSpectra,
     usable: np.ndarray,
-    belongs: np.ndarray | None,
+    posterior_draw: np.ndarray | None,
     names: tuple[str, ...],
-    flags: list[str],
+    log: FlagLog,
     request: Request,
     meta: dict[str, Any],
 ) -> SpectrumDraws:
-    flux = drawn.flux[:, :, _FIRST : _FIRST + GENERATED.size].astype(np.float32)
+    flux = drawn.flux[:, :, _FIRST_PIXEL : _FIRST_PIXEL + GENERATED.size].astype(np.float32)
     redshift, residual = drawn.redshift.copy(), drawn.residual.copy()
     for values in (flux, redshift, residual):
         values[~usable] = np.nan
-    middle = np.where(usable, np.median(drawn.redshift, axis=1), 0.0)
-    rest = GENERATED.wavelength / (1 + middle[:, None])
+    median_redshift = np.where(usable, np.median(drawn.redshift, axis=1), 0.0)
+    rest = GENERATED.wavelength / (1 + median_redshift[:, None])
     return SpectrumDraws(
-        flux * _FLUX_UNIT,
+        flux * FLUX_UNIT,
         GENERATED.wavelength * u.AA,
         redshift,
         weights=None if request.select == "all" else drawn.weights,
         names=names,
-        flags=flags,
+        flags=log.texts,
+        flag_codes=log.codes,
         photometric_residual=residual * u.mag,
-        posterior_draw=belongs,
-        trusted=(rest > _TRUSTED[0]) & (rest < _TRUSTED[1]),
+        posterior_draw=posterior_draw,
+        trusted=(rest > _TRUSTED_RANGE[0]) & (rest < _TRUSTED_RANGE[1]),
         meta=meta,
     )

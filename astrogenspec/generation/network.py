@@ -26,9 +26,9 @@ from .denoisers import (
     ComponentDenoiser,
     DetailDenoiser,
     DetailGuide,
-    all_starts,
-    crops_of,
-    draw_starts,
+    extract_crops,
+    random_starts,
+    tiling_starts,
 )
 from .diffusion import SAMPLERS, NoiseLevels, denoising_loss, guided, precondition
 
@@ -256,7 +256,7 @@ class SpectrumNetwork(nn.Module):
         """
         galaxies = self.components.decode(vectors)
         smooth = to_pixels(galaxies.continuum, PER_BIN, REST.step)
-        starts = all_starts(vectors.device)
+        starts = tiling_starts(vectors.device)
         n, k = len(vectors), len(starts)
         guide = DetailGuide(
             smooth.repeat_interleave(k, 0),
@@ -292,10 +292,10 @@ class SpectrumNetwork(nn.Module):
         amount = _MOST_GUIDE_NOISE * torch.rand(n, generator=generator, device=source).to(device)
         noise = torch.randn(vectors.shape, generator=generator, device=source).to(device)
         noisy = vectors + amount[:, None] * noise
-        start = draw_starts(n, generator, device)
+        start = random_starts(n, generator, device)
         detail = (self._raw_detail(galaxies) - self.detail_mean) / self.detail_scale
         guide = DetailGuide(self.components.smooth_continuum(noisy), noisy, amount, start)
-        crops = crops_of(detail, start).clamp(-_DETAIL_CEILING, _DETAIL_CEILING)
+        crops = extract_crops(detail, start).clamp(-_DETAIL_CEILING, _DETAIL_CEILING)
         return denoising_loss(
             lambda x, s: self.high(x, s, guide), crops, self.high_levels, generator
         ).mean()

@@ -1,7 +1,13 @@
-"""From galaxies at rest, per nanomaggy, to spectra as a telescope sees them: redshift, lines, and absolute flux.
+"""From components to observed spectra: sampling, selection, redshift, lines and absolute flux.
 
-The flux of a draw is fixed by the input photometry: its continuum is scaled and tilted so that its synthetic magnitudes fit the
-observed ones, see `astrogenspec.generation.flux_calibration`.  Lines whose flux the draw of the properties gives keep that flux.
+For each draw of the properties,
+
+1. the low-resolution diffusion samples candidate vectors of components;
+2. optionally, candidates are selected by the low-resolution contrastive score;
+3. the full-resolution diffusion adds the detail of the continuum;
+4. the spectrum is redshifted, and lines with a known flux get that flux;
+5. the continuum is scaled to the photometry (`astrogenspec.generation.flux_calibration`);
+6. the full-resolution contrastive score is computed.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ from torch import Tensor
 from ..calibration import SpectrumRecalibration
 from ..inputs.features import ModelInputs
 from ..nn.chunks import map_chunks
+from ..quantities import QUANTITIES
 from ..surveys import BANDS, SDSS
 from ..synthetic import response_weights
 from ..wavelengths import (
@@ -37,18 +44,18 @@ from .conditioning import APERTURES, reference_log_flux
 from .flux_calibration import (
     N_NOISES,
     REFERENCE_WAVELENGTH,
-    Photometry,
-    fit_factor,
+    TargetPhotometry,
+    fibre_target,
+    fit_scale,
     fit_slope,
-    light_in_fibre,
-    perturbed,
-    whole_light,
+    perturb,
+    total_target,
 )
 from .network import SamplerSettings, SpectrumNetwork, spectrum_with_lines
 
 __all__ = [
     "SELECTIONS",
-    "Assembled",
+    "AssembledSpectra",
     "DrawnSpectra",
     "Request",
     "ab_flux",
@@ -56,38 +63,47 @@ __all__ = [
     "draw_spectra",
     "galaxy_generators",
     "impose_properties",
-    "recalibrated",
+    "recalibrate_continua",
     "synthetic_nmgy",
     "to_observed",
 ]
 
-#: Lines that follow each line whose flux the properties give.
+#: For each line with a flux among the properties, the lines whose ratio to it is kept.
 _FOLLOWERS = {
     "Halpha": ("HeI5877", "OI6302", "SII6718", "SII6733", "ArIII7138", "SIII9071"),
     "Hbeta": ("Hgamma", "Hdelta", "OII3727", "OII3730"),
     "NII6585": ("NII6550",),
     "OIII5008": ("OIII4960", "NeIII3870"),
 }
-#: Columns of theta with the log10 of these lines' fluxes.
-_FLUX_COLUMNS = {"Halpha": 5, "Hbeta": 6, "NII6585": 7, "OIII5008": 8}
+#: Columns of theta with the log10 of the fluxes of these lines.
+_FLUX_COLUMNS = {
+    line: list(QUANTITIES).index(name)
+    for line, name in (
+        ("Halpha", "halpha_flux"),
+        ("Hbeta", "hbeta_flux"),
+        ("NII6585", "nii6584_flux"),
+        ("OIII5008", "oiii5007_flux"),
+    )
+}
+_REDSHIFT = list(QUANTITIES).index("redshift")
 _MAG = 2.5 / np.log(10)
 
 
 @dataclass(frozen=True)
-class Assembled:
-    """Spectra of n draws in the frame of the observer.
+class AssembledSpectra:
+    """Observed-frame spectra of n draws.
 
     Attributes
     ----------
     flux : Tensor, shape (n, 5880)
-        1e-17 erg/s/cm2/A on `astrogenspec.wavelengths.WIDE`.
+        Spectra on `astrogenspec.wavelengths.WIDE`, 1e-17 erg/s/cm2/A.
     scale : Tensor, shape (n,)
-        nmgy in r through the aperture; NaN without photometry.
+        Flux in r through the aperture (nmgy); NaN without photometry.
     residual : Tensor, shape (n, 5)
-        Synthetic minus input magnitude; NaN for a missing band. In the fibre the input is that of its light, see
-        `light_in_fibre`; measured on an image, it is that of all light, see `whole_light`.
+        Synthetic magnitude minus that of the photometry in the aperture (`fibre_target` or `total_target`); NaN for a
+        missing band.
     lines : Tensor, shape (n, 5880)
-        The part of `flux` in lines whose flux the properties give.
+        The part of `flux` in lines with a known flux.
     """
 
     flux: Tensor
@@ -97,25 +113,26 @@ class Assembled:
 
 
 def to_observed(spectra: Tensor, redshift: Tensor, grid: LogGrid = WIDE) -> Tensor:
-    """Redshift spectra, by cubic interpolation; flux densities stay what they are.
+    """Redshift spectra by cubic interpolation; flux densities are not rescaled.
 
     Parameters
     ----------
     spectra : Tensor, shape (n, 6400)
-        On `astrogenspec.wavelengths.REST`.
+        Rest-frame spectra on `astrogenspec.wavelengths.REST`.
     redshift : Tensor, shape (n,)
+        Redshifts.
     grid : LogGrid
-        Of the result, with the same step.
+        Wavelength grid of the result, of the same step.
 
     Returns
     -------
     Tensor, shape (n, grid.size)
-        Beyond its ends a spectrum goes on with its last value.
+        Spectra, extrapolated by their first and last values.
     """
     first = (grid.start - REST.start - torch.log10(1 + redshift.double())) / REST.step
     whole = torch.floor(first).long()
     t = (first - whole).to(spectra)[:, None]
-    # Catmull-Rom: a cubic through the two nearest pixels with the slopes of their neighbours.
+    # Catmull-Rom spline: slopes at the two nearest pixels from their neighbours.
     weights = (
         -0.5 * t + t**2 - 0.5 * t**3,
         1 - 2.5 * t**2 + 1.5 * t**3,
@@ -131,30 +148,30 @@ def to_observed(spectra: Tensor, redshift: Tensor, grid: LogGrid = WIDE) -> Tens
 
 @cache
 def _filters() -> Tensor:
-    """Weights that turn spectra on `WIDE` into nmgy, shape (5880, 5)."""
+    """Weights of synthetic photometry (nmgy) of spectra on `WIDE`, shape (5880, 5)."""
     weights = response_weights(WIDE.wavelength * u.AA, SDSS, BANDS)
     return torch.as_tensor(weights, dtype=torch.float32)
 
 
 @cache
 def _log_wavelength() -> Tensor:
-    """Logarithm of the wavelengths of `WIDE` over the one at which a slope changes nothing."""
+    """Natural logarithm of the wavelengths of `WIDE` over the reference wavelength of slopes."""
     return torch.as_tensor(np.log(WIDE.wavelength / REFERENCE_WAVELENGTH), dtype=torch.float32)
 
 
 def synthetic_nmgy(flux: Tensor) -> Tensor:
-    """AB fluxes in ugriz (nmgy, shape (n, 5)) of spectra (n, 5880) on `WIDE`, 1e-17 erg/s/cm2/A."""
+    """Return AB fluxes in ugriz (nmgy, shape (n, 5)) of spectra (n, 5880) on `WIDE`, 1e-17 erg/s/cm2/A."""
     return flux @ _filters().to(flux)
 
 
 def ab_flux(galaxies: Galaxy) -> Tensor:
-    """Synthetic AB fluxes in ugriz per nmgy in r, shape (n, 5), of galaxies with full-resolution continua."""
+    """Return synthetic AB fluxes in ugriz per nmgy in r, shape (n, 5), of galaxies at full resolution."""
     continuum = to_observed(galaxies.continuum, galaxies.redshift)
     return synthetic_nmgy(_with_broad(_with_lines(continuum, galaxies, galaxies.narrow), galaxies))
 
 
 def impose_properties(galaxies: Galaxy, theta: Tensor, given: Tensor) -> tuple[Galaxy, Tensor]:
-    """Give each draw the redshift of its properties; say by how much its lines have to change.
+    """Apply the redshift and line fluxes of the properties.
 
     Parameters
     ----------
@@ -163,78 +180,76 @@ def impose_properties(galaxies: Galaxy, theta: Tensor, given: Tensor) -> tuple[G
     theta : Tensor, shape (n, 9)
         Properties.
     given : Tensor of bool, shape (n, 9)
-        Which of them are known.
+        Which properties are known.
 
     Returns
     -------
     galaxies : Galaxy
-        With lines whose *ratios* are those wanted, and the redshift.
-    anchor : Tensor, shape (n, 17)
-        Absolute flux that each line must have (1e-17 erg/s/cm2); NaN where it is free.
+        The draws at the redshift of the properties.
+    line_flux : Tensor, shape (n, 17)
+        Absolute flux of each line (1e-17 erg/s/cm2): that of the properties; for lines without one, scaled with a line
+        that has it; NaN where unknown.
     """
-    redshift = torch.where(given[:, 0], theta[:, 0], galaxies.redshift)
-    anchor = torch.full_like(galaxies.narrow, torch.nan)
+    redshift = torch.where(given[:, _REDSHIFT], theta[:, _REDSHIFT], galaxies.redshift)
+    line_flux = torch.full_like(galaxies.narrow, torch.nan)
     for name, column in _FLUX_COLUMNS.items():
         k = line_index(name)
         flux = torch.where(given[:, column], 10 ** theta[:, column], torch.nan)
-        anchor[:, k] = flux
+        line_flux[:, k] = flux
         for follower in _FOLLOWERS[name]:
             j = line_index(follower)
-            anchor[:, j] = flux * galaxies.narrow[:, j] / galaxies.narrow[:, k]
-    parts = {**vars(galaxies), "redshift": redshift}
-    return Galaxy(**parts), anchor
+            line_flux[:, j] = flux * galaxies.narrow[:, j] / galaxies.narrow[:, k]
+    return replace(galaxies, redshift=redshift), line_flux
 
 
 def assemble(
     galaxies: Galaxy,
-    anchor: Tensor,
-    photometry: Photometry,
+    line_flux: Tensor,
+    photometry: TargetPhotometry,
     fibre: bool,
     noise: Tensor | None = None,
-) -> Assembled:
-    """Make spectra in the frame of the observer, in absolute flux.
+) -> AssembledSpectra:
+    """Make observed-frame spectra in absolute flux.
 
     Parameters
     ----------
     galaxies : Galaxy
-        n draws with full-resolution continua.
-    anchor : Tensor, shape (n, 17)
-        See `impose_properties`.
-    photometry : Photometry
-        Of the n draws.
+        n draws at full resolution.
+    line_flux : Tensor, shape (n, 17)
+        Absolute flux of each line, NaN where unknown; see `impose_properties`.
+    photometry : TargetPhotometry
+        Photometry of the n draws.
     fibre : bool
-        Whether the spectrum is that of the fibre, so that its light is to be had, or that of the aperture of the photometry.
+        Whether to scale to the light in the fibre or to the total light.
     noise : Tensor, shape (n, 6), optional
-        Standard normal; by what the photometry of each draw is perturbed. Nothing by default.
+        Standard normal numbers by which the photometry of each draw is perturbed; zero by default.
 
     Returns
     -------
-    Assembled
+    AssembledSpectra
     """
     continuum = to_observed(galaxies.continuum, galaxies.redshift)
-    fixed = torch.isfinite(anchor)
-    fixed_lines = _with_lines(
-        torch.zeros_like(continuum), galaxies, torch.where(fixed, anchor, 0.0)
-    )
-    free = _with_lines(continuum, galaxies, torch.where(fixed, 0.0, galaxies.narrow))
+    known = torch.isfinite(line_flux)
+    lines = _with_lines(torch.zeros_like(continuum), galaxies, torch.where(known, line_flux, 0.0))
+    free = _with_lines(continuum, galaxies, torch.where(known, 0.0, galaxies.narrow))
     free = _with_broad(free, galaxies)
     if noise is None:
         noise = free.new_zeros(len(free), N_NOISES)
     if fibre:
-        wanted, error = light_in_fibre(photometry, galaxies.fibre_share, noise[:, -1])
+        wanted, error = fibre_target(photometry, galaxies.fibre_fraction, noise[:, -1])
     else:
-        wanted, error = whole_light(photometry, noise[:, -1])
-    target, weight = perturbed(wanted, error, noise[:, :-1])
-    of_lines = synthetic_nmgy(fixed_lines)
-    slope = fit_slope(synthetic_nmgy(free), of_lines, target, weight)
+        wanted, error = total_target(photometry, noise[:, -1])
+    target, weight = perturb(wanted, error, noise[:, :-1])
+    lines_nmgy = synthetic_nmgy(lines)
+    slope = fit_slope(synthetic_nmgy(free), lines_nmgy, target, weight)
     free *= torch.exp(slope[:, None] * _log_wavelength().to(free))
-    of_free = synthetic_nmgy(free)
-    scale = fit_factor(of_free, of_lines, target, weight)
-    flux = free * scale[:, None] + fixed_lines
-    synthetic = of_free * scale[:, None] + of_lines
+    free_nmgy = synthetic_nmgy(free)
+    scale = fit_scale(free_nmgy, lines_nmgy, target, weight)
+    flux = free * scale[:, None] + lines
+    synthetic = free_nmgy * scale[:, None] + lines_nmgy
     residual = -_MAG * torch.log(synthetic / wanted.clamp_min(1e-6))
     residual = torch.where(wanted > 0, residual, torch.nan)
-    return Assembled(flux, scale, residual, fixed_lines)
+    return AssembledSpectra(flux, scale, residual, lines)
 
 
 def _with_lines(flux: Tensor, galaxies: Galaxy, narrow: Tensor) -> Tensor:
@@ -253,30 +268,31 @@ def _with_broad(flux: Tensor, galaxies: Galaxy) -> Tensor:
     return flux.index_copy(0, shown, wide)
 
 
-#: What the contrastive scores are used for.
+#: Uses of the contrastive scores; see `~astrogenspec.generation.estimator.SpectrumOptions`.
 SELECTIONS = ("all", "weighted", "best")
-#: Spectra of a piece, which one thread makes.
-_SPECTRA = 64
+#: Number of spectra in a chunk, which one thread makes.
+_CHUNK = 64
 _FIELDS = ("flux", "lines", "redshift", "residual", "score", "draw")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted of each galaxy.
+    """Number and kind of the spectra to draw.
 
     Attributes
     ----------
     n_draws : int
-        Spectra.
+        Number of spectra per galaxy.
     n_candidates : int
-        Spectra at low resolution from which they are chosen.
+        Number of low-resolution candidates per galaxy.
     select : str
         One of `SELECTIONS`.
     aperture : str
         One of `~astrogenspec.generation.conditioning.APERTURES`.
     sampler : SamplerSettings
+        Settings of the diffusion samplers.
     recalibration : SpectrumRecalibration, optional
-        Of the ranges of the draws.
+        Recalibration of the spread of the draws.
     """
 
     n_draws: int
@@ -289,21 +305,22 @@ class Request:
 
 @dataclass(frozen=True)
 class DrawnSpectra:
-    """Draws for n galaxies, k each.
+    """k draws of the spectra of n galaxies.
 
     Attributes
     ----------
     flux : ndarray, shape (n, k, 5880)
-        On `astrogenspec.wavelengths.WIDE`, 1e-17 erg/s/cm2/A.
+        Spectra on `astrogenspec.wavelengths.WIDE`, 1e-17 erg/s/cm2/A.
     lines : ndarray, shape (n, k, 5880)
-        The part of it in lines whose flux the properties give.
+        The part of `flux` in lines with a known flux.
     redshift : ndarray, shape (n, k)
+        Redshifts.
     residual : ndarray, shape (n, k, 5)
         Synthetic minus input magnitude.
     score : ndarray, shape (n, k)
-        Of the full-resolution contrastive network, nats.
+        Score of the full-resolution contrastive network (nats).
     draw : ndarray of int, shape (n, k)
-        Number of the draw of the properties each spectrum belongs to.
+        Index of the draw of the properties of each spectrum.
     """
 
     flux: np.ndarray
@@ -315,7 +332,7 @@ class DrawnSpectra:
 
     @property
     def weights(self) -> np.ndarray:
-        """Probability of each draw by its score, shape (n, k)."""
+        """Softmax of the scores of each galaxy, shape (n, k)."""
         relative = np.exp(self.score - self.score.max(1, keepdims=True))
         return relative / relative.sum(1, keepdims=True)
 
@@ -324,35 +341,37 @@ class DrawnSpectra:
 def draw_spectra(
     network: SpectrumNetwork,
     inputs: ModelInputs,
-    photometry: Photometry,
+    photometry: TargetPhotometry,
     theta: Tensor | None,
     generators: list[torch.Generator],
     request: Request,
 ) -> DrawnSpectra:
-    """Draw spectra.
+    """Draw spectra of n galaxies.
 
     Parameters
     ----------
     network : SpectrumNetwork
+        The network.
     inputs : ModelInputs
-        n galaxies.
-    photometry : Photometry
-        What their flux is scaled to.
+        Network inputs of the galaxies.
+    photometry : TargetPhotometry
+        Photometry to which spectra are scaled.
     theta : Tensor, shape (n, m, 9), or None
-        Draws of the properties, NaN for a quantity that is not known; None to generate redshifts too.
+        Draws of the properties, NaN for an unknown quantity; None to generate redshifts and lines too.
     generators : list of `torch.Generator`
-        One for each galaxy.
+        Random number generator of each galaxy.
     request : Request
+        Number and kind of the spectra.
 
     Returns
     -------
     DrawnSpectra
     """
-    per_block = max(1, _SPECTRA // request.n_candidates)
+    galaxies_per_chunk = max(1, _CHUNK // request.n_candidates)
     parts: dict[int, DrawnSpectra] = {}
 
     def draw(rows: slice) -> None:
-        parts[rows.start] = _draw_block(
+        parts[rows.start] = _draw_chunk(
             network,
             inputs[rows],
             photometry[rows],
@@ -361,63 +380,63 @@ def draw_spectra(
             request,
         )
 
-    map_chunks(draw, len(inputs), per_block, inputs.photometry.device)
+    map_chunks(draw, len(inputs), galaxies_per_chunk, inputs.photometry.device)
     ordered = [parts[start] for start in sorted(parts)]
     return DrawnSpectra(
         *(np.concatenate([getattr(part, name) for part in ordered]) for name in _FIELDS)
     )
 
 
-def _draw_block(
+def _draw_chunk(
     network: SpectrumNetwork,
     inputs: ModelInputs,
-    photometry: Photometry,
+    photometry: TargetPhotometry,
     theta: Tensor | None,
     generators: list[torch.Generator],
     request: Request,
 ) -> DrawnSpectra:
     n, device = len(inputs), inputs.photometry.device
     if theta is None:
-        theta = inputs.photometry.new_full((n, 1, 9), torch.nan)
+        theta = inputs.photometry.new_full((n, 1, len(QUANTITIES)), torch.nan)
     low_noise, high_noise, flux_noise = _noise(network, generators, request)
-    # Draws of a posterior are exchangeable: the first ones are as good as any, and easy to find again.
+    # Draws of a posterior are exchangeable; the first ones are easy to identify.
     chosen = torch.arange(request.n_candidates, device=device) % theta.shape[1]
-    picked = theta[:, chosen]
+    properties = theta[:, chosen]
     aperture = torch.full((n,), APERTURES.index(request.aperture), device=device)
     observed = network.observe(inputs, aperture)
-    nothing = _nothing(network, inputs, aperture) if request.sampler.guidance != 1.0 else None
-    vectors = _low_resolution(
-        network, inputs, observed, nothing, picked, low_noise.to(device), request
+    vectors = _sample_candidates(
+        network, inputs, observed, aperture, properties, low_noise.to(device), request
     )
-    order = _ranking(network, observed, vectors, request)
+    order = _select_candidates(network, observed, vectors, request)
     draw = chosen[order]
     vectors = vectors.gather(1, order[..., None].expand(-1, -1, vectors.shape[2]))
-    picked = picked.gather(1, order[..., None].expand(-1, -1, picked.shape[2])).flatten(0, 1)
+    properties = properties.gather(1, order[..., None].expand(-1, -1, properties.shape[2]))
     fine = network.refine(
         vectors.flatten(0, 1), high_noise.to(device).flatten(0, 1), request.sampler
     )
-    given = torch.isfinite(picked)
-    fine, anchor = impose_properties(fine, picked, given)
+    properties = properties.flatten(0, 1)
+    fine, line_flux = impose_properties(fine, properties, torch.isfinite(properties))
     in_fibre = request.aperture == "fibre"
     if not in_fibre:
-        anchor = torch.full_like(anchor, torch.nan)
+        # Line fluxes of the properties are those in the fibre.
+        line_flux = torch.full_like(line_flux, torch.nan)
     assembled = assemble(
         fine,
-        anchor,
+        line_flux,
         photometry.repeat_interleave(request.n_draws),
         in_fibre,
         flux_noise.to(device).flatten(0, 1),
     )
-    score = _fine_scores(network, observed, fine, anchor, assembled.scale, request.n_draws)
-    of_draws = (assembled.flux, assembled.lines, fine.redshift, assembled.residual)
-    values = [*(value.unflatten(0, (n, -1)) for value in of_draws), score, draw]
+    score = _fine_scores(network, observed, fine, line_flux, assembled.scale, request.n_draws)
+    per_draw = (assembled.flux, assembled.lines, fine.redshift, assembled.residual)
+    values = [*(value.unflatten(0, (n, -1)) for value in per_draw), score, draw]
     return DrawnSpectra(*(value.cpu().numpy() for value in values))
 
 
 def _noise(
     network: SpectrumNetwork, generators: list[torch.Generator], request: Request
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Noise of both diffusions and of the photometry; that of a galaxy depends on its own generator alone."""
+    """Return the noise of both diffusions and of the photometry, galaxy by galaxy."""
     low, high, flux = [], [], []
     for generator in generators:
         shape = (request.n_candidates, network.components.size)
@@ -428,19 +447,22 @@ def _noise(
     return torch.stack(low), torch.stack(high), torch.stack(flux)
 
 
-def _low_resolution(
+def _sample_candidates(
     network: SpectrumNetwork,
     inputs: ModelInputs,
     observed: Tensor,
-    nothing: Tensor | None,
-    picked: Tensor,
+    aperture: Tensor,
+    properties: Tensor,
     noise: Tensor,
     request: Request,
 ) -> Tensor:
-    """Sample candidates: vectors of components, shape (n, n_candidates, size)."""
+    """Sample candidate vectors of components, shape (n, n_candidates, size)."""
     k = request.n_candidates
-    theta = picked.flatten(0, 1)
+    theta = properties.flatten(0, 1)
     given = torch.isfinite(theta)
+    unconditional = None
+    if request.sampler.guidance != 1.0:
+        unconditional = _observe_nothing(network, inputs, aperture).repeat_interleave(k, dim=0)
     vectors = network.sample(
         observed.repeat_interleave(k, dim=0),
         torch.where(given, theta, 0.0),
@@ -448,21 +470,22 @@ def _low_resolution(
         reference_log_flux(inputs.photometry).repeat_interleave(k),
         noise.flatten(0, 1),
         request.sampler,
-        None if nothing is None else nothing.repeat_interleave(k, dim=0),
+        unconditional,
     )
     return vectors.unflatten(0, (len(inputs), k))
 
 
-def _nothing(network: SpectrumNetwork, inputs: ModelInputs, aperture: Tensor) -> Tensor:
+def _observe_nothing(network: SpectrumNetwork, inputs: ModelInputs, aperture: Tensor) -> Tensor:
+    """Return the tokens of galaxies without image and photometry."""
     zero = torch.zeros_like(inputs.image_bands)
     blank = ModelInputs(None, None, zero, zero, torch.zeros_like(inputs.photometry))
     return network.observe(blank, aperture)
 
 
-def _ranking(
+def _select_candidates(
     network: SpectrumNetwork, observed: Tensor, vectors: Tensor, request: Request
 ) -> Tensor:
-    """Numbers of the candidates that are kept, shape (n, n_draws)."""
+    """Return the indices of the candidates that are kept, shape (n, n_draws)."""
     n, k, _ = vectors.shape
     if request.select == "all" or k == request.n_draws:
         return torch.arange(request.n_draws, device=vectors.device).expand(n, -1)
@@ -475,54 +498,58 @@ def _fine_scores(
     network: SpectrumNetwork,
     observed: Tensor,
     fine: Galaxy,
-    anchor: Tensor,
+    line_flux: Tensor,
     scale: Tensor,
     n_draws: int,
 ) -> Tensor:
-    """Scores at full resolution, with the lines the spectrum ends up with; shape (n, n_draws)."""
-    narrow = torch.where(torch.isfinite(anchor), anchor / scale[:, None], fine.narrow)
-    whole = spectrum_with_lines(Galaxy(**{**vars(fine), "narrow": narrow}))
-    embedded = network.high_matcher.spectrum(whole, fine.redshift)
+    """Return the scores of the final spectra, shape (n, n_draws)."""
+    narrow = torch.where(torch.isfinite(line_flux), line_flux / scale[:, None], fine.narrow)
+    spectra = spectrum_with_lines(replace(fine, narrow=narrow))
+    embedded = network.high_matcher.spectrum(spectra, fine.redshift)
     return network.high_matcher.scores(
         network.high_matcher.observation(observed), embedded.unflatten(0, (-1, n_draws))
     )
 
 
 def galaxy_generators(seed: int, start: int, n: int) -> Iterator[torch.Generator]:
-    """Make the generators of galaxies ``start`` and after, each independent of the others."""
+    """Yield independent random number generators of the galaxies from index ``start`` on."""
     for k in range(start, start + n):
         mixed = (seed * 0x9E3779B97F4A7C15 + k * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
         yield torch.Generator().manual_seed(mixed)
 
 
-_LEAST_FLUX = 1e-12
+#: Minimum flux of a continuum, of which the logarithm is taken.
+_MIN_FLUX = 1e-12
 
 
-def recalibrated(
+def recalibrate_continua(
     drawn: DrawnSpectra, recalibration: SpectrumRecalibration, modes: np.ndarray, aperture: str
 ) -> DrawnSpectra:
-    """Widen or narrow the ranges of the continua.
+    """Recalibrate the spread of the continua about their median.
+
+    Median, redshifts, lines and scores do not change.
 
     Parameters
     ----------
     drawn : DrawnSpectra
-        n galaxies.
+        Draws of n galaxies.
     recalibration : SpectrumRecalibration
+        Factors of the spread.
     modes : ndarray of str, shape (n,)
-        What each galaxy was inferred from.
+        Input of each galaxy: image, photometry or both.
     aperture : str
+        Aperture of the spectra.
 
     Returns
     -------
     DrawnSpectra
-        With the median of the continua, redshifts, lines and scores as they were; a single draw does not change.
     """
     factors = recalibration.factors(
         modes, aperture, np.median(drawn.redshift, axis=1), WIDE.wavelength
     )
-    continuum = np.log(np.maximum(drawn.flux - drawn.lines, _LEAST_FLUX))
-    middle = np.median(continuum, axis=1, keepdims=True)
-    continuum = np.exp(middle + factors[:, None].astype(np.float32) * (continuum - middle))
+    continuum = np.log(np.maximum(drawn.flux - drawn.lines, _MIN_FLUX))
+    median = np.median(continuum, axis=1, keepdims=True)
+    continuum = np.exp(median + factors[:, None].astype(np.float32) * (continuum - median))
     flux = continuum + drawn.lines
     before, after = (synthetic_nmgy(torch.as_tensor(f)).numpy() for f in (drawn.flux, flux))
     return replace(drawn, flux=flux, residual=drawn.residual - 2.5 * np.log10(after / before))

@@ -146,7 +146,7 @@ def select_aperture(labels: dict[str, Tensor], aperture: Tensor) -> Galaxy:
         broad=labels["broad_flux"][rows, aperture, 1] / flux,
         redshift=labels["theta"][:, 0],
         dispersion=labels["velocity_dispersion"],
-        fibre_share=labels["aperture_flux"][:, 0] / labels["aperture_flux"][:, 1],
+        fibre_fraction=labels["aperture_flux"][:, 0] / labels["aperture_flux"][:, 1],
     )
 
 

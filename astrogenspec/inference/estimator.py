@@ -26,7 +26,7 @@ from ..inputs.observations import (
 from ..quantities import QUANTITIES, converted_labels
 from ..reports.calibration import CalibrationReport, calibration_report, checked_page
 from ..results.posterior import Posterior
-from ..warnings import AstroGenSpecWarning
+from ..warnings import AstroGenSpecWarning, renamed_argument
 from .finetuning.trainer import FineTuningData, FineTuningSettings, fine_tune
 from .latent import ImageEstimator
 from .network import PropertyNetwork
@@ -254,18 +254,20 @@ class PropertyEstimator(ImageEstimator):
         *,
         labels: Mapping[str, u.Quantity] | Table,
         known: Mapping[str, u.Quantity] | Table | None = None,
-        rehearsal: Sequence[str | os.PathLike[str]] = (),
+        simulations: Sequence[str | os.PathLike[str]] | None = None,
         epochs: int = 50,
         batch_size: int = 64,
         learning_rate: float = 3e-4,
         validation_fraction: float = 0.2,
         patience: int | None = 10,
-        members: int | None = None,
+        heads: int | None = None,
         images_alone: bool = False,
         seed: int | torch.Generator | None = None,
         progress: bool | None = None,
         report: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
+        members: int | None = None,
+        rehearsal: Sequence[str | os.PathLike[str]] | None = None,
         **options: Unpack[InputArguments],
     ) -> Self:
         """Continue the training on galaxies whose properties are known.
@@ -341,6 +343,10 @@ class PropertyEstimator(ImageEstimator):
         AstroGenSpecWarning
             If nothing improved on the galaxies held out; the weights are then the old ones. If the page cannot be written.
         """
+        heads = renamed_argument("PropertyEstimator.fit", "heads", heads, "members", members)
+        simulations = renamed_argument(
+            "PropertyEstimator.fit", "simulations", simulations, "rehearsal", rehearsal
+        )
         if report is not None:
             checked_page(report, overwrite)
         settings = FineTuningSettings(
@@ -350,11 +356,11 @@ class PropertyEstimator(ImageEstimator):
             validation_fraction,
             patience,
             wants_progress_bar(progress, 2, 1),
-            members,
+            heads,
             images_alone,
         )
         blocks = ObservationBatches(cutouts, photometry, InputOptions(**options))
-        folders = [os.fspath(folder) for folder in rehearsal]
+        folders = [os.fspath(folder) for folder in simulations or ()]
         examples = FineTuningData(blocks, labels, known, folders)
         network, card, held_out = fine_tune(
             self.network, self.card, examples, settings, make_generator(seed), self.device

@@ -46,11 +46,11 @@ labels["stellar_mass"][::2] = np.nan * u.dex(u.Msun)
 # Fit
 # ---
 # ``fit`` returns a new estimator and leaves the old one unchanged. Part of the galaxies is used for validation: training
-# stops when their loss no longer improves. One head (``members=1``) is faster than three and nearly as accurate.
+# stops when their loss no longer improves. One head (``heads=1``) is faster than three and nearly as accurate.
 
 estimator = PropertyEstimator.from_pretrained()
 better = estimator.fit(
-    photometry=table[mine], labels=labels, epochs=12, members=1, seed=1, progress=False
+    photometry=table[mine], labels=labels, epochs=12, heads=1, seed=1, progress=False
 )
 changes = better.fit_report()
 changes.round(4)

@@ -253,7 +253,7 @@ def test_flags_of_the_posterior_are_passed_on(spectrum, tmp_path):
     status, out, _ = spectrum("galaxies.ecsv", "--posterior", str(tmp_path / "flagged.ecsv"))
     found = SpectrumDraws.read(tmp_path / "out.fits")
     assert status == 3 and "2 flagged" in out
-    expected = ("", "posterior: odd colours", "the posterior has no draws", "", "")
+    expected = ("", "posterior: odd colours", "the posterior has no finite draws", "", "")
     assert found.flags == expected
     assert list(found.usable) == [True, True, False, True, True]
 

@@ -1,5 +1,7 @@
 """Tests of SpectrumEstimator as users meet it, with a small network of random weights."""
 
+import warnings
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -9,11 +11,11 @@ from generation_cases import make_network
 from spectrum_estimator_cases import QUICK, photometry, posterior, predict
 
 from astrogenspec import Posterior
-from astrogenspec.generation import pipeline as candidates
-from astrogenspec.generation.estimator import SpectrumEstimator
+from astrogenspec.generation import pipeline
+from astrogenspec.generation.estimator import SpectrumEstimator, SpectrumOptions
 from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.results.spectra import SpectrumDraws
-from astrogenspec.warnings import AstroGenSpecWarning
+from astrogenspec.warnings import AstroGenSpecDeprecationWarning, AstroGenSpecWarning
 from astrogenspec.wavelengths import GENERATED
 
 
@@ -71,7 +73,7 @@ def test_a_galaxy_is_the_same_whatever_stands_beside_it(estimator):
             photometry(5),
             posterior(5),
             n_draws=4,
-            sampler=QUICK,
+            options=SpectrumOptions(sampler=QUICK),
             seed=1,
             batch_size=2,
             progress=False,
@@ -82,7 +84,7 @@ def test_a_galaxy_is_the_same_whatever_stands_beside_it(estimator):
 
 
 def test_threads_change_nothing(estimator, monkeypatch):
-    monkeypatch.setattr(candidates, "_SPECTRA", 4)
+    monkeypatch.setattr(pipeline, "_CHUNK", 4)
     before, found = torch.get_num_threads(), []
     try:
         for threads in (1, 3):
@@ -116,9 +118,9 @@ def test_selections_choose_and_weigh(estimator):
         chosen = known[row, best.posterior_draw[row]]
         assert np.allclose(best.redshift[row], chosen, rtol=1e-6)
         assert len(set(best.posterior_draw[row])) == 4
-    with pytest.raises(ValueError, match="n_candidates is 2, but 4 draws"):
+    with pytest.raises(ValueError, match=r"n_candidates is 2, less than n_draws \(4\)"):
         predict(estimator, None, photometry(), select="best", n_candidates=2)
-    with pytest.raises(ValueError, match='only select="best" chooses'):
+    with pytest.raises(ValueError, match='need select="best"'):
         predict(estimator, None, photometry(), n_candidates=8)
 
 
@@ -168,19 +170,19 @@ def test_a_bad_galaxy_is_flagged_and_the_others_stay(estimator):
     for values in draws.values():
         values[1] = np.nan * values.unit
     lacking = predict(estimator, None, photometry(), Posterior(draws))
-    assert lacking.flags[1] == "the posterior has no draws"
+    assert lacking.flags[1] == "the posterior has no finite draws"
     assert lacking.usable.tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "sentence"),
+    ("change", "error", "message"),
     [
         ({"n_draws": 0}, ValueError, "n_draws is 0: it must be at least 1"),
         ({"n_draws": 2.5}, TypeError, "n_draws is 2.5: it must be an int"),
         ({"select": "good"}, ValueError, "select is 'good': it must be one of all, weighted, best"),
         ({"aperture": "slit"}, ValueError, "aperture is 'slit': it must be one of fibre, total"),
         ({"sampler": "heun"}, TypeError, "sampler is a str: it must be a SamplerSettings"),
-        ({"posterior": posterior(2)}, ValueError, "posterior is of 2 galaxies, but 3 were given"),
+        ({"posterior": posterior(2)}, ValueError, "posterior has 2 galaxies, but 3 were given"),
         (
             {"posterior": {"redshift": 0.1}},
             TypeError,
@@ -190,10 +192,37 @@ def test_a_bad_galaxy_is_flagged_and_the_others_stay(estimator):
         ({"seed": -1}, ValueError, "seed is -1"),
     ],
 )
-def test_wrong_arguments_get_one_sentence(estimator, change, error, sentence):
+def test_invalid_arguments_are_errors(estimator, change, error, message):
     options = {"photometry": photometry(), "posterior": posterior()} | change
-    with pytest.raises(error, match=sentence):
+    with pytest.raises(error, match=message):
         predict(estimator, **options)
+
+
+def test_deprecated_arguments_work_and_warn_once(estimator, monkeypatch):
+    monkeypatch.setattr("astrogenspec.warnings._REPORTED", set())
+    old = {"select": "weighted", "sampler": QUICK}
+
+    def draw(**arguments):
+        spectra = estimator.predict(
+            None, photometry(), posterior(), n_draws=4, seed=1, progress=False, **arguments
+        )
+        return spectra.flux.value, spectra.weights
+
+    with pytest.warns(AstroGenSpecDeprecationWarning) as caught:
+        found = draw(**old)
+    messages = [str(warning.message) for warning in caught]
+    assert len(messages) == 2 and {warning.filename for warning in caught} == {__file__}
+    assert "argument select of SpectrumEstimator.predict is deprecated" in messages[0]
+    assert "removed in version 0.2: use options=SpectrumOptions(select=...)" in messages[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again, new = draw(**old), draw(options=SpectrumOptions(**old))
+    for values in (again, new):
+        assert all(map(np.array_equal, values, found))
+    with pytest.raises(ValueError, match="options and select, sampler were both given"):
+        draw(options=SpectrumOptions(), **old)
+    with pytest.raises(TypeError, match="options is a dict: it must be a SpectrumOptions"):
+        draw(options=old)
 
 
 def test_a_posterior_without_redshift_is_refused(estimator):

@@ -8,9 +8,9 @@ from generation_cases import make_galaxies, photometry_of
 from numpy.testing import assert_allclose
 from scipy.special import erf
 
-from astrogenspec.generation.estimator import checked_psf
+from astrogenspec import SpectrumOptions
 from astrogenspec.generation.fibre_photometry import _PARTS, FIBRE_SEEING, _core_width, fibre_fluxes
-from astrogenspec.generation.flux_calibration import Photometry, light_in_fibre
+from astrogenspec.generation.flux_calibration import TargetPhotometry, fibre_target
 from astrogenspec.generation.pipeline import ab_flux, assemble, synthetic_nmgy
 from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.surveys import SDSS
@@ -83,7 +83,7 @@ def test_bad_pixels_and_empty_stamps():
 
 
 def with_fibre(n, share, colour, **options):
-    """Photometry of n galaxies of 50 nmgy whose images show a share of the light, in another colour."""
+    """TargetPhotometry of n galaxies of 50 nmgy whose images show a share of the light, in another colour."""
     galaxies = make_galaxies(n)
     whole = 50 * ab_flux(galaxies)
     inside = (whole * share * torch.tensor(colour)).numpy().astype(float)
@@ -94,15 +94,15 @@ def test_the_image_decides_on_the_light_in_the_fibre_as_far_as_it_is_known():
     colour = [1.0, 0.9, 1.0, 1.05, 1.0]
     galaxies, whole, photometry = with_fibre(4, 0.3, colour, seeing_known=True)
     none = torch.zeros(4)
-    flux, error = light_in_fibre(photometry, galaxies.fibre_share, none)
+    flux, error = fibre_target(photometry, galaxies.fibre_fraction, none)
     share, mean = (flux / whole)[:, 2], np.mean(np.log(colour))
     gain = 0.085**2 / (0.085**2 + 0.05**2)
-    expected = galaxies.fibre_share.log() * (1 - gain) + (np.log(0.3) + mean) * gain - mean
+    expected = galaxies.fibre_fraction.log() * (1 - gain) + (np.log(0.3) + mean) * gain - mean
     assert_allclose(share.log(), expected, atol=1e-4)
     assert_allclose(flux / flux[:, 2:3] * whole[:, 2:3] / whole, np.tile(colour, (4, 1)), rtol=1e-4)
     assert_allclose(error / flux, 0.015, rtol=0.01)
-    blind, error = light_in_fibre(photometry_of(whole), galaxies.fibre_share, none + 3.0)
-    assert_allclose(blind, whole * galaxies.fibre_share[:, None], rtol=1e-5)
+    blind, error = fibre_target(photometry_of(whole), galaxies.fibre_fraction, none + 3.0)
+    assert_allclose(blind, whole * galaxies.fibre_fraction[:, None], rtol=1e-5)
     assert_allclose(error / blind, np.hypot(0.02, 0.03), rtol=1e-4)
 
 
@@ -110,7 +110,7 @@ def test_the_share_scatters_as_its_posterior():
     _, _, photometry = with_fibre(1, 0.3, [1.0] * 5)
     rng = torch.Generator().manual_seed(1)
     prior = 0.4 * torch.exp(0.085 * torch.randn(4000, generator=rng))
-    flux, _ = light_in_fibre(
+    flux, _ = fibre_target(
         photometry.repeat_interleave(4000), prior, torch.randn(4000, generator=rng)
     )
     log_share = (flux[:, 2] / photometry.flux[0, 2]).log()
@@ -124,12 +124,12 @@ def test_bands_without_image_are_those_of_the_whole_galaxy():
     galaxies, whole, photometry = with_fibre(4, 0.3, [1.0] * 5)
     photometry.fibre_flux[:, [0, 4]] = torch.nan
     photometry.flux[:, 3] = torch.nan
-    flux, _ = light_in_fibre(photometry, galaxies.fibre_share, torch.zeros(4))
+    flux, _ = fibre_target(photometry, galaxies.fibre_fraction, torch.zeros(4))
     share = flux[:, [0, 4]] / whole[:, [0, 4]]
     assert_allclose(share, (flux[:, 2] / whole[:, 2])[:, None].expand(-1, 2), rtol=1e-4)
     assert torch.isfinite(flux).all()
     photometry.fibre_flux[:] = torch.nan
-    flux, _ = light_in_fibre(photometry, galaxies.fibre_share, torch.zeros(4))
+    flux, _ = fibre_target(photometry, galaxies.fibre_fraction, torch.zeros(4))
     assert torch.isnan(flux[:, 3]).all() and torch.isfinite(flux[:, :3]).all()
 
 
@@ -166,7 +166,7 @@ def test_photometry_is_selected_and_repeated_as_a_whole():
     _, _, photometry = with_fibre(4, 0.3, [1.0] * 5, measured=np.arange(4) > 1)
     assert photometry.scatter.tolist() == pytest.approx([0.0, 0.0, 0.11, 0.11])
     twice = photometry[torch.tensor([2, 0])].repeat_interleave(2)
-    assert isinstance(twice, Photometry) and len(twice) == 4
+    assert isinstance(twice, TargetPhotometry) and len(twice) == 4
     assert torch.equal(twice.flux, photometry.flux[[2, 2, 0, 0]])
     assert torch.equal(twice.scatter, photometry.scatter[[2, 2, 0, 0]])
 
@@ -191,7 +191,7 @@ def test_a_share_of_what_was_measured_on_the_image_counts_for_less():
     _, _, measured = with_fibre(1, 0.3, [1.0] * 5, measured=True)
     none = torch.zeros(1)
     shares = [
-        light_in_fibre(p, galaxies.fibre_share, none)[0][0, 2] / catalogue.flux[0, 2]
+        fibre_target(p, galaxies.fibre_fraction, none)[0][0, 2] / catalogue.flux[0, 2]
         for p in (catalogue, measured)
     ]
     on_image = 0.3  # nearer to it than to the share of the network
@@ -199,24 +199,27 @@ def test_a_share_of_what_was_measured_on_the_image_counts_for_less():
 
 
 @pytest.mark.parametrize(
-    ("psf", "cutouts", "n", "error", "sentence"),
+    ("psf", "cutouts", "n", "error", "message"),
     [
         (1.3, "some", 3, TypeError, "psf_fwhm is a float: give a Quantity"),
         (1.3 * u.m, "some", 3, u.UnitConversionError, "not convertible"),
-        (-1 * u.arcsec, "some", 3, ValueError, "not positive"),
-        (np.full(3, np.nan) * u.arcsec, "some", 3, ValueError, "not positive"),
+        (-1 * u.arcsec, "some", 3, ValueError, "must be positive"),
+        (np.full(3, np.nan) * u.arcsec, "some", 3, ValueError, "must be positive"),
         ([1, 2] * u.arcsec, "some", 3, ValueError, r"psf_fwhm has shape \(2,\) for 3 galaxies"),
-        (1 * u.arcsec, None, 3, ValueError, "without cutouts"),
+        (1 * u.arcsec, None, 3, ValueError, "requires cutouts"),
         (1 * u.arcsec, "some", None, ValueError, "give a list of cutouts"),
     ],
 )
-def test_seeing_that_cannot_be_used_is_refused(psf, cutouts, n, error, sentence):
-    with pytest.raises(error, match=sentence):
-        checked_psf(psf, cutouts, n)
+def test_invalid_seeing_is_an_error(psf, cutouts, n, error, message):
+    with pytest.raises(error, match=message):
+        SpectrumOptions(psf_fwhm=psf).seeing(cutouts, n)
 
 
-def test_seeing_is_brought_to_galaxies_and_bands():
-    assert checked_psf(None, None, 3) is None
-    assert (checked_psf(0.02 * u.arcmin, "some", 3) == 1.2).all()
-    assert checked_psf([1, 2, 3] * u.arcsec, "some", 3)[:, 4].tolist() == [1, 2, 3]
-    assert checked_psf(np.ones((3, 5)) * u.arcsec, "some", 3).shape == (3, 5)
+def test_seeing_is_broadcast_to_galaxies_and_bands():
+    def seeing(psf):
+        return SpectrumOptions(psf_fwhm=psf).seeing("some", 3)
+
+    assert seeing(None) is None
+    assert (seeing(0.02 * u.arcmin) == 1.2).all()
+    assert seeing([1, 2, 3] * u.arcsec)[:, 4].tolist() == [1, 2, 3]
+    assert seeing(np.ones((3, 5)) * u.arcsec).shape == (3, 5)

@@ -188,7 +188,7 @@ def test_the_share_of_the_fibre_scales_the_spectrum():
     photometry = photometry_of(flux)
     whole, part = (assemble(galaxies, free, photometry, fibre) for fibre in (False, True))
     assert torch.allclose(whole.scale, torch.full((4,), 50.0), rtol=1e-3)
-    assert torch.allclose(part.flux, whole.flux * galaxies.fibre_share[:, None], rtol=1e-4)
+    assert torch.allclose(part.flux, whole.flux * galaxies.fibre_fraction[:, None], rtol=1e-4)
     assert part.residual.abs().max() < 1e-3
     assert torch.allclose(synthetic_nmgy(whole.flux), flux, rtol=1e-3)
 
@@ -220,7 +220,7 @@ def test_columns_of_shards_become_galaxies_of_an_aperture():
     labels = shards.labels(torch.arange(10))
     both = [select_aperture(labels, torch.full((10,), k)) for k in range(len(APERTURES))]
     assert torch.allclose(both[0].narrow, both[1].narrow, rtol=1e-4)
-    assert torch.allclose(both[0].fibre_share, make_galaxies(10).fibre_share, rtol=1e-4)
+    assert torch.allclose(both[0].fibre_fraction, make_galaxies(10).fibre_fraction, rtol=1e-4)
 
 
 def test_zero_points_are_those_between_spectra_and_photometry():

@@ -159,7 +159,7 @@ class TestFineTuning:
     def test_photometry_trains_the_photometry_heads(self, tmp_path):
         table, labels = galaxies()
         before = estimator_with_heads()
-        after = before.fit(photometry=table, labels=labels, members=2, **FIT)
+        after = before.fit(photometry=table, labels=labels, heads=2, **FIT)
         config = after.network.config
         assert (config["members"], config["photometry_members"]) == (1, 2)
         error = (
@@ -181,7 +181,7 @@ class TestFineTuning:
         table, labels = galaxies(40)
         before = estimator_with_heads()
         after = before.fit(
-            photometry=table, labels=labels, rehearsal=folders[:1], **FIT | {"epochs": 2}
+            photometry=table, labels=labels, simulations=folders[:1], **FIT | {"epochs": 2}
         )
         for k in range(2):
             old, new = (e.network.heads[k].context_network[0].weight for e in (before, after))

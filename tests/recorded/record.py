@@ -12,7 +12,7 @@ import astropy.units as u
 import numpy as np
 import torch
 
-from astrogenspec import PropertyEstimator, SpectrumEstimator
+from astrogenspec import PropertyEstimator, SpectrumEstimator, SpectrumOptions
 from astrogenspec.demo import load_cutouts, load_galaxies
 
 PATH = Path(__file__).with_name("draws.npz")
@@ -114,9 +114,12 @@ def _spectra():
     add("photometry", None, table)
     add("posterior", None, table, of_table)
     add("total", None, table, of_table, aperture="total")
-    add("image", cutouts[:2], None, of_cutouts, ebv=0.0, psf_fwhm=1.3 * u.arcsec)
-    add("best", cutouts[:2], ebv=0.0, select="best", n_candidates=4)
-    add("weighted, uncalibrated", cutouts[:2], ebv=0.0, select="weighted", calibrated=False)
+    seeing = SpectrumOptions(psf_fwhm=1.3 * u.arcsec)
+    add("image", cutouts[:2], None, of_cutouts, ebv=0.0, options=seeing)
+    best = SpectrumOptions(select="best", n_candidates=4)
+    add("best", cutouts[:2], ebv=0.0, options=best)
+    weighted = SpectrumOptions(select="weighted")
+    add("weighted, uncalibrated", cutouts[:2], ebv=0.0, options=weighted, calibrated=False)
     return found
 
 

@@ -57,7 +57,7 @@ class FineTuningSettings:
     validation_fraction: float = 0.2
     patience: int | None = 10
     progress: bool = False
-    members: int | None = None
+    heads: int | None = None
     images_alone: bool = False
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class FineTuningSettings:
             raise ValueError(
                 f"validation_fraction is {self.validation_fraction}: it must lie between 0 and 1."
             )
-        for name in ("epochs", "batch_size", "learning_rate", "patience", "members"):
+        for name in ("epochs", "batch_size", "learning_rate", "patience", "heads"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value}: it must be positive.")
@@ -209,14 +209,14 @@ class FineTuningData:
         Any of the quantities; NaN or masked where unknown.
     known : mapping or table of Quantity, optional
         Quantities that are conditions, not learnt; NaN or masked where unknown.
-    rehearsal : sequence of path
+    simulations : sequence of path
         Folders of simulated shards to mix in.
     """
 
     blocks: ObservationBatches
     labels: Mapping[str, Any] | Table
     known: Mapping[str, Any] | Table | None = None
-    rehearsal: Sequence[str | Path] = ()
+    simulations: Sequence[str | Path] = ()
 
 
 def fine_tune(
@@ -262,7 +262,7 @@ def fine_tune(
     most = min(max(_PER_LABELLED * len(galaxies), _FEWEST_REHEARSED), _MOST_REHEARSED)
     pools = [
         encode_shards(network, folder, most, seed + k)
-        for k, folder in enumerate(examples.rehearsal, start=1)
+        for k, folder in enumerate(examples.simulations, start=1)
     ]
     members = _of_images(network, card, galaxies, pools, settings, seed)
     if card is None:
@@ -306,15 +306,15 @@ def _check_trained(
     settings: FineTuningSettings,
 ) -> None:
     """Refuse what only trained weights can do."""
-    if card is None and len(examples.rehearsal):
+    if card is None and len(examples.simulations):
         raise ValueError(
-            "rehearsal is for trained weights, and this estimator was never trained: leave it out, or begin with "
+            "simulations is for trained weights, and this estimator was never trained: leave it out, or begin with "
             "PropertyEstimator.from_pretrained()."
         )
     n_heads = network.config["members"]
-    if card is None and settings.members not in (None, n_heads):
+    if card is None and settings.heads not in (None, n_heads):
         raise ValueError(
-            f"members is {settings.members}, but this estimator was never trained and has {n_heads}: leave members out, or "
+            f"heads is {settings.heads}, but this estimator was never trained and has {n_heads}: leave heads out, or "
             "begin with PropertyEstimator.from_pretrained()."
         )
     if settings.images_alone and (card is None or galaxies.inputs.image is None):
@@ -370,7 +370,7 @@ def _group(
     """Train heads that read the same galaxies, each alone and as often as wanted; an untrained network as a whole."""
     beginnings = [network]
     if card is not None:
-        n_members = settings.members or len(heads)
+        n_members = settings.heads or len(heads)
         beginnings = [network.extract_head(heads[k % len(heads)]) for k in range(n_members)]
     order = torch.randperm(len(galaxies), generator=make_generator(seed))
     n_held_out = min(max(round(settings.validation_fraction * len(order)), 1), len(order) - 1)

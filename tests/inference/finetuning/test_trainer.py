@@ -203,14 +203,14 @@ def test_simulated_galaxies_may_be_mixed_in(tmp_path):
         file["true_flux"], file["error"] = flux, 0.02 * flux
     estimator = make_estimator()
     settings = FIT | {"epochs": 2}
-    new = estimator.fit(photometry=table, labels=labels, rehearsal=[tmp_path], **settings)
+    new = estimator.fit(photometry=table, labels=labels, simulations=[tmp_path], **settings)
     assert new.card["fits"][0]["rehearsal"]
     before, after = estimator.network.state_dict(), new.network.state_dict()
     changed = {name.split(".")[2] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"context_network", "chain", "measurable_head"}
     untrained = PropertyEstimator(make_network())
     with pytest.raises(ValueError, match="this estimator was never trained"):
-        untrained.fit(photometry=table, labels=labels, rehearsal=[tmp_path], **settings)
+        untrained.fit(photometry=table, labels=labels, simulations=[tmp_path], **settings)
 
 
 def test_sizes_are_learnt_and_may_be_missing_afterwards():
@@ -307,7 +307,7 @@ def ensemble(fitted):
     table, labels = galaxies(60)
     labels = {"redshift": np.asarray(labels["redshift"]) + 0.03}
     settings = FIT | {"epochs": 6, "validation_fraction": 0.25, "learning_rate": 3e-3}
-    return fitted[1].fit(photometry=table, labels=labels, members=3, **settings)
+    return fitted[1].fit(photometry=table, labels=labels, heads=3, **settings)
 
 
 def test_members_differ_and_their_posteriors_are_mixed(ensemble, tmp_path):
@@ -361,7 +361,7 @@ def test_an_ensemble_stays_one_when_fitted_again(ensemble):
 
 def test_members_are_for_trained_weights():
     table, labels = galaxies(40)
-    with pytest.raises(ValueError, match="members is 2, but this estimator was never trained"):
-        PropertyEstimator(make_network()).fit(photometry=table, labels=labels, members=2)
-    with pytest.raises(ValueError, match="members is 0"):
-        make_estimator().fit(photometry=table, labels=labels, members=0)
+    with pytest.raises(ValueError, match="heads is 2, but this estimator was never trained"):
+        PropertyEstimator(make_network()).fit(photometry=table, labels=labels, heads=2)
+    with pytest.raises(ValueError, match="heads is 0"):
+        make_estimator().fit(photometry=table, labels=labels, heads=0)

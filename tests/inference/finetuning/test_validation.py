@@ -69,7 +69,7 @@ class TestFit:
         table, labels = galaxies()
         page = tmp_path / "report.html"
         after = estimator_with_heads().fit(
-            photometry=table, labels=labels, members=3, report=page, **FIT
+            photometry=table, labels=labels, heads=3, report=page, **FIT
         )
         text = page.read_text()
         assert "48 galaxies with 200 draws each" in text and "stellar_mass" in text
