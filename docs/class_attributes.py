@@ -1,4 +1,4 @@
-"""Fields of a dataclass have the text that the docstring of the class gives them, and have it once."""
+"""Sphinx extension: document the fields of a dataclass with the text of the class docstring."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["setup"]
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Come before numpydoc, which replaces the sections of a docstring.
+    """Register the extension, to run before numpydoc replaces the sections of a docstring.
 
     Parameters
     ----------
@@ -22,14 +22,14 @@ def setup(app: Any) -> dict[str, bool]:
     -------
     dict of str to bool
     """
-    app.connect("autodoc-process-docstring", _give_to_the_fields, priority=400)
+    app.connect("autodoc-process-docstring", _document_fields, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def _give_to_the_fields(
+def _document_fields(
     app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
-    """Document fields as if each had a comment of its own, and take their section out of the docstring."""
+    """Move the descriptions of fields from the class docstring to the fields."""
     fields = set(getattr(obj, "__dataclass_fields__", ()))
     if what != "class" or not fields:
         return

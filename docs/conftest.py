@@ -1,3 +1,3 @@
-"""Keep the tests away from what the build of the documentation runs or writes."""
+"""Exclude scripts and generated pages of the documentation from the tests."""
 
 collect_ignore_glob = ["tutorials/*", "gallery/*", "models/*", "pictures/*", "*.py"]

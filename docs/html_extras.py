@@ -1,4 +1,4 @@
-"""What the pages have beyond the extensions of Sphinx: formulas without scripts, links by short names."""
+"""Sphinx extension: formulas as MathML, and links to objects by their short names."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import astrogenspec
 
 __all__ = ["setup"]
 
-#: Commands that MathML does without: brackets grow by themselves.
+#: Size commands, which MathML does not need: its brackets grow automatically.
 _SIZES = re.compile(r"\\[bB]igg?[lr]?(?![a-zA-Z])")
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Register both.
+    """Register the renderer of formulas and the resolver of links.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def setup(app: Any) -> dict[str, bool]:
 
 
 def _inline(writer: Any, node: nodes.math) -> None:
-    # MathML is drawn by the browser itself, so that pages read offline have formulas too
+    # Browsers draw MathML without scripts, so that formulas work offline.
     writer.body.append(_mathml(node))
     raise nodes.SkipNode
 
@@ -51,7 +51,7 @@ def _mathml(node: nodes.Element, *, as_block: bool = False) -> str:
 
 
 def _by_short_name(app: Any, env: Any, node: nodes.Element, content: nodes.Node) -> Any:
-    """Find ``astrogenspec.Posterior`` where it is documented: under the module that defines it."""
+    """Resolve ``astrogenspec.Posterior`` to the module that defines and documents it."""
     package, _, rest = node.get("reftarget", "").partition(".")
     if package != astrogenspec.__name__ or node.get("refdomain") != "py":
         return None
