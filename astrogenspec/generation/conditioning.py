@@ -5,13 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..inputs.features import MAGNITUDE_SCALE, N_PHOTOMETRY_FEATURES, ModelInputs
+from ..inputs.features import (
+    MAGNITUDE_SCALE,
+    N_PHOTOMETRY_FEATURES,
+    PHOTOMETRY_FEATURES,
+    ModelInputs,
+)
 from ..nn.layers import make_mlp, strided_trunk
 from ..quantities import QUANTITIES
+from ..surveys import BANDS
 
 __all__ = [
     "APERTURES",
-    "N_BANDS",
     "Conditions",
     "ObservationEncoder",
     "PropertyEncoder",
@@ -20,13 +25,13 @@ __all__ = [
 
 #: Light of the 3 arcsec fibre, or of the aperture of the input photometry.
 APERTURES = ("fibre", "total")
-N_BANDS = 5
 _GRID = 4
 _WIDTHS = (16, 32, 64, 128)
 _BOTTLENECKS = (0, 16, 32, 64)
 #: Values of a band: asinh magnitude, log S/N, presence.
 _BAND_FEATURES = 3
-_LINES = slice(5, 9)
+#: Columns of theta with the log10 of line fluxes.
+_LINES = [k for k, info in enumerate(QUANTITIES.values()) if info.logarithmic]
 #: The gas metallicity is left out: it follows from the four lines.
 _CONDITIONING = tuple(name for name in QUANTITIES if name != "gas_metallicity")
 
@@ -42,12 +47,12 @@ class ObservationEncoder(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.trunk = strided_trunk(N_BANDS + 1, _WIDTHS, _BOTTLENECKS)
+        self.trunk = strided_trunk(len(BANDS) + 1, _WIDTHS, _BOTTLENECKS)
         self.from_trunk = nn.Linear(_WIDTHS[-1], width)
-        self.from_bands = nn.Linear(2 * N_BANDS, width)
+        self.from_bands = nn.Linear(2 * len(BANDS), width)
         self.place = nn.Parameter(0.02 * torch.randn(_GRID**2, width))
         self.no_image = nn.Parameter(0.02 * torch.randn(_GRID**2, width))
-        self.band = nn.Parameter(0.02 * torch.randn(N_BANDS, width))
+        self.band = nn.Parameter(0.02 * torch.randn(len(BANDS), width))
         self.from_band = nn.Linear(_BAND_FEATURES, width)
         self.from_photometry = make_mlp((N_PHOTOMETRY_FEATURES, width, width))
         self.aperture = nn.Embedding(len(APERTURES), width)
@@ -56,8 +61,8 @@ class ObservationEncoder(nn.Module):
     def forward(self, inputs: ModelInputs, aperture: Tensor) -> Tensor:
         """Make tokens of shape (n, 23, width); ``aperture`` (n,) numbers `APERTURES`."""
         photometry = inputs.photometry
-        magnitudes, snr, present = photometry[:, :5], photometry[:, 9:14], photometry[:, 14:19]
-        bands = torch.stack([magnitudes, snr, present], dim=2)
+        columns = [PHOTOMETRY_FEATURES.slice(name) for name in ("magnitude", "log_snr", "present")]
+        bands = torch.stack([photometry[:, column] for column in columns], dim=2)
         tokens = [
             self._image_tokens(inputs),
             self.from_band(bands) + self.band,
@@ -156,9 +161,10 @@ def reference_log_flux(photometry: Tensor) -> Tensor:
 
     The first band that is present in the order r, i, g, z, u; zero if there is none.
     """
-    magnitudes, present = photometry[:, :5], photometry[:, 14:19] > 0
+    magnitudes = photometry[:, PHOTOMETRY_FEATURES.slice("magnitude")]
+    present = photometry[:, PHOTOMETRY_FEATURES.slice("present")] > 0
     log_flux = torch.zeros_like(magnitudes[:, 0])
-    for band in (0, 4, 1, 3, 2):
+    for band in map(BANDS.index, "uzgir"):
         here = -0.4 * MAGNITUDE_SCALE * magnitudes[:, band]
         log_flux = torch.where(present[:, band], here, log_flux)
     return log_flux

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..inputs.features import ModelInputs
+from ..surveys import BANDS
 from ..wavelengths import (
     BROAD_DECREMENT,
     BROAD_LINES,
@@ -19,7 +20,7 @@ from ..wavelengths import (
     narrow_line_velocity,
 )
 from .components import PER_BIN, Components, Galaxy, conserve, to_bins, to_pixels
-from .conditioning import N_BANDS, Conditions, reference_log_flux
+from .conditioning import Conditions, reference_log_flux
 from .contrastive import ComponentEncoder, Matcher, SpectrumEncoder, info_nce
 from .denoisers import (
     CROP,
@@ -120,7 +121,7 @@ class SpectrumNetwork(nn.Module):
         self.high_matcher = Matcher(width, SpectrumEncoder(128))
         self.register_buffer("detail_mean", torch.zeros(REST.size))
         self.register_buffer("detail_scale", torch.ones(REST.size))
-        self.register_buffer("zero_points", torch.zeros(N_BANDS))
+        self.register_buffer("zero_points", torch.zeros(len(BANDS)))
         self.low_levels = NoiseLevels()
         self.high_levels = NoiseLevels(mean=-0.3, width=1.3)
 

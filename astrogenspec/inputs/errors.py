@@ -227,7 +227,7 @@ def select_galaxies(record: Record, item: int | slice | np.ndarray | Sequence[in
     if isinstance(item, int | np.integer):
         item = [item]
     rows = np.arange(len(record))[item]
-    selected = {}
+    selected: dict[str, Any] = {}
     for field in fields(record):
         values = getattr(record, field.name)
         if isinstance(values, tuple):

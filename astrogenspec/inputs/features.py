@@ -1,14 +1,16 @@
-r"""Observed batches to network inputs: asinh scaling by the noise, inverse variances, photometric features.
+r"""Network inputs: scaled images with inverse variances, and features of photometry and morphology.
 
-A pixel of dereddened flux :math:`f` enters as :math:`\mathrm{asinh}(f / \sigma_b)`, linear in the sky and logarithmic in the
-galaxy, with one fixed :math:`\sigma_b` for each band (`PIXEL_SIGMA`). Its inverse variance in that space is
+A pixel of dereddened flux :math:`f` is scaled to :math:`x = \mathrm{asinh}(f / \sigma_b)`, linear in the sky and
+logarithmic in the galaxy, with a fixed :math:`\sigma_b` for each band (`PIXEL_SIGMA`). Its inverse variance is
 
 .. math:: w = \frac{f^2 + \sigma_b^2}{1 / \mathrm{ivar} + (0.05 f)^2} ,
 
-where the five per cent is what a decoder cannot be asked to explain. Bad pixels and missing bands have :math:`w = 0`.
+where the term of 5% is a floor of the model error, so that bright pixels do not dominate. Bad pixels and missing bands have
+:math:`w = 0`.
 
-Total fluxes become asinh magnitudes [1]_, adjacent colours, signal-to-noise ratios and flags. All constants of this
-module belong to the format which trained weights expect; they are fixed here and do not follow the description of a survey.
+Total fluxes become asinh magnitudes [1]_, adjacent colours, signal-to-noise ratios and presence flags
+(`PHOTOMETRY_FEATURES`). All constants of this module are part of the format of trained weights; they do not follow the
+description of a survey.
 
 References
 ----------
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,10 +37,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAGNITUDE_SCALE",
+    "MORPHOLOGY_FEATURES",
     "N_MORPHOLOGY_FEATURES",
     "N_PHOTOMETRY_FEATURES",
+    "PHOTOMETRY_FEATURES",
     "PIXEL_SIGMA",
     "SHAPE_FEATURES",
+    "FeatureLayout",
     "ModelInputs",
     "image_features",
     "make_inputs",
@@ -48,36 +54,123 @@ __all__ = [
 
 #: Reference noise of a pixel in u, g, r, i, z [nmgy].
 PIXEL_SIGMA = (0.047, 0.017, 0.029, 0.045, 0.18)
-#: Length of the photometric feature vector.
-N_PHOTOMETRY_FEATURES = 20
-#: Length of the vector of sizes and shapes.
-N_MORPHOLOGY_FEATURES = 16
-#: Those of radii and axis ratio, the flags of presence last.
-SHAPE_FEATURES = (5, 6, 7, 13, 14, 15)
-_N_BANDS = 5
+
+
+class FeatureLayout:
+    """Names of the columns of a feature vector.
+
+    Parameters
+    ----------
+    **groups : tuple of str
+        Names of the columns, by group, in the order of the columns.
+
+    Examples
+    --------
+    >>> from astrogenspec.inputs.features import PHOTOMETRY_FEATURES
+    >>> PHOTOMETRY_FEATURES.slice("log_snr")
+    slice(9, 14, None)
+    >>> PHOTOMETRY_FEATURES.index("magnitude_r")
+    2
+    """
+
+    def __init__(self, **groups: tuple[str, ...]) -> None:
+        self._groups = groups
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all columns."""
+        return tuple(name for group in self._groups.values() for name in group)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """Return the index of a column.
+
+        Parameters
+        ----------
+        name : str
+            Name of the column.
+
+        Returns
+        -------
+        int
+        """
+        return self.names.index(name)
+
+    def slice(self, group: str) -> slice:
+        """Return the slice of the columns of a group.
+
+        Parameters
+        ----------
+        group : str
+            Name of the group.
+
+        Returns
+        -------
+        slice
+        """
+        start = self.index(self._groups[group][0])
+        return slice(start, start + len(self._groups[group]))
+
+    def columns(self, *groups: str) -> tuple[int, ...]:
+        """Return the indices of the columns of one or more groups.
+
+        Parameters
+        ----------
+        *groups : str
+            Names of the groups.
+
+        Returns
+        -------
+        tuple of int
+        """
+        return tuple(self.index(name) for group in groups for name in self._groups[group])
+
+
+#: Columns of the photometric features.
+PHOTOMETRY_FEATURES = FeatureLayout(
+    magnitude=tuple(f"magnitude_{band}" for band in BANDS),
+    colour=tuple(f"colour_{blue}{red}" for blue, red in pairwise(BANDS)),
+    log_snr=tuple(f"log_snr_{band}" for band in BANDS),
+    present=tuple(f"present_{band}" for band in BANDS),
+    measured=("measured",),
+)
+_SHAPES = ("log_r50", "concentration", "axis_ratio")
+#: Columns of the morphological features.
+MORPHOLOGY_FEATURES = FeatureLayout(
+    petrosian=tuple(f"petrosian_{band}" for band in BANDS),
+    shape=_SHAPES,
+    petrosian_present=tuple(f"petrosian_present_{band}" for band in BANDS),
+    shape_present=tuple(f"{name}_present" for name in _SHAPES),
+)
+#: Lengths of the feature vectors.
+N_PHOTOMETRY_FEATURES = len(PHOTOMETRY_FEATURES)
+N_MORPHOLOGY_FEATURES = len(MORPHOLOGY_FEATURES)
+#: Columns of radius, concentration and axis ratio, followed by their presence flags.
+SHAPE_FEATURES = MORPHOLOGY_FEATURES.columns("shape", "shape_present")
 _MODEL_FLOOR = 0.05
 _SOFTENING = tuple(SDSS.asinh_softening[band] for band in BANDS)
 _MAGNITUDE_CENTRE = (19.3, 17.9, 17.3, 17.0, 16.8)
-#: Magnitudes in a unit of the features.
+#: Magnitudes per unit of the magnitude features.
 MAGNITUDE_SCALE = 1.5
 _COLOUR_CENTRE = (1.45, 0.75, 0.35, 0.25)
 _COLOUR_SCALE = (0.5, 0.3, 0.15, 0.15)
 _LOG_SNR_RANGE = (-1.0, 3.0)
 _LOG_SNR_CENTRE = 1.5
-#: Range of Petrosian minus model magnitude, and of log10 of the half-light radius [arcsec],
-#: and of the concentration r90/r50.
+#: Ranges of Petrosian minus model magnitude, of log10 of the half-light radius [arcsec], and of the concentration r90/r50.
 _PETROSIAN_RANGE = (-1.0, 2.0)
 _LOG_RADIUS_RANGE = (-1.0, 2.0)
 _CONCENTRATION_RANGE = (1.0, 6.0)
 _LOG_RADIUS_CENTRE, _CONCENTRATION_CENTRE, _AXIS_RATIO_CENTRE = 0.5, 2.5, 0.6
 _PETROSIAN_SCALE, _LOG_RADIUS_SCALE, _CONCENTRATION_SCALE, _AXIS_RATIO_SCALE = 0.15, 0.3, 0.5, 0.2
-#: The noise of a band is the median over every fourth pixel in each direction.
+#: The median noise of a band is taken over every fourth pixel in each direction.
 _NOISE_STRIDE = 4
 
 
 @dataclass(frozen=True)
 class ModelInputs(TensorRecord):
-    """What the networks see of a batch of galaxies.
+    """Network inputs of a batch of galaxies.
 
     Attributes
     ----------
@@ -92,7 +185,7 @@ class ModelInputs(TensorRecord):
     photometry : Tensor, shape (n, 20)
         See `photometry_features`.
     morphology : Tensor, shape (n, 16), or None
-        See `morphology_features`. None, the same as zeros, if sizes and shapes were given for no galaxy of the batch.
+        See `morphology_features`. None, equivalent to zeros, if no galaxy of the batch has a morphology.
     """
 
     image: Tensor | None
@@ -104,26 +197,26 @@ class ModelInputs(TensorRecord):
 
     @property
     def has_image(self) -> Tensor:
-        """Which galaxies have at least one band of image, shape (n,), bool."""
+        """Whether a galaxy has an image in at least one band, shape (n,), bool."""
         return self.image_bands.any(-1)
 
     @property
     def has_photometry(self) -> Tensor:
-        """Which galaxies have at least one band of photometry, shape (n,), bool."""
+        """Whether a galaxy has photometry in at least one band, shape (n,), bool."""
         return self.photometry_bands.any(-1)
 
     @property
     def photometry_bands(self) -> Tensor:
-        """Which bands of the photometry exist, shape (n, 5), bool."""
-        return self.photometry[:, 14:19] > 0
+        """Whether a band has photometry, shape (n, 5), bool."""
+        return self.photometry[:, PHOTOMETRY_FEATURES.slice("present")] > 0
 
     @property
     def measured(self) -> Tensor:
-        """Whose photometry was measured on the image, shape (n,), bool."""
-        return self.photometry[:, 19] > 0
+        """Whether the photometry was measured on the image, shape (n,), bool."""
+        return self.photometry[:, PHOTOMETRY_FEATURES.index("measured")] > 0
 
     def without_images(self) -> ModelInputs:
-        """Hide the images; photometry that was measured on them stays."""
+        """Return a copy without images; photometry measured on the images is kept."""
         empty = torch.zeros_like(self.image_bands)
         return replace(self, image=None, image_weight=None, image_bands=empty, image_noise=empty)
 
@@ -134,7 +227,7 @@ def make_inputs(
     *,
     extinction: np.ndarray | None = None,
 ) -> ModelInputs:
-    """Turn observed batches into network inputs, correcting for Galactic dust.
+    """Convert observed batches to network inputs, corrected for Galactic extinction.
 
     Parameters
     ----------
@@ -156,17 +249,17 @@ def make_inputs(
     """
     if cutouts is None and photometry is None:
         raise ValueError("neither cutouts nor photometry were given: pass at least one of them.")
-    n = len(photometry) if cutouts is None else len(cutouts)
+    n = len(cutouts) if cutouts is not None else 0 if photometry is None else len(photometry)
     if photometry is not None and len(photometry) != n:
         raise ValueError(
             f"there are {n} cutouts but photometry of {len(photometry)} galaxies; give one row each."
         )
     image = weight = None
-    bands = noise = torch.zeros(n, _N_BANDS)
+    bands = noise = torch.zeros(n, len(BANDS))
     features, morphology = torch.zeros(n, N_PHOTOMETRY_FEATURES), None
     if cutouts is not None:
         if extinction is None:
-            extinction = np.zeros((n, _N_BANDS)) if photometry is None else photometry.extinction
+            extinction = np.zeros((n, len(BANDS))) if photometry is None else photometry.extinction
         factor = 10 ** (0.4 * np.asarray(extinction, dtype=np.float32))[:, :, None, None]
         ivar = np.where(np.isfinite(cutouts.flux), cutouts.ivar, 0) / factor**2
         image, weight, bands, noise = image_features(
@@ -178,20 +271,20 @@ def make_inputs(
             *(torch.as_tensor(np.asarray(a)) for a in (flux, error, photometry.measured))
         )
         if photometry.morphology is not None:
-            # What is measured on a stamp is no model flux; Petrosian fluxes are not compared to it.
+            # Fluxes measured on a cutout are not model fluxes and cannot be compared with Petrosian fluxes.
             model = np.where(photometry.measured[:, None], np.nan, photometry.flux)
-            sizes = photometry.morphology
+            given = photometry.morphology
             morphology = morphology_features(
                 *(
                     torch.as_tensor(np.asarray(a))
-                    for a in (model, sizes.petro_flux, sizes.r50, sizes.r90, sizes.axis_ratio)
+                    for a in (model, given.petro_flux, given.r50, given.r90, given.axis_ratio)
                 )
             )
     return ModelInputs(image, weight, bands, noise, features, morphology)
 
 
 def image_features(flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Scale dereddened images for the networks.
+    """Convert dereddened images to network inputs.
 
     Parameters
     ----------
@@ -237,7 +330,7 @@ def to_flux(image: Tensor) -> Tensor:
 
 
 def photometry_features(flux: Tensor, error: Tensor, measured: Tensor | None = None) -> Tensor:
-    """Turn dereddened total fluxes into the feature vector of the networks.
+    """Convert dereddened total fluxes to the photometric features of the networks.
 
     Parameters
     ----------
@@ -249,8 +342,8 @@ def photometry_features(flux: Tensor, error: Tensor, measured: Tensor | None = N
     Returns
     -------
     features : Tensor, shape (n, 20), float32
-        Five asinh magnitudes, four adjacent colours, five log10 signal-to-noise ratios (all standardised, 0 where missing),
-        five flags of presence, one flag `measured`.
+        Columns `PHOTOMETRY_FEATURES`: five asinh magnitudes, four adjacent colours and five log10 signal-to-noise ratios
+        (all standardised, 0 where missing), five presence flags, and the flag `measured`.
     """
     present = torch.isfinite(flux) & torch.isfinite(error) & (error > 0)
     flux = torch.where(present, flux, 1.0).float()
@@ -277,21 +370,21 @@ def photometry_features(flux: Tensor, error: Tensor, measured: Tensor | None = N
 def morphology_features(
     flux: Tensor, petro_flux: Tensor, r50: Tensor, r90: Tensor, axis_ratio: Tensor
 ) -> Tensor:
-    """Turn sizes and shapes into the feature vector of the networks.
+    """Convert the morphology to the morphological features of the networks.
 
     Parameters
     ----------
     flux, petro_flux : Tensor, shape (n, 5)
-        Model and Petrosian flux [nmgy], both dereddened or both not; NaN where missing. A flux that is not positive has
-        no magnitude and counts as missing.
+        Model and Petrosian flux [nmgy], both dereddened or both not; NaN where missing. Fluxes that are not positive
+        are missing.
     r50, r90, axis_ratio : Tensor, shape (n,)
-        Radii with half and with 90% of the light in r [arcsec], and minor over major axis; NaN where missing.
+        Radii that enclose 50% and 90% of the light in r [arcsec], and minor over major axis; NaN where missing.
 
     Returns
     -------
     features : Tensor, shape (n, 16), float32
-        Petrosian minus model magnitude in five bands, between -1 and 2, over 0.15; log10 of r50, less 0.5, over 0.3; r90/r50,
-        less 2.5, over 0.5; axis ratio, less 0.6, over 0.2 (0 where missing); eight flags of presence.
+        Columns `MORPHOLOGY_FEATURES`: Petrosian minus model magnitude in five bands, clipped to [-1, 2], divided by 0.15;
+        (log10(r50) - 0.5) / 0.3; (r90/r50 - 2.5) / 0.5; (axis ratio - 0.6) / 0.2; 0 where missing; eight presence flags.
     """
     positive = (flux > 0) & (petro_flux > 0) & torch.isfinite(flux) & torch.isfinite(petro_flux)
     ratio = torch.where(positive, petro_flux, 1.0) / torch.where(positive, flux, 1.0)

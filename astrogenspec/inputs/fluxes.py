@@ -1,4 +1,4 @@
-r"""Flux units: whatever a user measures in, to nanomaggies.
+r"""Flux units and magnitudes, converted to nanomaggies.
 
 A maggy is the flux density of an object of AB magnitude zero, 3631 Jy, so that
 :math:`m_\mathrm{AB} = 22.5 - 2.5 \log_{10}(f / \mathrm{nmgy})` [1]_.  A flux per unit wavelength is converted at the
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def ab_magnitudes(flux: np.ndarray) -> np.ndarray:
-    """Turn fluxes into magnitudes.
+    """Convert fluxes to AB magnitudes.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def ab_magnitudes(flux: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray, of the same shape
-        AB magnitudes; NaN where the flux is not positive, or missing.
+        AB magnitudes; NaN where the flux is missing or not positive.
     """
     flux = np.asarray(flux, dtype=float)
     missing = np.full(flux.shape, np.nan)
@@ -50,8 +50,7 @@ def ab_magnitudes(flux: np.ndarray) -> np.ndarray:
         return 22.5 - 2.5 * np.log10(flux, out=missing, where=flux > 0)
 
 
-#: Values that catalogues put in the place of a missing magnitude or its error; a flux is missing if it is one of
-#: the negative ones.
+#: Values that stand for a missing magnitude or its error in catalogues; for fluxes, the negative ones.
 SENTINELS = (-9999.0, -999.0, -99.0, 99.0, 99.99, 999.0, 9999.0)
 _ALIASES = {"nanomaggies": u.nmgy, "nanomaggy": u.nmgy, "nmaggy": u.nmgy, "maggies": u.mgy}
 _PER_WAVELENGTH = u.erg / u.s / u.cm**2 / u.AA
@@ -66,7 +65,7 @@ def check_bands(bands: Any, argument: str = "bands") -> tuple[str, ...]:
     bands : str or iterable of str
         For instance ``"gri"`` or ``["g", "r", "i"]``.
     argument : str
-        What the caller's user knows the names as, for the sentence of an error.
+        Name of the argument, for the error message.
 
     Returns
     -------
@@ -77,7 +76,7 @@ def check_bands(bands: Any, argument: str = "bands") -> tuple[str, ...]:
     TypeError
         If the names are not strings.
     ValueError
-        For a name that is no band, a band given twice, or no band at all.
+        If a name is not a band, a band is given twice, or no band is given.
     """
     if isinstance(bands, str):
         bands = bands.replace(",", " ").split() if set(bands) & set(", ") else list(bands)
@@ -101,12 +100,12 @@ def check_bands(bands: Any, argument: str = "bands") -> tuple[str, ...]:
 
 
 def read_unit(unit: object) -> u.UnitBase | None:
-    """Read a unit as files spell it.
+    """Parse a unit, including the spellings of files.
 
     Parameters
     ----------
     unit : str, Unit or None
-        A unit, or its name; the survey's own "nanomaggies" is known.
+        Unit or its name; "nanomaggies", the spelling of SDSS, is accepted.
 
     Returns
     -------
@@ -116,7 +115,7 @@ def read_unit(unit: object) -> u.UnitBase | None:
     Raises
     ------
     astropy.units.UnitsError
-        If the name is no unit.
+        If the name is not a unit.
     """
     if unit is None:
         return None
@@ -136,31 +135,34 @@ def read_unit(unit: object) -> u.UnitBase | None:
     return parsed
 
 
-def _refusal(unit: u.UnitBase, what: str) -> str:
+def _unit_message(unit: u.UnitBase, what: str) -> str:
+    """Return the message for a unit that is not a flux density."""
     wanted = "a flux density, such as u.nmgy or u.uJy"
     if isinstance(unit, u.function.FunctionUnitBase) or u.mag in unit.bases:
-        return f"{what} is in magnitudes ({unit}), which are no flux density; convert to {wanted}."
+        return (
+            f"{what} is in magnitudes ({unit}), which are not a flux density; convert to {wanted}."
+        )
     if any(count in unit.bases for count in _COUNTS):
-        return f"{what} is in counts ({unit}); apply the flux calibration to have {wanted}."
+        return f"{what} is in counts ({unit}); apply the flux calibration to obtain {wanted}."
     if any((unit * u.sr).is_equivalent(flux) for flux in (u.Jy, u.mgy, _PER_WAVELENGTH)):
         return (
             f"{what} is a surface brightness ({unit}); "
-            f"multiply it by the solid angle of a pixel to have {wanted}."
+            f"multiply it by the solid angle of a pixel to obtain {wanted}."
         )
-    return f"{what} has the unit {unit}, which is no flux density; give {wanted}."
+    return f"{what} has the unit {unit}, which is not a flux density; give {wanted}."
 
 
 def flux_factor(unit: u.UnitBase | None, band: str, what: str = "the cutout") -> float:
-    """Find how many nanomaggies one unit is.
+    """Return the number of nanomaggies in one unit.
 
     Parameters
     ----------
     unit : Unit or None
-        A flux density per frequency or per wavelength, or maggies; "per pixel" is understood.
+        Flux density per frequency or per wavelength, or maggies; "per pixel" is accepted.
     band : str
-        The band, whose pivot wavelength converts a flux per wavelength.
+        Band, whose pivot wavelength converts a flux per wavelength.
     what : str
-        What has this unit, for the sentence of an error.
+        Description of the value, for the error message.
 
     Returns
     -------
@@ -171,7 +173,7 @@ def flux_factor(unit: u.UnitBase | None, band: str, what: str = "the cutout") ->
     astropy.units.UnitTypeError
         If there is no unit.
     astropy.units.UnitConversionError
-        If it is no flux density.
+        If it is not a flux density.
     """
     unit = None if unit is None else u.Unit(unit)
     if unit is None or unit == u.dimensionless_unscaled:
@@ -179,7 +181,7 @@ def flux_factor(unit: u.UnitBase | None, band: str, what: str = "the cutout") ->
             f"{what} has no unit; multiply it by the unit of its fluxes, such as u.nmgy or u.uJy."
         )
     if isinstance(unit, u.function.FunctionUnitBase):
-        raise u.UnitConversionError(_refusal(unit, what))
+        raise u.UnitConversionError(_unit_message(unit, what))
     for candidate in (unit, unit * u.pix):
         if candidate.is_equivalent(u.mgy):
             return float(candidate.to(u.nmgy))
@@ -188,21 +190,21 @@ def flux_factor(unit: u.UnitBase | None, band: str, what: str = "the cutout") ->
         if candidate.is_equivalent(_PER_WAVELENGTH):
             pivot = u.spectral_density(SDSS.pivot_wavelength[band])
             return float(candidate.to(u.AB, equivalencies=pivot)) * 1e9
-    raise u.UnitConversionError(_refusal(unit, what))
+    raise u.UnitConversionError(_unit_message(unit, what))
 
 
 @dataclass(frozen=True, eq=False)
 class Values:
-    """A column of a table, or a value of a mapping: numbers and unit.
+    """Numbers and unit of a column of a table or a value of a mapping.
 
     Attributes
     ----------
     key : str
-        Its name.
+        Name of the column.
     numbers : ndarray of float, shape () or (n,)
         NaN where masked.
     unit : Unit or None
-        None also if it is dimensionless.
+        Unit; None if there is none or if it is dimensionless.
     """
 
     key: str
@@ -211,14 +213,14 @@ class Values:
 
     @classmethod
     def read(cls, key: str, value: Any) -> Values:
-        """Read what a user passed in.
+        """Read a column or value.
 
         Parameters
         ----------
         key : str
-            Its name, for the sentence of an error.
+            Name of the column, for the error message.
         value : float, ndarray, Column or Quantity
-            One value or one for each galaxy.
+            One value for all galaxies or one for each.
 
         Returns
         -------
@@ -251,22 +253,23 @@ class Values:
 
     @property
     def is_inverse_variance(self) -> bool:
-        """Whether it is an inverse variance, by its name."""
+        """Whether the name is that of an inverse variance."""
         return "ivar" in self.key
 
     @property
     def has_magnitude_unit(self) -> bool:
-        """Whether its unit is one of a magnitude or another logarithm."""
+        """Whether the unit is a magnitude or another logarithmic unit."""
         return isinstance(self.unit, u.function.FunctionUnitBase)
 
     def renamed(self, stem: str, band: str) -> str:
-        """Give the name of this column in another way, "mag_g" of "flux_g", say.
+        """Return the name of this column in another naming scheme, such as "mag_g" for "flux_g".
 
         Parameters
         ----------
         stem : str
             ``"flux"`` or ``"mag"``.
         band : str
+            Name of the band.
 
         Returns
         -------
@@ -276,11 +279,12 @@ class Values:
 
 
 def common_length(values: list[Values]) -> int:
-    """Find for how many galaxies columns hold values.
+    """Return the number of galaxies for which columns hold values.
 
     Parameters
     ----------
     values : list of Values
+        Columns.
 
     Returns
     -------
@@ -289,7 +293,7 @@ def common_length(values: list[Values]) -> int:
     Raises
     ------
     ValueError
-        If lengths differ, or are zero.
+        If lengths differ or are zero.
     """
     lengths = {item.numbers.shape[0]: item.key for item in values if item.numbers.ndim}
     if len(lengths) > 1:
@@ -311,34 +315,35 @@ def to_flux(
     Parameters
     ----------
     band : str
+        Name of the band.
     value, error : Values
-        The error may be an inverse variance.
+        Column and its error or inverse variance.
     is_magnitude : bool
-        The column is an AB magnitude by its name.
+        Whether the name is that of an AB magnitude.
 
     Returns
     -------
     flux, error : ndarray, shape () or (n,)
-        nmgy; NaN where missing. An inverse variance below zero is returned as it is, for the caller to find.
+        nmgy; NaN where missing. Negative inverse variances are returned as they are, for the caller to reject.
 
     Raises
     ------
     astropy.units.UnitsError
-        For units that are missing or do not fit.
+        If units are missing or wrong.
     """
     if is_magnitude or value.has_magnitude_unit:
         return _from_magnitude(band, value, error, is_magnitude)
     if value.unit is not None and value.unit.is_equivalent(u.mag):
         raise u.UnitTypeError(
-            f"{value.key} is in {value.unit}, which does not say in which magnitude system; use "
+            f"{value.key} is in {value.unit}, without a magnitude system; use "
             f"u.ABmag, or name it {value.renamed('mag', band)} if it is an AB magnitude."
         )
-    for column in (value, error):
-        if column.unit is None:
-            hint = " (if it is a redshift, rename it)" if column.key == "z" else ""
-            raise u.UnitTypeError(
-                f"{column.key} has no unit{hint}; give it one, such as u.nmgy or u.ABmag for a band."
-            )
+    if value.unit is None or error.unit is None:
+        key = value.key if value.unit is None else error.key
+        hint = " (if it is a redshift, rename it)" if key == "z" else ""
+        raise u.UnitTypeError(
+            f"{key} has no unit{hint}; give it one, such as u.nmgy or u.ABmag for a band."
+        )
     negative = [code for code in SENTINELS if code < 0]
     factor = flux_factor(value.unit, band, value.key)
     flux = np.where(np.isin(value.numbers, negative), np.nan, value.numbers * factor)
@@ -348,7 +353,7 @@ def to_flux(
     factor = flux_factor(error.unit**-0.5, band, f"{error.key} to the power -1/2")
     with np.errstate(divide="ignore", invalid="ignore"):
         sigma = np.where(numbers > 0, numbers, np.nan) ** -0.5 * factor
-    # Zero is the usual way to say that there is no measurement; less than zero is a mistake.
+    # An inverse variance of zero means no measurement; a negative one is an error of the catalogue.
     return flux, np.where(numbers < 0, numbers, sigma)
 
 

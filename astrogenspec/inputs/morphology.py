@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -148,7 +149,7 @@ class Morphology:
             Flags are unchanged.
         """
         arrays = {name: getattr(self, name) for name in _ARRAYS}
-        blank = {
+        blank: dict[str, Any] = {
             name: np.where(rows[:, None] if values.ndim == 2 else rows, np.nan, values)
             for name, values in arrays.items()
         }

@@ -376,7 +376,7 @@ class ObservationBatches:
                 "for each cutout, in the same order (with on_error='flag', None stands for no image and NaN for no photometry)."
             )
         if self._photometry is None:
-            shape = np.shape(self.options.ebv)
+            shape = np.asanyarray(self.options.ebv).shape
             if shape not in ((), (n,)):
                 raise ValueError(
                     f"ebv has shape {shape} for {n} galaxies: give one value for all or one for each."
@@ -389,6 +389,7 @@ class ObservationBatches:
 
     def _batch(self, images: Any, start: int, n: int) -> Observations:
         options, rows = self.options, slice(start, start + n)
+        ebv = np.asanyarray(options.ebv)
         position = options.position
         if isinstance(position, SkyCoord) and position.shape:
             position = position[rows]
@@ -406,7 +407,7 @@ class ObservationBatches:
         return observe(
             cutouts,
             photometry,
-            ebv=np.asanyarray(options.ebv)[rows] if np.shape(options.ebv) else options.ebv,
+            ebv=ebv[rows] if ebv.shape else options.ebv,
             on_error=options.on_error,
             measure=options.measure,
             start=start,

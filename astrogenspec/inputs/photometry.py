@@ -100,7 +100,7 @@ class PhotometryBatch:
 
     def __post_init__(self) -> None:
         n = len(self.flux)
-        extinction = self.extinction
+        extinction: np.ndarray | None = self.extinction
         if extinction is None:
             extinction = np.asarray(self.ebv)[:, None] * _COEFFICIENTS
         names = tuple(self.names) or tuple(str(k) for k in range(n))
@@ -242,8 +242,8 @@ def coerce_photometry(
     morphology = catalogue.morphology
     if morphology is not None:
         checked = InputLog(n, on_error)
-        for index in np.flatnonzero(morphology.flag_codes):
-            checked.reject(index, Flag.MORPHOLOGY_NOT_USED, f"{morphology.problems[index]}.")
+        for k in np.flatnonzero(morphology.flag_codes):
+            checked.reject(int(k), Flag.MORPHOLOGY_NOT_USED, f"{morphology.problems[k]}.")
         morphology = morphology.without(bad)
     flux, error = (np.where(bad[:, None], np.nan, a) for a in (catalogue.flux, catalogue.error))
     reddening[bad] = 0

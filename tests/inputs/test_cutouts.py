@@ -576,7 +576,7 @@ GALAXY_ERRORS = {
     "a length": (
         lambda: {"r": make_ccd(unit="m")},
         u.UnitConversionError,
-        "which is no flux density",
+        "which is not a flux density",
     ),
     "nothing finite": (
         lambda: {"r": make_ccd(np.full((64, 64), np.nan))},

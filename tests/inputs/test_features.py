@@ -175,7 +175,7 @@ class TestModelInputs:
         )
         inputs = make_inputs(photometry=batch)
         assert inputs.photometry[1, 0] < inputs.photometry[0, 0]
-        assert inputs.photometry[:, 19].tolist() == [0, 1]
+        assert inputs.measured.tolist() == [False, True]
 
     def test_errors(self):
         with pytest.raises(ValueError, match="neither"):

@@ -8,6 +8,7 @@ from astropy.table import MaskedColumn, QTable, Table
 
 from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.inputs.features import (
+    MORPHOLOGY_FEATURES,
     N_MORPHOLOGY_FEATURES,
     PIXEL_SIGMA,
     ModelInputs,
@@ -271,11 +272,21 @@ class TestFeatures:
         assert features.dtype == torch.float32
         # The Galactic extinction of 0.1 mag in E(B-V) cancels.
         np.testing.assert_allclose(
-            features[:, 1], -2.5 * np.log10(PETRO / [30, 50, 80]) / 0.15, rtol=1e-5
+            features[:, MORPHOLOGY_FEATURES.index("petrosian_g")],
+            -2.5 * np.log10(PETRO / [30, 50, 80]) / 0.15,
+            rtol=1e-5,
         )
-        np.testing.assert_allclose(features[:, 5], (np.log10([2, 3, 4]) - 0.5) / 0.3, rtol=1e-5)
-        np.testing.assert_allclose(features[:, 6], [0, 1, -1], atol=1e-6)
-        np.testing.assert_allclose(features[:, 7], [-1.5, 0, 2], atol=1e-6)
+        np.testing.assert_allclose(
+            features[:, MORPHOLOGY_FEATURES.index("log_r50")],
+            (np.log10([2, 3, 4]) - 0.5) / 0.3,
+            rtol=1e-5,
+        )
+        np.testing.assert_allclose(
+            features[:, MORPHOLOGY_FEATURES.index("concentration")], [0, 1, -1], atol=1e-6
+        )
+        np.testing.assert_allclose(
+            features[:, MORPHOLOGY_FEATURES.index("axis_ratio")], [-1.5, 0, 2], atol=1e-6
+        )
         np.testing.assert_array_equal(features[0, 8:], [0, 1, 0, 0, 0, 1, 1, 1])
         assert not features[:, [0, 2, 3, 4]].any()
 
@@ -309,8 +320,8 @@ class TestFeatures:
             morphology=batch.morphology,
         )
         features = make_inputs(photometry=batch).morphology
-        assert features[:, 9].tolist() == [0, 1, 1]
-        assert features[:, 13].tolist() == [1, 1, 1]
+        assert features[:, MORPHOLOGY_FEATURES.index("petrosian_present_g")].tolist() == [0, 1, 1]
+        assert features[:, MORPHOLOGY_FEATURES.index("log_r50_present")].tolist() == [1, 1, 1]
 
 
 class TestThroughTheBoundary:
@@ -333,7 +344,9 @@ class TestThroughTheBoundary:
         inputs = seen.inputs()
         assert inputs.has_image.all()
         np.testing.assert_allclose(
-            inputs.morphology[:, 5], (np.log10([2, 3, 4]) - 0.5) / 0.3, rtol=1e-5
+            inputs.morphology[:, MORPHOLOGY_FEATURES.index("log_r50")],
+            (np.log10([2, 3, 4]) - 0.5) / 0.3,
+            rtol=1e-5,
         )
 
     def test_selection_and_devices(self):

@@ -218,7 +218,7 @@ CALL_ERRORS = {
     "which magnitudes": (
         {"g": 20 * u.mag, "g_err": 1 * u.mag},
         u.UnitsError,
-        "does not say in which",
+        "without a magnitude system",
     ),
     "counts": ({"g": 1 * u.adu, "g_err": 1 * u.adu}, u.UnitConversionError, "g is in counts"),
     "surface brightness": (

@@ -8,8 +8,9 @@ import torch
 from network_cases import make_batch, make_galaxies, seeded
 
 from astrogenspec.inputs.features import (
+    MORPHOLOGY_FEATURES,
+    PHOTOMETRY_FEATURES,
     PIXEL_SIGMA,
-    SHAPE_FEATURES,
     image_features,
     morphology_features,
 )
@@ -57,8 +58,8 @@ def test_morphology_without_errors_equals_the_truth():
 
 def test_morphology_is_missing_as_often_as_configured():
     features = observed(replace(EXACT, shown=0.5, kept=0.7))
-    present = features[:, SHAPE_FEATURES[3:]]
-    assert not features[:, :5].any() and not features[:, 8:13].any()  # Petrosian fluxes
+    present = features[:, MORPHOLOGY_FEATURES.columns("shape_present")]
+    assert not features[:, MORPHOLOGY_FEATURES.columns("petrosian", "petrosian_present")].any()
     # Each part is kept in 70%; r90 requires r50.
     for k, fraction in enumerate((0.35, 0.245, 0.35)):
         assert present[:, k].mean() == pytest.approx(fraction, abs=0.03)
@@ -91,7 +92,7 @@ def test_inputs_contain_the_morphology():
     images = torch.ones(300, 5, 64, 64)
     both = augment(images, flux, 0.02 * flux, morphology=true, config=config, generator=rng)
     for inputs in (alone, both):
-        assert (inputs.morphology[:, SHAPE_FEATURES[3:]] == 1).all()
+        assert (inputs.morphology[:, MORPHOLOGY_FEATURES.columns("shape_present")] == 1).all()
     assert augment_photometry(flux, 0.02 * flux, config, rng).morphology is None
 
 
@@ -207,8 +208,8 @@ class TestImagesAndPhotometry:
             config=config,
             generator=seeded(),
         )
-        assert (inputs.photometry[:, 19] == 1).all()
-        magnitude = inputs.photometry[:, 2] * 1.5 + 17.3
+        assert inputs.measured.all()
+        magnitude = inputs.photometry[:, PHOTOMETRY_FEATURES.index("magnitude_r")] * 1.5 + 17.3
         torch.testing.assert_close(
             magnitude, 22.5 - 2.5 * torch.log10(2 * flux[:, 2]), rtol=0, atol=1e-2
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...inputs.features import ModelInputs
 from ...nn.records import TensorRecord
+from ...surveys import BANDS
 from ...training.shards import Shards
 from ..flows import ChainPosterior
 from ..network import Contexts, PropertyNetwork
@@ -70,7 +71,6 @@ _REPLAY = 0.3
 _DRAWS = 16
 #: Galaxies that it is asked about at once.
 _BLOCK = 256
-_N_BANDS = 5
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class DistillationLoss:
     """
 
     def __init__(self, shown: Tensor | None = None) -> None:
-        self.shown = torch.zeros(0, _N_BANDS, dtype=torch.bool) if shown is None else shown
+        self.shown = torch.zeros(0, len(BANDS), dtype=torch.bool) if shown is None else shown
 
     def __call__(
         self, network: PropertyNetwork, batches: Any, progress: float
