@@ -1,7 +1,7 @@
-"""Where the pixels of a cutout lie on the sky: pixel scale, orientation, and one band's pixels in those of another.
+"""Sky coordinates of cutouts: pixel scale, orientation, and transformations between bands.
 
-Only the neighbourhood of the galaxy matters, so a world coordinate system is replaced by its derivative there, found by
-differences.  That works for every system that astropy can evaluate, sliced and distorted ones included.
+A world coordinate system is linearised around the galaxy by finite differences.  This works for every system that
+astropy can evaluate, including sliced and distorted ones.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWr
 
 __all__ = ["SCALE_RANGE", "LocalGrid", "celestial", "check_scale", "local_grid", "to_pixel"]
 
-#: Pixel scales outside of this range (arcsec) are taken for a mistake.
+#: Range of valid pixel scales (arcsec).
 SCALE_RANGE = (0.01, 2.5)
-#: Largest departure from a right angle between the axes, sine of the angle.
-MAXIMUM_SKEW = 0.02
+#: Maximum deviation of the pixel axes from a right angle, as its sine.
+MAX_SKEW = 0.02
 
 
 @dataclass(frozen=True)
 class LocalGrid:
-    """A pixel grid around one point of the sky.
+    """Pixel scale and orientation at one point of an image.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class LocalGrid:
     angle : float
         Position angle of the x axis, degrees from east towards north.
     parity : int
-        1 or -1: the handedness of the pixel axes.
+        Handedness of the pixel axes, 1 or -1.
     """
 
     scale: tuple[float, float]
@@ -47,19 +47,19 @@ def celestial(wcs: object) -> BaseHighLevelWCS | None:
     Parameters
     ----------
     wcs : WCS, any astropy low-level or high-level WCS, or None
-        As found in an NDData.
+        World coordinate system of an NDData.
 
     Returns
     -------
     high-level WCS with two pixel axes, or None
-        None if there is none, or if it has no position on the sky.
+        None without a world coordinate system, or if it has no sky coordinates.
 
     Raises
     ------
     TypeError
-        If it is no world coordinate system.
+        If the argument is not a world coordinate system.
     ValueError
-        If it cannot be reduced to two axes.
+        If the system cannot be reduced to two axes.
     """
     if wcs is None:
         return None
@@ -69,7 +69,7 @@ def celestial(wcs: object) -> BaseHighLevelWCS | None:
         wcs = HighLevelWCSWrapper(wcs)
     if not isinstance(wcs, BaseHighLevelWCS):
         raise TypeError(
-            f"wcs is of type {type(wcs).__name__}, which is no world coordinate system; "
+            f"wcs is of type {type(wcs).__name__}, which is not a world coordinate system; "
             "give an astropy.wcs.WCS."
         )
     low = wcs.low_level_wcs
@@ -85,19 +85,19 @@ def celestial(wcs: object) -> BaseHighLevelWCS | None:
 
 
 def check_scale(scale: tuple[float, float], what: str) -> None:
-    """Refuse pixel scales that no cutout of a galaxy has.
+    """Raise unless pixel scales are valid.
 
     Parameters
     ----------
     scale : tuple of float
         Arcsec per pixel along y and x.
     what : str
-        Where they come from, for the sentence of an error.
+        Source of the values, for the error message.
 
     Raises
     ------
     ValueError
-        If they are outside of `SCALE_RANGE`.
+        If a scale is outside `SCALE_RANGE`.
     """
     low, high = SCALE_RANGE
     if not all(low <= side <= high for side in scale):
@@ -121,14 +121,14 @@ def _unit_vectors(wcs: BaseHighLevelWCS, x: np.ndarray, y: np.ndarray) -> np.nda
 
 
 def local_grid(wcs: BaseHighLevelWCS, x: float, y: float) -> LocalGrid:
-    """Find pixel scale and orientation at one pixel.
+    """Return the pixel scale and orientation at one pixel.
 
     Parameters
     ----------
     wcs : high-level WCS
         From `celestial`.
     x, y : float
-        Pixel, counted from 0 at the centre of the first.
+        Pixel coordinates, 0 at the centre of the first pixel.
 
     Returns
     -------
@@ -137,9 +137,9 @@ def local_grid(wcs: BaseHighLevelWCS, x: float, y: float) -> LocalGrid:
     Raises
     ------
     ValueError
-        If the pixel scale is not that of a galaxy cutout, or the axes are not at right angles.
+        If the pixel scale is outside `SCALE_RANGE`, or the axes are not perpendicular.
     """
-    # Five points, for differences that are centred on the pixel.
+    # Five points, for central differences.
     points = _unit_vectors(
         wcs, x + np.array([0, 0.5, -0.5, 0, 0]), y + np.array([0, 0, 0, 0.5, -0.5])
     )
@@ -157,7 +157,7 @@ def local_grid(wcs: BaseHighLevelWCS, x: float, y: float) -> LocalGrid:
     check_scale((scale_y, scale_x), "the pixel scale of the WCS")
     arcsec = np.deg2rad(1 / 3600)
     skew = float(along_x @ along_y) / (scale_x * scale_y * arcsec**2)
-    if abs(skew) > MAXIMUM_SKEW:
+    if abs(skew) > MAX_SKEW:
         raise ValueError(
             f"the pixel axes are {np.rad2deg(np.arccos(skew)):.1f} degrees apart, not 90; "
             "reproject the cutout to a grid without shear."
@@ -171,21 +171,21 @@ def local_grid(wcs: BaseHighLevelWCS, x: float, y: float) -> LocalGrid:
 def to_pixel(
     source: BaseHighLevelWCS | SkyCoord, x: float, y: float, target: BaseHighLevelWCS
 ) -> tuple[float, float]:
-    """Find a point of one image, or of the sky, in another image.
+    """Transform a point of one image, or a sky position, to pixel coordinates of another image.
 
     Parameters
     ----------
     source : high-level WCS or SkyCoord
-        The image in which x and y count, or a position, with which x and y are not used.
+        System of x and y, or a sky position, for which x and y are ignored.
     x, y : float
-        Pixel, counted from 0.
+        Pixel coordinates, from 0.
     target : high-level WCS
-        The other image.
+        System of the other image.
 
     Returns
     -------
     x, y : float
-        Pixel of the target; NaN if the point is not on its sky.
+        Pixel coordinates in the target; NaN if the point is outside its domain.
     """
     if source is target:
         return x, y
@@ -203,7 +203,7 @@ def to_pixel(
 
 
 def _same_frame(one: BaseHighLevelWCS, other: BaseHighLevelWCS) -> bool:
-    """Tell whether two systems count the same angles, so that no change of frame is needed."""
+    """Return whether two systems have the same sky frame."""
     return (
         isinstance(one, WCS)
         and isinstance(other, WCS)

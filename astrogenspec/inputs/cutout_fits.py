@@ -1,15 +1,15 @@
-"""Cutouts in FITS files: one galaxy a file, in one of two layouts.
+"""FITS files of cutouts: one galaxy per file, in one of two layouts.
 
 One extension for each band
-    Image extensions whose ``EXTNAME`` is the band (u, g, r, i or z), with the unit in ``BUNIT``.  Beside each, any of
+    Image extensions whose ``EXTNAME`` is the band (u, g, r, i or z), with the unit in ``BUNIT``.  In addition, optionally
     ``IVAR_g`` (inverse variance) or ``UNCERT_g`` (standard deviation), and ``MASK_g`` (not zero where bad).
 
 A cube
     The first image of the file has three axes (band, y, x) in numpy's order, and the keyword ``BANDS``, such as
     ``'gri'`` or ``'g,r,i'``; likewise ``IVAR`` or ``UNCERT``, and ``MASK``, extensions of the same shape.
 
-The pixel scale comes from the celestial WCS in the header of the band (or of the cube), or without one from the keyword
-``PIXSCALE`` in arcsec.  The keyword ``NAME`` names the galaxy.
+The pixel scale is that of the celestial WCS in the header of the band (or cube), or else of the keyword ``PIXSCALE`` in
+arcsec.  The keyword ``NAME`` is the name of the galaxy.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ def read_cutout_fits(path: str | PathLike) -> dict[str, CCDData]:
     Parameters
     ----------
     path : str or path
-        The file, compressed or not.
+        File, compressed or not.
 
     Returns
     -------
     dict of CCDData
-        Images by band, with unit, uncertainty, mask and WCS as far as the file has them.
+        Images by band, with the unit, uncertainty, mask and WCS that are in the file.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     OSError
-        If it is not a FITS file.
+        If the file is not a FITS file.
     ValueError
-        If it has neither layout.
+        If the file has neither layout.
     astropy.units.UnitsError
         If an image has no unit.
     """
@@ -85,7 +85,7 @@ def read_cutout_fits(path: str | PathLike) -> dict[str, CCDData]:
     return {band: _read_image(path, images, name, "", k) for k, band in enumerate(bands)}
 
 
-def _read_image(path: Path, images: dict, name: str, suffix: str, plane: int | None) -> CCDData:
+def _read_image(path: Path, images: dict, name: str, suffix: str, index: int | None) -> CCDData:
     def data_of(key: str) -> np.ndarray | None:
         if key not in images:
             return None
@@ -95,7 +95,7 @@ def _read_image(path: Path, images: dict, name: str, suffix: str, plane: int | N
                 f"extension {key.upper()} of {path} has shape {array.shape}, but its image has "
                 f"{images[name].data.shape}."
             )
-        return array if plane is None else array[plane]
+        return array if index is None else array[index]
 
     header = images[name].header
     try:
@@ -131,20 +131,20 @@ def write_cutout_fits(
     position: SkyCoord | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write one galaxy of a batch, one extension for each band that is present and one for its inverse variance.
+    """Write one galaxy of a batch, with an image and an inverse-variance extension for each band.
 
     Parameters
     ----------
     path : str or path
-        The file.
+        File to write.
     batch : CutoutBatch
-        Stamps.
+        Images.
     index : int
-        Which galaxy.
+        Index of the galaxy.
     position : SkyCoord, optional
-        Position of the middle of the stamp, for a WCS with north up; without it only the pixel scale is written.
+        Position of the centre of the cutout, for a WCS with north up; without it only the pixel scale is written.
     overwrite : bool
-        Replace a file that exists.
+        Whether to replace an existing file.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def write_cutout_fits(
     bands = [band for band, present in zip(BANDS, galaxy.bands_present[0], strict=True) if present]
     if not bands:
         raise ValueError(
-            f"galaxy {index} of the batch has no band to write: {galaxy.problems[0] or 'all blank'}"
+            f"galaxy {index} of the batch has no band to write: {galaxy.problems[0] or 'all blank'}."
         )
     header = fits.Header() if position is None else _header_at(position)
     header["PIXSCALE"] = (SDSS.pixel_scale.value, "arcsec per pixel")

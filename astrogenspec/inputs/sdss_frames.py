@@ -1,7 +1,7 @@
-r"""Cutouts from the Sloan Digital Sky Survey, with the noise that its frames do not state but imply.
+r"""Cutouts of corrected frames of the Sloan Digital Sky Survey, with their noise.
 
-A corrected frame holds an image in nanomaggies, and in two further extensions the calibration vector and the sky that
-was subtracted.  They give back the counts, whose noise is known [1]_:
+A corrected frame holds an image in nanomaggies and, in two further extensions, the calibration vector and the subtracted
+sky.  They allow the counts to be reconstructed, whose noise is known [1]_:
 
 .. math::
 
@@ -57,7 +57,7 @@ _DARK_VARIANCE = np.array(
         [7.0225, 1.8225, 0.9025, 5.0625, 1.21],
     ]
 )
-# Values after a change of the electronics: (camera column, band) -> value, for runs later than the number.
+# Values after changes of the electronics: (camera column, band) -> value, for later runs than the given one.
 _GAIN_AFTER = (1100, {(2, "u"): 1.825})
 _DARK_VARIANCE_AFTER = (
     1500,
@@ -87,7 +87,7 @@ def frame_noise(camcol: int, run: int, band: str) -> tuple[float, float]:
     Raises
     ------
     ValueError
-        If there is no such camera column or band.
+        If the camera column or band does not exist.
 
     Examples
     --------
@@ -109,12 +109,12 @@ def frame_noise(camcol: int, run: int, band: str) -> tuple[float, float]:
 
 
 def read_sdss_frame(frame: str | PathLike | fits.HDUList) -> CCDData:
-    """Read a corrected frame of SDSS, with its inverse variance.
+    """Read a corrected frame of SDSS and compute its inverse variance.
 
     Parameters
     ----------
     frame : str, path or HDUList
-        A file ``frame-[ugriz]-RUN-CAMCOL-FIELD.fits``, compressed or not.
+        File ``frame-[ugriz]-RUN-CAMCOL-FIELD.fits``, compressed or not.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def read_sdss_frame(frame: str | PathLike | fits.HDUList) -> CCDData:
     Raises
     ------
     ValueError
-        If it is no corrected frame.
+        If the file is not a corrected frame.
     """
     if not isinstance(frame, fits.HDUList):
         with fits.open(frame, memmap=False) as hdus:
@@ -146,7 +146,7 @@ def read_sdss_frame(frame: str | PathLike | fits.HDUList) -> CCDData:
     counts = image / calibration + _sky(frame[2].data, image.shape)
     variance = calibration**2 * (np.maximum(counts, 0) / gain + dark_variance)
     with warnings.catch_warnings():
-        # The headers name the reference system in the way of an older standard.
+        # The headers use an older keyword for the reference system.
         warnings.simplefilter("ignore", FITSFixedWarning)
         wcs = WCS(header)
     return CCDData(
@@ -171,16 +171,16 @@ def _sky(table: fits.FITS_rec, shape: tuple[int, int]) -> np.ndarray:
 
 
 def cut_out(image: CCDData, position: SkyCoord, size: int = CUTOUT_SIZE) -> CCDData:
-    """Cut a square around a position out of an image, with its uncertainty, mask and WCS.
+    """Return a square cutout of an image around a position, with its uncertainty, mask and WCS.
 
     Parameters
     ----------
     image : CCDData
-        With a WCS and an inverse variance.
+        Image with a WCS and an inverse variance.
     position : SkyCoord
-        The middle of the cutout, to a pixel.
+        Centre of the cutout, to the nearest pixel.
     size : int
-        Pixels on a side. Pixels outside of the image are masked.
+        Pixels on a side. Pixels outside the image are masked.
 
     Returns
     -------
@@ -229,21 +229,21 @@ def fetch_sdss_cutout(
     size: int = CUTOUT_SIZE,
     cache: bool = True,
 ) -> Mapping[str, CCDData]:
-    """Download images of a galaxy from SDSS and cut it out.
+    """Download SDSS images and return cutouts of a galaxy.
 
-    Needs a network connection and the package ``astroquery`` (``pip install astrogenspec[fetch]``). The frame of each
-    band, of about 3 MB, is downloaded whole.
+    Requires a network connection and the package ``astroquery`` (``pip install astrogenspec[fetch]``). The whole frame of
+    each band is downloaded, about 3 MB.
 
     Parameters
     ----------
     position : SkyCoord
-        One position.
+        Position of the galaxy.
     bands : str or sequence of str
-        Which bands.
+        Bands to download.
     size : int
         Pixels on a side, of 0.396 arcsec.
     cache : bool
-        Keep the frames in astropy's cache, and use them from there.
+        Whether to use the download cache of astropy.
 
     Returns
     -------
@@ -255,7 +255,7 @@ def fetch_sdss_cutout(
     ImportError
         If astroquery is not installed.
     TypeError
-        If ``position`` is no SkyCoord.
+        If ``position`` is not a SkyCoord.
     ValueError
         If ``position`` is not one position, or SDSS has no image there.
     """
@@ -286,7 +286,7 @@ def fetch_sdss_cutout(
 
 
 def _field_at(archive: Any, position: SkyCoord, cache: bool) -> object:
-    """Find the field of the primary object closest to a position: a table of one row."""
+    """Return the field of the primary object closest to a position, a table of one row."""
     columns = ["ra", "dec", "run", "rerun", "camcol", "field", "mode"]
     for radius in (3 * u.arcsec, 30 * u.arcsec):
         found = archive.query_region(position, radius=radius, photoobj_fields=columns, cache=cache)
@@ -295,7 +295,7 @@ def _field_at(archive: Any, position: SkyCoord, cache: bool) -> object:
     else:
         raise ValueError(
             f"SDSS has no object within 30 arcsec of position {position.to_string('decimal')}; "
-            "the position is outside of its images."
+            "the position is outside its images."
         )
     primary = found[found["mode"] == 1] if (found["mode"] == 1).any() else found
     distance = position.separation(SkyCoord(primary["ra"], primary["dec"], unit=u.deg))

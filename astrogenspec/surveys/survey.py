@@ -1,7 +1,6 @@
 """Imaging surveys: bands, filters, pixels, seeing, noise and Galactic extinction coefficients.
 
-A survey is data, not code.  `SDSS` is the survey on which the bundled networks were trained, and the one whose bands
-and pixels every input is brought to.
+The bundled networks were trained on `SDSS`; every input is converted to its bands and pixels.
 """
 
 from __future__ import annotations
@@ -14,20 +13,20 @@ __all__ = ["BANDS", "CUTOUT_SIZE", "SDSS", "Survey", "get_survey"]
 
 #: Order of the bands in every array of the package.
 BANDS = ("u", "g", "r", "i", "z")
-#: Pixels on a side of the stamps that the networks see.
+#: Pixels on a side of the cutouts of the networks.
 CUTOUT_SIZE = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What has to be known of an imaging survey to simulate it and to read its images.
+    """Description of an imaging survey, for its simulation and for reading its images.
 
     Every mapping has one entry for each band of ``bands``.
 
     Attributes
     ----------
     name : str
-        Name for `get_survey`.
+        Name, as for `get_survey`.
     bands : tuple of str
         Names of the bands, blue to red.
     pixel_scale : `~astropy.units.Quantity`
@@ -43,17 +42,17 @@ class Survey:
     nmgy_per_dn : dict of str to float
         Typical flux calibration, nanomaggies per DN.
     extinction_coefficient : dict of str to float
-        Galactic extinction in the band over E(B-V).
+        Ratio of the Galactic extinction in the band to E(B-V).
     pivot_wavelength : dict of str to `~astropy.units.Quantity`
-        Pivot wavelength of the band, which relates flux per frequency to flux per wavelength.
+        Pivot wavelength of the band, for the conversion between flux per frequency and per wavelength.
     filter_names : dict of str to str
         Names of the transmission curves in the ``speclite`` package.
     fibre_diameter : `~astropy.units.Quantity`
-        Diameter of the spectrograph's fibres, angle.
+        Diameter of the fibres of the spectrograph, angle.
     pixel_sigma : dict of str to float
         Nominal noise of a sky pixel, nanomaggies.
     asinh_softening : dict of str to float
-        Softening of the asinh magnitudes of the catalogue, nanomaggies.
+        Softening parameter of the asinh magnitudes of the catalogue, nanomaggies.
     """
 
     name: str
@@ -83,9 +82,9 @@ def _by_band(*values: float | str, unit: u.UnitBase | None = None) -> dict:
     }
 
 
-#: The Sloan Digital Sky Survey's imaging camera, corrected frames of data release 8 and later.
+#: Imaging of the Sloan Digital Sky Survey: corrected frames of data release 8 and later.
 #:
-#: Seeing, sky and calibration are typical values of the survey's imaging pages; gain and dark variance are those of
+#: Seeing, sky and calibration are typical values from the imaging pages of the survey; gain and dark variance are those of
 #: camera column 3 in the data model of the corrected frames; the extinction coefficients are those of
 #: Schlafly & Finkbeiner (2011, arXiv:1012.4804, table 6) for R_V = 3.1; the curves are those of Doi et al. (2010); the
 #: softening is that of Stoughton et al. (2002, AJ 123, 485, table 21), 1.4, 0.9, 1.2, 1.8, 7.4 e-10 of the zero point.
@@ -109,12 +108,16 @@ _SURVEYS = {survey.name: survey for survey in (SDSS,)}
 
 
 def get_survey(name: str | Survey) -> Survey:
-    """Find a survey by its name.
+    """Return a survey by its name.
 
     Parameters
     ----------
     name : str or Survey
         Name, in upper or lower case; a `Survey` is returned as it is.
+
+    Returns
+    -------
+    Survey
 
     Raises
     ------

@@ -41,14 +41,14 @@ def flux_table():
 
 
 @pytest.mark.parametrize("make", [magnitude_table, flux_table])
-def test_magnitudes_and_fluxes_of_the_survey_are_read(make):
+def test_sdss_magnitudes_and_fluxes(make):
     seen = coerce_photometry(make())
     assert np.allclose(seen.flux, FLUX, rtol=1e-6, atol=1e-6)
     assert np.allclose(seen.error, ERROR, rtol=1e-4)
     assert np.allclose(seen.extinction, [[0.1] * 5, [0.2] * 5])
 
 
-def test_the_number_of_the_object_is_its_name():
+def test_object_identifier_is_the_name():
     assert coerce_photometry(magnitude_table()).names[1] == "1237650000000000002"
     named = magnitude_table()
     named["name"] = ["a", "b"]
@@ -56,7 +56,7 @@ def test_the_number_of_the_object_is_its_name():
     assert coerce_photometry(magnitude_table()[0]).names == ("1237650000000000001",)
 
 
-def test_a_query_with_all_columns_is_read_from_its_fluxes():
+def test_fluxes_are_preferred_to_magnitudes():
     table = magnitude_table()
     whole = flux_table()
     for name in ("modelMag_", "modelMagErr_"):
@@ -77,14 +77,14 @@ def test_a_query_with_all_columns_is_read_from_its_fluxes():
     assert np.allclose(seen.morphology.r90, [7, 6])
 
 
-def test_petrosian_magnitudes_need_no_error():
+def test_petrosian_magnitudes_without_error():
     table = flux_table()
     table["petroMag_r"] = luptitude(np.array([80.0, 0.7]), "r")
     seen = coerce_photometry(table).morphology
     assert np.allclose(seen.petro_flux[:, 2], [80, 0.7]) and np.isnan(seen.petro_error).all()
 
 
-def test_what_is_missing_is_missing():
+def test_missing_values():
     table = magnitude_table()
     table["modelMag_u"] = [-9999.0, 20.0]
     table["modelMag_g"] = MaskedColumn(table["modelMag_g"], mask=[False, True])
@@ -94,7 +94,7 @@ def test_what_is_missing_is_missing():
     assert coerce_photometry(whole).bands_present[:, 4].tolist() == [False, True]
 
 
-def test_a_mapping_is_read_too():
+def test_mapping():
     galaxy = {"modelMag_r": 17.0, "modelMagErr_r": 0.02, "ebv": 0.02}
     seen = coerce_photometry(galaxy)
     assert np.allclose(seen.flux[0, 2], 158.489, rtol=1e-4)
@@ -103,7 +103,7 @@ def test_a_mapping_is_read_too():
         coerce_photometry(galaxy | {"modelMagg_r": 17.0})
 
 
-def test_errors_say_the_names_that_were_given():
+def test_errors_name_the_given_columns():
     table = magnitude_table()
     with pytest.raises(ValueError, match="no error for modelMag_u; give modelMagErr_u"):
         coerce_photometry(table[["modelMag_u", "modelMag_g", "modelMagErr_g"]])
@@ -123,12 +123,12 @@ def _with(table, name, values):
     return table
 
 
-def test_other_tables_are_left_alone():
+def test_other_tables_are_returned_unchanged():
     table = Table({"flux_r": [1.0] * u.nmgy, "expAB_r": [0.5]})
     assert translated(table) is table
 
 
-def test_the_command_line_takes_such_a_table_and_chooses_bands(tmp_path):
+def test_command_line_with_selected_bands(tmp_path):
     table = magnitude_table()
     table["modelMag_u"][1], table["modelMagErr_u"][1] = 19.0, 0.05
     for band in "griz":

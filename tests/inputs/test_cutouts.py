@@ -1,4 +1,4 @@
-"""Whatever form a cutout comes in, the stamp is the same; whatever is wrong with it, one sentence says so."""
+"""Cutouts: supported forms of input, geometry, bad pixels, errors and files."""
 
 import warnings
 
@@ -32,7 +32,7 @@ CENTRE = SkyCoord(150.1 * u.deg, 2.2 * u.deg)
 
 
 def make_wcs(scale=0.396, shape=(64, 64), turn=0.0, shift=(0.0, 0.0), mirror=False, centre=CENTRE):
-    """A tangent projection whose centre lies `shift` pixels (x, y) from the middle of the image."""
+    """A tangent projection whose centre lies `shift` pixels (x, y) from the centre of the image."""
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
     wcs.wcs.crval = [centre.ra.deg, centre.dec.deg]
@@ -44,7 +44,7 @@ def make_wcs(scale=0.396, shape=(64, 64), turn=0.0, shift=(0.0, 0.0), mirror=Fal
 
 
 def make_galaxy(shape=(64, 64), scale=0.396, shift=(0.0, 0.0), total=100.0, width=1.6):
-    """A round Gaussian (width in arcsec), `shift` pixels (x, y) from the middle."""
+    """A round Gaussian (width in arcsec), `shift` pixels (x, y) from the centre."""
     y, x = (np.indices(shape) - (np.array(shape)[:, None, None] - 1) / 2) * scale
     r2 = (x - shift[0] * scale) ** 2 + (y - shift[1] * scale) ** 2
     return total * scale**2 / (2 * np.pi * width**2) * np.exp(-r2 / (2 * width**2))
@@ -124,7 +124,7 @@ def stack(truth, unit=u.nmgy, factor=1.0):
 
 
 ARRAY = {"bands": "gri", "pixel_scale": SCALE}
-KINDS = {
+FORMS = {
     "list of cubes, bands named": lambda t, p: ([cube(t, 0), cube(t, 1)], ARRAY),
     "list of cubes, bands in meta": lambda t, p: (
         [cube(t, k, meta={"bands": GRI, "PIXSCALE": 0.396}) for k in range(2)],
@@ -175,9 +175,9 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_all_kinds_of_input_give_the_same_batch(kind, truth, tmp_path):
-    given, options = KINDS[kind](truth, tmp_path)
+@pytest.mark.parametrize("kind", FORMS)
+def test_all_forms_of_input_give_the_same_batch(kind, truth, tmp_path):
+    given, options = FORMS[kind](truth, tmp_path)
     batch = coerce_cutouts(given, **options)
     flux, sigma, mask = truth
     assert isinstance(batch, CutoutBatch)
@@ -192,7 +192,7 @@ def test_all_kinds_of_input_give_the_same_batch(kind, truth, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["quantity", "masked quantity", "list", "one by one"])
-def test_quantities_have_their_noise_estimated(kind, truth):
+def test_noise_of_quantities_is_estimated(kind, truth):
     flux, _, mask = truth
     given = {
         "quantity": flux * u.nmgy,
@@ -227,12 +227,12 @@ def test_a_cutout2d_keeps_its_wcs():
     seen = coerce_cutouts({"r": piece})
     same = coerce_cutouts({"r": CCDData(piece.data.value, unit="nmgy", wcs=piece.wcs)})
     np.testing.assert_array_equal(seen.flux, same.flux)
-    # The pixel scale is that of the WCS, so the flux within the stamp is all there.
+    # The pixel scale is that of the WCS, so the cutout contains the whole flux.
     assert seen.flux[0, 2].sum() == pytest.approx(100, rel=0.03)
     assert np.allclose(centroid(seen.flux[0, 2]), 31.5, atol=0.6)
 
 
-def test_noise_is_measured_under_a_large_galaxy_and_beside_blank_margins():
+def test_noise_with_a_large_galaxy_or_blank_margins():
     rng = np.random.default_rng(3)
     image = make_galaxy(width=9.0, total=3000) + rng.normal(0, 0.05, (64, 64))
     image[:40] = 0
@@ -242,7 +242,7 @@ def test_noise_is_measured_under_a_large_galaxy_and_beside_blank_margins():
     assert np.sqrt(np.median(variance)) == pytest.approx(0.05, rel=0.1)
 
 
-def test_one_galaxy_alone():
+def test_single_galaxy():
     for one in (make_ccd(), {"r": make_ccd()}):
         batch = coerce_cutouts(one, bands="r")
         assert len(batch) == 1
@@ -250,13 +250,13 @@ def test_one_galaxy_alone():
     assert coerce_cutouts(batch) is batch
 
 
-def test_a_galaxy_without_image_is_blank_and_no_problem():
+def test_galaxy_without_image_is_blank_and_not_flagged():
     batch = coerce_cutouts([None, {"r": make_ccd()}])
     np.testing.assert_array_equal(batch.bands_present.any(axis=1), [False, True])
     assert batch.problems == ("", "")
 
 
-def test_names_come_from_the_headers():
+def test_names_from_headers():
     named = make_ccd(meta={"NAME": "NGC 7"})
     assert coerce_cutouts([{"g": named}, {"r": make_ccd()}]).names == ("NGC 7", "1")
 
@@ -288,7 +288,7 @@ class TestBatch:
         assert repr(batch) == "<CutoutBatch of 3 galaxies, 1 with problems>"
         assert batch.pixel_scale == SCALE
 
-    def test_refuses_shapes_that_do_not_agree(self, batch):
+    def test_inconsistent_shapes(self, batch):
         with pytest.raises(ValueError, match=r"must be \(n, 5, 64, 64\)"):
             CutoutBatch(batch.flux[:, :3], batch.ivar)
         with pytest.raises(ValueError, match="names has 1 entries for 3 galaxies"):
@@ -302,12 +302,12 @@ class TestGeometry:
     def test_flux_is_conserved_and_the_galaxy_centred(self, n, scale):
         image = make_galaxy((n, n), scale)
         batch = coerce_cutouts({"r": make_ccd(image, wcs=make_wcs(scale, (n, n)))})
-        stamp = batch.flux[0, 2].astype(float)
-        assert stamp.sum() == pytest.approx(image.sum(), rel=1e-5)
-        np.testing.assert_allclose(centroid(stamp), 31.5, atol=1e-3)
+        cutout = batch.flux[0, 2].astype(float)
+        assert cutout.sum() == pytest.approx(image.sum(), rel=1e-5)
+        np.testing.assert_allclose(centroid(cutout), 31.5, atol=1e-3)
 
     @pytest.mark.parametrize("n", [40, 63, 65, 101])
-    def test_sizes_are_cropped_or_padded_by_whole_pixels(self, n):
+    def test_images_are_cropped_or_padded_by_whole_pixels(self, n):
         rng = np.random.default_rng(n)
         image = rng.normal(size=(n, n)).astype(np.float32)
         batch = coerce_cutouts({"r": make_ccd(image)})
@@ -320,19 +320,19 @@ class TestGeometry:
             np.testing.assert_array_equal(batch.flux[0, 2, pad : pad + n, pad : pad + n], image)
 
     @pytest.mark.parametrize(("scale", "tolerance"), [(0.396, 0.501), (0.31, 5e-3), (0.8, 5e-3)])
-    def test_position_is_brought_to_the_middle(self, scale, tolerance):
+    def test_position_is_centred(self, scale, tolerance):
         shape, shift = (110, 120), (7.3, -11.6)
         image = make_galaxy(shape, scale, shift)
         ccd = make_ccd(image, wcs=make_wcs(scale, shape, shift=shift))
-        stamp = coerce_cutouts({"g": ccd}, position=CENTRE).flux[0, 1].astype(float)
-        np.testing.assert_allclose(centroid(stamp), 31.5, atol=tolerance)
+        cutout = coerce_cutouts({"g": ccd}, position=CENTRE).flux[0, 1].astype(float)
+        np.testing.assert_allclose(centroid(cutout), 31.5, atol=tolerance)
 
     def test_position_in_another_frame(self):
         ccd = make_ccd(
             make_galaxy((100, 100), shift=(10, 4)), wcs=make_wcs(shape=(100, 100), shift=(10, 4))
         )
-        stamp = coerce_cutouts({"g": ccd}, position=CENTRE.galactic).flux[0, 1].astype(float)
-        np.testing.assert_allclose(centroid(stamp), 31.5, atol=0.501)
+        cutout = coerce_cutouts({"g": ccd}, position=CENTRE.galactic).flux[0, 1].astype(float)
+        np.testing.assert_allclose(centroid(cutout), 31.5, atol=0.501)
 
     def test_bands_with_different_grids_are_aligned(self):
         images = {}
@@ -350,17 +350,17 @@ class TestGeometry:
         # The reference is rounded to a whole pixel, and the others follow it.
         np.testing.assert_allclose(middles, [middles[1]] * 3, atol=1e-2)
 
-    def test_sliced_and_turned_images(self):
+    def test_sliced_and_rotated_images(self):
         whole = NDDataRef(
             make_galaxy((120, 120), shift=(20, 20)),
             unit=u.nmgy,
             wcs=make_wcs(shape=(120, 120), turn=130, shift=(20, 20)),
             uncertainty=StdDevUncertainty(np.full((120, 120), 0.1)),
         )
-        stamp = coerce_cutouts({"r": whole[30:, 25:]}, position=CENTRE).flux[0, 2].astype(float)
-        np.testing.assert_allclose(centroid(stamp), 31.5, atol=0.501)
+        cutout = coerce_cutouts({"r": whole[30:, 25:]}, position=CENTRE).flux[0, 2].astype(float)
+        np.testing.assert_allclose(centroid(cutout), 31.5, atol=0.501)
 
-    def test_a_cube_with_a_third_world_axis(self, truth):
+    def test_cube_with_a_third_world_axis(self, truth):
         wcs = WCS(naxis=3)
         wcs.wcs.ctype = ["RA---TAN", "DEC--TAN", "BAND"]
         wcs.wcs.crval = [150, 2, 0]
@@ -369,7 +369,7 @@ class TestGeometry:
         batch = coerce_cutouts(cube(truth, 0, wcs=wcs), bands="gri")
         assert 1000 < (batch.ivar[0, 1] > 0).sum() <= 32 * 32
 
-    def test_a_pixel_scale_is_assumed_with_a_warning(self, truth):
+    def test_assumed_pixel_scale_warns(self, truth):
         with pytest.warns(AstroGenSpecWarning, match="no WCS and no pixel scale: 0.396") as record:
             coerce_cutouts([cube(truth, 0), cube(truth, 1)], bands="gri")
         assert len(record) == 1
@@ -392,19 +392,19 @@ class TestBadPixels:
         assert (batch.ivar[0, 2] > 0).sum() == 64 * 64 - 1
 
     @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
-    def test_errors_without_meaning_are_masked(self, value):
+    def test_invalid_uncertainties_are_masked(self, value):
         sigma = np.full((64, 64), 0.1)
         sigma[3, 4] = value
         batch = coerce_cutouts({"r": make_ccd(sigma=sigma)})
         assert batch.ivar[0, 2, 3, 4] == batch.flux[0, 2, 3, 4] == 0
         assert (batch.ivar[0, 2] > 0).sum() == 64 * 64 - 1
 
-    def test_a_band_without_pixels_is_absent(self):
+    def test_band_without_good_pixels_is_absent(self):
         bad = make_ccd(np.full((64, 64), np.nan))
         batch = coerce_cutouts({"g": bad, "r": make_ccd()})
         np.testing.assert_array_equal(batch.bands_present[0], [False, False, True, False, False])
 
-    def test_the_input_is_not_changed(self):
+    def test_input_is_not_modified(self):
         image = make_galaxy()
         image[0, 0] = np.nan
         ccd = make_ccd(image)
@@ -420,7 +420,7 @@ def nd(shape, unit="nmgy", **options):
     )
 
 
-STRUCTURE_ERRORS = {
+CALL_ERRORS = {
     "no unit": (np.ones((5, 64, 64)), {}, u.UnitsError, "without a unit; multiply it"),
     "a path": ("galaxy.fits", {}, TypeError, "of type str.*read_cutout_fits"),
     "none": (None, {}, TypeError, "of type NoneType"),
@@ -542,11 +542,11 @@ STRUCTURE_ERRORS = {
 }
 
 
-@pytest.mark.parametrize("case", STRUCTURE_ERRORS)
+@pytest.mark.parametrize("case", CALL_ERRORS)
 @pytest.mark.parametrize("on_error", ["raise", "flag"])
 def test_errors_of_the_call_are_always_raised(case, on_error):
-    given, options, kind, sentence = STRUCTURE_ERRORS[case]
-    with pytest.raises(kind, match=sentence):
+    given, options, kind, message = CALL_ERRORS[case]
+    with pytest.raises(kind, match=message):
         coerce_cutouts(given, **{"on_error": on_error, **options})
 
 
@@ -682,30 +682,30 @@ GALAXY_ERRORS = {
 
 class TestBadGalaxies:
     @pytest.mark.parametrize("case", GALAXY_ERRORS)
-    def test_one_galaxy_raises_its_sentence(self, case):
-        make, kind, sentence = GALAXY_ERRORS[case]
+    def test_single_bad_galaxy_raises(self, case):
+        make, kind, message = GALAXY_ERRORS[case]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstroGenSpecWarning)
-            with pytest.raises(kind, match=f"^(?!galaxy).*{sentence}"):
+            with pytest.raises(kind, match=f"^(?!galaxy).*{message}"):
                 coerce_cutouts(make())
 
     @pytest.mark.parametrize("case", GALAXY_ERRORS)
-    def test_one_bad_galaxy_does_not_spoil_the_others(self, case):
-        make, kind, sentence = GALAXY_ERRORS[case]
+    def test_bad_galaxy_does_not_affect_other_galaxies(self, case):
+        make, kind, message = GALAXY_ERRORS[case]
         good = {"r": make_ccd()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstroGenSpecWarning)
-            with pytest.raises(kind, match=f"galaxy 1: .*{sentence}"):
+            with pytest.raises(kind, match=f"galaxy 1: .*{message}"):
                 coerce_cutouts([good, make(), good])
             batch = coerce_cutouts([good, make(), good], on_error="flag")
         assert batch.problems[0] == batch.problems[2] == ""
         np.testing.assert_array_equal(batch.bands_present[:, 2], [True, False, True])
         assert not batch.flux[1].any()
-        with pytest.raises(ValueError, match=sentence):
+        with pytest.raises(ValueError, match=message):
             raise ValueError(batch.problems[1])
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
-    def test_bad_galaxies_of_an_array(self, bad):
+    def test_bad_galaxies_in_an_array(self, bad):
         flux = np.random.default_rng(0).normal(size=(4, 2, 64, 64))
         flux[2] = bad
         flux[3, 0] = bad
@@ -719,11 +719,11 @@ class TestBadGalaxies:
         assert [bool(problem) for problem in batch.problems] == [False, False, True, False]
         np.testing.assert_array_equal(batch.bands_present[3], [False, False, True, False, False])
 
-    def test_the_whole_array_of_one_pixel_is_an_error_of_the_call(self):
+    def test_array_of_single_pixels_raises(self):
         with pytest.raises(ValueError, match="at least 8 x 8"):
             coerce_cutouts(nd((3, 5, 1, 1)), bands=BANDS, pixel_scale=SCALE, on_error="flag")
 
-    def test_position_outside(self):
+    def test_position_outside_the_image(self):
         away = CENTRE.directional_offset_by(0 * u.deg, 1 * u.arcmin)
         with pytest.raises(ValueError, match="position lies outside the image in band r: pixel"):
             coerce_cutouts({"r": make_ccd()}, position=away)
@@ -751,7 +751,7 @@ class TestFiles:
         with pytest.raises(OSError, match="already exists"):
             write_cutout_fits(path, batch)
 
-    def test_a_cube_with_uncertainty_and_mask(self, tmp_path):
+    def test_cube_with_uncertainty_and_mask(self, tmp_path):
         from astropy.io import fits
 
         flux = np.stack([make_galaxy(), make_galaxy()])
@@ -803,7 +803,7 @@ class TestFiles:
 
 
 @pytest.mark.parametrize("n_pixels", [64, 48])
-def test_arrays_are_treated_as_a_whole(monkeypatch, n_pixels):
+def test_arrays_are_converted_at_once(monkeypatch, n_pixels):
     calls = []
 
     def count(values, *arguments, **options):

@@ -1,11 +1,14 @@
-"""Observed batches to network inputs."""
+"""Network inputs from observed batches."""
 
 import numpy as np
 import pytest
 import torch
 
 from astrogenspec.inputs.features import (
+    MORPHOLOGY_FEATURES,
+    PHOTOMETRY_FEATURES,
     PIXEL_SIGMA,
+    SHAPE_FEATURES,
     ModelInputs,
     image_features,
     make_inputs,
@@ -25,7 +28,7 @@ def make_cutouts(n=3, seed=0):
 
 
 class SimpleCutouts:
-    """The attributes of a batch of cutouts that preprocessing reads."""
+    """Attributes of a batch of cutouts that `make_inputs` uses."""
 
     def __init__(self, flux, ivar):
         self.flux, self.ivar = flux, ivar
@@ -35,7 +38,7 @@ class SimpleCutouts:
 
 
 class SimplePhotometry:
-    """The attributes of a batch of photometry that preprocessing reads."""
+    """Attributes of a batch of photometry that `make_inputs` uses."""
 
     def __init__(self, flux, error, extinction=0.0, measured=False):
         self.flux, self.error = np.asarray(flux, float), np.asarray(error, float)
@@ -51,7 +54,7 @@ class SimplePhotometry:
         return self.flux * factor, self.error * factor
 
 
-def test_reference_noise_is_that_of_the_survey():
+def test_reference_noise_equals_that_of_the_survey():
     assert tuple(SDSS.pixel_sigma[band] for band in SDSS.bands) == PIXEL_SIGMA
 
 
@@ -142,7 +145,7 @@ class TestPhotometry:
         )
         assert torch.isfinite(features).all()
 
-    def test_no_photometry_is_all_zero(self):
+    def test_missing_photometry_is_zero(self):
         nothing = torch.full((1, 5), torch.nan)
         assert (photometry_features(nothing, nothing, torch.tensor([True])) == 0).all()
 
@@ -182,3 +185,26 @@ class TestModelInputs:
             make_inputs()
         with pytest.raises(ValueError, match="3 cutouts but photometry of 2"):
             make_inputs(make_cutouts(3), SimplePhotometry(np.ones((2, 5)), np.ones((2, 5))))
+
+
+class TestLayout:
+    def test_lengths_and_names(self):
+        assert len(PHOTOMETRY_FEATURES) == 20 and len(MORPHOLOGY_FEATURES) == 16
+        assert PHOTOMETRY_FEATURES.names[5:9] == (
+            "colour_ug",
+            "colour_gr",
+            "colour_ri",
+            "colour_iz",
+        )
+
+    def test_columns(self):
+        assert PHOTOMETRY_FEATURES.slice("present") == slice(14, 19)
+        assert PHOTOMETRY_FEATURES.index("measured") == 19
+        assert MORPHOLOGY_FEATURES.columns("shape", "shape_present") == (5, 6, 7, 13, 14, 15)
+        assert MORPHOLOGY_FEATURES.columns("shape", "shape_present") == SHAPE_FEATURES
+
+    def test_unknown_names(self):
+        with pytest.raises(ValueError, match="not in tuple"):
+            PHOTOMETRY_FEATURES.index("magnitude_y")
+        with pytest.raises(KeyError):
+            PHOTOMETRY_FEATURES.slice("line")

@@ -1,4 +1,4 @@
-"""Resampling moves flux between pixels and loses none."""
+"""Resampling and cropping of images."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def centroid(image):
 
 class TestOverlapWeights:
     @pytest.mark.parametrize("step", [0.31, 0.5, 1.0, 1.37, 3.0])
-    def test_inner_pixels_are_shared_out_completely(self, step):
+    def test_inner_pixels_are_distributed_completely(self, step):
         weights = overlap_weights(40, 200, step=step, start=-3.21)
         covered = weights.sum(axis=0)
         inside = np.arange(1, 41) < -3.21 + 200 * step
@@ -26,11 +26,11 @@ class TestOverlapWeights:
         assert weights.min() >= 0
         assert weights.max() <= 1
 
-    def test_grids_that_do_not_meet_share_nothing(self):
+    def test_disjoint_grids_have_no_overlap(self):
         assert not overlap_weights(5, 5, step=1.0, start=10.0).any()
 
     @pytest.mark.parametrize("step", [0.0, -1.0, np.nan])
-    def test_refuses_a_step_that_is_not_positive(self, step):
+    def test_step_must_be_positive(self, step):
         with pytest.raises(ValueError, match="must be positive"):
             overlap_weights(4, 4, step=step, start=0)
 
@@ -40,7 +40,7 @@ class TestResample:
     @pytest.mark.parametrize(
         ("n", "scale"), [(128, 0.5), (97, 0.66), (64, 1.0), (50, 1.3), (31, 2.5)]
     )
-    def test_conserves_flux_and_centres(self, n, scale, dtype):
+    def test_flux_is_conserved_and_centred(self, n, scale, dtype):
         middle = (n - 1) / 2
         image = blob((n, n), (middle, middle), 4 / scale).astype(dtype)
         step = (1 / scale, 1 / scale)
@@ -51,7 +51,7 @@ class TestResample:
         assert total == pytest.approx(image.sum(dtype=float), rel=1e-5)
         np.testing.assert_allclose(centroid(flux.astype(float)), 31.5, atol=1e-3)
 
-    def test_moves_the_centre_and_takes_rectangular_pixels(self):
+    def test_shifted_centre_and_rectangular_pixels(self):
         image = blob((90, 150), (40.3, 81.8), 5.0)
         flux, _ = resample(image, np.ones_like(image), step=(1.0, 2.0), centre=(40.3, 81.8))
         np.testing.assert_allclose(centroid(flux), 31.5, atol=1e-6)
@@ -70,7 +70,7 @@ class TestResample:
         )
         assert (1 / new).sum() == pytest.approx(32 * 32)
 
-    def test_noise_of_an_aperture_is_what_is_claimed(self):
+    def test_aperture_noise_matches_its_error(self):
         rng = np.random.default_rng(2)
         images = rng.normal(size=(400, 48, 48))
         flux, ivar = resample(images, np.ones_like(images), step=(0.6, 0.6), centre=(23.5, 23.5))
@@ -79,7 +79,7 @@ class TestResample:
         claimed = np.sqrt((1 / ivar[part]).sum(axis=(1, 2)))[0]
         assert scatter == pytest.approx(claimed, rel=0.12)
 
-    def test_stacks_are_treated_image_by_image(self):
+    def test_images_of_a_stack_are_independent(self):
         rng = np.random.default_rng(3)
         images = rng.normal(size=(3, 2, 40, 44))
         ivar = rng.uniform(0, 1, images.shape) * (rng.uniform(size=images.shape) > 0.1)
@@ -90,7 +90,7 @@ class TestResample:
             np.testing.assert_allclose(flux[index], one)
             np.testing.assert_allclose(new[index], one_ivar)
 
-    def test_surface_brightness_survives_bad_pixels(self):
+    def test_bad_pixels_do_not_change_surface_brightness(self):
         image, ivar = np.ones((128, 128)), np.ones((128, 128))
         image[60, 60], ivar[60, 60] = np.nan, 0
         ivar[20:30, 20:30] = 0
@@ -100,7 +100,7 @@ class TestResample:
         assert not flux[10:15, 10:15].any()
         assert not new[10:15, 10:15].any()
 
-    def test_pixels_beyond_the_input_have_no_weight(self):
+    def test_pixels_outside_the_input_have_zero_weight(self):
         flux, ivar = resample(
             np.ones((20, 20)), np.ones((20, 20)), step=(0.5, 0.5), centre=(9.5, 9.5)
         )
@@ -110,12 +110,12 @@ class TestResample:
 
 
 class TestCropOrPad:
-    def test_returns_the_input_if_it_fits(self):
+    def test_matching_input_is_returned(self):
         image = np.ones((2, 64, 64))
         assert crop_or_pad(image, image, offset=(0, 0))[0] is image
 
     @pytest.mark.parametrize("offset", [(0, 0), (3, 8), (-5, 4), (-70, 0), (99, 0)])
-    def test_pixels_end_up_where_they_belong(self, offset):
+    def test_pixel_positions(self, offset):
         image = np.arange(70 * 80, dtype=float).reshape(70, 80) + 1
         flux, ivar = crop_or_pad(image, image, offset=offset)
         y, x = np.mgrid[:64, :64] + np.array(offset)[:, None, None]

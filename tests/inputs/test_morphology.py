@@ -1,4 +1,4 @@
-"""Sizes and shapes from a catalogue: read in every form, refused when they cannot be, and turned into features."""
+"""Morphology from catalogues: forms of input, impossible values, features."""
 
 import astropy.units as u
 import numpy as np
@@ -22,7 +22,7 @@ from astrogenspec.inputs.photometry import PhotometryBatch, coerce_photometry
 G = {"flux_g": [30.0, 50.0, 80.0] * u.nmgy, "flux_err_g": [1, 1, 1] * u.nmgy, "ebv": 0.1}
 PETRO = np.array([27.0, 51.0, 70.0])
 MAG = 22.5 - 2.5 * np.log10(PETRO)
-SIZES = {
+SHAPES = {
     "r50": [2.0, 3.0, 4.0] * u.arcsec,
     "r90": [5.0, 9.0, 8.0] * u.arcsec,
     "axis_ratio": [0.3, 0.6, 1.0],
@@ -35,7 +35,7 @@ def morphology_of(extra, **options):
 
 
 class TestReading:
-    KINDS = {
+    FORMS = {
         "nmgy": {"petro_flux_g": PETRO * u.nmgy},
         "with errors": {"petro_flux_g": PETRO * u.nmgy, "petro_flux_err_g": [1, 2, 3] * u.nmgy},
         "ivar": {"petro_flux_g": PETRO * u.nmgy, "petro_flux_ivar_g": [1, 4, 9] / u.nmgy**2},
@@ -45,9 +45,9 @@ class TestReading:
         "flux in ABmag": {"petro_flux_g": MAG * u.ABmag},
     }
 
-    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("kind", FORMS)
     def test_petrosian_fluxes_in_every_form(self, kind):
-        found = morphology_of(self.KINDS[kind])
+        found = morphology_of(self.FORMS[kind])
         np.testing.assert_allclose(found.petro_flux[:, 1], PETRO, rtol=1e-6)
         assert np.isnan(found.petro_flux[:, [0, 2, 3, 4]]).all()
         assert np.isnan(found.r50).all()
@@ -56,17 +56,17 @@ class TestReading:
         assert found.problems == ("", "", "")
 
     def test_errors(self):
-        found = morphology_of(self.KINDS["ivar"])
+        found = morphology_of(self.FORMS["ivar"])
         np.testing.assert_allclose(found.petro_error[:, 1], [1, 1 / 2, 1 / 3])
-        assert np.isnan(morphology_of(self.KINDS["nmgy"]).petro_error).all()
+        assert np.isnan(morphology_of(self.FORMS["nmgy"]).petro_error).all()
 
     def test_sizes_in_any_angle(self):
-        found = morphology_of(SIZES | {"r90": np.array([5, 9, 8]) / 60 * u.arcmin})
+        found = morphology_of(SHAPES | {"r90": np.array([5, 9, 8]) / 60 * u.arcmin})
         np.testing.assert_allclose(found.r50, [2, 3, 4])
         np.testing.assert_allclose(found.r90, [5, 9, 8])
         np.testing.assert_allclose(found.axis_ratio, [0.3, 0.6, 1.0])
 
-    def test_percent_is_a_number(self):
+    def test_axis_ratio_in_percent(self):
         np.testing.assert_allclose(
             morphology_of({"axis_ratio": [30, 60, 100] * u.percent}).axis_ratio, [0.3, 0.6, 1]
         )
@@ -86,18 +86,18 @@ class TestReading:
         np.testing.assert_array_equal(np.isnan(found.petro_flux[:, 2]), [False, True, True])
         assert found.problems == ("", "", "")
 
-    def test_a_table_with_masked_columns(self):
+    def test_table_with_masked_columns(self):
         table = Table({"mag_r": [17.0, 18.0], "mag_err_r": [0.1, 0.1], "ebv": [0.0, 0.0]})
         table["r50"] = MaskedColumn([2.0, -1.0], mask=[False, True], unit="arcsec")
         found = coerce_photometry(table).morphology
         assert found.r50[0] == 2
         assert np.isnan(found.r50[1])
 
-    def test_nothing_given(self):
+    def test_no_morphology(self):
         assert morphology_of({}) is None
         assert make_inputs(photometry=coerce_photometry(G)).morphology is None
 
-    def test_rows_with_and_without(self):
+    def test_rows_with_and_without_morphology(self):
         rows = [
             {"g": 1 * u.nmgy, "g_err": 0.1 * u.nmgy, "ebv": 0.0},
             {"g": 1 * u.nmgy, "g_err": 0.1 * u.nmgy, "ebv": 0.0, "r50": 2 * u.arcsec},
@@ -164,8 +164,8 @@ CALL_ERRORS = {
 @pytest.mark.parametrize("case", CALL_ERRORS)
 @pytest.mark.parametrize("on_error", ["raise", "flag"])
 def test_errors_of_the_call_are_always_raised(case, on_error):
-    extra, kind, sentence = CALL_ERRORS[case]
-    with pytest.raises(kind, match=sentence):
+    extra, kind, message = CALL_ERRORS[case]
+    with pytest.raises(kind, match=message):
         coerce_photometry(G | extra, on_error=on_error)
 
 
@@ -177,7 +177,7 @@ GALAXY_ERRORS = {
     ),
     "zero": ({"r90": [2, 0, 4] * u.arcsec}, "r90", "r90 is 0 arcsec, but it must be positive"),
     "order": (
-        SIZES | {"r90": [5, 2, 8] * u.arcsec},
+        SHAPES | {"r90": [5, 2, 8] * u.arcsec},
         "r90",
         "r90 is 2 arcsec but r50 is 3 arcsec; r90 cannot be the smaller one",
     ),
@@ -201,9 +201,9 @@ GALAXY_ERRORS = {
 
 
 @pytest.mark.parametrize("case", GALAXY_ERRORS)
-def test_a_value_that_cannot_be_is_missing_and_flagged(case):
-    extra, name, sentence = GALAXY_ERRORS[case]
-    with pytest.raises(ValueError, match=f"galaxy 1: {sentence}"):
+def test_impossible_value_is_missing_and_flagged(case):
+    extra, name, message = GALAXY_ERRORS[case]
+    with pytest.raises(ValueError, match=f"galaxy 1: {message}"):
         coerce_photometry(G | extra)
     batch = coerce_photometry(G | extra, on_error="flag")
     values = getattr(batch.morphology, name)
@@ -212,13 +212,13 @@ def test_a_value_that_cannot_be_is_missing_and_flagged(case):
     assert batch.problems == ("", "", "")
     seen = observe(None, batch, on_error="flag")
     assert seen.usable.all()
-    assert seen.flags[1].startswith(f"morphology not used: {sentence}")
+    assert seen.flags[1].startswith(f"morphology not used: {message}")
     assert seen.flags[0] == seen.flags[2] == ""
     assert np.isfinite(batch.flux[:, 1]).all()
 
 
-def test_a_galaxy_whose_fluxes_cannot_be_used_has_no_structure():
-    photometry = G | SIZES | {"flux_err_g": [1, 0, 1] * u.nmgy}
+def test_rejected_galaxy_has_no_morphology():
+    photometry = G | SHAPES | {"flux_err_g": [1, 0, 1] * u.nmgy}
     batch = coerce_photometry(photometry, on_error="flag")
     np.testing.assert_array_equal(np.isnan(batch.morphology.r50), [False, True, False])
     spoilt = PhotometryBatch(
@@ -227,7 +227,7 @@ def test_a_galaxy_whose_fluxes_cannot_be_used_has_no_structure():
         batch.ebv,
         batch.measured,
         problems=("", "", "bad"),
-        morphology=morphology_of(SIZES),
+        morphology=morphology_of(SHAPES),
     )
     seen = observe(None, spoilt, on_error="flag")
     np.testing.assert_array_equal(np.isnan(seen.photometry.morphology.r50), [False, False, True])
@@ -236,7 +236,7 @@ def test_a_galaxy_whose_fluxes_cannot_be_used_has_no_structure():
 class TestBatch:
     @pytest.fixture
     def batch(self):
-        return coerce_photometry(G | SIZES | {"petro_flux_g": PETRO * u.nmgy})
+        return coerce_photometry(G | SHAPES | {"petro_flux_g": PETRO * u.nmgy})
 
     @pytest.mark.parametrize("item", [1, [1], slice(1, 2), np.array([False, True, False])])
     def test_selection(self, batch, item):
@@ -266,7 +266,7 @@ class TestBatch:
 
 class TestFeatures:
     def test_values(self):
-        batch = coerce_photometry(G | SIZES | {"petro_flux_g": PETRO * u.nmgy})
+        batch = coerce_photometry(G | SHAPES | {"petro_flux_g": PETRO * u.nmgy})
         features = make_inputs(photometry=batch).morphology
         assert features.shape == (3, N_MORPHOLOGY_FEATURES)
         assert features.dtype == torch.float32
@@ -290,15 +290,15 @@ class TestFeatures:
         np.testing.assert_array_equal(features[0, 8:], [0, 1, 0, 0, 0, 1, 1, 1])
         assert not features[:, [0, 2, 3, 4]].any()
 
-    def test_each_part_alone(self):
+    def test_single_columns(self):
         for key, columns in (("r50", [5]), ("axis_ratio", [7])):
-            features = make_inputs(photometry=coerce_photometry(G | {key: SIZES[key]})).morphology
+            features = make_inputs(photometry=coerce_photometry(G | {key: SHAPES[key]})).morphology
             present = torch.zeros(8)
             present[columns] = 1
             np.testing.assert_array_equal(features[:, 8:], present.expand(3, 8))
             rest = [k for k in range(8) if k not in columns]
             assert not features[:, rest].any()
-        alone = make_inputs(photometry=coerce_photometry(G | {"r90": SIZES["r90"]})).morphology
+        alone = make_inputs(photometry=coerce_photometry(G | {"r90": SHAPES["r90"]})).morphology
         assert not alone.any()
 
     def test_extremes_are_clipped(self):
@@ -310,8 +310,8 @@ class TestFeatures:
         assert features[0, 8:13].tolist() == [1, 1, 0, 0, 0]
         np.testing.assert_allclose(features[0, 5:8], [-5, 7, 2], rtol=1e-6)
 
-    def test_fluxes_measured_on_the_stamp_are_not_compared(self):
-        batch = coerce_photometry(G | SIZES | {"petro_flux_g": PETRO * u.nmgy})
+    def test_fluxes_measured_on_cutouts_are_not_compared(self):
+        batch = coerce_photometry(G | SHAPES | {"petro_flux_g": PETRO * u.nmgy})
         batch = PhotometryBatch(
             batch.flux,
             batch.error,
@@ -324,23 +324,23 @@ class TestFeatures:
         assert features[:, MORPHOLOGY_FEATURES.index("log_r50_present")].tolist() == [1, 1, 1]
 
 
-class TestThroughTheBoundary:
-    def test_blocks_carry_structure_to_the_inputs(self):
-        blocks = ObservationBatches(None, G | SIZES, InputOptions(), batch_size=2)
+class TestModelInputs:
+    def test_batches_have_morphology(self):
+        blocks = ObservationBatches(None, G | SHAPES, InputOptions(), batch_size=2)
         parts = [seen.inputs() for seen in blocks]
         assert [len(part.morphology) for part in parts] == [2, 1]
         joined = ModelInputs.concatenate(parts)
-        whole = make_inputs(photometry=coerce_photometry(G | SIZES))
+        whole = make_inputs(photometry=coerce_photometry(G | SHAPES))
         torch.testing.assert_close(joined.morphology, whole.morphology)
         torch.testing.assert_close(joined.photometry, whole.photometry)
         assert joined.image is None
 
-    def test_images_with_photometry_and_structure(self):
+    def test_images_with_photometry_and_morphology(self):
         rng = np.random.default_rng(1)
         sigma = np.array(PIXEL_SIGMA)[:, None, None]
         flux = (sigma * rng.normal(size=(3, 5, 64, 64)) + sigma).astype(np.float32)
         ivar = np.broadcast_to(sigma**-2, flux.shape).astype(np.float32)
-        seen = observe(CutoutBatch(flux, ivar), coerce_photometry(G | SIZES))
+        seen = observe(CutoutBatch(flux, ivar), coerce_photometry(G | SHAPES))
         inputs = seen.inputs()
         assert inputs.has_image.all()
         np.testing.assert_allclose(
@@ -350,20 +350,20 @@ class TestThroughTheBoundary:
         )
 
     def test_selection_and_devices(self):
-        inputs = make_inputs(photometry=coerce_photometry(G | SIZES))
+        inputs = make_inputs(photometry=coerce_photometry(G | SHAPES))
         assert inputs[torch.tensor([2])].morphology.shape == (1, N_MORPHOLOGY_FEATURES)
         assert inputs[:2].to("cpu").morphology.shape == (2, N_MORPHOLOGY_FEATURES)
 
-    def test_inputs_with_and_without_are_joined(self):
-        have = make_inputs(photometry=coerce_photometry(G | SIZES))
+    def test_concatenation_with_missing_morphology(self):
+        have = make_inputs(photometry=coerce_photometry(G | SHAPES))
         lack = make_inputs(photometry=coerce_photometry(G))
         joined = ModelInputs.concatenate([lack, have])
         assert not joined.morphology[:3].any()
         torch.testing.assert_close(joined.morphology[3:], have.morphology)
         assert ModelInputs.concatenate([lack, lack]).morphology is None
 
-    def test_the_table_has_what_was_given(self):
-        batch = coerce_photometry(G | SIZES | {"petro_flux_g": PETRO * u.nmgy})
+    def test_photometry_table_has_morphology(self):
+        batch = coerce_photometry(G | SHAPES | {"petro_flux_g": PETRO * u.nmgy})
         table = observe(None, batch).photometry_table()
         assert isinstance(table, QTable)
         np.testing.assert_allclose(table["r50"].to_value(u.arcsec), [2, 3, 4])
@@ -372,5 +372,5 @@ class TestThroughTheBoundary:
         again = coerce_photometry(
             table["flux_g", "flux_err_g", "ebv", "petro_flux_g", "r50", "axis_ratio"]
         )
-        np.testing.assert_allclose(again.morphology.axis_ratio, SIZES["axis_ratio"])
+        np.testing.assert_allclose(again.morphology.axis_ratio, SHAPES["axis_ratio"])
         assert "r50" not in observe(None, coerce_photometry(G)).photometry_table().colnames

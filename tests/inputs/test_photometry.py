@@ -1,4 +1,4 @@
-"""Photometry in every form gives the same fluxes; measured photometry finds the light that was put in."""
+"""Photometry: forms of input, extinction, missing values, errors, measurement on cutouts."""
 
 import astropy.units as u
 import numpy as np
@@ -44,7 +44,7 @@ def with_unit(values, unit, error_unit=None):
     } | {"ebv": EBV["ebv"] * u.mag}
 
 
-KINDS = {
+FORMS = {
     "dict of nmgy": with_unit(columns("{}", "{}_err"), u.nmgy),
     "dict of Jy": with_unit(columns("{}", "{}_err", FLUX * JY, ERROR * JY), u.Jy),
     "long names": with_unit(columns("flux_{}", "flux_err_{}"), u.nmgy),
@@ -87,9 +87,9 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_all_kinds_of_input_give_the_same_batch(kind):
-    batch = coerce_photometry(KINDS[kind])
+@pytest.mark.parametrize("kind", FORMS)
+def test_all_forms_of_input_give_the_same_batch(kind):
+    batch = coerce_photometry(FORMS[kind])
     np.testing.assert_allclose(batch.flux[:, 1:4], FLUX, rtol=1e-9)
     np.testing.assert_allclose(batch.error[:, 1:4], ERROR, rtol=1e-9)
     assert np.isnan(batch.flux[:, [0, 4]]).all()
@@ -104,7 +104,7 @@ def test_all_kinds_of_input_give_the_same_batch(kind):
     np.testing.assert_array_equal(batch.bands_present, [[False, True, True, True, False]] * 2)
 
 
-def test_a_single_galaxy():
+def test_single_galaxy():
     batch = coerce_photometry(
         {"r": 17.5 * u.ABmag, "r_err": 0.1 * u.mag, "ebv": 0.0, "name": "M 31"}
     )
@@ -114,7 +114,7 @@ def test_a_single_galaxy():
     assert batch.names == ("M 31",)
 
 
-def test_a_flux_per_wavelength_is_converted_at_the_pivot():
+def test_flux_per_wavelength_is_converted_at_the_pivot():
     unit = u.erg / u.s / u.cm**2 / u.AA
     fnu = 100 * 3631e-9 * 1e-23
     flam = fnu * 2.99792458e18 / 6177.2**2
@@ -128,7 +128,7 @@ def test_negative_fluxes_are_measurements():
     assert batch.flux[0, 0] == -0.3
 
 
-class TestDust:
+class TestExtinction:
     PHOTOMETRY = {"g": [1, 2] * u.nmgy, "g_err": 1 * u.nmgy}
 
     @pytest.mark.parametrize("ebv", [0.1, [0.1, 0.2], [0.1, 0.2] * u.mag, np.float32(0.1)])
@@ -138,14 +138,14 @@ class TestDust:
         np.testing.assert_allclose(batch.ebv, expected)
         np.testing.assert_allclose(batch.extinction, np.outer(expected, COEFFICIENTS))
 
-    def test_nothing_said_is_zero_with_one_warning(self):
+    def test_missing_extinction_is_zero_with_a_warning(self):
         with pytest.warns(AstroGenSpecWarning, match="ebv = 0 is assumed") as record:
             batch = coerce_photometry(self.PHOTOMETRY)
         assert len(record) == 1
         assert record[0].filename == __file__
         assert not batch.extinction.any()
 
-    def test_extinction_takes_the_place_of_ebv(self):
+    def test_extinction_takes_precedence_over_ebv(self):
         batch = coerce_photometry(self.PHOTOMETRY | {"ebv": [0.1, 0.1], "extinction_g": [0.5, 1.0]})
         np.testing.assert_allclose(batch.extinction[:, 1], [0.5, 1.0])
         np.testing.assert_allclose(batch.ebv, 0.1)
@@ -188,7 +188,7 @@ class TestMissing:
         batch = coerce_photometry(fluxes, on_error="flag")
         np.testing.assert_array_equal(batch.bands_present[:, 1], [code > 0, code > 0, True])
 
-    def test_an_inverse_variance_of_zero(self):
+    def test_zero_inverse_variance_is_missing(self):
         photometry = {"g": [1, 2] * u.nmgy, "g_ivar": [0, 1] * u.nmgy**-2, "ebv": 0}
         batch = coerce_photometry(photometry, on_error="flag")
         np.testing.assert_array_equal(batch.bands_present[:, 1], [False, True])
@@ -295,21 +295,21 @@ CALL_ERRORS = {
 @pytest.mark.parametrize("on_error", ["raise", "flag"])
 @pytest.mark.filterwarnings("ignore:no Galactic extinction")
 def test_errors_of_the_call_are_always_raised(case, on_error):
-    photometry, kind, sentence = CALL_ERRORS[case]
-    with pytest.raises(kind, match=sentence):
+    photometry, kind, message = CALL_ERRORS[case]
+    with pytest.raises(kind, match=message):
         coerce_photometry(photometry, on_error=on_error)
 
 
 @pytest.mark.parametrize(
-    ("options", "kind", "sentence"),
+    ("options", "kind", "message"),
     [
         ({"ebv": [0.1, 0.2, 0.3]}, ValueError, "ebv has 3 values for 2 galaxies"),
         ({"ebv": 1 * u.arcsec}, u.UnitConversionError, "ebv is in arcsec"),
         ({"ebv": 0, "on_error": "skip"}, ValueError, "on_error is 'skip'"),
     ],
 )
-def test_errors_of_the_arguments(options, kind, sentence):
-    with pytest.raises(kind, match=sentence):
+def test_errors_of_the_arguments(options, kind, message):
+    with pytest.raises(kind, match=message):
         coerce_photometry(G, **options)
 
 
@@ -335,16 +335,16 @@ GALAXY_ERRORS = {
 
 
 @pytest.mark.parametrize("case", GALAXY_ERRORS)
-def test_one_bad_galaxy_does_not_spoil_the_others(case):
-    change, sentence = GALAXY_ERRORS[case]
+def test_bad_galaxy_does_not_affect_other_galaxies(case):
+    change, message = GALAXY_ERRORS[case]
     photometry = {"g": [1, 2, 3] * u.nmgy, "g_err": [1, 1, 1] * u.nmgy, "ebv": 0.0} | change
     if "g_ivar" in photometry:
         del photometry["g_err"]
-    with pytest.raises(ValueError, match=f"galaxy 1: {sentence}"):
+    with pytest.raises(ValueError, match=f"galaxy 1: {message}"):
         coerce_photometry(photometry)
     batch = coerce_photometry(photometry, on_error="flag")
     assert batch.problems[0] == batch.problems[2] == ""
-    assert sentence in batch.problems[1]
+    assert message in batch.problems[1]
     np.testing.assert_array_equal(np.isfinite(batch.flux[:, 1]), [True, False, True])
     assert np.isfinite(batch.dereddened()[0][[0, 2], 1]).all()
 
@@ -363,11 +363,11 @@ class TestBatch:
         np.testing.assert_allclose(part.extinction[0], 0.2 * COEFFICIENTS)
         assert len(part) == 1
 
-    def test_coercing_again_changes_nothing(self, batch):
+    def test_batch_is_returned_unchanged(self, batch):
         assert coerce_photometry(batch) is batch
         assert repr(batch) == "<PhotometryBatch of 2 galaxies, 0 with problems>"
 
-    def test_refuses_shapes_that_do_not_agree(self, batch):
+    def test_inconsistent_shapes(self, batch):
         with pytest.raises(ValueError, match=r"error has shape \(1, 5\), but it must be \(2, 5\)"):
             PhotometryBatch(batch.flux, batch.error[:1], batch.ebv, batch.measured)
         with pytest.raises(ValueError, match="names has 1 entries for 2 galaxies"):
@@ -390,7 +390,7 @@ def disk(total, scale=3.0, ratio=0.6, angle=0.5, x=31.5, y=31.5):
     return total * image / image.sum()
 
 
-def stamp(rng, image):
+def noisy(rng, image):
     flux = COLOURS[:, None, None] * image + rng.normal(size=(5, 64, 64)) * SIGMA[:, None, None]
     ivar = np.broadcast_to(SIGMA[:, None, None] ** -2.0, flux.shape)
     return flux.astype(np.float32), ivar.astype(np.float32)
@@ -399,8 +399,8 @@ def stamp(rng, image):
 class TestMeasure:
     def test_fluxes_colours_and_errors(self):
         rng = np.random.default_rng(11)
-        stamps = [stamp(rng, disk(150, angle=angle)) for angle in rng.uniform(0, 3, 60)]
-        flux, ivar = (np.stack(arrays) for arrays in zip(*stamps, strict=True))
+        cutouts = [noisy(rng, disk(150, angle=angle)) for angle in rng.uniform(0, 3, 60)]
+        flux, ivar = (np.stack(arrays) for arrays in zip(*cutouts, strict=True))
         batch = measure_photometry(CutoutBatch(flux, ivar), ebv=0.1)
         assert batch.measured.all()
         np.testing.assert_allclose(batch.ebv, 0.1)
@@ -415,16 +415,16 @@ class TestMeasure:
         assert pull.std() == pytest.approx(1, rel=0.3)
 
     @pytest.mark.parametrize("where", [(12, 40), (45, 30), (24, 26)])
-    def test_neighbours_do_not_matter_much(self, where):
+    def test_neighbours_are_excluded(self, where):
         rng = np.random.default_rng(2)
         star = disk(40, scale=0.3, ratio=1, x=where[0], y=where[1])
-        alone = measure_cutout(*stamp(rng, disk(150)))[0]
-        beside = measure_cutout(*stamp(rng, disk(150) + star))[0]
+        alone = measure_cutout(*noisy(rng, disk(150)))[0]
+        beside = measure_cutout(*noisy(rng, disk(150) + star))[0]
         assert beside[2] / alone[2] == pytest.approx(1, abs=0.1)
 
     def test_bad_pixels_are_filled(self):
         rng = np.random.default_rng(4)
-        flux, ivar = stamp(rng, disk(200))
+        flux, ivar = noisy(rng, disk(200))
         whole, error, _ = measure_cutout(flux, ivar)
         ivar = ivar.copy()
         bad = rng.uniform(size=ivar.shape) < 0.15
@@ -435,7 +435,7 @@ class TestMeasure:
         assert problem == ""
 
     def test_missing_bands_stay_missing(self):
-        flux, ivar = stamp(np.random.default_rng(5), disk(200))
+        flux, ivar = noisy(np.random.default_rng(5), disk(200))
         ivar = ivar.copy()
         ivar[[0, 2]] = 0
         flux[[0, 2]] = 0
@@ -445,28 +445,28 @@ class TestMeasure:
         assert problem == ""
         assert measured[3] == pytest.approx(1.4 * 200 * 0.96, rel=0.05)
 
-    def test_a_band_bad_in_the_middle_is_missing(self):
-        flux, ivar = stamp(np.random.default_rng(6), disk(200))
+    def test_band_with_bad_centre_is_missing(self):
+        flux, ivar = noisy(np.random.default_rng(6), disk(200))
         ivar = ivar.copy()
         ivar[3, 15:50, 15:50] = 0
         measured = measure_cutout(flux, ivar)[0]
         np.testing.assert_array_equal(np.isfinite(measured), [True, True, True, False, True])
 
     @pytest.mark.parametrize(
-        ("image", "good", "sentence"),
+        ("image", "good", "message"),
         [
             (np.zeros((64, 64)), True, "no source is detected at the centre of the r-band cutout"),
             (disk(200), False, "the cutout has no usable pixels around its centre"),
             (disk(200, x=5, y=58, scale=1.0), True, "no source is detected at the centre"),
         ],
     )
-    def test_nothing_to_measure_is_a_problem_and_no_error(self, image, good, sentence):
-        flux, ivar = stamp(np.random.default_rng(8), image)
+    def test_unmeasurable_galaxy_is_flagged(self, image, good, message):
+        flux, ivar = noisy(np.random.default_rng(8), image)
         batch = CutoutBatch(flux[None], ivar[None] * good)
         measured = measure_photometry(batch, ebv=0)
         assert np.isnan(measured.flux).all()
         assert np.isnan(measured.error).all()
-        assert sentence in measured.problems[0]
+        assert message in measured.problems[0]
 
     @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
     @pytest.mark.parametrize("seed", range(6))
@@ -478,14 +478,14 @@ class TestMeasure:
         assert np.isnan(measured).all() == bool(problem)
         assert (error[np.isfinite(error)] > 0).all()
 
-    def test_a_problem_of_the_stamp_is_kept(self):
+    def test_flag_of_the_cutout_is_kept(self):
         blank = np.zeros((1, 5, 64, 64), np.float32)
         batch = measure_photometry(CutoutBatch(blank, blank, ("a",), ("all masked.",)), ebv=0)
         assert batch.problems == ("all masked.",)
         assert batch.names == ("a",)
 
-    def test_dust(self):
-        flux, ivar = stamp(np.random.default_rng(9), disk(200))
+    def test_extinction(self):
+        flux, ivar = noisy(np.random.default_rng(9), disk(200))
         batch = CutoutBatch(flux[None], ivar[None])
         with pytest.warns(AstroGenSpecWarning, match="ebv = 0 is assumed"):
             assert measure_photometry(batch).ebv == [0]
@@ -497,7 +497,7 @@ class TestMeasure:
 
 class TestFindGalaxy:
     def test_ellipse(self):
-        flux, ivar = stamp(
+        flux, ivar = noisy(
             np.random.default_rng(3), disk(400, scale=4, ratio=0.4, angle=1.0, x=33.2, y=30.1)
         )
         ellipse, others = find_galaxy(flux[2], ivar[2])
@@ -506,14 +506,14 @@ class TestFindGalaxy:
         assert ellipse.minor / ellipse.major == pytest.approx(0.45, abs=0.08)
         assert others.mean() < 0.02
 
-    def test_blends_are_divided(self):
+    def test_blends_are_separated(self):
         image = disk(300, scale=3) + disk(150, scale=1.0, ratio=1, x=44, y=40)
-        flux, ivar = stamp(np.random.default_rng(3), image)
+        flux, ivar = noisy(np.random.default_rng(3), image)
         _, others = find_galaxy(flux[2], ivar[2])
         assert others[40, 44]
         assert not others[31:33, 31:33].any()
 
-    def test_radius_is_one_semi_axis_on_the_ellipse(self):
+    def test_radius_equals_semi_major_axis_on_the_ellipse(self):
         ellipse = Ellipse(30.0, 20.0, 8.0, 4.0, np.pi / 2)
         assert ellipse.radius()[28, 30] == pytest.approx(8)
         assert ellipse.radius()[20, 34] == pytest.approx(8)

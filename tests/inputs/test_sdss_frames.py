@@ -1,4 +1,4 @@
-"""Corrected frames of SDSS give back their noise; the files are made here, in the survey's layout."""
+"""Corrected frames of SDSS, written here in the layout of the survey."""
 
 import sys
 from types import SimpleNamespace
@@ -65,12 +65,12 @@ def make_frame(band="r", *, camcol=3, run=3900, seed=0, shift=0.0):
         (6, 4000, "r", 4.895, 0.9025),
     ],
 )
-def test_noise_of_the_detectors(camcol, run, band, gain, dark):
+def test_detector_noise(camcol, run, band, gain, dark):
     assert frame_noise(camcol, run, band) == (gain, dark)
 
 
 @pytest.mark.parametrize("suffix", [".fits", ".fits.bz2"])
-def test_a_frame_gives_back_its_noise(tmp_path, suffix):
+def test_noise_of_a_frame(tmp_path, suffix):
     hdus, expected, calibration = make_frame("i", camcol=5, run=2000)
     path = tmp_path / f"frame-i-002000-5-0012{suffix}"
     hdus.writeto(path)
@@ -91,7 +91,7 @@ def test_noise_is_the_scatter_of_the_pixels():
     assert away.std() == pytest.approx(1, rel=0.03)
 
 
-def test_the_cutout_is_centred_and_masked_where_the_frame_ends():
+def test_cutout_is_centred_and_masked_outside_the_frame():
     frame = read_sdss_frame(make_frame()[0])
     cutout = cut_out(frame, TARGET)
     assert cutout.data.shape == (64, 64)
@@ -110,7 +110,7 @@ def test_the_cutout_is_centred_and_masked_where_the_frame_ends():
     assert cut_out(masked, TARGET).mask.sum() == masked.mask.sum()
 
 
-def test_a_position_off_the_frame():
+def test_position_outside_the_frame():
     frame = read_sdss_frame(make_frame()[0])
     for away in (20, 300):
         position = TARGET.directional_offset_by(90 * u.deg, away * u.arcsec * 2)
@@ -121,7 +121,7 @@ def test_a_position_off_the_frame():
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "message"),
     [
         (lambda hdus: hdus[0].header.remove("CAMCOL"), "no keyword CAMCOL"),
         (lambda hdus: hdus.pop(), "no calibration and sky extensions"),
@@ -137,15 +137,15 @@ def test_a_position_off_the_frame():
         ),
     ],
 )
-def test_files_that_are_no_frames(change, sentence):
+def test_invalid_frames(change, message):
     hdus = make_frame()[0]
     change(hdus)
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=message):
         read_sdss_frame(hdus)
 
 
 class Archive:
-    """Stands in for the survey's archive."""
+    """Replacement of the archive of the survey."""
 
     def __init__(self, found=True, images=True):
         self.found, self.images, self.asked = found, images, []
@@ -182,7 +182,7 @@ def archive(monkeypatch):
     return fake
 
 
-def test_fetch_with_a_stand_in_for_the_archive(archive):
+def test_fetch_with_a_mock_archive(archive):
     cutouts = fetch_sdss_cutout(TARGET, bands="gri")
     assert list(cutouts) == ["g", "r", "i"]
     assert archive.asked == [3 * u.arcsec, 30 * u.arcsec]
@@ -206,7 +206,7 @@ def test_fetch_errors(archive, monkeypatch):
     with pytest.raises(ValueError, match="SDSS returned no image"):
         fetch_sdss_cutout(TARGET)
     archive.found = False
-    with pytest.raises(ValueError, match="no object within 30 arcsec .* outside of its images"):
+    with pytest.raises(ValueError, match="no object within 30 arcsec .* outside its images"):
         fetch_sdss_cutout(TARGET)
     monkeypatch.setitem(sys.modules, "astroquery.sdss", None)
     with pytest.raises(ImportError, match=r"pip install astrogenspec\[fetch\]"):

@@ -1,4 +1,4 @@
-"""Surveys are data: every band has every number, and the numbers agree with one another."""
+"""Surveys: completeness and consistency of their data."""
 
 import pickle
 
@@ -27,7 +27,7 @@ def test_every_band_has_an_entry(name):
     assert tuple(getattr(SDSS, name)) == BANDS == SDSS.bands
 
 
-def test_values_of_the_literature():
+def test_literature_values():
     assert list(SDSS.extinction_coefficient.values()) == [4.239, 3.303, 2.285, 1.698, 1.263]
     assert SDSS.pixel_scale == 0.396 * u.arcsec
     assert SDSS.fibre_diameter == 3 * u.arcsec
@@ -58,5 +58,5 @@ def test_get_survey():
         get_survey("lsst")
 
 
-def test_survives_pickling():
+def test_pickling():
     assert pickle.loads(pickle.dumps(SDSS)).gain == SDSS.gain
