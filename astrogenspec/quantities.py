@@ -392,17 +392,17 @@ _STATED = {
 
 
 def plain_values(values: Any, unit: u.UnitBase | None, *, name: str = "values") -> np.ndarray:
-    """Convert numbers of any kind to a float array in a given unit; masked entries become NaN.
+    """Convert values to an array of floats in a given unit; masked entries become NaN.
 
     Parameters
     ----------
     values : array-like
-        Quantity, masked Quantity, table column or bare numbers; bare numbers are taken to be in
+        Quantity, masked Quantity, table column or plain numbers; plain numbers are assumed to be in
         ``unit``.
     unit : unit or None
-        Unit wanted.  None: the numbers must have no unit either.
+        Unit of the result; None for values that must not have a unit.
     name : str
-        How the error message names the values.
+        Name of the values in error messages.
 
     Returns
     -------
@@ -411,14 +411,13 @@ def plain_values(values: Any, unit: u.UnitBase | None, *, name: str = "values") 
     Raises
     ------
     astropy.units.UnitConversionError
-        If the unit of the values does not fit.
+        If the unit of the values does not convert.
     TypeError
         If the values are not numbers.
 
     Notes
     -----
-    Linear values that are not positive have no logarithm: converted to a dex unit they become
-    infinite or NaN.
+    Linear values that are not positive become infinite or NaN in a dex unit.
     """
     mask = getattr(values, "mask", None)
     if isinstance(values, Masked):
@@ -437,12 +436,12 @@ def plain_values(values: Any, unit: u.UnitBase | None, *, name: str = "values") 
     except u.UnitsError:
         wanted = "no unit" if unit is None else f"the unit {str(unit) or 'one (dimensionless)'!r}"
         raise u.UnitConversionError(
-            f"{name} has the unit {str(given) or 'one (dimensionless)'!r}, but {wanted} is wanted; "
+            f"{name} has the unit {str(given) or 'one (dimensionless)'!r}, but {wanted} is expected; "
             f"give values that convert to it."
         ) from None
     except (TypeError, ValueError):
         raise TypeError(
-            f"{name} is {type(values).__name__!r} with entries that are not numbers; "
+            f"{name} is of type {type(values).__name__} with entries that are not numbers; "
             f"give a Quantity or an array of numbers."
         ) from None
     if mask is not None:

@@ -112,7 +112,7 @@ def annotate_image(
     x, y = left + 0.06 * (right - left), bottom + 0.07 * (top - bottom)
     end = x + np.sign(right - left) * length / scale
     outline = package("matplotlib.patheffects").withStroke(linewidth=2.5, foreground="black")
-    style = {"color": _INK, "path_effects": [outline], "zorder": 5}
+    style: dict[str, Any] = {"color": _INK, "path_effects": [outline], "zorder": 5}
     ax.plot([x, end], [y, y], lw=1.6, solid_capstyle="butt", **style)
     ax.text(x, y + 0.02 * (top - bottom), label, ha="left", va="bottom", **style)
     if wcs is not None:
@@ -130,11 +130,11 @@ def _add_compass(ax: Axes, wcs: Any, style: dict[str, Any]) -> None:
         world = centre.directional_offset_by(angle, 1 * u.arcsec)
         direction = np.array(wcs.world_to_pixel(world)) - origin
         direction *= 0.11 * abs(right - left) / np.hypot(*direction)
-        tip, text = corner + direction, corner + 1.4 * direction
+        tip, label = corner + direction, corner + 1.4 * direction
         arrow = {"arrowstyle": "-|>", "color": _INK, "shrinkA": 0, "shrinkB": 0}
         arrow["path_effects"] = style["path_effects"]
-        ax.annotate("", tip, corner, arrowprops=arrow, zorder=style["zorder"])
-        ax.text(*text, name, ha="center", va="center", **style)
+        ax.annotate("", tuple(tip), tuple(corner), arrowprops=arrow, zorder=style["zorder"])
+        ax.text(label[0], label[1], name, ha="center", va="center", **style)
 
 
 def gri_images(image: Any, argument: str) -> np.ndarray:

@@ -123,7 +123,7 @@ def spectrum(
 
 def _several(chosen: SpectrumArrays) -> bool:
     """Return whether a galaxy has more than one draw."""
-    return np.count_nonzero(np.isfinite(chosen.redshift)) > 1
+    return bool(np.count_nonzero(np.isfinite(chosen.redshift)) > 1)
 
 
 def _redshift_text(drawn: float, median: float, best: bool, marked: bool) -> str:

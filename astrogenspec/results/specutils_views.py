@@ -10,7 +10,6 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Row, Table
 from astropy.uncertainty import Distribution
-from tqdm import tqdm
 
 from ..quantities import FLUX_UNIT, plain_values
 from ..warnings import AstroGenSpecWarning
@@ -349,6 +348,8 @@ def measured(
         If there are no draws, ``function`` fails for all of them, or its results have different names
         or shapes.
     """
+    from tqdm import tqdm
+
     if not callable(function):
         raise TypeError(
             f"function is of type {type(function).__name__}; a function of a Spectrum is expected."

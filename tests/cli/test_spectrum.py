@@ -326,7 +326,12 @@ def test_figure_is_named_after_the_galaxy(spectrum, tmp_path):
             2,
             "--properties-model cannot be combined with --posterior",
         ),
-        (("galaxies.ecsv", "--posterior", "none.fits"), "out.fits", 2, "there is no file 'none"),
+        (
+            ("galaxies.ecsv", "--posterior", "none.fits"),
+            "out.fits",
+            2,
+            "the file 'none.fits' does not exist",
+        ),
         (("galaxies.ecsv", "--posterior", "galaxies.ecsv"), "out.fits", 2, "was not made by"),
         (
             ("cutout0.fits", "--posterior", "others.fits"),
