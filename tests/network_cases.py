@@ -46,5 +46,5 @@ def make_batch(n=12, seed=0, config=None):
     )
     measurable = (torch.arange(n) % 3 > 0).float()
     valid = torch.ones(n, 9, dtype=torch.bool)
-    valid[:, 3] = measurable > 0
+    valid[:, list(QUANTITIES).index("gas_metallicity")] = measurable > 0
     return inputs, theta, valid, measurable

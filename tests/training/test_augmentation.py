@@ -31,6 +31,7 @@ from astrogenspec.training.augmentation import (
 )
 
 N = 4000
+LOG_R50, CONCENTRATION, AXIS_RATIO = MORPHOLOGY_FEATURES.columns("shape")
 EXACT = MorphologyAugmentation(
     shown=1.0,
     kept=1.0,
@@ -69,17 +70,17 @@ def test_morphology_is_missing_as_often_as_configured():
 def test_morphology_errors_have_the_configured_size():
     config = replace(EXACT, radius_scatter=0.03, axis_ratio_scatter=0.05)
     difference = observed(config) - observed(EXACT)
-    assert difference[:, 5].std() * 0.3 == pytest.approx(0.03, rel=0.1)
-    assert difference[:, 7].std() * 0.2 == pytest.approx(0.05, rel=0.1)
-    assert difference[:, 6].std() < 1e-4  # r90 scales with r50
+    assert difference[:, LOG_R50].std() * 0.3 == pytest.approx(0.03, rel=0.1)
+    assert difference[:, AXIS_RATIO].std() * 0.2 == pytest.approx(0.05, rel=0.1)
+    assert difference[:, CONCENTRATION].std() < 1e-4  # r90 scales with r50
     config = replace(EXACT, concentration_scatter=0.02)
-    ratio = (observed(config)[:, 6] * 0.5 + 2.5) / 2.5
+    ratio = (observed(config)[:, CONCENTRATION] * 0.5 + 2.5) / 2.5
     assert ratio.log10().std() == pytest.approx(0.02, rel=0.1)
 
 
 def test_radii_of_other_pipelines_are_larger():
     config = replace(EXACT, other_pipeline=0.5)
-    larger = (observed(config) - observed(EXACT))[:, 5] * 0.3
+    larger = (observed(config) - observed(EXACT))[:, LOG_R50] * 0.3
     assert (larger > 1e-4).float().mean() == pytest.approx(0.5, abs=0.04)
     assert larger.min() > -1e-5 and 0.2 < larger.max() <= 0.25 + 1e-5
 
