@@ -29,6 +29,7 @@ NOT_RUN = {
     ("install.rst", 'estimator = PropertyEstimator.from_pretrained(device="cuda")'): "a GPU",
     ("measuring.rst", "from astrogenspec.measure import measure_kinematics, measure_populations"): "the extra simulate",
     ("measuring.rst", "from pathlib import Path"): "pPXF, which is no part of the package",
+    ("properties.rst", 'table = QTable.read("properties.fits")'): "files of the reader",
     ("quickstart.rst", "from astropy.nddata import CCDData"): "files of the reader",
     ("spectra.rst", "posterior = PropertyEstimator.from_pretrained().predict(photometry=catalogue, n_draws=16, seed=1)"):
         "a catalogue of the reader; run in tests/generation/test_estimator.py",
