@@ -39,7 +39,7 @@ def case():
 
 
 def drawn(thing):
-    """Draw for good: faults of labels and layouts show only then."""
+    """Render the figure: errors in labels and layout appear only then."""
     figure = thing if isinstance(thing, Figure) else thing.figure
     figure.canvas.draw()
     return figure

@@ -12,7 +12,7 @@ plt = pytest.importorskip("matplotlib.pyplot")
 
 
 def galaxy(n_draws=12, **kwargs):
-    """A galaxy with Halpha 30 times as high as the continuum."""
+    """Return a galaxy with Halpha 30 times as high as the continuum."""
     rng = np.random.default_rng(1)
     grid = log_grid()
     z = rng.normal(0.05, 1e-4, (1, n_draws))
@@ -22,7 +22,7 @@ def galaxy(n_draws=12, **kwargs):
 
 
 def drawn(ax):
-    """Labels of what is in the legend."""
+    """Return the labels in the legend."""
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
@@ -60,7 +60,7 @@ def test_bright_lines_do_not_compress_the_continuum():
 
 
 def positions(ax):
-    """Wavelengths of the line markers by their label."""
+    """Return the wavelengths of the line markers by their label."""
     return {text.get_text(): text.get_position()[0] for text in ax.texts}
 
 
@@ -75,7 +75,7 @@ def test_lines_are_named_at_the_redshift():
 
 @pytest.mark.parametrize("best", [True, False])
 def test_lines_are_marked_at_the_redshift_of_what_is_drawn(best):
-    """The redshift of the best draw is far from the median, as of galaxies with two solutions."""
+    """The redshift of the best draw is far from the median, as in bimodal posteriors."""
     redshift = np.array([[0.04, 0.05, 0.06, 0.2]])
     grid = log_grid()
     flux = np.array([10 + line(grid, HALPHA * (1 + z), 3000) for z in redshift[0]])

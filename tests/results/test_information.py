@@ -1,4 +1,4 @@
-"""Information: divergence from the prior in cases with known answers, words, tables and files; modes, odds and qp."""
+"""Information: divergences with known values, grades, tables and files; modes, odds and qp."""
 
 import sys
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ NORMAL = norm.ppf(SHARES)
 
 
 def gaussian_bits(mean, sigma):
-    """KL divergence of N(mean, sigma) from N(0, 1), in bits."""
+    """Return the KL divergence of N(mean, sigma) from N(0, 1), in bits."""
     return (np.log(1 / sigma) + (sigma**2 + mean**2 - 1) / 2) / np.log(2)
 
 

@@ -29,7 +29,7 @@ def one():
 
 
 def with_lines(redshift, *, flux=50.0, sigma=1.5, n_pixels=3841, **kwargs):
-    """One galaxy whose draws are a rising continuum and Halpha at their redshifts."""
+    """Return a galaxy whose draws are a rising continuum and Halpha at their redshifts."""
     grid = log_grid(n_pixels)
     draws = [
         grid.value / 1000 + line(grid, HALPHA * (1 + z), flux, sigma) for z in np.ravel(redshift)
@@ -38,7 +38,7 @@ def with_lines(redshift, *, flux=50.0, sigma=1.5, n_pixels=3841, **kwargs):
 
 
 def moments(wavelength, values):
-    """Flux, centroid and width (pixels of 1e-4 dex) of a line without continuum."""
+    """Return flux, centroid and width (pixels of 1e-4 dex) of a line without continuum."""
     pixel = np.log10(wavelength.value) / 1e-4
     weight = values * wavelength.value
     centre = (weight * pixel).sum() / weight.sum()
@@ -245,7 +245,7 @@ def test_copies_are_equal_and_read_only(spectra, duplicate):
     ],
 )
 def test_galaxies_are_selected(spectra, key, rows):
-    spectra.best_draw  # noqa: B018  what was computed before must be selected too
+    spectra.best_draw  # noqa: B018  the cached values must be selected too
     chosen = spectra[key]
     assert isinstance(chosen, SpectrumDraws)
     assert chosen.names == tuple(spectra.names[row] for row in rows)
@@ -354,7 +354,7 @@ def test_with_equal_weights_the_best_draw_is_nearest_to_the_median():
 
 
 def test_the_best_draw_does_not_depend_on_the_redshifts():
-    """The typical spectrum is the sharp one; a smooth one would be nearest to draws smeared out by their redshifts."""
+    """The best draw has sharp lines; without alignment, a smooth draw would be nearest to the median."""
     wavelength = log_grid(600).value
     redshift = np.linspace(0.09, 0.11, 9)[None]
     rest = wavelength / (1 + redshift[0][:, None])
@@ -507,7 +507,7 @@ def test_rest_frame_pixels_without_draws_are_masked():
     rest = made.rest_frame()
     mean = rest.mean
     assert_array_equal(np.isnan(mean.flux), np.isnan(rest.flux).all(axis=1)[0])
-    # of one draw alone the scatter is not known
+    # the scatter of a single draw is unknown
     assert_array_equal(np.isnan(mean.uncertainty.array), np.isnan(rest.flux).any(axis=1)[0])
     assert mean.mask[np.isnan(mean.uncertainty.array)].all()
     gap = made.wavelength.value[[100, 199]]

@@ -33,7 +33,7 @@ def test_equal_weights_agree_with_numpy(values, equal):
 
 
 def test_nearly_equal_weights_give_nearly_the_same_percentiles(values, equal):
-    """The two ways to percentiles, for equal and for other weights, must meet."""
+    """The methods for equal and for other weights must agree."""
     other = equal * (1 + 1e-5 * np.arange(7))
     assert_allclose(
         weighted_percentiles(values, other, WANTED),
@@ -43,7 +43,7 @@ def test_nearly_equal_weights_give_nearly_the_same_percentiles(values, equal):
 
 
 def test_a_weight_of_two_is_close_to_two_draws():
-    """With many draws, repeating a draw and doubling its weight come to the same."""
+    """With many draws, repeating a draw and doubling its weight are equivalent."""
     rng = np.random.default_rng(2)
     draws = rng.normal(size=(1, 400, 4))
     number = rng.integers(0, 4, 400)
@@ -125,7 +125,7 @@ def test_the_best_draw_has_the_largest_weight(values):
 
 
 def distances(values):
-    """Mean distance from the median in units of half the 68% range, at most 3."""
+    """Return the mean distance from the median in units of half the 68% range, at most 3."""
     low, middle, high = np.percentile(values, [16, 50, 84], axis=1, keepdims=True)
     return np.minimum(2 * np.abs(values - middle) / (high - low), 3).mean(axis=2)
 
