@@ -65,7 +65,7 @@ def infer(options: argparse.Namespace) -> int:
     posterior.write(options.output, draws=options.save_draws, overwrite=options.overwrite)
     if options.plot is not None:
         _plot(posterior, options.plot)
-    n_flagged = sum(map(bool, posterior.flags))
+    n_flagged = int(np.count_nonzero(posterior.flag_codes))
     if not options.quiet:
         _summarise(posterior, options.output, n_flagged)
     return FLAGGED if n_flagged else 0
@@ -84,11 +84,14 @@ def _with_reasons(posterior: Posterior, images: Images | None) -> Posterior:
     """Add the reasons why files could not be read to the flags."""
     if images is None or not images.reasons:
         return posterior
-    names, flags = images.with_reasons(posterior.names, posterior.flags)
+    names, flags, codes = images.with_reasons(
+        posterior.names, posterior.flags, posterior.flag_codes
+    )
     return type(posterior)(
         posterior.draws,
         names=names,
         flags=flags,
+        flag_codes=codes,
         measurable=posterior.measurable,
         photometry=posterior.photometry,
         meta=posterior.meta,

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ..flags import Flag
 from ..inputs.errors import INPUT_ERRORS, galaxy_of, rewrite_error
 from ..inputs.fluxes import check_bands
 from .tables import is_table, prepare_catalogue, read_table
@@ -30,7 +33,9 @@ __all__ = [
 
 #: Exit status if a galaxy is flagged.
 FLAGGED = 3
-_NOTHING = "neither an image nor photometry"
+_INPUT_FLAGS = (
+    Flag.IMAGE_NOT_USED | Flag.PHOTOMETRY_NOT_USED | Flag.MORPHOLOGY_NOT_USED | Flag.NO_DATA
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,9 @@ class Galaxies:
     photometry: QTable | None
 
     def __len__(self) -> int:
-        return len(self.photometry) if self.images is None else len(self.images)
+        if self.images is not None:
+            return len(self.images)
+        return 0 if self.photometry is None else len(self.photometry)
 
     @property
     def files(self) -> Sequence[Path]:
@@ -161,31 +168,40 @@ class Images:
         return tuple(names)
 
     def with_reasons(
-        self, names: Sequence[str], flags: Sequence[str], start: int = 0
-    ) -> tuple[list[str], list[str]]:
-        """Put the reasons why files could not be read into the flags.
+        self,
+        names: Sequence[str],
+        flags: Sequence[str],
+        codes: np.ndarray,
+        start: int = 0,
+    ) -> tuple[list[str], list[str], np.ndarray]:
+        """Add the reasons why files could not be read to the flags.
 
         Parameters
         ----------
         names, flags : sequence of str
-            Of some galaxies, as an estimator gave them.
+            Names and flags of some galaxies, from an estimator.
+        codes : ndarray of int64
+            Flag codes of these galaxies.
         start : int
-            Number of the first of them.
+            Index of the first of them.
 
         Returns
         -------
         names, flags : list of str
+        codes : ndarray of int64
         """
-        names, flags = list(names), list(flags)
+        names, flags, codes = list(names), list(flags), np.array(codes)
         for k, reason in self.reasons.items():
             row = k - start
             if not 0 <= row < len(names):
                 continue
-            rest = "" if flags[row].startswith(_NOTHING) else flags[row]
-            flags[row] = "; ".join(filter(None, (reason, rest)))
+            # Without another reason, the flag only says that there are no data, which the file explains.
+            explained = codes[row] & _INPUT_FLAGS == Flag.NO_DATA
+            flags[row] = "; ".join(filter(None, (reason, "" if explained else flags[row])))
+            codes[row] |= Flag.FILE_NOT_READ
             if names[row] == str(k):
                 names[row] = self.files[k].stem
-        return names, flags
+        return names, flags, codes
 
 
 def read_inputs(options: argparse.Namespace) -> Galaxies:

@@ -224,13 +224,15 @@ def _spectra(
     )
     start = 0
     for block in blocks:
-        of_posterior = posterior.flags[start : start + len(block)]
+        rows = slice(start, start + len(block))
+        of_posterior = posterior.flags[rows]
+        codes = block.flag_codes | posterior.flag_codes[rows]
         names = list(block.names)
         flags = [_joined(*pair) for pair in zip(block.flags, of_posterior, strict=True)]
         if galaxies.images is not None:
-            names, flags = galaxies.images.with_reasons(names, flags, start)
+            names, flags, codes = galaxies.images.with_reasons(names, flags, codes, start)
         start += len(block)
-        yield _renamed(block, names, flags)
+        yield _renamed(block, names, flags, codes)
 
 
 def _joined(flag: str, of_posterior: str) -> str:
@@ -240,8 +242,11 @@ def _joined(flag: str, of_posterior: str) -> str:
     return "; ".join(filter(None, (flag, f"posterior: {'; '.join(more)}" if any(more) else "")))
 
 
-def _renamed(block: SpectrumDraws, names: Sequence[str], flags: Sequence[str]) -> SpectrumDraws:
-    if tuple(names) == block.names and tuple(flags) == block.flags:
+def _renamed(
+    block: SpectrumDraws, names: Sequence[str], flags: Sequence[str], codes: np.ndarray
+) -> SpectrumDraws:
+    same_names = tuple(names) == block.names and tuple(flags) == block.flags
+    if same_names and np.array_equal(codes, block.flag_codes):
         return block
     return type(block)(
         block.flux,
@@ -250,6 +255,7 @@ def _renamed(block: SpectrumDraws, names: Sequence[str], flags: Sequence[str]) -
         weights=block.weights,
         names=names,
         flags=flags,
+        flag_codes=codes,
         photometric_residual=block.photometric_residual,
         trusted=block.trusted,
         posterior_draw=block.posterior_draw,

@@ -18,6 +18,7 @@ import astrogenspec
 from astrogenspec import Posterior
 from astrogenspec.cli import commands as cli
 from astrogenspec.cli import main
+from astrogenspec.flags import Flag
 from astrogenspec.inference import training as recipe
 from astrogenspec.inputs.cutout_fits import write_cutout_fits
 from astrogenspec.inputs.cutouts import coerce_cutouts
@@ -148,7 +149,9 @@ def test_unusable_galaxies_raise_or_are_flagged(infer, folder, tmp_path):
     assert list(table["name"]) == ["g0", "dark", "text"]
     flags = np.ma.filled(table["flag"], "")
     assert flags[0] == "" and "no band has a usable pixel" in flags[1]
-    assert "text.fits cannot be read as a FITS file" in flags[2]
+    assert "text.fits cannot be read as a FITS file" in flags[2] and "neither" not in flags[2]
+    codes = table["flags"]
+    assert codes[0] == 0 and codes[1] & Flag.IMAGE_NOT_USED and codes[2] & Flag.FILE_NOT_READ
     assert list(table["redshift_median"].mask) == [False, True, True]
 
 

@@ -17,6 +17,7 @@ from specutils import Spectrum
 from astrogenspec import Posterior, SpectrumDraws, SpectrumWriter
 from astrogenspec.cli import spectrum as cli_spectrum
 from astrogenspec.cli.commands import main, make_parser
+from astrogenspec.flags import Flag
 from astrogenspec.generation.conditioning import APERTURES
 from astrogenspec.generation.estimator import SpectrumEstimator
 from astrogenspec.generation.pipeline import SELECTIONS
@@ -239,6 +240,8 @@ def test_unusable_galaxies_raise_or_are_flagged(spectrum, tmp_path):
     assert "posterior" not in found.flags[1]
     assert "text.fits cannot be read as a FITS file" in found.flags[2]
     assert "neither" not in found.flags[2]
+    assert found.flag_codes[0] == 0 and found.flag_codes[1] & Flag.IMAGE_NOT_USED
+    assert found.flag_codes[2] & Flag.FILE_NOT_READ
     lines = out.splitlines()
     assert lines[3].split() == ["dark", "-", "-"]
     assert lines[5] == f"dark: {found.flags[1]}"
