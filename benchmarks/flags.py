@@ -253,7 +253,7 @@ def rates(statistics: dict, observations, flag: Flag | None = None) -> dict[str,
         result["with_this_reason"] = round(float(np.mean((codes & flag) != 0)), 4)
     else:
         counts = {member: int(np.count_nonzero(codes & member)) for member in Flag}
-        result["reasons"] = {member.name.lower(): n for member, n in counts.items() if n}
+        result["reasons"] = {str(member.name).lower(): n for member, n in counts.items() if n}
     return result
 
 

@@ -19,6 +19,7 @@ import json
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -64,7 +65,7 @@ def run_simulated(properties, estimator, n: int) -> dict:
     result: dict = {"kind": "simulated held-out", "n": n, "seed": HELD_OUT_SEED, "n_draws": _DRAWS}
     for mode in ("both", "photometry", "image"):
         posterior = None
-        cases = [(aperture, None) for aperture in APERTURES]
+        cases: list[tuple[str, Any]] = [(aperture, None) for aperture in APERTURES]
         if mode == "both":
             cases.append(("fibre", sample.seeing * u.arcsec))
         for aperture, seeing in cases:

@@ -31,6 +31,9 @@ commands that make the weights.
    :maxdepth: 1
 
 """
+_COMMANDS = """\
+The commands are those that were run, at the commits given; ``recipes/README.rst`` lists the present ones.
+"""
 _TERMS = """
 Terms used in the tables
 ------------------------
@@ -118,6 +121,7 @@ def card_page(card: Mapping[str, Any], folder: Path) -> str:
         if key in card:
             parts.append(f"**{key.capitalize()}.** {card[key]}.\n")
     if "commands" in card:
+        parts.append(_COMMANDS)
         parts.append(_commands("Commands", card["commands"]))
     for stage in card.get("stages", ()):
         parts.append(_commands(stage["title"], stage["commands"]))

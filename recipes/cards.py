@@ -102,12 +102,12 @@ def base_card(kind: str, trained: dict, commit: str) -> dict:
 
 def architecture_of(config: dict) -> str:
     """Describe the architecture of a properties network."""
-    heads = f"{config['members']} read galaxies with images"
+    heads = f"{config['members']} for galaxies with images"
     if config["photometry_members"]:
-        heads += f", {config['photometry_members']} those without"
+        heads += f" and {config['photometry_members']} for those without"
     return (
         f"variational autoencoder ({config['latent_size']}-d latent) and chains of conditional neural-spline flows over "
-        f"{', '.join(QUANTITIES)}; of the heads, which are mixed, {heads}"
+        f"{', '.join(QUANTITIES)}; ensembles of heads: {heads}"
     )
 
 

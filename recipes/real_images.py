@@ -65,10 +65,7 @@ class RealImages:
     @property
     def ebv(self) -> np.ndarray:
         """Galactic E(B-V) (mag)."""
-        extinction = self.photometry.extinction
-        if extinction is None:
-            raise ValueError("photometry has no Galactic extinction.")
-        return extinction[:, BANDS.index("r")] / SDSS.extinction_coefficient["r"]
+        return self.photometry.extinction[:, BANDS.index("r")] / SDSS.extinction_coefficient["r"]
 
     def without_extinction(self) -> RealImages:
         """Return the same galaxies without correction for Galactic extinction."""

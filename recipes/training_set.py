@@ -33,6 +33,8 @@ def photometry_batch(
     """Return a batch of catalogue photometry from arrays of shape (n, 5): fluxes in nmgy, extinction in mag."""
     n = len(flux)
     flux, error = np.asarray(flux, float), np.asarray(error, float)
+    if extinction is None:
+        extinction = np.zeros_like(flux)
     return PhotometryBatch(flux, error, np.zeros(n), np.zeros(n, bool), extinction=extinction)
 
 

@@ -26,7 +26,13 @@ _R = BANDS.index("r")
 
 
 def recorded_statistics() -> Table:
-    """Read the statistics of the real samples: ``sample``, ``statistic``, ``value``, ``error``, ``source``."""
+    """Read the statistics of the real samples.
+
+    Returns
+    -------
+    Table
+        Columns ``sample``, ``statistic``, ``value``, ``error`` and ``source``.
+    """
     with as_file(files("astrogenspec") / "data" / _RECORD) as path:
         return Table.read(path, format="ascii.ecsv")
 

@@ -44,7 +44,7 @@ _CHUNK = 512
 
 
 def light_within(structure: Structure, radius: Tensor, fwhm: float) -> Tensor:
-    """Compute the fractions of the light of each part of a galaxy within circles around its centre.
+    """Compute the fractions of the light of each part within circles around the centre.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def light_within(structure: Structure, radius: Tensor, fwhm: float) -> Tensor:
 
 
 def fibre_fractions(structure: Structure, fwhm: float = 1.4, diameter: float = 3.0) -> Tensor:
-    """Compute the fractions of the light of each part that enter a fibre on the centre of the galaxy.
+    """Compute the fractions of the light of each part that enter a fibre.
 
     Parameters
     ----------

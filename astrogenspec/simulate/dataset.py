@@ -145,7 +145,7 @@ def rest_frame_columns(simulator: Simulator, galaxies: SimulatedGalaxies) -> dic
 
 
 class GalaxyStream(IterableDataset):
-    """Endless torch dataset of simulated galaxies, in batches of varying length, as dictionaries of tensors.
+    """Endless torch dataset of simulated galaxies, as batches of varying length.
 
     Parameters
     ----------

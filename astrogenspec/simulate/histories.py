@@ -70,7 +70,7 @@ class Histories:
         return recent, upper[recent][-1]
 
     def _delayed(self, onset: Tensor, rate: Tensor) -> Tensor:
-        """Fraction of the mass formed in each age bin, shape (n, 61), for onset (Gyr ago) and rate k (1/Gyr)."""
+        """Fraction of the mass formed in each age bin, for onset (Gyr ago) and rate k (1/Gyr)."""
         begin, width = self.grid.age_edges[:-1] / 1e9, self.grid.age_widths / 1e9
         formed = torch.zeros_like(onset[:, None])
         for part in (0.17, 0.5, 0.83):

@@ -195,7 +195,7 @@ class ImageRenderer:
         return {f: f.aperture_weights(radius, seeing) for f in self._fields.values()}
 
     def _groups(self, structure: Structure) -> list[tuple[FourierField, Tensor]]:
-        """Fields with the indices of their galaxies; galaxies with and without features are separate."""
+        """Fields with their galaxies; those with and without features are separate."""
         reach = (self.size + 16) * self.pixel_scale / 2
         disk, features = structure.radius_disk, structure.has_features
         large = (disk > reach / 4) | (structure.radius_bulge > reach / 5)
@@ -272,7 +272,7 @@ class ImageRenderer:
         blur: Tensor,
         seeing: Tensor,
     ) -> Tensor:
-        """Add companions to the transforms (n, b, ny, nx), in place; return their blended flux (n, b)."""
+        """Add companions to the transforms, in place; return their blended flux (n, b)."""
         reach = 0.5 * field.pixels * field.pixel_scale
         blended = torch.zeros_like(total)
         present = (structure.companion_ratio > 0) & (structure.companion_distance < reach)
@@ -295,7 +295,7 @@ class ImageRenderer:
 
 
 def _convolve(light: Tensor, flux: Tensor, shifts: tuple[Tensor, Tensor], blur: Tensor) -> Tensor:
-    """Scale components (n, c, ny, nx) by fluxes (n, b, c), sum, blur and shift them: (n, b, ny, nx)."""
+    """Return the sum of components (n, c, ny, nx) times fluxes (n, b, c), blurred and shifted."""
     shift = (shifts[0][:, :, None] * shifts[1][:, None, :])[:, None]
     if not light.is_complex():
         return (flux @ light.flatten(2)).unflatten(2, light.shape[2:]) * blur * shift

@@ -1,4 +1,4 @@
-"""Surface brightness of disks with arms, bars, rings, star-forming complexes, dust lanes and tidal tails.
+"""Surface brightness of disks with arms, bars, rings, complexes, dust lanes and tidal tails.
 
 The logarithm of the surface brightness is that of an exponential disk plus logarithmic spirals,
 Gaussian random fields (complexes on small scales, irregular light on large ones) and a lopsided m =
@@ -130,7 +130,7 @@ def _exp(exponent: Tensor) -> Tensor:
 
 
 def _within(structure: Structure, soft: Tensor, bend: Tensor, area: Tensor, ratio: float) -> Tensor:
-    """Fraction (n, 1, 1) of a smooth disk on the grid; ``ratio`` is its scale length over that of the old disk."""
+    """Fraction of a smooth disk on the grid; ``ratio``: scale length over that of the old disk."""
     fraction = torch.ones_like(area)
     edge = torch.minimum(soft[:, 0, :].amin(1), soft[:, :, 0].amin(1))
     which = torch.nonzero(edge < _CONTAINED)[:, 0]
@@ -170,7 +170,7 @@ def _lopsided(s: _Columns, along: Tensor, across: Tensor, radius: Tensor) -> Ten
 def _complexes(
     structure: Structure, generator: torch.Generator, along: Tensor, across: Tensor
 ) -> Tensor:
-    """Gaussian random fields of unit scatter in the plane of the disk, on small and large scales, (n, 2, cells, cells)."""
+    """Gaussian random fields (n, 2, cells, cells) of unit scatter, on small and large scales."""
     n, cells = len(structure), _FIELD_CELLS
     white = torch.randn(n, cells, cells, generator=generator, device=generator.device)
     white = torch.fft.rfft2(white.to(along.device))

@@ -1,4 +1,4 @@
-r"""Emission lines of HII regions, narrow-line nuclei, gas ionised by old stars, and broad-line nuclei.
+r"""Emission lines of HII regions, active nuclei, and gas ionised by old stars.
 
 Line ratios of HII regions are polynomials in :math:`x = 12 + \log_{10}(\mathrm{O/H}) - 8.69`, the
 strong-line calibrations of Curti et al. (2017, 2020), at the abundance of the gas inside the fibre;
@@ -63,7 +63,9 @@ class NebularLines(TensorRecord):
 
 
 def o3n2_abundance(fluxes: Tensor) -> Tensor:
-    """Compute 12 + log10(O/H) = 8.73 - 0.32 O3N2, shape (n,) (Pettini & Pagel 2004, MNRAS 348, L59, equation 3).
+    """Compute 12 + log10(O/H) = 8.73 - 0.32 O3N2, shape (n,).
+
+    Equation 3 of Pettini & Pagel (2004, MNRAS 348, L59).
 
     Parameters
     ----------
@@ -77,7 +79,7 @@ def o3n2_abundance(fluxes: Tensor) -> Tensor:
 
 
 def _pack(priors: Priors, r3: Tensor, n2: Tensor, r2: Tensor, s2: Tensor, o1: Tensor) -> Tensor:
-    """log10 of the 17 ratios to Halpha from log [OIII]/Hb, [NII]/Ha, [OII]/Hb, [SII]/Ha and [OI]/Ha."""
+    """log10 of the ratios to Halpha, given [OIII]/Hb, [NII]/Ha, [OII]/Hb, [SII]/Ha, [OI]/Ha."""
     one = torch.zeros_like(r3)
     hbeta = one - np.log10(priors.balmer_decrement)
     columns = {

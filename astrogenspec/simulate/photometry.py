@@ -55,7 +55,7 @@ _BLEND_COLOURS = ((1.6, 0.6), (0.8, 0.4), (0.35, 0.25), (0.25, 0.2))
 
 @dataclass(frozen=True)
 class Observation(TensorRecord):
-    """Photometry corrected for Galactic extinction, shape (n, 5), nanomaggies, unless stated otherwise.
+    """Photometry (nmgy) corrected for Galactic extinction, shape (n, 5) unless stated.
 
     Attributes
     ----------
@@ -81,7 +81,9 @@ class Observation(TensorRecord):
 
 @cache
 def shifted_filters(survey: Survey = SDSS) -> Tensor:
-    """Compute the weights of the survey's bands and 2MASS J on the coarse rest-frame grid, for every redshift shift.
+    """Compute the weights of the survey's bands and 2MASS J on the coarse rest-frame grid.
+
+    There is one set of weights for each redshift, in steps of 1e-4 dex.
 
     Returns
     -------
@@ -119,7 +121,7 @@ def observed_filters(grid: LogGrid, survey: Survey = SDSS) -> Tensor:
 
 
 def _response(name: str, log_wavelength: np.ndarray, step: float) -> np.ndarray:
-    """Weights, shape (m,), that convert f_lambda (1e-17 erg/s/cm2/A) on a log grid to nanomaggies."""
+    """Weights (m,) that convert f_lambda (1e-17 erg/s/cm2/A) on a log grid to nmgy."""
     curve = speclite.filters.load_filter(name)
     known = np.log10(np.asarray(curve.wavelength, dtype=float))
 

@@ -1,4 +1,4 @@
-r"""Population of galaxies: masses, redshifts, star formation, chemistry, kinematics and active nuclei.
+r"""Population of galaxies: masses, redshifts, star formation, chemistry, active nuclei.
 
 With :math:`x = M / M^*`, stellar masses follow a double Schechter function (Baldry et al. 2012)
 times the comoving volume in which a galaxy of that mass is brighter than the flux limit,

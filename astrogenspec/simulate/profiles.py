@@ -51,7 +51,9 @@ _LOG2_K_MIN, _LOG2_K_STEP, _LOG2_K_NODES = -12.0, 0.0625, 321
 
 
 def exponential_transform(wave_squared: Tensor) -> Tensor:
-    r"""Compute the Fourier transform of an exponential disk of unit flux, :math:`(1 + 4 \pi^2 k^2)^{-3/2}`.
+    r"""Compute the Fourier transform of an exponential disk of unit flux.
+
+    It is :math:`(1 + 4 \pi^2 k^2)^{-3/2}` for frequencies in units of the inverse scale length.
 
     Parameters
     ----------
@@ -68,7 +70,9 @@ def exponential_transform(wave_squared: Tensor) -> Tensor:
 
 
 def sersic_transform(wave_squared: Tensor, index: Tensor) -> Tensor:
-    """Compute the Fourier transform of Sersic profiles of unit flux, faded beyond twelve half-light radii.
+    """Compute the Fourier transform of Sersic profiles of unit flux.
+
+    The profiles are faded beyond twelve half-light radii.
 
     Parameters
     ----------
@@ -107,7 +111,7 @@ def young_disk_profile(radius: Tensor) -> Tensor:
 
 
 def young_disk_hole(radius: Tensor) -> Tensor:
-    """Return the factor on the exponential of the young disk at a radius in scale lengths of the old disk."""
+    """Return the hole of the young disk, a factor, at radii in scale lengths of the old disk."""
     # clipped, because processors are slow on denormal numbers
     exponent = (radius * (1 / _YOUNG_HOLE_RADIUS)).square().clamp(max=40)
     return 1 - _YOUNG_HOLE_DEPTH * torch.exp(-exponent)
@@ -115,7 +119,7 @@ def young_disk_hole(radius: Tensor) -> Tensor:
 
 @cache
 def young_disk_total() -> float:
-    """Return the integral of `young_disk_profile` over the plane, in square scale lengths of the old disk."""
+    """Return the integral of `young_disk_profile` over the plane."""
     profile = young_disk_profile(torch.from_numpy(_RADII)).numpy()
     return float(2 * math.pi * np.trapezoid(profile * _RADII**2, _LOG_RADII))
 
@@ -140,7 +144,9 @@ def young_disk_transform(wave_squared: Tensor) -> Tensor:
 def light_of_break(
     radius: Tensor, slope: Tensor, scale: float = 1.0, within: Tensor | None = None
 ) -> Tensor:
-    """Compute the light that a break of the profile adds to an exponential disk; negative for a steeper outer disk.
+    """Compute the light that a break of the profile adds to an exponential disk.
+
+    It is negative for a steeper outer disk.
 
     Parameters
     ----------
@@ -262,11 +268,11 @@ class FourierField:
         self._centre_x = _phase(-middle, self.wave_x)
 
     def shifts(self, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the factors (n, ny), (n, nx) that move light from the origin to y, x (arcsec) and bin it to pixels."""
+        """Return factors (n, ny), (n, nx) that shift light by y, x (arcsec) and bin it to pixels."""
         return _phase(y, self.wave_y) * self._response_y, _phase(x, self.wave_x) * self._response_x
 
     def elliptical_waves(self, position_angle: Tensor, axis_ratio: Tensor, scale: Tensor) -> Tensor:
-        """Compute squared frequencies (n, ny, nx), in units of 1/scale, along the axes of ellipses (n,)."""
+        """Compute squared frequencies (n, ny, nx), in units of 1/scale, for ellipses (n,)."""
         cosine = torch.cos(position_angle)[:, None, None]
         sine = torch.sin(position_angle)[:, None, None]
         down, along = self.wave_y[:, None], self.wave_x
@@ -275,7 +281,7 @@ class FourierField:
         return (major.square() + minor.square()) * scale.square()[:, None, None]
 
     def transform(self, cells: Tensor) -> Tensor:
-        """Compute the transform (n, ny, nx) of painted disks (n, painted, painted), centred on the origin.
+        """Compute the centred transforms (n, ny, nx) of painted disks (n, painted, painted).
 
         Frequencies beyond the Nyquist frequency of the survey's pixels are dropped: the seeing
         removes them.
@@ -293,7 +299,9 @@ class FourierField:
         return image[..., edge : edge + size, edge : edge + size]
 
     def aperture_weights(self, radius: float, fwhm: float) -> Tensor:
-        """Compute weights (ny, nx); their product with a centred transform sums to the light in a circular aperture.
+        """Compute weights (ny, nx) of a circular aperture.
+
+        Their product with a centred transform sums to the light in the aperture.
 
         Parameters
         ----------

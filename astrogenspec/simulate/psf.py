@@ -1,7 +1,8 @@
-"""Point-spread functions: sums of three circular Gaussians (core, outer part, wing), as in the SDSS imaging pipeline.
+"""Point-spread functions: circular Gaussians for core, outer part and wing.
 
-The seeing of each band is log-normal around the survey's median, with a scatter common to all bands
-and one for each band. Values and sources are in ``priors/structure.ecsv``.
+The form is that of the models of the SDSS imaging pipeline.  The seeing of each band is log-normal
+around the survey's median, with a scatter common to all bands and one for each band. Values and
+sources are in ``priors/structure.ecsv``.
 """
 
 from __future__ import annotations

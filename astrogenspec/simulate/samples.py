@@ -1,4 +1,4 @@
-"""Samples for `astrogenspec.simulate.statistics`, from tables of real galaxies and from the simulator.
+"""Samples for the summary statistics, from tables of real galaxies and from the simulator.
 
 The real tables are not part of the package.  Expected files: ``sdss_photometry.fits`` (SDSS
 galaxies of the kcorrect test sample), ``scaling_mpajhu_ew_mass_sfr.fits`` (MPA-JHU),
@@ -167,7 +167,9 @@ def _real_spectra(path: Path) -> dict[str, np.ndarray]:
 
 
 def dn4000(wavelength: np.ndarray, flux: np.ndarray) -> float:
-    """Compute the ratio of the mean F_nu in 4000-4100 A to that in 3850-3950 A (Balogh et al. 1999, ApJ 527, 54).
+    """Compute the 4000 A break of Balogh et al. (1999, ApJ 527, 54).
+
+    It is the ratio of the mean F_nu in 4000-4100 A to that in 3850-3950 A.
 
     Parameters
     ----------
@@ -307,7 +309,7 @@ def _simulated_sizes(simulator: Simulator, galaxies: SimulatedGalaxies, seed: in
 
 
 def petrosian_radii(image: np.ndarray) -> tuple[float, float]:
-    """Measure the radii (pixels) of 50 and 90 per cent of the Petrosian flux of a noise-free, centred image.
+    """Measure the radii (pixels) of 50 and 90% of the Petrosian flux of a noise-free, centred image.
 
     Circular apertures of twice the radius at which the local surface brightness is a fifth of the
     mean inside it (Blanton et al. 2001, AJ 121, 2358).

@@ -238,7 +238,7 @@ class Simulator:
         )
 
     def _labels(self, properties: Galaxies, fluxes: Tensor) -> Tensor:
-        """Labels in the order of `QUANTITIES`, with the systematic scatter of measured masses and rates."""
+        """Labels in the order of `QUANTITIES`, with systematic scatter of masses and rates."""
         population, e = self.priors["population"], properties["normal"]
         labels = {
             "redshift": properties["redshift"],
@@ -331,7 +331,18 @@ class Simulator:
         )
 
     def spectra(self, galaxies: SimulatedGalaxies) -> Tensor:
-        """Compute fibre spectra, shape (n, 5830), 1e-17 erg/s/cm2/A on `~astrogenspec.simulate.spectrum.OBSERVED`."""
+        """Compute fibre spectra.
+
+        Parameters
+        ----------
+        galaxies : SimulatedGalaxies
+            n galaxies.
+
+        Returns
+        -------
+        Tensor, shape (n, 5830)
+            1e-17 erg/s/cm2/A on `~astrogenspec.simulate.spectrum.OBSERVED`.
+        """
         parts = (galaxies[k : k + _CHUNK] for k in range(0, len(galaxies), _CHUNK))
         spectra = [
             self.synthesis.spectra(part.properties, part.weights, part.lines, part.fibre)
@@ -352,7 +363,7 @@ class Simulator:
 
 
 def _fibre_radius(radius: Tensor, aperture: float = 1.5) -> Tensor:
-    """Compute the light-weighted mean radius of an exponential disk inside the aperture, in half-light radii.
+    """Compute the mean radius of an exponential disk's light inside the aperture.
 
     Parameters
     ----------

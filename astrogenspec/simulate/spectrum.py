@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..nn.records import TensorRecord
 from ..surveys import SDSS, Survey
 from ..wavelengths import (
     BROAD_LINES,
@@ -59,13 +60,17 @@ _NUCLEUS = PARTS.index("nucleus")
 
 
 def flux_factor(redshift: Tensor, distances: Distances) -> Tensor:
-    """Compute the conversion from Lsun/A (rest frame) to 1e-17 erg/s/cm2/A (observed), shape (n, 1).
+    """Compute the factor from Lsun/A (rest frame) to 1e-17 erg/s/cm2/A (observed).
 
     Parameters
     ----------
     redshift : Tensor, shape (n,)
     distances : Distances
         Tabulated cosmology.
+
+    Returns
+    -------
+    Tensor, shape (n, 1)
     """
     distance = interpolate(redshift, distances.redshift, distances.luminosity_distance).double()
     factor = _LSUN / (4 * np.pi * (distance * _MPC) ** 2 * (1 + redshift.double())) * 1e17
@@ -73,7 +78,7 @@ def flux_factor(redshift: Tensor, distances: Distances) -> Tensor:
 
 
 @dataclass(frozen=True)
-class RestFrame:
+class RestFrame(TensorRecord):
     """Continuum and line fluxes through k apertures, in observed units.
 
     Attributes
@@ -93,7 +98,7 @@ class RestFrame:
 
 
 @dataclass(frozen=True)
-class BroadBand:
+class BroadBand(TensorRecord):
     """Observed fluxes of `PARTS` (last axis).
 
     Attributes
@@ -164,7 +169,7 @@ class SpectralSynthesis:
     def _parts(
         self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines, grid: LogGrid
     ) -> tuple[Tensor, Tensor]:
-        """Rest-frame continua of `PARTS`, (n, 4, m), and the continuum of old stars at Halpha, (n, 1)."""
+        """Rest-frame continua of `PARTS` (n, 4, m), and that of old stars at Halpha (n, 1)."""
         fine = grid is FINE
         basis = self._fine if fine else self._coarse
         nebular = self.grid.nebular_fine if fine else self.grid.nebular_coarse
@@ -289,7 +294,7 @@ class SpectralSynthesis:
     def _light(
         self, galaxies: Galaxies, parts: Tensor, fraction: Tensor, shift: Tensor, grid: LogGrid
     ) -> Tensor:
-        """Continuum through an aperture, broadened, shifted by ``shift`` pixels, in observed flux density."""
+        """Observed continuum through an aperture, broadened and shifted by ``shift`` pixels."""
         rest = torch.einsum("npl,np->nl", parts, fraction)
         broadened = _shift_and_broaden(rest, shift, galaxies["velocity_dispersion"], grid)
         return broadened * flux_factor(galaxies["redshift"], self.distances)

@@ -75,7 +75,7 @@ def colour_statistics(sample: Sample) -> dict[str, float]:
 
 
 def line_statistics(sample: Sample) -> dict[str, float]:
-    """Compute statistics of emission lines, star formation and nuclear activity as functions of stellar mass.
+    """Compute statistics of emission lines and star formation as functions of stellar mass.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def line_statistics(sample: Sample) -> dict[str, float]:
 
 
 def recorded_masses(statistics: Mapping[str, float]) -> np.ndarray:
-    """Return masses (log10 Msun) with the histogram of the recorded statistics of `line_statistics`."""
+    """Return masses (log10 Msun) with the recorded histogram of `line_statistics`."""
     fractions = {
         float(name.removeprefix(_MASS)): value
         for name, value in statistics.items()
@@ -125,7 +125,10 @@ def recorded_masses(statistics: Mapping[str, float]) -> np.ndarray:
 
 
 def bpt_class(log_nii_halpha: np.ndarray, log_oiii_hbeta: np.ndarray) -> np.ndarray:
-    """Classify galaxies: 0 star-forming (Kauffmann et al. 2003), 1 composite, 2 active (Kewley et al. 2001)."""
+    """Classify galaxies: 0 star-forming, 1 composite, 2 active.
+
+    The limits are those of Kauffmann et al. (2003) and Kewley et al. (2001).
+    """
     x, y = np.asarray(log_nii_halpha), np.asarray(log_oiii_hbeta)
     kauffmann = np.where(x < 0.05, 0.61 / (np.minimum(x, 0.0499) - 0.05) + 1.3, -np.inf)
     kewley = np.where(x < 0.47, 0.61 / (np.minimum(x, 0.4699) - 0.47) + 1.19, -np.inf)
@@ -133,7 +136,7 @@ def bpt_class(log_nii_halpha: np.ndarray, log_oiii_hbeta: np.ndarray) -> np.ndar
 
 
 def nearby_line_statistics(sample: Sample) -> dict[str, float]:
-    """Compute line ratios of star-forming galaxies at z = 0.010-0.025, where the fibre covers the centre only.
+    """Compute line ratios of star-forming galaxies at z = 0.010-0.025, inside the fibre.
 
     Parameters
     ----------
@@ -153,7 +156,7 @@ def nearby_line_statistics(sample: Sample) -> dict[str, float]:
 
 
 def size_statistics(sample: Sample) -> dict[str, float]:
-    """Compute Petrosian half-light radii (log10 kpc) and concentrations r90/r50 as functions of mass.
+    """Compute Petrosian half-light radii (log10 kpc) and concentrations r90/r50 by mass.
 
     Parameters
     ----------

@@ -197,7 +197,7 @@ def draw_structure(
 def _sizes(
     galaxies: Mapping[str, Tensor], priors: Priors, draws: _Draws, kpc_per_arcsec: Tensor
 ) -> dict[str, Tensor]:
-    """Half-light radii and Sersic indices: Shen et al. (2003) with factors fitted to Petrosian radii."""
+    """Half-light radii and Sersic indices."""
     log_mass, bulge = galaxies["log_mass"].float(), galaxies["bulge_fraction"].float()
     quiescent, pure = galaxies["quiescent"].bool(), bulge > 0.9
     mass = 10**log_mass
@@ -258,7 +258,10 @@ def _shapes(galaxies: Mapping[str, Tensor], priors: Priors, draws: _Draws) -> di
 
 
 def _breaks(forming: Tensor, priors: Priors, draws: _Draws) -> dict[str, Tensor]:
-    """Draw down-bending (type II), up-bending (type III) and pure exponential disks: Pohlen & Trujillo (2006)."""
+    """Draw down-bending (type II), up-bending (type III) and pure exponential disks.
+
+    See Pohlen & Trujillo (2006).
+    """
     deviate = draws.uniform()
     down, up = deviate < priors.break_down_fraction, deviate > 1 - priors.break_up_fraction
     radius = torch.where(up, priors.break_up_radius, priors.break_down_radius)
@@ -273,7 +276,7 @@ def _breaks(forming: Tensor, priors: Priors, draws: _Draws) -> dict[str, Tensor]
 def _arms_and_clumps(
     log_mass: Tensor, forming: Tensor, priors: Priors, draws: _Draws
 ) -> dict[str, Tensor]:
-    """Draw arms, clumps and irregular light; ``forming`` is their amplitude, 0 without star formation."""
+    """Draw arms, clumps and irregular light; ``forming``: amplitude, 0 without star formation."""
     grade = draws.uniform()
     contrast = torch.where(grade < priors.grand_design_fraction, 1.6, 1.0)
     flocculent = grade > 1 - priors.flocculent_fraction

@@ -197,3 +197,12 @@ def test_concatenation_keeps_all_columns(galaxies):
     assert len(joined) == 30
     assert torch.equal(joined.properties["normal"], galaxies[:30].properties["normal"])
     assert torch.equal(joined.structure.radius_disk, galaxies[:30].structure.radius_disk)
+
+
+def test_rest_frame_spectra_do_not_depend_on_the_chunks(simulator, galaxies, monkeypatch):
+    whole = simulator.rest_frame(galaxies[:5])
+    monkeypatch.setattr("astrogenspec.simulate.simulator._CHUNK", 3)
+    parts = simulator.rest_frame(galaxies[:5])
+    assert len(parts) == 5 and parts.continuum.shape[:2] == (5, 2)
+    torch.testing.assert_close(parts.continuum, whole.continuum)
+    torch.testing.assert_close(parts.narrow, whole.narrow)
