@@ -1,7 +1,9 @@
-"""The nine quantities of the joint posterior: names, units, ranges, and their order in the chain of flows.
+"""The nine quantities of the joint posterior: names, units, ranges, order, and conversion of labels.
 
 Inside the networks a galaxy is a vector ``theta`` of nine numbers: the redshift, dex values of masses, star-formation
-rate and abundance, and the base-10 logarithm of the line fluxes.  Users see `~astropy.units.Quantity` objects.
+rate and abundance, and the base-10 logarithms of the line fluxes (`quantity_index` gives the position of a quantity).
+Users see `~astropy.units.Quantity` objects.  Labels that assume another initial mass function or metallicity scale are
+converted by `chabrier_mass`, `chabrier_sfr` and `o3n2_metallicity`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ __all__ = [
     "o3n2_metallicity",
     "plain_values",
     "quantities_to_theta",
+    "quantity_index",
     "theta_to_quantities",
 ]
 
@@ -38,7 +41,7 @@ LINE_FLUX_UNIT = u.Unit(1e-17 * u.erg / u.s / u.cm**2)
 
 @dataclass(frozen=True)
 class QuantityInfo:
-    """What one quantity of the posterior means.
+    """Definition of a quantity of the posterior.
 
     Attributes
     ----------
@@ -51,9 +54,9 @@ class QuantityInfo:
     description : str
         Definition, aperture and scale.
     lower, upper : float
-        Bounds of the internal value (dex, or log10 of a flux); every draw lies strictly inside.
+        Bounds of the internal value (dex, or log10 of a flux); every draw is strictly inside.
     logarithmic : bool
-        True if the internal value is the base-10 logarithm of what the user sees.
+        Whether the internal value is the base-10 logarithm of the public value.
     """
 
     name: str
@@ -121,8 +124,30 @@ _INFOS = (
 QUANTITIES: dict[str, QuantityInfo] = {info.name: info for info in _INFOS}
 
 
+def quantity_index(name: str) -> int:
+    """Return the position of a quantity in the internal vectors.
+
+    Parameters
+    ----------
+    name : str
+        Name in `QUANTITIES`.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    """
+    if name not in QUANTITIES:
+        raise ValueError(f"unknown quantity {name!r}; choose from {', '.join(QUANTITIES)}.")
+    return list(QUANTITIES).index(name)
+
+
 def theta_to_quantities(theta: np.ndarray) -> dict[str, u.Quantity]:
-    """Give the internal vectors their names and units.
+    """Convert internal vectors to named quantities with units.
 
     Parameters
     ----------
@@ -132,7 +157,7 @@ def theta_to_quantities(theta: np.ndarray) -> dict[str, u.Quantity]:
     Returns
     -------
     dict of Quantity, each of shape (...)
-        In the precision of ``theta``.
+        Values in the precision of ``theta``.
 
     Raises
     ------
@@ -144,7 +169,7 @@ def theta_to_quantities(theta: np.ndarray) -> dict[str, u.Quantity]:
         theta = theta.astype(float)
     if theta.shape[-1:] != (len(QUANTITIES),):
         raise ValueError(
-            f"theta has shape {theta.shape}; its last axis must hold the {len(QUANTITIES)} quantities "
+            f"theta has shape {theta.shape}; its last axis must have the {len(QUANTITIES)} quantities "
             f"{', '.join(QUANTITIES)}."
         )
     return {
@@ -159,13 +184,13 @@ def theta_to_quantities(theta: np.ndarray) -> dict[str, u.Quantity]:
 
 
 def quantities_to_theta(values: Mapping[str, u.Quantity]) -> np.ndarray:
-    """Stack named quantities into internal vectors; a quantity that is absent becomes NaN.
+    """Stack named quantities into internal vectors; missing quantities become NaN.
 
     Parameters
     ----------
     values : mapping of str to Quantity
-        Any of the names in `QUANTITIES`; all of one shape. Bare numbers are taken to be in the
-        quantity's own unit. A line flux that is not positive becomes NaN (it has no logarithm).
+        Values by names in `QUANTITIES`, all of one shape. Bare numbers are assumed to be in the unit of
+        the quantity. A line flux that is not positive becomes NaN.
 
     Returns
     -------
@@ -174,44 +199,46 @@ def quantities_to_theta(values: Mapping[str, u.Quantity]) -> np.ndarray:
     Raises
     ------
     ValueError
-        For an unknown name, or shapes that differ.
+        If a name is unknown, or the shapes differ.
     astropy.units.UnitConversionError
-        For a unit that does not fit.
+        If a unit cannot be converted.
     """
     if not values:
-        raise ValueError("no quantities were given: pass at least one of " + ", ".join(QUANTITIES))
+        raise ValueError("values is empty; give at least one of " + ", ".join(QUANTITIES))
     columns = {name: internal_values(name, value) for name, value in values.items()}
     shapes = {column.shape for column in columns.values()}
     if len(shapes) > 1:
-        raise ValueError(f"the quantities have different shapes: {sorted(shapes)}; give one shape.")
+        raise ValueError(
+            f"the quantities have different shapes {sorted(shapes)}; give equal shapes."
+        )
     missing = np.full(shapes.pop(), np.nan)
     return np.stack([columns.get(name, missing) for name in QUANTITIES], axis=-1)
 
 
 def internal_values(name: str, value: u.Quantity) -> np.ndarray:
-    """Give one quantity in its internal unit: as it is, dex, or log10 of a line flux.
+    """Convert a quantity to its internal values: dex, log10 of a line flux, or the redshift itself.
 
     Parameters
     ----------
     name : str
-        One of `QUANTITIES`.
+        Name in `QUANTITIES`.
     value : Quantity
-        Bare numbers are taken to be in the quantity's own unit.
+        Values; bare numbers are assumed to be in the unit of the quantity.
 
     Returns
     -------
     ndarray, of the same shape
-        NaN for a flux that is not positive.
+        Internal values; NaN for a line flux that is not positive.
 
     Raises
     ------
     ValueError
-        For an unknown name.
+        If the name is unknown.
     astropy.units.UnitConversionError
-        For a unit that does not fit.
+        If the unit cannot be converted.
     """
     if name not in QUANTITIES:
-        raise ValueError(f"unknown quantity {name!r}: the quantities are {', '.join(QUANTITIES)}.")
+        raise ValueError(f"unknown quantity {name!r}; choose from {', '.join(QUANTITIES)}.")
     numbers = _in_unit(name, value)
     if not QUANTITIES[name].logarithmic:
         return numbers
@@ -219,20 +246,21 @@ def internal_values(name: str, value: u.Quantity) -> np.ndarray:
 
 
 def _in_unit(name: str, value: u.Quantity) -> np.ndarray:
-    """Values of a quantity in its own unit, as a bare array of float."""
+    """Return the values of a quantity in its own unit as an array of float."""
     unit = QUANTITIES[name].unit
     try:
         return np.asarray(u.Quantity(value, unit, subok=True).value, dtype=float)
     except u.UnitsError as error:
         raise u.UnitConversionError(
-            f"{name} has the unit {getattr(value, 'unit', None)}, which is not convertible to {unit or 'a pure number'}."
+            f"{name} has the unit {getattr(value, 'unit', None)}; give a unit convertible to "
+            f"{unit or 'a dimensionless number'}."
         ) from error
 
 
-#: Chabrier over other IMFs (Madau & Dickinson 2014).
+#: Ratios of Chabrier to other IMFs (Madau & Dickinson 2014).
 _MASS_FACTORS = {"chabrier": 1.0, "kroupa": 0.61 / 0.66, "salpeter": 0.61}
 _SFR_FACTORS = {"chabrier": 1.0, "kroupa": 0.63 / 0.67, "salpeter": 0.63}
-#: Polynomial from Tremonti et al. (2004) to O3N2 of Pettini & Pagel, and where it holds (Kewley & Ellison 2008).
+#: Polynomial from Tremonti et al. (2004) to O3N2 of Pettini & Pagel, and its range (Kewley & Ellison 2008).
 _T04 = (230.7820, -75.79752, 8.526986, -0.3162894)
 _T04_RANGE = (8.05, 9.2)
 #: 12 + log(O/H) = a - b O3N2 of Pettini & Pagel (2004) and of Marino et al. (2013).
@@ -245,14 +273,14 @@ def chabrier_mass(mass: u.Quantity, imf: str) -> u.Quantity:
     Parameters
     ----------
     mass : Quantity
-        Mass, or dex of it; any shape.
+        Masses or dex of masses; any shape.
     imf : {"Chabrier", "Kroupa", "Salpeter"}
-        That of ``mass``.
+        Initial mass function of ``mass``.
 
     Returns
     -------
     mass : Quantity
-        In the unit of the input.
+        Masses in the unit of the input.
 
     Raises
     ------
@@ -279,14 +307,14 @@ def chabrier_sfr(sfr: u.Quantity, imf: str) -> u.Quantity:
     Parameters
     ----------
     sfr : Quantity
-        Rate, or dex of it; any shape.
+        Rates or dex of rates; any shape.
     imf : {"Chabrier", "Kroupa", "Salpeter"}
-        That of ``sfr``.
+        Initial mass function of ``sfr``.
 
     Returns
     -------
     sfr : Quantity
-        In the unit of the input.
+        Rates in the unit of the input.
 
     Raises
     ------
@@ -308,12 +336,12 @@ def o3n2_metallicity(metallicity: Any, scale: str) -> u.Quantity:
     metallicity : array_like or Quantity [dex]
         12 + log10(O/H); any shape.
     scale : {"O3N2 PP04", "O3N2 M13", "T04"}
-        That of ``metallicity``: Pettini & Pagel (2004), Marino et al. (2013), Tremonti et al. (2004, as in MPA-JHU).
+        Scale of ``metallicity``: Pettini & Pagel (2004), Marino et al. (2013), Tremonti et al. (2004, as in MPA-JHU).
 
     Returns
     -------
     metallicity : Quantity [dex]
-        12 + log10(O/H). NaN where a polynomial does not hold: T04 below 8.05 or above 9.2.
+        12 + log10(O/H). NaN outside the range of the polynomial: T04 below 8.05 or above 9.2.
 
     Raises
     ------
@@ -322,7 +350,8 @@ def o3n2_metallicity(metallicity: Any, scale: str) -> u.Quantity:
 
     Notes
     -----
-    From T04 by the polynomial of Kewley & Ellison (2008, table 3), with a scatter of 0.05 dex; from M13 through O3N2 itself.
+    T04 is converted by the polynomial of Kewley & Ellison (2008, table 3), with a scatter of 0.05 dex; M13 by its relation
+    to O3N2.
 
     Examples
     --------
@@ -339,29 +368,29 @@ def o3n2_metallicity(metallicity: Any, scale: str) -> u.Quantity:
     if scale == "T04":
         inside = (given >= _T04_RANGE[0]) & (given <= _T04_RANGE[1])
         return np.where(inside, np.polynomial.polynomial.polyval(given, _T04), np.nan) * u.dex
-    raise ValueError(f'scale is {scale!r}: it must be "O3N2 PP04", "O3N2 M13" or "T04".')
+    raise ValueError(f'scale is {scale!r}; give "O3N2 PP04", "O3N2 M13" or "T04".')
 
 
 def converted_labels(labels: Mapping[str, Any] | Table) -> Mapping[str, Any] | Table:
-    """Convert labels by what the metadata of their columns states.
+    """Convert labels according to the metadata of their columns.
 
     Parameters
     ----------
     labels : mapping or table of Quantity
-        Masses and star-formation rates may state an ``imf``, metallicities a ``scale``.
+        Labels; the metadata of masses and star-formation rates may have an ``imf``, that of metallicities a ``scale``.
 
     Returns
     -------
     mapping or table
-        The labels themselves where nothing is stated, else a copy.
+        The labels themselves if no column has such metadata, otherwise a copy.
 
     Raises
     ------
     ValueError
-        If the convention is unknown; the sentence names the column.
+        If the convention of a column is unknown.
     """
     changed = {}
-    for name, (key, convert) in _STATED.items():
+    for name, (key, convert) in _CONVENTIONS.items():
         meta = (
             getattr(getattr(labels[name], "info", None), "meta", None)
             if name in _names(labels)
@@ -383,8 +412,8 @@ def converted_labels(labels: Mapping[str, Any] | Table) -> Mapping[str, Any] | T
     return copy
 
 
-#: Key of the metadata and conversion of each quantity that has conventions.
-_STATED = {
+#: Key of the metadata, and conversion, of each quantity with several conventions.
+_CONVENTIONS = {
     "stellar_mass": ("imf", chabrier_mass),
     "sfr": ("imf", chabrier_sfr),
     "gas_metallicity": ("scale", o3n2_metallicity),
@@ -456,7 +485,7 @@ def _names(labels: Mapping[str, Any] | Table) -> list[str]:
 def _scaled(values: u.Quantity, factors: Mapping[str, float], imf: str) -> u.Quantity:
     factor = factors.get(str(imf).lower())
     if factor is None:
-        raise ValueError(f'imf is {imf!r}: it must be "Chabrier", "Kroupa" or "Salpeter".')
+        raise ValueError(f'imf is {imf!r}; give "Chabrier", "Kroupa" or "Salpeter".')
     if isinstance(values.unit, u.function.FunctionUnitBase):
         return values + np.log10(factor) * u.dex
     return values * factor

@@ -1,4 +1,8 @@
-"""Grids of vacuum wavelengths, equally spaced in log10, of the simulator and of generated spectra."""
+"""Logarithmic wavelength grids of the simulator and of generated spectra, and emission lines on them.
+
+Wavelengths are in vacuum.  Lines are Gaussians whose width is the quadratic sum of the velocity dispersion and the
+resolution of the spectrograph; they are normalised on the pixels of the grid, so that their flux is conserved.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +41,7 @@ class LogGrid:
     start, step : float
         log10 of the first wavelength (Angstrom) and spacing (dex).
     size : int
+        Number of pixels.
     """
 
     start: float
@@ -55,7 +60,7 @@ class LogGrid:
 
     @property
     def edges(self) -> np.ndarray:
-        """Bin edges (Angstrom), one more than bins."""
+        """Bin edges (Angstrom), shape (size + 1,)."""
         return 10 ** (self.start + self.step * (np.arange(self.size + 1) - 0.5))
 
     @property
@@ -64,11 +69,11 @@ class LogGrid:
         return np.diff(self.edges)
 
 
-#: Rest-frame grid on which spectra are generated, 2500-10912 A: it covers ugriz at all redshifts of training.
+#: Rest-frame grid on which spectra are generated, 2500-10912 A; it covers ugriz at all redshifts of the training set.
 REST = LogGrid(3.398, 1e-4, 6400)
-#: Observed-frame grid that holds the bands ugriz, 2950-11421 A.
+#: Observed-frame grid that covers the bands ugriz, 2950-11421 A.
 WIDE = LogGrid(3.4698, 1e-4, 5880)
-#: Observed-frame grid of the spectra handed out, 3800-9200 A; pixels of `WIDE`.
+#: Observed-frame grid of generated spectra, 3800-9200 A; a subset of the pixels of `WIDE`.
 GENERATED = LogGrid(3.5798, 1e-4, 3841)
 
 
@@ -81,24 +86,27 @@ LINES = {
     "SIII9071": 9071.10,
 }  # fmt: skip
 LINE_NAMES = tuple(LINES)
-#: Lines that an unobscured nucleus adds, and their dispersion (km/s).
+#: Broad lines of an unobscured nucleus, and their dispersion (km/s).
 BROAD_LINES = ("Hbeta", "Halpha")
 BROAD_VELOCITY = 1300.0
-#: Halpha over Hbeta of broad lines.
+#: Flux ratio of Halpha to Hbeta of broad lines.
 BROAD_DECREMENT = 3.1
-_REACH = 4.5
-_LINES_SIGMA = 1.0  # dispersion of the spectrograph, pixels
+#: Half width of a line profile, in standard deviations.
+_PROFILE_RADIUS = 4.5
+#: Dispersion of the spectrograph (pixels).
+_LINE_SIGMA = 1.0
 
 
 def line_index(name: str) -> int:
-    """Column of a line in arrays of lines."""
+    """Return the column of a line in arrays of `LINES`."""
     return LINE_NAMES.index(name)
 
 
 def narrow_line_velocity(dispersion: Tensor) -> Tensor:
-    """Velocity dispersion of the gas (km/s) of galaxies with that of the stars, shape (n,).
+    """Return the velocity dispersion of the gas for that of the stars (km/s), shape (n,).
 
-    Gas in disks moves more slowly than the stars of the bulge; 0.7 of it between 40 and 250 km/s is an assumption.
+    Assumption: 0.7 of the stellar dispersion, limited to 40-250 km/s, because gas in disks has a lower dispersion than the
+    stars of the bulge.
     """
     return (0.7 * dispersion).clamp(40, 250)
 
@@ -118,26 +126,28 @@ def add_lines(
     spectrum : Tensor, shape (n, grid.size)
         Flux density per Angstrom.
     grid : LogGrid
+        Wavelength grid of the spectra.
     names : tuple of str, length k
         Keys of `LINES`.
     flux : Tensor, shape (n, k)
-        Integrated fluxes, in the unit of the spectrum times Angstrom.
+        Integrated fluxes in the unit of the spectrum times Angstrom.
     velocity : Tensor, shape (n,)
-        Velocity dispersion, km/s.
+        Velocity dispersion (km/s).
     redshift : Tensor, shape (n,)
+        Redshift of the lines.
 
     Returns
     -------
     Tensor, shape (n, grid.size)
-        A line that is not on the grid, or not wholly, keeps what falls on it.
+        Spectra with lines; only the part of a line inside the grid is added.
     """
     rest = torch.tensor(
         [LINES[name] for name in names], dtype=torch.float64, device=spectrum.device
     )
     position = torch.log10(rest * (1 + redshift.double()[:, None])) - grid.start
     position = position / grid.step
-    sigma = torch.sqrt((velocity / PIXEL_VELOCITY) ** 2 + _LINES_SIGMA**2)[:, None, None]
-    reach = int(np.ceil(_REACH * float(sigma.max()))) if len(spectrum) else 0
+    sigma = torch.sqrt((velocity / PIXEL_VELOCITY) ** 2 + _LINE_SIGMA**2)[:, None, None]
+    reach = int(np.ceil(_PROFILE_RADIUS * float(sigma.max()))) if len(spectrum) else 0
     pixel = torch.round(position).long()[..., None] + torch.arange(
         -reach, reach + 1, device=spectrum.device
     )

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..inputs.features import ModelInputs
 from ..nn.records import TensorRecord
-from ..quantities import QUANTITIES
+from ..quantities import QUANTITIES, quantity_index
 from ..training.augmentation import AugmentationConfig
 from ..training.loop import BatchStream, History, TrainingConfig
 from ..training.recipe import ShardSource, TrainingRecipe, TrainingTask, train
@@ -78,7 +78,7 @@ class EncodedGalaxies(TensorRecord):
     @property
     def redshift(self) -> Tensor:
         """True redshifts, shape (n,)."""
-        return self.theta[:, 0]
+        return self.theta[:, quantity_index("redshift")]
 
     @property
     def has_images(self) -> bool:

@@ -7,7 +7,6 @@ is infinite for unusable pixels, and one redshift for each spectrum.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
 from typing import Literal
 
 import astropy.units as u
@@ -110,7 +109,8 @@ def instrument_dispersion(resolution: float) -> float:
     ValueError
         If the resolving power is not a positive number.
     """
-    if not (isinstance(resolution, Real) and np.isfinite(resolution) and resolution > 0):
+    value = np.asarray(resolution)
+    if value.ndim or value.dtype.kind not in "iuf" or not np.isfinite(value) or value <= 0:
         raise ValueError(
             f"resolution is {resolution!r}; give the resolving power as a positive number, such as 1850."
         )

@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ...inputs.features import SHAPE_FEATURES, ModelInputs
+from ...quantities import quantity_index
 from ..training import EncodedGalaxies
 from .dataset import LabelledGalaxies
 
@@ -45,7 +46,7 @@ class MatchedGalaxies:
         self.pool = pool
         lenders = _may_lend(pool.inputs).nonzero()[:, 0]
         points = _features(pool.flux[lenders], pool.redshift[lenders])
-        wanted = _features(galaxies.flux, galaxies.theta[:, 0])
+        wanted = _features(galaxies.flux, galaxies.theta[:, quantity_index("redshift")])
         complete = np.flatnonzero(np.isfinite(wanted).all(1) & galaxies.learnt[:, 0].numpy())
         nearest = np.full((len(galaxies), _LENDERS), -1)
         if len(lenders) >= _LENDERS and len(complete):

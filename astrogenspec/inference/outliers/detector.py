@@ -26,7 +26,7 @@ from ...inputs.cutouts import CutoutBatch
 from ...inputs.fluxes import ab_magnitudes
 from ...inputs.observations import Observations
 from ...inputs.photometry import PhotometryBatch
-from ...quantities import QUANTITIES
+from ...quantities import QUANTITIES, quantity_index
 from ...surveys import BANDS
 from .colours import ColourMixture, near_stellar_locus
 from .image_statistics import aperture_magnitudes, image_statistics
@@ -134,7 +134,10 @@ def training_range_of(photometry: PhotometryBatch, theta: np.ndarray) -> dict[st
     dict of str to [lowest, highest]
         For the r magnitude and the redshift, unless all of its values are missing.
     """
-    columns = {f"r{_MAGNITUDE}": _magnitudes(photometry)[f"r{_MAGNITUDE}"], "redshift": theta[:, 0]}
+    columns = {
+        f"r{_MAGNITUDE}": _magnitudes(photometry)[f"r{_MAGNITUDE}"],
+        "redshift": theta[:, quantity_index("redshift")],
+    }
     return {
         key: [float(np.nanmin(values)), float(np.nanmax(values))]
         for key, values in columns.items()
