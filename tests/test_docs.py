@@ -28,7 +28,6 @@ NOT_RUN = {
     ("inputs.rst", "from astroquery.sdss import SDSS"): "network; its columns are read in tests/inputs/test_catalogues.py",
     ("install.rst", 'estimator = PropertyEstimator.from_pretrained(device="cuda")'): "a GPU",
     ("measuring.rst", "from astrogenspec.measure import measure_kinematics, measure_populations"): "the extra simulate",
-    ("properties.rst", 'table = QTable.read("properties.fits")'): "files of the reader",
     ("quickstart.rst", "from astropy.nddata import CCDData"): "files of the reader",
     ("spectra.rst", "posterior = PropertyEstimator.from_pretrained().predict(photometry=catalogue, n_draws=16, seed=1)"):
         "a catalogue of the reader; run in tests/generation/test_estimator.py",
