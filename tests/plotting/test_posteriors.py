@@ -134,7 +134,7 @@ def test_corner_of_invalid_posteriors_raises_an_error(case):
     with pytest.raises(ValueError, match="shows one galaxy, but the posterior has 30"):
         plotting.corner(posterior)
     with pytest.raises(
-        ValueError, match=r"'galaxy 2' has 0 usable draws .flag: no flux in any band"
+        ValueError, match=r"'galaxy 2' has 0 finite draws .flag: no flux in any band"
     ):
         flagged_posterior()[0].plot_corner(2)
     with pytest.raises(ValueError, match="more draws than quantities"):
