@@ -1,4 +1,4 @@
-"""Labelled galaxies and quick fit settings, for several tests."""
+"""Labelled galaxies and quick settings of fine-tuning, for several tests."""
 
 import astropy.units as u
 import numpy as np
@@ -14,7 +14,7 @@ FIT = {"epochs": 24, "batch_size": 16, "learning_rate": 1e-2, "seed": 1}
 
 
 def galaxies(n=N_GALAXIES):
-    """Photometry whose g-r colour tells the redshift, and labels of which half the masses are missing."""
+    """Return photometry whose g - r colour determines the redshift, and labels with half of the masses missing."""
     table = make_photometry(n)
     rng = np.random.default_rng(2)
     redshift = rng.uniform(0.03, 0.25, n)

@@ -1,4 +1,10 @@
-"""Galaxies whose properties are known, some or all of them, as examples to learn from."""
+"""Labelled galaxies: reading, selection and augmentation for fine-tuning.
+
+A label is a known value of one of the nine quantities; a galaxy may have any subset of them.  Known values are either learnt or
+serve as conditions only.  Augmentation varies what is observed at each step: orientation and mirror image, fluxes within their
+errors, the errors themselves, and which of image, photometry, bands and morphology are available, so that the network keeps its
+accuracy with incomplete inputs.
+"""
 
 from __future__ import annotations
 
@@ -16,53 +22,55 @@ from ...inputs.observations import ObservationBatches, Observations
 from ...inputs.photometry import PhotometryBatch
 from ...nn.records import TensorRecord
 from ...quantities import QUANTITIES, converted_labels, quantities_to_theta
+from ...surveys import BANDS
 from ...training.augmentation import AugmentationConfig, draw_band_subsets, orient_randomly
 from ..outliers.detector import training_range_of
 
 __all__ = [
     "MIN_GALAXIES",
     "LabelledGalaxies",
-    "augmented",
+    "augment_galaxies",
     "frequent_band_sets",
     "read_labelled_galaxies",
     "stack_labels",
 ]
 
-#: Fewest galaxies from which anything is learnt.
+#: Minimum number of labelled galaxies.
 MIN_GALAXIES = 10
-#: Probability that the image, or the photometry, of a galaxy that has both is hidden in a step.
+_REDSHIFT = tuple(QUANTITIES).index("redshift")
+#: Probability per step that the image, or the photometry, of a galaxy that has both is hidden.
 _HIDDEN_IMAGE = 0.2
 _HIDDEN_PHOTOMETRY = 0.1
-#: Probability that sizes and shapes are hidden in a step, so that the skill without them is not lost.
-_HIDDEN_STRUCTURE = 0.3
-#: Bands that photometry keeps in a step, so that the skill with few of them is not lost.
-_BANDS = AugmentationConfig(full_bands=0.7, gri_bands=0.1)
-_GRI = (False, True, True, True, False)
-#: Bands that at least this fraction of the galaxies come with are shown often.
-_OFTEN = 0.05
-#: Noise added to fluxes in a step, in units of their errors.
+#: Probability per step that the morphology is hidden.
+_HIDDEN_MORPHOLOGY = 0.3
+#: Random sets of bands that are kept in a step.
+_BAND_SETS = AugmentationConfig(full_bands=0.7, gri_bands=0.1)
+_GRI = tuple(band in "gri" for band in BANDS)
+#: Minimum fraction of the galaxies with a set of bands for it to count as frequent.
+_FREQUENT = 0.05
+#: Standard deviation of the noise added to fluxes, in units of their errors.
 _JITTER = 0.25
-#: Catalogues state errors with and without systematic ones: in a step those of so many galaxies grow by up to this much of the
-#: flux, so that little hangs on such a convention.
-_OTHER_ERRORS, _LARGEST_FLOOR = 0.5, 0.06
+#: Fraction of the galaxies whose errors are increased in a step, and maximum systematic error as a fraction of the flux: some
+#: catalogues include systematic errors and others do not.
+_INCREASED_ERRORS, _MAX_SYSTEMATIC = 0.5, 0.06
 
 
 @dataclass(frozen=True)
 class LabelledGalaxies(TensorRecord):
-    """What is observed and what is known of n galaxies.
+    """Observations and labels of n galaxies.
 
     Attributes
     ----------
     inputs : ModelInputs
-        Network inputs as they are.
+        Network inputs without augmentation.
     flux, error : Tensor, shape (n, 5)
         Dereddened photometry [nmgy], NaN where missing.
     measured : Tensor of bool, shape (n,)
-        Photometry was measured on the image.
+        Whether the photometry was measured on the image.
     theta : Tensor, shape (n, 9)
-        NaN where unknown.
+        Known quantities in internal units, NaN where unknown.
     learnt : Tensor of bool, shape (n, 9)
-        Which of the known quantities are to be learnt; the others are conditions.
+        Whether a known quantity is to be learnt; otherwise it is a condition.
     """
 
     inputs: ModelInputs
@@ -74,68 +82,74 @@ class LabelledGalaxies(TensorRecord):
 
     @property
     def modes(self) -> np.ndarray:
-        """What each galaxy is inferred from, str, shape (n,): image, photometry or both (`Observations.modes`)."""
+        """Input mode of each galaxy, str, shape (n,): image, photometry or both."""
         image = self.inputs.has_image.cpu().numpy()
         catalogue = (self.inputs.has_photometry & ~self.measured).cpu().numpy()
         return np.select([image & catalogue, image], ["both", "image"], "photometry")
 
     def with_images(self) -> LabelledGalaxies:
-        """Leave out galaxies without image."""
+        """Select the galaxies with an image."""
         return self[self.inputs.has_image.nonzero()[:, 0]]
 
     def catalogue_only(self) -> LabelledGalaxies:
-        """Hide the images, and leave out galaxies without photometry of a catalogue."""
+        """Select the galaxies with catalogue photometry, and hide their images."""
         kept = self[(self.inputs.has_photometry & ~self.measured).nonzero()[:, 0]]
         return replace(kept, inputs=kept.inputs.without_images())
 
 
 def read_labelled_galaxies(
-    blocks: ObservationBatches, theta: np.ndarray, known: np.ndarray | None
+    batches: ObservationBatches, theta: np.ndarray, known: np.ndarray | None
 ) -> tuple[LabelledGalaxies, dict[str, list[float]]]:
-    """Read all galaxies; keep those that can be used and have a label.
+    """Read all galaxies, and select those with usable inputs and a label.
 
     Parameters
     ----------
-    blocks : ObservationBatches
+    batches : ObservationBatches
+        Observations of n galaxies.
     theta : ndarray, shape (n, 9)
-        Labels, NaN where unknown.
+        Labels in internal units, NaN where unknown.
     known : ndarray, shape (n, 9), or None
-        Quantities that are conditions, NaN where unknown.
+        Conditions in internal units, NaN where unknown.
 
     Returns
     -------
     galaxies : LabelledGalaxies
+        The selected galaxies.
     limits : dict
-        The range they span, see `training_range_of`.
+        Their range, see `training_range_of`.
 
     Raises
     ------
     ValueError
-        If there are too few of them, or more or fewer labels than galaxies.
+        If there are fewer than 10 of them, or the numbers of labels and galaxies differ.
     """
     learnt = np.isfinite(theta)
     if known is not None:
         if len(known) != len(theta):
-            raise ValueError(f"known is of {len(known)} galaxies, but labels of {len(theta)}.")
+            raise ValueError(
+                f"known has {len(known)} rows, but labels has {len(theta)}; one row per galaxy is expected."
+            )
         learnt &= ~np.isfinite(known)
         theta = np.where(np.isfinite(known), known, theta)
     parts, fluxes, rows, start = [], [], [], 0
-    for seen in blocks:
-        block = np.arange(start, start + len(seen))
+    for seen in batches:
+        batch = np.arange(start, start + len(seen))
         start += len(seen)
         if start > len(theta):
             break
-        keep = seen.usable & learnt[block].any(axis=1)
+        keep = seen.usable & learnt[batch].any(axis=1)
         parts.append(_tensors(seen, keep))
         fluxes.append(seen.photometry[keep])
-        rows.append(block[keep])
+        rows.append(batch[keep])
     if start != len(theta):
-        raise ValueError(f"labels is of {len(theta)} galaxies, but {start} were given.")
+        raise ValueError(
+            f"labels has {len(theta)} rows for {start} galaxies; one row per galaxy is expected."
+        )
     kept = np.concatenate(rows)
     if len(kept) < MIN_GALAXIES:
         raise ValueError(
-            f"only {len(kept)} of {len(theta)} galaxies can be used and have a label within the bounds of its "
-            f"quantity: fit needs at least {MIN_GALAXIES}."
+            f"only {len(kept)} of {len(theta)} galaxies have usable inputs and a label within the bounds of its "
+            f"quantity; fit needs at least {MIN_GALAXIES}."
         )
     inputs, flux, error, measured = zip(*parts, strict=True)
     galaxies = LabelledGalaxies(
@@ -150,14 +164,14 @@ def read_labelled_galaxies(
 
 
 def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") -> np.ndarray:
-    """Stack labels; masked ones and values outside of the bounds become NaN.
+    """Stack labels in internal units; masked values and values outside the bounds become NaN.
 
     Parameters
     ----------
     labels : mapping or table of Quantity, each of shape (n,)
-        Of other conventions too, if the metadata of a column says which (see `astrogenspec.quantities`).
+        Labels; other conventions are converted if the metadata of a column state them (see `astrogenspec.quantities`).
     argument : str
-        What the user knows them as.
+        Name of the argument, for error messages.
 
     Returns
     -------
@@ -166,21 +180,23 @@ def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") ->
     Raises
     ------
     TypeError, ValueError, astropy.units.UnitConversionError
-        If they cannot be used.
+        If the labels cannot be used.
     """
     if not isinstance(labels, Mapping | Table):
         raise TypeError(
-            f"{argument} is a {type(labels).__name__}: it must be a table or a mapping of names to Quantities."
+            f"{argument} is a {type(labels).__name__}; a table or a mapping of names to Quantities is expected."
         )
     labels = converted_labels(labels)
     names = list(labels.keys())
     chosen = [name for name in names if name in QUANTITIES or not isinstance(labels, Table)]
     if not chosen:
-        raise ValueError(f"{argument} has none of the quantities {', '.join(QUANTITIES)}.")
+        raise ValueError(
+            f"{argument} has no column named as a quantity; the quantities are {', '.join(QUANTITIES)}."
+        )
     theta = quantities_to_theta({name: _filled(labels[name]) for name in chosen})
     if theta.ndim != 2:
         raise ValueError(
-            f"{argument} has shape {theta.shape[:-1]}: it must be (n,), one value a galaxy."
+            f"{argument} has shape {theta.shape[:-1]}; (n,), one value per galaxy, is expected."
         )
     lower, upper = (
         np.array([getattr(i, end) for i in QUANTITIES.values()]) for end in ("lower", "upper")
@@ -190,7 +206,7 @@ def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") ->
 
 
 def frequent_band_sets(galaxies: LabelledGalaxies) -> Tensor:
-    """List the bands of the photometry in which `augmented` often shows galaxies whose redshift is to be learnt.
+    """Return the sets of bands in which `augment_galaxies` often shows galaxies whose redshift is learnt.
 
     Parameters
     ----------
@@ -199,39 +215,51 @@ def frequent_band_sets(galaxies: LabelledGalaxies) -> Tensor:
     Returns
     -------
     Tensor of bool, shape (k, 5)
-        k subsets of the bands; none if there is no redshift to learn.
+        k sets of bands; none if no redshift is learnt.
     """
-    present = torch.isfinite(galaxies.flux[galaxies.learnt[:, 0]])
+    present = torch.isfinite(galaxies.flux[galaxies.learnt[:, _REDSHIFT]])
     subsets, counts = present.unique(dim=0, return_counts=True)
-    often = subsets[counts >= _OFTEN * len(present)]
-    shown = torch.cat([often, often & torch.tensor(_GRI)]).unique(dim=0)
+    frequent = subsets[counts >= _FREQUENT * len(present)]
+    shown = torch.cat([frequent, frequent & torch.tensor(_GRI)]).unique(dim=0)
     return shown[shown.any(dim=1)]
 
 
-def augmented(galaxies: LabelledGalaxies, generator: torch.Generator) -> LabelledGalaxies:
-    """Vary what is observed: bands, noise of the fluxes and their errors, orientation; hide images or photometry of some."""
+def augment_galaxies(galaxies: LabelledGalaxies, generator: torch.Generator) -> LabelledGalaxies:
+    """Vary bands, fluxes, errors and orientation, and hide images, photometry or morphology of some galaxies.
+
+    Parameters
+    ----------
+    galaxies : LabelledGalaxies
+    generator : `torch.Generator`
+        Source of randomness.
+
+    Returns
+    -------
+    LabelledGalaxies
+        With other ``inputs``.
+    """
     n = len(galaxies)
-    bands = draw_band_subsets(n, _BANDS, generator)
-    # Subsets without any band that this galaxy has would leave nothing.
+    bands = draw_band_subsets(n, _BAND_SETS, generator)
+    # A galaxy that has none of the drawn bands keeps all of its own.
     bands |= ~(bands & torch.isfinite(galaxies.flux)).any(1, keepdim=True)
-    noise = _JITTER * galaxies.error * torch.randn(n, 5, generator=generator)
+    noise = _JITTER * galaxies.error * torch.randn(n, len(BANDS), generator=generator)
     flux = torch.where(bands, galaxies.flux + noise, torch.nan)
-    other = torch.rand(n, 1, generator=generator) < _OTHER_ERRORS
-    floor = _LARGEST_FLOOR * torch.rand(n, 1, generator=generator) * other
-    error = torch.hypot(galaxies.error, floor * galaxies.flux)
+    increased = torch.rand(n, 1, generator=generator) < _INCREASED_ERRORS
+    systematic = _MAX_SYSTEMATIC * torch.rand(n, 1, generator=generator) * increased
+    error = torch.hypot(galaxies.error, systematic * galaxies.flux)
     inputs = replace(
         galaxies.inputs, photometry=photometry_features(flux, error, galaxies.measured)
     )
     if inputs.morphology is not None:
-        keep = torch.rand(n, 1, generator=generator) > _HIDDEN_STRUCTURE
+        keep = torch.rand(n, 1, generator=generator) > _HIDDEN_MORPHOLOGY
         inputs = replace(inputs, morphology=inputs.morphology * keep)
     if inputs.image is not None:
-        inputs = _varied_images(inputs, generator)
+        inputs = _augment_images(inputs, generator)
     return replace(galaxies, inputs=inputs)
 
 
-def _varied_images(inputs: ModelInputs, generator: torch.Generator) -> ModelInputs:
-    """Turn and mirror images; hide image or photometry of some galaxies that have both."""
+def _augment_images(inputs: ModelInputs, generator: torch.Generator) -> ModelInputs:
+    """Rotate and mirror images; hide image or photometry of some galaxies that have both."""
     image, weight = orient_randomly(
         torch.cat([inputs.image, inputs.image_weight], dim=1), generator
     ).chunk(2, dim=1)
@@ -257,7 +285,7 @@ def _tensors(seen: Observations, keep: np.ndarray) -> tuple[ModelInputs, Tensor,
 
 
 def _filled(column: Any) -> Any:
-    """Replace what is masked by NaN."""
+    """Replace masked values by NaN."""
     mask = getattr(column, "mask", None)
     if mask is None:
         return column

@@ -1,20 +1,38 @@
-"""Simulated galaxies that are shown again while a network learns from real ones, so that it forgets nothing.
+r"""Distillation: samples from the network before fine-tuning supervise what the labels leave open.
 
-What is to be said of them is not their true properties but what the network said before, drawn anew each time; see
-`astrogenspec.inference.finetuning.distillation`.
+Fine-tuning on few labels makes a network forget what it learnt from simulations (catastrophic forgetting).  Here the network
+before fine-tuning, the teacher, provides soft targets [1]_ [2]_: draws from its posterior, made once for each galaxy.  For draws
+:math:`\theta \sim p_T(\theta \mid x)` the loss
+
+.. math:: -\mathrm{E}_{\theta \sim p_T} \log p(\theta \mid x) = \mathrm{KL}\left[p_T \,\|\, p\right] + \mathrm{const.}
+
+is minimal where the network agrees with the teacher.  It is applied, factor by factor of the chain of quantities, to
+
+* quantities of labelled galaxies without a label, given those with one, with weight 0.3;
+* quantities of labelled galaxies that are conditions only, given the observations alone, with weight 0.3;
+* simulated galaxies that are mixed in.  Their true quantities are not used, since they would be memorised.
+
+Redshifts of simulated galaxies have zero weight where labelled galaxies with the same bands determine them: what differs between
+simulated and real photometry is learnt from the real galaxies.
+
+References
+----------
+.. [1] Hinton, Vinyals & Dean 2015, arXiv:1503.02531
+.. [2] Li & Hoiem 2016, arXiv:1606.09282 (learning without forgetting)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...inputs.features import ModelInputs
 from ...nn.records import TensorRecord
+from ...quantities import QUANTITIES
 from ...surveys import BANDS
 from ...training.shards import Shards
 from ..flows import ChainPosterior
@@ -23,68 +41,38 @@ from ..training import EncodedGalaxies, RecipeConfig, encode_galaxies
 from .dataset import LabelledGalaxies
 
 __all__ = [
-    "DistillationBatch",
     "DistillationLoss",
+    "LabelledBatch",
+    "SimulatedBatch",
     "TeacherSamples",
     "TeacherTargets",
     "encode_shards",
 ]
 
-#: Frequency of image and catalogue photometry, photometry only, image only, image and photometry measured on it.
+_REDSHIFT = tuple(QUANTITIES).index("redshift")
+#: Frequencies of the input modes of simulated galaxies: image and catalogue photometry, photometry only, image only, image with
+#: photometry measured on it.
 _MODES = (0.45, 0.2, 0.15, 0.2)
-
-
-def encode_shards(
-    network: PropertyNetwork, folder: str | Path, n_largest: int, seed: int
-) -> EncodedGalaxies:
-    """Observe and encode galaxies of a folder of shards, as in the first training; of some, their photometry alone.
-
-    Parameters
-    ----------
-    network : PropertyNetwork
-        Whose encoder will not change.
-    folder : path
-        Shards of `astrogenspec.simulate.write_shards`, with images or with photometry alone. What the first training
-        holds out is left out here too.
-    n_largest : int
-        Most galaxies to take.
-    seed : int
-        Of the choice, the noise and what is hidden.
-
-    Returns
-    -------
-    EncodedGalaxies
-    """
-    recipe = RecipeConfig()
-    shards = Shards.read(folder).split(recipe.held_out)[0]
-    config = recipe.photometry_augmentation
-    if shards.has_images:
-        config = replace(recipe.image_augmentation, mode_weights=_MODES)
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(shards), generator=generator)[:n_largest]
-    return encode_galaxies(network, shards, chosen, config, generator)
-
-
-#: Weight of quantities that only the former network teaches.
-_REPLAY = 0.3
-#: Draws of the former network kept of each galaxy: so many that they are not learnt by heart.
-_DRAWS = 16
-#: Galaxies that it is asked about at once.
-_BLOCK = 256
+#: Weight of quantities that the teacher alone supervises.
+_TEACHER_WEIGHT = 0.3
+#: Number of draws of the teacher for each galaxy; enough not to be memorised.
+_N_DRAWS = 16
+#: Galaxies of which the teacher draws at once.
+_BATCH = 256
 
 
 @dataclass(frozen=True)
 class TeacherTargets(TensorRecord):
-    """One draw of what a network says of each of n galaxies.
+    """One draw of the teacher for each of n galaxies.
 
     Attributes
     ----------
     theta : Tensor, shape (n, 9)
-        All quantities given those that are known, which are as they are.
+        All quantities given the known ones; these have their known values.
     free : Tensor, shape (n, 9)
         All quantities given the observations alone.
     measurable : Tensor, shape (n,)
-        P(gas metallicity is measurable).
+        Probability that the gas metallicity is measurable.
     """
 
     theta: Tensor
@@ -92,46 +80,59 @@ class TeacherTargets(TensorRecord):
     measurable: Tensor
 
 
-Galaxies = TypeVar("Galaxies", LabelledGalaxies, EncodedGalaxies)
-
-
 @dataclass(frozen=True)
-class DistillationBatch(TensorRecord, Generic[Galaxies]):
-    """Galaxies of a step, and what there is to learn of them.
+class LabelledBatch(TensorRecord):
+    """Labelled galaxies of one training step.
 
     Attributes
     ----------
-    galaxies : LabelledGalaxies or EncodedGalaxies
-        n galaxies.
-    lesson : TeacherTargets or None
-        What the former network says; without it only labels teach.
-    latent : tuple of Tensor or None
-        What the encoder says of the images, if they are encoded already or lent.
-    borrowed : Tensor of bool, shape (n,), or None
-        Who has an image, or sizes, of another galaxy.
+    galaxies : LabelledGalaxies
+        n galaxies, augmented.
+    targets : TeacherTargets or None
+        Draws of the teacher; None to train on the labels alone.
+    latent : tuple of Tensor, shape (n, latent_size) each, or None
+        Mean and log variance of the image latent, if images are imputed.
+    imputed : Tensor of bool, shape (n,), or None
+        Galaxies with imputed image or morphology.
     """
 
-    galaxies: Galaxies
-    lesson: TeacherTargets | None = None
+    galaxies: LabelledGalaxies
+    targets: TeacherTargets | None = None
     latent: tuple[Tensor, Tensor] | None = None
-    borrowed: Tensor | None = None
+    imputed: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SimulatedBatch(TensorRecord):
+    """Simulated galaxies of one training step, with draws of the teacher.
+
+    Attributes
+    ----------
+    galaxies : EncodedGalaxies
+        n galaxies.
+    targets : TeacherTargets
+        Draws of the teacher.
+    """
+
+    galaxies: EncodedGalaxies
+    targets: TeacherTargets
 
 
 class TeacherSamples:
-    """Draws of a network, made once and kept to teach another.
+    """Posterior draws of the teacher for n galaxies, made once.
 
     Parameters
     ----------
     teacher : PropertyNetwork
-        Of one head.
+        Network with one head.
     inputs : ModelInputs
-        n galaxies, with all that was observed of them.
+        Observations of n galaxies, without augmentation.
     theta : Tensor, shape (n, 9), optional
-        What is known of them, NaN where unknown; nothing by default.
-    latent : tuple of Tensor, optional
-        What the encoder says of their images, if they are encoded already.
+        Known quantities, NaN where unknown; by default all are unknown.
+    latent : tuple of Tensor, shape (n, latent_size) each, optional
+        Mean and log variance of the image latent, if images are encoded already.
     generator : `torch.Generator`, optional
-        Source of the draws.
+        Source of randomness.
     """
 
     @torch.no_grad()
@@ -145,94 +146,106 @@ class TeacherSamples:
     ) -> None:
         device = teacher.chain.lower.device
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        for rows in torch.arange(len(inputs)).split(_BLOCK):
+        for rows in torch.arange(len(inputs)).split(_BATCH):
             seen = inputs[rows].to(device)
             mu, logvar = teacher.latent(seen) if latent is None else (part[rows] for part in latent)
             contexts = teacher.contexts(seen, (mu.to(device), logvar.to(device)))
-            free = _chain_posterior(teacher, contexts).sample(_DRAWS, generator)
-            taught = free
+            free = _chain_posterior(teacher, contexts).sample(_N_DRAWS, generator)
+            drawn = free
             if theta is not None:
-                known = theta[rows].to(device).repeat_interleave(_DRAWS, dim=0)
-                repeated = contexts.repeat_interleave(_DRAWS)
+                known = theta[rows].to(device).repeat_interleave(_N_DRAWS, dim=0)
+                repeated = contexts.repeat_interleave(_N_DRAWS)
                 posterior = _chain_posterior(teacher, repeated)
                 completed = posterior.log_prob_and_completed(known, generator=generator)[1]
-                drawn = teacher.chain.unstandardise(completed)
-                taught = torch.where(known.isfinite(), known, drawn).unflatten(0, (-1, _DRAWS))
-            parts.append((taught.cpu(), free.cpu(), teacher.measurable(contexts).cpu()))
+                values = teacher.chain.unstandardise(completed)
+                drawn = torch.where(known.isfinite(), known, values).unflatten(0, (-1, _N_DRAWS))
+            parts.append((drawn.cpu(), free.cpu(), teacher.measurable(contexts).cpu()))
         self._theta, self._free, self._measurable = (
             torch.cat(tensors) for tensors in zip(*parts, strict=True)
         )
 
     def pick(self, rows: Tensor, generator: torch.Generator) -> TeacherTargets:
-        """Pick one draw of each of some galaxies."""
-        draw = torch.randint(_DRAWS, rows.shape, generator=generator)
+        """Select one random draw of each of some galaxies.
+
+        Parameters
+        ----------
+        rows : Tensor of int, shape (m,)
+            Galaxies.
+        generator : `torch.Generator`
+            Source of randomness.
+
+        Returns
+        -------
+        TeacherTargets
+        """
+        draw = torch.randint(_N_DRAWS, rows.shape, generator=generator)
         return TeacherTargets(
             self._theta[rows, draw], self._free[rows, draw], self._measurable[rows]
         )
 
 
 class DistillationLoss:
-    """Loss of a step: labelled galaxies, with replay of what they lack, and simulated ones.
+    """Loss of labelled galaxies and of simulated galaxies that are mixed in.
 
-    A batch is a list of `DistillationBatch`, the labelled galaxies first.
+    In training, a batch is a list of one `LabelledBatch` and any number of `SimulatedBatch`; in evaluation, it is
+    `LabelledGalaxies`, of which only the quantities are scored.
 
     Parameters
     ----------
-    shown : Tensor of bool, shape (k, 5), optional
-        Band sets of labelled galaxies with redshifts, see `frequent_band_sets`. How it tells redshifts they
-        alone teach. What other bands tell, the former network teaches with simulated galaxies too.
+    band_sets : Tensor of bool, shape (k, 5), optional
+        Frequent sets of bands of labelled galaxies whose redshift is learnt, see `frequent_band_sets`.  Redshifts of simulated
+        galaxies with these bands have zero weight.
     """
 
-    def __init__(self, shown: Tensor | None = None) -> None:
-        self.shown = torch.zeros(0, len(BANDS), dtype=torch.bool) if shown is None else shown
+    def __init__(self, band_sets: Tensor | None = None) -> None:
+        empty = torch.zeros(0, len(BANDS), dtype=torch.bool)
+        self.band_sets = empty if band_sets is None else band_sets
 
     def __call__(
         self, network: PropertyNetwork, batches: Any, progress: float
     ) -> dict[str, Tensor]:
-        """Evaluate the loss of a step; in evaluation, of galaxies that were held out."""
+        """Evaluate the terms of the loss; ``total`` is minimised."""
         if not network.training:
-            return self._held_out(network, batches)
-        real, *simulated = batches
-        terms = self._real(network, real)
-        for k, taught in enumerate(simulated):
-            part = self._simulated(network, taught, lending=real.latent is not None)
+            return self._evaluation_terms(network, batches)
+        labelled, *simulated = batches
+        terms = self._labelled_terms(network, labelled)
+        for k, batch in enumerate(simulated):
+            part = self._simulated_loss(network, batch, matching=labelled.latent is not None)
             terms |= {f"simulated_{k}": part}
             terms["total"] = terms["total"] + part
         return terms
 
-    def _held_out(self, network: PropertyNetwork, galaxies: LabelledGalaxies) -> dict[str, Tensor]:
-        """Judge quantities alone, not the images."""
+    def _evaluation_terms(
+        self, network: PropertyNetwork, galaxies: LabelledGalaxies
+    ) -> dict[str, Tensor]:
         generator = torch.Generator(galaxies.theta.device).manual_seed(0)
-        valid = torch.isfinite(galaxies.theta)
         terms = network.loss(
             galaxies.inputs,
             galaxies.theta,
-            valid,
+            torch.isfinite(galaxies.theta),
             quantity_weight=galaxies.learnt.float(),
             elbo_weight=0.0,
             generator=generator,
         )
         return {"total": terms["flow"]}
 
-    def _real(
-        self, network: PropertyNetwork, taught: DistillationBatch[LabelledGalaxies]
-    ) -> dict[str, Tensor]:
-        galaxies, lesson, latent = taught.galaxies, taught.lesson, taught.latent
+    def _labelled_terms(self, network: PropertyNetwork, batch: LabelledBatch) -> dict[str, Tensor]:
+        galaxies, targets, latent = batch.galaxies, batch.targets, batch.latent
         valid = torch.isfinite(galaxies.theta)
         weight = galaxies.learnt.float()
-        if lesson is None:
+        if targets is None:
             return network.loss(galaxies.inputs, galaxies.theta, valid, quantity_weight=weight)
-        weight = torch.where(valid, weight, _REPLAY)
+        weight = torch.where(valid, weight, _TEACHER_WEIGHT)
         if latent is None:
             latent = network.latent(galaxies.inputs)
-        if taught.borrowed is not None:
-            # What is lent goes with the redshift; of the rest it may say something else.
-            weight[taught.borrowed, 1:] = 0.0
+        if batch.imputed is not None:
+            # Matched galaxies have the same redshift, but not the same other quantities.
+            weight[batch.imputed, _REDSHIFT + 1 :] = 0.0
         terms = network.loss(
             galaxies.inputs,
-            lesson.theta,
+            targets.theta,
             torch.ones_like(valid),
-            lesson.measurable,
+            targets.measurable,
             quantity_weight=weight,
             elbo_weight=0.0,
             latent=latent,
@@ -241,40 +254,69 @@ class DistillationLoss:
         rows = condition.any(1).nonzero()[:, 0]
         if len(rows):
             contexts = network.contexts(galaxies.inputs[rows], (latent[0][rows], latent[1][rows]))
-            part = self._conditions(network, contexts, lesson.free[rows], condition[rows])
+            part = self._condition_loss(network, contexts, targets.free[rows], condition[rows])
             terms["total"] = terms["total"] + part * len(rows) / len(galaxies)
         return terms
 
-    def _conditions(
+    def _condition_loss(
         self, network: PropertyNetwork, contexts: Contexts, free: Tensor, condition: Tensor
     ) -> Tensor:
-        """Teach what is only a condition too, given the observations alone."""
+        """Return the loss of quantities that are conditions only, given the observations alone."""
         q = 1 + int(condition.any(0).nonzero().max())
         posterior = _chain_posterior(network, contexts)
         log_prob = posterior.log_prob_and_completed(free, q=q)[0]
-        return -_REPLAY * (log_prob * condition[:, :q]).sum(-1).mean()
+        return -_TEACHER_WEIGHT * (log_prob * condition[:, :q]).sum(-1).mean()
 
-    def _simulated(
-        self, network: PropertyNetwork, taught: DistillationBatch[EncodedGalaxies], *, lending: bool
+    def _simulated_loss(
+        self, network: PropertyNetwork, batch: SimulatedBatch, *, matching: bool
     ) -> Tensor:
-        """Teach what the former network said of simulated galaxies: their true properties would be learnt by heart."""
-        inputs, lesson = taught.galaxies.inputs, taught.lesson
-        weight = torch.ones_like(lesson.theta)
-        # What labelled galaxies show, with lent images too, they alone teach.
-        bands = inputs.photometry_bands[:, None] == self.shown.to(weight.device)
-        labelled = bands.all(-1).any(-1) & ~inputs.measured
-        weight[labelled & (lending | ~inputs.has_image), 0] = 0.0
+        inputs, targets = batch.galaxies.inputs, batch.targets
+        weight = torch.ones_like(targets.theta)
+        same_bands = inputs.photometry_bands[:, None] == self.band_sets.to(weight.device)
+        labelled = same_bands.all(-1).any(-1) & ~inputs.measured
+        weight[labelled & (matching | ~inputs.has_image), _REDSHIFT] = 0.0
         return network.loss(
             inputs,
-            lesson.theta,
-            torch.isfinite(lesson.theta),
-            lesson.measurable,
+            targets.theta,
+            torch.isfinite(targets.theta),
+            targets.measurable,
             quantity_weight=weight,
-            latent=taught.latent,
+            latent=batch.galaxies.latent,
         )["total"]
 
 
+def encode_shards(
+    network: PropertyNetwork, folder: str | Path, n_max: int, seed: int
+) -> EncodedGalaxies:
+    """Observe and encode simulated galaxies of a folder of shards.
+
+    Parameters
+    ----------
+    network : PropertyNetwork
+        Network with the encoder, which is not trained.
+    folder : path
+        Shards of `astrogenspec.simulate.write_shards`, with images or with photometry only. The validation part of the first
+        training is left out.
+    n_max : int
+        Maximum number of galaxies.
+    seed : int
+        Seed of the selection, the noise and the input modes.
+
+    Returns
+    -------
+    EncodedGalaxies
+    """
+    recipe = RecipeConfig()
+    shards = Shards.read(folder).split(recipe.held_out)[0]
+    config = recipe.photometry_augmentation
+    if shards.has_images:
+        config = replace(recipe.image_augmentation, mode_weights=_MODES)
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(shards), generator=generator)[:n_max]
+    return encode_galaxies(network, shards, chosen, config, generator)
+
+
 def _chain_posterior(network: PropertyNetwork, contexts: Contexts) -> ChainPosterior:
-    """Return the posterior of a network of one head, for what its `contexts` gives."""
+    """Return the posterior of a network with one head."""
     (vectors,) = contexts.vectors
     return network.chain(vectors)

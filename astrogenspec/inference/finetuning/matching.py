@@ -1,9 +1,13 @@
-r"""Images and sizes for labelled galaxies that have none, lent by simulated galaxies that look like them.
+r"""Matching: impute images and morphology of labelled galaxies from similar simulated galaxies.
 
-What fluxes say of the redshift, many real galaxies tell; what an image says beyond, simulated ones alone. The image of a simulated
-galaxy of the same redshift and fluxes is a draw of :math:`p(\mathrm{image} \mid \mathrm{fluxes}, z)`: lent to the real galaxy,
-it teaches the redshift given both, as if the real galaxy had been photographed. Other quantities it must not teach: the lender
-was not chosen by them. So it is with radii and axis ratios.
+Real galaxies with labels often have photometry only.  The image of a simulated galaxy with the same redshift and fluxes is a draw
+of :math:`p(\mathrm{image} \mid \mathrm{fluxes}, z)` under the simulator.  A labelled galaxy with this image imputed therefore
+supervises :math:`p(z \mid \mathrm{image}, \mathrm{fluxes})`, provided that the image depends on the survey's real photometry only
+through redshift and fluxes.  Other quantities are not matched, so they are not supervised (see
+`astrogenspec.inference.finetuning.distillation`).  Radii and axis ratios are imputed in the same way.
+
+The match is by r magnitude, four adjacent colours and redshift, each scaled to its tolerance: one of the eight nearest simulated
+galaxies within a distance of 4.
 """
 
 from __future__ import annotations
@@ -16,105 +20,112 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ...inputs.features import SHAPE_FEATURES, ModelInputs
-from ...quantities import quantity_index
+from ...quantities import QUANTITIES
+from ...surveys import BANDS
 from ..training import EncodedGalaxies
 from .dataset import LabelledGalaxies
 
 __all__ = ["MatchedGalaxies"]
 
-#: Probability that a galaxy with lenders gets an image in a step, and that it gets what the lender has of radii and axis ratio.
-_LENT_IMAGE, _LENT_SHAPE = 0.25, 0.5
-#: MatchedGalaxies of a galaxy, of which each step takes one.
-_LENDERS = 8
-#: What counts as alike: magnitude r, four adjacent colours, and redshift, each in these units, and the largest distance.
-_ALIKE = (0.3, 0.15, 0.05, 0.03, 0.04, 0.004)
-_FARTHEST = 4.0
+_REDSHIFT = tuple(QUANTITIES).index("redshift")
+#: Probability per step that an image, or radii and axis ratio, are imputed.
+_IMPUTED_IMAGE, _IMPUTED_SHAPE = 0.25, 0.5
+#: Number of matches of a galaxy, one of which is used in each step.
+_N_MATCHES = 8
+#: Tolerances of the r magnitude, four adjacent colours and the redshift, and maximum distance in these units.
+_TOLERANCES = (0.3, 0.15, 0.05, 0.03, 0.04, 0.004)
+_MAX_DISTANCE = 4.0
 
 
 class MatchedGalaxies:
-    """Simulated galaxies that look like each of n labelled ones.
+    """Simulated galaxies that match each of n labelled galaxies.
 
     Parameters
     ----------
     galaxies : LabelledGalaxies
-        Those whose redshift is not to be learnt, or without one of the bands, are lent nothing.
+        Galaxies without images. Those whose redshift is not learnt, or with a missing band, have no matches.
     pool : EncodedGalaxies
-        Who may lend: those with an image, or with a radius or axis ratio.
+        Simulated galaxies; those without image, radius and axis ratio are ignored.
     """
 
     def __init__(self, galaxies: LabelledGalaxies, pool: EncodedGalaxies) -> None:
         self.pool = pool
-        lenders = _may_lend(pool.inputs).nonzero()[:, 0]
-        points = _features(pool.flux[lenders], pool.redshift[lenders])
-        wanted = _features(galaxies.flux, galaxies.theta[:, quantity_index("redshift")])
-        complete = np.flatnonzero(np.isfinite(wanted).all(1) & galaxies.learnt[:, 0].numpy())
-        nearest = np.full((len(galaxies), _LENDERS), -1)
-        if len(lenders) >= _LENDERS and len(complete):
-            distance, index = cKDTree(points).query(wanted[complete], k=_LENDERS)
-            found = lenders.numpy()[index]
-            nearest[complete] = np.where(distance <= _FARTHEST, found, -1)
-        self._nearest = torch.as_tensor(nearest)
+        candidates = _has_image_or_shape(pool.inputs).nonzero()[:, 0]
+        points = _match_features(pool.flux[candidates], pool.redshift[candidates])
+        wanted = _match_features(galaxies.flux, galaxies.theta[:, _REDSHIFT])
+        learnt = galaxies.learnt[:, _REDSHIFT].numpy()
+        complete = np.flatnonzero(np.isfinite(wanted).all(1) & learnt)
+        matches = np.full((len(galaxies), _N_MATCHES), -1)
+        if len(candidates) >= _N_MATCHES and len(complete):
+            distance, index = cKDTree(points).query(wanted[complete], k=_N_MATCHES)
+            found = candidates.numpy()[index]
+            matches[complete] = np.where(distance <= _MAX_DISTANCE, found, -1)
+        self._matches = torch.as_tensor(matches)
 
-    def lend(
+    def impute(
         self, inputs: ModelInputs, rows: Tensor, generator: torch.Generator
     ) -> tuple[ModelInputs, tuple[Tensor, Tensor], Tensor]:
-        """Give images, and sizes and shapes, to some galaxies.
+        """Impute images, radii and axis ratios of some galaxies.
 
         Parameters
         ----------
         inputs : ModelInputs
-            Of the galaxies ``rows``, without images.
-        rows : Tensor of int, shape (n,)
+            Inputs of the galaxies ``rows``, without images.
+        rows : Tensor of int, shape (m,)
+            Labelled galaxies.
         generator : `torch.Generator`
+            Source of randomness.
 
         Returns
         -------
         inputs : ModelInputs
-            As if they had the images, and radii and axis ratios where they had none.
-        latent : tuple of Tensor, shape (n, latent_size) each
-            What the encoder says of the images; zero without one.
-        borrowed : Tensor of bool, shape (n,)
-            Who was given anything.
+            With the bands and noise of imputed images, and with imputed radii and axis ratios where they were missing.
+        latent : tuple of Tensor, shape (m, latent_size) each
+            Mean and log variance of the latent of the imputed image; zero without one.
+        imputed : Tensor of bool, shape (m,)
+            Galaxies with anything imputed.
         """
-        chosen = torch.randint(_LENDERS, rows.shape, generator=generator)
-        lender = self._nearest[rows, chosen]
+        chosen = torch.randint(_N_MATCHES, rows.shape, generator=generator)
+        match = self._matches[rows, chosen]
         image, shape = (
-            (lender >= 0) & (torch.rand(rows.shape, generator=generator) < chance)
-            for chance in (_LENT_IMAGE, _LENT_SHAPE)
+            (match >= 0) & (torch.rand(rows.shape, generator=generator) < probability)
+            for probability in (_IMPUTED_IMAGE, _IMPUTED_SHAPE)
         )
-        lender = lender.clamp_min(0)
-        theirs = self.pool.inputs
-        image &= theirs.has_image[lender]
+        match = match.clamp_min(0)
+        simulated = self.pool.inputs
+        image &= simulated.has_image[match]
 
-        def of_lender(values: Tensor) -> Tensor:
-            return values[lender] * image[:, None]
+        def of_match(values: Tensor) -> Tensor:
+            return values[match] * image[:, None]
 
         changes = {
-            "image_bands": of_lender(theirs.image_bands),
-            "image_noise": of_lender(theirs.image_noise),
+            "image_bands": of_match(simulated.image_bands),
+            "image_noise": of_match(simulated.image_noise),
         }
-        if theirs.morphology is None:
+        if simulated.morphology is None:
             shape = torch.zeros_like(image)
         else:
-            lent = theirs.morphology[lender]
-            own = torch.zeros_like(lent) if inputs.morphology is None else inputs.morphology.clone()
-            known, offered = own[:, SHAPE_FEATURES].any(1), lent[:, SHAPE_FEATURES].any(1)
-            shape &= offered & ~known & ~image
-            own[:, SHAPE_FEATURES] += lent[:, SHAPE_FEATURES] * shape[:, None]
+            matched = simulated.morphology[match]
+            own = torch.zeros_like(matched)
+            if inputs.morphology is not None:
+                own = inputs.morphology.clone()
+            known, available = (m[:, SHAPE_FEATURES].any(1) for m in (own, matched))
+            shape &= available & ~known & ~image
+            own[:, SHAPE_FEATURES] += matched[:, SHAPE_FEATURES] * shape[:, None]
             changes["morphology"] = own
-        latent = of_lender(self.pool.mu), of_lender(self.pool.logvar)
+        latent = of_match(self.pool.mu), of_match(self.pool.logvar)
         return replace(inputs, **changes), latent, image | shape
 
 
-def _may_lend(inputs: ModelInputs) -> Tensor:
-    """Who has an image, or anything of a shape, shape (n,), bool."""
+def _has_image_or_shape(inputs: ModelInputs) -> Tensor:
     if inputs.morphology is None:
         return inputs.has_image
     return inputs.has_image | inputs.morphology[:, SHAPE_FEATURES].any(1)
 
 
-def _features(flux: Tensor, redshift: Tensor) -> np.ndarray:
-    """Place galaxies such that those near one another are alike, shape (n, 6); NaN where something is missing."""
+def _match_features(flux: Tensor, redshift: Tensor) -> np.ndarray:
+    """Return r magnitude, colours and redshift in units of their tolerances, shape (n, 6); NaN where missing."""
     magnitude = -2.5 * torch.where(flux > 0, flux, torch.nan).log10()
-    columns = [magnitude[:, 2], *(magnitude[:, :-1] - magnitude[:, 1:]).T, redshift]
-    return (torch.stack(columns, 1) / torch.tensor(_ALIKE)).double().numpy()
+    red = magnitude[:, BANDS.index("r")]
+    columns = [red, *(magnitude[:, :-1] - magnitude[:, 1:]).T, redshift]
+    return (torch.stack(columns, 1) / torch.tensor(_TOLERANCES)).double().numpy()

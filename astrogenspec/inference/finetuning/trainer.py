@@ -1,6 +1,13 @@
-"""Training of one head of a network on labelled galaxies, beside simulated ones.
+"""Fine-tuning of the property network on labelled galaxies.
 
-`astrogenspec.inference.finetuning.trainer` says which galaxies each head of a network learns from.
+The image encoder of a trained network is not changed.  Each head of the ensemble is trained separately, from the weights of one
+head of the network: the heads for galaxies with images on all galaxies (or not at all if there is no image, not even an imputed
+one), and those for galaxies without images on catalogue photometry.  An untrained network is trained as a whole, on the labels
+alone.
+
+Every head holds out another part of the galaxies.  Training stops when the loss on these has not improved for ``patience`` epochs
+(early stopping), and the best weights are kept; if the loss is on average not below that of the initial weights, these are
+kept.  `astrogenspec.inference.finetuning.distillation` describes the loss, and how forgetting is limited.
 """
 
 from __future__ import annotations
@@ -28,28 +35,56 @@ from ..training import EncodedGalaxies
 from .dataset import (
     MIN_GALAXIES,
     LabelledGalaxies,
-    augmented,
+    augment_galaxies,
     frequent_band_sets,
     read_labelled_galaxies,
     stack_labels,
 )
-from .distillation import DistillationBatch, DistillationLoss, TeacherSamples, encode_shards
+from .distillation import (
+    DistillationLoss,
+    LabelledBatch,
+    SimulatedBatch,
+    TeacherSamples,
+    encode_shards,
+)
 from .matching import MatchedGalaxies
 from .validation import HeldOutResult
 
 __all__ = ["FineTuningData", "FineTuningSettings", "TrainedHead", "fine_tune", "train_head"]
 
-#: Simulated galaxies of a step, from each folder.
-_REHEARSED = 160
-#: Dropout in the context network of trained weights that go on.
+#: Batch size of simulated galaxies, for each folder.
+_SIMULATED_BATCH = 160
+#: Number of simulated galaxies of a folder per labelled one, and its bounds.
+_PER_LABELLED, _MIN_SIMULATED, _MAX_SIMULATED = 2, 2_000, 24_000
+#: Dropout probability of the context network of a trained network.
 _DROPOUT = 0.1
-#: Galaxies evaluated at once on the held-out part.
+#: Batch size of the evaluation on held-out galaxies.
 _VALIDATION_BATCH = 256
 
 
 @dataclass(frozen=True)
 class FineTuningSettings:
-    """Settings of `fine_tune`; see `PropertyEstimator.fit`."""
+    """Settings of `fine_tune`; see `PropertyEstimator.fit`.
+
+    Attributes
+    ----------
+    epochs : int
+        Maximum number of epochs.
+    batch_size : int
+        Number of labelled galaxies in a step.
+    learning_rate : float
+        Maximum learning rate.
+    validation_fraction : float
+        Fraction of the galaxies that each head holds out.
+    patience : int or None
+        Number of epochs without improvement after which training stops; None for no early stopping.
+    progress : bool
+        Whether a progress bar is shown.
+    heads : int or None
+        Number of heads to train, of each kind; None for as many as the network has.
+    images_alone : bool
+        Whether only the weights of the image inputs are trained.
+    """
 
     epochs: int = 50
     batch_size: int = 64
@@ -63,17 +98,56 @@ class FineTuningSettings:
     def __post_init__(self) -> None:
         if not 0 < self.validation_fraction < 1:
             raise ValueError(
-                f"validation_fraction is {self.validation_fraction}: it must lie between 0 and 1."
+                f"validation_fraction is {self.validation_fraction}; it must be between 0 and 1."
             )
         for name in ("epochs", "batch_size", "learning_rate", "patience", "heads"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"{name} is {value}: it must be positive.")
+                raise ValueError(f"{name} is {value}; it must be positive.")
+
+    def card_entry(self) -> dict[str, Any]:
+        """Return the settings under the keys of the card."""
+        entry = asdict(self)
+        return {"members" if name == "heads" else name: value for name, value in entry.items()}
+
+
+@dataclass(frozen=True)
+class FineTuningData:
+    """Training data of `fine_tune`.
+
+    Attributes
+    ----------
+    batches : ObservationBatches
+        Observations of n galaxies.
+    labels : mapping or table of Quantity, each of shape (n,)
+        Labels of any quantities; NaN or masked where unknown.
+    known : mapping or table of Quantity, each of shape (n,), optional
+        Known quantities that are conditions and not learnt; NaN or masked where unknown.
+    simulations : sequence of path
+        Folders of simulated shards to mix in.
+    """
+
+    batches: ObservationBatches
+    labels: Mapping[str, Any] | Table
+    known: Mapping[str, Any] | Table | None = None
+    simulations: Sequence[str | Path] = ()
 
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A network before and after its training, and how it did on what it did not see."""
+    """Result of training one head.
+
+    Attributes
+    ----------
+    before, after : PropertyNetwork
+        Network of one head before and after training.
+    held_out : LabelledGalaxies
+        Galaxies used for early stopping only.
+    losses : tuple of float
+        Loss on the held-out galaxies before and after training.
+    epochs_run : int
+        Number of epochs until training stopped.
+    """
 
     before: PropertyNetwork
     after: PropertyNetwork
@@ -82,160 +156,33 @@ class TrainedHead:
     epochs_run: int
 
 
-def train_head(
-    before: PropertyNetwork,
-    card: Mapping[str, Any] | None,
-    training: LabelledGalaxies,
-    held_out: LabelledGalaxies,
-    pools: Sequence[EncodedGalaxies],
-    settings: FineTuningSettings,
-    seed: int,
-) -> TrainedHead:
-    """Train a copy of a network; of a trained one the encoder stays as it is."""
-    device = before.chain.lower.device
-    after = copy.deepcopy(before)
-    if card is None:
-        after.set_standardisation(training.theta)
-    else:
-        after.set_dropout(_DROPOUT)
-        after.vae.requires_grad_(False)
-        after.latent_of_properties.requires_grad_(False)
-    before = copy.deepcopy(after).eval()
-    teacher = None if card is None else before
-    streams = _streams(teacher, training, pools, settings, seed)
-    loss = DistillationLoss(frequent_band_sets(training))
-    # A trained network is here with one head.
-    with after.heads[0].train_image_weights_only() if settings.images_alone else nullcontext():
-        history = _run(after, streams, held_out, loss, settings, seed, device)
-    losses = tuple(
-        evaluate(model.to(device), _batches(held_out), loss, device=str(device))["total"]
-        for model in (before, after)
-    )
-    return TrainedHead(before, after.eval(), held_out.to(device), losses, len(history))
-
-
-def _streams(
-    teacher: PropertyNetwork | None,
-    training: LabelledGalaxies,
-    pools: Sequence[EncodedGalaxies],
-    settings: FineTuningSettings,
-    seed: int,
-) -> list[BatchStream]:
-    """Make streams of the labelled galaxies, and of simulated ones of each folder, with what the teacher says of them."""
-    if teacher is None:
-        lessons, lenders = None, []
-    else:
-        generator = make_generator(seed)
-        lessons = TeacherSamples(teacher, training.inputs, training.theta, generator=generator)
-        photographed = training.inputs.image is not None
-        lenders = [] if photographed else _lenders(training, pools)
-
-    def labelled(rows: Tensor, generator: torch.Generator) -> DistillationBatch:
-        seen = augmented(training[rows], generator)
-        lesson = None if lessons is None else lessons.pick(rows, generator)
-        if not lenders:
-            return DistillationBatch(seen, lesson)
-        inputs, latent, borrowed = lenders[0].lend(seen.inputs, rows, generator)
-        return DistillationBatch(replace(seen, inputs=inputs), lesson, latent, borrowed)
-
-    size = min(settings.batch_size, len(training))
-    streams = [BatchStream(labelled, len(training), size, seed=seed)]
-    for k, pool in enumerate(pools, start=1):
-        said = TeacherSamples(
-            teacher, pool.inputs, latent=pool.latent, generator=make_generator(seed + k)
-        )
-
-        def simulated(rows, generator, pool=pool, said=said) -> DistillationBatch:
-            seen = pool[rows]
-            return DistillationBatch(seen, said.pick(rows, generator), seen.latent)
-
-        size = min(_REHEARSED, len(pool))
-        streams.append(BatchStream(simulated, len(pool), size, seed=seed + k))
-    return streams
-
-
-def _lenders(training: LabelledGalaxies, pools: Sequence[EncodedGalaxies]) -> list[MatchedGalaxies]:
-    """Let simulated galaxies of one folder lend what labelled ones lack: of one with images, if there is one."""
-    first = [pool for pool in pools if pool.has_images] or pools
-    return [MatchedGalaxies(training, pool) for pool in first[:1]]
-
-
-def _run(
-    network: PropertyNetwork,
-    streams: list[BatchStream],
-    held_out: LabelledGalaxies,
-    loss: DistillationLoss,
-    settings: FineTuningSettings,
-    seed: int,
-    device: torch.device,
-) -> History:
-    first = streams[0]
-    steps = first.n_items // first.batch_size
-    config = TrainingConfig(
-        max_steps=settings.epochs * steps,
-        learning_rate=settings.learning_rate,
-        # Decay would change weights that are not trained.
-        weight_decay=0.0 if settings.images_alone else TrainingConfig.weight_decay,
-        ema_decay=0.99,
-        validate_every=steps,
-        patience=settings.patience,
-        device=str(device),
-        quiet=not settings.progress,
-    )
-    devices = [device] if device.type == "cuda" else []
-    # Dropout and the noise of the latent come from the global generator, which must be as it was afterwards.
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        return fit(network, ZippedStreams(streams), _batches(held_out), config, loss)
-
-
-def _batches(galaxies: LabelledGalaxies) -> list[LabelledGalaxies]:
-    return [galaxies[rows] for rows in torch.arange(len(galaxies)).split(_VALIDATION_BATCH)]
-
-
-#: Simulated galaxies of a folder: this many for each labelled one, and within these bounds.
-_PER_LABELLED, _FEWEST_REHEARSED, _MOST_REHEARSED = 2, 2_000, 24_000
-
-
 @dataclass(frozen=True)
-class FineTuningData:
-    """What to learn from.
+class _Setup:
+    """Common setup of all heads: whether the network is trained, simulated galaxies, settings, seed."""
 
-    Attributes
-    ----------
-    blocks : ObservationBatches
-        The galaxies.
-    labels : mapping or table of Quantity, each of shape (n,)
-        Any of the quantities; NaN or masked where unknown.
-    known : mapping or table of Quantity, optional
-        Quantities that are conditions, not learnt; NaN or masked where unknown.
-    simulations : sequence of path
-        Folders of simulated shards to mix in.
-    """
-
-    blocks: ObservationBatches
-    labels: Mapping[str, Any] | Table
-    known: Mapping[str, Any] | Table | None = None
-    simulations: Sequence[str | Path] = ()
+    trained: bool
+    pools: Sequence[EncodedGalaxies]
+    settings: FineTuningSettings
+    seed: int
 
 
 def fine_tune(
     network: PropertyNetwork,
     card: Mapping[str, Any] | None,
-    examples: FineTuningData,
+    data: FineTuningData,
     settings: FineTuningSettings,
     generator: torch.Generator,
     device: torch.device,
 ) -> tuple[PropertyNetwork, dict[str, Any], HeldOutResult]:
-    """Train a copy of a network.
+    """Train a copy of a network on labelled galaxies.
 
     Parameters
     ----------
     network : PropertyNetwork
-        Where to begin; not changed.
+        Initial network; not changed.
     card : mapping or None
-        Its card; None if it was never trained, and then takes its scales from the labels.
-    examples : FineTuningData
+        Its card; None for an untrained network, whose standardisation is then taken from the labels.
+    data : FineTuningData
     settings : FineTuningSettings
     generator : `torch.Generator`
         Source of randomness.
@@ -244,175 +191,290 @@ def fine_tune(
     Returns
     -------
     network : PropertyNetwork
+        Trained network.
     card : dict
-        The old one with an entry in ``fits``.
+        The old card with an entry in ``fits``.
     held_out : HeldOutResult
-        What heads that were trained say of galaxies that they did not see.
+        Draws of the trained heads for the galaxies that they held out.
 
     Raises
     ------
     ValueError
-        If there are too few labelled galaxies, or the labels do not fit them.
+        If there are too few labelled galaxies, or labels and galaxies do not match.
     """
-    known = None if examples.known is None else stack_labels(examples.known, "known")
-    galaxies, limits = read_labelled_galaxies(examples.blocks, stack_labels(examples.labels), known)
-    _check_trained(network, card, galaxies, examples, settings)
+    known = None if data.known is None else stack_labels(data.known, "known")
+    galaxies, limits = read_labelled_galaxies(data.batches, stack_labels(data.labels), known)
+    _check_request(network, card is not None, galaxies, data, settings)
     network = network.to(device)
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-    most = min(max(_PER_LABELLED * len(galaxies), _FEWEST_REHEARSED), _MOST_REHEARSED)
+    n_simulated = min(max(_PER_LABELLED * len(galaxies), _MIN_SIMULATED), _MAX_SIMULATED)
     pools = [
-        encode_shards(network, folder, most, seed + k)
-        for k, folder in enumerate(examples.simulations, start=1)
+        encode_shards(network, folder, n_simulated, seed + k)
+        for k, folder in enumerate(data.simulations, start=1)
     ]
-    members = _of_images(network, card, galaxies, pools, settings, seed)
+    setup = _Setup(card is not None, pools, settings, seed)
+    heads = _train_image_heads(network, galaxies, setup)
+    photometry_heads: list[TrainedHead] = []
     if card is None:
-        network, of_catalogue = members[0].after, []
+        network = heads[0].after
     else:
-        of_catalogue = _of_catalogue(network, card, galaxies, pools, settings, seed)
-        network = network.with_heads([m.after for m in members], [m.after for m in of_catalogue])
-    held_out = HeldOutResult.of(
+        photometry_heads = _train_photometry_heads(network, galaxies, setup)
+        network = network.with_heads(
+            [head.after for head in heads], [head.after for head in photometry_heads]
+        )
+    held_out = HeldOutResult.draw(
         [
-            (m.before, m.after, m.held_out.with_images() if of_catalogue else m.held_out)
-            for m in members
+            (h.before, h.after, h.held_out.with_images() if photometry_heads else h.held_out)
+            for h in heads
         ]
-        + [(m.before, m.after, m.held_out) for m in of_catalogue]
+        + [(h.before, h.after, h.held_out) for h in photometry_heads]
     )
-    if of_catalogue and galaxies.inputs.image is None:
-        # These are the heads that read such galaxies.
-        members = of_catalogue
-    n_held_out = len(members[0].held_out)
-    entry = {
-        **asdict(settings),
-        "members": len(members),
-        "seed": seed,
-        "n_training": len(galaxies) - n_held_out,
-        "n_held_out": n_held_out,
-        "rehearsal": len(pools) > 0,
-        "labels": {
-            name: int(k) for name, k in zip(QUANTITIES, galaxies.learnt.sum(0), strict=True)
-        },
-        "held_out_loss": list(_mean_losses(members)),
-        "held_out": held_out.scores(),
-        "epochs_run": [member.epochs_run for member in members],
-    }
+    # The card describes the heads that serve the galaxies of the fit.
+    described = photometry_heads if galaxies.inputs.image is None else heads
+    described = described or heads
+    entry = _fit_entry(described, galaxies, held_out, setup)
     return network.eval(), _new_card(card, entry, limits), held_out
 
 
-def _check_trained(
+def _check_request(
     network: PropertyNetwork,
-    card: Mapping[str, Any] | None,
+    trained: bool,
     galaxies: LabelledGalaxies,
-    examples: FineTuningData,
+    data: FineTuningData,
     settings: FineTuningSettings,
 ) -> None:
-    """Refuse what only trained weights can do."""
-    if card is None and len(examples.simulations):
-        raise ValueError(
-            "simulations is for trained weights, and this estimator was never trained: leave it out, or begin with "
-            "PropertyEstimator.from_pretrained()."
-        )
+    """Refuse settings that need a trained network."""
+    pretrained = "start from PropertyEstimator.from_pretrained()"
+    if not trained and len(data.simulations):
+        raise ValueError(f"simulations needs a trained estimator; {pretrained}, or omit it.")
     n_heads = network.config["members"]
-    if card is None and settings.heads not in (None, n_heads):
+    if not trained and settings.heads not in (None, n_heads):
         raise ValueError(
-            f"heads is {settings.heads}, but this estimator was never trained and has {n_heads}: leave heads out, or "
-            "begin with PropertyEstimator.from_pretrained()."
+            f"heads is {settings.heads}, but this untrained estimator has {n_heads}; {pretrained}, or omit it."
         )
-    if settings.images_alone and (card is None or galaxies.inputs.image is None):
+    if settings.images_alone and (not trained or galaxies.inputs.image is None):
         raise ValueError(
-            "images_alone is for trained weights and galaxies with images: leave it out, or give cutouts to "
-            "PropertyEstimator.from_pretrained()."
+            f"images_alone needs a trained estimator and galaxies with images; {pretrained}, and pass cutouts."
         )
 
 
-def _of_images(
-    network: PropertyNetwork,
-    card: Mapping[str, Any] | None,
-    galaxies: LabelledGalaxies,
-    pools: Sequence[EncodedGalaxies],
-    settings: FineTuningSettings,
-    seed: int,
+# ---- heads
+
+
+def _train_image_heads(
+    network: PropertyNetwork, galaxies: LabelledGalaxies, setup: _Setup
 ) -> list[TrainedHead]:
-    """Train the heads that read images, or everything; without any image, not even a lent one, there is nothing to learn."""
+    """Train the heads for galaxies with images, or all of an untrained network."""
     heads = range(network.config["members"])
-    images = galaxies.inputs.image is not None or any(pool.has_images for pool in pools)
-    if card is not None and len(network.photometry_heads) and not images:
-        return _left_alone(network, heads, galaxies)
-    return _group(network, heads, card, galaxies, pools, settings, seed)
+    images = galaxies.inputs.image is not None or any(pool.has_images for pool in setup.pools)
+    if setup.trained and len(network.photometry_heads) and not images:
+        return _unchanged_heads(network, heads, galaxies)
+    return _train_heads(network, heads, galaxies, setup)
 
 
-def _of_catalogue(
-    network: PropertyNetwork,
-    card: Mapping[str, Any],
-    galaxies: LabelledGalaxies,
-    pools: Sequence[EncodedGalaxies],
-    settings: FineTuningSettings,
-    seed: int,
+def _train_photometry_heads(
+    network: PropertyNetwork, galaxies: LabelledGalaxies, setup: _Setup
 ) -> list[TrainedHead]:
-    """Train the heads for galaxies without images, if there are such, on photometry."""
+    """Train the heads for galaxies without images, if the network has any, on catalogue photometry."""
     heads, photometry = network.photometry_heads, galaxies.catalogue_only()
     if len(heads) == 0:
         return []
-    if settings.images_alone or len(photometry) < MIN_GALAXIES:
-        return _left_alone(network, heads, photometry)
-    pools = [pool.catalogue_only() for pool in pools]
-    return _group(network, heads, card, photometry, pools, settings, seed)
+    if setup.settings.images_alone or len(photometry) < MIN_GALAXIES:
+        return _unchanged_heads(network, heads, photometry)
+    pools = [pool.catalogue_only() for pool in setup.pools]
+    return _train_heads(network, heads, photometry, replace(setup, pools=pools))
 
 
-def _group(
-    network: PropertyNetwork,
-    heads: Sequence[int],
-    card: Mapping[str, Any] | None,
-    galaxies: LabelledGalaxies,
-    pools: Sequence[EncodedGalaxies],
-    settings: FineTuningSettings,
-    seed: int,
+def _train_heads(
+    network: PropertyNetwork, heads: Sequence[int], galaxies: LabelledGalaxies, setup: _Setup
 ) -> list[TrainedHead]:
-    """Train heads that read the same galaxies, each alone and as often as wanted; an untrained network as a whole."""
-    beginnings = [network]
-    if card is not None:
-        n_members = settings.heads or len(heads)
-        beginnings = [network.extract_head(heads[k % len(heads)]) for k in range(n_members)]
-    order = torch.randperm(len(galaxies), generator=make_generator(seed))
+    """Train heads that serve the same galaxies, each separately; an untrained network as a whole."""
+    settings = setup.settings
+    initial = [network]
+    if setup.trained:
+        n_heads = settings.heads or len(heads)
+        initial = [network.extract_head(heads[k % len(heads)]) for k in range(n_heads)]
+    order = torch.randperm(len(galaxies), generator=make_generator(setup.seed))
     n_held_out = min(max(round(settings.validation_fraction * len(order)), 1), len(order) - 1)
-    members = []
-    for k, before in enumerate(beginnings):
-        # Each member holds out other galaxies, as long as there are any.
-        turned = order.roll(-k * n_held_out)
-        held_out, training = galaxies[turned[:n_held_out]], galaxies[turned[n_held_out:]]
-        members.append(
-            train_head(before, card, training, held_out, pools, settings, seed + 100 * k)
-        )
-    old, new = _mean_losses(members)
+    trained = []
+    for k, before in enumerate(initial):
+        # Each head holds out other galaxies, as far as possible.
+        rolled = order.roll(-k * n_held_out)
+        held_out, training = galaxies[rolled[:n_held_out]], galaxies[rolled[n_held_out:]]
+        own = replace(setup, seed=setup.seed + 100 * k)
+        trained.append(train_head(before, training, held_out, own))
+    old, new = _mean_losses(trained)
     if new < old:
-        return members
+        return trained
     warnings.warn(
-        f"fit did not improve on the {n_held_out} galaxies held out (loss {old:.4g} before, {new:.4g} after): "
-        "the weights stay as they were. Give more galaxies, or a smaller learning_rate.",
+        f"fit did not improve the loss on the {n_held_out} held-out galaxies ({old:.4g} before, {new:.4g} after); the weights "
+        "are not changed. Use more galaxies, or a smaller learning_rate.",
         AstroGenSpecWarning,
         stacklevel=5,
     )
-    if card is None:
-        return [replace(member, after=network) for member in members]
-    nets = [network.extract_head(k) for k in heads]
+    if not setup.trained:
+        return [replace(head, after=network) for head in trained]
+    networks = [network.extract_head(k) for k in heads]
     return [
-        replace(members[k % len(members)], before=net, after=net, losses=(old, old))
-        for k, net in enumerate(nets)
+        replace(trained[k % len(trained)], before=same, after=same, losses=(old, old))
+        for k, same in enumerate(networks)
     ]
 
 
-def _left_alone(
+def _unchanged_heads(
     network: PropertyNetwork, heads: Sequence[int], galaxies: LabelledGalaxies
 ) -> list[TrainedHead]:
-    """Give heads that are not trained as they are, with no galaxy held out."""
-    nobody = galaxies[torch.arange(0)]
-    nets = [network.extract_head(k) for k in heads]
-    return [TrainedHead(net, net, nobody, (math.nan, math.nan), 0) for net in nets]
+    """Return heads without training them, with no galaxy held out."""
+    empty = galaxies[torch.arange(0)]
+    networks = [network.extract_head(k) for k in heads]
+    return [TrainedHead(same, same, empty, (math.nan, math.nan), 0) for same in networks]
 
 
-def _mean_losses(members: Sequence[TrainedHead]) -> tuple[float, float]:
-    """Mean losses on what was held out, before and after the training."""
-    before, after = zip(*(member.losses for member in members), strict=True)
-    return sum(before) / len(members), sum(after) / len(members)
+def train_head(
+    before: PropertyNetwork, training: LabelledGalaxies, held_out: LabelledGalaxies, setup: _Setup
+) -> TrainedHead:
+    """Train a copy of a network with one head; the encoder of a trained network is not changed.
+
+    Parameters
+    ----------
+    before : PropertyNetwork
+        Initial network.
+    training, held_out : LabelledGalaxies
+        Galaxies to learn from, and for early stopping.
+    setup : _Setup
+
+    Returns
+    -------
+    TrainedHead
+    """
+    device = before.chain.lower.device
+    after = copy.deepcopy(before)
+    if setup.trained:
+        after.set_dropout(_DROPOUT)
+        after.vae.requires_grad_(False)
+        after.latent_of_properties.requires_grad_(False)
+    else:
+        after.set_standardisation(training.theta)
+    before = copy.deepcopy(after).eval()
+    streams = _streams(before if setup.trained else None, training, setup)
+    loss = DistillationLoss(frequent_band_sets(training))
+    images_alone = setup.settings.images_alone
+    with after.heads[0].train_image_weights_only() if images_alone else nullcontext():
+        history = _run(after, streams, held_out, loss, setup)
+    old, new = (
+        evaluate(model.to(device), _batches(held_out), loss, device=str(device))["total"]
+        for model in (before, after)
+    )
+    return TrainedHead(before, after.eval(), held_out.to(device), (old, new), len(history))
+
+
+def _streams(
+    teacher: PropertyNetwork | None, training: LabelledGalaxies, setup: _Setup
+) -> list[BatchStream]:
+    """Create streams of batches of the labelled galaxies and of the simulated galaxies of each folder."""
+    size = min(setup.settings.batch_size, len(training))
+    if teacher is None:
+
+        def labels_only(rows: Tensor, generator: torch.Generator) -> LabelledBatch:
+            return LabelledBatch(augment_galaxies(training[rows], generator))
+
+        return [BatchStream(labels_only, len(training), size, seed=setup.seed)]
+    samples = TeacherSamples(
+        teacher, training.inputs, training.theta, generator=make_generator(setup.seed)
+    )
+    matched = None if training.inputs.image is not None else _matches(training, setup.pools)
+
+    def labelled(rows: Tensor, generator: torch.Generator) -> LabelledBatch:
+        seen = augment_galaxies(training[rows], generator)
+        targets = samples.pick(rows, generator)
+        if matched is None:
+            return LabelledBatch(seen, targets)
+        inputs, latent, imputed = matched.impute(seen.inputs, rows, generator)
+        return LabelledBatch(replace(seen, inputs=inputs), targets, latent, imputed)
+
+    simulated = [
+        _simulated_stream(teacher, pool, setup.seed + k)
+        for k, pool in enumerate(setup.pools, start=1)
+    ]
+    return [BatchStream(labelled, len(training), size, seed=setup.seed), *simulated]
+
+
+def _simulated_stream(teacher: PropertyNetwork, pool: EncodedGalaxies, seed: int) -> BatchStream:
+    samples = TeacherSamples(
+        teacher, pool.inputs, latent=pool.latent, generator=make_generator(seed)
+    )
+
+    def batch(rows: Tensor, generator: torch.Generator) -> SimulatedBatch:
+        return SimulatedBatch(pool[rows], samples.pick(rows, generator))
+
+    return BatchStream(batch, len(pool), min(_SIMULATED_BATCH, len(pool)), seed=seed)
+
+
+def _matches(
+    training: LabelledGalaxies, pools: Sequence[EncodedGalaxies]
+) -> MatchedGalaxies | None:
+    """Match labelled galaxies to the first simulated galaxies with images, or else to the first ones."""
+    candidates = [pool for pool in pools if pool.has_images] or pools
+    return MatchedGalaxies(training, candidates[0]) if candidates else None
+
+
+def _run(
+    network: PropertyNetwork,
+    streams: list[BatchStream],
+    held_out: LabelledGalaxies,
+    loss: DistillationLoss,
+    setup: _Setup,
+) -> History:
+    settings, device = setup.settings, network.chain.lower.device
+    steps = streams[0].n_items // streams[0].batch_size
+    config = TrainingConfig(
+        max_steps=settings.epochs * steps,
+        learning_rate=settings.learning_rate,
+        # Weight decay would change weights whose gradients are masked.
+        weight_decay=0.0 if settings.images_alone else TrainingConfig.weight_decay,
+        ema_decay=0.99,
+        validate_every=steps,
+        patience=settings.patience,
+        device=str(device),
+        quiet=not settings.progress,
+    )
+    devices = [device] if device.type == "cuda" else []
+    # Dropout and latent noise use the global generator, whose state is restored.
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(setup.seed)
+        return fit(network, ZippedStreams(streams), _batches(held_out), config, loss)
+
+
+def _batches(galaxies: LabelledGalaxies) -> list[LabelledGalaxies]:
+    return [galaxies[rows] for rows in torch.arange(len(galaxies)).split(_VALIDATION_BATCH)]
+
+
+# ---- card
+
+
+def _fit_entry(
+    heads: Sequence[TrainedHead], galaxies: LabelledGalaxies, held_out: HeldOutResult, setup: _Setup
+) -> dict[str, Any]:
+    n_held_out = len(heads[0].held_out)
+    return setup.settings.card_entry() | {
+        "members": len(heads),
+        "seed": setup.seed,
+        "n_training": len(galaxies) - n_held_out,
+        "n_held_out": n_held_out,
+        "rehearsal": len(setup.pools) > 0,
+        "labels": {
+            name: int(n) for name, n in zip(QUANTITIES, galaxies.learnt.sum(0), strict=True)
+        },
+        "held_out_loss": list(_mean_losses(heads)),
+        "held_out": held_out.scores(),
+        "epochs_run": [head.epochs_run for head in heads],
+    }
+
+
+def _mean_losses(heads: Sequence[TrainedHead]) -> tuple[float, float]:
+    """Return the mean losses on held-out galaxies, before and after training."""
+    before, after = zip(*(head.losses for head in heads), strict=True)
+    return sum(before) / len(heads), sum(after) / len(heads)
 
 
 def _new_card(
@@ -427,7 +489,7 @@ def _new_card(
         for key, (low, high) in limits.items():
             if key in known:
                 known[key] = [min(low, known[key][0]), max(high, known[key][1])]
-    # Metrics and calibration were measured with other weights, and a recalibration learnt with them.
+    # Metrics, calibration and recalibration belong to the old weights.
     for stale in ("sha256", "filename", "metrics", "calibration", "recalibration"):
         new.pop(stale, None)
     new["name"] = (

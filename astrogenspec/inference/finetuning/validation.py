@@ -1,4 +1,8 @@
-"""What a fit says of galaxies that it held out: scores before and after it, and posteriors to judge it by."""
+"""Held-out results of fine-tuning: scores before and after, recalibration and calibration report.
+
+Each head is evaluated on the galaxies that it held out.  These also determined when its training stopped, so the scores are
+slightly optimistic; a separate test set gives unbiased ones.
+"""
 
 from __future__ import annotations
 
@@ -22,28 +26,29 @@ from .dataset import LabelledGalaxies
 
 __all__ = ["HeldOutResult"]
 
-_DRAWS = 200
-_LEAST = 5
-#: Galaxies of one head that are judged at most: draws of millions would fill the memory.
-_MOST = 20_000
+_N_DRAWS = 200
+#: Minimum number of labels for scores of a quantity.
+_MIN_LABELS = 5
+#: Maximum number of galaxies per head, which limits the memory for their draws.
+_MAX_GALAXIES = 20_000
 
 
 @dataclass(frozen=True)
 class HeldOutResult:
-    """Draws of n galaxies by networks that did not see them, before and after a fit.
+    """Posterior draws of n held-out galaxies before and after fine-tuning.
 
     Attributes
     ----------
     before, after : ndarray, shape (n, k, 9)
-        Draws, in the internal units.
+        Draws in internal units.
     theta : ndarray, shape (n, 9)
-        What is known; NaN where unknown.
+        Known quantities in internal units; NaN where unknown.
     learnt : ndarray of bool, shape (n, 9)
-        Which of it was to be learnt; the rest was given.
+        Whether a known quantity was to be learnt; otherwise it was a condition.
     flux : ndarray, shape (n, 5)
-        nmgy, without Galactic extinction; NaN where missing.
+        Dereddened fluxes [nmgy]; NaN where missing.
     modes : ndarray of str, shape (n,)
-        What each galaxy was inferred from, see `~astrogenspec.calibration.INPUT_MODES`.
+        Input modes, see `~astrogenspec.calibration.INPUT_MODES`.
     """
 
     before: np.ndarray
@@ -55,22 +60,22 @@ class HeldOutResult:
 
     @classmethod
     @torch.no_grad()
-    def of(
+    def draw(
         cls, parts: Sequence[tuple[PropertyNetwork, PropertyNetwork, LabelledGalaxies]]
     ) -> HeldOutResult:
-        """Draw.
+        """Draw from posteriors before and after fine-tuning.
 
         Parameters
         ----------
-        parts : sequence of tuple
-            Of networks before and after the fit, with the galaxies held out of it, in random order.
+        parts : sequence of (PropertyNetwork, PropertyNetwork, LabelledGalaxies)
+            Networks before and after fine-tuning, and the galaxies held out of it, in random order.
 
         Returns
         -------
         HeldOutResult
         """
         parts = [
-            (old, new, galaxies[torch.arange(min(len(galaxies), _MOST))])
+            (old, new, galaxies[torch.arange(min(len(galaxies), _MAX_GALAXIES))])
             for old, new, galaxies in parts
         ]
         galaxies = [part[2].to("cpu") for part in parts]
@@ -84,19 +89,19 @@ class HeldOutResult:
         )
 
     def scores(self) -> dict[str, dict[str, Any]]:
-        """Score medians and intervals before and after the fit.
+        """Compute scores before and after fine-tuning.
 
         Returns
         -------
         dict
             For each quantity with at least five labels: ``n``, and pairs (before, after) of ``bias`` (mean error of the
-            median), ``scatter`` (robust) and ``coverage_68`` (of central intervals). Redshift errors are divided by
-            1 + z.
+            median), ``scatter`` (robust) and ``coverage_68`` (of the central 68% interval). Redshift errors are divided
+            by 1 + z.
         """
         result = {}
         for k, name in enumerate(QUANTITIES):
             rows = self.learnt[:, k]
-            if rows.sum() < _LEAST:
+            if rows.sum() < _MIN_LABELS:
                 continue
             pairs = [
                 _scores(draws[rows, :, k], self.theta[rows, k], name)
@@ -108,23 +113,28 @@ class HeldOutResult:
         return result
 
     def recalibration(self) -> Recalibration | None:
-        """Learn what is left to correct; None if there are too few galaxies, or if nothing is.
+        """Learn a recalibration from galaxies without conditions, which are those that `predict` recalibrates.
 
-        Galaxies of which something is given teach nothing: `predict` does not recalibrate those either.
+        Returns
+        -------
+        Recalibration or None
+            None if there are too few galaxies, or nothing to correct.
         """
-        free = self._free
+        free = self._unconditioned
         found = fit_if_enough(
             Recalibration.fit, self._posterior(free), self._truth(free), mode=self.modes[free]
         )
         return found if found is not None and found.corrected else None
 
     def report(self) -> CalibrationReport:
-        """Judge the posteriors after the fit, and after a recalibration that helps, by what is known.
+        """Judge the posteriors after fine-tuning, with a cross-fitted recalibration if one helps.
 
-        Each galaxy is recalibrated by what the others say.
+        Returns
+        -------
+        CalibrationReport
         """
-        free, everyone = self._free, np.ones(len(self.theta), dtype=bool)
-        raw, truth = self._posterior(everyone), self._truth(everyone)
+        free, all_rows = self._unconditioned, np.ones(len(self.theta), dtype=bool)
+        raw, truth = self._posterior(all_rows), self._truth(all_rows)
         posterior = None
         if self.recalibration() is not None:
             corrected = fit_if_enough(
@@ -138,7 +148,8 @@ class HeldOutResult:
         )
 
     @property
-    def _free(self) -> np.ndarray:
+    def _unconditioned(self) -> np.ndarray:
+        """Select the galaxies without conditions."""
         return ~(np.isfinite(self.theta) & ~self.learnt).any(axis=1)
 
     def _posterior(self, rows: np.ndarray) -> Posterior:
@@ -149,7 +160,7 @@ class HeldOutResult:
         return Posterior(theta_to_quantities(self.after[rows]), photometry=photometry)
 
     def _truth(self, rows: np.ndarray) -> dict[str, u.Quantity]:
-        """Give what was to be learnt, by name; quantities without any are left out."""
+        """Return the learnt quantities by name; those without any label are left out."""
         known = theta_to_quantities(np.where(self.learnt, self.theta, np.nan)[rows])
         return {name: values for name, values in known.items() if np.isfinite(values).any()}
 
@@ -157,7 +168,7 @@ class HeldOutResult:
 def _draws(network: PropertyNetwork, galaxies: LabelledGalaxies) -> np.ndarray:
     posterior = network.eval().posterior(galaxies.inputs)
     generator = torch.Generator().manual_seed(0)
-    return posterior.sample(_DRAWS, generator, _known_prefix(galaxies)).cpu().numpy()
+    return posterior.sample(_N_DRAWS, generator, _known_redshifts(galaxies)).cpu().numpy()
 
 
 def _scores(draws: np.ndarray, true: np.ndarray, name: str) -> dict[str, float]:
@@ -170,8 +181,8 @@ def _scores(draws: np.ndarray, true: np.ndarray, name: str) -> dict[str, float]:
     }
 
 
-def _known_prefix(galaxies: LabelledGalaxies) -> torch.Tensor | None:
-    """Redshifts that are conditions, shape (n, 1), NaN elsewhere; None if there are none."""
+def _known_redshifts(galaxies: LabelledGalaxies) -> torch.Tensor | None:
+    """Return redshifts that are conditions, shape (n, 1), NaN elsewhere; None if there are none."""
     known = torch.isfinite(galaxies.theta[:, :1]) & ~galaxies.learnt[:, :1]
     if not bool(known.any()):
         return None

@@ -1,4 +1,4 @@
-"""Images and sizes that simulated galaxies lend to labelled ones without."""
+"""Matching: images and morphology of simulated galaxies imputed to labelled galaxies."""
 
 from dataclasses import replace
 
@@ -12,11 +12,11 @@ from astrogenspec.inference.training import EncodedGalaxies
 from astrogenspec.inputs.features import N_MORPHOLOGY_FEATURES, SHAPE_FEATURES
 from astrogenspec.inputs.observations import InputOptions, ObservationBatches
 
-N, LENDERS, SIZE = 12, 16, 4
+N, MATCHES, SIZE = 12, 16, 4
 
 
 def labelled():
-    """Galaxies of different redshifts; of the first it is a condition, the last but one has no z band, the last no redshift."""
+    """Return galaxies with redshifts: a condition for the first, none for the last; the last but one has no z band."""
     table = make_photometry(N)
     table["flux_z"][N - 2] = np.nan * table["flux_z"].unit
     theta = np.full((N, 9), np.nan)
@@ -28,8 +28,8 @@ def labelled():
 
 
 def pool_of(galaxies, *, shift=0.0, images=True, sized=False):
-    """Sixteen lenders of the redshift (plus a shift) and the fluxes of each galaxy; the latent says of whom."""
-    rows = torch.arange(N).repeat_interleave(LENDERS)
+    """Return 16 simulated galaxies with the redshift (plus a shift) and fluxes of each galaxy, and its index as latent."""
+    rows = torch.arange(N).repeat_interleave(MATCHES)
     flux = torch.nan_to_num(galaxies.flux, nan=10.0)[rows]
     redshift = torch.nan_to_num(galaxies.theta[:, 0], nan=0.1)[rows] + shift
     number = rows.float()[:, None].expand(-1, SIZE)
@@ -44,35 +44,35 @@ def pool_of(galaxies, *, shift=0.0, images=True, sized=False):
     return EncodedGalaxies(inputs, number + 1, -number - 1, flux, theta, torch.ones(len(rows)))
 
 
-def lend(galaxies, pool, times=60):
-    lent, rng = MatchedGalaxies(galaxies, pool), torch.Generator().manual_seed(0)
+def impute(galaxies, pool, times=60):
+    matched, rng = MatchedGalaxies(galaxies, pool), torch.Generator().manual_seed(0)
     rows = torch.arange(N)
-    return [lent.lend(galaxies.inputs, rows, rng) for _ in range(times)]
+    return [matched.impute(galaxies.inputs, rows, rng) for _ in range(times)]
 
 
-def test_galaxies_borrow_from_those_that_look_alike():
+def test_images_are_imputed_from_similar_galaxies():
     galaxies = labelled()
     own = torch.arange(N)[:, None].expand(-1, SIZE) + 1.0
     given = []
-    for inputs, (mu, logvar), borrowed in lend(galaxies, pool_of(galaxies)):
+    for inputs, (mu, logvar), imputed in impute(galaxies, pool_of(galaxies)):
         shown = inputs.has_image
         given.append(shown)
-        assert torch.equal(borrowed, shown) and inputs.morphology is None
+        assert torch.equal(imputed, shown) and inputs.morphology is None
         assert torch.equal(mu[shown], own[shown]) and torch.equal(logvar[shown], -own[shown])
         assert not mu[~shown].any() and not inputs.image_noise[~shown].any()
         assert torch.equal(inputs.photometry, galaxies.inputs.photometry)
-    share = torch.stack(given).float().mean(0)
-    assert not share[[0, -2, -1]].any()
-    assert 0.15 < share[1:-2].mean() < 0.35
+    fraction = torch.stack(given).float().mean(0)
+    assert not fraction[[0, -2, -1]].any()
+    assert 0.15 < fraction[1:-2].mean() < 0.35
 
 
-def test_no_one_borrows_from_those_that_do_not_look_alike():
+def test_nothing_is_imputed_without_a_similar_galaxy_with_image():
     galaxies = labelled()
     for pool in (pool_of(galaxies, shift=0.05), pool_of(galaxies, images=False)):
-        assert not any(inputs.has_image.any() for inputs, *_ in lend(galaxies, pool, 20))
+        assert not any(inputs.has_image.any() for inputs, *_ in impute(galaxies, pool, 20))
 
 
-def test_radii_and_axis_ratios_are_lent_where_there_are_none():
+def test_missing_radii_and_axis_ratios_are_imputed():
     galaxies = labelled()
     own = torch.zeros(N, N_MORPHOLOGY_FEATURES)
     own[:, 0], own[:, 8] = 0.3, 1.0  # a Petrosian flux
@@ -80,27 +80,27 @@ def test_radii_and_axis_ratios_are_lent_where_there_are_none():
     galaxies = replace(galaxies, inputs=replace(galaxies.inputs, morphology=own))
     pool = pool_of(galaxies, sized=True)
     given = torch.zeros(N)
-    for inputs, _, borrowed in lend(galaxies, pool):
+    for inputs, _, imputed in impute(galaxies, pool):
         morphology, shown = inputs.morphology, inputs.has_image
-        sized = borrowed & ~shown
+        sized = imputed & ~shown
         given += sized
         wanted = own.clone()
         wanted[sized[:, None] & _columns()] = _numbers()[sized[:, None] & _columns()]
         assert torch.equal(morphology, wanted)
     assert not given[[0, 1, -2, -1]].any() and (given[2:-2] > 10).all()
     without = replace(galaxies, inputs=replace(galaxies.inputs, morphology=None))
-    found = torch.stack([inputs.morphology.any(1) for inputs, *_ in lend(without, pool, 20)])
+    found = torch.stack([inputs.morphology.any(1) for inputs, *_ in impute(without, pool, 20)])
     assert found.any(0)[1:-2].all() and not found[:, [0, -2, -1]].any()
 
 
-def test_galaxies_without_images_lend_their_shapes():
+def test_radii_are_imputed_from_galaxies_without_images():
     galaxies = labelled()
-    lent = lend(galaxies, pool_of(galaxies, images=False, sized=True))
-    assert not any(inputs.has_image.any() or mu.any() for inputs, (mu, _), _ in lent)
-    share = torch.stack([borrowed for *_, borrowed in lent]).float().mean(0)
-    assert not share[[0, -2, -1]].any() and 0.35 < share[1:-2].mean() < 0.65
-    for inputs, _, borrowed in lent:
-        assert torch.equal(inputs.morphology[:, SHAPE_FEATURES].any(1), borrowed)
+    found = impute(galaxies, pool_of(galaxies, images=False, sized=True))
+    assert not any(inputs.has_image.any() or mu.any() for inputs, (mu, _), _ in found)
+    fraction = torch.stack([imputed for *_, imputed in found]).float().mean(0)
+    assert not fraction[[0, -2, -1]].any() and 0.35 < fraction[1:-2].mean() < 0.65
+    for inputs, _, imputed in found:
+        assert torch.equal(inputs.morphology[:, SHAPE_FEATURES].any(1), imputed)
 
 
 def _columns():

@@ -1,4 +1,4 @@
-"""Continuing the training on a user's own galaxies."""
+"""Fine-tuning on labelled galaxies: labels, conditions, forgetting, ensembles, invalid arguments."""
 
 import copy
 import warnings
@@ -34,7 +34,7 @@ def fitted():
     return untrained, untrained.fit(photometry=table, labels=labels, **FIT)
 
 
-def test_fit_learns_what_the_labels_say(fitted):
+def test_fit_learns_the_labels(fitted):
     table, labels = galaxies()
     posterior = fitted[1].predict(photometry=table, n_draws=100, seed=0)
     redshift = np.asarray(labels["redshift"])
@@ -44,7 +44,7 @@ def test_fit_learns_what_the_labels_say(fitted):
     assert np.std(posterior["stellar_mass"].median().value - truth) < 0.5 * np.std(truth)
 
 
-def test_fit_leaves_the_estimator_as_it_was(fitted):
+def test_fit_does_not_change_the_estimator(fitted):
     untrained, estimator = fitted
     assert not untrained.fitted and estimator.fitted
     assert untrained.network is make_network()
@@ -56,7 +56,7 @@ def test_fit_leaves_the_estimator_as_it_was(fitted):
     assert not estimator.network.training
 
 
-def test_the_card_tells_of_the_fit(fitted):
+def test_the_card_describes_the_fit(fitted):
     entry = fitted[1].card["fits"][0]
     assert entry["n_training"] == 64 and entry["n_held_out"] == 16
     assert entry["labels"]["redshift"] == 80 and entry["labels"]["stellar_mass"] == 40
@@ -66,7 +66,7 @@ def test_the_card_tells_of_the_fit(fitted):
     assert 0.03 < limits["redshift"][0] < limits["redshift"][1] < 0.25
 
 
-def test_the_same_seed_gives_the_same_weights_and_nothing_global_changes():
+def test_same_seed_gives_same_weights_and_global_state_is_kept():
     table, labels = galaxies(40)
     estimator = PropertyEstimator(make_network())
     settings = FIT | {"epochs": 2}
@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_weights_and_nothing_global_changes():
     assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
 
 
-def test_a_second_fit_goes_on_from_the_first(fitted):
+def test_a_second_fit_continues_the_first(fitted):
     table, labels = galaxies()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstroGenSpecWarning)
@@ -92,7 +92,7 @@ def test_a_second_fit_goes_on_from_the_first(fitted):
     assert again.card["name"] == fitted[1].card["name"]
 
 
-def test_images_and_bad_galaxies_take_part_as_they_can():
+def test_unusable_galaxies_are_left_out():
     cutouts = (make_cutouts(bad=[1]) + make_cutouts(bad=[0])) * 2
     labels = {"redshift": np.linspace(0.05, 0.2, 4 * N)}
     labels["redshift"][2] = np.nan
@@ -105,10 +105,10 @@ def test_images_and_bad_galaxies_take_part_as_they_can():
     assert "metrics" not in new.card and "metrics" in estimator.card
 
 
-def test_images_alone_leave_what_photometry_says_as_it_is(fitted):
+def test_training_image_inputs_only_keeps_photometry_draws(fitted):
     table, labels = galaxies()
     stack = make_stack(N_GALAXIES)
-    # Redder images are farther away.
+    # Redder images have higher redshifts.
     colour = np.linspace(-1, 1, 5)[:, None, None] * labels["redshift"].data[:, None, None, None]
     images = NDData(
         stack.data * np.exp(8 * colour), uncertainty=stack.uncertainty, unit=u.nmgy, meta=stack.meta
@@ -134,17 +134,19 @@ def test_images_alone_leave_what_photometry_says_as_it_is(fitted):
     assert changed == {"heads.0.context_network.0.weight"}
 
 
-def test_images_alone_are_for_trained_weights_and_images(fitted):
+def test_training_image_inputs_only_needs_trained_weights_and_images(fitted):
     table, labels = galaxies()
     for estimator in (PropertyEstimator(make_network()), fitted[1]):
-        with pytest.raises(ValueError, match="images_alone is for trained weights"):
+        with pytest.raises(ValueError, match="images_alone needs a trained estimator"):
             estimator.fit(photometry=table, labels=labels, images_alone=True, **FIT)
 
 
-def test_a_fit_that_does_not_help_is_undone():
+def test_a_fit_without_improvement_keeps_the_weights():
     table, labels = galaxies(40)
     estimator = make_estimator()
-    with pytest.warns(AstroGenSpecWarning, match="did not improve on the 8 galaxies") as found:
+    with pytest.warns(
+        AstroGenSpecWarning, match="did not improve the loss on the 8 held-out galaxies"
+    ) as found:
         new = estimator.fit(photometry=table, labels=labels, epochs=1, learning_rate=1e-30, seed=0)
     assert [warning.filename for warning in found] == [__file__]
     after, before = new.network.state_dict(), estimator.network.state_dict()
@@ -182,7 +184,7 @@ def test_known_quantities_are_conditions_and_not_learnt(with_masses):
     assert np.mean(heavier.median().value - mass.value) == pytest.approx(0, abs=0.15)
 
 
-def test_what_has_no_label_is_not_forgotten(with_masses):
+def test_unlabelled_quantities_are_not_forgotten(with_masses):
     table, labels = galaxies(160)
     redshift = np.asarray(labels["redshift"]) + 0.02
     new = with_masses.fit(
@@ -192,7 +194,7 @@ def test_what_has_no_label_is_not_forgotten(with_masses):
     assert np.std(after - before) < 0.5 * np.std(before)
 
 
-def test_simulated_galaxies_may_be_mixed_in(tmp_path):
+def test_simulated_galaxies_can_be_mixed_in(tmp_path):
     table, labels = galaxies(40)
     flux = 10 * np.ones((30, 5), np.float32)
     with h5py.File(tmp_path / "shard-00000.h5", "w") as file:
@@ -203,17 +205,17 @@ def test_simulated_galaxies_may_be_mixed_in(tmp_path):
         file["true_flux"], file["error"] = flux, 0.02 * flux
     estimator = make_estimator()
     settings = FIT | {"epochs": 2}
-    new = estimator.fit(photometry=table, labels=labels, simulations=[tmp_path], **settings)
+    new = estimator.fit(photometry=table, labels=labels, rehearsal=[tmp_path], **settings)
     assert new.card["fits"][0]["rehearsal"]
     before, after = estimator.network.state_dict(), new.network.state_dict()
     changed = {name.split(".")[2] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"context_network", "chain", "measurable_head"}
     untrained = PropertyEstimator(make_network())
-    with pytest.raises(ValueError, match="this estimator was never trained"):
-        untrained.fit(photometry=table, labels=labels, simulations=[tmp_path], **settings)
+    with pytest.raises(ValueError, match="simulations needs a trained estimator"):
+        untrained.fit(photometry=table, labels=labels, rehearsal=[tmp_path], **settings)
 
 
-def test_sizes_are_learnt_and_may_be_missing_afterwards():
+def test_morphology_is_learnt_and_may_be_missing_in_predict():
     table, labels = galaxies(200)
     rng = np.random.default_rng(3)
     size = 10 ** rng.uniform(0.2, 0.9, len(table))
@@ -232,7 +234,7 @@ def test_sizes_are_learnt_and_may_be_missing_afterwards():
     assert abs(correlation(new, table)) < 0.4
 
 
-def test_a_network_ignores_sizes_until_it_learns_them(tmp_path):
+def test_an_untrained_network_ignores_morphology(tmp_path):
     estimator = make_estimator()
     network = copy.deepcopy(estimator.network)
     inputs = ObservationBatches(None, make_photometry(4), InputOptions())
@@ -270,18 +272,18 @@ def test_masked_labels_count_as_missing():
 @pytest.mark.parametrize(
     ("labels", "kind", "message"),
     [
-        ({"redshift": np.full(3, 0.1)}, ValueError, "labels is of 3 galaxies, but 5 were given"),
-        ({"redshift": np.full(9, 0.1)}, ValueError, "labels is of 9 galaxies, but 5 were given"),
+        ({"redshift": np.full(3, 0.1)}, ValueError, "labels has 3 rows for 5 galaxies"),
+        ({"redshift": np.full(9, 0.1)}, ValueError, "labels has 9 rows for 5 galaxies"),
         ({"redshift": np.full(N, 0.1)}, ValueError, "only 5 of 5 galaxies .* at least 10"),
         ({"redshift": np.full(N, 3.0)}, ValueError, "only 0 of 5 galaxies"),
         ({"redshift": 0.1}, ValueError, "labels has shape"),
         ({"z": np.full(N, 0.1)}, ValueError, "unknown quantity 'z'"),
-        (QTable({"z": np.full(N, 0.1)}), ValueError, "labels has none of the quantities"),
+        (QTable({"z": np.full(N, 0.1)}), ValueError, "labels has no column named as a quantity"),
         ([0.1] * N, TypeError, "labels is a list"),
         ({"sfr": np.full(N, 1) * u.m}, u.UnitConversionError, "not convertible"),
     ],
 )
-def test_wrong_labels_are_named(labels, kind, message):
+def test_invalid_labels_are_refused(labels, kind, message):
     with pytest.raises(kind, match=message):
         make_estimator().fit(make_stack(), make_photometry(), labels=labels)
 
@@ -296,7 +298,7 @@ def test_wrong_labels_are_named(labels, kind, message):
         {"patience": 0},
     ],
 )
-def test_wrong_settings_are_named(wrong):
+def test_invalid_settings_are_refused(wrong):
     name, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"{name} is {value}"):
         FineTuningSettings(**wrong)
@@ -307,10 +309,10 @@ def ensemble(fitted):
     table, labels = galaxies(60)
     labels = {"redshift": np.asarray(labels["redshift"]) + 0.03}
     settings = FIT | {"epochs": 6, "validation_fraction": 0.25, "learning_rate": 3e-3}
-    return fitted[1].fit(photometry=table, labels=labels, heads=3, **settings)
+    return fitted[1].fit(photometry=table, labels=labels, members=3, **settings)
 
 
-def test_members_differ_and_their_posteriors_are_mixed(ensemble, tmp_path):
+def test_heads_differ_and_their_posteriors_are_averaged(ensemble, tmp_path):
     network = ensemble.network
     assert network.config["members"] == len(network.heads) == 3
     table, _ = galaxies(6)
@@ -334,7 +336,7 @@ def test_members_differ_and_their_posteriors_are_mixed(ensemble, tmp_path):
     np.testing.assert_allclose(again["sfr"].draws.value, expected["sfr"].draws.value, rtol=1e-3)
 
 
-def test_log_prob_of_members_is_that_of_the_draws(ensemble):
+def test_log_prob_of_an_ensemble_agrees_with_its_draws(ensemble):
     table, _ = galaxies(1)
     grid = np.linspace(0.001, 0.5, 2000)
     log_prob = ensemble.log_prob({"redshift": grid[None]}, photometry=table)[0]
@@ -344,14 +346,14 @@ def test_log_prob_of_members_is_that_of_the_draws(ensemble):
     assert draws.mean() == pytest.approx(mean, abs=0.003)
 
 
-def test_every_member_holds_out_others(ensemble):
+def test_every_head_holds_out_other_galaxies(ensemble):
     entry = ensemble.card["fits"][-1]
     assert entry["members"] == 3 and len(entry["epochs_run"]) == 3
     assert entry["n_training"] == 45 and entry["n_held_out"] == 15
     assert entry["held_out"]["redshift"]["n"] == 45
 
 
-def test_an_ensemble_stays_one_when_fitted_again(ensemble):
+def test_an_ensemble_keeps_its_number_of_heads(ensemble):
     table, labels = galaxies(40)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstroGenSpecWarning)
@@ -359,9 +361,9 @@ def test_an_ensemble_stays_one_when_fitted_again(ensemble):
     assert again.network.config["members"] == 3
 
 
-def test_members_are_for_trained_weights():
+def test_number_of_heads_of_an_untrained_estimator_cannot_change():
     table, labels = galaxies(40)
-    with pytest.raises(ValueError, match="heads is 2, but this estimator was never trained"):
-        PropertyEstimator(make_network()).fit(photometry=table, labels=labels, heads=2)
+    with pytest.raises(ValueError, match="heads is 2, but this untrained estimator has 1"):
+        PropertyEstimator(make_network()).fit(photometry=table, labels=labels, members=2)
     with pytest.raises(ValueError, match="heads is 0"):
-        make_estimator().fit(photometry=table, labels=labels, heads=0)
+        make_estimator().fit(photometry=table, labels=labels, members=0)

@@ -1,4 +1,4 @@
-"""What a fit says of galaxies that it held out: the page, the recalibration, and who counts where."""
+"""Held-out results of fine-tuning: scores, recalibration and report."""
 
 import astropy.units as u
 import numpy as np
@@ -18,7 +18,7 @@ N = 400
 
 
 def held_out(*, width=1.0, n=N, known=()):
-    """Redshifts whose draws spread by ``width`` times their error; masses of the first 50; nothing else is known."""
+    """Return redshift draws with ``width`` times their true scatter, and masses of the first 50 galaxies."""
     rng = np.random.default_rng(4)
     n_quantities = len(QUANTITIES)
     after = rng.normal(0.5, 0.1, (n, 200, n_quantities))
@@ -35,7 +35,7 @@ def held_out(*, width=1.0, n=N, known=()):
 
 
 class TestHeldOut:
-    def test_true_error_bars_need_no_recalibration(self):
+    def test_calibrated_draws_need_no_recalibration(self):
         found = held_out()
         assert found.recalibration() is None
         report = found.report()
@@ -43,7 +43,7 @@ class TestHeldOut:
         assert set(report.verdicts) == {"redshift", "stellar_mass"}
         assert report.scores["n"][report.scores["quantity"] == "stellar_mass"][0] == 50
 
-    def test_wrong_error_bars_are_mended_and_judged_as_mended(self):
+    def test_miscalibrated_draws_are_recalibrated_in_the_report(self):
         found = held_out(width=0.4)
         assert found.recalibration().corrected == (("photometry", "redshift"),)
         redshift = found.report().scores[0]
@@ -51,21 +51,21 @@ class TestHeldOut:
         assert redshift["coverage_68"] == pytest.approx(0.68, abs=0.06)
         assert found.scores()["redshift"]["coverage_68"][1] < 0.4
 
-    def test_what_is_given_teaches_no_recalibration(self):
+    def test_galaxies_with_conditions_are_not_used_for_recalibration(self):
         assert held_out(width=0.4, known=range(N)).recalibration() is None
         some = held_out(width=0.4, known=range(200))
         assert some.recalibration() is not None
-        # The given ones are no labels, so they are not judged either.
+        # Conditions are not labels, so they are not scored.
         assert some.report().scores["n"][0] == 200
 
-    def test_few_are_too_few(self):
+    def test_too_few_galaxies_for_a_recalibration(self):
         found = held_out(width=0.4, n=60)
         assert found.recalibration() is None
         assert found.report().scores["n"][0] == 60
 
 
 class TestFit:
-    def test_a_page_says_how_far_to_trust_the_new_weights(self, tmp_path):
+    def test_report_page_of_a_fit(self, tmp_path):
         table, labels = galaxies()
         page = tmp_path / "report.html"
         after = estimator_with_heads().fit(
@@ -76,7 +76,7 @@ class TestFit:
         scores = QTable.read(page.with_suffix(".ecsv"))
         assert scores["n"][0] == 48 == after.fit_report()["n"][0]
 
-    def test_a_page_that_is_there_stops_it_before_the_training(self, tmp_path, monkeypatch):
+    def test_invalid_report_paths_are_refused_before_training(self, tmp_path, monkeypatch):
         table, labels = galaxies(20)
         (tmp_path / "report.html").write_text("mine")
         monkeypatch.setattr(finetune, "train_head", lambda *_: pytest.fail("it was trained"))
@@ -86,7 +86,7 @@ class TestFit:
         with pytest.raises(ValueError, match="must end in .html"):
             estimator_with_heads().fit(**arguments | {"report": tmp_path / "report.pdf"})
 
-    def test_a_page_that_cannot_be_written_does_not_cost_the_fit(self, tmp_path, monkeypatch):
+    def test_a_page_that_cannot_be_written_does_not_discard_the_fit(self, tmp_path, monkeypatch):
         def full(*_):
             raise OSError("No space left on device")
 
@@ -103,23 +103,23 @@ class TestFit:
                 after = estimator_with_heads().fit(**arguments, **FIT | {"epochs": 6})
         assert [warning.filename for warning in found] == [__file__]
         assert after.card["fits"][0]["epochs"] == 6
-        # What was there is whole, and nothing else is left behind.
+        # Existing files are intact, and no temporary file remains.
         assert page.read_text() == "old" and page.with_suffix(".ecsv").read_text() == "old too"
         assert len(list(tmp_path.iterdir())) == 2
         estimator_with_heads().fit(**arguments, **FIT | {"epochs": 6})
         assert "8 galaxies" in page.read_text() and len(list(tmp_path.iterdir())) == 2
 
-    def test_only_a_small_sample_is_passed_over_in_silence(self):
+    def test_fit_if_enough_ignores_small_samples_only(self):
         posterior = Posterior({"redshift": np.full((120, 50), 0.1) * u.one})
         with pytest.raises(ValueError, match="mode is 'picture'"):
             fit_if_enough(Recalibration.fit, posterior, {"redshift": np.ones(120)}, mode="picture")
         few = {"redshift": np.full(120, np.nan)}
         assert fit_if_enough(cross_fitted, posterior, few) is None
 
-    def test_the_recalibration_is_in_the_card_and_is_applied(self, monkeypatch):
+    def test_the_recalibration_is_stored_in_the_card_and_applied(self, monkeypatch):
         table, labels = galaxies(40)
-        lesson = held_out(width=0.4).recalibration()
-        monkeypatch.setattr(HeldOutResult, "recalibration", lambda _: lesson)
+        recalibration = held_out(width=0.4).recalibration()
+        monkeypatch.setattr(HeldOutResult, "recalibration", lambda _: recalibration)
         after = estimator_with_heads().fit(photometry=table, labels=labels, **FIT | {"epochs": 1})
         assert after.card["recalibration"]["corrections"][0]["quantity"] == "redshift"
         raw, new = (
@@ -127,7 +127,7 @@ class TestFit:
         )
         assert not np.array_equal(raw["redshift"].draws, new["redshift"].draws)
 
-    def test_galaxies_with_images_count_by_what_reads_them(self, monkeypatch):
+    def test_galaxies_with_images_are_scored_in_both_modes(self, monkeypatch):
         seen = []
         monkeypatch.setattr(HeldOutResult, "recalibration", lambda self: seen.append(self))
         table, labels = galaxies(40)
@@ -138,14 +138,14 @@ class TestFit:
         (found,) = seen
         modes, counts = np.unique(found.modes, return_counts=True)
         assert modes.tolist() == ["both", "photometry"]
-        # Photometry teaches its head by all galaxies, with their images hidden.
+        # The photometry heads are trained on all galaxies, with their images hidden.
         assert counts[1] == 20 and 0 < counts[0] < 20
         estimator_with_heads().fit(
             cutouts[20:], table[20:], labels=labels[20:], images_alone=True, **options
         )
         assert np.unique(seen[1].modes).tolist() == ["both"]
 
-    def test_an_untrained_estimator_has_a_page_too(self, tmp_path):
+    def test_report_page_of_an_untrained_estimator(self, tmp_path):
         table, labels = galaxies(40)
         network = estimator_with_heads().network.extract_head(0)
         PropertyEstimator(network).fit(
