@@ -205,14 +205,14 @@ def test_simulated_galaxies_can_be_mixed_in(tmp_path):
         file["true_flux"], file["error"] = flux, 0.02 * flux
     estimator = make_estimator()
     settings = FIT | {"epochs": 2}
-    new = estimator.fit(photometry=table, labels=labels, rehearsal=[tmp_path], **settings)
+    new = estimator.fit(photometry=table, labels=labels, simulations=[tmp_path], **settings)
     assert new.card["fits"][0]["rehearsal"]
     before, after = estimator.network.state_dict(), new.network.state_dict()
     changed = {name.split(".")[2] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"context_network", "chain", "measurable_head"}
     untrained = PropertyEstimator(make_network())
     with pytest.raises(ValueError, match="simulations needs a trained estimator"):
-        untrained.fit(photometry=table, labels=labels, rehearsal=[tmp_path], **settings)
+        untrained.fit(photometry=table, labels=labels, simulations=[tmp_path], **settings)
 
 
 def test_morphology_is_learnt_and_may_be_missing_in_predict():
@@ -309,7 +309,7 @@ def ensemble(fitted):
     table, labels = galaxies(60)
     labels = {"redshift": np.asarray(labels["redshift"]) + 0.03}
     settings = FIT | {"epochs": 6, "validation_fraction": 0.25, "learning_rate": 3e-3}
-    return fitted[1].fit(photometry=table, labels=labels, members=3, **settings)
+    return fitted[1].fit(photometry=table, labels=labels, heads=3, **settings)
 
 
 def test_heads_differ_and_their_posteriors_are_averaged(ensemble, tmp_path):
@@ -364,6 +364,6 @@ def test_an_ensemble_keeps_its_number_of_heads(ensemble):
 def test_number_of_heads_of_an_untrained_estimator_cannot_change():
     table, labels = galaxies(40)
     with pytest.raises(ValueError, match="heads is 2, but this untrained estimator has 1"):
-        PropertyEstimator(make_network()).fit(photometry=table, labels=labels, members=2)
+        PropertyEstimator(make_network()).fit(photometry=table, labels=labels, heads=2)
     with pytest.raises(ValueError, match="heads is 0"):
-        make_estimator().fit(photometry=table, labels=labels, members=0)
+        make_estimator().fit(photometry=table, labels=labels, heads=0)
