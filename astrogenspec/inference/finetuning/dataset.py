@@ -21,7 +21,7 @@ from ...inputs.features import ModelInputs, photometry_features
 from ...inputs.observations import ObservationBatches, Observations
 from ...inputs.photometry import PhotometryBatch
 from ...nn.records import TensorRecord
-from ...quantities import QUANTITIES, converted_labels, quantities_to_theta
+from ...quantities import QUANTITIES, converted_labels, quantities_to_theta, quantity_index
 from ...surveys import BANDS
 from ...training.augmentation import AugmentationConfig, draw_band_subsets, orient_randomly
 from ..outliers.detector import training_range_of
@@ -37,7 +37,7 @@ __all__ = [
 
 #: Minimum number of labelled galaxies.
 MIN_GALAXIES = 10
-_REDSHIFT = tuple(QUANTITIES).index("redshift")
+_REDSHIFT = quantity_index("redshift")
 #: Probability per step that the image, or the photometry, of a galaxy that has both is hidden.
 _HIDDEN_IMAGE = 0.2
 _HIDDEN_PHOTOMETRY = 0.1

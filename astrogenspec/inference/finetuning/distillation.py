@@ -32,7 +32,7 @@ from torch import Tensor
 
 from ...inputs.features import ModelInputs
 from ...nn.records import TensorRecord
-from ...quantities import QUANTITIES
+from ...quantities import quantity_index
 from ...surveys import BANDS
 from ...training.shards import Shards
 from ..flows import ChainPosterior
@@ -49,7 +49,7 @@ __all__ = [
     "encode_shards",
 ]
 
-_REDSHIFT = tuple(QUANTITIES).index("redshift")
+_REDSHIFT = quantity_index("redshift")
 #: Frequencies of the input modes of simulated galaxies: image and catalogue photometry, photometry only, image only, image with
 #: photometry measured on it.
 _MODES = (0.45, 0.2, 0.15, 0.2)

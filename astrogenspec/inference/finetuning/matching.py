@@ -20,14 +20,14 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ...inputs.features import SHAPE_FEATURES, ModelInputs
-from ...quantities import QUANTITIES
+from ...quantities import quantity_index
 from ...surveys import BANDS
 from ..training import EncodedGalaxies
 from .dataset import LabelledGalaxies
 
 __all__ = ["MatchedGalaxies"]
 
-_REDSHIFT = tuple(QUANTITIES).index("redshift")
+_REDSHIFT = quantity_index("redshift")
 #: Probability per step that an image, or radii and axis ratio, are imputed.
 _IMPUTED_IMAGE, _IMPUTED_SHAPE = 0.25, 0.5
 #: Number of matches of a galaxy, one of which is used in each step.
