@@ -145,7 +145,7 @@ def test_corner_of_invalid_posteriors_raises_an_error(case):
         posterior.plot_corner(truth=truth | {"redshift": 0.1})
     with pytest.raises(KeyError, match="'nonsense'"):
         posterior.plot_corner(quantities=["nonsense"])
-    with pytest.raises(IndexError, match="no galaxy 99"):
+    with pytest.raises(IndexError, match="galaxy 99 does not exist"):
         posterior.plot_corner(99)
 
 
