@@ -29,7 +29,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from .inputs.cutouts import Cutouts
 from .inputs.observations import InputOptions, ObservationBatches, Observations
+from .inputs.photometry import Photometry
 from .weights import DEFAULT_MODEL, WeightsError, fetch_weights, read_weights, save_weights
 
 __all__ = ["Estimator", "NotFittedError", "make_generator", "wants_progress_bar"]
@@ -318,8 +320,8 @@ class Estimator(ABC):
 
     def _read(
         self,
-        cutouts: Any,
-        photometry: Any,
+        cutouts: Cutouts | None,
+        photometry: Photometry | None,
         options: InputOptions,
         batch_size: int | None = None,
     ) -> ObservationBatches:

@@ -1,4 +1,4 @@
-"""Images and photometry in, a joint posterior of galaxy properties out."""
+"""Estimator of galaxy properties from images and photometry: joint posterior, fine-tuning and recalibration."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from astropy.table import QTable, Table
 
 from ..base import make_generator, wants_progress_bar
 from ..calibration.recalibration import Recalibration
+from ..inputs.cutouts import Cutouts
 from ..inputs.errors import check_count
 from ..inputs.observations import (
     InputArguments,
@@ -23,6 +24,7 @@ from ..inputs.observations import (
     ObservationBatches,
     Observations,
 )
+from ..inputs.photometry import Photometry
 from ..quantities import QUANTITIES, converted_labels
 from ..reports.calibration import CalibrationReport, calibration_report, checked_page
 from ..results.posterior import Posterior
@@ -49,13 +51,13 @@ class PropertyEstimator(ImageEstimator):
     network : PropertyNetwork
         The network.
     card : dict, optional
-        What is known of its weights; without a card the network counts as never trained.
+        Metadata of the weights; without a card the network is untrained.
     device : str or `torch.device`
-        Where the network runs.
+        Device of the network.
 
     Examples
     --------
-    Photometry alone, with AB magnitudes as observed and the Galactic reddening:
+    From photometry only: observed AB magnitudes and the Galactic reddening:
 
     >>> import astropy.units as u
     >>> from astrogenspec import PropertyEstimator
@@ -70,13 +72,13 @@ class PropertyEstimator(ImageEstimator):
 
     @classmethod
     def build_network(cls, config: dict[str, Any]) -> PropertyNetwork:
-        """Build the untrained network from the ``config`` of another."""
+        """Build an untrained network from the ``config`` of another."""
         return PropertyNetwork.from_config(config)
 
     def predict(
         self,
-        cutouts: Any = None,
-        photometry: Any = None,
+        cutouts: Cutouts | None = None,
+        photometry: Photometry | None = None,
         *,
         bands: str | Sequence[str] | None = None,
         position: SkyCoord | None = None,
@@ -96,60 +98,59 @@ class PropertyEstimator(ImageEstimator):
         Parameters
         ----------
         cutouts : see `~astrogenspec.coerce_cutouts`, or an iterator of galaxies, optional
-            Images of one galaxy or of many.
+            Images of one or more galaxies.
         photometry : see `~astrogenspec.coerce_photometry`, optional
-            Fluxes or magnitudes of the same galaxies, in the same order, as observed.
+            Observed fluxes or magnitudes of the same galaxies, in the same order.
         bands : str or sequence of str, optional
             Names of the bands of image cubes, such as ``"gri"``.
         position : SkyCoord, optional
-            Where the galaxies are in their images; in the middle by default.
+            Positions of the galaxies in their images; the image centre by default.
         pixel_scale : Quantity ['angle'], optional
             Pixel scale of images without a WCS.
         ebv : float, array or Quantity ['mag'], optional
-            Galactic E(B-V), one for all galaxies or one for each, if the photometry does not have it. 0, with a
-            warning, by default.
+            Galactic E(B-V), one value or one per galaxy, if the photometry does not include it. 0, with a warning, by
+            default.
         known : mapping of str to Quantity, each of shape (n,), optional
-            Quantities that are known otherwise, such as ``{"redshift": z}``: the first one or more of
-            `~astrogenspec.QUANTITIES`, without gaps; NaN for a galaxy of which it is unknown. The posterior of the
-            others is conditioned on them.
+            Known quantities, such as ``{"redshift": z}``: the first one or more of `~astrogenspec.QUANTITIES`, without
+            gaps; NaN where unknown. The posterior of the remaining quantities is conditioned on them.
         n_draws : int
-            Draws for each galaxy.
+            Number of draws per galaxy.
         seed : int, `torch.Generator` or None
-            Source of randomness. The draws of a galaxy depend on the seed, on its number and on ``n_draws``; not on
-            ``batch_size``, nor on the galaxies around it.
+            Seed of the random numbers. The draws of a galaxy depend on the seed, its index and ``n_draws``, but not on
+            ``batch_size`` or on other galaxies.
         on_error : {"raise", "flag"}
-            What to do if a galaxy cannot be used: raise an error with its number, or flag it with the reason. A
-            flagged galaxy whose image is bad but whose photometry is fine is inferred from its photometry, and the
-            other way round; one of which nothing can be used has NaN draws.
+            What to do with invalid data: raise an error that names the galaxy, or flag the galaxy. A flagged galaxy is
+            inferred from its photometry if only the image is invalid, and from its image if only the photometry is;
+            without valid data its draws are NaN.
         measure : bool
-            Whether to measure photometry that is missing on the image (slower, and more accurate).
+            Measure missing photometry on the image (slower and more accurate).
         calibrated : bool
-            Whether to apply the recalibration in the card, if there is one: draws are moved, their ranks within a galaxy
-            stay. Galaxies of which something is ``known`` are left as the network draws them.
+            Apply the recalibration in the card, if any. It changes the draws but not their order within a galaxy, and is
+            not applied to galaxies with ``known`` quantities.
         batch_size : int, optional
-            Galaxies that are read and encoded at a time; 256 by default.
+            Number of galaxies per batch; 256 by default.
         progress : bool, optional
-            Show a progress bar; by default for long work on a terminal.
+            Show a progress bar; by default for long runs on a terminal.
 
         Returns
         -------
         Posterior
-            Draws in single precision. A galaxy outside of the range of training has a flag too; its draws are kept.
+            Draws in single precision. Galaxies outside the training distribution are flagged; their draws are kept.
 
         Raises
         ------
         NotFittedError
-            If the network was never trained.
+            If the network is not trained.
         ValueError, TypeError, astropy.units.UnitsError
-            If an input cannot be used; the sentence names it.
+            If an input is invalid.
         MemoryError
-            If the draws would need more than ``memory_limit`` bytes (72 bytes a draw).
+            If the draws would take more than ``memory_limit`` bytes (72 bytes per draw).
 
         Warns
         -----
         AstroGenSpecWarning
-            If something had to be assumed: noise, pixel scale, no Galactic extinction. If the weights are for galaxies without
-            images, and cutouts are given.
+            If a default is assumed (noise, pixel scale, no Galactic extinction), or if cutouts are given to weights
+            trained without images.
         """
         options = InputOptions(bands, position, pixel_scale, ebv, on_error, measure)
         batches = self._read(cutouts, photometry, options, batch_size)
@@ -158,8 +159,8 @@ class PropertyEstimator(ImageEstimator):
 
     def predict_iter(
         self,
-        cutouts: Any = None,
-        photometry: Any = None,
+        cutouts: Cutouts | None = None,
+        photometry: Photometry | None = None,
         *,
         known: Mapping[str, u.Quantity] | None = None,
         n_draws: int = 1000,
@@ -170,29 +171,28 @@ class PropertyEstimator(ImageEstimator):
         progress: bool | None = None,
         **options: Unpack[InputArguments],
     ) -> Iterator[Posterior]:
-        """Infer block by block, so that memory does not grow with the number of galaxies.
+        """Infer the posterior batch by batch, in memory that does not grow with the number of galaxies.
 
         Parameters
         ----------
         cutouts, photometry, known, n_draws, seed, measure, calibrated
-            As for `predict`. If ``cutouts`` is an iterator its galaxies are read as they are needed.
+            As for `predict`. An iterator of cutouts is read as needed.
         batch_size : int, optional
-            Galaxies of a block; 256 by default.
+            Number of galaxies per batch; 256 by default.
         progress : bool, optional
-            Show a progress bar; by default for long work on a terminal.
+            Show a progress bar; by default for long runs on a terminal.
         **options
             ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`.
 
         Returns
         -------
         iterator of Posterior
-            Each of ``batch_size`` galaxies (the last of fewer), in order; joined by `Posterior.concatenate` they are
-            what `predict` returns.
+            Batches in the order of the input; `Posterior.concatenate` joins them to the result of `predict`.
 
         Raises
         ------
         NotFittedError, ValueError, TypeError, astropy.units.UnitsError
-            As for `predict`. What concerns an image is raised when its block is reached.
+            As for `predict`; errors about an image are raised when its batch is read.
         """
         settings = InputOptions(**options, measure=measure)
         batches = self._read(cutouts, photometry, settings, batch_size)
@@ -202,8 +202,8 @@ class PropertyEstimator(ImageEstimator):
     def log_prob(
         self,
         theta: Mapping[str, u.Quantity],
-        cutouts: Any = None,
-        photometry: Any = None,
+        cutouts: Cutouts | None = None,
+        photometry: Photometry | None = None,
         *,
         measure: bool = True,
         **options: Unpack[InputArguments],
@@ -213,8 +213,8 @@ class PropertyEstimator(ImageEstimator):
         Parameters
         ----------
         theta : mapping of str to Quantity, each of shape (n,) or (n, k)
-            All of `~astrogenspec.QUANTITIES`, or the first few of them without gaps: the density of these alone is
-            then given. (The chain of flows is built in this order; the density of others would be an integral.)
+            All of `~astrogenspec.QUANTITIES`, or the first few without gaps, whose marginal density is then returned.
+            (The chain of flows has this order; the marginal density of other subsets would be an integral.)
         cutouts, photometry, measure
             As for `predict`.
         **options
@@ -223,13 +223,13 @@ class PropertyEstimator(ImageEstimator):
         Returns
         -------
         log_prob : ndarray, shape (n,) or (n, k)
-            Natural logarithm of the density with respect to redshift, dex, and log10 of the line fluxes; minus infinity
-            outside of the bounds of a quantity, NaN where a value is NaN or a galaxy cannot be used.
+            Natural logarithm of the density per unit redshift, dex, and log10 of line flux; minus infinity outside the
+            bounds of a quantity, NaN where a value is NaN or a galaxy has no valid data.
 
         Raises
         ------
         NotFittedError, ValueError, TypeError, astropy.units.UnitsError
-            As for `predict`, and for quantities that are not the first of the chain.
+            As for `predict`, and if the quantities are not the first of the chain.
         """
         values, q = chain_prefix(theta, "theta")
         if values.ndim not in (2, 3):
@@ -249,8 +249,8 @@ class PropertyEstimator(ImageEstimator):
 
     def fit(
         self,
-        cutouts: Any = None,
-        photometry: Any = None,
+        cutouts: Cutouts | None = None,
+        photometry: Photometry | None = None,
         *,
         labels: Mapping[str, u.Quantity] | Table,
         known: Mapping[str, u.Quantity] | Table | None = None,
@@ -270,16 +270,16 @@ class PropertyEstimator(ImageEstimator):
         rehearsal: Sequence[str | os.PathLike[str]] | None = None,
         **options: Unpack[InputArguments],
     ) -> Self:
-        """Continue the training on galaxies whose properties are known.
+        """Fine-tune the network on labelled galaxies.
 
-        Some of the rows are held out; training stops when they no longer improve, and the best weights are kept. Images
-        are turned and mirrored at random, photometry is varied within its errors, and some of what a galaxy has (image,
-        photometry, bands, sizes) is hidden at random, so that the estimator keeps its skill with less. Quantities
-        without label are learnt from what this estimator says of them, with less weight, so that they are not forgotten.
-        The image encoder of trained weights stays as it is.
+        A part of the galaxies is used for validation; training stops when the validation loss no longer improves, and
+        the best weights are kept. Images are rotated and mirrored at random, photometry is varied within its errors, and
+        inputs (image, photometry, bands, morphology) are hidden at random, so that the network can still do without them.
+        Unlabelled quantities are supervised by samples from the posterior before the fit, with a lower weight, which
+        limits catastrophic forgetting. The image encoder of trained weights does not change.
 
-        Where the galaxies held out show that the new error bars are wrong, as a function of predicted value, magnitude and
-        colours, a recalibration is learnt from them, as by `recalibrated`.
+        If the validation galaxies show miscalibrated uncertainties, as a function of predicted value, magnitude and
+        colours, a recalibration is fitted to them, as by `recalibrated`.
 
         Parameters
         ----------
@@ -289,59 +289,65 @@ class PropertyEstimator(ImageEstimator):
             Any of `~astrogenspec.QUANTITIES`; NaN or masked where unknown. Other columns of a table are ignored. Columns
             whose metadata state another IMF or metallicity scale are converted (see `astrogenspec.quantities`).
         known : mapping or table of Quantity, each of shape (n,), optional
-            Quantities that are known but not to be learnt, as in `predict`: the redshifts of a sample, say, that was
-            selected by redshift, and so says nothing of how common they are. NaN or masked where not.
-        rehearsal : sequence of path
-            Folders of simulated shards (``astrogenspec simulate --training``) to mix in, so that the skill with images
-            and of quantities without labels stays.
+            Known quantities on which the posterior is conditioned but that are not labels, as in `predict`: for example
+            the redshifts of a sample selected by redshift, whose distribution is not representative. NaN or masked where
+            unknown.
+        simulations : sequence of path, optional
+            Folders of simulated shards (``astrogenspec simulate --training``) to train on as well, which preserves the
+            accuracy with images and for unlabelled quantities.
         epochs : int
-            Most passes over the galaxies.
+            Maximum number of epochs.
         batch_size : int
-            Galaxies in a step.
+            Number of labelled galaxies per batch.
         learning_rate : float
-            Largest learning rate.
+            Maximum learning rate.
         validation_fraction : float
-            Fraction of the galaxies held out, between 0 and 1.
+            Fraction of the galaxies used for validation, between 0 and 1.
         patience : int, optional
-            Passes without improvement after which training stops; None to use all epochs.
-        members : int, optional
-            Train so many heads, each for itself and with other galaxies held out, and mix their posteriors: a deep
-            ensemble, which is better than each of them and takes as many times longer. As many as the estimator has, if
-            missing. Weights whose heads for galaxies without images are others, as of the bundled ones, have so many of each
-            kind. Those that read images learn from images, their own or lent ones of ``rehearsal``, and else stay as they are.
+            Number of epochs without improvement after which training stops; None to use all epochs.
+        heads : int, optional
+            Number of heads to train, each with a different validation set; their posteriors are averaged (deep
+            ensemble), which is more accurate and takes proportionally longer. By default as many as the estimator has.
+            Weights with separate heads for galaxies without images, such as the bundled ones, get as many of each. Heads
+            that read images are trained on galaxies with images, their own or imputed ones of ``simulations``, and are
+            otherwise unchanged.
         images_alone : bool
-            Train nothing but what reads the image: what is inferred without an image stays as it is, to the last bit. For a
-            few galaxies with images, after a fit to many without.
+            Train only the weights that read the image; predictions without an image remain bit-identical. For a small
+            sample with images, after a fit to a large one without.
         seed : int, `torch.Generator` or None
-            Source of randomness: same seed, same weights.
+            Seed of the random numbers; the same seed gives the same weights.
         progress : bool, optional
             Show a progress bar; by default on a terminal.
         report : path-like, optional
-            Write a page (``.html``) that says how far to trust the new weights, as `calibration_report` does, by the galaxies
-            that their heads held out: each head judges those that it did not see.
+            Write a calibration report (``.html``) of the new weights, see `calibration_report`. Each head is evaluated on
+            its own validation galaxies.
         overwrite : bool
-            Replace a page that exists.
+            Replace an existing report.
+        members, rehearsal
+            Deprecated names of ``heads`` and ``simulations``.
         **options
-            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`. A flagged galaxy is left out.
+            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`. Flagged galaxies are
+            omitted.
 
         Returns
         -------
         PropertyEstimator
-            A new one; its card tells of the training under ``"fits"``. This one stays as it is.
+            A new estimator; its card describes the training under ``"fits"``. This estimator does not change.
 
         Raises
         ------
         ValueError
-            If fewer than 10 galaxies have a label, or an argument is out of range or does not fit the others.
+            If fewer than 10 galaxies have a label, or an argument is invalid.
         TypeError, astropy.units.UnitsError
-            If an input or a label cannot be used.
+            If an input or a label is invalid.
         FileExistsError, FileNotFoundError, ImportError
-            If the page exists and ``overwrite`` is False, has no folder, or matplotlib is not installed: before the training.
+            If the report exists and ``overwrite`` is False, its folder does not exist, or matplotlib is not installed;
+            raised before the training.
 
         Warns
         -----
         AstroGenSpecWarning
-            If nothing improved on the galaxies held out; the weights are then the old ones. If the page cannot be written.
+            If the validation loss did not improve and the weights are unchanged, or if the report cannot be written.
         """
         heads = renamed_argument("PropertyEstimator.fit", "heads", heads, "members", members)
         simulations = renamed_argument(
@@ -373,7 +379,7 @@ class PropertyEstimator(ImageEstimator):
                 held_out.report().write(report, overwrite=overwrite)
             except OSError as error:
                 warnings.warn(
-                    f"the page could not be written to {os.fspath(report)!r} ({error}); the fit is done all the same.",
+                    f"the report could not be written to {os.fspath(report)!r} ({error}); the fit is complete.",
                     AstroGenSpecWarning,
                     stacklevel=2,
                 )
@@ -381,8 +387,8 @@ class PropertyEstimator(ImageEstimator):
 
     def calibration_report(
         self,
-        cutouts: Any = None,
-        photometry: Any = None,
+        cutouts: Cutouts | None = None,
+        photometry: Photometry | None = None,
         *,
         truth: Mapping[str, u.Quantity] | Table,
         out: str | os.PathLike[str] | None = None,
@@ -391,35 +397,35 @@ class PropertyEstimator(ImageEstimator):
         seed: int = 0,
         **options: Unpack[InputArguments],
     ) -> CalibrationReport:
-        """Say how far the posteriors may be trusted, by galaxies whose properties are known.
+        """Evaluate the calibration of the posteriors on labelled galaxies.
 
         Parameters
         ----------
         cutouts, photometry
-            As for `PropertyEstimator.predict`; galaxies which the weights were not fitted to.
+            As for `predict`, of galaxies that were not used for training.
         truth : mapping or table of Quantity, each of shape (n,)
             True values of any quantities, drawn or derived; NaN or masked where unknown. Other columns of a table are
             ignored.
         out : path-like, optional
-            Write a page (``.html``) with verdicts in words, figures and tables, and the table of scores (``.ecsv``) beside.
+            Write a page (``.html``) with verdicts, figures and tables, and the table of scores (``.ecsv``).
         overwrite : bool
-            Replace files that exist.
+            Replace existing files.
         n_draws : int
-            Draws for each galaxy.
+            Number of draws per galaxy.
         seed : int
-            Source of randomness.
+            Seed of the random numbers.
         **options
-            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `PropertyEstimator.predict`.
+            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`.
 
         Returns
         -------
         CalibrationReport
-            ``print(report)`` gives the verdicts.
+            ``print(report)`` shows the verdicts.
 
         Raises
         ------
         ValueError, TypeError, KeyError, astropy.units.UnitsError
-            If an input or a true value cannot be used.
+            If an input or a true value is invalid.
         FileExistsError
             If a file exists and ``overwrite`` is False.
         """
@@ -436,46 +442,46 @@ class PropertyEstimator(ImageEstimator):
 
     def recalibrated(
         self,
-        cutouts: Any = None,
-        photometry: Any = None,
+        cutouts: Cutouts | None = None,
+        photometry: Photometry | None = None,
         *,
         truth: Mapping[str, u.Quantity] | Table,
         n_draws: int = 500,
         seed: int = 0,
         **options: Unpack[InputArguments],
     ) -> Self:
-        """Learn a recalibration from galaxies whose properties are known.
+        """Return a new estimator, recalibrated on labelled galaxies.
 
-        The network stays as it is. Where this estimator has a correction of the same quantity and kind of input, the new
-        one takes its place; its other corrections are kept.
+        The network does not change. A new correction replaces that of the same quantity and input mode; other corrections
+        are kept.
 
         Parameters
         ----------
         cutouts, photometry
-            As for `PropertyEstimator.predict`; galaxies which the weights were not fitted to.
+            As for `predict`, of galaxies that were not used for training.
         truth : mapping or table of Quantity, each of shape (n,)
             True values of any drawn quantities, at least 100 of one of them; NaN or masked where unknown.
         n_draws : int
-            Draws for each galaxy.
+            Number of draws per galaxy.
         seed : int
-            Source of randomness.
+            Seed of the random numbers.
         **options
             As for `calibration_report`.
 
         Returns
         -------
         PropertyEstimator
-            A new one, with the recalibration in its card.
+            A new estimator, with the recalibration in its card.
 
         Raises
         ------
         ValueError, TypeError, astropy.units.UnitsError
-            If an input or a true value cannot be used, or there are too few.
+            If an input or a true value is invalid, or no quantity has enough true values.
 
         Warns
         -----
         AstroGenSpecWarning
-            If a quantity is known of fewer than 100 galaxies.
+            If a quantity has fewer than 100 true values.
         """
         truth = converted_labels(truth)
         raw, modes = self._draws_for_calibration(cutouts, photometry, options, n_draws, seed)
@@ -485,18 +491,19 @@ class PropertyEstimator(ImageEstimator):
         return type(self)(self.network, card=card, device=self.device)
 
     def fit_report(self) -> QTable:
-        """Tabulate what the last `fit` changed, on the galaxies that it held out.
+        """Tabulate the errors on the validation galaxies before and after the last `fit`.
 
         Returns
         -------
         `~astropy.table.QTable`
-            One row a quantity with labels: ``quantity``, ``n`` galaxies, and before and after the fit the ``bias``
-            (mean error of the median), robust ``scatter`` and coverage of 68% intervals; dex, and dz / (1 + z).
+            One row per labelled quantity: ``quantity``, number ``n`` of galaxies, and before and after the fit the
+            ``bias`` (mean error of the median), robust ``scatter`` and coverage of 68% intervals; errors are in dex, and
+            dz / (1 + z) for the redshift.
 
         Raises
         ------
         ValueError
-            If the estimator was never fitted.
+            If the estimator has not been fitted.
         """
         fits = (self.card or {}).get("fits")
         if not fits:
@@ -538,8 +545,8 @@ class PropertyEstimator(ImageEstimator):
 
     def _draws_for_calibration(
         self,
-        cutouts: Any,
-        photometry: Any,
+        cutouts: Cutouts | None,
+        photometry: Photometry | None,
         options: InputArguments,
         n_draws: int,
         seed: int,

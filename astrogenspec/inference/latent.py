@@ -1,13 +1,13 @@
-"""What the image latent holds: encode, decode, reconstruct, sample, traverse, embed.
+"""Methods of the image latent: encode, decode, reconstruct, sample, traverse, embed.
 
-The latent of a galaxy is the mean of the Gaussian to which the encoder of the variational autoencoder
-(`astrogenspec.inference.vae`) maps its image.  Decoded images are free of noise, and show the bands that an image lacks.
+The latent vector of a galaxy is the mean of the Gaussian to which the encoder of the variational autoencoder
+(`astrogenspec.inference.vae`) maps its image. Decoded images are noise-free and have all bands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Unpack
+from typing import Unpack
 
 import astropy.units as u
 import numpy as np
@@ -16,6 +16,7 @@ from astropy.table import QTable
 from torch import Tensor
 
 from ..base import Estimator, make_generator
+from ..inputs.cutouts import Cutouts
 from ..inputs.errors import check_count
 from ..inputs.features import to_flux
 from ..inputs.observations import (
@@ -24,34 +25,36 @@ from ..inputs.observations import (
     ObservationBatches,
     Observations,
 )
+from ..inputs.photometry import Photometry
 from ..quantities import QUANTITIES, internal_values
 from .network import Contexts
 
 __all__ = ["ImageEstimator"]
 
-_BLOCK = 256
-#: Draws from which the place of a galaxy is taken before one of its quantities is moved.
+_DECODE_BATCH = 256
+#: Number of draws for the posterior medians from which `ImageEstimator.traverse` starts.
 _DRAWS_FOR_MEDIAN = 500
 
 
 class ImageEstimator(Estimator):
-    """An estimator whose network has an image latent.
+    """Estimator whose network has a latent representation of images.
 
     In all methods ``**options`` are ``bands``, ``position``, ``pixel_scale``, ``ebv`` and ``on_error``, as for
-    `PropertyEstimator.predict`; here ``ebv`` is 0 by default.  Images are Quantities in nmgy per pixel of 0.396 arcsec,
-    bands u, g, r, i, z.
+    `PropertyEstimator.predict`; here ``ebv`` is 0 by default. Images are Quantities in nmgy per pixel of 0.396 arcsec,
+    in the bands u, g, r, i, z.
     """
 
     def encode(
-        self, cutouts: Any, **options: Unpack[InputArguments]
+        self, cutouts: Cutouts, **options: Unpack[InputArguments]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Encode images.
 
         Parameters
         ----------
         cutouts : see `~astrogenspec.coerce_cutouts`
+            Images of one or more galaxies.
         **options
-            How to read them; see the class.
+            Input options; see the class.
 
         Returns
         -------
@@ -61,18 +64,19 @@ class ImageEstimator(Estimator):
         Raises
         ------
         ValueError, TypeError, astropy.units.UnitsError
-            If an image cannot be used.
+            If an image is invalid.
         """
         parts = [(mean, sigma) for _, mean, sigma in self._encoded(cutouts, None, options)]
         mean, sigma = (np.concatenate(column) for column in zip(*parts, strict=True))
         return mean, sigma
 
     def decode(self, latent: np.ndarray) -> u.Quantity:
-        """Decode latents to images without noise and Galactic extinction.
+        """Decode latent vectors to images without noise and Galactic extinction.
 
         Parameters
         ----------
         latent : ndarray, shape (n, latent_size)
+            Latent vectors.
 
         Returns
         -------
@@ -81,7 +85,7 @@ class ImageEstimator(Estimator):
         Raises
         ------
         ValueError
-            If the shape is another, or a number is not finite.
+            If the shape is wrong, or a value is not finite.
         """
         self.check_fitted()
         latent = np.asarray(latent, dtype=np.float32)
@@ -89,20 +93,20 @@ class ImageEstimator(Estimator):
         if latent.ndim != 2 or latent.shape[1] != size:
             raise ValueError(f"latent has shape {latent.shape}: it must be (n, {size}).")
         if not np.isfinite(latent).all():
-            raise ValueError(
-                "latent holds numbers that are not finite: leave flagged galaxies out."
-            )
-        blocks = [latent[k : k + _BLOCK] for k in range(0, len(latent), _BLOCK)] or [latent]
-        return np.concatenate([self._decoded(torch.from_numpy(block)) for block in blocks]) * u.nmgy
+            raise ValueError("latent contains values that are not finite: omit flagged galaxies.")
+        starts = range(0, len(latent), _DECODE_BATCH)
+        batches = [latent[k : k + _DECODE_BATCH] for k in starts] or [latent]
+        return np.concatenate([self._decode(torch.from_numpy(batch)) for batch in batches]) * u.nmgy
 
-    def reconstruct(self, cutouts: Any, **options: Unpack[InputArguments]) -> u.Quantity:
-        """Encode images and decode them again, to see what the latent keeps.
+    def reconstruct(self, cutouts: Cutouts, **options: Unpack[InputArguments]) -> u.Quantity:
+        """Encode and decode images, which shows what the latent retains.
 
         Parameters
         ----------
         cutouts : see `~astrogenspec.coerce_cutouts`
+            Images of one or more galaxies.
         **options
-            How to read them; see the class.
+            Input options; see the class.
 
         Returns
         -------
@@ -112,25 +116,26 @@ class ImageEstimator(Estimator):
         Raises
         ------
         ValueError, TypeError, astropy.units.UnitsError
-            If an image cannot be used.
+            If an image is invalid.
         """
         parts = []
         for seen, mean, _ in self._encoded(cutouts, None, options):
-            image = self._decoded(torch.from_numpy(np.nan_to_num(mean)))
-            image *= 10 ** (-0.4 * seen.photometry.extinction[:, :, None, None].astype(np.float32))
+            image = self._decode(torch.from_numpy(np.nan_to_num(mean)))
+            extinction = np.asarray(seen.photometry.extinction)[:, :, None, None]
+            image *= 10 ** (-0.4 * extinction.astype(np.float32))
             image[~seen.usable] = np.nan
             parts.append(image)
         return np.concatenate(parts) * u.nmgy
 
     def sample(self, n: int, *, seed: int | torch.Generator | None = None) -> u.Quantity:
-        """Draw images of galaxies that do not exist, from the prior of the latent.
+        """Draw images of artificial galaxies from the prior of the latent.
 
         Parameters
         ----------
         n : int
             Number of images.
         seed : int, `torch.Generator` or None
-            Source of randomness.
+            Seed of the random numbers.
 
         Returns
         -------
@@ -150,30 +155,30 @@ class ImageEstimator(Estimator):
 
     def traverse(
         self,
-        cutout: Any,
+        cutout: Cutouts,
         quantity: str,
         values: u.Quantity,
         *,
-        photometry: Any = None,
+        photometry: Photometry | None = None,
         **options: Unpack[InputArguments],
     ) -> u.Quantity:
-        """Decode what a galaxy would look like if one of its quantities were another.
+        """Decode the image of a galaxy for other values of one quantity.
 
-        The latent is moved by what the quantity changes in the average galaxy, the other quantities being kept at
-        the medians of the posterior; all else in the image stays.
+        The latent vector is shifted by the mean effect of the quantity, with the other quantities at the medians of
+        the posterior; everything else in the image is unchanged.
 
         Parameters
         ----------
         cutout : see `~astrogenspec.coerce_cutouts`
-            One galaxy.
+            Image of one galaxy.
         quantity : str
             ``"redshift"``, ``"stellar_mass"``, ``"sfr"``, ``"gas_metallicity"`` or ``"black_hole_mass"``.
         values : Quantity, shape (n_values,)
-            Values of the quantity; bare numbers are in its own unit.
+            Values of the quantity; plain numbers are in its default unit.
         photometry : see `~astrogenspec.coerce_photometry`, optional
-            Photometry of the galaxy, for the medians.
+            Photometry of the galaxy, for the posterior medians.
         **options
-            How to read them; see the class.
+            Input options; see the class.
 
         Returns
         -------
@@ -183,112 +188,124 @@ class ImageEstimator(Estimator):
         Raises
         ------
         ValueError
-            For an unknown quantity, a value outside of its bounds, or more than one galaxy.
+            If the quantity is unknown, a value is outside its bounds, or more than one galaxy is given.
         TypeError, astropy.units.UnitsError
-            If an input or the values cannot be used.
+            If an input or the values are invalid.
         """
         self.check_fitted()
-        moved = _one_column(quantity, values)
+        target_values = _checked_values(quantity, values)
         defaults: InputArguments = {} if photometry is not None else {"ebv": 0.0}
         settings = InputOptions(**(defaults | options))
         seen = next(iter(ObservationBatches(cutout, photometry, settings)))
         if len(seen) != 1 or not seen.usable[0] or seen.cutouts is None:
             raise ValueError(
-                f"cutout holds {len(seen)} galaxies: traverse takes one, with an image."
+                f"cutout holds {len(seen)} galaxies: traverse needs one galaxy with a valid image."
             )
         with torch.inference_mode():
             inputs = seen.inputs().to(self.device)
             draws = self.network.posterior(inputs).sample(_DRAWS_FOR_MEDIAN, make_generator(0))
             theta = draws.median(dim=1).values
-            target = torch.as_tensor(moved, dtype=theta.dtype, device=self.device)
+            target = torch.as_tensor(target_values, dtype=theta.dtype, device=self.device)
             image = self.network.traverse(inputs, theta, quantity, target)[0]
             return to_flux(image).cpu().numpy() * u.nmgy
 
     def embed(
-        self, cutouts: Any, photometry: Any = None, **options: Unpack[InputArguments]
+        self,
+        cutouts: Cutouts,
+        photometry: Photometry | None = None,
+        **options: Unpack[InputArguments],
     ) -> QTable:
-        """Tabulate the latents of galaxies, for example for UMAP (`astrogenspec.plotting.latent_map`).
+        """Tabulate the latent vectors of galaxies, for example for UMAP (`astrogenspec.plotting.latent_map`).
 
         Parameters
         ----------
         cutouts : see `~astrogenspec.coerce_cutouts`
+            Images of one or more galaxies.
         photometry : see `~astrogenspec.coerce_photometry`, optional
-            If given, the vector that summarises image and photometry together is tabulated too.
+            Photometry of the galaxies; adds the context vectors to the table.
         **options
-            How to read them; see the class.
+            Input options; see the class.
 
         Returns
         -------
         `~astropy.table.QTable`, n rows
             ``name``; ``latent`` and ``latent_sigma``, shape (n, latent_size); with photometry ``context``, shape
-            (n, members * context_size), from the heads that read images; ``flag``. NaN for a galaxy that cannot be used.
+            (n, n_heads * context_size), of the heads that read images; ``flags`` (codes of `astrogenspec.Flag`) and
+            ``flag`` (text). NaN for a galaxy without a valid image.
 
         Raises
         ------
         ValueError, TypeError, astropy.units.UnitsError
-            If an input cannot be used.
+            If an input is invalid.
         """
-        names, flags, columns = [], [], {"latent": [], "latent_sigma": [], "context": []}
+        names: list[str] = []
+        flags: list[str] = []
+        codes: list[np.ndarray] = []
+        columns: dict[str, list[np.ndarray]] = {"latent": [], "latent_sigma": [], "context": []}
         for seen, mean, sigma in self._encoded(cutouts, photometry, options):
             names += seen.names
             flags += seen.flags
+            codes.append(seen.flag_codes)
             columns["latent"].append(mean)
             columns["latent_sigma"].append(sigma)
             if photometry is not None:
                 with torch.inference_mode():
                     contexts = self.network.contexts(seen.inputs().to(self.device))
-                    context = _joined(contexts, self.network.config["members"]).cpu().numpy()
+                    n_heads = self.network.config["members"]
+                    context = _concatenate_heads(contexts, n_heads).cpu().numpy()
                 context[~seen.usable] = np.nan
                 columns["context"].append(context)
         table = QTable({"name": names})
         for name, parts in columns.items():
             if parts:
                 table[name] = np.concatenate(parts)
+        table["flags"] = np.concatenate(codes)
         table["flag"] = flags
         return table
 
     def _encoded(
-        self, cutouts: Any, photometry: Any, options: InputArguments
+        self, cutouts: Cutouts, photometry: Photometry | None, options: InputArguments
     ) -> Iterator[tuple[Observations, np.ndarray, np.ndarray]]:
-        """Encode block by block: what was seen, mean and sigma of the latent."""
-        self.check_fitted()
+        """Yield the observations of each batch with mean and sigma of the latent vectors."""
         if cutouts is None:
+            self.check_fitted()
             raise ValueError("cutouts is None: give at least one image.")
-        settings = InputOptions(**options, measure=False)
-        for seen in ObservationBatches(cutouts, photometry, settings, batch_size=_BLOCK):
+        for seen in self._read(cutouts, photometry, InputOptions(**options, measure=False)):
             with torch.inference_mode():
                 mean, logvar = self.network.latent(seen.inputs().to(self.device))
                 mean, sigma = mean.cpu().numpy(), torch.exp(0.5 * logvar).cpu().numpy()
-            blank = ~seen.cutouts.bands_present.any(axis=1)
+            blank = np.ones(len(seen), dtype=bool)
+            if seen.cutouts is not None:
+                blank = ~seen.cutouts.bands_present.any(axis=1)
             mean[blank] = sigma[blank] = np.nan
             yield seen, mean, sigma
 
-    def _decoded(self, latent: Tensor) -> np.ndarray:
+    def _decode(self, latent: Tensor) -> np.ndarray:
         with torch.inference_mode():
             return to_flux(self.network.vae.decode(latent.to(self.device))).cpu().numpy()
 
 
-def _joined(contexts: Contexts, n_heads: int) -> Tensor:
-    """Put the vectors of the first heads behind one another, shape (n, n_heads * context_size); NaN of those not asked."""
+def _concatenate_heads(contexts: Contexts, n_heads: int) -> Tensor:
+    """Return the contexts of the first heads, shape (n, n_heads * context_size); NaN for heads that are not used."""
     _, n, size = contexts.vectors.shape
     joined = contexts.vectors.new_full((n, n_heads, size), torch.nan)
     for k, vectors, weight in zip(contexts.heads, contexts.vectors, contexts.weight, strict=True):
         if k < n_heads:
-            read = weight > 0
-            joined[read, k] = vectors[read]
+            used = weight > 0
+            joined[used, k] = vectors[used]
     return joined.flatten(1)
 
 
-def _one_column(quantity: str, values: u.Quantity) -> np.ndarray:
-    """Check values of one quantity and give them in units of theta, shape (k,)."""
-    moved = internal_values(quantity, values)
+def _checked_values(quantity: str, values: u.Quantity) -> np.ndarray:
+    """Return values of one quantity in internal units, shape (n_values,)."""
+    checked = internal_values(quantity, values)
     info = QUANTITIES[quantity]
-    if moved.ndim != 1 or not len(moved):
-        raise ValueError(f"values has shape {moved.shape}: it must be (n_values,).")
-    outside = ~((moved > info.lower) & (moved < info.upper))
+    if checked.ndim != 1 or not len(checked):
+        raise ValueError(f"values has shape {checked.shape}: it must be (n_values,).")
+    outside = ~((checked > info.lower) & (checked < info.upper))
     if outside.any():
         raise ValueError(
-            f"values holds a {quantity} of {moved[outside][0]:g} {info.unit}".rstrip()
+            f"values contains a {quantity} of {checked[outside][0]:g} {info.unit}".rstrip()
             + f": it must lie between {info.lower:g} and {info.upper:g}."
         )
-    return moved
+    return checked

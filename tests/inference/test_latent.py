@@ -1,4 +1,4 @@
-"""Images through the latent: encode, decode, reconstruct, sample, traverse, embed."""
+"""Tests of the latent methods: encode, decode, reconstruct, sample, traverse, embed."""
 
 import astropy.units as u
 import numpy as np
@@ -12,7 +12,7 @@ from estimator_cases import (
     make_stack,
 )
 
-from astrogenspec import PropertyEstimator
+from astrogenspec import Flag, PropertyEstimator
 from astrogenspec.base import NotFittedError
 
 IMAGES = (N, 5, 64, 64)
@@ -56,6 +56,7 @@ def test_flagged_images_are_nan(estimator):
         bad = np.isnan(np.asarray(values)).reshape(N, -1)
         assert list(bad.all(axis=1)) == list(bad.any(axis=1)) == [False, True, False, False, False]
     assert "no band has a usable pixel" in table["flag"][1]
+    assert list(table["flags"] & Flag.IMAGE_NOT_USED != 0) == [False, True, False, False, False]
     with pytest.raises(ValueError, match="galaxy 1: no band has a usable pixel"):
         estimator.encode(make_cutouts(bad=[1]))
 
@@ -68,16 +69,16 @@ def test_flagged_images_are_nan(estimator):
         (np.full((2, 6), np.nan), "not finite"),
     ],
 )
-def test_decode_refuses_what_is_no_latent(estimator, latent, message):
+def test_decode_rejects_invalid_latents(estimator, latent, message):
     with pytest.raises(ValueError, match=message):
         estimator.decode(latent)
 
 
-def test_decode_of_nothing_is_empty(estimator):
+def test_decode_without_rows_is_empty(estimator):
     assert estimator.decode(np.zeros((0, 6))).shape == (0, 5, 64, 64)
 
 
-def test_sample_depends_on_the_seed_alone(estimator):
+def test_sample_depends_only_on_the_seed(estimator):
     one, two = estimator.sample(3, seed=1), estimator.sample(3, seed=1)
     assert one.shape == (3, 5, 64, 64) and one.unit == u.nmgy
     assert np.array_equal(one, two)
@@ -98,7 +99,7 @@ def test_traverse_moves_one_quantity(estimator):
     np.testing.assert_allclose(linear.value, mass.value, rtol=1e-4, atol=1e-6)
 
 
-def test_traverse_to_where_the_galaxy_is_changes_nothing(estimator):
+def test_traverse_to_the_median_gives_the_reconstruction(estimator):
     galaxy, table = make_cutouts()[0], make_photometry(1)
     posterior = estimator.predict(galaxy, table, n_draws=500, seed=0)
     # torch takes the lower of the two middle draws for the median
@@ -126,7 +127,7 @@ def test_traverse_to_where_the_galaxy_is_changes_nothing(estimator):
         ((make_cutouts()[0], "sfr", [1] * u.m), u.UnitConversionError, "not convertible"),
     ],
 )
-def test_traverse_refuses(estimator, arguments, kind, message):
+def test_traverse_rejects_invalid_arguments(estimator, arguments, kind, message):
     with pytest.raises(kind, match=message):
         estimator.traverse(*arguments)
 
@@ -134,8 +135,8 @@ def test_traverse_refuses(estimator, arguments, kind, message):
 def test_embed_tabulates_latents(estimator):
     names = [f"g{k}" for k in range(N)]
     table = estimator.embed(make_cutouts(names=names))
-    assert table.colnames == ["name", "latent", "latent_sigma", "flag"]
-    assert list(table["name"]) == names and set(table["flag"]) == {""}
+    assert table.colnames == ["name", "latent", "latent_sigma", "flags", "flag"]
+    assert list(table["name"]) == names and set(table["flag"]) == {""} and not table["flags"].any()
     np.testing.assert_allclose(table["latent"], estimator.encode(make_stack())[0], atol=1e-5)
     wider = estimator.embed(make_cutouts(names=names), make_photometry())
     assert wider["context"].shape == (N, 16)
@@ -143,12 +144,12 @@ def test_embed_tabulates_latents(estimator):
     assert not np.allclose(wider["context"], other["context"])
 
 
-def test_images_are_needed(estimator):
+def test_embed_requires_images(estimator):
     with pytest.raises(ValueError, match="cutouts is None"):
         estimator.embed(None, make_photometry())
 
 
-def test_untrained_networks_are_refused():
+def test_untrained_networks_raise():
     estimator = PropertyEstimator(make_network())
     calls = (
         lambda: estimator.encode(make_stack()),
