@@ -1,4 +1,4 @@
-"""A tiny network and a few galaxies, for the tests of the estimator and the command line."""
+"""A small network and a few galaxies for the tests of the estimator and the command line."""
 
 from functools import cache
 
@@ -18,7 +18,7 @@ NOISE = 0.05
 
 @cache
 def make_network():
-    """A small network with random weights that make its posterior depend on the input."""
+    """Return a small network whose random weights make its posterior depend on the input."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         network = PropertyNetwork(
@@ -34,7 +34,7 @@ def make_estimator(**card):
 
 
 def make_photometry(n=N, seed=0, **columns):
-    """A catalogue of n galaxies with all bands and ebv."""
+    """Return a catalogue of n galaxies with all bands and ebv."""
     rng = np.random.default_rng(seed)
     table = QTable()
     for k, band in enumerate(BANDS):
@@ -56,7 +56,7 @@ def _pixels(n):
 
 
 def make_cutouts(n=N, *, bad=(), names=None):
-    """A list of cubes; those numbered in ``bad`` have no finite pixel."""
+    """Return a list of cubes; those with an index in ``bad`` have no finite pixel."""
     cutouts = []
     for k, pixels in enumerate(_pixels(n)):
         meta = {"bands": "ugriz", "PIXSCALE": 0.396} | ({} if names is None else {"name": names[k]})
@@ -67,7 +67,7 @@ def make_cutouts(n=N, *, bad=(), names=None):
 
 
 def make_stack(n=N):
-    """The same galaxies as one array."""
+    """Return the same galaxies as one array."""
     pixels = _pixels(n)
     sigma = StdDevUncertainty(np.full(pixels.shape, NOISE))
     return NDData(
@@ -76,6 +76,6 @@ def make_stack(n=N):
 
 
 def draws_of(posterior):
-    """All draws as one array, in dex."""
+    """Return all draws as one array, in dex."""
     values = {name: draws.value.astype(float) for name, draws in posterior.draws.items()}
     return np.stack([np.log10(v) if "flux" in name else v for name, v in values.items()], -1)

@@ -1,4 +1,4 @@
-"""Made-up galaxies with spectra, shared by the tests of lane B."""
+"""Artificial galaxies with spectra, shared by tests of the spectrum network."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ NETWORK = {"width": 16, "depth": 1, "heads": 2, "detail_width": 16, "detail_dept
 
 
 def make_galaxies(n, seed=0):
-    """Power laws with a break and absorption lines, of three parameters."""
+    """Return power laws with a break and absorption lines."""
     rng = np.random.default_rng(seed)
     wavelength = REST.wavelength
     slope, strength = rng.normal(0, 0.7, n), rng.uniform(0.05, 0.4, n)
@@ -30,7 +30,7 @@ def make_galaxies(n, seed=0):
 
 
 def make_theta(galaxies, seed=0):
-    """Properties of made-up galaxies; line fluxes are those of the spectra for 10 nmgy."""
+    """Return properties of the galaxies; line fluxes are those of the spectra for 10 nmgy."""
     rng = np.random.default_rng(seed)
     theta = torch.as_tensor(rng.normal(size=(len(galaxies), 9)), dtype=torch.float32)
     theta[:, 0] = galaxies.redshift
@@ -41,13 +41,13 @@ def make_theta(galaxies, seed=0):
 
 
 def photometry_of(flux, relative_error=0.02, **options):
-    """AB photometry of fluxes (n, 5)."""
+    """Return AB photometry of fluxes (n, 5)."""
     values = flux.numpy().astype(float)
     return TargetPhotometry.from_survey(values, relative_error * values, torch.zeros(5), **options)
 
 
 def make_network(seed=0):
-    """A small network with scales, whose denoisers begin as what they are without training."""
+    """Return a small untrained network with fitted scales."""
     torch.manual_seed(seed)
     network = SpectrumNetwork(**NETWORK)
     galaxies = make_galaxies(80, seed=5)
@@ -56,7 +56,7 @@ def make_network(seed=0):
 
 
 def make_columns(n, seed=0):
-    """Columns of shards as `astrogenspec simulate --training` writes them."""
+    """Return columns of shards as written by ``astrogenspec simulate --training``."""
     rng = np.random.default_rng(seed)
     galaxies = make_galaxies(n, seed)
     total = 10 ** rng.uniform(1, 2, n)

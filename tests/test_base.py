@@ -1,4 +1,4 @@
-"""The contract of estimators: building, saving, loading, seeds, and what cannot be done."""
+"""Tests of the base class of the estimators: construction, saving, loading, seeds, errors."""
 
 import json
 import os
@@ -37,31 +37,31 @@ def estimator():
     return LineEstimator(Line(), card={"name": "line"})
 
 
-def test_the_abstract_parent_cannot_be_used():
+def test_the_base_class_is_abstract():
     with pytest.raises(TypeError, match="abstract"):
         Estimator(Line())
 
 
-def test_the_network_is_set_to_evaluation_and_shown(estimator):
+def test_network_is_in_evaluation_mode_and_in_the_repr(estimator):
     assert not estimator.network.training
     assert repr(estimator) == "<LineEstimator: line, 1 parameters, on cpu>"
     assert repr(LineEstimator(Line())) == "<LineEstimator: untrained, 1 parameters, on cpu>"
 
 
-def test_what_is_no_network_is_refused():
+def test_invalid_network_is_an_error():
     with pytest.raises(TypeError, match=r"network is a str: .* use from_pretrained"):
         LineEstimator("weights.safetensors")
 
 
 @pytest.mark.parametrize("device", ["gpu", None, "cuda:99"])
-def test_an_impossible_device_is_refused(device):
+def test_invalid_device_is_an_error(device):
     if device == "cuda:99" and torch.cuda.is_available():
         device = "gpu"
     with pytest.raises(ValueError, match="device is"):
         LineEstimator(Line(), device=device)
 
 
-def test_without_a_card_it_counts_as_untrained(tmp_path):
+def test_estimator_without_a_card_is_untrained(tmp_path):
     untrained = LineEstimator(Line())
     assert not untrained.fitted
     for call in (lambda: untrained.predict(1), lambda: untrained.save(tmp_path / "a.safetensors")):
@@ -73,7 +73,7 @@ def test_without_a_card_it_counts_as_untrained(tmp_path):
     assert issubclass(NotFittedError, ValueError) and issubclass(NotFittedError, AttributeError)
 
 
-def test_save_and_load_give_the_same_estimator(estimator, tmp_path):
+def test_save_and_load_round_trip(estimator, tmp_path):
     path = estimator.save(str(tmp_path / "line.safetensors"))
     again = LineEstimator.load(path)
     assert type(again) is LineEstimator
@@ -82,7 +82,7 @@ def test_save_and_load_give_the_same_estimator(estimator, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["line.json", "line.safetensors"]
 
 
-def test_single_precision_is_kept_unless_half_is_wanted(tmp_path):
+def test_weights_are_saved_in_single_precision_by_default(tmp_path):
     exact = LineEstimator(Line(0.1234567), card={})
     assert LineEstimator.load(exact.save(tmp_path / "a.safetensors")).predict(1) == exact.predict(1)
     short = LineEstimator.load(exact.save(tmp_path / "b.safetensors", half=True)).predict(1)
@@ -90,7 +90,7 @@ def test_single_precision_is_kept_unless_half_is_wanted(tmp_path):
     assert short == pytest.approx(exact.predict(1), rel=1e-3)
 
 
-def test_a_file_that_exists_is_kept_unless_told(estimator, tmp_path):
+def test_existing_file_is_kept_by_default(estimator, tmp_path):
     path = tmp_path / "line.safetensors"
     estimator.save(path)
     other = LineEstimator(Line(2.0), card={})
@@ -117,13 +117,13 @@ def test_an_interrupted_save_leaves_the_old_file(estimator, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["missing/line.safetensors", "file/line.safetensors"])
-def test_a_folder_that_cannot_be_written_to_is_an_oserror(estimator, tmp_path, name):
+def test_missing_folder_is_an_oserror(estimator, tmp_path, name):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="the folder .* does not exist; create it first"):
         estimator.save(tmp_path / name)
 
 
-def test_load_says_what_is_wrong_with_a_file(estimator, tmp_path):
+def test_load_reports_invalid_files(estimator, tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"the weights file .*nothing\.safetensors does not exist"
     ):
@@ -142,7 +142,7 @@ def test_load_says_what_is_wrong_with_a_file(estimator, tmp_path):
         LineEstimator.load(path)
 
 
-def test_the_weights_of_something_else_are_refused(estimator, tmp_path):
+def test_weights_of_another_network_are_an_error(estimator, tmp_path):
     class Plane(Line):
         def __init__(self, tilt=1.0):
             super().__init__()
@@ -175,7 +175,7 @@ def test_from_pretrained_takes_registered_names_and_paths(estimator, tmp_path, m
     assert asked == [LineEstimator.default_model, "line"]
 
 
-def test_from_pretrained_names_what_is_registered():
+def test_unknown_model_lists_the_registered_ones():
     with pytest.raises(ValueError, match="no model is named 'nonsense'; choose one of"):
         LineEstimator.from_pretrained("nonsense")
 
@@ -194,7 +194,7 @@ def test_a_generator_is_returned_as_it_is():
     assert make_generator(generator) is generator
 
 
-def test_no_seed_is_fresh_and_leaves_the_global_generator_alone():
+def test_default_seed_is_random_and_keeps_the_global_state():
     before = torch.get_rng_state()
     one, two = (torch.rand(3, generator=make_generator(None)) for _ in range(2))
     assert not torch.equal(one, two)
@@ -205,6 +205,6 @@ def test_no_seed_is_fresh_and_leaves_the_global_generator_alone():
     ("seed", "kind"),
     [(1.5, TypeError), ("1", TypeError), (True, TypeError), (-1, ValueError), (2**64, ValueError)],
 )
-def test_what_is_no_seed_is_refused(seed, kind):
+def test_invalid_seed_is_an_error(seed, kind):
     with pytest.raises(kind, match="seed is"):
         make_generator(seed)

@@ -1,10 +1,18 @@
-"""A galaxy's spectrum as a vector of unit variance: what the low-resolution diffusion generates.
+r"""Vector representation of galaxy spectra for the low-resolution diffusion.
 
-The vector holds the principal components of the logarithm of the binned rest-frame continuum, those of the logarithms
-of the narrow-line fluxes, broad Halpha, redshift, velocity dispersion, and the share of the light that enters the fibre.
-Fluxes are relative to the broad-band flux in r through the same aperture, so the vector knows no distance.  Components are
-whitened: in pixels the few directions in which galaxies differ would dwarf all others, and a diffusion would spend its noise
-levels on them.
+The vector of a galaxy has the coefficients of
+
+* principal components of the logarithm of the binned rest-frame continuum,
+* principal components of the logarithms of the narrow-line fluxes,
+* four scalars: logarithms of the broad Halpha flux, the redshift, the velocity dispersion, and the fraction of light
+  in the fibre,
+
+each standardised, :math:`(x - \mu) / \sigma`, over a sample. Fluxes are relative to the broad-band flux in r through the
+same aperture, so that the vector does not depend on distance. Coefficients are standardised because a diffusion in
+pixels would be dominated by the few directions in which galaxies differ most.
+
+Spectra are rebinned with conservation of flux: a bin is the average of its pixels, weighted by their width, and the
+spectrum in pixels that is made of bins (`to_pixels`) has these averages.
 """
 
 from __future__ import annotations
@@ -21,11 +29,12 @@ from ..wavelengths import LINE_NAMES, REST
 
 __all__ = ["PER_BIN", "Components", "Galaxy", "conserve", "to_bins", "to_pixels"]
 
-_CORRECTIONS = 3
+#: Number of corrections of `to_pixels`.
+_N_CORRECTIONS = 3
 
 
 def _pixel_weights(per_bin: int, step: float, like: Tensor) -> Tensor:
-    """Relative widths in wavelength of the pixels of a bin; their sum is 1."""
+    """Return the widths in wavelength of the pixels of a bin, normalised to 1."""
     width = torch.exp(torch.arange(per_bin, dtype=torch.float64) * step * math.log(10))
     return (width / width.sum()).to(like)
 
@@ -36,9 +45,9 @@ def to_bins(flux: Tensor, per_bin: int, step: float) -> Tensor:
     Parameters
     ----------
     flux : Tensor, shape (..., m)
-        Flux per Angstrom; m a multiple of ``per_bin``.
+        Flux per Angstrom; m is a multiple of ``per_bin``.
     per_bin : int
-        Pixels in a bin.
+        Number of pixels per bin.
     step : float
         Width of a pixel (dex).
 
@@ -50,16 +59,18 @@ def to_bins(flux: Tensor, per_bin: int, step: float) -> Tensor:
 
 
 def conserve(flux: Tensor, bins: Tensor, per_bin: int, step: float) -> Tensor:
-    """Scale the pixels of each bin so that they average to a given flux.
+    """Scale the pixels of each bin so that their average is a given flux.
 
     Parameters
     ----------
     flux : Tensor, shape (..., m)
-        Positive.
+        Positive flux per Angstrom.
     bins : Tensor, shape (..., m / per_bin)
-        Wanted flux of each bin.
+        Flux of each bin.
     per_bin : int
+        Number of pixels per bin.
     step : float
+        Width of a pixel (dex).
 
     Returns
     -------
@@ -70,17 +81,19 @@ def conserve(flux: Tensor, bins: Tensor, per_bin: int, step: float) -> Tensor:
 
 
 def to_pixels(bins: Tensor, per_bin: int, step: float) -> Tensor:
-    """Spread bins over pixels as a smooth curve whose bins are the given ones.
+    """Interpolate bins to a smooth spectrum in pixels with the same bin averages.
 
-    The logarithm is interpolated linearly between the middles of bins, then corrected by the interpolated ratio of
-    wanted to achieved bins a few times; what is left of the difference is removed bin by bin.
+    The logarithm is interpolated linearly between the bin centres, then corrected a few times by the interpolated
+    logarithm of the ratio of required to obtained averages; the remaining difference is removed bin by bin.
 
     Parameters
     ----------
     bins : Tensor, shape (..., k)
         Positive flux per Angstrom.
     per_bin : int
+        Number of pixels per bin.
     step : float
+        Width of a pixel (dex).
 
     Returns
     -------
@@ -88,7 +101,7 @@ def to_pixels(bins: Tensor, per_bin: int, step: float) -> Tensor:
     """
     wanted = bins.log()
     curve = _interpolate(wanted, per_bin)
-    for _ in range(_CORRECTIONS):
+    for _ in range(_N_CORRECTIONS):
         achieved = to_bins(curve.exp(), per_bin, step).log()
         curve = curve + _interpolate(wanted - achieved, per_bin)
     return conserve(curve.exp(), bins, per_bin, step)
@@ -101,37 +114,40 @@ def _interpolate(values: Tensor, per_bin: int) -> Tensor:
     return spread.reshape(*shape[:-1], -1)
 
 
-#: Pixels of a bin of the low-resolution spectrum, and bins.
+#: Number of pixels per bin of the low-resolution spectrum.
 PER_BIN = 8
 _N_BINS = REST.size // PER_BIN
 _N_LINES = len(LINE_NAMES)
-#: Broad Halpha, redshift, velocity dispersion, fibre share.
-_N_SCALARS = 4
-_CONTINUUM_FLOOR = 1e-4
-_LINE_FLOOR = 1e-3
-#: Broad lines are log10 of the flux plus this; what samples below counts as none.
+#: Scalars at the end of the vector, in this order.
+_SCALARS = ("broad", "redshift", "dispersion", "fibre_fraction")
+#: Minimum of binned continua and of narrow lines whose logarithm is taken.
+_MIN_CONTINUUM = 1e-4
+_MIN_LINE = 1e-3
+#: The scalar of broad Halpha is log10(flux + offset); decoded fluxes below the minimum are zero.
 _BROAD_OFFSET = 0.5
-_BROAD_DETECTED = 0.3
-_LEAST_SCALE = 3e-3
+_MIN_BROAD = 0.3
+#: Minimum standard deviation of a component.
+_MIN_SCALE = 3e-3
 
 
 @dataclass(frozen=True)
 class Galaxy(TensorRecord):
-    """A galaxy through one aperture, fluxes per nanomaggy in r; n galaxies.
+    """Spectra of n galaxies through one aperture; fluxes per nanomaggy in r.
 
     Attributes
     ----------
     continuum : Tensor, shape (n, 800) or (n, 6400)
-        Binned or full rest-frame continuum, 1e-17 erg/s/cm2/A per nmgy.
+        Rest-frame continuum in bins or pixels, 1e-17 erg/s/cm2/A per nmgy.
     narrow : Tensor, shape (n, 17)
-        Narrow lines, 1e-17 erg/s/cm2 per nmgy.
+        Fluxes of the narrow lines `~astrogenspec.wavelengths.LINE_NAMES`, 1e-17 erg/s/cm2 per nmgy.
     broad : Tensor, shape (n,)
-        Broad Halpha, likewise.
+        Flux of broad Halpha, 1e-17 erg/s/cm2 per nmgy.
     redshift : Tensor, shape (n,)
+        Redshift.
     dispersion : Tensor, shape (n,)
-        Velocity dispersion of the stars, km/s.
+        Stellar velocity dispersion (km/s).
     fibre_fraction : Tensor, shape (n,)
-        Flux in r through the fibre over that of the galaxy.
+        Flux in r in the fibre divided by that of the galaxy.
     """
 
     continuum: Tensor
@@ -143,12 +159,12 @@ class Galaxy(TensorRecord):
 
 
 class Components(nn.Module):
-    """Turn galaxies into whitened vectors and back.
+    """Encode galaxies as standardised vectors, and decode them.
 
     Parameters
     ----------
     n_continuum : int
-        Principal components of the continuum.
+        Number of principal components of the continuum.
 
     Attributes
     ----------
@@ -159,7 +175,7 @@ class Components(nn.Module):
     def __init__(self, n_continuum: int = 24) -> None:
         super().__init__()
         self.n_continuum = n_continuum
-        self.size = n_continuum + _N_LINES + _N_SCALARS
+        self.size = n_continuum + _N_LINES + len(_SCALARS)
         self.register_buffer("continuum_mean", torch.zeros(_N_BINS))
         self.register_buffer("continuum_basis", torch.eye(n_continuum, _N_BINS))
         self.register_buffer("line_mean", torch.zeros(_N_LINES))
@@ -169,64 +185,59 @@ class Components(nn.Module):
 
     @torch.no_grad()
     def fit(self, galaxies: Galaxy) -> None:
-        """Take means, principal components and scales from a sample with full-resolution continua."""
+        """Compute means, principal components and scales from a sample at full resolution."""
         continuum = self._log_bins(galaxies.continuum)
         self.continuum_mean.copy_(continuum.mean(0))
         _, basis = _principal(continuum - self.continuum_mean)
         self.continuum_basis.copy_(basis[: self.n_continuum])
-        lines = galaxies.narrow.clamp_min(_LINE_FLOOR).log10()
+        lines = galaxies.narrow.clamp_min(_MIN_LINE).log10()
         self.line_mean.copy_(lines.mean(0))
         self.line_basis.copy_(_principal(lines - self.line_mean)[1])
-        raw = self._rotate(galaxies)
+        raw = self._coefficients(galaxies)
         self.centre.copy_(raw.mean(0))
-        self.scale.copy_(raw.std(0).clamp_min(_LEAST_SCALE))
+        self.scale.copy_(raw.std(0).clamp_min(_MIN_SCALE))
 
     def encode(self, galaxies: Galaxy) -> Tensor:
-        """Whitened vectors, shape (n, size), of galaxies with full-resolution continua."""
-        return (self._rotate(galaxies) - self.centre) / self.scale
+        """Return standardised vectors, shape (n, size), of galaxies at full resolution."""
+        return (self._coefficients(galaxies) - self.centre) / self.scale
 
     def decode(self, vectors: Tensor) -> Galaxy:
-        """Galaxies with binned continua from whitened vectors of shape (n, size)."""
+        """Return galaxies with binned continua from standardised vectors of shape (n, size)."""
         raw = vectors * self.scale + self.centre
         k = self.n_continuum
-        scalars = raw[:, k + _N_LINES :]
-        broad = 10 ** scalars[:, 0] - _BROAD_OFFSET
+        columns = raw[:, k + _N_LINES :].unbind(1)
+        scalars = {name: 10**column for name, column in zip(_SCALARS, columns, strict=True)}
+        broad = scalars["broad"] - _BROAD_OFFSET
         return Galaxy(
             continuum=torch.exp(raw[:, :k] @ self.continuum_basis + self.continuum_mean),
             narrow=10 ** (raw[:, k : k + _N_LINES] @ self.line_basis + self.line_mean),
-            broad=torch.where(broad > _BROAD_DETECTED, broad, 0.0),
-            redshift=10 ** scalars[:, 1],
-            dispersion=10 ** scalars[:, 2],
-            fibre_fraction=(10 ** scalars[:, 3]).clamp(max=1.0),
+            broad=torch.where(broad > _MIN_BROAD, broad, 0.0),
+            redshift=scalars["redshift"],
+            dispersion=scalars["dispersion"],
+            fibre_fraction=scalars["fibre_fraction"].clamp(max=1.0),
         )
 
     def smooth_continuum(self, vectors: Tensor) -> Tensor:
-        """Continuum of whitened vectors spread over pixels, shape (n, 6400)."""
+        """Return the continuum of standardised vectors, interpolated to pixels, shape (n, 6400)."""
         return to_pixels(self.decode(vectors).continuum, PER_BIN, REST.step)
 
     def _log_bins(self, continuum: Tensor) -> Tensor:
         bins = to_bins(continuum.float(), PER_BIN, REST.step)
-        return bins.clamp_min(_CONTINUUM_FLOOR).log()
+        return bins.clamp_min(_MIN_CONTINUUM).log()
 
-    def _rotate(self, galaxies: Galaxy) -> Tensor:
+    def _coefficients(self, galaxies: Galaxy) -> Tensor:
         continuum = self._log_bins(galaxies.continuum) - self.continuum_mean
-        lines = galaxies.narrow.clamp_min(_LINE_FLOOR).log10() - self.line_mean
-        scalars = torch.stack(
-            [
-                (galaxies.broad + _BROAD_OFFSET).log10(),
-                galaxies.redshift.log10(),
-                galaxies.dispersion.log10(),
-                galaxies.fibre_fraction.log10(),
-            ],
-            dim=1,
-        )
+        lines = galaxies.narrow.clamp_min(_MIN_LINE).log10() - self.line_mean
+        broad = galaxies.broad + _BROAD_OFFSET
+        scalars = [broad if name == "broad" else getattr(galaxies, name) for name in _SCALARS]
+        logarithms = torch.stack([values.log10() for values in scalars], dim=1)
         return torch.cat(
-            [continuum @ self.continuum_basis.T, lines @ self.line_basis.T, scalars], dim=1
+            [continuum @ self.continuum_basis.T, lines @ self.line_basis.T, logarithms], dim=1
         )
 
 
 def _principal(centred: Tensor) -> tuple[Tensor, Tensor]:
-    """Variances and rows of principal components, from the largest down."""
+    """Return variances and principal components (rows) in descending order of variance."""
     covariance = (centred.T.double() @ centred.double()) / len(centred)
     variance, vectors = torch.linalg.eigh(covariance)
     return variance.flip(0).float(), vectors.flip(1).T.float()

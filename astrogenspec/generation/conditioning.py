@@ -1,4 +1,9 @@
-"""What a spectrum is conditioned on, as tokens: image, photometry, and a draw of the properties."""
+"""Conditions of a spectrum as tokens: image, photometry, aperture, and one draw of the properties.
+
+The tokens are the positions of a 4 x 4 grid of image features, one token per band, one of the whole photometry, one of the
+aperture, and one per property. Missing inputs and unknown properties are replaced by learned tokens, so that any subset
+of the conditions can be used.
+"""
 
 from __future__ import annotations
 
@@ -23,26 +28,26 @@ __all__ = [
     "reference_log_flux",
 ]
 
-#: Light of the 3 arcsec fibre, or of the aperture of the input photometry.
+#: Apertures of the spectra: a fibre of 3 arcsec, or the aperture of the input photometry.
 APERTURES = ("fibre", "total")
 _GRID = 4
 _WIDTHS = (16, 32, 64, 128)
 _BOTTLENECKS = (0, 16, 32, 64)
-#: Values of a band: asinh magnitude, log S/N, presence.
+#: Number of features per band: asinh magnitude, log S/N, presence.
 _BAND_FEATURES = 3
 #: Columns of theta with the log10 of line fluxes.
 _LINES = [k for k, info in enumerate(QUANTITIES.values()) if info.logarithmic]
-#: The gas metallicity is left out: it follows from the four lines.
+#: The gas metallicity is omitted, as it follows from the four lines.
 _CONDITIONING = tuple(name for name in QUANTITIES if name != "gas_metallicity")
 
 
 class ObservationEncoder(nn.Module):
-    """Tokens of image and photometry; what is missing has tokens of its own.
+    """Encoder of image, photometry and aperture; missing inputs have learned tokens.
 
     Parameters
     ----------
     width : int
-        Features of a token.
+        Width of the tokens.
     """
 
     def __init__(self, width: int) -> None:
@@ -59,7 +64,7 @@ class ObservationEncoder(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, inputs: ModelInputs, aperture: Tensor) -> Tensor:
-        """Make tokens of shape (n, 23, width); ``aperture`` (n,) numbers `APERTURES`."""
+        """Return tokens of shape (n, 23, width); ``aperture`` (n,) has indices of `APERTURES`."""
         photometry = inputs.photometry
         columns = [PHOTOMETRY_FEATURES.slice(name) for name in ("magnitude", "log_snr", "present")]
         bands = torch.stack([photometry[:, column] for column in columns], dim=2)
@@ -74,7 +79,7 @@ class ObservationEncoder(nn.Module):
     def _image_tokens(self, inputs: ModelInputs) -> Tensor:
         tokens = self.no_image.expand(len(inputs), -1, -1)
         rows = inputs.has_image.nonzero()[:, 0]
-        if inputs.image is None or len(rows) == 0:
+        if inputs.image is None or inputs.image_weight is None or len(rows) == 0:
             return tokens
         image, weight = inputs.image[rows], inputs.image_weight[rows]
         valid = (weight > 0).to(image.dtype).mean(1, keepdim=True)
@@ -86,12 +91,12 @@ class ObservationEncoder(nn.Module):
 
 
 class PropertyEncoder(nn.Module):
-    """One token for each property of a draw; a property that is not given has a token of its own.
+    """Encoder of one draw of the properties, one token per property; unknown properties have learned tokens.
 
     Parameters
     ----------
     width : int
-        Features of a token.
+        Width of the tokens.
     """
 
     def __init__(self, width: int) -> None:
@@ -107,21 +112,21 @@ class PropertyEncoder(nn.Module):
 
     @torch.no_grad()
     def fit(self, theta: Tensor) -> None:
-        """Take centre and scale from labels of shape (n, 9)."""
+        """Compute mean and standard deviation of labels of shape (n, 9)."""
         self.centre.copy_(theta.nanmean(0))
         self.scale.copy_(theta[theta.isfinite().all(1)].std(0))
 
     def forward(self, theta: Tensor, given: Tensor, log_flux: Tensor) -> Tensor:
-        """Make tokens.
+        """Return the tokens.
 
         Parameters
         ----------
         theta : Tensor, shape (n, 9)
             Properties in the order and internal units of `~astrogenspec.quantities.QUANTITIES`.
         given : Tensor of bool, shape (n, 9)
-            Which of them are conditions.
+            Which properties are conditions.
         log_flux : Tensor, shape (n,)
-            See `reference_log_flux`; a line's flux is shown relative to it too.
+            See `reference_log_flux`; line fluxes relative to it are a second feature.
 
         Returns
         -------
@@ -138,12 +143,12 @@ class PropertyEncoder(nn.Module):
 
 
 class Conditions(nn.Module):
-    """Encoders of all that a spectrum is conditioned on.
+    """Encoders of all conditions of a spectrum.
 
     Parameters
     ----------
     width : int
-        Features of a token.
+        Width of the tokens.
     """
 
     def __init__(self, width: int) -> None:
@@ -152,14 +157,14 @@ class Conditions(nn.Module):
         self.properties = PropertyEncoder(width)
 
     def forward(self, observed: Tensor, theta: Tensor, given: Tensor, log_flux: Tensor) -> Tensor:
-        """Join tokens of observations (n, k, width) with those of a draw; see `PropertyEncoder`."""
+        """Concatenate tokens of observations (n, k, width) with those of a draw; see `PropertyEncoder`."""
         return torch.cat([observed, self.properties(theta, given, log_flux)], dim=1)
 
 
 def reference_log_flux(photometry: Tensor) -> Tensor:
-    """log10 of a broad-band flux up to a constant, from photometric features of shape (n, 20).
+    """Return log10 of a broad-band flux plus a constant, from photometric features of shape (n, 20).
 
-    The first band that is present in the order r, i, g, z, u; zero if there is none.
+    The band is the first one present in the order r, i, g, z, u; the result is zero without any.
     """
     magnitudes = photometry[:, PHOTOMETRY_FEATURES.slice("magnitude")]
     present = photometry[:, PHOTOMETRY_FEATURES.slice("present")] > 0

@@ -1,9 +1,10 @@
-r"""Contrastive networks: which spectrum belongs to which observation?
+r"""Contrastive networks: scores of pairs of observation and spectrum.
 
-An observation and a spectrum are each mapped to a unit vector; the networks are trained so that the product of the right
-pair is larger than of all others of a batch (InfoNCE; van den Oord et al. 2018, arXiv:1807.03748, with the symmetric form and
-learned temperature of Radford et al. 2021, arXiv:2103.00020).  The optimal score is the logarithm of
-:math:`p(\mathrm{spectrum} | \mathrm{observation}) / p(\mathrm{spectrum})` up to a constant.
+Two encoders map observations and spectra to unit vectors :math:`u` and :math:`v`. They are trained to identify the partner of
+each vector in a batch (InfoNCE, van den Oord et al. 2018, arXiv:1807.03748): the loss is the cross-entropy of the softmax
+of :math:`u_i \cdot v_j / \tau`, averaged over both directions, with a learned temperature :math:`\tau` (Radford et al. 2021,
+arXiv:2103.00020). The optimal score is
+:math:`\ln\,[p(\mathrm{spectrum} \mid \mathrm{observation}) / p(\mathrm{spectrum})]` plus a constant.
 """
 
 from __future__ import annotations
@@ -19,20 +20,21 @@ from ..wavelengths import REST
 
 __all__ = ["ComponentEncoder", "Matcher", "SpectrumEncoder", "info_nce"]
 
-_FIRST_TEMPERATURE = 0.1
-_HIGHEST_SCALE = 100.0
+#: Initial temperature, and maximum of the inverse temperature.
+_INITIAL_TEMPERATURE = 0.1
+_MAX_SCALE = 100.0
 _CHANNELS = (16, 32, 64, 96)
 
 
 class ComponentEncoder(nn.Module):
-    """Embed spectra at low resolution: vectors of components.
+    """Encoder of low-resolution spectra, given as vectors of components.
 
     Parameters
     ----------
     size : int
         Length of the vectors.
     embedding : int
-        Length of the result.
+        Length of the embedding.
     """
 
     def __init__(self, size: int, embedding: int) -> None:
@@ -51,12 +53,12 @@ class ComponentEncoder(nn.Module):
 
 
 class SpectrumEncoder(nn.Module):
-    """Embed spectra at full resolution, lines included, with strided convolutions.
+    """Encoder of full-resolution spectra with lines: strided convolutions.
 
     Parameters
     ----------
     embedding : int
-        Length of the result.
+        Length of the embedding.
     """
 
     def __init__(self, embedding: int) -> None:
@@ -82,53 +84,53 @@ class Matcher(nn.Module):
     Parameters
     ----------
     width : int
-        Features of a token of the observations.
+        Width of the tokens of observations.
     encoder : `torch.nn.Module`
-        Of the spectra.
+        Encoder of spectra.
     embedding : int
-        Length of the vectors compared.
+        Length of the embeddings.
     """
 
     def __init__(self, width: int, encoder: nn.Module, embedding: int = 128) -> None:
         super().__init__()
         self.of_observation = make_mlp((width, 256, embedding))
         self.of_spectrum = encoder
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / _FIRST_TEMPERATURE)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / _INITIAL_TEMPERATURE)))
 
     @property
     def scale(self) -> Tensor:
         """Inverse temperature."""
-        return self.log_scale.exp().clamp(max=_HIGHEST_SCALE)
+        return self.log_scale.exp().clamp(max=_MAX_SCALE)
 
     def observation(self, tokens: Tensor) -> Tensor:
-        """Map tokens of observations, (n, k, width), to unit vectors, (n, embedding)."""
+        """Map tokens of observations (n, k, width) to unit vectors (n, embedding)."""
         return F.normalize(self.of_observation(tokens.mean(1)), dim=-1)
 
     def spectrum(self, *spectra: Tensor) -> Tensor:
-        """Map spectra to unit vectors, (n, embedding); arguments as for the encoder."""
+        """Map spectra to unit vectors (n, embedding); the arguments are those of the encoder."""
         return F.normalize(self.of_spectrum(*spectra), dim=-1)
 
     def scores(self, observations: Tensor, spectra: Tensor) -> Tensor:
-        """Scores in nats of spectra (n, k, embedding) given observations (n, embedding): shape (n, k)."""
+        """Return the scores (nats), shape (n, k), of spectra (n, k, embedding) given observations (n, embedding)."""
         return self.scale * torch.einsum("ne,nke->nk", observations, spectra)
 
 
 def info_nce(observations: Tensor, spectra: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Symmetric cross-entropy of finding the partner among a batch.
+    """Compute the symmetric InfoNCE loss of a batch.
 
     Parameters
     ----------
     observations, spectra : Tensor, shape (n, embedding)
-        Unit vectors of pairs.
+        Unit vectors of n pairs.
     scale : Tensor
         Inverse temperature.
 
     Returns
     -------
     loss : Tensor
-        Mean, nats.
+        Mean loss (nats).
     top1 : Tensor
-        Fraction of observations whose spectrum has the largest score.
+        Fraction of observations whose own spectrum has the highest score.
     """
     logits = scale * observations @ spectra.T
     target = torch.arange(len(logits), device=logits.device)

@@ -1,4 +1,15 @@
-"""The two denoising networks: of whitened components (low resolution) and of spectral detail (full resolution)."""
+r"""Denoising networks of the two diffusions: transformers of components and of spectral detail.
+
+The low-resolution denoiser (`ComponentDenoiser`) sees a vector of components as a sequence of tokens and attends to
+tokens of the conditions (cross-attention). The noise level modulates its layers, as in Peebles & Xie (2023,
+arXiv:2212.09748).
+
+The full-resolution denoiser (`DetailDenoiser`) generates the detail
+:math:`\ln(\mathrm{continuum} / \mathrm{smooth})`, standardised at each wavelength, where ``smooth`` is the smooth curve through
+the bins of the low-resolution spectrum (`~astrogenspec.generation.components.to_pixels`). It is trained on crops, given
+the components with some noise and the amount of this noise (conditioning augmentation, Ho et al. 2022,
+arXiv:2106.15282), so that errors of generated components have little effect.
+"""
 
 from __future__ import annotations
 
@@ -20,25 +31,26 @@ __all__ = [
     "tiling_starts",
 ]
 
+#: Number of components per token, and of pixels per patch.
 _GROUP = 5
 _PATCH = 32
 _N_PATCHES = REST.size // _PATCH
 _CROP_PATCHES = 40
-#: Pixels of a crop.
+#: Number of pixels of a crop.
 CROP = _CROP_PATCHES * _PATCH
 _BINS_PER_PATCH = _PATCH // PER_BIN
 _NOISE_FEATURES = 64
 
 
 class ComponentDenoiser(nn.Module):
-    """Denoise vectors of components, a few values to a token, attending to tokens of the conditions.
+    """Transformer of vectors of components, with cross-attention to tokens of the conditions.
 
     Parameters
     ----------
     size : int
         Length of the vectors.
     width, depth, heads : int
-        Of the transformer.
+        Width, number of blocks and number of attention heads.
     """
 
     def __init__(self, size: int, *, width: int = 128, depth: int = 5, heads: int = 4) -> None:
@@ -54,7 +66,7 @@ class ComponentDenoiser(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, log_sigma: Tensor, keys: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """Evaluate for scaled vectors (n, size), noise levels (n,), and the conditions' ``transformer.keys``."""
+        """Evaluate scaled vectors (n, size) at noise levels (n,), given ``transformer.keys`` of the conditions."""
         size = x.shape[1]
         tokens = nn.functional.pad(x, (0, self.padding)).unflatten(1, (self.n_tokens, _GROUP))
         tokens = self.embed(tokens) + self.place
@@ -63,16 +75,14 @@ class ComponentDenoiser(nn.Module):
 
 
 class DetailDenoiser(nn.Module):
-    """Denoise the detail of crops of a spectrum, given its components.
-
-    The detail is the logarithm of the continuum over the smooth curve through its bins, standardised at each wavelength.
+    """Transformer of the detail of crops of a spectrum, given its components.
 
     Parameters
     ----------
     size : int
         Length of the vector of components.
     width, depth, heads : int
-        Of the transformer.
+        Width, number of blocks and number of attention heads.
     """
 
     def __init__(self, size: int, *, width: int = 128, depth: int = 4, heads: int = 4) -> None:
@@ -87,7 +97,7 @@ class DetailDenoiser(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, log_sigma: Tensor, guide: DetailGuide) -> Tensor:
-        """Evaluate for scaled detail (n, CROP) and noise levels (n,)."""
+        """Evaluate scaled detail (n, CROP) at noise levels (n,)."""
         patches = x.unflatten(1, (-1, _PATCH))
         wavelength = fourier_features(
             guide.patch.float() / _N_PATCHES, self.place.shape[1], highest=200.0
@@ -100,7 +110,7 @@ class DetailDenoiser(nn.Module):
 
 
 class DetailGuide:
-    """What the detail of crops is conditioned on.
+    """Conditions of the detail of crops.
 
     Parameters
     ----------
@@ -109,18 +119,18 @@ class DetailGuide:
     vector : Tensor, shape (n, size)
         Components.
     noise : Tensor, shape (n,)
-        How much noise was added to the components.
+        Standard deviation of the noise added to the components.
     start : Tensor of int64, shape (n,)
-        First patch of each crop.
+        Index of the first patch of each crop.
 
     Attributes
     ----------
     patch : Tensor of int64, shape (n, 40)
-        Numbers of the patches.
+        Indices of the patches.
     bins : Tensor, shape (n, 40, 12)
-        Logarithm of the bins of a patch and of its neighbours, relative to their mean.
+        Logarithms of the bins of each patch and its two neighbours, minus the mean over the spectrum.
     vector : Tensor, shape (n, size + 1)
-        Components and noise.
+        Components and standard deviation of the noise.
     """
 
     def __init__(self, smooth: Tensor, vector: Tensor, noise: Tensor, start: Tensor) -> None:
@@ -135,18 +145,18 @@ class DetailGuide:
 
 
 def extract_crops(spectra: Tensor, start: Tensor) -> Tensor:
-    """Cut a crop of each spectrum (n, 6400) that starts at patch ``start`` (n,): shape (n, CROP)."""
+    """Return the crops of spectra (n, 6400) that start at patches ``start`` (n,): shape (n, CROP)."""
     pixel = start[:, None] * _PATCH + torch.arange(CROP, device=spectra.device)
     return spectra.gather(1, pixel)
 
 
 def tiling_starts(device: torch.device) -> Tensor:
-    """First patches of crops that tile a spectrum."""
+    """Return the first patches of crops that tile a spectrum."""
     return torch.arange(0, _N_PATCHES, _CROP_PATCHES, device=device)
 
 
 def random_starts(n: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
-    """First patches of crops at random, shape (n,)."""
+    """Return random first patches of crops, shape (n,)."""
     source = generator.device if generator is not None else device
     high = _N_PATCHES - _CROP_PATCHES + 1
     return torch.randint(high, (n,), generator=generator, device=source).to(device)

@@ -1,7 +1,16 @@
-r"""Diffusion models: preconditioning and training loss of Karras et al. (2022, arXiv:2206.00364, "EDM").
+r"""Diffusion models with the preconditioning and training loss of EDM (Karras et al. 2022, arXiv:2206.00364).
 
-A denoiser :math:`D(x; \sigma)` estimates clean data from data with noise of standard deviation :math:`\sigma`.  Data are
-expected to have zero mean and unit variance.
+A denoiser :math:`D(x; \sigma)` estimates clean data :math:`y` from :math:`x = y + \sigma\,n`, where :math:`n` is standard normal
+noise. Data have zero mean and unit variance. The network :math:`F` has inputs and outputs of unit variance,
+
+.. math:: D(x; \sigma) = \frac{x}{1 + \sigma^2} + \frac{\sigma}{\sqrt{1 + \sigma^2}}\,
+          F\!\left(\frac{x}{\sqrt{1 + \sigma^2}}, \frac{\ln \sigma}{4}\right) ,
+
+and is trained with the loss :math:`(1 + \sigma^2)\,\sigma^{-2}\,|D - y|^2` at log-normally distributed :math:`\sigma`.
+
+Samples are solutions of the probability-flow differential equation from noise to data. The variable of integration is
+the angle :math:`\theta = \arctan \sigma`: the state :math:`y \cos\theta + n \sin\theta` has unit variance at all noise levels, and
+its path is nearly straight, so that few steps suffice.
 """
 
 from __future__ import annotations
@@ -24,9 +33,9 @@ __all__ = [
     "precondition",
 ]
 
-#: ``denoiser(x, sigma)``: clean data from noisy ones; x of shape (n, ...), sigma of shape (n,).
+#: ``denoiser(x, sigma)`` returns clean data from noisy data; x has shape (n, ...), sigma (n,).
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-#: ``network(x, log_sigma)``: what a `Denoiser` is made of.
+#: ``network(x, log_sigma)``, the network :math:`F` of a `Denoiser`.
 RawNetwork = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -37,11 +46,11 @@ class NoiseLevels:
     Attributes
     ----------
     mean, width : float
-        Of ln sigma in training.
+        Mean and standard deviation of ln sigma in training.
     lowest, highest : float
-        Sigma of the last and of the first step of sampling.
+        Sigma of the last and of the first sampling step.
     exponent : float
-        Steps are uniform in the angle arctan(sigma) to the power 1 / exponent.
+        Sampling steps are uniform in ``arctan(sigma) ** (1 / exponent)``.
     """
 
     mean: float = -0.6
@@ -51,13 +60,13 @@ class NoiseLevels:
     exponent: float = 3.0
 
     def draw(self, n: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
-        """Draw levels for training, shape (n,)."""
+        """Draw noise levels for training, shape (n,)."""
         source = generator.device if generator is not None else device
         normal = torch.randn(n, generator=generator, device=source).to(device)
         return torch.exp(self.mean + self.width * normal)
 
     def steps(self, n: int, device: torch.device) -> Tensor:
-        """Give the angles arctan(sigma) of ``n`` steps from the highest level down, and zero: shape (n + 1,)."""
+        """Return the angles arctan(sigma) of ``n`` sampling steps in descending order, and zero: shape (n + 1,)."""
         ramp = torch.linspace(0, 1, n, device=device)
         high, low = (math.atan(s) ** (1 / self.exponent) for s in (self.highest, self.lowest))
         angles = (high + ramp * (low - high)) ** self.exponent
@@ -69,14 +78,16 @@ def _column(sigma: Tensor, like: Tensor) -> Tensor:
 
 
 def precondition(network: RawNetwork, x: Tensor, sigma: Tensor) -> Tensor:
-    """Evaluate a denoiser through its network, whose input and output then have unit variance (EDM, Table 1).
+    """Evaluate the denoiser of a network (EDM, Table 1).
 
     Parameters
     ----------
     network : callable
         ``network(scaled_x, log_sigma)``.
     x : Tensor, shape (n, ...)
+        Noisy data.
     sigma : Tensor, shape (n,)
+        Noise levels.
 
     Returns
     -------
@@ -90,16 +101,18 @@ def precondition(network: RawNetwork, x: Tensor, sigma: Tensor) -> Tensor:
 def denoising_loss(
     network: RawNetwork, data: Tensor, levels: NoiseLevels, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Mean squared error of the preconditioned network at random noise levels, shape (n,).
+    """Return the weighted mean squared error of the denoiser at random noise levels, shape (n,).
 
     Parameters
     ----------
     network : callable
         As for `precondition`.
     data : Tensor, shape (n, ...)
-        Zero mean, unit variance.
+        Data of zero mean and unit variance.
     levels : NoiseLevels
+        Distribution of the noise levels.
     generator : `torch.Generator`, optional
+        Random number generator.
     """
     sigma = levels.draw(len(data), generator, data.device)
     source = generator.device if generator is not None else data.device
@@ -111,22 +124,23 @@ def denoising_loss(
 
 
 def _clean_and_noise(denoiser: Denoiser, state: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-    """Estimate data and noise of a state, data times cos t plus noise times sin t."""
+    """Estimate data and noise of a state, which is data * cos(angle) + noise * sin(angle)."""
     cosine, sine = torch.cos(angle), torch.sin(angle)
     clean = denoiser(state / cosine, torch.tan(angle).expand(len(state)))
     return clean, (state - cosine * clean) / sine
 
 
 def ddim(denoiser: Denoiser, noise: Tensor, angles: Tensor) -> Tensor:
-    """Integrate with one evaluation a step (Song et al. 2021, arXiv:2010.02502).
+    """Sample with one evaluation per step (DDIM, Song et al. 2021, arXiv:2010.02502).
 
     Parameters
     ----------
     denoiser : callable
+        The denoiser.
     noise : Tensor, shape (n, ...)
-        Standard normal.
+        Standard normal noise.
     angles : Tensor, shape (steps + 1,)
-        Falling, the last of them zero; see `NoiseLevels.steps`.
+        Descending angles that end with zero; see `NoiseLevels.steps`.
 
     Returns
     -------
@@ -140,7 +154,7 @@ def ddim(denoiser: Denoiser, noise: Tensor, angles: Tensor) -> Tensor:
 
 
 def heun(denoiser: Denoiser, noise: Tensor, angles: Tensor) -> Tensor:
-    """Integrate with two evaluations a step (as Karras et al. 2022, arXiv:2206.00364, algorithm 1, in another variable).
+    """Sample with two evaluations per step (Heun's method; algorithm 1 of EDM with the angle as variable).
 
     Parameters
     ----------
@@ -165,14 +179,14 @@ def heun(denoiser: Denoiser, noise: Tensor, angles: Tensor) -> Tensor:
 
 
 def guided(conditional: Denoiser, unconditional: Denoiser, strength: float) -> Denoiser:
-    """Push samples towards their condition (Ho & Salimans 2022, arXiv:2207.12598).
+    """Apply classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598).
 
     Parameters
     ----------
     conditional, unconditional : callable
         Denoisers with and without the condition.
     strength : float
-        1 is the conditional model itself; more is sharper than the posterior, less is broader.
+        1 is the conditional model; larger values give narrower distributions than the posterior, smaller ones broader.
 
     Returns
     -------

@@ -424,13 +424,13 @@ def _current_options(
     psf_fwhm: u.Quantity | None,
 ) -> SpectrumOptions:
     """Return the options, also from the deprecated arguments, with a warning for each of these."""
-    old = {
+    given: dict[str, Any] = {
         "n_candidates": n_candidates,
         "select": select,
         "sampler": sampler,
         "psf_fwhm": psf_fwhm,
     }
-    old = {name: value for name, value in old.items() if value is not None}
+    old = {name: value for name, value in given.items() if value is not None}
     if options is not None and not isinstance(options, SpectrumOptions):
         raise TypeError(f"options is a {type(options).__name__}: it must be a SpectrumOptions.")
     if options is not None and old:

@@ -1,4 +1,10 @@
-"""The network of the spectra: low-resolution diffusion, full-resolution detail, and a contrastive network at each resolution."""
+"""Network of galaxy spectra: two diffusions and two contrastive networks with shared conditions.
+
+The distribution of a spectrum given observations and properties is factorised in resolution: a low-resolution diffusion
+generates vectors of components (`~astrogenspec.generation.components`), and a full-resolution diffusion the detail of
+the continuum given these (`~astrogenspec.generation.denoisers`). A contrastive network at each resolution scores
+spectra (`~astrogenspec.generation.contrastive`).
+"""
 
 from __future__ import annotations
 
@@ -31,30 +37,32 @@ from .denoisers import (
     random_starts,
     tiling_starts,
 )
-from .diffusion import SAMPLERS, NoiseLevels, denoising_loss, guided, precondition
+from .diffusion import SAMPLERS, Denoiser, NoiseLevels, denoising_loss, guided, precondition
 
 __all__ = ["SamplerSettings", "SpectrumNetwork", "spectrum_with_lines"]
 
-_LEAST_DETAIL = 3e-4
-#: Largest noise added to the components that guide the detail in training, standard deviations.
-_MOST_GUIDE_NOISE = 0.5
-_DETAIL_CEILING = 6.0
+#: Minimum standard deviation of the detail.
+_MIN_DETAIL = 3e-4
+#: Maximum noise added in training to the components on which the detail is conditioned (standard deviations).
+_MAX_GUIDE_NOISE = 0.5
+#: Maximum of the standardised detail.
+_MAX_DETAIL = 6.0
 
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """How spectra are sampled.
+    """Settings of the diffusion samplers.
 
     Attributes
     ----------
     method : {"heun", "ddim"}
-        Two evaluations a step and more accurate, or one.
+        Heun's method with two evaluations per step, or DDIM with one, which is less accurate.
     low_steps, high_steps : int
-        Steps of the low-resolution and of the detail diffusion.
+        Number of steps of the low- and of the full-resolution diffusion.
     guidance : float
-        Strength of classifier-free guidance at low resolution; 1 is the posterior itself.
+        Strength of classifier-free guidance at low resolution; 1 samples the posterior.
     guide_noise : float
-        Noise on the components that guide the detail, standard deviations.
+        Noise on the components on which the detail is conditioned (standard deviations).
     """
 
     method: str = "heun"
@@ -72,23 +80,23 @@ class SamplerSettings:
 
 
 class SpectrumNetwork(nn.Module):
-    """Draws of rest-frame spectra given images, photometry, and draws of properties.
+    """Network that generates rest-frame spectra given images, photometry and draws of the properties.
 
     Parameters
     ----------
     width : int
-        Features of the tokens of conditions and of the low-resolution transformer.
+        Width of the tokens of the conditions and of the low-resolution transformer.
     depth, heads : int
-        Of the low-resolution transformer.
+        Number of blocks and attention heads of the low-resolution transformer.
     detail_width, detail_depth : int
-        Of the transformer of the detail.
+        Width and number of blocks of the full-resolution transformer.
     n_continuum : int
-        Principal components of the continuum.
+        Number of principal components of the continuum.
 
     Attributes
     ----------
     config : dict
-        The arguments.
+        Arguments of the constructor.
     zero_points : Tensor, shape (5,)
         Magnitude of a galaxy on the survey's system minus that of its spectrum on the AB system.
     """
@@ -132,15 +140,15 @@ class SpectrumNetwork(nn.Module):
 
     @torch.no_grad()
     def fit_scales(self, galaxies: Galaxy, theta: Tensor) -> None:
-        """Take all means and scales from a sample with full-resolution continua and its labels (n, 9)."""
+        """Compute all means and scales from a sample at full resolution and its labels (n, 9)."""
         self.components.fit(galaxies)
         self.conditions.properties.fit(theta)
-        detail = torch.cat([self._raw_detail(galaxies[rows]) for rows in _pieces(len(galaxies))])
+        detail = torch.cat([self._raw_detail(galaxies[rows]) for rows in _chunks(len(galaxies))])
         self.detail_mean.copy_(detail.mean(0))
-        self.detail_scale.copy_(detail.std(0).clamp_min(_LEAST_DETAIL))
+        self.detail_scale.copy_(detail.std(0).clamp_min(_MIN_DETAIL))
 
     def observe(self, inputs: ModelInputs, aperture: Tensor) -> Tensor:
-        """Tokens of observations, shape (n, 23, width)."""
+        """Return the tokens of observations, shape (n, 23, width)."""
         return self.conditions.observation(inputs, aperture)
 
     def loss(
@@ -154,22 +162,24 @@ class SpectrumNetwork(nn.Module):
         n_detail: int,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of the four networks and their sum, ``total``.
+        """Return the losses of the four networks and their weighted sum ``total``.
 
         Parameters
         ----------
         inputs : ModelInputs
-            n galaxies.
+            Network inputs of n galaxies.
         aperture : Tensor of int64, shape (n,)
+            Indices of apertures.
         galaxies : Galaxy
-            Their spectra through this aperture, at full resolution.
+            Spectra in these apertures at full resolution.
         theta : Tensor, shape (n, 9)
-            Their properties.
+            Properties.
         given : Tensor of bool, shape (n, 9)
             Which properties are conditions.
         n_detail : int
-            Galaxies, the first ones, that train the full-resolution networks.
+            Number of galaxies, from the first, that train the full-resolution networks.
         generator : `torch.Generator`, optional
+            Random number generator.
         """
         vectors = self.components.encode(galaxies)
         observed = self.observe(inputs, aperture)
@@ -216,15 +226,17 @@ class SpectrumNetwork(nn.Module):
         Parameters
         ----------
         observed : Tensor, shape (n, 23, width)
-            From `observe`.
+            Tokens of the observations; see `observe`.
         theta, given : Tensor, shape (n, 9)
-            Draws of the properties, and which of them count.
+            Draws of the properties, and which of them are conditions.
         log_flux : Tensor, shape (n,)
+            See `~astrogenspec.generation.conditioning.reference_log_flux`.
         noise : Tensor, shape (n, size)
-            Standard normal.
+            Standard normal noise.
         settings : SamplerSettings
+            Settings of the sampler.
         unconditional : Tensor, shape (n, 23, width), optional
-            Tokens of galaxies without observation; needed for guidance.
+            Tokens of galaxies without observations; required for guidance.
 
         Returns
         -------
@@ -240,20 +252,21 @@ class SpectrumNetwork(nn.Module):
         return SAMPLERS[settings.method](denoiser, noise, angles)
 
     def refine(self, vectors: Tensor, noise: Tensor, settings: SamplerSettings) -> Galaxy:
-        """Sample the detail of spectra at low resolution.
+        """Add detail to low-resolution spectra.
 
         Parameters
         ----------
         vectors : Tensor, shape (n, size)
-            Components.
+            Vectors of components.
         noise : Tensor, shape (n, 6400)
-            Standard normal.
+            Standard normal noise.
         settings : SamplerSettings
+            Settings of the sampler.
 
         Returns
         -------
         Galaxy
-            With full-resolution continua, whose bins are those of the components.
+            Spectra at full resolution, with the bin averages of the components.
         """
         galaxies = self.components.decode(vectors)
         smooth = to_pixels(galaxies.continuum, PER_BIN, REST.step)
@@ -271,13 +284,13 @@ class SpectrumNetwork(nn.Module):
             noise.unflatten(1, (k, CROP)).flatten(0, 1),
             angles,
         )
-        detail = detail.unflatten(0, (n, k)).flatten(1).clamp(-_DETAIL_CEILING, _DETAIL_CEILING)
+        detail = detail.unflatten(0, (n, k)).flatten(1).clamp(-_MAX_DETAIL, _MAX_DETAIL)
         continuum = smooth * torch.exp(detail * self.detail_scale + self.detail_mean)
         return replace(
             galaxies, continuum=conserve(continuum, galaxies.continuum, PER_BIN, REST.step)
         )
 
-    def _low_denoiser(self, keys: list[tuple[Tensor, Tensor]]):
+    def _low_denoiser(self, keys: list[tuple[Tensor, Tensor]]) -> Denoiser:
         return lambda x, s: precondition(lambda y, t: self.low(y, t, keys), x, s)
 
     def _raw_detail(self, galaxies: Galaxy) -> Tensor:
@@ -290,22 +303,22 @@ class SpectrumNetwork(nn.Module):
     ) -> Tensor:
         n, device = len(vectors), vectors.device
         source = generator.device if generator is not None else device
-        amount = _MOST_GUIDE_NOISE * torch.rand(n, generator=generator, device=source).to(device)
+        amount = _MAX_GUIDE_NOISE * torch.rand(n, generator=generator, device=source).to(device)
         noise = torch.randn(vectors.shape, generator=generator, device=source).to(device)
         noisy = vectors + amount[:, None] * noise
         start = random_starts(n, generator, device)
         detail = (self._raw_detail(galaxies) - self.detail_mean) / self.detail_scale
         guide = DetailGuide(self.components.smooth_continuum(noisy), noisy, amount, start)
-        crops = extract_crops(detail, start).clamp(-_DETAIL_CEILING, _DETAIL_CEILING)
+        crops = extract_crops(detail, start).clamp(-_MAX_DETAIL, _MAX_DETAIL)
         return denoising_loss(
             lambda x, s: self.high(x, s, guide), crops, self.high_levels, generator
         ).mean()
 
 
 def spectrum_with_lines(galaxies: Galaxy) -> Tensor:
-    """Full-resolution rest-frame spectra with their lines, 1e-17 erg/s/cm2/A per nmgy, shape (n, 6400)."""
+    """Return rest-frame spectra with lines, 1e-17 erg/s/cm2/A per nmgy, shape (n, 6400)."""
     rest = torch.zeros_like(galaxies.redshift)
-    # A line of given observed flux is narrower in rest-frame wavelength by 1 + z, and so higher per rest-frame Angstrom.
+    # Flux densities are the observed ones; in rest-frame wavelength lines, and their integrals, are narrower by 1 + z.
     stretch = (1 + galaxies.redshift)[:, None]
     velocity = narrow_line_velocity(galaxies.dispersion)
     spectra = add_lines(
@@ -321,5 +334,5 @@ def spectrum_with_lines(galaxies: Galaxy) -> Tensor:
     return spectra
 
 
-def _pieces(n: int, size: int = 1000) -> list[slice]:
+def _chunks(n: int, size: int = 1000) -> list[slice]:
     return [slice(k, k + size) for k in range(0, n, size)]

@@ -274,7 +274,7 @@ class ImageEstimator(Estimator):
             with torch.inference_mode():
                 mean, logvar = self.network.latent(seen.inputs().to(self.device))
                 mean, sigma = mean.cpu().numpy(), torch.exp(0.5 * logvar).cpu().numpy()
-            blank = np.ones(len(seen), dtype=bool)
+            blank: np.ndarray = np.ones(len(seen), dtype=bool)
             if seen.cutouts is not None:
                 blank = ~seen.cutouts.bands_present.any(axis=1)
             mean[blank] = sigma[blank] = np.nan

@@ -1,4 +1,4 @@
-"""Tests of what lane B is made of: rebinning, diffusion, sampling, contrastive scores, components, lines."""
+"""Tests of the parts of the spectrum network: rebinning, diffusion, contrastive scores, components, lines."""
 
 import math
 
@@ -30,7 +30,7 @@ def test_bins_conserve_flux():
     assert torch.allclose((bins * wide).sum(1), (flux * width).sum(1), rtol=1e-12)
 
 
-def test_pixels_of_bins_average_to_the_bins_and_are_smooth():
+def test_interpolated_bins_are_smooth_and_conserve_flux():
     wavelength = torch.tensor(REST.wavelength)
     curve = (wavelength / 5000) ** -1.5 + 0.2 * torch.sin(wavelength / 200)
     bins = to_bins(curve, PER_BIN, REST.step)
@@ -40,7 +40,7 @@ def test_pixels_of_bins_average_to_the_bins_and_are_smooth():
     assert (pixels / curve - 1)[inner].abs().max() < 4e-3
 
 
-def test_conserve_keeps_the_shape_inside_bins():
+def test_conserve_scales_each_bin():
     flux = torch.rand(2, 32) + 0.5
     wanted = torch.rand(2, 4) + 1
     scaled = conserve(flux, wanted, 8, 1e-4)
@@ -102,14 +102,14 @@ def test_a_trained_denoiser_samples_the_conditional_distribution():
         assert (found["ddim", where] - y).abs().mean() < 0.02
 
 
-def test_guidance_of_one_is_the_conditional_model_and_more_goes_beyond():
+def test_guidance_extrapolates_the_conditional_model():
     one, other = (lambda x, s: x + 1), (lambda x, s: x)
     x = torch.zeros(2, 3)
     assert guided(one, other, 1.0) is one
     assert torch.equal(guided(one, other, 2.0)(x, x[:, 0]), x + 2)
 
 
-def test_info_nce_knows_pairs_from_strangers():
+def test_info_nce_of_true_and_false_pairs():
     vectors = nn.functional.normalize(torch.randn(64, 16), dim=1)
     loss, top1 = info_nce(vectors, vectors, torch.tensor(50.0))
     assert top1 == 1 and loss < 0.1
@@ -117,7 +117,7 @@ def test_info_nce_knows_pairs_from_strangers():
     assert top1 == 0 and loss > 5
 
 
-def test_a_matcher_learns_which_spectrum_belongs_where():
+def test_matcher_learns_pairs():
     torch.manual_seed(1)
     matcher = Matcher(4, ComponentEncoder(3, 128))
     optimiser = torch.optim.Adam(matcher.parameters(), lr=2e-3)
@@ -135,7 +135,7 @@ def test_a_matcher_learns_which_spectrum_belongs_where():
     assert (scores.argmax(1) == torch.arange(128)).float().mean() > 0.4
 
 
-def test_components_come_back():
+def test_components_round_trip():
     galaxies = make_galaxies(200)
     components = Components(8)
     components.fit(galaxies)
@@ -154,7 +154,7 @@ def test_components_come_back():
 
 @pytest.mark.parametrize("redshift", [0.0, 0.1234])
 @pytest.mark.parametrize("velocity", [10.0, 180.0, 1300.0])
-def test_lines_have_the_flux_place_and_width_they_are_given(redshift, velocity):
+def test_lines_have_the_given_flux_wavelength_and_width(redshift, velocity):
     grid = REST
     spectrum = add_lines(
         torch.zeros(1, grid.size, dtype=torch.float64),
@@ -173,7 +173,7 @@ def test_lines_have_the_flux_place_and_width_they_are_given(redshift, velocity):
     assert sigma / grid.step == pytest.approx(math.hypot(velocity / 69.0, 1.0), rel=0.01)
 
 
-def test_lines_off_the_grid_are_left_out():
+def test_lines_off_the_grid_are_omitted():
     flux = torch.ones(1, 1)
     spectrum = add_lines(
         torch.zeros(1, 100), LogGrid(3.6, 1e-4, 100), ("Halpha",), flux, flux[0], torch.zeros(1)

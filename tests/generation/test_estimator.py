@@ -1,4 +1,4 @@
-"""Tests of SpectrumEstimator as users meet it, with a small network of random weights."""
+"""Tests of SpectrumEstimator with a small network of random weights."""
 
 import warnings
 
@@ -10,7 +10,7 @@ from astropy.table import QTable
 from generation_cases import make_network
 from spectrum_estimator_cases import QUICK, photometry, posterior, predict
 
-from astrogenspec import Posterior
+from astrogenspec import Flag, Posterior
 from astrogenspec.generation import pipeline
 from astrogenspec.generation.estimator import SpectrumEstimator, SpectrumOptions
 from astrogenspec.inputs.cutouts import CutoutBatch
@@ -60,7 +60,7 @@ def test_lines_have_the_flux_of_the_posterior_in_the_fibre(estimator):
     assert np.allclose(total[0].flux.value, total[1].flux.value)
 
 
-def test_a_galaxy_is_the_same_whatever_stands_beside_it(estimator):
+def test_spectra_do_not_depend_on_other_galaxies_or_batch_size(estimator):
     whole = predict(estimator, None, photometry(5), posterior(5), batch_size=5)
     parts = predict(estimator, None, photometry(5), posterior(5), batch_size=2)
     assert np.allclose(whole.flux.value, parts.flux.value, rtol=1e-4)
@@ -83,7 +83,7 @@ def test_a_galaxy_is_the_same_whatever_stands_beside_it(estimator):
     assert np.array_equal(SpectrumDraws.concatenate(blocks).flux.value, parts.flux.value)
 
 
-def test_threads_change_nothing(estimator, monkeypatch):
+def test_spectra_do_not_depend_on_the_number_of_threads(estimator, monkeypatch):
     monkeypatch.setattr(pipeline, "_CHUNK", 4)
     before, found = torch.get_num_threads(), []
     try:
@@ -102,14 +102,14 @@ def test_without_a_posterior_redshifts_are_generated(estimator):
     assert (spectra.posterior_draw == -1).all()
 
 
-def test_few_draws_of_a_posterior_are_used_again(estimator):
+def test_few_draws_of_a_posterior_are_repeated(estimator):
     spectra = predict(estimator, None, photometry(), posterior(k=2))
     assert np.array_equal(spectra.redshift[:, :2], spectra.redshift[:, 2:])
     assert not np.array_equal(spectra.flux.value[:, 0], spectra.flux.value[:, 2])
     assert np.array_equal(spectra.posterior_draw, np.tile([0, 1, 0, 1], (3, 1)))
 
 
-def test_selections_choose_and_weigh(estimator):
+def test_selection_and_weights(estimator):
     weighted = predict(estimator, None, photometry(), posterior(), select="weighted")
     assert np.allclose(weighted.weights.sum(1), 1) and weighted.weights.std() > 0
     best = predict(estimator, None, photometry(), posterior(), select="best")
@@ -124,7 +124,7 @@ def test_selections_choose_and_weigh(estimator):
         predict(estimator, None, photometry(), n_candidates=8)
 
 
-def test_images_alone_are_measured(estimator):
+def test_photometry_is_measured_on_images(estimator):
     y, x = np.indices((64, 64)) - 31.5
     galaxy = 3 * np.exp(-np.hypot(x, y) / 3)
     noise = np.random.default_rng(1).normal(0, 0.02, (3, 64, 64))
@@ -135,7 +135,7 @@ def test_images_alone_are_measured(estimator):
     assert np.isnan(spectra.photometric_residual.value[..., [0, 4]]).all()
 
 
-def test_the_image_tells_how_much_light_enters_the_fibre(estimator):
+def test_light_in_the_fibre_is_measured_on_the_image(estimator):
     radius = np.hypot(*(np.indices((64, 64)) - 31.5))
     noise = np.random.default_rng(1).normal(0, 0.02, (64, 64))
     images = [np.exp(-0.5 * (radius / size) ** 2) / (2 * np.pi * size**2) for size in (3.0, 9.0)]
@@ -157,7 +157,7 @@ def test_the_image_tells_how_much_light_enters_the_fibre(estimator):
     assert whole[0] == pytest.approx(whole[1], rel=0.25)
 
 
-def test_a_bad_galaxy_is_flagged_and_the_others_stay(estimator):
+def test_invalid_galaxy_is_flagged(estimator):
     table = photometry()
     for band in "ugriz":
         table[f"mag_{band}"][1] = np.nan * u.ABmag
@@ -165,12 +165,14 @@ def test_a_bad_galaxy_is_flagged_and_the_others_stay(estimator):
     fine = predict(estimator, None, photometry(), posterior())
     assert flagged.usable.tolist() == [True, False, True]
     assert flagged.flags[1] and not flagged.flags[0]
+    assert (flagged.flag_codes & Flag.NO_DATA != 0).tolist() == [False, True, False]
     assert np.allclose(flagged.flux.value[2], fine.flux.value[2], rtol=1e-4)
     draws = {name: values.copy() for name, values in posterior().draws.items()}
     for values in draws.values():
         values[1] = np.nan * values.unit
     lacking = predict(estimator, None, photometry(), Posterior(draws))
     assert lacking.flags[1] == "the posterior has no finite draws"
+    assert lacking.flag_codes.tolist() == [0, Flag.NO_DRAWS, 0]
     assert lacking.usable.tolist() == [True, False, True]
 
 
@@ -225,19 +227,19 @@ def test_deprecated_arguments_work_and_warn_once(estimator, monkeypatch):
         draw(options=old)
 
 
-def test_a_posterior_without_redshift_is_refused(estimator):
+def test_posterior_without_redshift_is_an_error(estimator):
     draws = {"sfr": posterior().draws["sfr"]}
     with pytest.raises(ValueError, match="posterior has no redshift"):
         predict(estimator, None, photometry(), Posterior(draws))
 
 
-def test_too_much_for_memory_is_refused(estimator, monkeypatch):
+def test_memory_limit(estimator, monkeypatch):
     monkeypatch.setattr(estimator, "memory_limit", 1000)
     with pytest.raises(MemoryError, match="use predict_iter, take fewer draws"):
         predict(estimator, None, photometry())
 
 
-def test_untrained_networks_and_fitting_are_refused(estimator):
+def test_untrained_network_and_fit_raise(estimator):
     from astrogenspec.base import NotFittedError
 
     with pytest.raises(NotFittedError, match="was never trained"):
@@ -246,7 +248,7 @@ def test_untrained_networks_and_fitting_are_refused(estimator):
         estimator.fit()
 
 
-def test_weights_go_to_a_file_and_come_back(estimator, tmp_path):
+def test_save_and_load_round_trip(estimator, tmp_path):
     path = estimator.save(tmp_path / "spectra.safetensors")
     again = SpectrumEstimator.load(path)
     one, two = (predict(e, None, photometry(), posterior()) for e in (estimator, again))

@@ -1,4 +1,4 @@
-"""Tests of the network of lane B as a whole, of assembling spectra, and of its training, on small made-up galaxies."""
+"""Tests of the spectrum network, the pipeline and the training on small artificial galaxies."""
 
 from dataclasses import replace
 
@@ -77,7 +77,7 @@ def test_the_detail_of_true_spectra_is_standardised():
     assert torch.allclose(scaled.std(0)[varied], torch.ones(int(varied.sum())), atol=1e-3)
 
 
-def test_samples_depend_on_their_conditions_and_noise_alone():
+def test_samples_depend_on_conditions_and_noise_only():
     network = make_network()
     torch.nn.init.normal_(network.low.out.weight, std=0.1)
     for block in network.low.transformer.blocks:
@@ -113,7 +113,7 @@ def test_samples_depend_on_their_conditions_and_noise_alone():
     assert not torch.allclose(sample(torch.arange(4), theta=other), whole, atol=1e-4)
 
 
-def test_a_wrong_sampler_is_refused():
+def test_invalid_sampler_settings_are_errors():
     with pytest.raises(ValueError, match="method is 'euler': it must be one of heun, ddim"):
         SamplerSettings(method="euler")
     with pytest.raises(ValueError, match="low_steps is 0"):
@@ -138,7 +138,7 @@ def test_the_loss_trains_every_network():
         assert any(g.abs().max() > 0 for g in gradients), name
 
 
-def test_redshifting_moves_features_where_they_belong():
+def test_redshifting_moves_features():
     galaxies = make_galaxies(5)
     sharp = torch.ones(5, REST.size)
     pixel = 3000
@@ -150,23 +150,23 @@ def test_redshifting_moves_features_where_they_belong():
     assert np.allclose(observed.sum(1), 3.6, rtol=1e-3)
 
 
-def test_assembled_spectra_have_the_photometry_lines_and_redshift_wanted():
+def test_assembled_spectra_have_given_photometry_lines_and_redshift():
     galaxies = make_galaxies(6)
     theta = make_theta(galaxies)
     theta[:, 0] += 0.01
     theta[:, 5:] += 0.2
     given = torch.ones(6, 9, dtype=torch.bool)
-    moved, anchor = impose_properties(galaxies, theta, given)
+    moved, line_flux = impose_properties(galaxies, theta, given)
     assert torch.equal(moved.redshift, theta[:, 0])
     flux = 50 * ab_flux(moved)
-    result = assemble(moved, anchor, photometry_of(flux), fibre=False)
+    result = assemble(moved, line_flux, photometry_of(flux), fibre=False)
     assert (
         result.residual.abs().max() < 0.12
     )  # lines were made brighter than those of the photometry
     for name, column in (("Halpha", 5), ("OIII5008", 8)):
         continuum = assemble(
             moved,
-            torch.where(torch.isfinite(anchor), 0.0, anchor),
+            torch.where(torch.isfinite(line_flux), 0.0, line_flux),
             photometry_of(flux),
             False,
         )
@@ -181,7 +181,7 @@ def test_assembled_spectra_have_the_photometry_lines_and_redshift_wanted():
                 assert found == pytest.approx(10 ** float(theta[row, column]), rel=0.02)
 
 
-def test_the_share_of_the_fibre_scales_the_spectrum():
+def test_fibre_fraction_scales_the_spectrum():
     galaxies = make_galaxies(4)
     free = torch.full((4, 17), torch.nan)
     flux = 50 * ab_flux(galaxies)
@@ -193,7 +193,7 @@ def test_the_share_of_the_fibre_scales_the_spectrum():
     assert torch.allclose(synthetic_nmgy(whole.flux), flux, rtol=1e-3)
 
 
-def test_missing_bands_are_left_out_of_the_scale():
+def test_missing_bands_are_ignored_in_the_scale():
     galaxies = make_galaxies(3)
     free = torch.full((3, 17), torch.nan)
     flux = 50 * ab_flux(galaxies)
@@ -235,7 +235,7 @@ def test_zero_points_are_those_between_spectra_and_photometry():
     assert torch.allclose(network.zero_points, offsets, atol=1e-3)
 
 
-def test_conditions_are_dropped_as_often_as_wanted():
+def test_conditions_are_dropped_with_given_probabilities():
     given = draw_given(20000, SpectrumRecipe(), torch.Generator().manual_seed(1))
     n = given.sum(1)
     assert (n == 0).float().mean() == pytest.approx(0.15, abs=0.015)
@@ -243,7 +243,7 @@ def test_conditions_are_dropped_as_often_as_wanted():
     assert (n == 9).float().mean() == pytest.approx(0.5, abs=0.03)
 
 
-def test_a_batch_hides_everything_of_some_galaxies():
+def test_batch_hides_all_inputs_of_some_galaxies():
     shards = Shards({k: torch.as_tensor(v) for k, v in make_columns(40).items()})
     recipe = replace(RECIPE, nothing=0.5)
     batch = make_batch(
@@ -268,7 +268,7 @@ def folder(tmp_path):
     return tmp_path / "shards"
 
 
-def test_training_resumes_where_it_stopped(folder, tmp_path):
+def test_training_resumes(folder, tmp_path):
     training = replace(
         DEFAULT_TRAINING, max_seconds=None, max_steps=2, validate_every=1, quiet=True
     )
@@ -284,7 +284,7 @@ def test_training_resumes_where_it_stopped(folder, tmp_path):
     assert resumed.rows[:2] == history.rows
 
 
-def test_shards_without_spectra_are_refused(tmp_path):
+def test_shards_without_spectra_are_an_error(tmp_path):
     with h5py.File(tmp_path / "shard-00000.h5", "w") as file:
         for name in ("theta", "true_flux", "error"):
             file[name] = make_columns(4)[name]

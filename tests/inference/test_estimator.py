@@ -1,4 +1,4 @@
-"""The estimator of lane A: modes, seeds, blocks, bad galaxies, densities, errors."""
+"""Tests of PropertyEstimator: input modes, seeds, batches, invalid galaxies, densities, errors."""
 
 import astropy.units as u
 import numpy as np
@@ -16,6 +16,7 @@ from estimator_cases import (
 )
 
 from astrogenspec import (
+    AstroGenSpecDeprecationWarning,
     AstroGenSpecWarning,
     Posterior,
     PropertyEstimator,
@@ -41,7 +42,7 @@ def estimator():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_gives_a_whole_posterior(estimator, mode):
+def test_every_mode_gives_all_quantities(estimator, mode):
     posterior = estimator.predict(**MODES[mode](), n_draws=40, seed=0)
     assert posterior.quantities == tuple(QUANTITIES)
     assert posterior.names == tuple("01234") and posterior.flags == ("",) * N
@@ -58,7 +59,7 @@ def test_every_mode_gives_a_whole_posterior(estimator, mode):
     assert posterior.meta["seed"] == 0 and posterior.meta["model"] == "tiny"
 
 
-def test_image_and_photometry_both_count(estimator):
+def test_posterior_depends_on_image_and_photometry(estimator):
     medians = [
         estimator.predict(**make(), n_draws=200, seed=0)["sfr"].median().value
         for make in MODES.values()
@@ -67,12 +68,12 @@ def test_image_and_photometry_both_count(estimator):
         assert (np.abs(medians[k] - medians[k - 1]) > 1e-3).all()
 
 
-def test_without_measuring_an_image_stands_alone(estimator):
+def test_image_without_measured_photometry(estimator):
     posterior = estimator.predict(make_stack(), ebv=0.0, measure=False, n_draws=5, seed=0)
     assert np.isnan(posterior.photometry["flux_r"]).all() and posterior.usable.all()
 
 
-def test_one_galaxy_may_come_alone(estimator):
+def test_single_galaxy_equals_list_of_one(estimator):
     alone = estimator.predict(make_cutouts()[0], make_photometry(1), n_draws=10, seed=0)
     listed = estimator.predict(make_cutouts()[:1], make_photometry(1), n_draws=10, seed=0)
     assert len(alone) == 1
@@ -88,19 +89,19 @@ def test_one_galaxy_may_come_alone(estimator):
         lambda: tuple(make_cutouts()),
     ],
 )
-def test_forms_of_input_agree_whatever_the_blocks(estimator, make):
+def test_input_types_agree_for_any_batch_size(estimator, make):
     expected = estimator.predict(make_cutouts(), make_photometry(), n_draws=10, seed=0)
     found = estimator.predict(make(), make_photometry(), n_draws=10, seed=0, batch_size=2)
     np.testing.assert_allclose(draws_of(found), draws_of(expected), **CLOSE)
     assert found.names == expected.names
 
 
-def test_ebv_is_warned_of_when_it_is_assumed(estimator):
+def test_assumed_ebv_is_a_warning(estimator):
     with pytest.warns(AstroGenSpecWarning, match="ebv = 0 is assumed"):
         estimator.predict(make_stack(1), n_draws=2)
 
 
-def test_ebv_may_differ_from_galaxy_to_galaxy(estimator):
+def test_ebv_per_galaxy(estimator):
     reddening = np.linspace(0, 0.4, N)
     posterior = estimator.predict(make_stack(), ebv=reddening * u.mag, n_draws=2, batch_size=2)
     assert u.allclose(posterior.photometry["extinction_r"], 2.285 * reddening * u.mag)
@@ -109,7 +110,7 @@ def test_ebv_may_differ_from_galaxy_to_galaxy(estimator):
 # ---- randomness
 
 
-def test_the_seed_decides_the_draws(estimator):
+def test_draws_depend_on_the_seed(estimator):
     table = make_photometry()
 
     def draws(seed):
@@ -139,7 +140,7 @@ def test_draws_do_not_depend_on_later_galaxies(estimator):
     np.testing.assert_allclose(draws_of(few), draws_of(many)[:2], **CLOSE)
 
 
-def test_the_global_state_of_torch_is_left_alone(estimator):
+def test_global_state_of_torch_is_unchanged(estimator):
     before = torch.get_rng_state()
     estimator.predict(photometry=make_photometry(), n_draws=10)
     iterator = estimator.predict_iter(photometry=make_photometry(), n_draws=10, batch_size=2)
@@ -151,7 +152,7 @@ def test_the_global_state_of_torch_is_left_alone(estimator):
 # ---- many galaxies
 
 
-def test_predict_iter_gives_blocks_that_join_to_what_predict_gives(estimator):
+def test_concatenated_batches_equal_predict(estimator):
     table = make_photometry(name=[f"g{k}" for k in range(N)])
     parts = list(estimator.predict_iter(photometry=table, n_draws=20, seed=1, batch_size=2))
     assert [part.names for part in parts] == [("g0", "g1"), ("g2", "g3"), ("g4",)]
@@ -159,7 +160,7 @@ def test_predict_iter_gives_blocks_that_join_to_what_predict_gives(estimator):
     np.testing.assert_allclose(draws_of(Posterior.concatenate(parts)), draws_of(whole), **CLOSE)
 
 
-def test_images_of_an_iterator_are_read_as_they_are_needed(estimator):
+def test_iterator_of_images_is_read_lazily(estimator):
     read = []
 
     def galaxies():
@@ -173,7 +174,7 @@ def test_images_of_an_iterator_are_read_as_they_are_needed(estimator):
     assert [part.names for part in parts] == [("2", "3"), ("4",)]
 
 
-def test_predict_refuses_more_than_the_memory_limit(estimator):
+def test_memory_limit_of_predict(estimator):
     table = make_photometry()
     estimator.memory_limit = estimator.memory_needed(N, 10)
     assert len(estimator.predict(photometry=table, n_draws=10)) == N
@@ -184,7 +185,7 @@ def test_predict_refuses_more_than_the_memory_limit(estimator):
     assert sum(len(p) for p in estimator.predict_iter(photometry=table, n_draws=11)) == N
 
 
-def test_the_default_limit_lets_fifty_thousand_galaxies_pass(estimator):
+def test_default_memory_limit_allows_fifty_thousand_galaxies(estimator):
     estimator._check_memory(50_000, 1000)
     with pytest.raises(MemoryError, match="7.2 GB"):
         estimator._check_memory(100_000, 1000)
@@ -197,10 +198,10 @@ def test_progress_is_shown_on_demand(estimator, capsys):
     assert capsys.readouterr().err == ""
 
 
-# ---- galaxies that cannot be used
+# ---- invalid galaxies
 
 
-def test_a_flagged_galaxy_changes_nothing_for_the_others(estimator):
+def test_flagged_galaxy_does_not_affect_others(estimator):
     good = estimator.predict(make_cutouts(), ebv=0.0, n_draws=10, seed=0)
     flagged = estimator.predict(
         make_cutouts(bad=[1, 3]), ebv=0.0, n_draws=10, seed=0, on_error="flag", batch_size=2
@@ -213,7 +214,7 @@ def test_a_flagged_galaxy_changes_nothing_for_the_others(estimator):
     assert "image not used: no band has a usable pixel" in flagged.flags[1]
 
 
-def test_with_a_bad_image_the_photometry_is_used_alone(estimator):
+def test_invalid_image_falls_back_to_photometry(estimator):
     table = make_photometry()
     alone = estimator.predict(photometry=table, n_draws=10, seed=0)
     found = estimator.predict(make_cutouts(bad=[2]), table, n_draws=10, seed=0, on_error="flag")
@@ -221,7 +222,7 @@ def test_with_a_bad_image_the_photometry_is_used_alone(estimator):
     assert found.usable.all() and "image not used" in found.flags[2]
 
 
-def test_a_bad_image_of_a_batch_is_not_looked_at(estimator):
+def test_flagged_image_of_a_batch_is_not_used(estimator):
     batch = coerce_cutouts(make_stack())
     problems = ("", "", "saturated", "", "")
     batch = type(batch)(batch.flux, batch.ivar, batch.names, problems)
@@ -232,7 +233,7 @@ def test_a_bad_image_of_a_batch_is_not_looked_at(estimator):
     assert found.flags[2] == "image not used: saturated"
 
 
-def test_bad_photometry_is_measured_on_the_image(estimator):
+def test_invalid_photometry_is_measured_on_the_image(estimator):
     table = make_photometry()
     for column in table.colnames[:-1]:
         table[column][3] = np.nan
@@ -243,7 +244,7 @@ def test_bad_photometry_is_measured_on_the_image(estimator):
     assert list(found.photometry["measured"]) == [False, False, False, True, False]
 
 
-def test_of_a_galaxy_without_image_nothing_is_said(estimator):
+def test_missing_image_is_not_flagged(estimator):
     cutouts = make_cutouts()
     cutouts[1] = None
     table = make_photometry()
@@ -253,7 +254,7 @@ def test_of_a_galaxy_without_image_nothing_is_said(estimator):
     assert found.flags == ("",) * N
 
 
-def test_draws_that_are_not_finite_are_flagged():
+def test_non_finite_draws_are_flagged():
     estimator = make_estimator()
     estimator.network = type(estimator.network)(**estimator.network.config).eval()
     torch.nn.init.constant_(estimator.network.chain.factors[2].out.bias, torch.nan)
@@ -262,7 +263,7 @@ def test_draws_that_are_not_finite_are_flagged():
     assert not posterior.usable.any()
 
 
-def test_galaxies_outside_of_the_training_range_are_flagged():
+def test_galaxies_outside_the_training_range_are_flagged():
     table = make_photometry()
     limits = {"r_magnitude": [17.0, 20.0], "g-r": [-9, 9], "redshift": [0.49, 0.5]}
     magnitude = 22.5 - 2.5 * np.log10(table["flux_r"].value) - 2.285 * 0.02
@@ -279,12 +280,12 @@ def test_galaxies_outside_of_the_training_range_are_flagged():
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
-def test_the_error_names_the_galaxy_by_its_number(estimator, batch_size):
+def test_errors_name_the_index_of_the_galaxy(estimator, batch_size):
     with pytest.raises(ValueError, match="^galaxy 4: no band has a usable pixel"):
         estimator.predict(make_cutouts(bad=[4]), ebv=0.0, n_draws=1, batch_size=batch_size)
 
 
-# ---- wrong arguments
+# ---- invalid arguments
 
 
 @pytest.mark.parametrize(
@@ -340,12 +341,12 @@ def test_the_error_names_the_galaxy_by_its_number(estimator, batch_size):
         ({"photometry": make_photometry(), "on_error": "skip"}, ValueError, "on_error is 'skip'"),
     ],
 )
-def test_wrong_arguments_are_named(estimator, arguments, kind, message):
+def test_invalid_arguments_are_errors(estimator, arguments, kind, message):
     with pytest.raises(kind, match=message):
         estimator.predict(**{"n_draws": 1} | arguments)
 
 
-def test_wrong_arguments_of_predict_iter_are_named_at_once(estimator):
+def test_predict_iter_checks_arguments_immediately(estimator):
     with pytest.raises(ValueError, match="n_draws"):
         estimator.predict_iter(photometry=make_photometry(), n_draws=0)
     with pytest.raises(ValueError, match="known has 2 rows, but 5 galaxies"):
@@ -354,7 +355,7 @@ def test_wrong_arguments_of_predict_iter_are_named_at_once(estimator):
         estimator.predict_iter(photometry=make_photometry(), colour="red")
 
 
-def test_an_estimator_that_was_never_trained_says_so():
+def test_untrained_estimator_raises():
     estimator = PropertyEstimator(make_network())
     for method in (estimator.predict, estimator.predict_iter):
         with pytest.raises(NotFittedError, match="never trained: use from_pretrained"):
@@ -363,10 +364,24 @@ def test_an_estimator_that_was_never_trained_says_so():
         estimator.log_prob({"redshift": np.full(N, 0.1)}, photometry=make_photometry())
 
 
+def test_deprecated_arguments_of_fit(estimator, monkeypatch):
+    monkeypatch.setattr("astrogenspec.warnings._REPORTED", set())
+    with (
+        pytest.warns(AstroGenSpecDeprecationWarning) as caught,
+        pytest.raises(ValueError, match="heads is 0"),
+    ):
+        estimator.fit(labels={}, members=0, rehearsal=["folder"])
+    assert ["members" in str(w.message) for w in caught] == [True, False]
+    assert "argument rehearsal of PropertyEstimator.fit is deprecated" in str(caught[1].message)
+    assert {warning.filename for warning in caught} == {__file__}
+    with pytest.raises(ValueError, match="got both heads and its old name members"):
+        estimator.fit(labels={}, heads=2, members=2)
+
+
 # ---- known quantities and densities
 
 
-def test_known_quantities_condition_the_others(estimator):
+def test_known_quantities_condition_the_posterior(estimator):
     table = make_photometry()
     redshift = np.array([0.05, 0.1, np.nan, 0.2, 0.3])
     posterior = estimator.predict(
@@ -402,12 +417,12 @@ def test_known_quantities_condition_the_others(estimator):
         ({"redshift": np.full(N, 1) * u.m}, u.UnitConversionError, "not convertible"),
     ],
 )
-def test_wrong_known_quantities_are_named(estimator, known, kind, message):
+def test_invalid_known_quantities_are_errors(estimator, known, kind, message):
     with pytest.raises(kind, match=message):
         estimator.predict(photometry=make_photometry(), known=known, n_draws=1)
 
 
-def test_the_density_is_normalised_and_that_of_the_draws(estimator):
+def test_density_is_normalised_and_matches_the_draws(estimator):
     table = make_photometry(2)
     grid = np.linspace(0.0001, 0.4999, 4000)
     density = np.exp(estimator.log_prob({"redshift": np.tile(grid, (2, 1))}, photometry=table))
@@ -420,7 +435,7 @@ def test_the_density_is_normalised_and_that_of_the_draws(estimator):
         assert np.abs(uniform - np.arange(1, 4001) / 4000).max() < 1.63 / np.sqrt(4000)
 
 
-def test_the_joint_density_integrates_to_the_first_factor(estimator):
+def test_joint_density_integrates_to_the_marginal(estimator):
     table = make_photometry(1)
     mass = np.linspace(5.01, 12.99, 2000)
     joint = {"redshift": np.full((1, 2000), 0.2), "stellar_mass": mass[None] * u.dex(u.Msun)}
@@ -438,7 +453,7 @@ def test_densities_of_draws(estimator):
     np.testing.assert_allclose(estimator.log_prob(first, **inputs), whole[:, 0], **CLOSE)
 
 
-def test_densities_where_there_is_none(estimator):
+def test_density_outside_the_bounds_and_of_nan(estimator):
     table = make_photometry()
     result = estimator.log_prob({"redshift": [0.1, -0.1, np.nan, 0.7, 0.2]}, photometry=table)
     assert np.isfinite(result[[0, 4]]).all()
@@ -465,7 +480,7 @@ def test_densities_where_there_is_none(estimator):
         ({"z": np.zeros(N)}, "unknown quantity 'z'"),
     ],
 )
-def test_densities_of_the_wrong_quantities(estimator, theta, message):
+def test_density_of_invalid_quantities_is_an_error(estimator, theta, message):
     with pytest.raises(ValueError, match=message):
         estimator.log_prob(theta, photometry=make_photometry())
 
@@ -473,7 +488,7 @@ def test_densities_of_the_wrong_quantities(estimator, theta, message):
 # ---- files
 
 
-def test_a_saved_estimator_draws_the_same(estimator, tmp_path):
+def test_saved_estimator_gives_the_same_draws(estimator, tmp_path):
     path = estimator.save(tmp_path / "tiny.safetensors")
     again = PropertyEstimator.load(path)
     assert again.card["name"] == "tiny"
