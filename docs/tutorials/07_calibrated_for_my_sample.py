@@ -67,7 +67,7 @@ print(bad)
 
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
 for ax, result, title in zip(
-    axes, (report, bad), ("as it is", "g zero point off by 0.08 mag"), strict=True
+    axes, (report, bad), ("correct zero points", "g zero point off by 0.08 mag"), strict=True
 ):
     plotting.pit_histogram(pit(result.posterior["redshift"], truth["redshift"]), ax=ax, n_bins=15)
     ax.set_title(f"redshift, {title}", fontsize=10)
@@ -76,7 +76,7 @@ for ax, result, title in zip(
 # The coverage of the intervals shows the same:
 
 fig, ax = plt.subplots(figsize=(4.6, 4), layout="constrained")
-for result, label in ((report, "as it is"), (bad, "zero point off")):
+for result, label in ((report, "correct zero points"), (bad, "zero point off")):
     plotting.coverage_curve(
         pit(result.posterior["redshift"], truth["redshift"]), ax=ax, label=label
     )
