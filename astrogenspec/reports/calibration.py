@@ -405,13 +405,13 @@ def html_page(report: CalibrationReport) -> str:
         If matplotlib is not installed.
     """
     meta = report.posterior.meta
-    model = f" with {html.escape(str(meta['model']))}" if meta.get("model") else ""
+    model = f", inferred with {html.escape(str(meta['model']))}" if meta.get("model") else ""
     flagged = np.count_nonzero(report.posterior.flag_codes)
     parts = [
         "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Calibration report</title>",
         f"<style>{_STYLE}</style></head><body><h1>Calibration report</h1>",
-        f"<p>{len(report.posterior)} galaxies with {report.posterior.n_draws} draws each, inferred{model}"
-        f"{' and recalibrated' if meta.get('calibrated') else ''}; {flagged} galaxies are flagged. "
+        f"<p>{len(report.posterior)} galaxies with {report.posterior.n_draws} draws each{model}"
+        f"{', recalibrated' if meta.get('calibrated') else ''}; {flagged} galaxies are flagged. "
         "Quantities with true values: " + ", ".join(map(_code, report.verdicts)) + ".</p>",
         "<h2>Verdicts</h2>",
         _verdict_table(report),
