@@ -274,9 +274,9 @@ class ImageEstimator(Estimator):
             with torch.inference_mode():
                 mean, logvar = self.network.latent(seen.inputs().to(self.device))
                 mean, sigma = mean.cpu().numpy(), torch.exp(0.5 * logvar).cpu().numpy()
-            blank: np.ndarray = np.ones(len(seen), dtype=bool)
+            blank = np.ones(len(seen), dtype=bool)
             if seen.cutouts is not None:
-                blank = ~seen.cutouts.bands_present.any(axis=1)
+                blank[:] = ~seen.cutouts.bands_present.any(axis=1)
             mean[blank] = sigma[blank] = np.nan
             yield seen, mean, sigma
 
