@@ -414,7 +414,7 @@ def test_known_quantities_condition_the_posterior(estimator):
         ({"sfr": np.zeros(N)}, ValueError, "known has sfr but not redshift"),
         ({"redshift": 0.1}, ValueError, "known has shape"),
         ([0.1], TypeError, "known is of type list"),
-        ({"redshift": np.full(N, 1) * u.m}, u.UnitConversionError, "not convertible"),
+        ({"redshift": np.full(N, 1) * u.m}, u.UnitConversionError, "give a unit convertible"),
     ],
 )
 def test_invalid_known_quantities_are_errors(estimator, known, kind, message):

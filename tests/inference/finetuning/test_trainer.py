@@ -280,7 +280,7 @@ def test_masked_labels_count_as_missing():
         ({"z": np.full(N, 0.1)}, ValueError, "unknown quantity 'z'"),
         (QTable({"z": np.full(N, 0.1)}), ValueError, "labels has no column named as a quantity"),
         ([0.1] * N, TypeError, "labels is a list"),
-        ({"sfr": np.full(N, 1) * u.m}, u.UnitConversionError, "not convertible"),
+        ({"sfr": np.full(N, 1) * u.m}, u.UnitConversionError, "give a unit convertible"),
     ],
 )
 def test_invalid_labels_are_refused(labels, kind, message):
