@@ -111,6 +111,8 @@ class Flag(IntFlag):
     NO_CONTINUUM = 1 << 39
     #: A line that the result depends on was not measured.
     LINE_NOT_MEASURED = 1 << 40
+    #: The redshift that the measurement needs is missing.
+    NO_REDSHIFT = 1 << 41
 
 
 class FlagLog:

@@ -23,6 +23,7 @@ def test_bits_in_files_keep_their_values():
     assert int(Flag.POSTERIOR_RANGE) == 2**25
     assert int(Flag.ASSUMPTION) == 2**36
     assert int(Flag.LINE_NOT_MEASURED) == 2**40
+    assert int(Flag.NO_REDSHIFT) == 2**41
 
 
 def test_log_collects_codes_and_texts():
