@@ -13,7 +13,7 @@ import numpy as np
 from astropy.table import QTable
 
 from ..inputs.errors import INPUT_ERRORS
-from .inputs import FLAGGED, Images, check_output, figure_path, naming_the_file, read_inputs
+from .inputs import FLAGGED, Images, check_output, figure_path, read_inputs, with_file_name
 
 if TYPE_CHECKING:
     from ..inference.estimator import PropertyEstimator
@@ -60,7 +60,7 @@ def infer(options: argparse.Namespace) -> int:
             progress=not options.quiet and n > 1 and sys.stderr.isatty(),
         )
     except INPUT_ERRORS as error:
-        raise naming_the_file(error, galaxies.files) from error
+        raise with_file_name(error, galaxies.files) from error
     posterior = _with_reasons(posterior, galaxies.images)
     posterior.write(options.output, draws=options.save_draws, overwrite=options.overwrite)
     if options.plot is not None:

@@ -1,4 +1,4 @@
-"""What the commands that read galaxies share: cutouts and catalogues in, and checks before the work begins."""
+"""Inputs shared by the commands: cutouts and catalogues, and checks of the output."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ __all__ = [
     "Images",
     "check_output",
     "figure_path",
-    "naming_the_file",
     "read_inputs",
+    "with_file_name",
 ]
 
 #: Exit status if a galaxy is flagged.
@@ -40,14 +40,14 @@ _INPUT_FLAGS = (
 
 @dataclass(frozen=True)
 class Galaxies:
-    """What a command was given to work on.
+    """Galaxies given to a command.
 
     Attributes
     ----------
     images : Images or None
-        Cutouts, one file a galaxy.
+        Cutouts, one file for each galaxy.
     photometry : `~astropy.table.QTable` or None
-        A row for each galaxy.
+        Photometry, one row for each galaxy.
     """
 
     images: Images | None
@@ -60,22 +60,22 @@ class Galaxies:
 
     @property
     def files(self) -> Sequence[Path]:
-        """The files of the cutouts; empty if there are none."""
+        """Files of the cutouts; empty if there are none."""
         return () if self.images is None else self.images.files
 
     def names(self) -> tuple[str, ...]:
-        """Give the names of the galaxies.
+        """Return the names of the galaxies.
 
         Returns
         -------
         tuple of str
-            Of the column ``name`` of the photometry, or of the cutouts, which are read for that; the numbers of the
-            galaxies if they have no names.
+            Column ``name`` of the photometry, or names of the cutouts (which are read for this purpose), or the
+            numbers of the galaxies.
 
         Raises
         ------
         OSError, ValueError, TypeError, astropy.units.UnitsError
-            If a cutout cannot be read, unless it is to be flagged.
+            If a cutout cannot be read and ``on_error`` is "raise".
         """
         if self.photometry is not None and "name" in self.photometry.colnames:
             return tuple(map(str, self.photometry["name"].tolist()))
@@ -85,24 +85,25 @@ class Galaxies:
 
 
 class Images:
-    """Cutouts that are read from their files one by one, each time they are asked for.
+    """Cutouts that are read from their files during each iteration.
 
     Parameters
     ----------
     files : sequence of path
-        One galaxy each.
+        Files, one for each galaxy.
     bands : sequence of str, optional
         Bands to use; all by default.
     on_error : {"raise", "flag"}
-        Raise the error of a file that cannot be read, or note the reason and give None in its place.
+        Raise if a file cannot be read, or record the reason and yield None.
     name_by_file : bool
-        Name a galaxy without name by its file.
+        Whether to name an unnamed galaxy after its file.
 
     Attributes
     ----------
     files : sequence of path
+        Files, one for each galaxy.
     reasons : dict of int to str
-        Why files could not be read, by the number of the galaxy, as far as they were asked for.
+        Reasons why files could not be read, by index of the galaxy; filled during iteration.
     """
 
     def __init__(
@@ -137,7 +138,9 @@ class Images:
         if self._bands is not None:
             images = {band: image for band, image in images.items() if band in self._bands}
             if not images:
-                raise ValueError(f"{path} has none of the bands {', '.join(self._bands)}.")
+                raise ValueError(
+                    f"{path} has none of the requested bands {', '.join(self._bands)}; choose other --bands."
+                )
         first = next(iter(images.values()))
         if self._name_by_file and not any("NAME" in image.meta for image in images.values()):
             first.meta["NAME"] = (
@@ -146,12 +149,12 @@ class Images:
         return images
 
     def names(self) -> tuple[str, ...]:
-        """Read the cutouts for their names.
+        """Read the names of the cutouts.
 
         Returns
         -------
         tuple of str
-            That of the file for one that cannot be read, and the number of a galaxy without name.
+            Name of the file if it cannot be read; number of the galaxy if it has no name.
 
         Raises
         ------
@@ -205,12 +208,12 @@ class Images:
 
 
 def read_inputs(options: argparse.Namespace) -> Galaxies:
-    """Tell cutouts from a catalogue, and make both ready for an estimator.
+    """Read the catalogue and locate the cutouts given on the command line.
 
     Parameters
     ----------
     options : `argparse.Namespace`
-        With ``input``, ``photometry``, ``bands``, ``flux_unit`` and ``on_error``.
+        Options ``input``, ``photometry``, ``bands``, ``flux_unit`` and ``on_error``.
 
     Returns
     -------
@@ -219,9 +222,9 @@ def read_inputs(options: argparse.Namespace) -> Galaxies:
     Raises
     ------
     FileNotFoundError, OSError
-        If a file is missing or holds no table.
+        If a file does not exist or cannot be read as a table.
     ValueError
-        If the files are of different kinds, or bands or units are not known.
+        If files of different kinds are mixed, or bands or units are unknown.
     """
     bands = None if options.bands is None else check_bands(options.bands, "--bands")
     files, table = _sorted_out(options)
@@ -235,81 +238,84 @@ def read_inputs(options: argparse.Namespace) -> Galaxies:
 def _sorted_out(options: argparse.Namespace) -> tuple[list[Path], QTable | None]:
     for path in options.input:
         if not path.is_file():
-            raise FileNotFoundError(f"there is no file {path}.")
+            raise FileNotFoundError(f"the input file {path} does not exist.")
     tables = [path for path in options.input if is_table(path)]
     if not tables:
         return options.input, None if options.photometry is None else read_table(options.photometry)
     if len(options.input) > 1 or options.photometry is not None:
         raise ValueError(
-            f"{tables[0]} is a table: give one catalogue alone, or FITS cutouts and the table as --photometry."
+            f"{tables[0]} is a table, which cannot be combined with other input; give one catalogue, or FITS cutouts with "
+            "the table as --photometry."
         )
     return [], read_table(tables[0])
 
 
 def check_output(path: Path, overwrite: bool) -> None:
-    """Find out before the work, not after it, that a file cannot be written.
+    """Raise before the computation if the output cannot be written.
 
     Parameters
     ----------
     path : path
+        Output file.
     overwrite : bool
-        Whether it may exist.
+        Whether an existing file is replaced.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder.
+        If the folder does not exist.
     PermissionError
-        If the folder cannot be written to.
+        If the folder is not writable.
     FileExistsError
-        If the file exists and may not.
+        If the file exists and ``overwrite`` is False.
     """
     folder = path.expanduser().parent
     if folder.is_dir() and not os.access(folder, os.W_OK):
-        raise PermissionError(f"the folder {folder} cannot be written to.")
+        raise PermissionError(f"the output folder {folder} is not writable; choose another one.")
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder} to write to: make it first.")
+        raise FileNotFoundError(f"the output folder {folder} does not exist; create it first.")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists: choose another name, or --overwrite.")
+        raise FileExistsError(f"{path} exists; choose another name or use --overwrite.")
 
 
-def naming_the_file(error: Exception, files: Sequence[Path]) -> Exception:
-    """Put the file of the galaxy that an error is about in front of its sentence.
+def with_file_name(error: Exception, files: Sequence[Path]) -> Exception:
+    """Prefix the message of an error about one galaxy with the name of its file.
 
     Parameters
     ----------
     error : Exception
-        One of `astrogenspec.inputs.errors.INPUT_ERRORS`, as an estimator raised it.
+        Error raised by an estimator, one of `astrogenspec.inputs.errors.INPUT_ERRORS`.
     files : sequence of path
-        The cutouts.
+        Files of the cutouts.
 
     Returns
     -------
     Exception
-        The same one if it is about no file, or names it.
+        The same error if it concerns no file or already names it.
     """
     k = 0 if len(files) == 1 else galaxy_of(error)
-    # The reader names the file itself.
+    # The reader of the file has already named it.
     if k is None or k >= len(files) or str(files[k]) in str(error):
         return error
     return rewrite_error(error, f"{files[k]}: {error}")
 
 
 def figure_path(folder: Path, names: Sequence[str], k: int) -> Path:
-    """Give the path of the figure of a galaxy.
+    """Return the path of the figure of a galaxy.
 
     Parameters
     ----------
     folder : path
+        Folder of the figures.
     names : sequence of str
-        Of all galaxies.
+        Names of all galaxies.
     k : int
-        Number of the galaxy.
+        Index of the galaxy.
 
     Returns
     -------
     path
-        A PNG named after the galaxy, and its number if there are several.
+        PNG file named after the galaxy, prefixed by its index if there are several.
     """
     stem = re.sub(r"[^\w.+-]+", "_", names[k]) or "galaxy"
     return folder / (f"{k:05d}_{stem}.png" if len(names) > 1 else f"{stem}.png")

@@ -18,7 +18,7 @@ from astropy.table import QTable
 from ..inputs.errors import INPUT_ERRORS, check_count
 from ..warnings import AstroGenSpecWarning
 from ..wavelengths import GENERATED
-from .inputs import FLAGGED, Galaxies, check_output, figure_path, naming_the_file, read_inputs
+from .inputs import FLAGGED, Galaxies, check_output, figure_path, read_inputs, with_file_name
 from .tables import rows_by_name
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def _files_named(galaxies: Galaxies) -> Iterator[None]:
     try:
         yield
     except INPUT_ERRORS as error:
-        raise naming_the_file(error, galaxies.files) from error
+        raise with_file_name(error, galaxies.files) from error
 
 
 def _progress(options: argparse.Namespace, galaxies: Galaxies) -> bool:
@@ -288,6 +288,9 @@ class _Summary:
         self.names += block.names
         self.flags += block.flags
         self._redshift.append(_percentiles(block.redshift, block.weights, [16, 50, 84]))
+        if block.photometric_residual is None:
+            self._residual.append(np.full(len(block), np.nan))
+            return
         residual = np.abs(block.photometric_residual.value)
         weights = np.repeat(block.weights, residual.shape[2], axis=1)
         self._residual.append(_percentiles(residual.reshape(len(block), -1), weights, [50])[0])

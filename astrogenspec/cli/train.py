@@ -48,6 +48,11 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("train", help="train networks")
     parser.set_defaults(parser=parser)
     lanes = parser.add_subparsers(title="networks", metavar="NETWORK")
+    _add_properties(lanes, common)
+    _add_spectra(lanes, common)
+
+
+def _add_properties(lanes: Any, common: argparse.ArgumentParser) -> None:
     properties = lanes.add_parser(
         "properties",
         parents=[common],
@@ -113,6 +118,9 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
         help="number of heads to train for each input mode; their posteriors are averaged (with --fine-tune)",
     )
     properties.set_defaults(run=_train_properties)
+
+
+def _add_spectra(lanes: Any, common: argparse.ArgumentParser) -> None:
     spectra = lanes.add_parser(
         "spectra",
         parents=[common],

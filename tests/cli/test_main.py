@@ -184,7 +184,7 @@ def test_corner_plots_are_written(infer, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "output", "status", "message"),
     [
-        (("nothing.fits",), "out.ecsv", 2, "there is no file nothing.fits"),
+        (("nothing.fits",), "out.ecsv", 2, "the input file nothing.fits does not exist"),
         (("text.fits", "--ebv", "0"), "out.ecsv", 2, "text.fits cannot be read as a FITS file"),
         (("galaxies.fits", "cutout0.fits"), "out.ecsv", 2, "give one catalogue alone"),
         (("galaxies.ecsv", "--photometry", "galaxies.fits"), "out.ecsv", 2, "one catalogue alone"),
@@ -194,7 +194,7 @@ def test_corner_plots_are_written(infer, tmp_path, monkeypatch):
         (("galaxies.ecsv", "--seed", "-4"), "out.ecsv", 2, "seed is -4"),
         (("galaxies.csv", "--flux-unit", "mJansky"), "out.ecsv", 2, "'mJansky'"),
         (("galaxies.ecsv",), "out.xyz", 2, "ends in none of"),
-        (("galaxies.ecsv",), "nowhere/out.ecsv", 2, "there is no folder"),
+        (("galaxies.ecsv",), "nowhere/out.ecsv", 2, "the output folder"),
         (("galaxies.ecsv", "--model", "nonsense"), "out.ecsv", 2, "no model is named 'nonsense'"),
         (("galaxies.ecsv", "--model", "text.safetensors"), "out.ecsv", 2, "the weights file"),
         (("galaxies.ecsv", "--model", "broken.safetensors"), "out.ecsv", 4, "truncated"),
@@ -214,7 +214,7 @@ def test_invalid_input_reports_one_line(
 def test_existing_output_is_kept_without_overwrite(infer, tmp_path):
     (tmp_path / "out.ecsv").write_text("precious")
     status, _, err = infer("galaxies.ecsv")
-    assert status == 2 and "exists: choose another name, or --overwrite" in err
+    assert status == 2 and "exists; choose another name or use --overwrite" in err
     assert (tmp_path / "out.ecsv").read_text() == "precious"
     assert infer("galaxies.ecsv", "--overwrite")[0] == 0
 

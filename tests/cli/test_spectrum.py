@@ -299,7 +299,7 @@ def test_figure_is_named_after_the_galaxy(spectrum, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "output", "status", "message"),
     [
-        (("nothing.fits",), "out.fits", 2, "there is no file nothing.fits"),
+        (("nothing.fits",), "out.fits", 2, "the input file nothing.fits does not exist"),
         (("text.fits", "--ebv", "0"), "out.fits", 2, "text.fits cannot be read as a FITS file"),
         (("cutout0.fits", "galaxies.ecsv"), "out.fits", 2, "give one catalogue alone"),
         (("galaxies.ecsv", "--bands", "gx"), "out.fits", 2, "--bands contains 'x'"),
@@ -308,7 +308,7 @@ def test_figure_is_named_after_the_galaxy(spectrum, tmp_path):
         (("galaxies.ecsv", "--draws", "0"), "out.fits", 2, "--draws is 0: it must be at least 1"),
         (("galaxies.ecsv", "--draws", "9999"), "out.fits", 2, "at most 1024 are allowed"),
         (("galaxies.ecsv",), "out.ecsv", 2, "ends in none of .fits, .fit"),
-        (("galaxies.ecsv",), "nowhere/out.fits", 2, "there is no folder"),
+        (("galaxies.ecsv",), "nowhere/out.fits", 2, "the output folder"),
         (("galaxies.ecsv", "--plot", "text.fits"), "out.fits", 2, "text.fits, which is a file"),
         (("galaxies.ecsv", "--model", "nonsense"), "out.fits", 2, "no model is named 'nonsense'"),
         (
@@ -392,7 +392,7 @@ def test_input_file_is_never_replaced(spectrum, folder, tmp_path):
 def test_existing_output_is_kept_without_overwrite(spectrum, tmp_path):
     (tmp_path / "out.fits").write_text("precious")
     status, _, err = spectrum("unnamed.ecsv")
-    assert status == 2 and "exists: choose another name, or --overwrite" in err
+    assert status == 2 and "exists; choose another name or use --overwrite" in err
     assert (tmp_path / "out.fits").read_text() == "precious"
     assert spectrum("unnamed.ecsv", "--overwrite")[0] == 0
     assert len(SpectrumDraws.read(tmp_path / "out.fits")) == 2

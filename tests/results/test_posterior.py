@@ -139,7 +139,9 @@ def test_derived_quantity_with_missing_inputs_raises_an_error():
     posterior = simple([[10.0, 11.0]])
     assert posterior.derived_quantities == ()
     assert "ssfr" not in posterior
-    with pytest.raises(KeyError, match="'ssfr' is computed from stellar_mass and sfr; add sfr to the draws"):
+    with pytest.raises(
+        KeyError, match="'ssfr' is computed from stellar_mass and sfr; add sfr to the draws"
+    ):
         _ = posterior["ssfr"]
 
 
