@@ -169,4 +169,6 @@ def _log_to_stderr(wanted: bool) -> Iterator[None]:
 
 
 def _say(message: str) -> None:
-    print(f"astrogenspec: {message}", file=sys.stderr)
+    from .inputs import printable
+
+    print(f"astrogenspec: {printable(message)}", file=sys.stderr)

@@ -55,8 +55,12 @@ def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     from ..calibration import calibration_table
     from ..results.posterior import Posterior
+    from .inputs import check_output
     from .tables import read_table, rows_by_name
 
+    for output in (options.output, options.report):
+        if output is not None:
+            check_output(output, options.overwrite, (options.posterior, options.truth))
     posterior = Posterior.read(options.posterior)
     truth = read_table(options.truth)
     if "name" in truth.colnames:
@@ -72,7 +76,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             scores[name].info.format = ".4g"
     print("\n".join(scores.pformat(-1, -1)))
     if options.output is not None:
-        scores.write(options.output, format="ascii.ecsv", overwrite=options.overwrite)
+        scores.write(options.output.expanduser(), format="ascii.ecsv", overwrite=options.overwrite)
     if options.report is not None:
         from ..calibration import calibration_report
 

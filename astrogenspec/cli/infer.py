@@ -13,7 +13,15 @@ import numpy as np
 from astropy.table import QTable
 
 from ..inputs.errors import INPUT_ERRORS
-from .inputs import FLAGGED, Images, check_output, figure_path, read_inputs, with_file_name
+from .inputs import (
+    FLAGGED,
+    Images,
+    check_output,
+    figure_path,
+    printable,
+    read_inputs,
+    with_file_name,
+)
 
 if TYPE_CHECKING:
     from ..inference.estimator import PropertyEstimator
@@ -40,9 +48,11 @@ def infer(options: argparse.Namespace) -> int:
     ValueError, TypeError, OSError, astropy.units.UnitsError
         If an input cannot be read or the output cannot be written.
     """
-    check_output(options.output, options.overwrite)
+    check_output(options.output, options.overwrite, (*options.input, options.photometry))
+    options.output = options.output.expanduser()
     _check_format(options.output)
     galaxies = read_inputs(options)
+    galaxies.check_photometry(options.ebv, options.on_error)
 
     from ..inference.estimator import PropertyEstimator
 
@@ -62,13 +72,18 @@ def infer(options: argparse.Namespace) -> int:
     except INPUT_ERRORS as error:
         raise with_file_name(error, galaxies.files) from error
     posterior = _with_reasons(posterior, galaxies.images)
-    posterior.write(options.output, draws=options.save_draws, overwrite=options.overwrite)
+    posterior.write(
+        options.output,
+        draws=options.save_draws,
+        columns=galaxies.kept_columns(),
+        overwrite=options.overwrite,
+    )
     if options.plot is not None:
         _plot(posterior, options.plot)
     n_flagged = int(np.count_nonzero(posterior.flag_codes))
     if not options.quiet:
         _summarise(posterior, options.output, n_flagged)
-    return FLAGGED if n_flagged else 0
+    return FLAGGED if n_flagged and not options.flagged_ok else 0
 
 
 def _check_format(path: Path) -> None:
@@ -124,7 +139,7 @@ def _plot(posterior: Posterior, folder: Path) -> None:
 def _summarise(posterior: Posterior, path: Path, n_flagged: int) -> None:
     n = len(posterior)
     if n <= 20:
-        columns: dict[str, Any] = {"name": posterior.names}
+        columns: dict[str, Any] = {"name": [printable(name) for name in posterior.names]}
         for name in ("redshift", "stellar_mass", "sfr"):
             low, middle, high = posterior[name].percentiles([16, 50, 84]).value
             columns[name] = [
@@ -132,5 +147,5 @@ def _summarise(posterior: Posterior, path: Path, n_flagged: int) -> None:
                 for a, m, b in zip(low, middle, high, strict=True)
             ]
         print("\n".join(QTable(columns).pformat(-1, -1)))
-    flagged = f", {n_flagged} flagged (column flag)" if n_flagged else ""
+    flagged = f", {n_flagged} flagged (columns flags and flag)" if n_flagged else ""
     print(f"{n} {'galaxy' if n == 1 else 'galaxies'}{flagged}: {path}")

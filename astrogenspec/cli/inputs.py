@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from .tables import is_table, prepare_catalogue, read_table
 
 if TYPE_CHECKING:
     from astropy.nddata import CCDData
-    from astropy.table import QTable
+    from astropy.table import QTable, Table
 
 __all__ = [
     "FLAGGED",
@@ -27,12 +28,18 @@ __all__ = [
     "Images",
     "check_output",
     "figure_path",
+    "printable",
     "read_inputs",
     "with_file_name",
 ]
 
 #: Exit status if a galaxy is flagged.
 FLAGGED = 3
+#: Columns of a catalogue, in lower case, that are copied to the output.
+_KEPT_COLUMNS = frozenset(
+    ("ra", "dec", "raj2000", "dej2000", "ra_icrs", "de_icrs", "coord_ra", "coord_dec")
+    + ("id", "objid", "object_id", "objectid", "source_id", "specobjid", "plate", "mjd", "fiberid")
+)
 _INPUT_FLAGS = (
     Flag.IMAGE_NOT_USED | Flag.PHOTOMETRY_NOT_USED | Flag.MORPHOLOGY_NOT_USED | Flag.NO_DATA
 )
@@ -53,10 +60,56 @@ class Galaxies:
     images: Images | None
     photometry: QTable | None
 
+    def kept_columns(self) -> Table | None:
+        """Return the positions and identifiers of the catalogue, which the output keeps.
+
+        Returns
+        -------
+        `~astropy.table.Table` or None
+            None without a catalogue.
+        """
+        if self.photometry is None:
+            return None
+        names = [n for n in self.photometry.colnames if n.lower() in _KEPT_COLUMNS]
+        return self.photometry[names] if names else None
+
     def __len__(self) -> int:
         if self.images is not None:
             return len(self.images)
         return 0 if self.photometry is None else len(self.photometry)
+
+    def check_photometry(self, ebv: float | None, on_error: str) -> None:
+        """Raise before the networks are loaded if the photometry cannot be used.
+
+        Parameters
+        ----------
+        ebv : float or None
+            Galactic E(B-V) of all galaxies.
+        on_error : {"raise", "flag"}
+            Whether a galaxy that cannot be used is an error.
+
+        Raises
+        ------
+        ValueError, TypeError, astropy.units.UnitsError
+            If the table, or with "raise" a galaxy, cannot be used.
+        """
+        from ..inputs.photometry import coerce_photometry
+        from ..warnings import AstroGenSpecWarning
+
+        if self.photometry is None:
+            return
+        try:
+            with warnings.catch_warnings():
+                # They are issued again by the estimator.
+                warnings.simplefilter("ignore", AstroGenSpecWarning)
+                coerce_photometry(self.photometry, ebv=ebv, on_error=on_error)
+        except INPUT_ERRORS as error:
+            if galaxy_of(error) is None:
+                raise
+            text = str(error).rstrip(".")
+            raise rewrite_error(
+                error, f"{text}; use --on-error flag to flag such galaxies and continue."
+            ) from error
 
     @property
     def files(self) -> Sequence[Path]:
@@ -250,7 +303,7 @@ def _sorted_out(options: argparse.Namespace) -> tuple[list[Path], QTable | None]
     return [], read_table(tables[0])
 
 
-def check_output(path: Path, overwrite: bool) -> None:
+def check_output(path: Path, overwrite: bool, inputs: Sequence[Path | None] = ()) -> None:
     """Raise before the computation if the output cannot be written.
 
     Parameters
@@ -259,6 +312,8 @@ def check_output(path: Path, overwrite: bool) -> None:
         Output file.
     overwrite : bool
         Whether an existing file is replaced.
+    inputs : sequence of path or None
+        Input files, which are never replaced.
 
     Raises
     ------
@@ -268,14 +323,24 @@ def check_output(path: Path, overwrite: bool) -> None:
         If the folder is not writable.
     FileExistsError
         If the file exists and ``overwrite`` is False.
+    IsADirectoryError
+        If the path is a folder.
+    ValueError
+        If the output is one of the inputs.
     """
-    folder = path.expanduser().parent
+    path = path.expanduser()
+    folder = path.parent
     if folder.is_dir() and not os.access(folder, os.W_OK):
         raise PermissionError(f"the output folder {folder} is not writable; choose another one.")
     if not folder.is_dir():
         raise FileNotFoundError(f"the output folder {folder} does not exist; create it first.")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name or use --overwrite.")
+    if path.is_dir():
+        raise IsADirectoryError(f"the output {path} is a folder; give the name of a file.")
+    for other in inputs:
+        if other is not None and path.exists() and other.exists() and path.samefile(other):
+            raise ValueError(f"{path} is an input file; choose another output file.")
 
 
 def with_file_name(error: Exception, files: Sequence[Path]) -> Exception:
@@ -319,3 +384,19 @@ def figure_path(folder: Path, names: Sequence[str], k: int) -> Path:
     """
     stem = re.sub(r"[^\w.+-]+", "_", names[k]) or "galaxy"
     return folder / (f"{k:05d}_{stem}.png" if len(names) > 1 else f"{stem}.png")
+
+
+def printable(text: str) -> str:
+    """Escape control characters, which a terminal would interpret.
+
+    Parameters
+    ----------
+    text : str
+        Text from a file, such as the name of a galaxy.
+
+    Returns
+    -------
+    str
+        Text in which unprintable characters are replaced by escape sequences such as ``\\x1b``.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

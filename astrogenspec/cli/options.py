@@ -198,4 +198,9 @@ def _add_running(parser: argparse.ArgumentParser, target: str, figures: str) -> 
         default="raise",
         help="stop at a galaxy that cannot be used (default), or flag it and continue",
     )
+    add(
+        "--flagged-ok",
+        action="store_true",
+        help="exit with status 0 instead of 3 if galaxies are flagged",
+    )
     add("--overwrite", action="store_true", help=f"replace {target} if it exists")

@@ -26,9 +26,7 @@ def add_simulate(commands: Any, common: argparse.ArgumentParser) -> None:
         description="Simulate N galaxies into HDF5 shards. With --report, compare the simulator with real tables.",
     )
     add = parser.add_argument
-    add(
-        "n", nargs="?", type=int, metavar="N", help="number of galaxies, rounded up to whole shards"
-    )
+    add("n", nargs="?", type=int, metavar="N", help="number of galaxies")
     add("--report", type=Path, metavar="FOLDER", help="compare with the real tables in this folder")
     add(
         "--out", type=Path, required=True, metavar="DIR", help="folder for the shards or the report"
@@ -71,5 +69,5 @@ def _simulate(options: argparse.Namespace) -> int:
         progress=not options.quiet,
     )
     if not options.quiet:
-        print(f"Wrote {len(paths)} shards to {options.out}.")
+        print(f"Wrote {options.n} galaxies in {len(paths)} shards to {options.out}.")
     return 0

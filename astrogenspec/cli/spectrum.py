@@ -18,7 +18,15 @@ from astropy.table import QTable
 from ..inputs.errors import INPUT_ERRORS, check_count
 from ..warnings import AstroGenSpecWarning
 from ..wavelengths import GENERATED
-from .inputs import FLAGGED, Galaxies, check_output, figure_path, read_inputs, with_file_name
+from .inputs import (
+    FLAGGED,
+    Galaxies,
+    check_output,
+    figure_path,
+    printable,
+    read_inputs,
+    with_file_name,
+)
 from .tables import rows_by_name
 
 if TYPE_CHECKING:
@@ -60,6 +68,7 @@ def spectrum(options: argparse.Namespace) -> int:
     _check_options(options)
     writer = SpectrumWriter(options.output, overwrite=options.overwrite)
     galaxies = read_inputs(options)
+    galaxies.check_photometry(options.ebv, options.on_error)
     _check_space(options.output, len(galaxies), options.draws)
 
     from ..generation.estimator import SpectrumEstimator
@@ -75,7 +84,7 @@ def spectrum(options: argparse.Namespace) -> int:
         _plot(options.output, options.plot, summary.names, _block_size(options.draws))
     if not options.quiet:
         print(summary.text(options.output, options.draws))
-    return FLAGGED if any(summary.flags) else 0
+    return FLAGGED if any(summary.flags) and not options.flagged_ok else 0
 
 
 def _check_options(options: argparse.Namespace) -> None:
@@ -85,12 +94,9 @@ def _check_options(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--draws is {n_draws}, but at most {_MAX_SPECTRA} are allowed: all spectra of a galaxy are drawn together."
         )
-    check_output(options.output, options.overwrite)
     read = (*options.input, options.photometry, options.posterior)
-    if options.output.exists() and any(
-        path is not None and path.exists() and path.samefile(options.output) for path in read
-    ):
-        raise ValueError(f"{options.output} is an input file; choose another output file.")
+    check_output(options.output, options.overwrite, read)
+    options.output = options.output.expanduser()
     if options.posterior is not None and options.properties_model is not None:
         raise ValueError(
             "--properties-model cannot be combined with --posterior, which replaces the inference; omit one of them."
@@ -164,12 +170,6 @@ def _read_posterior(path: Path, galaxies: Galaxies) -> Posterior:
                 "give a posterior of the same galaxies in the same order."
             )
         return posterior
-    for what, those in ((str(path), names), ("the input", wanted)):
-        twice = next((name for name in those if those.count(name) > 1), None)
-        if twice is not None:
-            raise ValueError(
-                f"{what} has several galaxies named {twice!r}, which cannot be matched; give each galaxy its own name."
-            )
     return posterior[rows_by_name(wanted, names, path)]
 
 
@@ -300,14 +300,14 @@ class _Summary:
         n, flagged = len(self.names), [k for k, flag in enumerate(self.flags) if flag]
         lines = []
         if n <= _MAX_ROWS:
-            columns: dict[str, Any] = {"name": self.names}
+            columns: dict[str, Any] = {"name": [printable(name) for name in self.names]}
             columns["redshift"] = [
                 f"{m:.4f} -{m - a:.4f} +{b - m:.4f}" if np.isfinite(m) else "-"
                 for a, m, b in redshift.T
             ]
             columns["residual [mag]"] = [f"{r:.3f}" if np.isfinite(r) else "-" for r in residual]
             lines = QTable(columns).pformat(-1, -1)
-            lines += [f"{self.names[k]}: {self.flags[k]}" for k in flagged]
+            lines += [printable(f"{self.names[k]}: {self.flags[k]}") for k in flagged]
         counted = f"{n} {'galaxy' if n == 1 else 'galaxies'}, {_spectra_of_each(n, n_draws)}"
         if flagged:
             counted += f", {len(flagged)} flagged"

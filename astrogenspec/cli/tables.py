@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -105,8 +106,17 @@ def rows_by_name(wanted: Sequence[str], names: Sequence[str], path: Path) -> np.
     Raises
     ------
     ValueError
-        If a name is missing.
+        If a name is missing or repeated.
     """
+    for argument, given in ((str(path), names), ("the input", wanted)):
+        repeated = next(
+            (name for name, count in Counter(map(str, given)).items() if count > 1), None
+        )
+        if repeated is not None:
+            raise ValueError(
+                f"{argument} has several galaxies named {repeated!r}, which cannot be matched; give each galaxy its own "
+                "name."
+            )
     rows = {str(name): k for k, name in enumerate(names)}
     missing = [name for name in wanted if name not in rows]
     if missing:

@@ -221,7 +221,12 @@ class Posterior(GalaxyDraws):
         )
 
     def write(
-        self, path: str | os.PathLike[str], *, draws: bool = False, overwrite: bool = False
+        self,
+        path: str | os.PathLike[str],
+        *,
+        draws: bool = False,
+        columns: Table | None = None,
+        overwrite: bool = False,
     ) -> None:
         """Write the summary table, and optionally the draws, to a file.
 
@@ -232,6 +237,8 @@ class Posterior(GalaxyDraws):
             ``.hdf5`` (or ``.h5``).
         draws : bool
             Whether to write the draws too, so that `read` can restore the posterior.
+        columns : `~astropy.table.Table`, n_galaxies rows, optional
+            Further columns to write after ``name``, such as positions and identifiers.
         overwrite : bool
             Whether an existing file may be replaced.
 
@@ -242,13 +249,14 @@ class Posterior(GalaxyDraws):
         OSError
             If the file cannot be written; no partial file is left.
         ValueError
-            If the ending is not that of a known format.
+            If the ending is not that of a known format, or ``columns`` has another number of rows or a name that the
+            table has already.
         """
-        from .posterior_io import write_posterior
+        from .posterior_io import with_columns, write_posterior
 
         write_posterior(
             path,
-            self.to_table(),
+            with_columns(self.to_table(), columns),
             self._draws,
             photometry=self._photometry,
             meta=self._meta,

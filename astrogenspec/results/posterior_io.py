@@ -19,7 +19,7 @@ from typing import Any
 
 import astropy.units as u
 import numpy as np
-from astropy.table import QTable
+from astropy.table import QTable, Table
 from astropy.utils.exceptions import AstropyUserWarning
 from astropy.utils.masked import Masked
 
@@ -42,6 +42,7 @@ __all__ = [
     "qp_ensemble",
     "read_posterior",
     "summary_table",
+    "with_columns",
     "write_posterior",
 ]
 
@@ -225,6 +226,42 @@ def qp_ensemble(quantity: QuantityPosterior, names: Sequence[str]) -> Any:
         }
     )
     return ensemble
+
+
+def with_columns(table: QTable, columns: Table | None) -> QTable:
+    """Insert further columns after the first one of a table.
+
+    Parameters
+    ----------
+    table : QTable
+        Table of `summary_table`; it is changed.
+    columns : Table or None
+        Columns to insert, with as many rows.
+
+    Returns
+    -------
+    QTable
+        The same table.
+
+    Raises
+    ------
+    ValueError
+        If the number of rows differs, or the table has a column of that name.
+    """
+    if columns is None:
+        return table
+    if len(columns) != len(table):
+        raise ValueError(
+            f"columns has {len(columns)} rows, but the posterior has {len(table)} galaxies; one row for each galaxy "
+            "is expected."
+        )
+    for position, name in enumerate(columns.colnames, start=1):
+        if name in table.colnames:
+            raise ValueError(
+                f"columns has the column {name!r}, which the table has already; rename it."
+            )
+        table.add_column(columns[name], index=position, name=name)
+    return table
 
 
 def write_posterior(

@@ -227,7 +227,7 @@ def write_shards(
     Parameters
     ----------
     n : int
-        Number of galaxies, rounded up to whole shards.
+        Number of galaxies; the last shard holds the remainder.
     out : path
         Folder; it is created if it does not exist.
     seed : int
@@ -270,16 +270,29 @@ def write_shards(
         },
         sort_keys=True,
     )
-    count = -(-n // shard_size)
-    paths = [out / f"shard-{k:05d}.h5" for k in range(count)]
-    todo = [k for k, path in enumerate(paths) if not _is_done(path, settings)]
-    job = _Job(seed, tuple(samples), contents, shard_size, settings)
+    sizes = [min(shard_size, n - start) for start in range(0, n, shard_size)]
+    paths = [out / f"shard-{k:05d}.h5" for k in range(len(sizes))]
+    todo = [
+        _Shard(path, k, size)
+        for k, (path, size) in enumerate(zip(paths, sizes, strict=True))
+        if not _is_done(path, settings, size)
+    ]
+    job = _Job(seed, tuple(samples), contents, settings)
     workers = min(len(todo), workers or len(os.sched_getaffinity(0)))
-    with tqdm(total=count * shard_size, unit="galaxy", disable=not progress) as bar:
-        bar.update((count - len(todo)) * shard_size)
-        for _ in _finished(job, [paths[k] for k in todo], todo, workers):
-            bar.update(shard_size)
+    with tqdm(total=n, unit="galaxy", disable=not progress) as bar:
+        bar.update(n - sum(shard.size for shard in todo))
+        for size in _finished(job, todo, workers):
+            bar.update(size)
     return paths
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """File, index and number of galaxies of a shard."""
+
+    path: Path
+    index: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -289,11 +302,10 @@ class _Job:
     seed: int
     samples: tuple[Sample, ...]
     contents: Contents
-    shard_size: int
     settings: str
 
-    def make(self, stream: GalaxyStream, path: Path, shard: int) -> None:
-        _write(path, _fill(stream, shard, self.shard_size), self.settings)
+    def make(self, stream: GalaxyStream, shard: _Shard) -> None:
+        _write(shard.path, _fill(stream, shard.index, shard.size), self.settings)
 
     def stream(self) -> GalaxyStream:
         return GalaxyStream(Simulator(), self.seed, self.samples, self.contents)
@@ -308,38 +320,39 @@ def _start_worker(job: _Job) -> None:
     _worker[:] = [(job, job.stream())]
 
 
-def _work(path: Path, shard: int) -> None:
+def _work(shard: _Shard) -> int:
     ((job, stream),) = _worker
-    job.make(stream, path, shard)
+    job.make(stream, shard)
+    return shard.size
 
 
-def _finished(job: _Job, paths: list[Path], shards: list[int], workers: int) -> Iterator[None]:
-    """Write shards, in this process or in several, and yield once for each."""
+def _finished(job: _Job, shards: list[_Shard], workers: int) -> Iterator[int]:
+    """Write shards, in this process or in several, and yield the size of each."""
     if not shards:
         return
     if workers <= 1:
         stream = job.stream()
-        for path, shard in zip(paths, shards, strict=True):
-            job.make(stream, path, shard)
-            yield
+        for shard in shards:
+            job.make(stream, shard)
+            yield shard.size
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _start_worker, (job,)) as pool:
-        futures = [pool.submit(_work, *task) for task in zip(paths, shards, strict=True)]
+        futures = [pool.submit(_work, shard) for shard in shards]
         for future in as_completed(futures):
-            future.result()
-            yield
+            yield future.result()
 
 
-def _is_done(path: Path, settings: str) -> bool:
+def _is_done(path: Path, settings: str, size: int) -> bool:
+    """Whether a shard exists with enough galaxies; raise if it has other settings."""
     if not path.exists():
         return False
     with h5py.File(path, "r") as file:
         if file.attrs["settings"] != settings:
             raise ValueError(
-                f"{path} was simulated with other settings ({file.attrs['settings']}): give another folder."
+                f"{path} was simulated with other settings ({file.attrs['settings']}); choose another folder."
             )
-    return True
+        return len(file["theta"]) >= size
 
 
 def _fill(stream: GalaxyStream, shard: int, size: int) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from astropy.table import QTable
 from estimator_cases import N, make_cutouts, make_estimator, make_network, make_photometry
 
 import astrogenspec
-from astrogenspec import Posterior
+from astrogenspec import Posterior, PropertyEstimator
 from astrogenspec.cli import commands as cli
 from astrogenspec.cli import main
 from astrogenspec.flags import Flag
@@ -186,8 +186,8 @@ def test_corner_plots_are_written(infer, tmp_path, monkeypatch):
     [
         (("nothing.fits",), "out.ecsv", 2, "the input file nothing.fits does not exist"),
         (("text.fits", "--ebv", "0"), "out.ecsv", 2, "text.fits cannot be read as a FITS file"),
-        (("galaxies.fits", "cutout0.fits"), "out.ecsv", 2, "give one catalogue alone"),
-        (("galaxies.ecsv", "--photometry", "galaxies.fits"), "out.ecsv", 2, "one catalogue alone"),
+        (("galaxies.fits", "cutout0.fits"), "out.ecsv", 2, "give one catalogue, or FITS cutouts"),
+        (("galaxies.ecsv", "--photometry", "galaxies.fits"), "out.ecsv", 2, "give one catalogue"),
         (("galaxies.ecsv", "--bands", "gx"), "out.ecsv", 2, "--bands contains 'x'"),
         (("galaxies.ecsv", "--ebv", "0.1"), "out.ecsv", 2, "ebv was given both"),
         (("galaxies.ecsv", "--device", "gpu"), "out.ecsv", 2, "device is 'gpu'"),
@@ -382,6 +382,76 @@ def test_evaluate_matches_by_name(infer, tmp_path, capsys):
     truth[:3].write(tmp_path / "truth.ecsv", overwrite=True)
     assert main(command) == 2
     assert "has 3 rows and no column name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["infer", "evaluate"])
+def test_inputs_are_never_replaced(infer, folder, tmp_path, capsys, command):
+    path = tmp_path / "galaxies.ecsv"
+    path.write_bytes((folder / "galaxies.ecsv").read_bytes())
+    before = path.read_bytes()
+    model = ["--model", str(folder / "tiny.safetensors")]
+    if command == "infer":
+        arguments = ["infer", str(path), "-o", str(path), "--overwrite", *model]
+    else:
+        drawn = str(tmp_path / "drawn.fits")
+        assert main(["infer", str(path), "-o", drawn, "--save-draws", "--draws", "5", *model]) == 0
+        arguments = ["evaluate", drawn, str(path), "-o", str(path), "--overwrite"]
+    assert main(arguments) == 2
+    assert "galaxies.ecsv is an input file; choose another output file" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_positions_and_identifiers_are_kept(infer, tmp_path):
+    table = make_photometry()
+    table["ra"], table["dec"] = np.linspace(0, 359, N) * u.deg, np.linspace(-10, 10, N) * u.deg
+    table["objID"] = 1237648720693755918 + np.arange(N)
+    table["other"] = np.arange(N)
+    table.write(tmp_path / "in.ecsv")
+    status, _, _ = infer(str(tmp_path / "in.ecsv"), output="out.fits")
+    assert status == 0
+    found = QTable.read(tmp_path / "out.fits")
+    assert found.colnames[:4] == ["name", "ra", "dec", "objID"]
+    assert found["objID"].tolist() == table["objID"].tolist()
+    assert found["dec"].unit == u.deg and np.allclose(found["dec"], table["dec"])
+    assert "other" not in found.colnames
+
+
+def test_unusable_galaxy_is_reported_before_the_weights_are_loaded(infer, tmp_path, monkeypatch):
+    table = make_photometry()
+    for band in "ugriz":
+        table[f"flux_{band}"][3] = np.nan * u.nmgy
+    table.write(tmp_path / "in.ecsv")
+
+    def refuse(*_, **__):
+        raise AssertionError("the weights were loaded")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PropertyEstimator, "from_pretrained", refuse)
+        status, _, err = infer(str(tmp_path / "in.ecsv"), output="out.fits")
+    assert status == 2 and "galaxy 3" in err and "--on-error flag" in err
+    more = ("--on-error", "flag")
+    assert infer(str(tmp_path / "in.ecsv"), *more, output="out.fits")[0] == 3
+    more = (*more, "--flagged-ok", "--overwrite")
+    assert infer(str(tmp_path / "in.ecsv"), *more, output="out.fits")[0] == 0
+
+
+def test_control_characters_are_escaped_on_the_terminal(infer, tmp_path):
+    table = make_photometry()
+    table["name"] = [f"\x1b[31mgalaxy {k}" for k in range(N)]
+    table.write(tmp_path / "in.ecsv")
+    status, out, err = infer(str(tmp_path / "in.ecsv"), output="out.fits")
+    assert status == 0
+    assert "\x1b" not in out + err
+    assert "\\x1b[31mgalaxy 0" in out
+
+
+def test_repeated_names_cannot_be_evaluated(infer, folder, tmp_path, capsys):
+    drawn, truth = tmp_path / "drawn.fits", tmp_path / "truth.ecsv"
+    assert infer("galaxies.ecsv", "--save-draws", output="drawn.fits")[0] == 0
+    names = list(Posterior.read(drawn).names)
+    QTable({"name": [*names, names[0]], "redshift": np.full(len(names) + 1, 0.1)}).write(truth)
+    assert main(["evaluate", str(drawn), str(truth)]) == 2
+    assert f"several galaxies named '{names[0]}'" in capsys.readouterr().err
 
 
 def test_python_m_runs_command_line(folder, tmp_path):

@@ -301,7 +301,7 @@ def test_figure_is_named_after_the_galaxy(spectrum, tmp_path):
     [
         (("nothing.fits",), "out.fits", 2, "the input file nothing.fits does not exist"),
         (("text.fits", "--ebv", "0"), "out.fits", 2, "text.fits cannot be read as a FITS file"),
-        (("cutout0.fits", "galaxies.ecsv"), "out.fits", 2, "give one catalogue alone"),
+        (("cutout0.fits", "galaxies.ecsv"), "out.fits", 2, "give one catalogue, or FITS cutouts"),
         (("galaxies.ecsv", "--bands", "gx"), "out.fits", 2, "--bands contains 'x'"),
         (("galaxies.ecsv", "--device", "gpu"), "out.fits", 2, "device is 'gpu'"),
         (("galaxies.ecsv", "--seed", "-4"), "out.fits", 2, "seed is -4"),

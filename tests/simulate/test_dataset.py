@@ -87,3 +87,20 @@ def test_invalid_arguments_are_refused(tmp_path):
         write_shards(0, tmp_path)
     with pytest.raises(ValueError, match="images is 'all'"):
         Contents(images="all")
+
+
+def test_number_of_galaxies_is_exact(tmp_path):
+    contents = Contents(images="none", spectra="none")
+    options = {"contents": contents, "shard_size": 20, "workers": 1, "progress": False, "seed": 4}
+    small = write_shards(7, tmp_path, **options)
+    with h5py.File(small[0]) as file:
+        first = file["theta"][:]
+    assert len(first) == 7
+    paths = write_shards(25, tmp_path, **options)
+    sizes, content = [], []
+    for path in paths:
+        with h5py.File(path) as file:
+            content.append(file["theta"][:])
+            sizes.append(len(content[-1]))
+    assert sizes == [20, 5]
+    assert np.array_equal(content[0][:7], first)
