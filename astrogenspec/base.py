@@ -32,6 +32,7 @@ from tqdm import tqdm
 from .inputs.cutouts import Cutouts
 from .inputs.observations import InputOptions, ObservationBatches, Observations
 from .inputs.photometry import Photometry
+from .nn.precision import single_precision
 from .weights import DEFAULT_MODEL, WeightsError, fetch_weights, read_weights, save_weights
 
 __all__ = ["Estimator", "NotFittedError", "make_generator", "wants_progress_bar"]
@@ -61,8 +62,8 @@ class Estimator(ABC):
     Parameters
     ----------
     network : `torch.nn.Module`
-        The network, moved to ``device`` and set to evaluation mode. Its attribute ``config``, a dict that can be written
-        as JSON, has the arguments of `build_network`.
+        The network, moved to ``device``, converted to single precision and set to evaluation mode. Its attribute
+        ``config``, a dict that can be written as JSON, has the arguments of `build_network`.
     card : dict, optional
         Metadata of the weights: training, metrics, training range. Without a card the network is untrained.
     device : str or `torch.device`
@@ -147,7 +148,7 @@ class Estimator(ABC):
                 "for trained weights use from_pretrained() or load(path)."
             )
         self.device = _check_device(device)
-        self.network = network.to(self.device).eval()
+        self.network = network.to(self.device, torch.float32).eval()
         self.card = card
 
     def __repr__(self) -> str:
@@ -221,7 +222,8 @@ class Estimator(ABC):
         found = fetch_weights(cls.default_model if name is None else name)
         state, config = read_weights(found.path)
         try:
-            network = cls.build_network(config)
+            with single_precision():
+                network = cls.build_network(config)
             network.load_state_dict(state)
         except (TypeError, ValueError, KeyError, RuntimeError) as error:
             cause = str(error).splitlines()[0]

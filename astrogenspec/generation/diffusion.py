@@ -62,12 +62,12 @@ class NoiseLevels:
     def draw(self, n: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
         """Draw noise levels for training, shape (n,)."""
         source = generator.device if generator is not None else device
-        normal = torch.randn(n, generator=generator, device=source).to(device)
+        normal = torch.randn(n, generator=generator, device=source, dtype=torch.float32).to(device)
         return torch.exp(self.mean + self.width * normal)
 
     def steps(self, n: int, device: torch.device) -> Tensor:
         """Return the angles arctan(sigma) of ``n`` sampling steps in descending order, and zero: shape (n + 1,)."""
-        ramp = torch.linspace(0, 1, n, device=device)
+        ramp = torch.linspace(0, 1, n, device=device, dtype=torch.float32)
         high, low = (math.atan(s) ** (1 / self.exponent) for s in (self.highest, self.lowest))
         angles = (high + ramp * (low - high)) ** self.exponent
         return torch.cat([angles, angles.new_zeros(1)])
@@ -116,7 +116,9 @@ def denoising_loss(
     """
     sigma = levels.draw(len(data), generator, data.device)
     source = generator.device if generator is not None else data.device
-    noise = torch.randn(data.shape, generator=generator, device=source).to(data)
+    noise = torch.randn(data.shape, generator=generator, device=source, dtype=torch.float32).to(
+        data
+    )
     s = _column(sigma, data)
     denoised = precondition(network, data + s * noise, sigma)
     weight = (s.square() + 1) / s.square()

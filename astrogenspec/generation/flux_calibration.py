@@ -181,7 +181,7 @@ def fibre_target(
     ).exp()
     flux = torch.where(here, inside, whole) * factor
     error = torch.where(here, photometry.fibre_error, photometry.error) * factor
-    colour = torch.where(here, _COLOUR_ON_IMAGE, _COLOUR_OF_WHOLE)
+    colour = torch.full_like(flux, _COLOUR_OF_WHOLE).masked_fill(here, _COLOUR_ON_IMAGE)
     return flux, torch.hypot(error, colour * flux)
 
 

@@ -303,8 +303,12 @@ class SpectrumNetwork(nn.Module):
     ) -> Tensor:
         n, device = len(vectors), vectors.device
         source = generator.device if generator is not None else device
-        amount = _MAX_GUIDE_NOISE * torch.rand(n, generator=generator, device=source).to(device)
-        noise = torch.randn(vectors.shape, generator=generator, device=source).to(device)
+        amount = _MAX_GUIDE_NOISE * torch.rand(
+            n, generator=generator, device=source, dtype=torch.float32
+        ).to(device)
+        noise = torch.randn(
+            vectors.shape, generator=generator, device=source, dtype=torch.float32
+        ).to(device)
         noisy = vectors + amount[:, None] * noise
         start = random_starts(n, generator, device)
         detail = (self._raw_detail(galaxies) - self.detail_mean) / self.detail_scale

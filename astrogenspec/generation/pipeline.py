@@ -440,10 +440,12 @@ def _noise(
     low, high, flux = [], [], []
     for generator in generators:
         shape = (request.n_candidates, network.components.size)
-        low.append(torch.randn(shape, generator=generator))
+        low.append(torch.randn(shape, generator=generator, dtype=torch.float32))
         shape = (request.n_draws, network.detail_mean.numel())
-        high.append(torch.randn(shape, generator=generator))
-        flux.append(torch.randn((request.n_draws, N_NOISES), generator=generator))
+        high.append(torch.randn(shape, generator=generator, dtype=torch.float32))
+        flux.append(
+            torch.randn((request.n_draws, N_NOISES), generator=generator, dtype=torch.float32)
+        )
     return torch.stack(low), torch.stack(high), torch.stack(flux)
 
 

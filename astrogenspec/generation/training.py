@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..inputs.features import ModelInputs
+from ..nn.precision import single_precision
 from ..nn.records import TensorRecord
 from ..quantities import QUANTITIES
 from ..training.augmentation import MORPHOLOGY_COLUMNS, AugmentationConfig
@@ -152,9 +153,10 @@ def select_aperture(labels: dict[str, Tensor], aperture: Tensor) -> Galaxy:
 
 def draw_given(n: int, recipe: SpectrumRecipe, generator: torch.Generator) -> Tensor:
     """Draw which properties are conditions, bool, shape (n, 9)."""
-    mode = torch.rand(n, 1, generator=generator)
-    given = torch.rand(n, len(QUANTITIES), generator=generator) < 0.7
-    edges = torch.tensor([recipe.no_properties, recipe.only_redshift, recipe.all_properties])
+    mode = torch.rand(n, 1, generator=generator, dtype=torch.float32)
+    given = torch.rand(n, len(QUANTITIES), generator=generator, dtype=torch.float32) < 0.7
+    fractions = [recipe.no_properties, recipe.only_redshift, recipe.all_properties]
+    edges = torch.tensor(fractions, dtype=torch.float32)
     none, redshift, everything = edges.cumsum(0)
     given = given | ((mode >= redshift) & (mode < everything))
     given[:, 1:] &= mode >= redshift
@@ -191,10 +193,10 @@ def make_batch(
     n = len(indices)
     inputs = shards.inputs(indices, config, generator)
     labels = shards.labels(indices)
-    whole = torch.rand(n, generator=generator) >= recipe.fibre_fraction
+    whole = torch.rand(n, generator=generator, dtype=torch.float32) >= recipe.fibre_fraction
     aperture = torch.where(whole, APERTURES.index("total"), APERTURES.index("fibre"))
     given = draw_given(n, recipe, generator)
-    hidden = torch.rand(n, generator=generator) < recipe.nothing
+    hidden = torch.rand(n, generator=generator, dtype=torch.float32) < recipe.nothing
     given &= ~hidden[:, None]
     return SpectrumBatch(
         _hide_inputs(inputs, ~hidden),
@@ -252,6 +254,7 @@ class SpectrumTask(TrainingTask):
         )
 
 
+@single_precision()
 def train_spectra(
     data: Path | str,
     out: Path | str,

@@ -274,7 +274,7 @@ class ChainPosterior:
         """
         workspace = self.chain.factors[0].workspace(noise.shape[1])
         noise = noise.permute(2, 0, 1).contiguous()
-        y = torch.empty(noise.shape, device=noise.device)
+        y = torch.empty_like(noise)
         fixed = None if known is None else self._standardise_prefix(known)
         earlier = torch.empty_like(y)
         for k, factor in enumerate(self.chain.factors):

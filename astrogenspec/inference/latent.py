@@ -150,7 +150,9 @@ class ImageEstimator(Estimator):
         self.check_fitted()
         shape = (check_count(n, "n"), self.network.vae.latent_size)
         generator = make_generator(seed)
-        latent = torch.randn(shape, generator=generator, device=generator.device)
+        latent = torch.randn(
+            shape, generator=generator, device=generator.device, dtype=torch.float32
+        )
         return self.decode(latent.cpu().numpy())
 
     def traverse(

@@ -32,6 +32,7 @@ from ..inputs.features import N_MORPHOLOGY_FEATURES, N_PHOTOMETRY_FEATURES, Mode
 from ..nn.chunks import map_chunks
 from ..nn.layers import ResidualLinear, make_mlp
 from ..nn.noise import standard_normal
+from ..nn.precision import single_precision
 from ..quantities import QUANTITIES
 from ..surveys import BANDS
 from .flows import DRAWS_PER_CHUNK, ChainPosterior, FlowChain
@@ -280,7 +281,10 @@ class MixturePosterior:
         def draw(rows: slice) -> None:
             components = [component[rows] for component in self.components]
             part = None if known is None else known[rows]
-            position = (offset[rows] + _GOLDEN_RATIO * torch.arange(n_draws, device=device)) % 1
+            position = (
+                offset[rows]
+                + _GOLDEN_RATIO * torch.arange(n_draws, device=device, dtype=torch.float32)
+            ) % 1
             upper = _conditional_weights(components, self.weight[:, rows], part).cumsum(0)
             # Without this, rounding could assign draws to a last component of zero weight.
             upper = upper / upper[-1:]
@@ -426,6 +430,7 @@ class PropertyNetwork(nn.Module):
         heads = [network.heads[0] for network in (*networks, *for_photometry)]
         return self._copied(heads, len(for_photometry))
 
+    @single_precision()
     def _copied(self, heads: Sequence[nn.Module], n_for_photometry: int) -> PropertyNetwork:
         """Return a copy with other heads, the last of which are for galaxies without images."""
         n = len(heads) - n_for_photometry
@@ -486,11 +491,11 @@ class PropertyNetwork(nn.Module):
         """Return the mixture weight of each head for each galaxy, shape (heads, n)."""
         n, n_for_photometry = self.config["members"], self.config["photometry_members"]
         if n_for_photometry == 0:
-            return torch.full((n, len(has_image)), 1 / n)
+            return torch.full((n, len(has_image)), 1 / n, dtype=torch.float32)
         return torch.cat(
             [
-                (has_image / n).expand(n, -1),
-                (~has_image / n_for_photometry).expand(n_for_photometry, -1),
+                (has_image.float() / n).expand(n, -1),
+                ((~has_image).float() / n_for_photometry).expand(n_for_photometry, -1),
             ]
         )
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..inputs.features import ModelInputs
+from ..nn.precision import single_precision
 from ..nn.records import TensorRecord
 from ..quantities import QUANTITIES, quantity_index
 from ..training.augmentation import AugmentationConfig
@@ -281,6 +282,7 @@ class PropertyTask(TrainingTask):
         )
 
 
+@single_precision()
 def train_properties(
     data: Sequence[Path | str],
     out: Path | str,

@@ -111,7 +111,7 @@ class ImageVAE(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n scaled images from the prior of the latent, shape (n, 5, 64, 64)."""
-        latent = torch.randn(n, self.latent_size, generator=generator)
+        latent = torch.randn(n, self.latent_size, generator=generator, dtype=torch.float32)
         return self.decode(latent.to(self.decoder_input.weight.device))
 
 

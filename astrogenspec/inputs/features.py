@@ -255,8 +255,8 @@ def make_inputs(
             f"there are {n} cutouts but photometry of {len(photometry)} galaxies; give one row each."
         )
     image = weight = None
-    bands = noise = torch.zeros(n, len(BANDS))
-    features, morphology = torch.zeros(n, N_PHOTOMETRY_FEATURES), None
+    bands = noise = torch.zeros(n, len(BANDS), dtype=torch.float32)
+    features, morphology = torch.zeros(n, N_PHOTOMETRY_FEATURES, dtype=torch.float32), None
     if cutouts is not None:
         if extinction is None:
             extinction = np.zeros((n, len(BANDS))) if photometry is None else photometry.extinction
@@ -346,8 +346,8 @@ def photometry_features(flux: Tensor, error: Tensor, measured: Tensor | None = N
         (all standardised, 0 where missing), five presence flags, and the flag `measured`.
     """
     present = torch.isfinite(flux) & torch.isfinite(error) & (error > 0)
-    flux = torch.where(present, flux, 1.0).float()
-    error = torch.where(present, error, 1.0).float()
+    flux = torch.where(present, flux.float(), 1.0)
+    error = torch.where(present, error.float(), 1.0)
     softening, centre = (flux.new_tensor(t) for t in (_SOFTENING, _MAGNITUDE_CENTRE))
     magnitude = 22.5 - 2.5 / math.log(10) * (torch.asinh(flux / (2 * softening)) + softening.log())
     colour = magnitude[:, :-1] - magnitude[:, 1:]

@@ -30,7 +30,9 @@ def fourier_features(x: Tensor, size: int, *, lowest: float = 1.0, highest: floa
     Tensor, shape (..., size)
     """
     half = size // 2
-    exponent = torch.linspace(math.log(lowest), math.log(highest), half, device=x.device)
+    exponent = torch.linspace(
+        math.log(lowest), math.log(highest), half, device=x.device, dtype=torch.float32
+    )
     phase = x[..., None] * torch.exp(exponent)
     return torch.cat([torch.sin(phase), torch.cos(phase)], dim=-1)
 

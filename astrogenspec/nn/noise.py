@@ -35,7 +35,7 @@ def standard_normal(
     noise : Tensor of float32
     """
     source = generator.device if generator is not None else device
-    uniform = torch.rand(tuple(shape), generator=generator, device=source)
+    uniform = torch.rand(tuple(shape), generator=generator, device=source, dtype=torch.float32)
     # Uniform numbers are multiples of 2**-24, so that 2 u - 1 is exact.  `torch.special.ndtri` takes ten times as long.
     noise = uniform.clamp_(2.0**-25, 1 - 2.0**-24).mul_(2).sub_(1).erfinv_().mul_(math.sqrt(2))
     return noise.to(device)
@@ -48,7 +48,9 @@ def uniform(
 ) -> Tensor:
     """Draw uniform numbers in [0, 1); arguments as for `standard_normal`."""
     source = generator.device if generator is not None else device
-    return torch.rand(tuple(shape), generator=generator, device=source).to(device)
+    return torch.rand(tuple(shape), generator=generator, device=source, dtype=torch.float32).to(
+        device
+    )
 
 
 def normal(
@@ -58,7 +60,9 @@ def normal(
 ) -> Tensor:
     """Draw standard normal numbers, faster than `standard_normal`, but the values depend on the division into chunks."""
     source = generator.device if generator is not None else device
-    return torch.randn(tuple(shape), generator=generator, device=source).to(device)
+    return torch.randn(tuple(shape), generator=generator, device=source, dtype=torch.float32).to(
+        device
+    )
 
 
 def integers(

@@ -17,6 +17,7 @@ import astropy.units as u
 import torch
 from torch import Tensor
 
+from ..nn.precision import single_precision
 from ..surveys import CUTOUT_SIZE, SDSS, Survey
 from .morphology import paint_disks
 from .neighbours import contamination, draw_neighbours, magnitude_shift, render_neighbours
@@ -110,6 +111,7 @@ class ImageRenderer:
         self.batch_size = batch_size
         self.pixel_scale = float(survey.pixel_scale.to_value(u.arcsec))
 
+    @single_precision()
     def render(
         self,
         structure: Structure,

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..nn.precision import single_precision
 from ..quantities import QUANTITIES
 from ..surveys import SDSS, Survey
 from ..wavelengths import line_index
@@ -166,6 +167,7 @@ class Simulator:
     >>> galaxies = Simulator().draw(1000, seed=1)             # doctest: +SKIP
     """
 
+    @single_precision()
     def __init__(
         self,
         survey: Survey = SDSS,
@@ -188,6 +190,7 @@ class Simulator:
         """Return a seeded random generator on the simulator's device."""
         return torch.Generator(self.device).manual_seed(seed)
 
+    @single_precision()
     def candidates(self, n: int, generator: torch.Generator, sample: Sample) -> SimulatedGalaxies:
         """Draw galaxies before selection."""
         population, line_priors = self.priors["population"], self.priors["lines"]
@@ -301,6 +304,7 @@ class Simulator:
             yield self.batch(seed, batch, sample, candidates=candidates)
             batch += 1
 
+    @single_precision()
     def batch(
         self, seed: int, batch: int, sample: Sample, *, candidates: int = _CANDIDATES
     ) -> SimulatedGalaxies:
@@ -318,6 +322,7 @@ class Simulator:
         chosen = torch.rand(len(drawn), generator=generator, device=self.device) < probability
         return drawn[chosen]
 
+    @single_precision()
     def images(
         self, galaxies: SimulatedGalaxies, generator: torch.Generator, *, neighbours: bool = True
     ) -> RenderedImages:
@@ -330,6 +335,7 @@ class Simulator:
             agn_flux=galaxies.component_flux[..., _NUCLEUS],
         )
 
+    @single_precision()
     def spectra(self, galaxies: SimulatedGalaxies) -> Tensor:
         """Compute fibre spectra.
 
@@ -350,6 +356,7 @@ class Simulator:
         ]
         return torch.cat(spectra)
 
+    @single_precision()
     def rest_frame(self, galaxies: SimulatedGalaxies) -> RestFrame:
         """Compute rest-frame spectra through the fibre and of the whole galaxy (second axis)."""
         parts = []

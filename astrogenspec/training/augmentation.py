@@ -273,7 +273,7 @@ def draw_sky_sigma(
     sigma : Tensor, shape (n, 5)
         Standard deviation of a pixel [nmgy].
     """
-    nominal = torch.tensor(PIXEL_SIGMA, device=device)
+    nominal = torch.tensor(PIXEL_SIGMA, device=device, dtype=torch.float32)
     scatter = torch.exp(config.sigma_scatter * normal((n, _N_BANDS), generator, device))
     u = uniform((n, 1), generator, device)
     depth = torch.ones_like(u)
@@ -394,7 +394,7 @@ def draw_modes(
     mode : Tensor of int64, shape (n,)
         Values of `InputMode`.
     """
-    weights = torch.tensor(config.mode_weights, device=device)
+    weights = torch.tensor(config.mode_weights, device=device, dtype=torch.float32)
     edges = torch.cumsum(weights / weights.sum(), 0)[:-1]
     return torch.bucketize(uniform((n,), generator, device), edges, right=True)
 
@@ -421,12 +421,16 @@ def redraw_flux(
     flux, error : Tensor, shape (n, 5)
         Observed flux and stated error [nmgy]; the errors of a galaxy are multiplied by one log-uniform factor.
     """
-    low, high = (torch.tensor(value).log() for value in config.photometry_error_scale)
+    low, high = (
+        torch.tensor(value, dtype=torch.float32).log() for value in config.photometry_error_scale
+    )
     factor = torch.exp(low + (high - low) * uniform((len(error), 1), generator, error.device))
     error = error * factor
     scatter = true_flux * error.new_tensor(config.photometry_scatter) / _MAGNITUDE
     outlier = uniform(error.shape, generator, error.device) < config.outlier_fraction
-    sigma = torch.hypot(error, scatter) * torch.where(outlier, config.outlier_factor, 1.0)
+    sigma = torch.hypot(error, scatter) * torch.where(
+        outlier, config.outlier_factor, torch.ones_like(error)
+    )
     return true_flux + sigma * normal(error.shape, generator, error.device), error
 
 
@@ -461,7 +465,7 @@ def augment_photometry(
     flux, error = redraw_flux(true_flux, error, config, generator)
     bands = draw_band_subsets(n, config, generator, device)
     features = photometry_features(torch.where(bands, flux, torch.nan), error)
-    empty = torch.zeros(n, _N_BANDS, device=device)
+    empty = torch.zeros(n, _N_BANDS, device=device, dtype=torch.float32)
     shape = None
     if morphology is not None:
         shape = observe_morphology(morphology, config.structure, generator)
@@ -523,10 +527,10 @@ def augment(
 
     image_shape = (n, _N_BANDS, *images.shape[2:])
     outputs = (
-        torch.zeros(image_shape, device=device),
-        torch.zeros(image_shape, device=device),
-        torch.zeros(n, _N_BANDS, device=device),
-        torch.zeros(n, _N_BANDS, device=device),
+        torch.zeros(image_shape, device=device, dtype=torch.float32),
+        torch.zeros(image_shape, device=device, dtype=torch.float32),
+        torch.zeros(n, _N_BANDS, device=device, dtype=torch.float32),
+        torch.zeros(n, _N_BANDS, device=device, dtype=torch.float32),
     )
     for rows in has_image.nonzero()[:, 0].split(_CHUNK if device.type == "cpu" else n):
         observed = _observe(images[rows], image_bands[rows], config, generator)

@@ -242,16 +242,22 @@ def augment_galaxies(galaxies: LabelledGalaxies, generator: torch.Generator) -> 
     bands = draw_band_subsets(n, _BAND_SETS, generator)
     # A galaxy that has none of the drawn bands keeps all of its own.
     bands |= ~(bands & torch.isfinite(galaxies.flux)).any(1, keepdim=True)
-    noise = _JITTER * galaxies.error * torch.randn(n, len(BANDS), generator=generator)
+    noise = (
+        _JITTER
+        * galaxies.error
+        * torch.randn(n, len(BANDS), generator=generator, dtype=torch.float32)
+    )
     flux = torch.where(bands, galaxies.flux + noise, torch.nan)
-    increased = torch.rand(n, 1, generator=generator) < _INCREASED_ERRORS
-    systematic = _MAX_SYSTEMATIC * torch.rand(n, 1, generator=generator) * increased
+    increased = torch.rand(n, 1, generator=generator, dtype=torch.float32) < _INCREASED_ERRORS
+    systematic = (
+        _MAX_SYSTEMATIC * torch.rand(n, 1, generator=generator, dtype=torch.float32) * increased
+    )
     error = torch.hypot(galaxies.error, systematic * galaxies.flux)
     inputs = replace(
         galaxies.inputs, photometry=photometry_features(flux, error, galaxies.measured)
     )
     if inputs.morphology is not None:
-        keep = torch.rand(n, 1, generator=generator) > _HIDDEN_MORPHOLOGY
+        keep = torch.rand(n, 1, generator=generator, dtype=torch.float32) > _HIDDEN_MORPHOLOGY
         inputs = replace(inputs, morphology=inputs.morphology * keep)
     if inputs.image is not None:
         inputs = _augment_images(inputs, generator)
@@ -263,7 +269,7 @@ def _augment_images(inputs: ModelInputs, generator: torch.Generator) -> ModelInp
     image, weight = orient_randomly(
         torch.cat([inputs.image, inputs.image_weight], dim=1), generator
     ).chunk(2, dim=1)
-    chance = torch.rand(len(inputs), generator=generator)
+    chance = torch.rand(len(inputs), generator=generator, dtype=torch.float32)
     both = inputs.has_image & inputs.has_photometry
     hide_image = both & (chance < _HIDDEN_IMAGE)
     hide_flux = both & (chance > 1 - _HIDDEN_PHOTOMETRY)

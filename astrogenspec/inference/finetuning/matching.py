@@ -88,7 +88,8 @@ class MatchedGalaxies:
         chosen = torch.randint(_N_MATCHES, rows.shape, generator=generator)
         match = self._matches[rows, chosen]
         image, shape = (
-            (match >= 0) & (torch.rand(rows.shape, generator=generator) < probability)
+            (match >= 0)
+            & (torch.rand(rows.shape, generator=generator, dtype=torch.float32) < probability)
             for probability in (_IMPUTED_IMAGE, _IMPUTED_SHAPE)
         )
         match = match.clamp_min(0)
@@ -128,4 +129,6 @@ def _match_features(flux: Tensor, redshift: Tensor) -> np.ndarray:
     magnitude = -2.5 * torch.where(flux > 0, flux, torch.nan).log10()
     red = magnitude[:, BANDS.index("r")]
     columns = [red, *(magnitude[:, :-1] - magnitude[:, 1:]).T, redshift]
-    return (torch.stack(columns, 1) / torch.tensor(_TOLERANCES)).double().numpy()
+    return (
+        (torch.stack(columns, 1) / torch.tensor(_TOLERANCES, dtype=torch.float32)).double().numpy()
+    )

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ...base import make_generator
 from ...inputs.observations import ObservationBatches
+from ...nn.precision import single_precision
 from ...quantities import QUANTITIES
 from ...training.loop import BatchStream, History, TrainingConfig, ZippedStreams, evaluate, fit
 from ...warnings import AstroGenSpecWarning
@@ -166,6 +167,7 @@ class _Setup:
     seed: int
 
 
+@single_precision()
 def fine_tune(
     network: PropertyNetwork,
     card: Mapping[str, Any] | None,
