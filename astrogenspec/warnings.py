@@ -60,10 +60,14 @@ def renamed_argument(function: str, new: str, value: Any, old: str, old_value: A
     ----------
     function : str
         Name of the function.
-    new, old : str
-        Names of the argument.
-    value, old_value : object
-        Values given under the two names; None if not given.
+    new : str
+        Name of the argument.
+    value : object
+        Value given under this name; None if not given.
+    old : str
+        Old name of the argument.
+    old_value : object
+        Value given under the old name; None if not given.
 
     Returns
     -------
