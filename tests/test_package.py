@@ -196,7 +196,17 @@ def test_there_is_no_circle_of_imports():
 
 #: Parts of the layout from the foundations up: a part imports what stands in its own row and in the rows above it.
 LAYERS = (
-    ("nn", "flags", "warnings", "surveys", "cosmology", "wavelengths", "quantities", "_moved"),
+    (
+        "nn",
+        "flags",
+        "fits_files",
+        "warnings",
+        "surveys",
+        "cosmology",
+        "wavelengths",
+        "quantities",
+        "_moved",
+    ),
     ("derived", "synthetic", "weights"),
     ("inputs", "base"),
     ("results",),
@@ -402,6 +412,7 @@ def test_layout_is_that_of_the_design():
         "cosmology",
         "demo",
         "derived",
+        "fits_files",
         "flags",
         "metrics",
         "quantities",

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import astropy.units as u
 import numpy as np
-from astropy.io import fits
 from astropy.table import QTable
 
+from ..fits_files import check_fits
 from ..inputs.catalogues import translated
 from ..inputs.fluxes import read_unit
 from ..surveys import BANDS
@@ -44,13 +44,11 @@ def is_table(path: Path) -> bool:
     if ending in _TABLES or ending in _PARQUET or ending in (".hdf5", ".h5"):
         return True
     try:
-        with fits.open(path) as hdus:
-            has_image = any(hdu.is_image and hdu.header["NAXIS"] > 0 for hdu in hdus)
-            return not has_image and any(
-                isinstance(hdu, fits.BinTableHDU | fits.TableHDU) for hdu in hdus
-            )
+        found = check_fits(path, verify=False)
     except OSError:
         return False
+    has_image = any(extension.is_image for extension in found)
+    return not has_image and any(extension.is_table for extension in found)
 
 
 def read_table(path: Path) -> QTable:
@@ -74,6 +72,8 @@ def read_table(path: Path) -> QTable:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}.")
     ending = path.suffix.lower()
+    if ending not in _TABLES and _is_fits(path):
+        check_fits(path)
     try:
         if ending in _PARQUET:
             return _read_parquet(path)
@@ -85,6 +85,14 @@ def read_table(path: Path) -> QTable:
         raise OSError(
             f"{path} cannot be read as a table ({type(error).__name__}: {reason})."
         ) from error
+
+
+def _is_fits(path: Path) -> bool:
+    """Return whether a file is a FITS file, by its first bytes or, if it is compressed, by its name."""
+    with path.open("rb") as stream:
+        if stream.read(6) == b"SIMPLE":
+            return True
+    return any(ending.lower() in (".fits", ".fit", ".fts") for ending in path.suffixes)
 
 
 def rows_by_name(wanted: Sequence[str], names: Sequence[str], path: Path) -> np.ndarray:

@@ -23,6 +23,7 @@ from astropy.table import QTable, Table
 from astropy.utils.exceptions import AstropyUserWarning
 from astropy.utils.masked import Masked
 
+from ..fits_files import check_fits
 from ..quantities import plain_values
 from .base import GalaxyDraws, html_intervals
 from .files import (
@@ -448,6 +449,8 @@ def _write_table(table: QTable, path: Path, form: str) -> None:
 def _read_columns(path: Path, form: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read the columns as plain or masked arrays, and the document."""
     try:
+        if form == "fits":
+            check_fits(path)
         if form == "parquet":
             columns, meta = _read_parquet(path)
         else:

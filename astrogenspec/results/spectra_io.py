@@ -32,6 +32,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
+from ..fits_files import check_fits
 from ..quantities import FLUX_UNIT
 from ..surveys import BANDS
 from .base import GalaxyIndex, common_meta
@@ -359,6 +360,8 @@ def read_spectra(path: str | os.PathLike[str], galaxies: GalaxyIndex | None) -> 
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"cannot read spectra: the file {str(path)!r} does not exist.")
+    with _read_errors(path):
+        check_fits(path, verify=False)
     with path.open("rb") as stream:
         with _read_errors(path):
             units = fits.open(stream)
