@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 __all__ = ["map_chunks"]
+
+
+def _use_one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+# A forked process does not inherit the OpenMP threads of its parent, and would wait for them forever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_use_one_thread)
 
 
 def map_chunks(
@@ -27,7 +37,8 @@ def map_chunks(
     size : int
         Maximum number of items of a chunk.
     device : `torch.device` or str
-        Device of the computation.  On a CPU, `torch.get_num_threads` threads are used; elsewhere the calling thread.
+        Device of the computation.  On a CPU, `torch.get_num_threads` threads are used, which is one in forked processes;
+        elsewhere the calling thread.
     """
     chunks = [slice(start, start + size) for start in range(0, n, size)]
     threads = torch.get_num_threads()

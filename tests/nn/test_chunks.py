@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,3 +73,34 @@ def test_other_devices_use_the_calling_thread(threads):
     seen = set()
     map_chunks(lambda rows: seen.add(threading.get_ident()), 6, 1, "meta")
     assert seen == {threading.get_ident()}
+
+
+PREDICT_IN_FORKED_PROCESSES = """
+import multiprocessing, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from estimator_cases import draws_of, make_cutouts, make_photometry
+from spectrum_estimator_cases import predict
+from astrogenspec import PropertyEstimator, SpectrumEstimator
+properties, spectra = PropertyEstimator.from_pretrained(), SpectrumEstimator.from_pretrained()
+def results(_):
+    inputs = make_cutouts(3), make_photometry(3)
+    draws = draws_of(properties.predict(*inputs, n_draws=200, seed=1))
+    return draws.tobytes(), predict(spectra, *inputs, n_draws=2).flux.value.tobytes()
+torch.set_num_threads(1)
+expected = results(None)
+torch.set_num_threads(2)
+results(None)
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    assert pool.map(results, range(2)) == [expected] * 2
+assert torch.get_num_threads() == 2
+"""
+
+
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="the system cannot fork"
+)
+def test_predictions_in_forked_processes_after_a_prediction():
+    tests = Path(__file__).parents[1]
+    command = [sys.executable, "-W", "ignore", "-c", PREDICT_IN_FORKED_PROCESSES, str(tests)]
+    subprocess.run(command, timeout=240, check=True)
