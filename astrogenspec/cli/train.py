@@ -73,22 +73,8 @@ def _add_properties(lanes: Any, common: argparse.ArgumentParser) -> None:
         "limit forgetting",
     )
     _add_training(properties)
-    add(
-        "--fine-tune",
-        "--anchor",
-        type=Path,
-        nargs="+",
-        metavar="TABLE",
-        help="catalogues of labelled galaxies",
-    )
-    add(
-        "--images",
-        type=Path,
-        nargs="+",
-        metavar="CUTOUT",
-        help="FITS cutouts, one for each row of the tables, in the same order (with --fine-tune)",
-    )
     add("--model", metavar="NAME", help="trained weights to continue from")
+    _add_fine_tuning(properties)
     part = properties.add_mutually_exclusive_group()
     part.add_argument(
         "--heads-only",
@@ -105,6 +91,27 @@ def _add_properties(lanes: Any, common: argparse.ArgumentParser) -> None:
         help="train an additional head for galaxies without images; the heads of --model stay fixed (with --data, "
         "without --fine-tune)",
     )
+    properties.set_defaults(run=_train_properties)
+
+
+def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
+    """Add the options of fine-tuning on labelled galaxies."""
+    add = parser.add_argument
+    add(
+        "--fine-tune",
+        "--anchor",
+        type=Path,
+        nargs="+",
+        metavar="TABLE",
+        help="catalogues of labelled galaxies",
+    )
+    add(
+        "--images",
+        type=Path,
+        nargs="+",
+        metavar="CUTOUT",
+        help="FITS cutouts, one for each row of the tables, in the same order (with --fine-tune)",
+    )
     add(
         "--epochs",
         type=int,
@@ -117,7 +124,6 @@ def _add_properties(lanes: Any, common: argparse.ArgumentParser) -> None:
         type=int,
         help="number of heads to train for each input mode; their posteriors are averaged (with --fine-tune)",
     )
-    properties.set_defaults(run=_train_properties)
 
 
 def _add_spectra(lanes: Any, common: argparse.ArgumentParser) -> None:

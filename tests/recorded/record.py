@@ -19,7 +19,7 @@ PATH = Path(__file__).with_name("draws.npz")
 
 
 def fingerprint():
-    """Name what the last bit of a draw depends on: versions and kind of processor."""
+    """Return what the last bit of a draw depends on: versions, processor and threads."""
     model = platform.processor() or platform.machine()
     for line in (
         Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ()
@@ -28,7 +28,8 @@ def fingerprint():
             model = line.partition(":")[2].strip()
             break
     versions = f"torch {torch.__version__.partition('+')[0]}, numpy {np.__version__}"
-    return f"{versions}, {torch.backends.cpu.get_cpu_capability()}, {model}"
+    threads = f"{torch.get_num_threads()} threads"
+    return f"{versions}, {torch.backends.cpu.get_cpu_capability()}, {threads}, {model}"
 
 
 def compute():
