@@ -1,12 +1,14 @@
 """Build the distributions and test the wheel in an empty environment outside the source tree.
 
-``python .ci/check_distribution.py`` requires the package ``build``; ``--out dist`` keeps the distributions.  Checks:
+``python .ci/check_distribution.py`` requires the package ``build``; ``--out dist`` keeps the
+distributions.  Checks:
 
-1. the source distribution contains tests, documentation, licence and constraints, and no build products;
+1. the source distribution contains tests, documentation, licence and constraints, and no build
+   products;
 2. the wheel contains every file of the package, including weights and cards, and no other file;
 3. the wheels built from the source distribution and from the source tree are identical;
-4. in a new environment with only the wheel, in another folder: the version, both estimators with the bundled
-   weights, the command line, and the quickstart of the documentation.
+4. in a new environment with only the wheel, in another folder: the version, both estimators with
+   the bundled weights, the command line, and the quickstart of the documentation.
 """
 
 from __future__ import annotations

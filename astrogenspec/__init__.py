@@ -1,9 +1,9 @@
 """Galaxy physics from broad-band images: calibrated posteriors of properties and line fluxes.
 
-The names of `__all__` are imported when they are first used, so that ``import astrogenspec`` costs next to nothing.
-Settings are items of `astrogenspec.conf`, as of any package of the astropy ecosystem.  What the package does (which
-weights it reads, how a training goes) is told to the logger ``astrogenspec`` of `logging`, level ``INFO``; what may be
-wrong is warned of with `AstroGenSpecWarning`.
+The names in ``__all__`` are imported when they are first used, so that ``import astrogenspec`` is
+fast. Settings are items of `astrogenspec.conf`, as in other packages of the astropy ecosystem.
+Weights that are used and training progress are logged to the logger ``astrogenspec`` at level
+``INFO``; assumptions and other possible problems are reported as `AstroGenSpecWarning`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ __citation__ = f"""\
 """
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
-# In front of the finder of files, which would load a second copy of the modules of a folder that has moved.
+# In front of the finder of files, which would load a second copy of the modules of a folder that
+# has moved.
 sys.meta_path.insert(0, MovedModules(__name__, MOVED))
 
 __all__ = ["__citation__", "__version__", *sorted(_HOME)]

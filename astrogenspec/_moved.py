@@ -1,7 +1,8 @@
 """Old import paths of public modules that have moved.
 
-An import hook makes the old name an alias of the module at its new path, so that existing scripts and pickles keep
-working.  An alias is kept for at least one release after the move (see the contributing guide).
+An import hook makes the old name an alias of the module at its new path, so that existing scripts
+and pickles keep working.  An alias is kept for at least one release after the move (see the
+contributing guide).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The demonstration: ``python -m astrogenspec.demo --out results/demo``.
 
-It infers the properties of 24 real SDSS galaxies with photometry and spectroscopic redshift, and the properties and spectra
-of four simulated galaxies with images, whose true properties are known.  Tables and figures are written to the output
-folder.  All data are included in the package.
+It infers the properties of 24 real SDSS galaxies with photometry and spectroscopic redshift, and
+the properties and spectra of four simulated galaxies with images, whose true properties are known.
+Tables and figures are written to the output folder.  All data are included in the package.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def load_galaxies() -> QTable:
     Returns
     -------
     `~astropy.table.QTable`, 24 rows
-        ``name``, ``ra``, ``dec`` [deg], ``z_spec``, and for each band ``flux_u``, ``flux_err_u`` [nmgy] (model flux as
-        observed) and ``extinction_u`` [mag].
+        ``name``, ``ra``, ``dec`` [deg], ``z_spec``, and for each band ``flux_u``, ``flux_err_u``
+        [nmgy] (model flux as observed) and ``extinction_u`` [mag].
 
     Notes
     -----
@@ -57,7 +57,8 @@ def load_cutouts() -> tuple[list[dict[str, CCDData]], QTable]:
     cutouts : list of dict of `~astropy.nddata.CCDData`
         Images by band, with the noise of SDSS and without Galactic extinction.
     truth : `~astropy.table.QTable`
-        One row for each galaxy: ``file``, and the true quantities named as in `~astrogenspec.quantities.QUANTITIES`.
+        One row for each galaxy: ``file``, and the true quantities named as in
+        `~astrogenspec.quantities.QUANTITIES`.
     """
     from .inputs.cutout_fits import read_cutout_fits
 
@@ -114,14 +115,16 @@ def _show_galaxies(estimator: PropertyEstimator, out: Path, seed: int) -> None:
     posterior.write(out / "galaxies.fits", overwrite=True)
     posterior.write(out / "galaxies.ecsv", overwrite=True)
     print(
-        f"{len(galaxies)} SDSS galaxies, photometry only: {posterior.n_draws} draws each in {seconds:.1f} s."
+        f"{len(galaxies)} SDSS galaxies, photometry only: {posterior.n_draws} draws each in "
+        f"{seconds:.1f} s."
     )
     print("Medians and 68% intervals (mass in dex(Msun), star-formation rate in dex(Msun / yr)):\n")
     print(_summary(posterior, galaxies))
     low, high = posterior["redshift"].interval(0.68)
     inside = (low.value <= galaxies["z_spec"]) & (galaxies["z_spec"] <= high.value)
     print(
-        f"\n{np.count_nonzero(inside)} of {len(galaxies)} spectroscopic redshifts lie inside the 68% interval "
+        f"\n{np.count_nonzero(inside)} of {len(galaxies)} spectroscopic redshifts lie inside the "
+        "68% interval "
         "(see the card of the model for the accuracy of large samples)."
     )
     _comment_on_misses(posterior, galaxies)
@@ -136,11 +139,13 @@ def _comment_on_misses(posterior: Posterior, galaxies: QTable) -> None:
     for k in np.flatnonzero((galaxies["z_spec"] < low) | (galaxies["z_spec"] > high)):
         flag = posterior.flags[k] or "no flag"
         print(
-            f"{galaxies['name'][k]}: the spectroscopic redshift {galaxies['z_spec'][k]:.4f} lies outside the 95% "
+            f"{galaxies['name'][k]}: the spectroscopic redshift {galaxies['z_spec'][k]:.4f} lies "
+            "outside the 95% "
             f"interval [{low[k]:.3f}, {high[k]:.3f}] ({flag})."
         )
     print(
-        "About 1 in 20 galaxies is expected outside: a single photometric redshift can be wrong without any sign in the "
+        "About 1 in 20 galaxies is expected outside: a single photometric redshift can be wrong "
+        "without any sign in the "
         "photometry.\n"
     )
 
@@ -153,7 +158,8 @@ def _show_cutouts(estimator: PropertyEstimator, out: Path, seed: int) -> Posteri
     posterior, seconds = _timed(estimator.predict, cutouts, ebv=0.0, seed=seed)
     posterior.write(out / "cutouts.fits", overwrite=True)
     print(
-        f"{len(cutouts)} simulated galaxies, images only: {seconds:.1f} s. True values and posteriors (medians and 68% "
+        f"{len(cutouts)} simulated galaxies, images only: {seconds:.1f} s. True values and "
+        "posteriors (medians and 68% "
         "intervals):\n"
     )
     print(_compared(posterior, truth))
@@ -186,8 +192,10 @@ def _show_spectra(posterior: Posterior, out: Path, seed: int) -> None:
     measured = first.measure(line_flux("halpha"))
     table = posterior["halpha_flux"].draws[0, : first.n_draws]
     print(
-        f"Halpha flux of {spectra.names[0]} in {table.unit}: {measured.pdf_median()[0].value:.3g} +- "
-        f"{measured.pdf_std()[0].value:.2g} measured on the spectra, {np.median(table.value):.3g} in the posterior, "
+        f"Halpha flux of {spectra.names[0]} in {table.unit}: "
+        f"{measured.pdf_median()[0].value:.3g} +- "
+        f"{measured.pdf_std()[0].value:.2g} measured on the spectra, "
+        f"{np.median(table.value):.3g} in the posterior, "
         f"true value {truth['halpha_flux'][0].value:.3g}.\n"
     )
 

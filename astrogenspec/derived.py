@@ -3,15 +3,16 @@
 Derived quantities are computed for every draw, which preserves the correlations between the
 quantities; combining medians would not.
 
-=====================  ==================================================================  =============
-name                   definition                                                          unit
-=====================  ==================================================================  =============
-``ssfr``               log10(SFR / M*)                                                     dex(1 / yr)
-``halpha_luminosity``  log10(4 pi D_L(z)^2 F(Halpha)), fibre aperture, not dust-corrected  dex(erg / s)
-``balmer_decrement``   F(Halpha) / F(Hbeta)                                                dimensionless
-``nii_halpha``         log10(F([N II] 6584) / F(Halpha))                                   dex
-``oiii_hbeta``         log10(F([O III] 5007) / F(Hbeta))                                   dex
-=====================  ==================================================================  =============
+=====================  ==================================================================
+============= name                   definition
+unit =====================  ==================================================================
+============= ``ssfr``               log10(SFR / M*)
+dex(1 / yr) ``halpha_luminosity``  log10(4 pi D_L(z)^2 F(Halpha)), fibre aperture, not
+dust-corrected  dex(erg / s) ``balmer_decrement``   F(Halpha) / F(Hbeta)
+dimensionless ``nii_halpha``         log10(F([N II] 6584) / F(Halpha))
+dex ``oiii_hbeta``         log10(F([O III] 5007) / F(Hbeta))                                   dex
+=====================  ==================================================================
+=============
 
 The diagram of Baldwin, Phillips & Terlevich (1981) with x = log10([N II] 6584 / Halpha) and y =
 log10([O III] 5007 / Hbeta) is divided by two curves: y = 0.61 / (x - 0.05) + 1.3 (Kauffmann et al.
@@ -183,7 +184,8 @@ def derive(name: str, draws: _Draws) -> u.Quantity:
     absent = [need for need in info.needs if need not in draws]
     if absent:
         raise KeyError(
-            f"{name!r} is computed from {' and '.join(info.needs)}; add {' and '.join(absent)} to the draws "
+            f"{name!r} is computed from {' and '.join(info.needs)}; add {' and '.join(absent)} "
+            "to the draws "
             f"(they contain {', '.join(draws) or 'no quantity'})."
         )
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -235,8 +237,8 @@ def bpt_class(nii_halpha: np.ndarray, oiii_hbeta: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of int8
-        Index in `BPT_CLASSES`: star-forming below both curves, composite between them, AGN above the
-        curve of Kewley et al.; -1 where a ratio is not finite.
+        Index in `BPT_CLASSES`: star-forming below both curves, composite between them, AGN above
+        the curve of Kewley et al.; -1 where a ratio is not finite.
 
     Notes
     -----

@@ -1,7 +1,8 @@
 """Flags: reasons to distrust a result, as bit codes and as text.
 
-Every galaxy has an integer code, the bitwise OR of the `Flag` members that apply (0: no flag), and a text for people to
-read.  Programs use the bits only.  The values of the bits never change, because they are stored in files.
+Every galaxy has an integer code, the bitwise OR of the `Flag` members that apply (0: no flag), and
+a text for people to read.  Programs use the bits only.  The values of the bits never change,
+because they are stored in files.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ __all__ = ["Flag", "FlagLog", "combine_texts", "decode_flags"]
 class Flag(IntFlag):
     """Bits of a flag code.
 
-    Use `decode_flags` to list the members in a code, and ``(codes & Flag.SATURATED) != 0`` to select galaxies.
+    Use `decode_flags` to list the members in a code, and ``(codes & Flag.SATURATED) != 0`` to
+    select galaxies.
     """
 
     #: The flag has a text but no code, such as one read from a file of an older version.

@@ -1,7 +1,8 @@
 """Logarithmic wavelength grids of the simulator and of generated spectra, and emission lines on them.
 
-Wavelengths are in vacuum.  Lines are Gaussians whose width is the quadratic sum of the velocity dispersion and the
-resolution of the spectrograph; they are normalised on the pixels of the grid, so that their flux is conserved.
+Wavelengths are in vacuum.  Lines are Gaussians whose width is the quadratic sum of the velocity
+dispersion and the resolution of the spectrograph; they are normalised on the pixels of the grid, so
+that their flux is conserved.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class LogGrid:
         return np.diff(self.edges)
 
 
-#: Rest-frame grid on which spectra are generated, 2500-10912 A; it covers ugriz at all redshifts of the training set.
+#: Rest-frame grid on which spectra are generated, 2500-10912 A; it covers ugriz at all redshifts of
+#: the training set.
 REST = LogGrid(3.398, 1e-4, 6400)
 #: Observed-frame grid that covers the bands ugriz, 2950-11421 A.
 WIDE = LogGrid(3.4698, 1e-4, 5880)
@@ -105,8 +107,8 @@ def line_index(name: str) -> int:
 def narrow_line_velocity(dispersion: Tensor) -> Tensor:
     """Return the velocity dispersion of the gas for that of the stars (km/s), shape (n,).
 
-    Assumption: 0.7 of the stellar dispersion, limited to 40-250 km/s, because gas in disks has a lower dispersion than the
-    stars of the bulge.
+    Assumption: 0.7 of the stellar dispersion, limited to 40-250 km/s, because gas in disks has a
+    lower dispersion than the stars of the bulge.
     """
     return (0.7 * dispersion).clamp(40, 250)
 

@@ -18,14 +18,16 @@ release = _project["version"]
 version = release.rsplit(".dev", 1)[0]
 
 html_title = f"{project} {release}"
-# The plain theme: the one that sphinx-astropy sets has the header, links and statistics of astropy.org.
+# The plain theme: the one that sphinx-astropy sets has the header, links and statistics of
+# astropy.org.
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {
     "logo": {"text": project},
     "navbar_align": "left",
     "navbar_end": ["version-switcher", "theme-switcher", "navbar-icon-links"],
     "show_toc_level": 2,
-    # Served as /dev/, /stable/, /1.0/, ... of one host; add a line to _static/switcher.json for each release.
+    # Served as /dev/, /stable/, /1.0/, ... of one host; add a line to _static/switcher.json for
+    # each release.
     "switcher": {
         "json_url": "_static/switcher.json",
         "version_match": "dev" if "dev" in release else version,

@@ -72,8 +72,10 @@ def _scores_by_input(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | 
     axes[0, 0].legend(frameon=False, fontsize=8, loc="lower left")
     _save(figure, path)
     return path, (
-        "Simulated held-out galaxies. Left: fraction of the variance of the true values explained by the posterior median"
-        f"{explained}. Right: fraction of true values in the 68% (dots) and 95% (squares) intervals."
+        "Simulated held-out galaxies. Left: fraction of the variance of the true values "
+        "explained by the posterior median"
+        f"{explained}. Right: fraction of true values in the 68% (dots) and 95% (squares) "
+        "intervals."
     )
 
 
@@ -98,7 +100,8 @@ def _scores_by_bands(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | 
     axes[0, 0].legend(frameon=False, fontsize=8)
     _save(figure, path)
     return path, (
-        "Simulated held-out galaxies, photometry alone: accuracy with fewer bands. Below 0, the median is worse than a "
+        "Simulated held-out galaxies, photometry alone: accuracy with fewer bands. Below 0, the "
+        "median is worse than a "
         "constant."
     )
 
@@ -137,7 +140,8 @@ def _real_redshifts(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | N
     axes[0, 1].set(xlabel="fraction of true redshifts inside", xlim=(0.5, 1))
     _save(figure, path)
     return path, (
-        "Real galaxies: scatter of the redshifts, and fraction of spectroscopic redshifts in the 68% (dots) and 95% "
+        "Real galaxies: scatter of the redshifts, and fraction of spectroscopic redshifts in the "
+        "68% (dots) and 95% "
         "(squares) intervals. The tables below describe the held-out samples."
     )
 
@@ -162,7 +166,8 @@ def _learning_curve(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | N
         ax.minorticks_off()
     _save(figure, path)
     return path, (
-        f"Redshifts of {few['judged']:,} real galaxies from photometry after fine-tuning on others: three samples of each "
+        f"Redshifts of {few['judged']:,} real galaxies from photometry after fine-tuning on "
+        "others: three samples of each "
         "size, and their mean. Dashed: before fine-tuning."
     )
 
@@ -190,8 +195,10 @@ def _spectral_residuals(card: Mapping[str, Any], path: Path) -> tuple[Path, str]
     axes[0, 1].set(xlabel="fraction of true pixels inside", xlim=(0.2, 1))
     _save(figure, path)
     return path, (
-        "Simulated held-out galaxies, by mode and aperture. Left: residual of the best draw from the true noise-free spectrum in "
-        "line-free pixels. Right: fraction of pixels in the 68% (dots) and 95% (squares) ranges of the draws."
+        "Simulated held-out galaxies, by mode and aperture. Left: residual of the best draw from "
+        "the true noise-free spectrum in "
+        "line-free pixels. Right: fraction of pixels in the 68% (dots) and 95% (squares) ranges "
+        "of the draws."
     )
 
 
@@ -208,7 +215,8 @@ def _spectral_indices(card: Mapping[str, Any], path: Path) -> tuple[Path, str] |
     _save(figure, path)
     return (
         path,
-        "Simulated held-out galaxies: correlation of indices measured on the best draw and on the true spectrum.",
+        "Simulated held-out galaxies: correlation of indices measured on the best draw and on "
+        "the true spectrum.",
     )
 
 

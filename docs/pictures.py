@@ -146,8 +146,10 @@ def draw_architecture(path: Path) -> None:
     ax.text(
         0.1,
         -0.1,
-        "Each layer imports the layers below it; plot() methods of results load plotting/ when they are called.\n"
-        "inference/, generation/ and simulate/ do not import one another; measure/ imports results/ only.",
+        "Each layer imports the layers below it; plot() methods of results load plotting/ when "
+        "they are called.\n"
+        "inference/, generation/ and simulate/ do not import one another; measure/ imports "
+        "results/ only.",
         va="top",
         fontsize=8.5,
         color=_GREY,

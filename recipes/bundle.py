@@ -150,7 +150,8 @@ def main() -> None:
         parser.error("--commit is required with a training run.")
     if any(parts) and (kind != "simulated" or arguments.run or all(parts)):
         parser.error(
-            "--photometry and --images replace parts of the weights 'simulated': give one of them, without a run."
+            "--photometry and --images replace parts of the weights 'simulated': give one of "
+            "them, without a run."
         )
     if arguments.run is not None:
         network, card = of_run(kind, arguments)

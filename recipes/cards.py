@@ -32,18 +32,21 @@ MODELS = {
     "properties": (
         "astrogenspec-properties",
         "properties-v7.safetensors",
-        "Properties and line fluxes from SDSS-like ugriz images and photometry, trained on simulations and fine-tuned on "
+        "Properties and line fluxes from SDSS-like ugriz images and photometry, trained on "
+        "simulations and fine-tuned on "
         "the photometry and images of real galaxies",
     ),
     "simulated": (
         "astrogenspec-properties-simulated",
         "properties-simulated-v6.safetensors",
-        "The same, trained on simulations alone; redshifts from photometry recalibrated on real galaxies",
+        "The same, trained on simulations alone; redshifts from photometry recalibrated on real "
+        "galaxies",
     ),
     "spectra": (
         "astrogenspec-spectra",
         "spectra-v4.safetensors",
-        "Optical spectra from SDSS-like ugriz images and photometry and draws of properties, trained on simulations alone",
+        "Optical spectra from SDSS-like ugriz images and photometry and draws of properties, "
+        "trained on simulations alone",
     ),
 }
 #: File with the recalibration of each model in the folder of results.
@@ -55,19 +58,27 @@ SOURCES = {
 #: Number of galaxies with images and seed for the statistics of the training set.
 _STATISTICS = (4000, 900)
 _REAL_GALAXIES = (
-    "7,408 SDSS galaxies (kcorrect test sample without those of the demonstration and of the image table; photometry and "
-    "redshift, 98 masses and star-formation rates of GSWLC), 3,039 of ECO and RESOLVE (mass, star-formation rate, O/H, line "
-    "fluxes at known redshift; masses brought to the scale of GSWLC) and 1,964 of ALFALFA-SDSS (g, r; GSWLC mass and "
-    "star-formation rate at known redshift). Their photometry, Petrosian fluxes, radii and axis ratios were used; 24,000 "
-    "simulated galaxies with images served as teacher samples; real galaxies without images were matched with their images"
+    "7,408 SDSS galaxies (kcorrect test sample without those of the demonstration and of the "
+    "image table; photometry and "
+    "redshift, 98 masses and star-formation rates of GSWLC), 3,039 of ECO and RESOLVE (mass, "
+    "star-formation rate, O/H, line "
+    "fluxes at known redshift; masses brought to the scale of GSWLC) and 1,964 of ALFALFA-SDSS "
+    "(g, r; GSWLC mass and "
+    "star-formation rate at known redshift). Their photometry, Petrosian fluxes, radii and axis "
+    "ratios were used; 24,000 "
+    "simulated galaxies with images served as teacher samples; real galaxies without images were "
+    "matched with their images"
 )
 _REAL_IMAGES = (
-    ". Then the redshifts of 201 other SDSS galaxies with g r i images, which were made from the colour pictures of Galaxy Zoo, "
+    ". Then the redshifts of 201 other SDSS galaxies with g r i images, which were made from the "
+    "colour pictures of Galaxy Zoo, "
     "and magnitudes, and the masses and star-formation rates that GSWLC has of 33 of them"
 )
 _FEW_IMAGES = (
-    "The relation of photometry, sizes and properties was learnt from real galaxies; the information in images was learnt from "
-    "simulations and from 201 real images (redshift; mass and star-formation rate of 33), which were made from colour pictures: "
+    "The relation of photometry, sizes and properties was learnt from real galaxies; the "
+    "information in images was learnt from "
+    "simulations and from 201 real images (redshift; mass and star-formation rate of 33), which "
+    "were made from colour pictures: "
     "survey frames were not tested."
 )
 
@@ -95,7 +106,8 @@ def base_card(kind: str, trained: dict, commit: str) -> dict:
         "licence": "BSD-3-Clause",
         "commit": commit,
         "description": description,
-        "preprocessing": "asinh images in units of nominal SDSS sky noise, 64 x 64 pixels of 0.396 arcsec; asinh magnitudes, "
+        "preprocessing": "asinh images in units of nominal SDSS sky noise, 64 x 64 pixels of "
+        "0.396 arcsec; asinh magnitudes, "
         "colours, signal-to-noise; corrected for Galactic extinction (Schlafly & Finkbeiner 2011)",
     }
 
@@ -106,7 +118,8 @@ def architecture_of(config: dict) -> str:
     if config["photometry_members"]:
         heads += f" and {config['photometry_members']} for those without"
     return (
-        f"variational autoencoder ({config['latent_size']}-d latent) and chains of conditional neural-spline flows over "
+        f"variational autoencoder ({config['latent_size']}-d latent) and chains of conditional "
+        "neural-spline flows over "
         f"{', '.join(QUANTITIES)}; ensembles of heads: {heads}"
     )
 
@@ -123,9 +136,12 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
             "photometry_only": 576000,
             "held_out_for_early_stopping": 27600,
             "priors": numbers_of_priors(),
-            "real_galaxies": "none were used to train the network; redshifts of 7,408 SDSS galaxies recalibrate those from "
-            "photometry alone (calibrated=False switches that off); colour, magnitude and redshift distributions of 70% of "
-            "the real SDSS photometry table fitted the simulator's population, and sizes and line ratios of published tables "
+            "real_galaxies": "none were used to train the network; redshifts of 7,408 SDSS "
+            "galaxies recalibrate those from "
+            "photometry alone (calibrated=False switches that off); colour, magnitude and "
+            "redshift distributions of 70% of "
+            "the real SDSS photometry table fitted the simulator's population, and sizes and "
+            "line ratios of published tables "
             "set its structure and line parameters",
         },
         "training_range": {"r_magnitude": [12.0, 18.5], "redshift": [0.003, 0.36]},
@@ -136,9 +152,12 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
         "log": log_of(run),
         **training_statistics(*_STATISTICS),
         "limitations": [
-            "Trained on simulations alone: intervals of mass and star-formation rate rest on the simulator's scales.",
-            "Black-hole masses follow from the bulge-mass relation of Kormendy & Ho (2013); they are not measurements.",
-            "Galaxies fainter than r = 18.5, beyond z = 0.36, stars and quasars are outside the training set.",
+            "Trained on simulations alone: intervals of mass and star-formation rate rest on the "
+            "simulator's scales.",
+            "Black-hole masses follow from the bulge-mass relation of Kormendy & Ho (2013); they "
+            "are not measurements.",
+            "Galaxies fainter than r = 18.5, beyond z = 0.36, stars and quasars are outside the "
+            "training set.",
         ],
     }
     return card | recalibration_of(results, SOURCES["simulated"])
@@ -197,7 +216,8 @@ def properties_card(run: Path, commit: str, results: Path | None) -> dict:
     card["training_set"] |= {"kind": "simulated, then real", "real_galaxies": real}
     card["limitations"] = [
         _FEW_IMAGES,
-        "Masses, star-formation rates and metallicities of real galaxies are those of catalogues, with their conventions.",
+        "Masses, star-formation rates and metallicities of real galaxies are those of "
+        "catalogues, with their conventions.",
         *(text for text in card["limitations"] if "alone: intervals" not in text),
     ]
     return card | recalibration_of(results, SOURCES["properties"])
@@ -208,9 +228,12 @@ def spectra_card(run: Path, commit: str) -> dict:
     trained = json.loads((run / "spectra.json").read_text())
     hours = trained["training"]["max_seconds"] / 3600
     return base_card("spectra", trained, commit) | {
-        "architecture": "EDM diffusion of 45 whitened components (24 of the binned rest-frame continuum, 17 line fluxes, broad "
-        "Halpha, redshift, velocity dispersion, fibre share) by a transformer that attends to image, photometry and property "
-        "tokens; EDM diffusion of the detail at 1e-4 dex on crops of 1280 pixels; two contrastive networks",
+        "architecture": "EDM diffusion of 45 whitened components (24 of the binned rest-frame "
+        "continuum, 17 line fluxes, broad "
+        "Halpha, redshift, velocity dispersion, fibre share) by a transformer that attends to "
+        "image, photometry and property "
+        "tokens; EDM diffusion of the detail at 1e-4 dex on crops of 1280 pixels; two "
+        "contrastive networks",
         "training_set": {
             "kind": "simulated",
             "galaxies": 3 * 86400,
@@ -223,7 +246,8 @@ def spectra_card(run: Path, commit: str) -> dict:
         | {"before": "2,782, 3,235 and 2,726 steps, to a validation loss of 0.863"},
         "log": log_of(run),
         "limitations": [
-            "Spectra are those of the simulator: stars of Bruzual & Charlot (2003) with MILES, no alpha enhancement.",
+            "Spectra are those of the simulator: stars of Bruzual & Charlot (2003) with MILES, "
+            "no alpha enhancement.",
             "Beyond 8750 A (rest frame) the stellar library has no narrow features.",
             "The draws contain no noise of a spectrograph.",
         ],

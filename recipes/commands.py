@@ -118,7 +118,8 @@ RECIPES = {
         SIMULATE_MORE_IMAGES,
         TRAIN_IMAGES.format(steps=1400),
         _bundle("simulated", "--images runs/image-network"),
-        f"python benchmarks/finetuning.py recalibration FOLDER --model {BASE} --out results/simulated",
+        f"python benchmarks/finetuning.py recalibration FOLDER --model {BASE} --out "
+        "results/simulated",
         "python recipes/bundle.py simulated --results results/simulated",
     ),
     "properties": (

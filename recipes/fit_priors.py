@@ -202,7 +202,8 @@ def report_scatter(real: Galaxies, simulated: Galaxies) -> None:
             core = np.clip(left, -3 * scatter, 3 * scatter)
             far = np.mean(np.abs(left) > 4 * scatter, axis=0)
             print(
-                f"  {low:.2f} < z < {high:.2f} {name:9s} scatter {scatter.round(4)}, beyond 4 sigma {far.round(4)}, "
+                f"  {low:.2f} < z < {high:.2f} {name:9s} scatter {scatter.round(4)}, beyond 4 "
+                f"sigma {far.round(4)}, "
                 f"correlation {np.corrcoef(core[:, 1], core[:, 2])[0, 1]:.2f}"
             )
 

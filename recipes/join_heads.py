@@ -31,7 +31,8 @@ def main() -> None:
     for name, encoder in zip(arguments.models[1:], encoders[1:], strict=True):
         if not all(torch.equal(value, encoder[key]) for key, value in encoders[0].items()):
             parser.error(
-                f"{name} and {arguments.models[0]} have different encoders: give networks trained with --heads-alone."
+                f"{name} and {arguments.models[0]} have different encoders: give networks "
+                "trained with --heads-alone."
             )
     joined = networks[0].with_heads([network.extract_head(0) for network in networks])
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

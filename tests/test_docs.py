@@ -15,9 +15,11 @@ DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.glob("*.rst"), ROOT / "README.rst", ROOT / "CONTRIBUTING.rst"])
 TUTORIALS = sorted((DOCS / "tutorials").glob("*.py"))
 
-#: Python blocks that are not doctests, by page and first line, with the reason. They are compiled and their imports checked.
+#: Python blocks that are not doctests, by page and first line, with the reason. They are compiled
+#: and their imports checked.
 NOT_RUN = {
-    ("README.rst", 'cutout = {band: CCDData.read(f"galaxy-{band}.fits") for band in "gri"}'): "files of the reader",
+    ("README.rst", 'cutout = {band: CCDData.read(f"galaxy-{band}.fits") for band in '
+                   '"gri"}'): "files of the reader",
     ("index.rst", "from astropy.nddata import CCDData"): "files of the reader",
     ("jdaviz.rst", "import astropy.units as u"): "jdaviz, which is not a dependency",
     ("jdaviz.rst", "from jdaviz import Specviz"): "jdaviz",
@@ -25,25 +27,34 @@ NOT_RUN = {
     ("ppxf.rst", "import numpy as np"): "the extra simulate; writes a file",
     ("ppxf.rst", "import astropy.units as u"): "pPXF, which is not a dependency",
     ("inputs.rst", "from astropy.coordinates import SkyCoord"): "network",
-    ("inputs.rst", "from astroquery.sdss import SDSS"): "network; its columns are read in tests/inputs/test_catalogues.py",
+    ("inputs.rst", "from astroquery.sdss import "
+                   "SDSS"): "network; its columns are read in tests/inputs/test_catalogues.py",
     ("install.rst", 'estimator = PropertyEstimator.from_pretrained(device="cuda")'): "a GPU",
-    ("measuring.rst", "from astrogenspec.measure import measure_kinematics, measure_populations"): "the extra simulate",
+    ("measuring.rst", "from astrogenspec.measure import measure_kinematics, "
+                      "measure_populations"): "the extra simulate",
     ("quickstart.rst", "from astropy.nddata import CCDData"): "files of the reader",
-    ("spectra.rst", "posterior = PropertyEstimator.from_pretrained().predict(photometry=catalogue, n_draws=16, seed=1)"):
+    ("spectra.rst", "posterior = "
+                    "PropertyEstimator.from_pretrained().predict(photometry=catalogue, "
+                    "n_draws=16, seed=1)"):
         "a catalogue of the reader; run in tests/generation/test_estimator.py",
     ("spectra.rst", "from astrogenspec import SamplerSettings, SpectrumOptions"): "takes long",
-    ("training.rst", "from astropy.table import QTable"): "a catalogue of the reader; run in the tutorial 08_fine_tune",
-    ("training.rst", 'better = estimator.fit(photometry=table, labels={"stellar_mass": table["stellar_mass"]},'):
+    ("training.rst", "from astropy.table import "
+                     "QTable"): "a catalogue of the reader; run in the tutorial 08_fine_tune",
+    ("training.rst", 'better = estimator.fit(photometry=table, labels={"stellar_mass": '
+                     'table["stellar_mass"]},'):
         "the same",
     ("training.rst", 'better = estimator.fit(photometry=table, labels=table["redshift", "sfr"], simulations=["runs/images"], seed=1)'):  # noqa: E501
         "simulated shards",
     ("training.rst", 'better = better.fit(cutouts, photometry=with_images, labels=with_images["redshift",], simulations=["runs/images"],'):  # noqa: E501
         "simulated shards; without them run in tests/inference/finetuning/test_trainer.py",
-    ("training.rst", 'print(better.calibration_report(photometry=apart, truth=apart, out="report.html"))'):
+    ("training.rst", 'print(better.calibration_report(photometry=apart, truth=apart, '
+                     'out="report.html"))'):
         "run in the tutorial 07_calibrated_for_my_sample",
-    ("trust.rst", 'better = estimator.recalibrated(photometry=table, truth={"redshift": table["z_spec"]})'):
+    ("trust.rst", 'better = estimator.recalibrated(photometry=table, truth={"redshift": '
+                  'table["z_spec"]})'):
         "needs 100 galaxies; run in the tutorial 07_calibrated_for_my_sample",
-    ("trust.rst", "learnt = SpectrumRecalibration.fit(estimator.predict(..., n_draws=64, calibrated=False), true_spectra)"):
+    ("trust.rst", "learnt = SpectrumRecalibration.fit(estimator.predict(..., n_draws=64, "
+                  "calibrated=False), true_spectra)"):
         "true spectra of the reader; run in tests/calibration/test_spectra.py",
 }  # fmt: skip
 
@@ -111,7 +122,8 @@ def test_code_blocks_compile_and_are_listed(page):
         tree = ast.parse(text)
         _check_names(tree)
         assert (page.name, text.splitlines()[0]) in NOT_RUN, (
-            f"{page.name} has a block that is not run: make it a doctest or list it in NOT_RUN.\n{text}"
+            f"{page.name} has a block that is not run: make it a doctest or list it in "
+            f"NOT_RUN.\n{text}"
         )
 
 

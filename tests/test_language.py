@@ -24,7 +24,8 @@ PRIVATE_WORDS = {
     r"in vain": "without effect",
     r"(?:what|which) (?:there )?is (?:there )?wrong is said": "report",
 }
-#: Where a private word is part of something that cannot change: keys of files, keywords and options kept as aliases.
+#: Where a private word is part of something that cannot change: keys of files, keywords and options
+#: kept as aliases.
 ALLOWED = {
     ("CHANGES.rst", "cascade"),
     ("astrogenspec/_moved.py", "cascade"),

@@ -194,7 +194,8 @@ def test_there_is_no_circle_of_imports():
     assert [path for path in MODULES if path in reached(path, graph)] == []
 
 
-#: Parts of the layout from the foundations up: a part imports what stands in its own row and in the rows above it.
+#: Parts of the layout from the foundations up: a part imports what stands in its own row and in the
+#: rows above it.
 LAYERS = (
     (
         "nn",

@@ -39,7 +39,8 @@ def test_linear_units_are_kept():
 
 
 def test_metallicities_of_other_scales_are_converted():
-    # Kewley & Ellison (2008), figure 2: T04 is 0.2 to 0.3 dex above O3N2 at high abundance; they agree near 8.1.
+    # Kewley & Ellison (2008), figure 2: T04 is 0.2 to 0.3 dex above O3N2 at high abundance; they
+    # agree near 8.1.
     assert o3n2_metallicity(9.0, "T04").value == pytest.approx(8.72, abs=0.01)
     assert o3n2_metallicity(8.1, "T04").value == pytest.approx(8.15, abs=0.05)
     assert np.isnan(o3n2_metallicity([7.9, 9.3], "T04")).all()

@@ -71,7 +71,8 @@ def make_parser() -> argparse.ArgumentParser:
     Returns
     -------
     `argparse.ArgumentParser`
-        The parsed namespace has an attribute ``run``: a function that takes the namespace and returns the exit status.
+        The parsed namespace has an attribute ``run``: a function that takes the namespace and
+        returns the exit status.
     """
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
@@ -86,7 +87,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser = argparse.ArgumentParser(
         prog="astrogenspec",
-        description="Infer galaxy properties, emission-line fluxes and spectra from broad-band images and photometry.",
+        description="Infer galaxy properties, emission-line fluxes and spectra from broad-band "
+        "images and photometry.",
         epilog=f"exit status:\n{_STATUS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,6 +1,7 @@
 """``astrogenspec completion``: a script that lets bash or zsh complete the command line.
 
-The script is generated from the parser, so it covers every command, option and choice, and runs without the package.
+The script is generated from the parser, so it covers every command, option and choice, and runs
+without the package.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def add_completion(
         "completion",
         parents=[common],
         help="print a script that lets bash or zsh complete the command line",
-        description="Print a script that completes commands, options, choices and the names of models.",
+        description="Print a script that completes commands, options, choices and the names of "
+        "models.",
         epilog=_EXPLANATION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -67,8 +67,10 @@ def _evaluate(options: argparse.Namespace) -> int:
         truth = truth[rows_by_name(posterior.names, truth["name"], options.truth)]
     elif len(truth) != len(posterior):
         raise ValueError(
-            f"{options.truth} has {len(truth)} rows and no column name, but {options.posterior} has "
-            f"{len(posterior)} galaxies; add a column name, or one row for each galaxy in the same order."
+            f"{options.truth} has {len(truth)} rows and no column name, but {options.posterior} "
+            "has "
+            f"{len(posterior)} galaxies; add a column name, or one row for each galaxy in the "
+            "same order."
         )
     scores = calibration_table(posterior, truth)
     for name in scores.colnames:

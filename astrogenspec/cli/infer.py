@@ -118,7 +118,8 @@ def _check_memory(estimator: PropertyEstimator, n: int, n_draws: int) -> None:
     if needed > estimator.memory_limit:
         most = int(n_draws * estimator.memory_limit / needed)
         raise ValueError(
-            f"{n} galaxies with {n_draws} draws require {needed / 1e9:.1f} GB of memory, more than the limit of "
+            f"{n} galaxies with {n_draws} draws require {needed / 1e9:.1f} GB of memory, more "
+            "than the limit of "
             f"{estimator.memory_limit / 1e9:.1f} GB; use --draws {most}, or split the catalogue."
         )
 

@@ -122,8 +122,8 @@ class Galaxies:
         Returns
         -------
         tuple of str
-            Column ``name`` of the photometry, or names of the cutouts (which are read for this purpose), or the
-            numbers of the galaxies.
+            Column ``name`` of the photometry, or names of the cutouts (which are read for this
+            purpose), or the numbers of the galaxies.
 
         Raises
         ------
@@ -192,7 +192,8 @@ class Images:
             images = {band: image for band, image in images.items() if band in self._bands}
             if not images:
                 raise ValueError(
-                    f"{path} has none of the requested bands {', '.join(self._bands)}; choose other --bands."
+                    f"{path} has none of the requested bands {', '.join(self._bands)}; choose "
+                    "other --bands."
                 )
         first = next(iter(images.values()))
         if self._name_by_file and not any("NAME" in image.meta for image in images.values()):
@@ -251,7 +252,8 @@ class Images:
             row = k - start
             if not 0 <= row < len(names):
                 continue
-            # Without another reason, the flag only says that there are no data, which the file explains.
+            # Without another reason, the flag only says that there are no data, which the file
+            # explains.
             explained = codes[row] & _INPUT_FLAGS == Flag.NO_DATA
             flags[row] = "; ".join(filter(None, (reason, "" if explained else flags[row])))
             codes[row] |= Flag.FILE_NOT_READ
@@ -297,7 +299,8 @@ def _sorted_out(options: argparse.Namespace) -> tuple[list[Path], QTable | None]
         return options.input, None if options.photometry is None else read_table(options.photometry)
     if len(options.input) > 1 or options.photometry is not None:
         raise ValueError(
-            f"{tables[0]} is a table, which cannot be combined with other input; give one catalogue, or FITS cutouts with "
+            f"{tables[0]} is a table, which cannot be combined with other input; give one "
+            "catalogue, or FITS cutouts with "
             "the table as --photometry."
         )
     return [], read_table(tables[0])

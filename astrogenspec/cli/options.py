@@ -48,7 +48,8 @@ def add_infer(commands: Any, common: argparse.ArgumentParser) -> None:
         "infer",
         parents=[common],
         help="infer properties from images and photometry",
-        description="Infer the joint posterior of galaxy properties; write a table with one row a galaxy.",
+        description="Infer the joint posterior of galaxy properties; write a table with one row "
+        "a galaxy.",
         epilog=_INFER_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         fromfile_prefix_chars="@",
@@ -92,7 +93,8 @@ def add_spectrum(commands: Any, common: argparse.ArgumentParser) -> None:
         "spectrum",
         parents=[common],
         help="draw optical spectra from images and photometry",
-        description="Draw optical spectra of galaxies (3800-9200 Angstrom, vacuum wavelengths, absolute flux), one for each\n"
+        description="Draw optical spectra of galaxies (3800-9200 Angstrom, vacuum wavelengths, "
+        "absolute flux), one for each\n"
         "draw of their properties, and write them to one FITS file.",
         epilog=_SPECTRUM_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -104,7 +106,8 @@ def add_spectrum(commands: Any, common: argparse.ArgumentParser) -> None:
         "--posterior",
         type=Path,
         metavar="TABLE",
-        help="posterior with draws (infer --save-draws) of the same galaxies, matched by name, or by order if there are "
+        help="posterior with draws (infer --save-draws) of the same galaxies, matched by name, "
+        "or by order if there are "
         "no names; by default it is inferred first",
     )
     add(
@@ -124,13 +127,15 @@ def add_spectrum(commands: Any, common: argparse.ArgumentParser) -> None:
         "--psf-fwhm",
         type=float,
         metavar="ARCSEC",
-        help="seeing (FWHM) of the images in r, if known; the fibre flux is then accurate to 2%% instead of 6%%",
+        help="seeing (FWHM) of the images in r, if known; the fibre flux is then accurate to 2%% "
+        "instead of 6%%",
     )
     add(
         "--select",
         choices=("all", "weighted", "best"),
         default="all",
-        help="weight all draws equally (default), weight them by their contrastive score, or draw twice as many and "
+        help="weight all draws equally (default), weight them by their contrastive score, or "
+        "draw twice as many and "
         "keep the best half",
     )
     add("--model", default=None, metavar="NAME", help="registered weights, or a .safetensors file")

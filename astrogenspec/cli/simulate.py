@@ -23,7 +23,8 @@ def add_simulate(commands: Any, common: argparse.ArgumentParser) -> None:
         "simulate",
         parents=[common],
         help="simulate galaxies, or compare the simulator with real galaxies",
-        description="Simulate N galaxies into HDF5 shards. With --report, compare the simulator with real tables.",
+        description="Simulate N galaxies into HDF5 shards. With --report, compare the simulator "
+        "with real tables.",
     )
     add = parser.add_argument
     add("n", nargs="?", type=int, metavar="N", help="number of galaxies")
@@ -37,7 +38,8 @@ def add_simulate(commands: Any, common: argparse.ArgumentParser) -> None:
     add(
         "--training",
         action="store_true",
-        help="simulate the training set of the bundled networks: their mixture of samples, noiseless images, rest-frame spectra",
+        help="simulate the training set of the bundled networks: their mixture of samples, "
+        "noiseless images, rest-frame spectra",
     )
     add("--workers", type=int, help="number of processes (default: number of cores)")
     parser.set_defaults(run=_simulate, parser=parser)

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["spectrum"]
 
-#: Maximum number of spectra in a batch, and of one galaxy: the spectra of a galaxy are drawn together, using about 3 MB
-#: each.
+#: Maximum number of spectra in a batch, and of one galaxy: the spectra of a galaxy are drawn
+#: together, using about 3 MB each.
 _MAX_SPECTRA = 1024
 #: Maximum number of galaxies in a batch.
 _MAX_GALAXIES = 64
@@ -92,14 +92,16 @@ def _check_options(options: argparse.Namespace) -> None:
     n_draws = check_count(options.draws, "--draws")
     if n_draws > _MAX_SPECTRA:
         raise ValueError(
-            f"--draws is {n_draws}, but at most {_MAX_SPECTRA} are allowed: all spectra of a galaxy are drawn together."
+            f"--draws is {n_draws}, but at most {_MAX_SPECTRA} are allowed: all spectra of a "
+            "galaxy are drawn together."
         )
     read = (*options.input, options.photometry, options.posterior)
     check_output(options.output, options.overwrite, read)
     options.output = options.output.expanduser()
     if options.posterior is not None and options.properties_model is not None:
         raise ValueError(
-            "--properties-model cannot be combined with --posterior, which replaces the inference; omit one of them."
+            "--properties-model cannot be combined with --posterior, which replaces the "
+            "inference; omit one of them."
         )
     if options.plot is not None:
         if options.plot.exists() and not options.plot.is_dir():
@@ -118,7 +120,8 @@ def _check_space(path: Path, n_galaxies: int, n_draws: int) -> None:
     free = shutil.disk_usage(path.expanduser().parent).free
     if needed > free:
         raise OSError(
-            f"{n_galaxies} galaxies with {n_draws} spectra require {needed / 1e9:.3g} GB, but only {free / 1e9:.3g} GB "
+            f"{n_galaxies} galaxies with {n_draws} spectra require {needed / 1e9:.3g} GB, but "
+            f"only {free / 1e9:.3g} GB "
             f"are free for {path}; choose another folder or fewer --draws."
         )
 
@@ -158,7 +161,8 @@ def _read_posterior(path: Path, galaxies: Galaxies) -> Posterior:
         raise ValueError(f"{sentence} (`astrogenspec infer --save-draws` makes one).") from error
     if "redshift" not in posterior.quantities:
         raise ValueError(
-            f"{path} has no redshift; a posterior written by `astrogenspec infer --save-draws` is expected."
+            f"{path} has no redshift; a posterior written by `astrogenspec infer --save-draws` "
+            "is expected."
         )
     names, wanted = posterior.names, galaxies.names()
     if names == wanted:
@@ -166,7 +170,8 @@ def _read_posterior(path: Path, galaxies: Galaxies) -> Posterior:
     if _are_numbers(names) or _are_numbers(wanted):
         if len(names) != len(wanted):
             raise ValueError(
-                f"{path} has {len(names)} galaxies, but the input has {len(wanted)}, and there are no names to match them; "
+                f"{path} has {len(names)} galaxies, but the input has {len(wanted)}, and there "
+                "are no names to match them; "
                 "give a posterior of the same galaxies in the same order."
             )
         return posterior
@@ -182,7 +187,8 @@ def _trimmed(posterior: Posterior, n_draws: int, path: Path) -> Posterior:
     """Keep only the draws that are used, to save memory."""
     if posterior.n_draws < n_draws:
         warnings.warn(
-            f"{path} has {posterior.n_draws} draws for each galaxy, fewer than the {n_draws} spectra; draws are used "
+            f"{path} has {posterior.n_draws} draws for each galaxy, fewer than the {n_draws} "
+            "spectra; draws are used "
             "repeatedly",
             AstroGenSpecWarning,
             stacklevel=2,

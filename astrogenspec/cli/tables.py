@@ -122,14 +122,16 @@ def rows_by_name(wanted: Sequence[str], names: Sequence[str], path: Path) -> np.
         )
         if repeated is not None:
             raise ValueError(
-                f"{argument} has several galaxies named {repeated!r}, which cannot be matched; give each galaxy its own "
+                f"{argument} has several galaxies named {repeated!r}, which cannot be matched; "
+                "give each galaxy its own "
                 "name."
             )
     rows = {str(name): k for k, name in enumerate(names)}
     missing = [name for name in wanted if name not in rows]
     if missing:
         raise ValueError(
-            f"{path} has no row for {len(missing)} of {len(wanted)} galaxies, such as {missing[0]!r}."
+            f"{path} has no row for {len(missing)} of {len(wanted)} galaxies, such as "
+            f"{missing[0]!r}."
         )
     return np.array([rows[name] for name in wanted])
 

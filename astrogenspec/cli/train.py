@@ -57,7 +57,8 @@ def _add_properties(lanes: Any, common: argparse.ArgumentParser) -> None:
         "properties",
         parents=[common],
         help="the network behind PropertyEstimator",
-        description="Train on simulated shards. A second call with the same --out resumes an interrupted training. "
+        description="Train on simulated shards. A second call with the same --out resumes an "
+        "interrupted training. "
         "With --fine-tune, continue from trained weights on labelled galaxies.",
         epilog=_FINE_TUNE_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -69,7 +70,8 @@ def _add_properties(lanes: Any, common: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="DIR",
-        help="folders of shards (astrogenspec simulate); with --fine-tune they are mixed with the labelled galaxies to "
+        help="folders of shards (astrogenspec simulate); with --fine-tune they are mixed with "
+        "the labelled galaxies to "
         "limit forgetting",
     )
     _add_training(properties)
@@ -81,14 +83,16 @@ def _add_properties(lanes: Any, common: argparse.ArgumentParser) -> None:
         "--heads-alone",
         dest="heads_alone",
         action="store_true",
-        help="keep the image encoder of --model fixed, which is much faster (with --data, without --fine-tune)",
+        help="keep the image encoder of --model fixed, which is much faster (with --data, "
+        "without --fine-tune)",
     )
     part.add_argument(
         "--photometry-only",
         "--photometry-alone",
         dest="photometry_alone",
         action="store_true",
-        help="train an additional head for galaxies without images; the heads of --model stay fixed (with --data, "
+        help="train an additional head for galaxies without images; the heads of --model stay "
+        "fixed (with --data, "
         "without --fine-tune)",
     )
     properties.set_defaults(run=_train_properties)
@@ -122,7 +126,8 @@ def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
         "--heads",
         "--members",
         type=int,
-        help="number of heads to train for each input mode; their posteriors are averaged (with --fine-tune)",
+        help="number of heads to train for each input mode; their posteriors are averaged (with "
+        "--fine-tune)",
     )
 
 
@@ -131,7 +136,8 @@ def _add_spectra(lanes: Any, common: argparse.ArgumentParser) -> None:
         "spectra",
         parents=[common],
         help="the network behind SpectrumEstimator",
-        description="Train on simulated shards with images and rest-frame spectra (astrogenspec simulate N "
+        description="Train on simulated shards with images and rest-frame spectra (astrogenspec "
+        "simulate N "
         "--training). A second call with the same --out resumes an interrupted training.",
     )
     spectra.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of shards")
@@ -160,7 +166,8 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         "--learning-rate",
         type=float,
         metavar="RATE",
-        help="peak learning rate of AdamW (default 1.2e-3 for properties, 8e-4 for spectra); use half of it or less to "
+        help="peak learning rate of AdamW (default 1.2e-3 for properties, 8e-4 for spectra); use "
+        "half of it or less to "
         "continue from --model (with --data)",
     )
     add(
@@ -179,12 +186,14 @@ def _train_properties(options: argparse.Namespace) -> int:
     if options.fine_tune:
         for name in parts:
             raise ValueError(
-                f"{name} cannot be combined with --fine-tune, which trains all heads and no encoder; omit {name}."
+                f"{name} cannot be combined with --fine-tune, which trains all heads and no "
+                f"encoder; omit {name}."
             )
         for name, rate in {"learning": options.learning_rate, "final": options.final_rate}.items():
             if rate is not None:
                 raise ValueError(
-                    f"--{name}-rate cannot be combined with --fine-tune, which sets its own learning rate; "
+                    f"--{name}-rate cannot be combined with --fine-tune, which sets its own "
+                    "learning rate; "
                     f"omit --{name}-rate."
                 )
         return _fine_tune(options)
@@ -192,7 +201,8 @@ def _train_properties(options: argparse.Namespace) -> int:
         raise ValueError("--images requires --fine-tune TABLE with one row for each image.")
     if not options.data:
         raise ValueError(
-            "either --data (folders of simulated shards) or --fine-tune (labelled galaxies) is required."
+            "either --data (folders of simulated shards) or --fine-tune (labelled galaxies) is "
+            "required."
         )
     from ..inference.estimator import PropertyEstimator
     from ..inference.training import DEFAULT_TRAINING, RecipeConfig, train_properties
@@ -233,13 +243,15 @@ def _fine_tune(options: argparse.Namespace) -> int:
     }
     if not labels:
         raise ValueError(
-            f"{options.fine_tune[0]} has no label column; expected at least one of {', '.join(QUANTITIES)}."
+            f"{options.fine_tune[0]} has no label column; expected at least one of "
+            f"{', '.join(QUANTITIES)}."
         )
     images = None
     if options.images is not None:
         if len(options.images) != len(table):
             raise ValueError(
-                f"--images lists {len(options.images)} files, but the tables of --fine-tune have {len(table)} rows; "
+                f"--images lists {len(options.images)} files, but the tables of --fine-tune have "
+                f"{len(table)} rows; "
                 "one image for each row is required."
             )
         images = Images(options.images, None, "flag", "name" not in table.colnames)
@@ -263,7 +275,8 @@ def _fine_tune(options: argparse.Namespace) -> int:
     if images is not None and images.reasons:
         unread = "; ".join(images.reasons[k] for k in sorted(images.reasons))
         warnings.warn(
-            f"{len(images.reasons)} of the --images could not be read; their galaxies were used without image: {unread}.",
+            f"{len(images.reasons)} of the --images could not be read; their galaxies were used "
+            f"without image: {unread}.",
             AstroGenSpecWarning,
             stacklevel=2,
         )
@@ -298,7 +311,8 @@ def _training(default: TrainingConfig, options: argparse.Namespace) -> TrainingC
     peak = default.learning_rate if peak is None else peak
     if final is not None and not 0 < final <= peak:
         raise ValueError(
-            f"--final-rate is {final:g}, but it must be greater than 0 and at most the peak rate, {peak:g}."
+            f"--final-rate is {final:g}, but it must be greater than 0 and at most the peak "
+            f"rate, {peak:g}."
         )
     return replace(
         default,

@@ -4,15 +4,16 @@ The vector of a galaxy has the coefficients of
 
 * principal components of the logarithm of the binned rest-frame continuum,
 * principal components of the logarithms of the narrow-line fluxes,
-* four scalars: logarithms of the broad Halpha flux, the redshift, the velocity dispersion, and the fraction of light
-  in the fibre,
+* four scalars: logarithms of the broad Halpha flux, the redshift, the velocity dispersion, and the
+  fraction of light in the fibre,
 
-each standardised, :math:`(x - \mu) / \sigma`, over a sample. Fluxes are relative to the broad-band flux in r through the
-same aperture, so that the vector does not depend on distance. Coefficients are standardised because a diffusion in
-pixels would be dominated by the few directions in which galaxies differ most.
+each standardised, :math:`(x - \mu) / \sigma`, over a sample. Fluxes are relative to the broad-band
+flux in r through the same aperture, so that the vector does not depend on distance. Coefficients
+are standardised because a diffusion in pixels would be dominated by the few directions in which
+galaxies differ most.
 
-Spectra are rebinned with conservation of flux: a bin is the average of its pixels, weighted by their width, and the
-spectrum in pixels that is made of bins (`to_pixels`) has these averages.
+Spectra are rebinned with conservation of flux: a bin is the average of its pixels, weighted by
+their width, and the spectrum in pixels that is made of bins (`to_pixels`) has these averages.
 """
 
 from __future__ import annotations
@@ -83,8 +84,9 @@ def conserve(flux: Tensor, bins: Tensor, per_bin: int, step: float) -> Tensor:
 def to_pixels(bins: Tensor, per_bin: int, step: float) -> Tensor:
     """Interpolate bins to a smooth spectrum in pixels with the same bin averages.
 
-    The logarithm is interpolated linearly between the bin centres, then corrected a few times by the interpolated
-    logarithm of the ratio of required to obtained averages; the remaining difference is removed bin by bin.
+    The logarithm is interpolated linearly between the bin centres, then corrected a few times by
+    the interpolated logarithm of the ratio of required to obtained averages; the remaining
+    difference is removed bin by bin.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Conditions of a spectrum as tokens: image, photometry, aperture, and one draw of the properties.
 
-The tokens are the positions of a 4 x 4 grid of image features, one token per band, one of the whole photometry, one of the
-aperture, and one per property. Missing inputs and unknown properties are replaced by learned tokens, so that any subset
-of the conditions can be used.
+The tokens are the positions of a 4 x 4 grid of image features, one token per band, one of the whole
+photometry, one of the aperture, and one per property. Missing inputs and unknown properties are
+replaced by learned tokens, so that any subset of the conditions can be used.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 r"""Contrastive networks: scores of pairs of observation and spectrum.
 
-Two encoders map observations and spectra to unit vectors :math:`u` and :math:`v`. They are trained to identify the partner of
-each vector in a batch (InfoNCE, van den Oord et al. 2018, arXiv:1807.03748): the loss is the cross-entropy of the softmax
-of :math:`u_i \cdot v_j / \tau`, averaged over both directions, with a learned temperature :math:`\tau` (Radford et al. 2021,
+Two encoders map observations and spectra to unit vectors :math:`u` and :math:`v`. They are trained
+to identify the partner of each vector in a batch (InfoNCE, van den Oord et al. 2018,
+arXiv:1807.03748): the loss is the cross-entropy of the softmax of :math:`u_i \cdot v_j / \tau`,
+averaged over both directions, with a learned temperature :math:`\tau` (Radford et al. 2021,
 arXiv:2103.00020). The optimal score is
 :math:`\ln\,[p(\mathrm{spectrum} \mid \mathrm{observation}) / p(\mathrm{spectrum})]` plus a constant.
 """

@@ -1,8 +1,8 @@
 r"""Denoising networks of the two diffusions: transformers of components and of spectral detail.
 
-The low-resolution denoiser (`ComponentDenoiser`) sees a vector of components as a sequence of tokens and attends to
-tokens of the conditions (cross-attention). The noise level modulates its layers, as in Peebles & Xie (2023,
-arXiv:2212.09748).
+The low-resolution denoiser (`ComponentDenoiser`) sees a vector of components as a sequence of
+tokens and attends to tokens of the conditions (cross-attention). The noise level modulates its
+layers, as in Peebles & Xie (2023, arXiv:2212.09748).
 
 The full-resolution denoiser (`DetailDenoiser`) generates the detail
 :math:`\ln(\mathrm{continuum} / \mathrm{smooth})`, standardised at each wavelength, where ``smooth`` is the smooth curve through
@@ -128,7 +128,8 @@ class DetailGuide:
     patch : Tensor of int64, shape (n, 40)
         Indices of the patches.
     bins : Tensor, shape (n, 40, 12)
-        Logarithms of the bins of each patch and its two neighbours, minus the mean over the spectrum.
+        Logarithms of the bins of each patch and its two neighbours, minus the mean over the
+        spectrum.
     vector : Tensor, shape (n, size + 1)
         Components and standard deviation of the noise.
     """

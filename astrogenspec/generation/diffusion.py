@@ -1,16 +1,19 @@
 r"""Diffusion models with the preconditioning and training loss of EDM (Karras et al. 2022, arXiv:2206.00364).
 
-A denoiser :math:`D(x; \sigma)` estimates clean data :math:`y` from :math:`x = y + \sigma\,n`, where :math:`n` is standard normal
-noise. Data have zero mean and unit variance. The network :math:`F` has inputs and outputs of unit variance,
+A denoiser :math:`D(x; \sigma)` estimates clean data :math:`y` from :math:`x = y + \sigma\,n`, where
+:math:`n` is standard normal noise. Data have zero mean and unit variance. The network :math:`F` has
+inputs and outputs of unit variance,
 
 .. math:: D(x; \sigma) = \frac{x}{1 + \sigma^2} + \frac{\sigma}{\sqrt{1 + \sigma^2}}\,
           F\!\left(\frac{x}{\sqrt{1 + \sigma^2}}, \frac{\ln \sigma}{4}\right) ,
 
-and is trained with the loss :math:`(1 + \sigma^2)\,\sigma^{-2}\,|D - y|^2` at log-normally distributed :math:`\sigma`.
+and is trained with the loss :math:`(1 + \sigma^2)\,\sigma^{-2}\,|D - y|^2` at log-normally
+distributed :math:`\sigma`.
 
-Samples are solutions of the probability-flow differential equation from noise to data. The variable of integration is
-the angle :math:`\theta = \arctan \sigma`: the state :math:`y \cos\theta + n \sin\theta` has unit variance at all noise levels, and
-its path is nearly straight, so that few steps suffice.
+Samples are solutions of the probability-flow differential equation from noise to data. The variable
+of integration is the angle :math:`\theta = \arctan \sigma`: the state :math:`y \cos\theta + n
+\sin\theta` has unit variance at all noise levels, and its path is nearly straight, so that few
+steps suffice.
 """
 
 from __future__ import annotations
@@ -188,7 +191,8 @@ def guided(conditional: Denoiser, unconditional: Denoiser, strength: float) -> D
     conditional, unconditional : callable
         Denoisers with and without the condition.
     strength : float
-        1 is the conditional model; larger values give narrower distributions than the posterior, smaller ones broader.
+        1 is the conditional model; larger values give narrower distributions than the posterior,
+        smaller ones broader.
 
     Returns
     -------

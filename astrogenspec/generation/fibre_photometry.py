@@ -1,18 +1,21 @@
 r"""Flux in the fibre of the spectrograph, measured on an image.
 
-The image, seen through its own point-spread function P and averaged over square pixels B, is brought to the seeing of the
-fibre, a Gaussian G of full width at half maximum `FIBRE_SEEING`, and summed over the circular aperture A. In Fourier space
-this is one step: the flux is the sum over all pixels of the image times the inverse transform of
+The image, seen through its own point-spread function P and averaged over square pixels B, is
+brought to the seeing of the fibre, a Gaussian G of full width at half maximum `FIBRE_SEEING`, and
+summed over the circular aperture A. In Fourier space this is one step: the flux is the sum over all
+pixels of the image times the inverse transform of
 
 .. math:: \frac{\hat A\,\hat G}{\hat P\,\hat B} ,
 
-shifted to the centre of the galaxy. The ratio :math:`\hat G / (\hat P\,\hat B)` is limited to `_MAX_RATIO`, so that the noise
-of images with bad seeing is not amplified. Light of other objects in the fibre is included.
+shifted to the centre of the galaxy. The ratio :math:`\hat G / (\hat P\,\hat B)` is limited to
+`_MAX_RATIO`, so that the noise of images with bad seeing is not amplified. Light of other objects
+in the fibre is included.
 
-If the seeing of an image is not known, that of the survey is assumed. For simulated galaxies, whose seeing scatters by 15%
-about the median of the survey as in SDSS, the logarithm of the measured flux has a scatter of 0.06 about the true one, and
-of 0.02 with the true seeing (1.48 times the median absolute deviation of 300 galaxies in r). The root mean square is 0.12
-and 0.11: arms, bars and similar features are in the image, but not in the simulator's true fibre fluxes.
+If the seeing of an image is not known, that of the survey is assumed. For simulated galaxies, whose
+seeing scatters by 15% about the median of the survey as in SDSS, the logarithm of the measured flux
+has a scatter of 0.06 about the true one, and of 0.02 with the true seeing (1.48 times the median
+absolute deviation of 300 galaxies in r). The root mean square is 0.12 and 0.11: arms, bars and
+similar features are in the image, but not in the simulator's true fibre fluxes.
 """
 
 from __future__ import annotations
@@ -31,8 +34,8 @@ __all__ = ["FIBRE_SEEING", "fibre_fluxes"]
 
 #: Full width at half maximum of the seeing of the fibre (arcsec), as in the simulator.
 FIBRE_SEEING = 1.4
-#: Weights and relative widths of the three Gaussians of the point-spread function: the double Gaussian of the SDSS imaging
-#: pipeline and a wing, as in the simulator.
+#: Weights and relative widths of the three Gaussians of the point-spread function: the double
+#: Gaussian of the SDSS imaging pipeline and a wing, as in the simulator.
 _PSF_GAUSSIANS = ((0.88, 1.0), (0.10, 2.2), (0.02, 6.0))
 _MAX_RATIO = 3.0
 _SCALE = SDSS.pixel_scale.to_value(u.arcsec)
@@ -47,7 +50,8 @@ _PIXELS = np.arange(CUTOUT_SIZE)
 _CENTRE_BANDS = tuple(BANDS.index(band) for band in "rigzu")
 #: Width of the weights of the centroid (pixels), maximum shift (pixels), and number of iterations.
 _CENTRE_SIGMA, _MAX_SHIFT, _N_ITERATIONS = 1.8, 2.0, 12
-#: Maximum fraction of the weights in bad pixels, and minimum signal-to-noise ratio of at least one band.
+#: Maximum fraction of the weights in bad pixels, and minimum signal-to-noise ratio of at least one
+#: band.
 _MAX_BAD = 0.1
 _MIN_SNR = 5.0
 
@@ -62,7 +66,8 @@ def fibre_fluxes(
     cutouts : CutoutBatch
         Cutouts of n galaxies.
     psf_fwhm : ndarray, shape (n, 5), optional
-        Full width at half maximum of the point-spread function of each image (arcsec); where NaN, that of the survey.
+        Full width at half maximum of the point-spread function of each image (arcsec); where NaN,
+        that of the survey.
 
     Returns
     -------

@@ -1,15 +1,17 @@
 r"""Absolute flux calibration of generated spectra.
 
-Each draw is multiplied by a factor and a power law in wavelength, :math:`a\,(\lambda / \lambda_r)^{b}`, such that its
-synthetic photometry :math:`s` fits the observed photometry :math:`m`: it minimises
+Each draw is multiplied by a factor and a power law in wavelength, :math:`a\,(\lambda /
+\lambda_r)^{b}`, such that its synthetic photometry :math:`s` fits the observed photometry
+:math:`m`: it minimises
 
 .. math:: \sum_b \frac{(m_b - a\,s_b\,(\lambda_b / \lambda_r)^{b})^2}{\sigma_b^2} + \frac{b^2}{\sigma_\mathrm{slope}^2} .
 
-The generated spectrum is the prior of this fit: its slope has the uncertainty `_SLOPE_SCATTER`, and its factor is free.
-In the fibre the network's own fraction of light in the fibre is a further measurement, of uncertainty
-`_FRACTION_SCATTER`. Each draw is fitted to photometry perturbed by its errors, so that the scatter of the fitted draws is
-that of the posterior (ensemble Kalman filter with perturbed observations: Burgers, van Leeuwen & Evensen 1998, Mon. Wea.
-Rev. 126, 1719). The scatters were measured on simulated galaxies outside the training set.
+The generated spectrum is the prior of this fit: its slope has the uncertainty `_SLOPE_SCATTER`, and
+its factor is free. In the fibre the network's own fraction of light in the fibre is a further
+measurement, of uncertainty `_FRACTION_SCATTER`. Each draw is fitted to photometry perturbed by its
+errors, so that the scatter of the fitted draws is that of the posterior (ensemble Kalman filter
+with perturbed observations: Burgers, van Leeuwen & Evensen 1998, Mon. Wea. Rev. 126, 1719). The
+scatters were measured on simulated galaxies outside the training set.
 """
 
 from __future__ import annotations
@@ -34,17 +36,21 @@ __all__ = [
     "total_target",
 ]
 
-#: Relative errors of the flux calibration in ugriz (Padmanabhan et al. 2008, ApJ 674, 1217), added in quadrature.
+#: Relative errors of the flux calibration in ugriz (Padmanabhan et al. 2008, ApJ 674, 1217), added
+#: in quadrature.
 _CALIBRATION = (0.02, 0.01, 0.01, 0.01, 0.01)
-#: Relative errors of colours in the fibre, if measured in the fibre on the image and if those of the whole galaxy.
+#: Relative errors of colours in the fibre, if measured in the fibre on the image and if those of
+#: the whole galaxy.
 _COLOUR_ON_IMAGE, _COLOUR_OF_WHOLE = 0.015, 0.03
 #: Scatter of the logarithm of the network's fraction of light in the fibre.
 _FRACTION_SCATTER = 0.085
-#: Median and scatter of ln(total / measured) of fluxes measured on the image, whose aperture misses the outskirts; the
-#: scatter lies between the robust scatter (0.09) and the root mean square (0.14).
+#: Median and scatter of ln(total / measured) of fluxes measured on the image, whose aperture misses
+#: the outskirts; the scatter lies between the robust scatter (0.09) and the root mean square
+#: (0.14).
 _MISSED, _MISSED_SCATTER = 0.09, 0.11
-#: Scatter of the logarithm of the flux in the fibre measured on the image, with assumed and with known seeing. The tails
-#: are long; these values, between robust scatter (0.06, 0.02) and root mean square (0.12, 0.11), calibrate the draws.
+#: Scatter of the logarithm of the flux in the fibre measured on the image, with assumed and with
+#: known seeing. The tails are long; these values, between robust scatter (0.06, 0.02) and root mean
+#: square (0.12, 0.11), calibrate the draws.
 _FIBRE_SCATTER, _FIBRE_SCATTER_KNOWN = 0.09, 0.05
 #: Scatter of the slope d ln flux / d ln wavelength of draws, and its maximum change.
 _SLOPE_SCATTER, _MAX_SLOPE = 0.1, 0.5
@@ -100,8 +106,8 @@ class TargetPhotometry(TensorRecord):
         fibre : tuple of two ndarray, shape (n, 5), optional
             Flux in the fibre and its error.
         measured : bool or ndarray of bool, shape (n,)
-            Whether ``flux`` was measured on the image; it is then corrected for the light outside the aperture, as in the
-            median galaxy.
+            Whether ``flux`` was measured on the image; it is then corrected for the light outside
+            the aperture, as in the median galaxy.
         seeing_known : bool or ndarray of bool, shape (n,)
             Whether the flux in the fibre was measured with the seeing of the image.
 
@@ -145,8 +151,9 @@ def fibre_target(
 ) -> tuple[Tensor, Tensor]:
     """Return the photometry in the fibre that draws should have.
 
-    The fraction of light in the fibre is the average of the network's and that measured on the image, weighted by their
-    variances. Colours are those of the fibre on the image, or of the whole galaxy without an image.
+    The fraction of light in the fibre is the average of the network's and that measured on the
+    image, weighted by their variances. Colours are those of the fibre on the image, or of the whole
+    galaxy without an image.
 
     Parameters
     ----------

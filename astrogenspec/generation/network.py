@@ -1,9 +1,10 @@
 """Network of galaxy spectra: two diffusions and two contrastive networks with shared conditions.
 
-The distribution of a spectrum given observations and properties is factorised in resolution: a low-resolution diffusion
-generates vectors of components (`~astrogenspec.generation.components`), and a full-resolution diffusion the detail of
-the continuum given these (`~astrogenspec.generation.denoisers`). A contrastive network at each resolution scores
-spectra (`~astrogenspec.generation.contrastive`).
+The distribution of a spectrum given observations and properties is factorised in resolution: a
+low-resolution diffusion generates vectors of components (`~astrogenspec.generation.components`),
+and a full-resolution diffusion the detail of the continuum given these
+(`~astrogenspec.generation.denoisers`). A contrastive network at each resolution scores spectra
+(`~astrogenspec.generation.contrastive`).
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ __all__ = ["SamplerSettings", "SpectrumNetwork", "spectrum_with_lines"]
 
 #: Minimum standard deviation of the detail.
 _MIN_DETAIL = 3e-4
-#: Maximum noise added in training to the components on which the detail is conditioned (standard deviations).
+#: Maximum noise added in training to the components on which the detail is conditioned (standard
+#: deviations).
 _MAX_GUIDE_NOISE = 0.5
 #: Maximum of the standardised detail.
 _MAX_DETAIL = 6.0
@@ -322,7 +324,8 @@ class SpectrumNetwork(nn.Module):
 def spectrum_with_lines(galaxies: Galaxy) -> Tensor:
     """Return rest-frame spectra with lines, 1e-17 erg/s/cm2/A per nmgy, shape (n, 6400)."""
     rest = torch.zeros_like(galaxies.redshift)
-    # Flux densities are the observed ones; in rest-frame wavelength lines, and their integrals, are narrower by 1 + z.
+    # Flux densities are the observed ones; in rest-frame wavelength lines, and their integrals, are
+    # narrower by 1 + z.
     stretch = (1 + galaxies.redshift)[:, None]
     velocity = narrow_line_velocity(galaxies.dispersion)
     spectra = add_lines(

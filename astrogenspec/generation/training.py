@@ -1,9 +1,9 @@
 """Training of the spectrum network on simulated shards.
 
-A batch draws for every galaxy an aperture (fibre or total) and the properties that condition its spectrum; some
-galaxies have no condition at all, which trains the unconditional model that classifier-free guidance needs.  The four
-networks (low- and full-resolution diffusion, two contrastive networks) share one loss,
-`astrogenspec.generation.network.SpectrumNetwork.loss`.
+A batch draws for every galaxy an aperture (fibre or total) and the properties that condition its
+spectrum; some galaxies have no condition at all, which trains the unconditional model that
+classifier-free guidance needs.  The four networks (low- and full-resolution diffusion, two
+contrastive networks) share one loss, `astrogenspec.generation.network.SpectrumNetwork.loss`.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class SpectrumRecipe(TrainingRecipe):
     fibre_fraction : float
         Fraction of galaxies with the spectrum of the fibre; the rest have that of the whole galaxy.
     no_properties, only_redshift, all_properties : float
-        Fraction of galaxies that are conditioned on no property, on the redshift only, and on all properties; the
-        rest are conditioned on a random subset.
+        Fraction of galaxies that are conditioned on no property, on the redshift only, and on all
+        properties; the rest are conditioned on a random subset.
     nothing : float
         Fraction of galaxies without any condition, for classifier-free guidance.
     """
@@ -268,15 +268,17 @@ def train_spectra(
     Parameters
     ----------
     data : path
-        Folder of shards with images and rest-frame spectra (``astrogenspec simulate N --training``).
+        Folder of shards with images and rest-frame spectra (``astrogenspec simulate N
+        --training``).
     out : path
-        Folder of the checkpoint (``checkpoint.pt``), from which an interrupted training resumes, and of the history
-        (``history.ecsv``).
+        Folder of the checkpoint (``checkpoint.pt``), from which an interrupted training resumes,
+        and of the history (``history.ecsv``).
     recipe : SpectrumRecipe, optional
     training : TrainingConfig, optional
         `DEFAULT_TRAINING` by default.
     network : SpectrumNetwork, optional
-        Trained network to start from, which is changed in place; its scales and zero points are kept.
+        Trained network to start from, which is changed in place; its scales and zero points are
+        kept.
 
     Returns
     -------

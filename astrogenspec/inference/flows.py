@@ -1,6 +1,7 @@
 r"""Autoregressive chain of conditional flows for the joint posterior of bounded quantities.
 
-The posterior of :math:`\theta = (\theta_1, \dots, \theta_D)` given a context vector :math:`c` of the galaxy is factorised as
+The posterior of :math:`\theta = (\theta_1, \dots, \theta_D)` given a context vector :math:`c` of
+the galaxy is factorised as
 
 .. math:: p(\theta \mid c) = \prod_k p(\theta_k \mid \theta_{<k}, c) .
 
@@ -10,10 +11,12 @@ Each quantity is mapped from its support :math:`(l_k, u_k)` to the real line,
 density of :math:`y_k` is a monotonic spline flow (`astrogenspec.nn.splines`) whose parameters are the output of a small network
 of the context and :math:`y_{<k}`.
 
-If only some quantities of a galaxy are known, the factors of these are trained.  An unknown quantity that conditions a later one
-is replaced by a draw from its own factor, a single-sample Monte Carlo estimate.
+If only some quantities of a galaxy are known, the factors of these are trained.  An unknown
+quantity that conditions a later one is replaced by a draw from its own factor, a single-sample
+Monte Carlo estimate.
 
-As in zuko, the network returns a distribution: ``chain(context).log_prob(theta)``, ``chain(context).sample(1000)``.
+As in zuko, the network returns a distribution: ``chain(context).log_prob(theta)``,
+``chain(context).sample(1000)``.
 """
 
 from __future__ import annotations
@@ -88,8 +91,8 @@ class ConditionalFactor(nn.Module):
         context : Tensor, shape (n, context_size)
         earlier : Tensor, shape (n_earlier, n, draws)
         workspace : Tensor, shape (2, hidden + 1, columns), optional
-            Memory for hidden features, with at least ``draws`` columns; allocating it anew would take as long as the
-            arithmetic.
+            Memory for hidden features, with at least ``draws`` columns; allocating it anew would
+            take as long as the arithmetic.
 
         Returns
         -------
@@ -169,8 +172,8 @@ class ChainPosterior:
         Returns
         -------
         log_prob : Tensor, shape (n, D)
-            Zero where not valid, minus infinity where a valid quantity is outside its support.  The sum over the
-            last axis is the joint log density if all quantities are valid.
+            Zero where not valid, minus infinity where a valid quantity is outside its support.  The
+            sum over the last axis is the joint log density if all quantities are valid.
         """
         return self.log_prob_and_completed(theta, valid, generator)[0]
 
@@ -234,8 +237,9 @@ class ChainPosterior:
         generator : `torch.Generator`, optional
             Source of randomness.
         known : Tensor, shape (n, q), optional
-            Known values of the first q quantities of the chain (for example a spectroscopic redshift, q = 1), NaN where
-            unknown.  The remaining quantities are drawn from their conditional posterior.
+            Known values of the first q quantities of the chain (for example a spectroscopic
+            redshift, q = 1), NaN where unknown.  The remaining quantities are drawn from their
+            conditional posterior.
 
         Returns
         -------
@@ -244,7 +248,8 @@ class ChainPosterior:
         Raises
         ------
         ValueError
-            If `n_draws` is not positive, or a known value is outside its support or follows an unknown one.
+            If `n_draws` is not positive, or a known value is outside its support or follows an
+            unknown one.
         """
         self.check(n_draws, known)
         device = self.context.device
@@ -290,7 +295,8 @@ class ChainPosterior:
     def prefix_log_prob(self, known: Tensor) -> Tensor:
         """Evaluate the log density of the first q standardised quantities.
 
-        It differs from that of the quantities by a term that depends on ``known`` and the standardisation only.
+        It differs from that of the quantities by a term that depends on ``known`` and the
+        standardisation only.
 
         Parameters
         ----------
@@ -319,7 +325,8 @@ class ChainPosterior:
         q = known.shape[-1]
         if known.ndim != 2 or len(known) != len(self) or q > self.chain.n_quantities:
             raise ValueError(
-                f"known has shape {tuple(known.shape)}; expected ({len(self)}, q), the first q quantities of the "
+                f"known has shape {tuple(known.shape)}; expected ({len(self)}, q), the first q "
+                "quantities of the "
                 "chain, with NaN where unknown."
             )
         finite = known.isfinite()
@@ -378,7 +385,8 @@ class FlowChain(nn.Module):
         bins = [n_bins] * n if isinstance(n_bins, int) else list(n_bins)
         if not len(upper) == len(bins) == n:
             raise ValueError(
-                f"lower, upper and n_bins have {n}, {len(upper)} and {len(bins)} quantities; the numbers must agree."
+                f"lower, upper and n_bins have {n}, {len(upper)} and {len(bins)} quantities; the "
+                "numbers must agree."
             )
         self.register_buffer("lower", torch.tensor(lower, dtype=torch.float32))
         self.register_buffer("upper", torch.tensor(upper, dtype=torch.float32))
@@ -411,8 +419,8 @@ class FlowChain(nn.Module):
         theta : Tensor, shape (n, D)
             Training labels.
         valid : Tensor of bool, shape (n, D), optional
-            True where a label exists; by default where it is finite and inside the support.  A quantity with fewer
-            than two labels is not changed.
+            True where a label exists; by default where it is finite and inside the support.  A
+            quantity with fewer than two labels is not changed.
         """
         inside = torch.isfinite(theta) & (theta > self.lower) & (theta < self.upper)
         valid = inside if valid is None else valid & inside

@@ -1,19 +1,22 @@
 r"""The property network: image encoder, ensemble of heads, and their mixture posterior.
 
-The image of a galaxy is encoded to a diagonal Gaussian :math:`(\mu, \log\sigma^2)` by a variational autoencoder
-(`astrogenspec.inference.vae`).  Each head maps this latent, the photometry and the morphology of the galaxy to a context
-vector :math:`c_h`, which conditions a chain of flows (`astrogenspec.inference.flows`).  The posterior is the mixture
+The image of a galaxy is encoded to a diagonal Gaussian :math:`(\mu, \log\sigma^2)` by a variational
+autoencoder (`astrogenspec.inference.vae`).  Each head maps this latent, the photometry and the
+morphology of the galaxy to a context vector :math:`c_h`, which conditions a chain of flows
+(`astrogenspec.inference.flows`).  The posterior is the mixture
 
 .. math:: p(\theta \mid x) = \sum_h w_h\, p_h(\theta \mid c_h) , \qquad \sum_h w_h = 1 ,
 
-with equal weights :math:`w_h` of the heads that use the galaxy: all heads, or, in a network with photometry heads, one
-set of heads for galaxies with images and another for galaxies without.  If the first quantities of the chain,
+with equal weights :math:`w_h` of the heads that use the galaxy: all heads, or, in a network with
+photometry heads, one set of heads for galaxies with images and another for galaxies without.  If
+the first quantities of the chain,
 :math:`\theta_{\le q}`, are known, the weights of the conditional posterior are proportional to
 :math:`w_h\, p_h(\theta_{\le q} \mid c_h)`.
 
-Training minimises the negative log density of every head, the cross entropy of a classifier of measurable gas
-metallicities, and the weighted negative evidence lower bound of the images.  A small network also maps the first
-quantities to the mean latent, with which images are decoded for other values of a quantity.
+Training minimises the negative log density of every head, the cross entropy of a classifier of
+measurable gas metallicities, and the weighted negative evidence lower bound of the images.  A small
+network also maps the first quantities to the mean latent, with which images are decoded for other
+values of a quantity.
 """
 
 from __future__ import annotations
@@ -238,7 +241,8 @@ class MixturePosterior:
         Returns
         -------
         log_prob : Tensor, shape (n, D)
-            Conditional log densities; their cumulative sums over the last axis are log densities of the mixture.
+            Conditional log densities; their cumulative sums over the last axis are log densities of
+            the mixture.
         """
         terms = torch.stack([m.log_prob(theta, valid, generator) for m in self.components])
         inside = terms[0].isfinite()
@@ -253,8 +257,8 @@ class MixturePosterior:
     ) -> Tensor:
         """Draw from the joint posterior by stratified sampling of the components.
 
-        Each component makes a fraction of the draws equal to its weight, interleaved with those of the other
-        components, so that the first draws are a representative sample too.
+        Each component makes a fraction of the draws equal to its weight, interleaved with those of
+        the other components, so that the first draws are a representative sample too.
 
         Parameters
         ----------
@@ -315,7 +319,8 @@ def _draw_components(
         n_own = int(own.sum(1).max())
         if n_own == 0:
             continue
-        # Columns of its draws first; galaxies with fewer than n_own of them make surplus draws, which are discarded.
+        # Columns of its draws first; galaxies with fewer than n_own of them make surplus draws,
+        # which are discarded.
         columns = own.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :n_own]
         at = columns[..., None].expand(-1, -1, noise.shape[-1])
         drawn = component.transform_noise(noise.gather(1, at), known)
@@ -340,11 +345,13 @@ class PropertyNetwork(nn.Module):
     n_bins : sequence of int, optional
         Spline bins of each quantity.
     frozen_vae : bool, optional
-        If True, the loss of the flows does not train the encoder, which then learns from the images only.
+        If True, the loss of the flows does not train the encoder, which then learns from the images
+        only.
     members : int, optional
         Number of heads, whose posteriors are averaged.
     photometry_members : int, optional
-        Number of additional heads for galaxies without images; with 0, all heads serve all galaxies.
+        Number of additional heads for galaxies without images; with 0, all heads serve all
+        galaxies.
 
     Attributes
     ----------
@@ -418,8 +425,8 @@ class PropertyNetwork(nn.Module):
         Parameters
         ----------
         networks : sequence of PropertyNetwork
-            Networks of one head with the same encoder and standardisation.  Their heads are used for all galaxies, or
-            with ``for_photometry`` for galaxies with images.
+            Networks of one head with the same encoder and standardisation.  Their heads are used
+            for all galaxies, or with ``for_photometry`` for galaxies with images.
         for_photometry : sequence of PropertyNetwork, optional
             Networks whose heads are used for galaxies without images.
 
@@ -547,9 +554,11 @@ class PropertyNetwork(nn.Module):
         elbo_weight : float, optional
             Weight of the bound relative to the flows; with 0 the decoder is not run.
         elbo_fraction : float, optional
-            Fraction of the images, the first ones of the batch, that are decoded; decoding takes half of the time.
+            Fraction of the images, the first ones of the batch, that are decoded; decoding takes
+            half of the time.
         quantity_weight : Tensor, shape (n, 9), optional
-            Weight of each quantity in the flow term; a quantity of weight 0 only conditions those after it.
+            Weight of each quantity in the flow term; a quantity of weight 0 only conditions those
+            after it.
         latent : tuple of Tensor, optional
             Result of `latent`, if the images are already encoded.
         generator : `torch.Generator`, optional
@@ -558,9 +567,10 @@ class PropertyNetwork(nn.Module):
         Returns
         -------
         terms : dict of scalar Tensor
-            ``total`` (minimised), ``flow`` (negative log density summed over valid quantities), ``measurable`` (cross
-            entropy), and ``nll_<quantity>`` for each quantity; with images also ``reconstruction`` (nats per valid
-            pixel), ``kl`` and ``latent_map`` (mean squared error of the predicted latent).
+            ``total`` (minimised), ``flow`` (negative log density summed over valid quantities),
+            ``measurable`` (cross entropy), and ``nll_<quantity>`` for each quantity; with images
+            also ``reconstruction`` (nats per valid pixel), ``kl`` and ``latent_map`` (mean squared
+            error of the predicted latent).
         """
         if quantity_weight is None:
             quantity_weight = torch.ones_like(theta)
@@ -603,8 +613,8 @@ class PropertyNetwork(nn.Module):
     def traverse(self, inputs: ModelInputs, theta: Tensor, quantity: str, values: Tensor) -> Tensor:
         """Decode images for several values of one quantity.
 
-        The latent of each galaxy is shifted by the change of the mean latent that the network predicts from the
-        quantities; the rest of the latent is kept.
+        The latent of each galaxy is shifted by the change of the mean latent that the network
+        predicts from the quantities; the rest of the latent is kept.
 
         Parameters
         ----------
@@ -630,7 +640,8 @@ class PropertyNetwork(nn.Module):
         names = _FACTOR_NAMES[:_N_DECODED]
         if quantity not in names:
             raise ValueError(
-                f"quantity {quantity!r} does not affect the decoded image; choose from {', '.join(names)}."
+                f"quantity {quantity!r} does not affect the decoded image; choose from "
+                f"{', '.join(names)}."
             )
         start = self.latent_of_properties(self.chain.standardise(theta)[0][:, :_N_DECODED])
         moved = theta[:, None].repeat(1, len(values), 1)

@@ -1,11 +1,12 @@
 """Training of the property network on simulated shards.
 
-The loss is that of `astrogenspec.inference.network.PropertyNetwork.loss`: the negative log density of the true
-quantities and the weighted evidence lower bound of the images, whose divergence is switched on during the first steps
-(KL annealing).  Gas metallicities are labels only where they are measurable.
+The loss is that of `astrogenspec.inference.network.PropertyNetwork.loss`: the negative log density
+of the true quantities and the weighted evidence lower bound of the images, whose divergence is
+switched on during the first steps (KL annealing).  Gas metallicities are labels only where they are
+measurable.
 
-With a fixed encoder, images are observed and encoded once (`encode_galaxies`), so that a step costs no more with images
-than with photometry only.
+With a fixed encoder, images are observed and encoded once (`encode_galaxies`), so that a step costs
+no more with images than with photometry only.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ class RecipeConfig(TrainingRecipe):
     Attributes
     ----------
     image_batch, photometry_batch : int
-        Batch size of galaxies with images, and of galaxies with photometry only; at most all galaxies.
+        Batch size of galaxies with images, and of galaxies with photometry only; at most all
+        galaxies.
     held_out : float
         Fraction of the galaxies, the last ones of each folder, used for validation.
     validation_size : int
@@ -142,8 +144,9 @@ class RecipeConfig(TrainingRecipe):
     heads_alone : bool
         Train only the heads of a trained network.
     photometry_alone : bool
-        Train only a head for galaxies without images, and leave the rest of a trained network unchanged.  It starts
-        from the photometry head of the network if it has one, else from a copy of its first head.
+        Train only a head for galaxies without images, and leave the rest of a trained network
+        unchanged.  It starts from the photometry head of the network if it has one, else from a
+        copy of its first head.
     views : int
         Number of times each image is observed and encoded before the heads alone are trained.
     """
@@ -296,10 +299,11 @@ def train_properties(
     Parameters
     ----------
     data : sequence of path
-        Folders of shards (see `astrogenspec.simulate.write_shards`), with images or with photometry only.
+        Folders of shards (see `astrogenspec.simulate.write_shards`), with images or with photometry
+        only.
     out : path
-        Folder of the checkpoint (``checkpoint.pt``), from which an interrupted training resumes, and of the history
-        (``history.ecsv``).
+        Folder of the checkpoint (``checkpoint.pt``), from which an interrupted training resumes,
+        and of the history (``history.ecsv``).
     recipe : RecipeConfig, optional
     training : TrainingConfig, optional
         `DEFAULT_TRAINING` by default.

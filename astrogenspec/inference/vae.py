@@ -1,17 +1,19 @@
 r"""Variational autoencoder of galaxy images with a noise-weighted likelihood.
 
-The encoder maps a scaled image (`astrogenspec.inputs.features`) to a diagonal Gaussian :math:`q(\ell \mid x)` over a latent
-vector; the decoder maps the latent to a noise-free image :math:`\hat x(\ell)`.  The prior of the latent is standard normal.
-With the inverse variances :math:`w` of the pixels, the negative evidence lower bound of a galaxy [1]_ is, up to a constant,
+The encoder maps a scaled image (`astrogenspec.inputs.features`) to a diagonal Gaussian
+:math:`q(\ell \mid x)` over a latent vector; the decoder maps the latent to a noise-free image
+:math:`\hat x(\ell)`.  The prior of the latent is standard normal. With the inverse variances
+:math:`w` of the pixels, the negative evidence lower bound of a galaxy [1]_ is, up to a constant,
 
 .. math::
 
     \tfrac{\nu + 1}{2} \sum_i \ln\left(1 + r_i^2 / \nu\right) + \beta\, \mathrm{KL}(q(\ell \mid x) \,\|\, N(0, 1)) ,
     \qquad r_i^2 = w_i (x_i - \hat x_i(\ell))^2 .
 
-where :math:`\beta` is 1 for the bound itself.  The first term is a Student likelihood with :math:`\nu = 8` degrees of freedom.
-It is nearly Gaussian for residuals within the noise, and limits the influence of neighbours and spiral arms, which a short latent
-cannot describe and which deviate by up to a hundred standard deviations.  Pixels are assumed to be independent.
+where :math:`\beta` is 1 for the bound itself.  The first term is a Student likelihood with
+:math:`\nu = 8` degrees of freedom. It is nearly Gaussian for residuals within the noise, and limits
+the influence of neighbours and spiral arms, which a short latent cannot describe and which deviate
+by up to a hundred standard deviations.  Pixels are assumed to be independent.
 
 Missing bands and masked pixels have zero weight; the decoder predicts them from the other bands.
 
@@ -130,7 +132,8 @@ def elbo_terms(
     Returns
     -------
     reconstruction, kl : Tensor, shape (n,)
-        Negative log likelihood of the image up to a constant, and Kullback-Leibler divergence from the prior [nats].
+        Negative log likelihood of the image up to a constant, and Kullback-Leibler divergence from
+        the prior [nats].
     """
     nu = _DEGREES_OF_FREEDOM
     chi2 = weight * (image - decoded).square()

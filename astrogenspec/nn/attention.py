@@ -81,8 +81,9 @@ class _Block(nn.Module):
 class ModulatedTransformer(nn.Module):
     """Transformer with layer norms modulated by a vector, for example an embedded noise level.
 
-    Shift, scale and gate of each residual branch are linear functions of the vector (Peebles & Xie 2023, "DiT"), shared
-    between blocks apart from an offset (Chen et al. 2023, "PixArt-alpha").  Blocks are initialised as the identity.
+    Shift, scale and gate of each residual branch are linear functions of the vector (Peebles & Xie
+    2023, "DiT"), shared between blocks apart from an offset (Chen et al. 2023, "PixArt-alpha").
+    Blocks are initialised as the identity.
 
     Parameters
     ----------

@@ -15,7 +15,8 @@ def _use_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-# A forked process does not inherit the OpenMP threads of its parent, and would wait for them forever.
+# A forked process does not inherit the OpenMP threads of its parent, and would wait for them
+# forever.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_use_one_thread)
 
@@ -25,8 +26,9 @@ def map_chunks(
 ) -> None:
     """Call a function for consecutive chunks of n items, on a CPU in parallel threads.
 
-    The threads of torch synchronise after every small matrix product, which dominates the time if other programs use a
-    core.  Chunks do not synchronise, and their results do not depend on the number of threads.
+    The threads of torch synchronise after every small matrix product, which dominates the time if
+    other programs use a core.  Chunks do not synchronise, and their results do not depend on the
+    number of threads.
 
     Parameters
     ----------
@@ -37,8 +39,8 @@ def map_chunks(
     size : int
         Maximum number of items of a chunk.
     device : `torch.device` or str
-        Device of the computation.  On a CPU, `torch.get_num_threads` threads are used, which is one in forked processes;
-        elsewhere the calling thread.
+        Device of the computation.  On a CPU, `torch.get_num_threads` threads are used, which is one
+        in forked processes; elsewhere the calling thread.
     """
     chunks = [slice(start, start + size) for start in range(0, n, size)]
     threads = torch.get_num_threads()

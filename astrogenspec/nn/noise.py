@@ -18,8 +18,9 @@ def standard_normal(
 ) -> Tensor:
     """Draw standard normal numbers that do not depend on the division of a job into chunks.
 
-    `torch.randn` fills large arrays in blocks, so that two halves differ from a whole.  Here, uniform numbers, which are
-    drawn one after another, are transformed by the inverse of the normal distribution function.
+    `torch.randn` fills large arrays in blocks, so that two halves differ from a whole.  Here,
+    uniform numbers, which are drawn one after another, are transformed by the inverse of the normal
+    distribution function.
 
     Parameters
     ----------
@@ -36,7 +37,8 @@ def standard_normal(
     """
     source = generator.device if generator is not None else device
     uniform = torch.rand(tuple(shape), generator=generator, device=source, dtype=torch.float32)
-    # Uniform numbers are multiples of 2**-24, so that 2 u - 1 is exact.  `torch.special.ndtri` takes ten times as long.
+    # Uniform numbers are multiples of 2**-24, so that 2 u - 1 is exact.  `torch.special.ndtri`
+    # takes ten times as long.
     noise = uniform.clamp_(2.0**-25, 1 - 2.0**-24).mul_(2).sub_(1).erfinv_().mul_(math.sqrt(2))
     return noise.to(device)
 

@@ -19,8 +19,9 @@ _default_of_user = torch.float32
 def single_precision() -> Iterator[None]:
     """Create modules and tensors in single precision, as a context or as a decorator.
 
-    The default dtype of torch is set to float32 while at least one thread is in such a context, and restored afterwards.
-    Networks are built, trained and simulations made in this context; predictions specify the dtype of every tensor instead.
+    The default dtype of torch is set to float32 while at least one thread is in such a context, and
+    restored afterwards. Networks are built, trained and simulations made in this context;
+    predictions specify the dtype of every tensor instead.
     """
     global _n_active, _default_of_user
     with _lock:

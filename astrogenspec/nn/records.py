@@ -16,7 +16,8 @@ __all__ = ["TensorRecord"]
 class TensorRecord:
     """Base of frozen dataclasses whose fields have one row for each of n items.
 
-    A field is a tensor, another record, a tuple of these, or None.  Subclasses are frozen dataclasses.
+    A field is a tensor, another record, a tuple of these, or None.  Subclasses are frozen
+    dataclasses.
 
     Examples
     --------
@@ -76,7 +77,8 @@ class TensorRecord:
         Parameters
         ----------
         parts : sequence of TensorRecord
-            At least one, all of this class.  A field that is None in some parts only is filled with zeros there.
+            At least one, all of this class.  A field that is None in some parts only is filled with
+            zeros there.
 
         Returns
         -------

@@ -1,18 +1,20 @@
 r"""Univariate conditional densities: a monotonic rational-quadratic spline after an affine map.
 
-A real variable :math:`y` is transformed to :math:`e = f((y - \mu) / \sigma)`, where :math:`e` is standard normal and :math:`f` is
-the rational-quadratic spline of `zuko.transforms.MonotonicRQSTransform` [1]_, with :math:`K` bins inside :math:`[-5, 5]` and the
+A real variable :math:`y` is transformed to :math:`e = f((y - \mu) / \sigma)`, where :math:`e` is
+standard normal and :math:`f` is the rational-quadratic spline of
+`zuko.transforms.MonotonicRQSTransform` [1]_, with :math:`K` bins inside :math:`[-5, 5]` and the
 identity outside.  By the change of variables, the density is
 
 .. math:: p(y) = \frac{1}{\sigma}\, f'\!\left(\frac{y - \mu}{\sigma}\right) N(e; 0, 1) .
 
-A network predicts its :math:`3K + 1` parameters.  For :math:`|e| > 5` the Gaussian is replaced by an exponential tail, so that the
-gradient of outliers, such as mislabelled galaxies, is bounded; the integral of the density changes by less than one part in a
-million.
+A network predicts its :math:`3K + 1` parameters.  For :math:`|e| > 5` the Gaussian is replaced by
+an exponential tail, so that the gradient of outliers, such as mislabelled galaxies, is bounded; the
+integral of the density changes by less than one part in a million.
 
-Densities are evaluated by zuko.  Sampling needs the inverse spline for hundreds of thousands of values per second on a CPU; it is
-implemented here with the *parameter* axis first, so that elementary operations run over contiguous memory, and with a square root
-that is protected from rounding errors of single precision.
+Densities are evaluated by zuko.  Sampling needs the inverse spline for hundreds of thousands of
+values per second on a CPU; it is implemented here with the *parameter* axis first, so that
+elementary operations run over contiguous memory, and with a square root that is protected from
+rounding errors of single precision.
 
 References
 ----------
@@ -81,7 +83,8 @@ def spline_sample(parameters: Tensor, noise: Tensor) -> Tensor:
     Parameters
     ----------
     parameters : Tensor, shape (3 K + 1, *p)
-        As for `spline_log_prob`, but with the parameter axis **first**.  ``p`` broadcasts to the shape of `noise`.
+        As for `spline_log_prob`, but with the parameter axis **first**.  ``p`` broadcasts to the
+        shape of `noise`.
     noise : Tensor, shape s
         Standard normal numbers.
 
@@ -130,8 +133,8 @@ def _select_bins(sizes: Tensor, slopes: Tensor, passed: Tensor) -> tuple[Tensor,
     Returns
     -------
     own, before, slope : Tensor, shape (2, *s)
-        Width and height of the bin, and their sums over all previous bins; log slopes at its ends, 0 at the outermost
-        knots.
+        Width and height of the bin, and their sums over all previous bins; log slopes at its ends,
+        0 at the outermost knots.
     """
     n_bins = len(slopes) + 1
     here = passed.new_empty(n_bins, *passed.shape[1:])

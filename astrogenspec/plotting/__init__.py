@@ -1,9 +1,9 @@
 """Figures of posteriors, spectra, images, calibration and training.
 
 Functions that draw one panel take an ``ax`` and return the `~matplotlib.axes.Axes`; those that draw
-several panels, `corner` and `reconstruction`, take and return a `~matplotlib.figure.Figure`.  No global
-setting of matplotlib is changed.  The packages needed are installed by
-``pip install "astrogenspec[plot]"``.
+several panels, `corner` and `reconstruction`, take and return a `~matplotlib.figure.Figure`.  No
+global setting of matplotlib is changed.  The packages needed are installed by ``pip install
+"astrogenspec[plot]"``.
 """
 
 from __future__ import annotations

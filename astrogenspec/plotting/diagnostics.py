@@ -82,9 +82,9 @@ def coverage_curve(
 ) -> Axes:
     """Plot the fraction of true values in central intervals against the probability of the intervals.
 
-    Uncertainties are too small below the diagonal, and too large above it.  The grey band contains, at
-    each level, 95% of the curves of a calibrated posterior with the same number of galaxies.  Further
-    calls with the same axes add curves of other quantities.
+    Uncertainties are too small below the diagonal, and too large above it.  The grey band contains,
+    at each level, 95% of the curves of a calibrated posterior with the same number of galaxies.
+    Further calls with the same axes add curves of other quantities.
 
     Parameters
     ----------

@@ -162,7 +162,8 @@ def gri_images(image: Any, argument: str) -> np.ndarray:
     values = np.asarray(values, dtype=float)
     if values.ndim != 3 or len(values) not in (3, 5):
         raise ValueError(
-            f"{argument} has shape {values.shape}; expected (3, ny, nx) in g, r, i or (5, ny, nx) in u, g, r, i, z."
+            f"{argument} has shape {values.shape}; expected (3, ny, nx) in g, r, i or (5, ny, "
+            "nx) in u, g, r, i, z."
         )
     return values[1:4] if len(values) == 5 else values
 

@@ -63,7 +63,8 @@ def reconstruction(
     observed, model = gri_images(image, "image"), gri_images(reconstructed, "reconstructed")
     if observed.shape[1:] != model.shape[1:]:
         raise ValueError(
-            f"image has {observed.shape[1:]} pixels, but reconstructed has {model.shape[1:]}; the sizes must agree."
+            f"image has {observed.shape[1:]} pixels, but reconstructed has {model.shape[1:]}; "
+            "the sizes must agree."
         )
     residual, unit = observed[1] - model[1], "nmgy / pixel"
     if ivar is not None:
@@ -137,7 +138,8 @@ def latent_map(
         numbers = plain_values(values, unit, name="values")
         if numbers.shape != (len(embedding),):
             raise ValueError(
-                f"values has shape {numbers.shape}, but embedding has {len(embedding)} rows; give one value per galaxy."
+                f"values has shape {numbers.shape}, but embedding has {len(embedding)} rows; "
+                "give one value per galaxy."
             )
         known = np.isfinite(numbers)
         x, y = embedding.T
@@ -162,8 +164,8 @@ def training_history(
     Parameters
     ----------
     history : table or mapping of str to sequence of float
-        Columns ``step`` (or ``epoch``), ``train_<term>`` and ``valid_<term>``, such as the result of
-        `astrogenspec.training.loop.History.to_table`.
+        Columns ``step`` (or ``epoch``), ``train_<term>`` and ``valid_<term>``, such as the result
+        of `astrogenspec.training.loop.History.to_table`.
     terms : sequence of str
         Terms of the loss to plot.
     ax : `~matplotlib.axes.Axes`, optional

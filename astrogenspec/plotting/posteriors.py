@@ -67,7 +67,8 @@ def corner(
     corner_package = package("corner")
     if len(posterior) != 1:
         raise ValueError(
-            f"a corner plot shows one galaxy, but the posterior has {len(posterior)}; select one first, "
+            f"a corner plot shows one galaxy, but the posterior has {len(posterior)}; select one "
+            "first, "
             f"as in posterior[0]."
         )
     if isinstance(quantities, str):
@@ -187,7 +188,8 @@ def _scalar(name: str, value: Any, quantity: QuantityPosterior) -> float:
     number = plain_values(value, quantity.unit, name=f"truth[{name!r}]").ravel()
     if number.size != 1:
         raise ValueError(
-            f"truth[{name!r}] has {number.size} values, but a corner plot shows one galaxy; give one value."
+            f"truth[{name!r}] has {number.size} values, but a corner plot shows one galaxy; give "
+            "one value."
         )
     return float(number[0])
 

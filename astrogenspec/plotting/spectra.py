@@ -56,8 +56,8 @@ def spectrum(
 ) -> Axes:
     """Draw the spectra of one galaxy: median, ranges of 68% and 95% of the draws, and the best draw.
 
-    Pixels that the model does not cover are shaded. The flux axis ends at 2.5 times the continuum, so
-    that bright emission lines do not compress it.
+    Pixels that the model does not cover are shaded. The flux axis ends at 2.5 times the continuum,
+    so that bright emission lines do not compress it.
 
     Parameters
     ----------

@@ -72,7 +72,8 @@ def package(name: str) -> ModuleType:
         return import_module(name)
     except ImportError as error:
         raise ImportError(
-            f"figures need the package {name.split('.')[0]}, which is not installed; install it with "
+            f"figures need the package {name.split('.')[0]}, which is not installed; install it "
+            "with "
             f"'pip install \"astrogenspec[plot]\"'."
         ) from error
 

@@ -350,7 +350,8 @@ def _is_done(path: Path, settings: str, size: int) -> bool:
     with h5py.File(path, "r") as file:
         if file.attrs["settings"] != settings:
             raise ValueError(
-                f"{path} was simulated with other settings ({file.attrs['settings']}); choose another folder."
+                f"{path} was simulated with other settings ({file.attrs['settings']}); choose "
+                "another folder."
             )
         return len(file["theta"]) >= size
 

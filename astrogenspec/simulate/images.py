@@ -148,7 +148,8 @@ class ImageRenderer:
         n, bands = len(structure), len(self.survey.bands)
         if tuple(component_flux.shape) != (n, bands, 3):
             raise ValueError(
-                f"component_flux has shape {tuple(component_flux.shape)}; {(n, bands, 3)} is expected."
+                f"component_flux has shape {tuple(component_flux.shape)}; {(n, bands, 3)} is "
+                "expected."
             )
         if agn_flux is not None and tuple(agn_flux.shape) != (n, bands):
             raise ValueError(

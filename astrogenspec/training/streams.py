@@ -14,8 +14,8 @@ __all__ = ["BatchStream", "ZippedStreams", "to_device"]
 class BatchStream:
     """Endless, resumable stream of random batches.
 
-    The items of a batch come from a permutation seeded by the epoch, its random numbers from a generator seeded by the
-    step, so that the step is the complete state.
+    The items of a batch come from a permutation seeded by the epoch, its random numbers from a
+    generator seeded by the step, so that the step is the complete state.
 
     Parameters
     ----------
@@ -39,7 +39,8 @@ class BatchStream:
     ) -> None:
         if not 0 < batch_size <= n_items:
             raise ValueError(
-                f"batch_size is {batch_size}; it must be between 1 and the number of items, {n_items}."
+                f"batch_size is {batch_size}; it must be between 1 and the number of items, "
+                f"{n_items}."
             )
         self.make_batch = make_batch
         self.n_items = n_items

@@ -2,7 +2,8 @@
 A first posterior
 =================
 
-Infer redshift, mass, star-formation rate and line fluxes of one real galaxy from its magnitudes, as one joint posterior.
+Infer redshift, mass, star-formation rate and line fluxes of one real galaxy from its magnitudes, as
+one joint posterior.
 """
 
 # %%
@@ -68,8 +69,8 @@ figure = posterior.plot_corner(
     0, quantities=["redshift", "stellar_mass", "sfr", "gas_metallicity"], truth={"redshift": z_spec}
 )
 
-# %%
-# Any function of the draws has a posterior. Some functions have names, such as the specific star-formation rate:
+# %% Any function of the draws has a posterior. Some functions have names, such as the specific
+# star-formation rate:
 
 print("log sSFR:", posterior["ssfr"].median().round(2))
 print("other derived quantities:", ", ".join(posterior.derived_quantities))

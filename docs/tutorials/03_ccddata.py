@@ -2,8 +2,8 @@
 CCDData with WCS, mask and extinction
 =====================================
 
-Infer a galaxy from reduced images: one FITS file per band, with a world coordinate system, an uncertainty, a mask and
-Galactic extinction.
+Infer a galaxy from reduced images: one FITS file per band, with a world coordinate system, an
+uncertainty, a mask and Galactic extinction.
 """
 
 # %%

@@ -2,8 +2,8 @@
 From cutout to spectrum
 =======================
 
-Generate spectra from images, and measure a line flux and an equivalent width on each draw with specutils. The scatter of
-the measurements is their uncertainty.
+Generate spectra from images, and measure a line flux and an equivalent width on each draw with
+specutils. The scatter of the measurements is their uncertainty.
 """
 
 # %%
@@ -32,9 +32,9 @@ spectra = SpectrumEstimator.from_pretrained().predict(
 )
 print(spectra)
 
-# %%
-# The input image, and the spectra: median, ranges with 68% and 95% of the draws, and the best draw. Generated spectra are
-# not observations: they show the light in a fibre of 3 arcsec as far as the image constrains it.
+# %% The input image, and the spectra: median, ranges with 68% and 95% of the draws, and the best
+# draw. Generated spectra are not observations: they show the light in a fibre of 3 arcsec as far as
+# the image constrains it.
 
 image = np.stack([cutout[band].data for band in "gri"])
 fig, ax = plt.subplots(figsize=(2.6, 2.6), layout="constrained")
@@ -111,10 +111,10 @@ blend = spectra.measure(halpha_nii)
 for name, value in blend.items():
     print(f"{name}: {value.pdf_median()[0]:.3g} +- {value.pdf_std()[0]:.2g}")
 
-# %%
-# The posterior has the fluxes of H alpha and [N II] 6584; [N II] 6548 has a third of the latter. Draw by draw they agree
-# with the measurements on the spectra, except for the stellar absorption under H alpha, which the function above does not
-# correct. Posterior and spectra share the same uncertainty.
+# %% The posterior has the fluxes of H alpha and [N II] 6584; [N II] 6548 has a third of the latter.
+# Draw by draw they agree with the measurements on the spectra, except for the stellar absorption
+# under H alpha, which the function above does not correct. Posterior and spectra share the same
+# uncertainty.
 
 of_table = posterior["halpha_flux"].draws[0, :24] + posterior["nii6584_flux"].draws[0, :24] * 1.33
 fig, ax = plt.subplots(figsize=(4.4, 4), layout="constrained")
@@ -139,9 +139,9 @@ for line in fluxes:
     flux, width = fluxes[line], widths[line]
     print(
         f"{line:9} {flux.pdf_median()[0].value:8.1f} +- {flux.pdf_std()[0].value:4.1f}"
-        f" {true[line + '_flux'].value:6.1f}   {width.pdf_median()[0]:.1f} +- {width.pdf_std()[0]:.1f}"
+        f" {true[line + '_flux'].value:6.1f}   {width.pdf_median()[0]:.1f} +- "
+        f"{width.pdf_std()[0]:.1f}"
     )
 
-# %%
-# Do not treat the uncertainty of a generated spectrum as noise, since its pixels are correlated. The scatter of the
-# measurements on all draws is the correct uncertainty (:doc:`/measuring`).
+# %% Do not treat the uncertainty of a generated spectrum as noise, since its pixels are correlated.
+# The scatter of the measurements on all draws is the correct uncertainty (:doc:`/measuring`).

@@ -2,9 +2,9 @@
 The latent space of images
 ==========================
 
-The encoder of the network reduces an image to 32 numbers, the latent vector; the decoder turns a latent vector into an
-image. Decoding modified vectors shows how the network represents mass, star formation and redshift; projecting the vectors
-to two dimensions shows how it arranges galaxies.
+The encoder of the network reduces an image to 32 numbers, the latent vector; the decoder turns a
+latent vector into an image. Decoding modified vectors shows how the network represents mass, star
+formation and redshift; projecting the vectors to two dimensions shows how it arranges galaxies.
 """
 
 # %%
@@ -42,7 +42,8 @@ for row, (quantity, values) in zip(axes, moves.items(), strict=True):
         ax.set_title(f"{symbols[quantity]} = {value.value:.2f}", fontsize=9)
         ax.set(xticks=[], yticks=[])
 fig.supxlabel(
-    "each cutout 25 arcsec wide; mass in solar masses, star-formation rate in solar masses per year",
+    "each cutout 25 arcsec wide; mass in solar masses, star-formation rate in solar masses per "
+    "year",
     fontsize=9,
 )
 
@@ -84,6 +85,5 @@ plotting.latent_map(
     placed, ssfr * u.dex(1 / u.yr), label="true log sSFR", ax=axes[1], cmap="RdYlBu"
 )
 
-# %%
-# Redshift and star-formation rate were not input to the projection: the encoder arranges images by them. The axes of the
-# map and large distances in it have no physical meaning.
+# %% Redshift and star-formation rate were not input to the projection: the encoder arranges images
+# by them. The axes of the map and large distances in it have no physical meaning.

@@ -2,8 +2,8 @@
 Calibration for your own sample
 ===============================
 
-The published accuracy refers to the test samples of the weights. With a few hundred galaxies of known properties, one call
-tests the calibration for your own sample.
+The published accuracy refers to the test samples of the weights. With a few hundred galaxies of
+known properties, one call tests the calibration for your own sample.
 """
 
 # %%
@@ -41,13 +41,13 @@ estimator = PropertyEstimator.from_pretrained()
 report = estimator.calibration_report(photometry=mine, truth=truth, seed=1)
 print(report)
 
-# %%
-# Each verdict has numbers: the factor by which to multiply the uncertainties, the shift of the values, and the skill
-# relative to a guess from the distribution of the sample.
+# %% Each verdict has numbers: the factor by which to multiply the uncertainties, the shift of the
+# values, and the skill relative to a guess from the distribution of the sample.
 
 verdict = report.verdicts["redshift"]
 print(
-    f"width factor {verdict.width_factor:.2f}, shift {verdict.shift:+.2f} of an error bar, skill {verdict.skill:.2f}"
+    f"width factor {verdict.width_factor:.2f}, shift {verdict.shift:+.2f} of an error bar, skill "
+    f"{verdict.skill:.2f}"
 )
 
 # %%
@@ -61,9 +61,9 @@ spoilt["flux_g"] = spoilt["flux_g"] * 10 ** (-0.4 * 0.08)
 bad = estimator.calibration_report(photometry=spoilt, truth=truth, seed=1)
 print(bad)
 
-# %%
-# The histogram of the probability integral transform, the fraction of draws below the truth, is flat for a calibrated
-# posterior. A slope indicates a bias. The grey band contains 95% of random fluctuations:
+# %% The histogram of the probability integral transform, the fraction of draws below the truth, is
+# flat for a calibrated posterior. A slope indicates a bias. The grey band contains 95% of random
+# fluctuations:
 
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
 for ax, result, title in zip(
@@ -92,6 +92,6 @@ better = estimator.recalibrated(photometry=spoilt[:600], truth=truth[:600])
 apart = better.calibration_report(photometry=spoilt[600:], truth=truth[600:], seed=1)
 print(apart)
 
-# %%
-# The recalibration is valid for galaxies like these only, and as accurate as 600 galaxies allow. Save the estimator with
-# ``better.save(...)``. To improve the values as well, fine-tune the networks (:doc:`08_fine_tune`).
+# %% The recalibration is valid for galaxies like these only, and as accurate as 600 galaxies allow.
+# Save the estimator with ``better.save(...)``. To improve the values as well, fine-tune the
+# networks (:doc:`08_fine_tune`).

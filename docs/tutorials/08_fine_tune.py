@@ -2,8 +2,8 @@
 Fine-tune on your own galaxies
 ==============================
 
-Fine-tune the estimator on some hundred galaxies with known properties. In this example the photometry has unknown zero
-points.
+Fine-tune the estimator on some hundred galaxies with known properties. In this example the
+photometry has unknown zero points.
 """
 
 # %%
@@ -35,9 +35,8 @@ for k, band in enumerate(BANDS):
 table["ebv"] = 0.0 * u.mag
 mine, apart = slice(0, 700), slice(700, None)
 
-# %%
-# Labels are columns with units and the names of :doc:`/conventions`. A galaxy needs at least one label, and different
-# galaxies may have different ones: here every second galaxy has a mass.
+# %% Labels are columns with units and the names of :doc:`/conventions`. A galaxy needs at least one
+# label, and different galaxies may have different ones: here every second galaxy has a mass.
 
 labels = truth["redshift", "stellar_mass"][mine]
 labels["stellar_mass"][::2] = np.nan * u.dex(u.Msun)
@@ -69,13 +68,12 @@ for ax, result, title in zip(axes, (before, after), ("before", "after"), strict=
     ax.set(xlabel="true redshift (simulated)", ylabel="redshift (median, 68%)")
     ax.set_title(f"{title} the fit", fontsize=10)
 
-# %%
-# The scatter is smaller than before, although the zero points were not given. If the cause is known, correct the photometry
-# instead.
+# %% The scatter is smaller than before, although the zero points were not given. If the cause is
+# known, correct the photometry instead.
 #
 # The card of the estimator records the fit; the estimator is saved and loaded like any other. With
-# ``report="report.html"``, ``fit`` writes a page about the validation galaxies. A report on separate test galaxies is the
-# stricter test (:doc:`07_calibrated_for_my_sample`).
+# ``report="report.html"``, ``fit`` writes a page about the validation galaxies. A report on
+# separate test galaxies is the stricter test (:doc:`07_calibrated_for_my_sample`).
 
 path = better.save(Path(tempfile.mkdtemp()) / "mine.safetensors")
 print(PropertyEstimator.from_pretrained(path))

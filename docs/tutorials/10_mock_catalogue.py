@@ -2,8 +2,9 @@
 A mock catalogue with the simulator
 ===================================
 
-Make a catalogue with the simulator on which the networks were trained: magnitudes, images and spectra as a survey would
-observe them, with the true properties. This requires the extra ``simulate``.
+Make a catalogue with the simulator on which the networks were trained: magnitudes, images and
+spectra as a survey would observe them, with the true properties. This requires the extra
+``simulate``.
 """
 
 # %%
@@ -33,9 +34,8 @@ for k, band in enumerate(BANDS):
     catalogue[f"flux_err_{band}"] = galaxies.observation.error[:, k].numpy() * u.nmgy
 catalogue["redshift", "stellar_mass", "sfr", "halpha_flux", "flux_r", "flux_err_r"][:5]
 
-# %%
-# Fluxes include noise, zero-point errors and outliers as in SDSS, and no Galactic extinction. Write the table in any format
-# of astropy:
+# %% Fluxes include noise, zero-point errors and outliers as in SDSS, and no Galactic extinction.
+# Write the table in any format of astropy:
 
 folder = Path(tempfile.mkdtemp())
 catalogue.write(folder / "mock.ecsv")

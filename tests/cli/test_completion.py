@@ -12,7 +12,8 @@ from astrogenspec.cli.completion import SHELLS, completion_script
 
 # Stand-ins for the completion system of zsh, which only an interactive shell has.
 CALL = {
-    "bash": 'COMP_WORDS=({words}); COMP_CWORD={last}; _astrogenspec; printf "%s\\n" "${{COMPREPLY[@]}}"',
+    "bash": 'COMP_WORDS=({words}); COMP_CWORD={last}; _astrogenspec; printf "%s\\n" '
+    '"${{COMPREPLY[@]}}"',
     "zsh": 'words=({words}); CURRENT={current}; cur="{cur}"; _astrogenspec',
 }
 BEFORE_ZSH = """

@@ -80,7 +80,8 @@ def spectrum(folder, tmp_path, capsys):
 def assert_alike(one, other):
     """The same spectra, whatever blocks they were made in."""
     assert one.names == other.names and one.flags == other.flags
-    # an untrained network is rough: rounding moves a spectrum by a thousandth of a pixel, across jumps
+    # an untrained network is rough: rounding moves a spectrum by a thousandth of a pixel, across
+    # jumps
     off = np.abs(one.flux - other.flux).max(axis=2) / one.flux.max(axis=2)
     assert (off < 2e-3).all()
     np.testing.assert_allclose(one.redshift, other.redshift, rtol=1e-5)

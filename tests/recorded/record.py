@@ -1,7 +1,8 @@
 """Draws of the bundled weights in every mode of input, to compare with recorded ones.
 
-``python tests/recorded/record.py`` computes them and writes ``draws.npz`` beside this file.  Record them anew whenever
-weights are retrained or a change of the numbers is intended, and say so in the changelog.
+``python tests/recorded/record.py`` computes them and writes ``draws.npz`` beside this file.  Record
+them anew whenever weights are retrained or a change of the numbers is intended, and say so in the
+changelog.
 """
 
 import platform

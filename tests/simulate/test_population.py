@@ -7,7 +7,8 @@ from astrogenspec.reports.simulator import compare_statistics
 from astrogenspec.simulate.simulator import Simulator
 from astrogenspec.simulate.statistics import bpt_class, with_errors
 
-#: Largest differences allowed: what the simulator reached when its weights were trained, with room for noise.
+#: Largest differences allowed: what the simulator reached when its weights were trained, with room
+#: for noise.
 TOLERANCE = {
     "u-g": 0.10, "g-r": 0.05, "r-i": 0.025, "i-z": 0.025, "r": 0.25, "fraction": 0.05,
     "log_nii_halpha": 0.08, "log_oiii_hbeta": 0.2, "log_decrement": 0.06, "oh_o3n2": 0.09,

@@ -97,7 +97,8 @@ def test_histories_form_stars_at_the_given_rate(simulator, galaxies):
     formed = sum(weights[:, recent].sum(1) for weights in galaxies.weights)
     rate = torch.log10(formed / ages[ages <= 1.05e8][-1])
     forming = galaxies.properties["log_ssfr"] > -10.5
-    # one returned fraction is assumed for all histories, which costs 0.08 dex; see the limitations in the guide
+    # one returned fraction is assumed for all histories, which costs 0.08 dex; see the limitations
+    # in the guide
     assert (rate - galaxies.properties["log_sfr"])[forming].abs().median() < 0.1
 
 
