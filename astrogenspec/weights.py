@@ -1,12 +1,13 @@
 """Network weights: the registry of models, and reading, writing and downloading their files.
 
-A model consists of two files: the tensors (``safetensors``, with the format number and the configuration of the
-networks in its metadata) and a card (JSON) that documents training, accuracy and licence.  ``data/registry.json`` lists
-the registered models with the SHA-256 of their files.  Bundled models need no network.  Any other registered model is
+A model consists of two files: the tensors (``safetensors``, with the format number, the configuration of the networks,
+the card and a checksum in its metadata) and a readable copy of the card (JSON), which documents training, accuracy and
+licence.  The copy is used if it has the SHA-256 of the tensors; if it belongs to other weights, as after an interrupted
+save, the card in the metadata is used.  ``data/registry.json`` lists the registered models with the SHA-256 and the size
+of their files.  Bundled models need no network.  Any other registered model is
 downloaded from the mirror given by the environment variable ``ASTROGENSPEC_WEIGHTS_URL`` or, if that is not set, by the
 configuration item ``astrogenspec.conf.weights_url`` (http, https, doi or file), checked, and kept in the cache folder of
-astropy.  Files are written under a temporary name and renamed when they are complete, so that an interrupted or
-concurrent process cannot leave a partial file.
+astropy.  Downloads have limits on their size and duration.  All files are written atomically (`astrogenspec.atomic`).
 """
 
 from __future__ import annotations
@@ -15,19 +16,20 @@ import hashlib
 import json
 import logging
 import os
-import shutil
-import sys
+import struct
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
-import pooch
 from astropy.config import ConfigItem, ConfigNamespace, get_cache_dir
 from astropy.table import QTable
+
+from .atomic import check_target, move_into_place, temporary_folder, write_bytes, write_errors
+from .downloads import DownloadError, download
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +50,6 @@ __all__ = [
     "read_weights",
     "register_weights",
     "save_weights",
-    "write_text",
 ]
 
 
@@ -59,11 +60,20 @@ _FORMAT = 1
 #: Formats that `read_weights` reads; files without a format number have format 1.
 _READABLE_FORMATS = ("1",)
 _FORMAT_KEY = "astrogenspec_format"
+_CARD_KEY = "astrogenspec_card"
+_CHECKSUM_KEY = "astrogenspec_checksum"
+#: Keys of the card that describe its weights file; they are not in the metadata.
+_FILE_KEYS = ("filename", "sha256")
 _ENVIRONMENT = "ASTROGENSPEC_WEIGHTS_URL"
 _SCHEMES = ("http", "https", "doi", "file")
 _NO_FILE = "the weights file {} does not exist; check the path."
+#: Maximum sizes (bytes) of a download whose size is not registered, of the tensors and of the card.
+_MAX_BYTES = {".safetensors": 200_000_000, ".json": 10_000_000}
+#: Maximum length (bytes) of the header of a safetensors file.
+_MAX_HEADER = 100_000_000
+#: Age (s) of temporary files of killed downloads of older versions that are removed.
+_MAX_AGE = 3600.0
 _LOG = logging.getLogger(__name__)
-logging.getLogger("pooch").setLevel(logging.WARNING)
 
 
 class WeightsError(OSError):
@@ -98,6 +108,11 @@ class Conf(ConfigNamespace):
         "Address of a folder with the files of registered models (http, https, doi or file).",
         module="astrogenspec",
     )
+    download_seconds = ConfigItem(
+        300.0,
+        "Maximum duration (s) of the download of one file.",
+        module="astrogenspec",
+    )
 
 
 conf = Conf()
@@ -128,8 +143,8 @@ def fetch_weights(name: str | os.PathLike[str] = DEFAULT_MODEL) -> WeightsFile:
     Parameters
     ----------
     name : str or path-like
-        A registered model (see `list_models`), or the path of a ``.safetensors`` file, whose card is the ``.json`` file
-        beside it.
+        A registered model (see `list_models`), or the path of a ``.safetensors`` file. Its card is the ``.json`` file
+        beside it, or the copy in its metadata if that file is missing or belongs to other weights.
 
     Returns
     -------
@@ -160,8 +175,11 @@ def fetch_weights(name: str | os.PathLike[str] = DEFAULT_MODEL) -> WeightsFile:
     if not path.exists():
         raise WeightsError(f"the file {path} of model {name!r} is missing. {advice}")
     check_file(path, entry["sha256"], advice)
+    card_path = path.with_suffix(".json")
+    if card_path.exists():
+        check_file(card_path, entry["card_sha256"], advice)
     _LOG.info("model %r is the bundled file %s", name, path)
-    return WeightsFile(path, read_card(path.with_suffix(".json"), entry["sha256"], advice))
+    return WeightsFile(path, read_card(card_path, entry["sha256"], advice))
 
 
 def load_card(name: str | os.PathLike[str] = DEFAULT_MODEL) -> dict[str, Any]:
@@ -229,7 +247,8 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     _check_format(path, metadata)
     short = (torch.float16, torch.bfloat16)
     state = {key: t.float() if t.dtype in short else t for key, t in state.items()}
-    return state, json.loads(metadata["config"])
+    advice = "Download or save it again."
+    return state, _parsed_object(metadata["config"], f"the configuration in {path}", advice)
 
 
 def save_weights(
@@ -242,7 +261,10 @@ def save_weights(
     keep: Sequence[str] = (),
     overwrite: bool = False,
 ) -> WeightsFile:
-    """Write tensors and configuration to a ``safetensors`` file, and the card to a JSON file beside it.
+    """Write tensors, configuration and card to a ``safetensors`` file, and a copy of the card to a JSON file beside it.
+
+    If the call is interrupted, the old pair of files or the new one can be read: the tensors are replaced first, and
+    their metadata hold the new card.
 
     Parameters
     ----------
@@ -285,27 +307,30 @@ def save_weights(
         raise ValueError(f"path is {str(path)!r}; give a file name that ends in .safetensors.")
     card_path = path.with_suffix(".json")
     for target in (path, card_path):
-        if target.exists() and not overwrite:
-            raise FileExistsError(f"{target} exists; pass overwrite=True to replace it.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist; create it first.")
+        check_target(target, overwrite)
+    described = {key: value for key, value in card.items() if key not in _FILE_KEYS}
     header = {
         "format": "pt",  # of safetensors: the tensors are from PyTorch
         _FORMAT_KEY: str(_FORMAT),
+        _CARD_KEY: _to_json(described, "card"),
         "config": _to_json(config, "config"),
     }
     tensors = {
         key: _to_store(key, tensor, half and not key.endswith(tuple(keep)))
         for key, tensor in state.items()
     }
-    content = save(tensors, metadata=header)
-    filled = dict(card) | {
+    content = _with_checksum(save(tensors, metadata=header))
+    filled = described | {
         "filename": path.name,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     text = _to_json(filled, "card", indent=2) + "\n"
-    _write(path, content)
-    write_text(card_path, text)
+    with write_errors(path), temporary_folder(path.resolve().parent) as folder:
+        new, new_card = folder / "weights", folder / "card"
+        new.write_bytes(content)
+        new_card.write_text(text, encoding="utf-8")
+        move_into_place(new, path, overwrite=overwrite)
+        move_into_place(new_card, card_path, overwrite=overwrite)
     return WeightsFile(path, filled)
 
 
@@ -342,30 +367,71 @@ def register_weights(
     if lane not in ("properties", "spectra"):
         raise ValueError(f"lane is {lane!r}; give 'properties' or 'spectra'.")
     path = local_weights(Path(path)).path
+    card_path, sha256 = path.with_suffix(".json"), file_sha256(path)
+    read_card(card_path, sha256, "Save the weights again.")
     if bundled and path.resolve().parent != _data_folder().resolve():
         raise ValueError(f"path is {path}; move the bundled file to {_data_folder()}.")
     entry = {
         "filename": path.name,
-        "sha256": file_sha256(path),
-        "card_sha256": file_sha256(path.with_suffix(".json")),
+        "sha256": sha256,
+        "size": path.stat().st_size,
+        "card_sha256": file_sha256(card_path),
+        "card_size": card_path.stat().st_size,
         "bundled": bundled,
         "lane": lane,
         "description": description,
     }
     text = json.dumps(_registry() | {name: entry}, indent=2) + "\n"
-    write_text(_data_folder() / "registry.json", text)
+    write_bytes(_data_folder() / "registry.json", text.encode())
 
 
 def local_weights(path: Path) -> WeightsFile:
-    """Check a user's weights file against its card, if it has one."""
+    """Check a user's weights file, and find its card.
+
+    Parameters
+    ----------
+    path : Path
+        A ``safetensors`` file.
+
+    Returns
+    -------
+    WeightsFile
+        With the card in the ``.json`` file beside it, or the one in its metadata if that file is missing or belongs to
+        other weights; without a card if there is none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    ValueError
+        If it is not a ``safetensors`` file.
+    WeightsError
+        If the card is damaged, or belongs to other weights and there is no card in the metadata.
+    """
     if not path.is_file():
         raise FileNotFoundError(_NO_FILE.format(path))
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} is not a .safetensors file; give a file saved by astrogenspec.")
-    card_path = path.with_suffix(".json")
+    card_path, sha256 = path.with_suffix(".json"), file_sha256(path)
+    advice = "Copy both files again."
     if not card_path.exists():
-        return WeightsFile(path, {})
-    return WeightsFile(path, read_card(card_path, file_sha256(path), "Copy both files again."))
+        found = _embedded_card(path, advice)
+        return WeightsFile(path, {} if found is None else _filled(found, path, sha256))
+    card = _read_object(card_path, advice)
+    if card.get("sha256") == sha256:
+        return WeightsFile(path, card)
+    try:
+        found = _embedded_card(path, advice)
+    except WeightsError:
+        found = None
+    if found is None:
+        raise WeightsError(_mismatch(card_path, advice))
+    _LOG.warning(
+        "the card %s belongs to other weights; the card in the metadata of %s is used",
+        card_path,
+        path,
+    )
+    return WeightsFile(path, _filled(found, path, sha256))
 
 
 def check_file(path: Path, sha256: str, advice: str, label: str | None = None) -> None:
@@ -380,17 +446,9 @@ def check_file(path: Path, sha256: str, advice: str, label: str | None = None) -
 
 def read_card(path: Path, sha256: str, advice: str) -> dict[str, Any]:
     """Read a card and check that it belongs to the weights with this SHA-256."""
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise WeightsError(f"the card {path} is missing. {advice}") from None
-    except ValueError as error:
-        raise WeightsError(f"the card {path} is damaged ({error}). {advice}") from error
+    card = _read_object(path, advice)
     if card.get("sha256") != sha256:
-        raise WeightsError(
-            f"the card {path} does not match its weights file; one of them is damaged or of another version. "
-            f"{advice}"
-        )
+        raise WeightsError(_mismatch(path, advice))
     return card
 
 
@@ -400,9 +458,87 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    _write(path, text.encode())
+def _mismatch(card_path: Path, advice: str) -> str:
+    return (
+        f"the card {card_path} does not match its weights file; one of them is damaged or of another version. "
+        f"{advice}"
+    )
+
+
+def _filled(card: dict[str, Any], path: Path, sha256: str) -> dict[str, Any]:
+    return card | {"filename": path.name, "sha256": sha256}
+
+
+def _read_object(path: Path, advice: str) -> dict[str, Any]:
+    """Read a card from its file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise WeightsError(f"the card {path} is missing. {advice}") from None
+    except UnicodeError:
+        raise WeightsError(f"the card {path} is damaged (it is not UTF-8 text). {advice}") from None
+    return _parsed_object(text, f"the card {path}", advice)
+
+
+def _parsed_object(text: str, label: str, advice: str) -> dict[str, Any]:
+    """Parse the JSON text of an object with finite numbers; the label names it in an error."""
+    try:
+        found = json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise WeightsError(f"{label} is damaged ({error}). {advice}") from error
+    except RecursionError:
+        raise WeightsError(f"{label} is damaged (it is nested too deeply). {advice}") from None
+    if not isinstance(found, dict):
+        kind = "null" if found is None else type(found).__name__
+        raise WeightsError(f"{label} is damaged (it is a JSON {kind}, not an object). {advice}")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it has the number {name}")
+
+
+def _split(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Split the bytes of a safetensors file into its header and the tensors."""
+    (length,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def _with_checksum(content: bytes) -> bytes:
+    """Add to the metadata of a safetensors file the checksum of everything else."""
+    header, data = _split(content)
+    digest = _header_hash(header)
+    digest.update(data)
+    header["__metadata__"][_CHECKSUM_KEY] = digest.hexdigest()
+    text = json.dumps(header, separators=(",", ":")).encode()
+    # The format wants the tensors to begin at a multiple of eight.
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def _header_hash(header: Mapping[str, Any]) -> Any:
+    """Return a hash object with the header, without its checksum."""
+    metadata = {k: v for k, v in header["__metadata__"].items() if k != _CHECKSUM_KEY}
+    text = json.dumps({**header, "__metadata__": metadata}, sort_keys=True)
+    return hashlib.sha256(text.encode())
+
+
+def _embedded_card(path: Path, advice: str) -> dict[str, Any] | None:
+    """Return the card in the metadata of a weights file; None if it has none or the header cannot be read."""
+    with path.open("rb") as opened:
+        try:
+            (length,) = struct.unpack("<Q", opened.read(8))
+            header = json.loads(opened.read(min(length, _MAX_HEADER)))
+            metadata = header["__metadata__"]
+            text, checksum = metadata[_CARD_KEY], metadata[_CHECKSUM_KEY]
+            digest = _header_hash(header)
+        except (struct.error, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return None
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != checksum:
+        raise WeightsError(f"{path} is truncated or damaged: its checksum is wrong. {advice}")
+    return _parsed_object(text, f"the card in {path}", advice)
 
 
 def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
@@ -436,15 +572,6 @@ def _to_store(key: str, tensor: Tensor, half: bool) -> Tensor:
     return short
 
 
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _data_folder() -> Path:
     return Path(str(files("astrogenspec") / "data"))
 
@@ -460,16 +587,18 @@ def _registry() -> dict[str, dict[str, Any]]:
 
 def _download(name: str, entry: Mapping[str, Any]) -> WeightsFile:
     tensors, card = entry["filename"], str(Path(entry["filename"]).with_suffix(".json"))
-    hashes = {tensors: entry["sha256"], card: entry["card_sha256"]}
+    wanted = {
+        tensors: (entry["sha256"], entry.get("size")),
+        card: (entry["card_sha256"], entry.get("card_size")),
+    }
     folder = _cache_folder()
-    for filename, sha256 in hashes.items():
+    for filename, (sha256, size) in wanted.items():
         path = folder / filename
         if path.exists() and file_sha256(path) == sha256:
             continue
         damaged = path.exists()
         try:
-            fetcher = pooch.create(folder, _mirror(name), registry={filename: f"sha256:{sha256}"})
-            fetcher.fetch(filename, downloader=_get)
+            _fetch_file(_mirror(name) + filename, path, sha256, size)
         except WeightsError as error:
             # Another process may have downloaded an intact file in the meantime.
             if damaged and path.exists() and file_sha256(path) != sha256:
@@ -493,29 +622,40 @@ def _mirror(name: str) -> str:
     return url.rstrip("/") + "/"
 
 
-def _get(url: str, output_file: str, registry: pooch.Pooch) -> None:
-    """Download and check one file for pooch; raise `WeightsError` if it fails."""
-    from requests.exceptions import RequestException
-
-    filename = url.rsplit("/", 1)[-1]
-    address = urlsplit(url)
+def _fetch_file(url: str, path: Path, sha256: str, size: int | None) -> None:
+    """Download one file into the cache and check it; raise `WeightsError` if it fails."""
     try:
-        if address.scheme == "file":
-            shutil.copyfile(url2pathname(address.path), output_file)
-        else:
-            get = pooch.downloaders.choose_downloader(url, progressbar=sys.stderr.isatty())
-            get(url, output_file, registry)
-    except (RequestException, OSError, ValueError) as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        system = getattr(error, "strerror", None) or type(error).__name__
-        reason = f"status {status}" if status else system
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_old_downloads(path.parent)
+        with temporary_folder(path.parent) as folder:
+            new = folder / path.name
+            _get(url, new, size)
+            advice = f"The download from {url} was discarded; the mirror is damaged or has another version."
+            check_file(new, sha256, advice, path.name)
+            move_into_place(new, path, overwrite=True)
+    except WeightsError:
+        raise
+    except OSError as error:
         raise WeightsError(
-            f"{filename} could not be downloaded from {url} ({reason}); check the network and the address "
+            f"cannot write {str(path)!r}: {error.strerror or error}; check that the folder is writable and the disk "
+            "has space left."
+        ) from error
+
+
+def _get(url: str, path: Path, size: int | None) -> None:
+    """Download one file; raise `WeightsError` if it fails."""
+    limit = _MAX_BYTES[path.suffix] if size is None else size
+    try:
+        download(url, path, max_bytes=limit, max_seconds=conf.download_seconds)
+    except DownloadError as error:
+        raise WeightsError(
+            f"{path.name} could not be downloaded from {url} ({error}); check the network and the address "
             f"of the mirror ({_ENVIRONMENT} or astrogenspec.conf.weights_url)."
         ) from error
-    check_file(
-        Path(output_file),
-        registry.registry[filename].removeprefix("sha256:"),
-        f"The download from {url} was discarded; the mirror is damaged or has another version.",
-        filename,
-    )
+
+
+def _remove_old_downloads(folder: Path) -> None:
+    """Remove the temporary files that older versions left when they were killed."""
+    for path in folder.glob("tmp*"):
+        if path.is_file() and time.time() - path.stat().st_mtime > _MAX_AGE:
+            path.unlink(missing_ok=True)

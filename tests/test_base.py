@@ -116,11 +116,12 @@ def test_an_interrupted_save_leaves_the_old_file(estimator, tmp_path, monkeypatc
     assert sorted(p.name for p in tmp_path.iterdir()) == ["line.json", "line.safetensors"]
 
 
-@pytest.mark.parametrize("name", ["missing/line.safetensors", "file/line.safetensors"])
-def test_missing_folder_is_an_oserror(estimator, tmp_path, name):
+def test_missing_folder_is_an_oserror(estimator, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="the folder .* does not exist; create it first"):
-        estimator.save(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="the folder .* does not exist; create it first"):
+        estimator.save(tmp_path / "missing" / "line.safetensors")
+    with pytest.raises(NotADirectoryError, match="is a file; give a path inside a folder"):
+        estimator.save(tmp_path / "file" / "line.safetensors")
 
 
 def test_load_reports_invalid_files(estimator, tmp_path):
@@ -136,10 +137,9 @@ def test_load_reports_invalid_files(estimator, tmp_path):
         LineEstimator.load(tmp_path / "bad.safetensors")
     path = tmp_path / "line.safetensors"
     estimator.save(path)
-    card = json.loads(path.with_suffix(".json").read_text()) | {"sha256": "0" * 64}
+    card = json.loads(path.with_suffix(".json").read_text()) | {"sha256": "0" * 64, "name": "b"}
     path.with_suffix(".json").write_text(json.dumps(card))
-    with pytest.raises(WeightsError, match="does not match its weights file"):
-        LineEstimator.load(path)
+    assert LineEstimator.load(path).card["name"] == "line"
 
 
 def test_weights_of_another_network_are_an_error(estimator, tmp_path):

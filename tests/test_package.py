@@ -198,6 +198,8 @@ def test_there_is_no_circle_of_imports():
 #: rows above it.
 LAYERS = (
     (
+        "atomic",
+        "downloads",
         "nn",
         "flags",
         "fits_files",
@@ -409,10 +411,12 @@ def test_no_leftover_marks():
 
 def test_layout_is_that_of_the_design():
     modules = {
+        "atomic",
         "base",
         "cosmology",
         "demo",
         "derived",
+        "downloads",
         "fits_files",
         "flags",
         "metrics",

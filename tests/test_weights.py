@@ -1,11 +1,15 @@
 """Reading, writing, locating, downloading and checking the files of a model."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
+import time
+from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
@@ -64,11 +68,19 @@ def web(mirror, monkeypatch):
         def log_message(self, *args):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=mirror))
+    with _served(partial(Quiet, directory=mirror)) as address:
+        monkeypatch.setenv("ASTROGENSPEC_WEIGHTS_URL", address)
+        yield mirror
+
+
+@contextmanager
+def _served(handler):
+    """Run a server on this computer; give its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
-    monkeypatch.setenv("ASTROGENSPEC_WEIGHTS_URL", f"http://127.0.0.1:{server.server_port}")
-    yield mirror
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()
     server.server_close()
@@ -171,7 +183,7 @@ def test_other_suffixes_raise(tmp_path, state):
 
 
 def test_missing_folder_raises(tmp_path, state):
-    with pytest.raises(FileNotFoundError, match=r"the folder .*none does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"the folder .*none' does not exist"):
         save_weights(tmp_path / "none" / "m.safetensors", state, {}, {}, half=False)
 
 
@@ -197,7 +209,161 @@ def test_files_have_default_permissions(saved):
 def test_local_file_can_be_fetched_by_path(saved, convert):
     assert fetch_weights(convert(saved.path)) == saved
     saved.path.with_suffix(".json").unlink()
-    assert load_card(convert(saved.path)) == {}
+    assert load_card(convert(saved.path)) == saved.card
+
+
+def test_files_of_older_versions_have_no_card_in_the_metadata(saved, tmp_path, caplog):
+    old = _resaved(
+        saved.path,
+        tmp_path / "old.safetensors",
+        astrogenspec_card=None,
+        astrogenspec_checksum=None,
+    )
+    assert load_card(old) == {}
+    card = saved.card | {"sha256": weights.file_sha256(old)}
+    old.with_suffix(".json").write_text(json.dumps(card))
+    assert load_card(old) == card
+    old.with_suffix(".json").write_text(json.dumps(saved.card))
+    with pytest.raises(WeightsError, match="does not match its weights file"):
+        load_card(old)
+    assert not caplog.records
+
+
+def test_changed_bytes_are_found_without_the_card_file(saved):
+    saved.path.with_suffix(".json").unlink()
+    content = saved.path.read_bytes()
+    for k in (content.index(b"licence"), content.index(b"latent"), len(content) - 1):
+        damaged = bytearray(content)
+        damaged[k] ^= 1
+        saved.path.write_bytes(damaged)
+        with pytest.raises(WeightsError, match="is truncated or damaged: its checksum is wrong"):
+            fetch_weights(saved.path)
+
+
+def _value_and_card(path):
+    """Return a number in the weights and the one in the card, which belong together."""
+    found = fetch_weights(path)
+    assert found.card["sha256"] == weights.file_sha256(path)
+    return float(read_weights(path)[0]["a"][0]), found.card["value"]
+
+
+def _save_value(path, value, **options):
+    save_weights(path, {"a": torch.full((3,), float(value))}, {}, {"value": value}, **options)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_weights_and_card_match_after_an_error_in_either_step(tmp_path, monkeypatch, step):
+    path, real, calls = tmp_path / "m.safetensors", os.replace, []
+    _save_value(path, 1)
+
+    def fail(source, target):
+        calls.append(target)
+        if len(calls) == step:
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="cannot write .*No space left on device"):
+            _save_value(path, 2, overwrite=True)
+    assert _value_and_card(path) == (step, step)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.json", "m.safetensors"]
+
+
+_KILLED_SAVE = """
+import os, pathlib, signal, sys
+import torch
+from astrogenspec.weights import save_weights
+path, name, step, overwrite = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4] == "True"
+real, calls = getattr(os, name), []
+def killed(*arguments, **options):
+    calls.append(arguments)
+    if len(calls) == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments, **options)
+setattr(os, name, killed)
+save_weights(path, {"a": torch.full((3,), 2.0)}, {}, {"value": 2}, overwrite=overwrite)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals and locks of POSIX")
+@pytest.mark.parametrize(
+    ("name", "step", "expected"),
+    [("mkdir", 1, 1), ("replace", 1, 1), ("replace", 2, 2), ("rmdir", 1, 2)],
+)
+def test_weights_and_card_match_after_a_kill_at_any_step(tmp_path, name, step, expected):
+    path = tmp_path / "m.safetensors"
+    _save_value(path, 1)
+    command = [sys.executable, "-c", _KILLED_SAVE, path, name, str(step), "True"]
+    assert subprocess.run(command, check=False, timeout=120).returncode == -9
+    assert _value_and_card(path) == (expected, expected)
+    _save_value(path, 3, overwrite=True)
+    assert _value_and_card(path) == (3, 3)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.json", "m.safetensors"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals and locks of POSIX")
+def test_new_weights_can_be_read_after_a_kill_before_the_card(tmp_path):
+    path = tmp_path / "m.safetensors"
+    command = [sys.executable, "-c", _KILLED_SAVE, path, "link", "2", "False"]
+    assert subprocess.run(command, check=False, timeout=120).returncode == -9
+    assert _value_and_card(path) == (2, 2)
+
+
+def test_one_of_two_writers_of_new_weights_fails(tmp_path):
+    path, outcomes = tmp_path / "m.safetensors", []
+    start = threading.Barrier(4)
+
+    def save(value):
+        start.wait()
+        try:
+            _save_value(path, value)
+            outcomes.append(value)
+        except FileExistsError:
+            outcomes.append(None)
+
+    threads = [threading.Thread(target=save, args=(value,)) for value in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = [value for value in outcomes if value is not None]
+    assert _value_and_card(path) == (winner, winner)
+    assert json.loads(path.with_suffix(".json").read_text())["value"] == winner
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[]", "it is a JSON list, not an object"),
+        ("null", "it is a JSON null, not an object"),
+        ("3", "it is a JSON int, not an object"),
+        ("{", "Expecting property name"),
+        ("", "Expecting value"),
+        ('{"a": NaN}', "it has the number NaN"),
+        ('{"a": -Infinity}', "it has the number -Infinity"),
+        ("[" * 100_000 + "]" * 100_000, "it is nested too deeply"),
+        ('{"a": ' * 10_000 + "1" + "}" * 10_000, "it is nested too deeply"),
+    ],
+)
+def test_cards_of_another_shape_raise(saved, text, reason):
+    saved.path.with_suffix(".json").write_text(text)
+    with pytest.raises(WeightsError, match=f"the card .*json is damaged .{reason}") as caught:
+        fetch_weights(saved.path)
+    assert "\n" not in str(caught.value)
+
+
+def test_cards_in_another_encoding_raise(saved):
+    saved.path.with_suffix(".json").write_bytes(b'{"a": "\xe9"}')
+    with pytest.raises(WeightsError, match="is damaged .it is not UTF-8 text"):
+        fetch_weights(saved.path)
+
+
+@pytest.mark.parametrize("config", ["[]", "{", "[" * 100_000])
+def test_invalid_configurations_raise(saved, tmp_path, config):
+    path = _resaved(saved.path, tmp_path / "other.safetensors", config=config)
+    with pytest.raises(WeightsError, match="the configuration in .* is damaged"):
+        read_weights(path)
 
 
 def test_missing_file_raises(tmp_path):
@@ -372,7 +538,7 @@ def test_interrupted_download_leaves_no_file(mirror, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(weights.shutil, "copyfile", interrupted)
+        patch.setattr(shutil, "copyfile", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fetch_weights("big")
     assert not list(weights._cache_folder().iterdir())
@@ -394,3 +560,126 @@ def test_two_processes_can_download_at_once(mirror):
     assert [process.returncode for process in processes] == [0, 0]
     names = sorted(path.name for path in weights._cache_folder().iterdir())
     assert names == ["big-v1.json", "big-v1.safetensors"]
+
+
+# ---- hostile mirrors
+
+
+class _Broken(BaseHTTPRequestHandler):
+    """A server that answers with other headers, and any number of blocks."""
+
+    headers_sent: dict = {}
+    status, block, blocks, pause = 200, b"", 0, 0.0
+
+    def do_GET(self):
+        try:
+            self.send_response(self.status)
+            for key, value in self.headers_sent.items():
+                self.send_header(key, value)
+            self.end_headers()
+            for _ in range(self.blocks):
+                self.wfile.write(self.block)
+                time.sleep(self.pause)
+        except OSError:
+            pass  # the client has gone
+
+    def log_message(self, *args):
+        pass
+
+
+def _fetch_from(monkeypatch, **behaviour):
+    """Fetch the model from a broken server; return the message of the error."""
+    with _served(type("Handler", (_Broken,), behaviour)) as address:
+        monkeypatch.setenv("ASTROGENSPEC_WEIGHTS_URL", address)
+        with pytest.raises(WeightsError) as caught:
+            fetch_weights("big")
+    assert not list(weights._cache_folder().iterdir())
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def _forget_sizes():
+    path = weights._data_folder() / "registry.json"
+    registry = json.loads(path.read_text())
+    registry["big"] = {k: v for k, v in registry["big"].items() if not k.endswith("size")}
+    path.write_text(json.dumps(registry))
+
+
+def test_stream_without_end_is_stopped_at_the_registered_size(mirror, monkeypatch):
+    size = (mirror / "big-v1.safetensors").stat().st_size
+    message = _fetch_from(monkeypatch, block=bytes(65536), blocks=10**9)
+    assert f"(it is larger than {size} bytes)" in message
+
+
+def test_stream_without_end_is_stopped_without_a_registered_size(mirror, monkeypatch):
+    _forget_sizes()
+    monkeypatch.setitem(weights._MAX_BYTES, ".safetensors", 1_000_000)
+    message = _fetch_from(monkeypatch, block=bytes(65536), blocks=10**9)
+    assert "(it is larger than 1000000 bytes)" in message
+
+
+def test_declared_size_is_checked_before_the_transfer(mirror, monkeypatch):
+    _forget_sizes()
+    message = _fetch_from(monkeypatch, headers_sent={"Content-Length": str(10**15)})
+    assert "(it is larger than 200000000 bytes)" in message
+
+
+@pytest.mark.parametrize("pause", [0.02, 30.0])
+def test_slow_transfer_is_stopped_after_the_maximum_duration(mirror, monkeypatch, pause):
+    start = time.monotonic()
+    with conf.set_temp("download_seconds", 1.0):
+        message = _fetch_from(monkeypatch, block=b"a", blocks=10**9, pause=pause)
+    assert "(it takes longer than 1 s)" in message
+    assert time.monotonic() - start < 10
+
+
+def test_transfer_below_the_minimum_speed_is_stopped(mirror, monkeypatch):
+    monkeypatch.setattr("astrogenspec.downloads._START_TIME", 0.5)
+    message = _fetch_from(monkeypatch, block=b"a", blocks=10**9, pause=0.02)
+    assert "bytes arrived in" in message
+
+
+def test_wrong_length_is_reported(mirror, monkeypatch):
+    message = _fetch_from(monkeypatch, headers_sent={"Content-Length": "100"}, block=b"a", blocks=7)
+    assert "big-v1.safetensors could not be downloaded" in message
+
+
+def test_redirect_to_a_local_file_is_refused(mirror, monkeypatch):
+    location = (mirror / "big-v1.safetensors").as_uri()
+    message = _fetch_from(monkeypatch, status=302, headers_sent={"Location": location})
+    assert "(InvalidSchema)" in message
+
+
+def test_redirect_without_end_is_refused(mirror, monkeypatch):
+    message = _fetch_from(monkeypatch, status=302, headers_sent={"Location": "/big"})
+    assert "(status 302)" in message
+
+
+def test_special_files_are_not_copied(mirror, monkeypatch):
+    (mirror / "big-v1.safetensors").unlink()
+    (mirror / "big-v1.safetensors").mkdir()
+    with pytest.raises(WeightsError, match="could not be downloaded .*it is not a file"):
+        fetch_weights("big")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals and locks of POSIX")
+def test_leftovers_of_a_killed_download_are_removed(mirror):
+    code = (
+        "import os, pathlib, shutil, signal, sys\n"
+        "from astrogenspec import weights\n"
+        "data, cache = map(pathlib.Path, sys.argv[1:])\n"
+        "weights._data_folder, weights._cache_folder = (lambda: data), (lambda: cache)\n"
+        "shutil.copyfile = lambda source, target: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "weights.fetch_weights('big')\n"
+    )
+    cache = weights._cache_folder()
+    command = [sys.executable, "-c", code, weights._data_folder(), cache]
+    assert subprocess.run(command, check=False, timeout=120).returncode == -9
+    assert len(list(cache.iterdir())) == 1
+    for name, age in (("tmpold", 7200), ("tmpnew", 60)):
+        (cache / name).touch()
+        os.utime(cache / name, (time.time() - age,) * 2)
+    fetch_weights("big")
+    names = sorted(path.name for path in cache.iterdir())
+    assert names == ["big-v1.json", "big-v1.safetensors", "tmpnew"]

@@ -1,13 +1,12 @@
-"""What the files of posteriors and of spectra share: targets, temporary files, errors, meta data.
+"""Documents of the files of posteriors and of spectra: the JSON text that describes a file.
 
-A file is written under a temporary name in the folder of its target, and then renamed: an interrupted
-program leaves neither half a file nor a damaged old one.
+A document holds the version of the layout, a checksum of itself, and the meta data of the user.
 """
 
 from __future__ import annotations
 
 import json
-import uuid
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,82 +17,14 @@ import numpy as np
 
 __all__ = [
     "check_layout",
-    "check_target",
     "decoded_texts",
     "encoded_document",
-    "temporary_path",
-    "write_errors",
+    "parsed_document",
+    "read_errors",
 ]
 
-
-def check_target(path: Path, overwrite: bool) -> None:
-    """Check that a file can be made.
-
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    overwrite : bool
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    OSError
-        If the folder does not exist, or the path is that of a folder.
-    FileExistsError
-        If the file exists and ``overwrite`` is False.
-    """
-    folder = path.parent
-    if not folder.exists():
-        raise FileNotFoundError(f"the folder {str(folder)!r} does not exist; create it first.")
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{str(folder)!r} is a file; give a path inside a folder.")
-    if path.is_dir():
-        raise IsADirectoryError(f"{str(path)!r} is a folder; give the path of a file.")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{str(path)!r} exists; pass overwrite=True to replace it.")
-
-
-def temporary_path(path: Path, ending: str) -> Path:
-    """Return a new path in the folder of a file; symbolic links are followed.
-
-    Parameters
-    ----------
-    path : Path
-        File to write in the end.
-    ending : str
-        Ending of the temporary name.
-
-    Returns
-    -------
-    Path
-    """
-    return path.resolve().with_name(f".{uuid.uuid4().hex}{ending}")
-
-
-@contextmanager
-def write_errors(path: Path) -> Iterator[None]:
-    """Name the file in the errors of the operating system.
-
-    Parameters
-    ----------
-    path : Path
-        File that is written.
-
-    Yields
-    ------
-    None
-    """
-    try:
-        yield
-    except FileExistsError:
-        raise
-    except OSError as error:
-        kind = type(error) if type(error).__module__ == "builtins" else OSError
-        raise kind(
-            f"cannot write {str(path)!r}: {error.strerror or error}; check that the folder is writable and the "
-            f"disk has space left."
-        ) from error
+#: Key of the checksum of a document.
+_CHECKSUM = "crc32"
 
 
 def encoded_document(document: Mapping[str, Any]) -> str:
@@ -121,7 +52,74 @@ def encoded_document(document: Mapping[str, Any]) -> str:
                 f"meta[{key!r}] is of type {type(value).__name__}, which a file cannot hold; use numbers, "
                 f"strings, lists and mappings."
             ) from None
-    return json.dumps(document, default=_json_value)
+    # Parsed and encoded again, so that the text is that of the document as it will be read.
+    plain = json.loads(json.dumps(document, default=_json_value))
+    return json.dumps(plain | {_CHECKSUM: _checksum(plain)})
+
+
+def parsed_document(text: str | bytes) -> dict[str, Any] | None:
+    """Parse the text made by `encoded_document`.
+
+    Parameters
+    ----------
+    text : str or bytes
+        JSON text. Those of older versions have no checksum.
+
+    Returns
+    -------
+    dict or None
+        None if the text is not that of a document.
+
+    Raises
+    ------
+    ValueError
+        If the checksum of the document is wrong.
+    """
+    try:
+        document = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict):
+        return None
+    checksum = document.pop(_CHECKSUM, None)
+    if checksum is not None and checksum != _checksum(document):
+        raise ValueError("the checksum of the description is wrong")
+    return document
+
+
+def _checksum(document: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(document).encode())
+
+
+@contextmanager
+def read_errors(path: Path, form: str) -> Iterator[None]:
+    """Convert all errors to one that names the file.
+
+    Parameters
+    ----------
+    path : Path
+        File that is read.
+    form : str
+        What the file should be, such as "a FITS file".
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        words = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+        raise OSError(
+            f"cannot read {str(path)!r}: it is damaged or not {form} ({type(error).__name__}: {words[:200]})."
+        ) from error
 
 
 def _json_value(value: Any) -> Any:
@@ -155,11 +153,12 @@ def check_layout(path: Path, document: Any, known: int, writer: str) -> dict[str
     ValueError
         If the file was not written by ``writer``, or by a newer version of it.
     """
-    if not isinstance(document, dict) or "layout" not in document:
+    layout = document.get("layout") if isinstance(document, dict) else None
+    if document is None or not isinstance(layout, int):
         raise ValueError(f"{str(path)!r} was not made by {writer}.")
-    if document["layout"] > known:
+    if layout > known:
         raise ValueError(
-            f"{str(path)!r} was made by a newer version of astrogenspec (layout {document['layout']}, this "
+            f"{str(path)!r} was made by a newer version of astrogenspec (layout {layout}, this "
             f"version knows {known}); update the package to read it."
         )
     return document
@@ -179,4 +178,7 @@ def decoded_texts(values: np.ndarray) -> list[str]:
     """
     if isinstance(values, np.ma.MaskedArray):
         values = np.where(values.mask, np.zeros((), values.dtype), values.data)
-    return [entry.decode() if isinstance(entry, bytes) else str(entry) for entry in values]
+    return [
+        entry.decode(errors="replace") if isinstance(entry, bytes) else str(entry)
+        for entry in values
+    ]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import html
 import importlib.util
-import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,20 +18,21 @@ from typing import Any
 
 import astropy.units as u
 import numpy as np
+from astropy.io import fits
 from astropy.table import QTable, Table
-from astropy.utils.exceptions import AstropyUserWarning
+from astropy.utils.exceptions import AstropyUserWarning, AstropyWarning
 from astropy.utils.masked import Masked
 
-from ..fits_files import check_fits
+from ..atomic import atomic_write, check_target
+from ..fits_files import CREATOR, check_fits
 from ..quantities import plain_values
 from .base import GalaxyDraws, html_intervals
 from .files import (
     check_layout,
-    check_target,
     decoded_texts,
     encoded_document,
-    temporary_path,
-    write_errors,
+    parsed_document,
+    read_errors,
 )
 from .quantity import QuantityPosterior
 
@@ -70,6 +70,12 @@ _FORMATS = {
     ".pq": "parquet",
     ".hdf5": "hdf5",
     ".h5": "hdf5",
+}
+_DESCRIBED = {
+    "fits": "a FITS file",
+    "ascii.ecsv": "an ECSV file",
+    "parquet": "a parquet file",
+    "hdf5": "an HDF5 file",
 }
 _PACKAGES = {"parquet": "pyarrow", "hdf5": "h5py"}
 #: Fractions of the quantiles passed to qp; the outermost stand for the ends of the distribution.
@@ -308,18 +314,15 @@ def write_posterior(
         If the package for the format is not installed.
     """
     path = Path(path).expanduser()
-    ending, form = _format_of(path)
+    _, form = _format_of(path)
     check_target(path, overwrite)
     table = _file_table(summaries, draws, photometry, meta, with_draws)
     if form in ("fits", "hdf5"):
         _encode_texts(table)
-    temporary = temporary_path(path, ending)
-    try:
-        with write_errors(path):
-            _write_table(table, temporary, form)
-            os.replace(temporary, path.resolve())
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write(path, overwrite=overwrite) as temporary:
+        _write_table(table, temporary, form)
+        if form == "fits":
+            _add_checksums(temporary)
 
 
 def read_posterior(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -351,24 +354,34 @@ def read_posterior(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"cannot read a posterior: the file {str(path)!r} does not exist.")
     columns, document = _read_columns(path, form)
-    if not document["draws"]:
+    if not document.get("draws"):
         raise ValueError(
             f"{str(path)!r} contains summaries but no draws; read the table with QTable.read, or write the "
             f"posterior again with draws=True."
         )
+    with read_errors(path, _DESCRIBED[form]):
+        return _read_arguments(columns, document)
+
+
+def _read_arguments(columns: dict[str, np.ndarray], document: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `astrogenspec.Posterior`."""
+    names = decoded_texts(columns["name"])
+    _check_document(document, len(names))
     photometry = {
         name: _column(columns[_PHOTOMETRY + name], unit)
         for name, unit in document["photometry"].items()
     }
-    empty = np.empty((0, document["n_draws"]))
+    shape = (len(names), document["n_draws"])
+    draws = {}
+    for name, unit in document["draws"].items():
+        # An empty table has no columns of draws.
+        values = columns[name + _DRAWS] if len(names) else np.empty(shape)
+        if values.shape != shape:
+            raise ValueError(f"the draws of {name} have shape {values.shape} instead of {shape}")
+        draws[name] = u.Quantity(plain_values(values, None), unit, subok=True, copy=False)
     return {
-        "draws": {
-            name: u.Quantity(
-                plain_values(columns.get(name + _DRAWS, empty), None), unit, subok=True, copy=False
-            )
-            for name, unit in document["draws"].items()
-        },
-        "names": decoded_texts(columns["name"]),
+        "draws": draws,
+        "names": names,
         "flags": decoded_texts(columns["flag"]),
         # None in files of versions without codes
         "flag_codes": columns.get("flags"),
@@ -376,6 +389,16 @@ def read_posterior(path: str | os.PathLike[str]) -> dict[str, Any]:
         "photometry": QTable(photometry) if photometry else None,
         "meta": document["meta"],
     }
+
+
+def _check_document(document: dict[str, Any], n_galaxies: int) -> None:
+    """Check the types in the document, and that no galaxies are missing."""
+    for key, kind in (("draws", dict), ("photometry", dict), ("meta", dict), ("n_draws", int)):
+        if not isinstance(document.get(key), kind):
+            raise ValueError(f"the entry {key!r} of its description is missing or invalid")
+    # Files of older versions do not have the number of galaxies.
+    if document.get("n_galaxies", n_galaxies) != n_galaxies:
+        raise ValueError(f"it has {n_galaxies} galaxies instead of {document['n_galaxies']}")
 
 
 def _file_table(
@@ -403,6 +426,7 @@ def _file_table(
         units[name] = None if unit is None else str(unit)
     document = {
         "layout": _LAYOUT,
+        "n_galaxies": len(table),
         "n_draws": next(iter(draws.values())).shape[1],
         "draws": {name: str(q.unit) for name, q in draws.items()} if with_draws else {},
         "photometry": units,
@@ -446,29 +470,31 @@ def _write_table(table: QTable, path: Path, form: str) -> None:
         table.write(path, format=form, **options)
 
 
+def _add_checksums(path: Path) -> None:
+    """Add the checksums of the FITS standard (CHECKSUM, DATASUM) to all extensions."""
+    copy = path.with_name(f"copy-{path.name}")
+    with fits.open(path) as units:
+        units[0].header["CREATOR"] = CREATOR
+        units[0].header["NEXTEND"] = len(units) - 1
+        units.writeto(copy, checksum=True)
+    os.replace(copy, path)
+
+
 def _read_columns(path: Path, form: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read the columns as plain or masked arrays, and the document."""
-    try:
+    with read_errors(path, _DESCRIBED[form]):
         if form == "fits":
             check_fits(path)
         if form == "parquet":
             columns, meta = _read_parquet(path)
         else:
             options = {"path": "posterior"} if form == "hdf5" else {}
-            table = QTable.read(path, format=form, **options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", AstropyWarning)
+                table = QTable.read(path, format=form, **options)
             columns = {name: _plain_column(table[name]) for name in table.colnames}
             meta = table.meta
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise OSError(
-            f"cannot read {str(path)!r}: it is damaged or not in the format of its ending "
-            f"({type(error).__name__}: {error})."
-        ) from error
-    try:
-        document = json.loads(meta[_DOCUMENT])
-    except (KeyError, TypeError, ValueError):
-        document = None
+        document = parsed_document(meta.get(_DOCUMENT))
     return columns, check_layout(path, document, _LAYOUT, "Posterior.write")
 
 

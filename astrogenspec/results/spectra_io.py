@@ -10,19 +10,17 @@ After an empty primary unit, a file has the extensions
 * ``DOCUMENT``: JSON text with the version of the layout, the shape, checksums and meta data.
 
 Draws are written as they are appended, and their number is entered in the header at the end, so that
-only one block of galaxies is in memory.  Everything is written to a temporary file next to the target,
-which is renamed when it is complete.
+only one block of galaxies is in memory.  The file is written atomically (`astrogenspec.atomic`).
 """
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -32,18 +30,12 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
+from ..atomic import check_target, move_into_place, temporary_folder, write_errors
 from ..fits_files import check_fits
 from ..quantities import FLUX_UNIT
 from ..surveys import BANDS
 from .base import GalaxyIndex, common_meta
-from .files import (
-    check_layout,
-    check_target,
-    decoded_texts,
-    encoded_document,
-    temporary_path,
-    write_errors,
-)
+from .files import check_layout, decoded_texts, encoded_document, parsed_document, read_errors
 from .spectral_grid import log_step
 from .spectrum_arrays import SpectrumArrays, check_same_grid
 from .specutils_views import best_spectra
@@ -109,9 +101,11 @@ class SpectrumWriter:
         self.n_galaxies = 0
 
     def __enter__(self) -> Self:
-        self._temporary = temporary_path(self._path, ".fits")
-        with write_errors(self._path):
+        with write_errors(self._path), ExitStack() as stack:
+            folder = stack.enter_context(temporary_folder(self._path.resolve().parent))
+            self._temporary = folder / self._path.name
             self._stream = self._temporary.open("wb")
+            self._folder = stack.pop_all()
         return self
 
     def __exit__(
@@ -123,12 +117,13 @@ class SpectrumWriter:
         stream, self._stream = self._stream, None
         if stream is None:
             return
-        try:
+        with self._folder:
+            with stream:
+                if kind is None:
+                    self._finish(stream)
             if kind is None:
-                self._finish(stream)
-        finally:
-            stream.close()
-            self._temporary.unlink(missing_ok=True)
+                with write_errors(self._path):
+                    move_into_place(self._temporary, self._path, overwrite=self._overwrite)
 
     def append(self, spectra: SpectrumArrays) -> None:
         """Write the spectra of further galaxies.
@@ -178,7 +173,7 @@ class SpectrumWriter:
         stream.write(_draws_header(self._template, 0))
 
     def _finish(self, stream: BinaryIO) -> None:
-        """Enter the number of galaxies, write what follows the draws, and rename the file."""
+        """Enter the number of galaxies, and write what follows the draws."""
         template = self._template
         if template is None:
             raise ValueError("no spectra were appended; append at least one block of spectra.")
@@ -198,11 +193,6 @@ class SpectrumWriter:
             }
             text = np.frombuffer(encoded_document(document).encode(), dtype=np.uint8)
             stream.write(_extension_bytes(fits.ImageHDU(text, name="DOCUMENT")))
-            stream.close()
-            if not self._overwrite:
-                # The file may have appeared since the writer was made.
-                check_target(self._path, False)
-            os.replace(self._temporary, self._path.resolve())
 
     def _write_table(self, stream: BinaryIO, table: fits.BinTableHDU) -> None:
         content = _extension_bytes(table)
@@ -369,6 +359,8 @@ def read_spectra(path: str | os.PathLike[str], galaxies: GalaxyIndex | None) -> 
             with _read_errors(path):
                 found = _read_document(units)
             document = check_layout(path, found, LAYOUT, "SpectrumDraws.write")
+            with _read_errors(path):
+                _check_document(document, units)
             rows: slice | np.ndarray = slice(None)
             if galaxies is not None:
                 rows = checked_index(galaxies, document["shape"][0])
@@ -380,18 +372,11 @@ def read_spectra(path: str | os.PathLike[str], galaxies: GalaxyIndex | None) -> 
 
 @contextmanager
 def _read_errors(path: Path) -> Iterator[None]:
-    """Convert all errors to one that names the file."""
-    try:
-        with warnings.catch_warnings():
-            # astropy only warns of a file that is cut off
-            warnings.simplefilter("error", AstropyWarning)
-            yield
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise OSError(
-            f"cannot read {str(path)!r}: it is damaged or not a FITS file ({type(error).__name__}: {error})."
-        ) from error
+    """Convert all errors and warnings to one error that names the file."""
+    with read_errors(path, "a FITS file"), warnings.catch_warnings():
+        # astropy only warns of a file that is cut off
+        warnings.simplefilter("error", AstropyWarning)
+        yield
 
 
 def _read_document(units: fits.HDUList) -> dict[str, Any] | None:
@@ -399,7 +384,20 @@ def _read_document(units: fits.HDUList) -> dict[str, Any] | None:
     names = [unit.name for unit in units]
     if "DOCUMENT" not in names and "DRAWS" not in names:
         return None
-    return json.loads(np.asarray(units["DOCUMENT"].data).tobytes())
+    return parsed_document(np.asarray(units["DOCUMENT"].data).tobytes())
+
+
+def _check_document(document: dict[str, Any], units: fits.HDUList) -> None:
+    """Check the types in the document, and that the shape is that of the draws."""
+    for key, kind in (("shape", list), ("checksums", dict), ("meta", dict)):
+        if not isinstance(document.get(key), kind):
+            raise ValueError(f"the entry {key!r} of its description is missing or invalid")
+    if set(document["checksums"]) != {"BEST", "DRAWS", "GALAXIES"}:
+        raise ValueError("the entry 'checksums' of its description is invalid")
+    header = units["DRAWS"].header
+    shape = [header[f"NAXIS{axis}"] for axis in range(header["NAXIS"], 0, -1)]
+    if shape != document["shape"] or len(shape) != 3:
+        raise ValueError(f"the draws have shape {shape} instead of {document['shape']}")
 
 
 def _check_table(unit: fits.BinTableHDU, stream: BinaryIO, checksum: int) -> None:
@@ -425,7 +423,7 @@ def _read_arguments(
     if "flags" in table.names:
         flag_codes = np.array(table["flags"], dtype=np.int64)[chosen]
     residual = None
-    if document["residual"]:
+    if document.get("residual"):
         residual = u.Quantity(np.array(table["residual"], dtype=np.float32)[chosen], u.mag)
     return {
         "flux": u.Quantity(_read_draws(units, document, chosen), FLUX_UNIT, copy=False),
