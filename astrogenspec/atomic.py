@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "atomic_write",
@@ -233,7 +232,7 @@ def _locked_folder(parent: Path) -> tuple[Path, int | None]:
 
 def _lock(folder: Path, *, wait: bool) -> int | None:
     """Lock a folder and return the descriptor; None where there are no locks."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return None
     descriptor = os.open(folder, os.O_RDONLY)
     try:

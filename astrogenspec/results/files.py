@@ -57,7 +57,7 @@ def encoded_document(document: Mapping[str, Any]) -> str:
     return json.dumps(plain | {_CHECKSUM: _checksum(plain)})
 
 
-def parsed_document(text: str | bytes) -> dict[str, Any] | None:
+def parsed_document(text: Any) -> dict[str, Any] | None:
     """Parse the text made by `encoded_document`.
 
     Parameters

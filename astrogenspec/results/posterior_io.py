@@ -494,7 +494,7 @@ def _read_columns(path: Path, form: str) -> tuple[dict[str, np.ndarray], dict[st
                 table = QTable.read(path, format=form, **options)
             columns = {name: _plain_column(table[name]) for name in table.colnames}
             meta = table.meta
-        document = parsed_document(meta.get(_DOCUMENT))
+        document = parsed_document(meta.get(_DOCUMENT, ""))
     return columns, check_layout(path, document, _LAYOUT, "Posterior.write")
 
 
