@@ -140,8 +140,7 @@ def _comment_on_misses(posterior: Posterior, galaxies: QTable) -> None:
         flag = posterior.flags[k] or "no flag"
         print(
             f"{galaxies['name'][k]}: the spectroscopic redshift {galaxies['z_spec'][k]:.4f} lies "
-            "outside the 95% "
-            f"interval [{low[k]:.3f}, {high[k]:.3f}] ({flag})."
+            f"outside the 95% interval [{low[k]:.3f}, {high[k]:.3f}] ({flag})."
         )
     print(
         "About 1 in 20 galaxies is expected outside: a single photometric redshift can be wrong "

@@ -1,10 +1,10 @@
-"""The command line: ``astrogenspec infer | spectrum | weights | simulate | train | evaluate | completion``.
+"""The command line ``astrogenspec COMMAND``, with one module for each command.
 
 Exit status
 -----------
-0 success; 1 internal error; 2 invalid command line, or a file that cannot be read or written; 3 finished, but some
-galaxies are flagged (see the columns ``flags`` and ``flag`` of the output); 4 missing or damaged weights;
-130 interrupted.
+0 success; 1 internal error; 2 invalid command line, or a file that cannot be read or written;
+3 finished, but some galaxies are flagged (see the columns ``flags`` and ``flag`` of the output);
+4 missing or damaged weights; 130 interrupted.
 """
 
 from __future__ import annotations

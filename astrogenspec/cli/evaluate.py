@@ -68,8 +68,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     elif len(truth) != len(posterior):
         raise ValueError(
             f"{options.truth} has {len(truth)} rows and no column name, but {options.posterior} "
-            "has "
-            f"{len(posterior)} galaxies; add a column name, or one row for each galaxy in the "
+            f"has {len(posterior)} galaxies; add a column name, or one row for each galaxy in the "
             "same order."
         )
     scores = calibration_table(posterior, truth)

@@ -300,8 +300,7 @@ def _sorted_out(options: argparse.Namespace) -> tuple[list[Path], QTable | None]
     if len(options.input) > 1 or options.photometry is not None:
         raise ValueError(
             f"{tables[0]} is a table, which cannot be combined with other input; give one "
-            "catalogue, or FITS cutouts with "
-            "the table as --photometry."
+            "catalogue, or FITS cutouts with the table as --photometry."
         )
     return [], read_table(tables[0])
 

@@ -11,23 +11,25 @@ __all__ = ["add_infer", "add_spectrum"]
 _INFER_EXAMPLES = """\
 examples:
   astrogenspec infer galaxies.ecsv -o properties.fits
-      photometry only: columns flux_g and flux_err_g (with units), or mag_g and mag_err_g, for any of the bands
-      u, g, r, i, z; ebv or extinction_g; name. The names of SDSS (modelMag_g, modelMagErr_g) and of VizieR (gmag,
-      e_gmag) are also read
+      photometry only: columns flux_g and flux_err_g (with units), or mag_g and mag_err_g, for any
+      of the bands u, g, r, i, z; ebv or extinction_g; name. The names of SDSS (modelMag_g,
+      modelMagErr_g) and of VizieR (gmag, e_gmag) are also read
   astrogenspec infer ngc*.fits --ebv 0.03 -o properties.ecsv --plot figures
-      images: one FITS file for each galaxy, with one extension for each band (or a cube with the keyword BANDS)
-  astrogenspec infer @files.txt --photometry galaxies.csv --flux-unit nmgy --on-error flag -o properties.fits
+      images: one FITS file for each galaxy, with one extension for each band (or a cube with the
+      keyword BANDS)
+  astrogenspec infer @files.txt --photometry galaxies.csv --flux-unit nmgy -o properties.fits
       images, listed in files.txt (one file name a line), and photometry in the same order
 """
 _SPECTRUM_EXAMPLES = """\
 examples:
   astrogenspec spectrum ngc1.fits --ebv 0.03 -o ngc1-spectra.fits --plot figures
-      16 spectra of one galaxy from its image; each belongs to one draw of the properties, which are inferred first
+      16 spectra of one galaxy from its image; each belongs to one draw of the properties, which
+      are inferred first
   astrogenspec spectrum galaxies.ecsv -o spectra.fits --draws 64 --seed 1
       photometry only, in a catalogue as for `astrogenspec infer`
   astrogenspec infer ngc*.fits --ebv 0.03 --save-draws -o properties.fits
   astrogenspec spectrum ngc*.fits --ebv 0.03 --posterior properties.fits -o spectra.fits
-      spectra for an existing posterior: spectrum k has the redshift and the emission lines of draw k
+      spectra for an existing posterior: spectrum k has redshift and emission lines of draw k
 in Python:
   SpectrumDraws.read("spectra.fits") reads all draws (best, median, measure, plot, ...);
   specutils.Spectrum.read("spectra.fits") reads the best spectrum of the first galaxy
@@ -106,9 +108,8 @@ def add_spectrum(commands: Any, common: argparse.ArgumentParser) -> None:
         "--posterior",
         type=Path,
         metavar="TABLE",
-        help="posterior with draws (infer --save-draws) of the same galaxies, matched by name, "
-        "or by order if there are "
-        "no names; by default it is inferred first",
+        help="posterior with draws (infer --save-draws) of the same galaxies, matched by name, or "
+        "by order if there are no names; by default it is inferred first",
     )
     add(
         "--draws",
@@ -134,9 +135,8 @@ def add_spectrum(commands: Any, common: argparse.ArgumentParser) -> None:
         "--select",
         choices=("all", "weighted", "best"),
         default="all",
-        help="weight all draws equally (default), weight them by their contrastive score, or "
-        "draw twice as many and "
-        "keep the best half",
+        help="weight all draws equally (default), weight them by their contrastive score, or draw "
+        "twice as many and keep the best half",
     )
     add("--model", default=None, metavar="NAME", help="registered weights, or a .safetensors file")
     add(

@@ -1,4 +1,4 @@
-"""``astrogenspec simulate``: simulated galaxies, or a comparison of the simulator with real galaxies."""
+"""``astrogenspec simulate``: simulate galaxies, or compare the simulator with real galaxies."""
 
 from __future__ import annotations
 

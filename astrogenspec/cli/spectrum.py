@@ -88,7 +88,7 @@ def spectrum(options: argparse.Namespace) -> int:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    """Raise before the inference if the options are inconsistent or the output cannot be written."""
+    """Raise before the inference if options are inconsistent or the output is not writable."""
     n_draws = check_count(options.draws, "--draws")
     if n_draws > _MAX_SPECTRA:
         raise ValueError(
@@ -120,9 +120,8 @@ def _check_space(path: Path, n_galaxies: int, n_draws: int) -> None:
     free = shutil.disk_usage(path.expanduser().parent).free
     if needed > free:
         raise OSError(
-            f"{n_galaxies} galaxies with {n_draws} spectra require {needed / 1e9:.3g} GB, but "
-            f"only {free / 1e9:.3g} GB "
-            f"are free for {path}; choose another folder or fewer --draws."
+            f"{n_galaxies} galaxies with {n_draws} spectra require {needed / 1e9:.3g} GB, but only "
+            f"{free / 1e9:.3g} GB are free for {path}; choose another folder or fewer --draws."
         )
 
 
@@ -170,9 +169,8 @@ def _read_posterior(path: Path, galaxies: Galaxies) -> Posterior:
     if _are_numbers(names) or _are_numbers(wanted):
         if len(names) != len(wanted):
             raise ValueError(
-                f"{path} has {len(names)} galaxies, but the input has {len(wanted)}, and there "
-                "are no names to match them; "
-                "give a posterior of the same galaxies in the same order."
+                f"{path} has {len(names)} galaxies, but the input has {len(wanted)}, and there are "
+                "no names to match them; give a posterior of the same galaxies in the same order."
             )
         return posterior
     return posterior[rows_by_name(wanted, names, path)]
@@ -188,8 +186,7 @@ def _trimmed(posterior: Posterior, n_draws: int, path: Path) -> Posterior:
     if posterior.n_draws < n_draws:
         warnings.warn(
             f"{path} has {posterior.n_draws} draws for each galaxy, fewer than the {n_draws} "
-            "spectra; draws are used "
-            "repeatedly",
+            "spectra; draws are used repeatedly",
             AstroGenSpecWarning,
             stacklevel=2,
         )
@@ -242,7 +239,7 @@ def _spectra(
 
 
 def _joined(flag: str, of_posterior: str) -> str:
-    """Add the reasons in the flag of the posterior that the flag of the spectrum does not contain."""
+    """Append the reasons of the posterior that the flag of the spectrum lacks."""
     known = flag.split("; ")
     more = [part for part in of_posterior.split("; ") if part not in known]
     return "; ".join(filter(None, (flag, f"posterior: {'; '.join(more)}" if any(more) else "")))

@@ -123,8 +123,7 @@ def rows_by_name(wanted: Sequence[str], names: Sequence[str], path: Path) -> np.
         if repeated is not None:
             raise ValueError(
                 f"{argument} has several galaxies named {repeated!r}, which cannot be matched; "
-                "give each galaxy its own "
-                "name."
+                "give each galaxy its own name."
             )
     rows = {str(name): k for k, name in enumerate(names)}
     missing = [name for name in wanted if name not in rows]

@@ -27,9 +27,10 @@ _LARGE_STEPS: dict[str, Any] = {
 _SMALL_STEPS: dict[str, Any] = {"batch_size": 32, "learning_rate": 3e-4}
 _FINE_TUNE_HELP = """\
 tables for --fine-tune:
-  Photometry columns are those of `astrogenspec infer`. Label columns are named as the quantities (redshift, stellar_mass,
-  sfr, gas_metallicity, black_hole_mass, halpha_flux, hbeta_flux, nii6584_flux, oiii5007_flux), have units, and are empty
-  where unknown. Columns known_redshift etc. hold values that condition the posterior but are not learnt.
+  Photometry columns are those of `astrogenspec infer`. Label columns are named as the quantities
+  (redshift, stellar_mass, sfr, gas_metallicity, black_hole_mass, halpha_flux, hbeta_flux,
+  nii6584_flux, oiii5007_flux), have units, and are empty where unknown. Columns known_redshift
+  etc. hold values that condition the posterior but are not learnt.
 example:
   astrogenspec train properties --fine-tune mine.ecsv --out fine-tuned
 """
@@ -70,9 +71,8 @@ def _add_properties(lanes: Any, common: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="DIR",
-        help="folders of shards (astrogenspec simulate); with --fine-tune they are mixed with "
-        "the labelled galaxies to "
-        "limit forgetting",
+        help="folders of shards (astrogenspec simulate); with --fine-tune they are mixed with the "
+        "labelled galaxies to limit forgetting",
     )
     _add_training(properties)
     add("--model", metavar="NAME", help="trained weights to continue from")
@@ -92,8 +92,7 @@ def _add_properties(lanes: Any, common: argparse.ArgumentParser) -> None:
         dest="photometry_alone",
         action="store_true",
         help="train an additional head for galaxies without images; the heads of --model stay "
-        "fixed (with --data, "
-        "without --fine-tune)",
+        "fixed (with --data, without --fine-tune)",
     )
     properties.set_defaults(run=_train_properties)
 
@@ -167,8 +166,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="RATE",
         help="peak learning rate of AdamW (default 1.2e-3 for properties, 8e-4 for spectra); use "
-        "half of it or less to "
-        "continue from --model (with --data)",
+        "half of it or less to continue from --model (with --data)",
     )
     add(
         "--final-rate",
@@ -193,8 +191,7 @@ def _train_properties(options: argparse.Namespace) -> int:
             if rate is not None:
                 raise ValueError(
                     f"--{name}-rate cannot be combined with --fine-tune, which sets its own "
-                    "learning rate; "
-                    f"omit --{name}-rate."
+                    f"learning rate; omit --{name}-rate."
                 )
         return _fine_tune(options)
     if options.images is not None:
@@ -251,8 +248,7 @@ def _fine_tune(options: argparse.Namespace) -> int:
         if len(options.images) != len(table):
             raise ValueError(
                 f"--images lists {len(options.images)} files, but the tables of --fine-tune have "
-                f"{len(table)} rows; "
-                "one image for each row is required."
+                f"{len(table)} rows; one image for each row is required."
             )
         images = Images(options.images, None, "flag", "name" not in table.colnames)
     options.out.mkdir(parents=True, exist_ok=True)

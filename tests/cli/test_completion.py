@@ -1,4 +1,4 @@
-"""Completion of the command line: the scripts run in their shells and offer what the parser knows."""
+"""Completion of the command line: the scripts run in their shells and cover the parser."""
 
 import argparse
 import re

@@ -34,7 +34,7 @@ def make_spectra_estimator():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Weights of both lanes, a catalogue, a posterior, and cutouts, of which one has no good pixel."""
+    """Weights of both lanes, catalogue, posterior, and cutouts, one of which has no good pixel."""
     path = tmp_path_factory.mktemp("spectrum")
     make_spectra_estimator().save(path / "spectra.safetensors")
     estimator_cases.make_estimator().save(path / "properties.safetensors")

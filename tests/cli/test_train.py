@@ -1,4 +1,4 @@
-"""``astrogenspec train``: fine-tuning on labelled galaxies, and training of spectra, end to end on files."""
+"""``astrogenspec train``: fine-tuning on labelled galaxies and training of spectra, on files."""
 
 import json
 from pathlib import Path
