@@ -1,126 +1,85 @@
-"""FITS files of cutouts: one galaxy per file, in one of two layouts.
+"""FITS files of cutouts: one galaxy per file, in one of three layouts.
 
 One extension for each band
     Image extensions whose ``EXTNAME`` is the band (u, g, r, i or z), with the unit in ``BUNIT``.  In addition, optionally
-    ``IVAR_g`` (inverse variance) or ``UNCERT_g`` (standard deviation), and ``MASK_g`` (not zero where bad).
+    ``IVAR_g`` (inverse variance), ``UNCERT_g`` or ``ERR_g`` (standard deviation) or ``VAR_g``, and ``MASK_g`` or ``DQ_g``
+    (not zero where bad).  The order of the two words does not matter (``g_IVAR``), nor does the case.  ``WHT_g`` is an
+    inverse variance if its ``BUNIT`` is that of one; otherwise pixels with a weight of zero are bad.
 
 A cube
     The first image of the file has three axes (band, y, x) in numpy's order, and the keyword ``BANDS``, such as
-    ``'gri'`` or ``'g,r,i'``; likewise ``IVAR`` or ``UNCERT``, and ``MASK``, extensions of the same shape.
+    ``'gri'`` or ``'g,r,i'``; likewise ``IVAR``, ``UNCERT`` or ``VAR``, and ``MASK``, extensions of the same shape.
 
-The pixel scale is that of the celestial WCS in the header of the band (or cube), or else of the keyword ``PIXSCALE`` in
-arcsec.  The keyword ``NAME`` is the name of the galaxy.
+A single image
+    The only image has two axes, and the keyword ``FILTER`` or ``BAND`` names the band; ``IVAR`` and so on as above.  For
+    several files of one galaxy, give `~astrogenspec.coerce_cutouts` a mapping such as ``{"g": "g.fits", "r": "r.fits"}``.
+
+The unit of an uncertainty is its own ``BUNIT``, or that of the image if it has none.  Counts are converted with the zero
+point of the header, the AB magnitude of one count in the unit of the image: ``MAGZERO``, ``MAGZPT``, ``ZEROPNT``, ``ZP``,
+``PHOTZPT`` and similar, or ``PHOTFLAM`` with ``PHOTPLAM`` (`astrogenspec.inputs.image_units`).  Of several images of one
+band (``EXTVER``), the first is used.  The pixel scale is that of the celestial WCS in the header of the band (or cube),
+or else of the keyword ``PIXSCALE`` in arcsec.  The keyword ``NAME`` is the name of the galaxy.
+
+Files are checked before their data are read (`astrogenspec.fits_files`): a file that is truncated, that declares more
+than 1 GB, or whose data do not match ``DATASUM`` is refused.  Written files have checksums and the number of extensions
+(``NEXTEND``).
 """
 
 from __future__ import annotations
 
 from os import PathLike
-from pathlib import Path
 
 import astropy.units as u
-import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty
+from astropy.nddata import CCDData
 from astropy.wcs import WCS
 
+from ..fits_files import CREATOR
 from ..surveys import BANDS, CUTOUT_SIZE, SDSS
 from .cutouts import CutoutBatch
-from .fluxes import check_bands, read_unit
+from .image_files import read_image_file
+from .image_units import ZeroPoint
 
 __all__ = ["read_cutout_fits", "write_cutout_fits"]
 
 
-def read_cutout_fits(path: str | PathLike) -> dict[str, CCDData]:
+def read_cutout_fits(
+    path: str | PathLike, *, zero_point: ZeroPoint | None = None
+) -> dict[str, CCDData]:
     """Read the images of one galaxy from a FITS file (layouts: see `astrogenspec.inputs.cutout_fits`).
 
     Parameters
     ----------
     path : str or path
         File, compressed or not.
+    zero_point : float, Quantity or dict, optional
+        AB magnitude of one count, or one for each band, for images in counts or without BUNIT; by default that of the
+        header. Images in flux units do not use it.
 
     Returns
     -------
     dict of CCDData
-        Images by band, with the unit, uncertainty, mask and WCS that are in the file.
+        Images by band, with the unit, uncertainty, mask and WCS that are in the file. Uncertainties are converted to
+        the unit of the image.
 
     Raises
     ------
     FileNotFoundError
         If the file does not exist.
     OSError
-        If the file is not a FITS file.
+        If the file is not a FITS file, is truncated or damaged, or larger than 1 GB.
     ValueError
-        If the file has neither layout.
+        If the file has none of the layouts, or its WCS or zero point cannot be used.
     astropy.units.UnitsError
-        If an image has no unit.
+        If an image has no unit, or the unit of an uncertainty is not that of its image.
+
+    Warns
+    -----
+    AstroGenSpecWarning
+        If the first of several images of one band is used, or a zero point of the header is taken as an AB magnitude.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}.")
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            images = {
-                hdu.name.lower(): hdu for hdu in hdus if hdu.is_image and hdu.data is not None
-            }
-    except OSError as error:
-        raise OSError(f"{path} cannot be read as a FITS file: {error}.") from error
-    first = next(iter(images.values()), None)
-    named = [band for band in BANDS if band in images]
-    if named:
-        return {band: _read_image(path, images, band, f"_{band}", None) for band in named}
-    if first is None or "BANDS" not in first.header:
-        names = ", ".join(hdu.name or "unnamed" for hdu in images.values()) or "none"
-        raise ValueError(
-            f"{path} has no image extension named after a band ({', '.join(BANDS)}) and its first "
-            f"image has no keyword BANDS; its images are: {names}."
-        )
-    bands = check_bands(str(first.header["BANDS"]).strip(), f"the keyword BANDS of {path}")
-    if first.data.ndim != 3 or len(first.data) != len(bands):
-        raise ValueError(
-            f"the first image of {path} has shape {first.data.shape}, but BANDS names "
-            f"{len(bands)} bands: the shape must be (band, y, x)."
-        )
-    name = next(iter(images))
-    return {band: _read_image(path, images, name, "", k) for k, band in enumerate(bands)}
-
-
-def _read_image(path: Path, images: dict, name: str, suffix: str, index: int | None) -> CCDData:
-    def data_of(key: str) -> np.ndarray | None:
-        if key not in images:
-            return None
-        array = images[key].data
-        if array.shape != images[name].data.shape:
-            raise ValueError(
-                f"extension {key.upper()} of {path} has shape {array.shape}, but its image has "
-                f"{images[name].data.shape}."
-            )
-        return array if index is None else array[index]
-
-    header = images[name].header
-    try:
-        unit = read_unit(header.get("BUNIT"))
-    except u.UnitsError as error:
-        raise u.UnitTypeError(f"{path}, image {name.upper()}: {error}") from None
-    if unit is None:
-        raise u.UnitTypeError(
-            f"{path}, image {name.upper()}, has no unit; write one into BUNIT, such as 'nmgy'."
-        )
-    uncertainty = None
-    if (ivar := data_of(f"ivar{suffix}")) is not None:
-        uncertainty = InverseVariance(ivar)
-    elif (sigma := data_of(f"uncert{suffix}")) is not None:
-        uncertainty = StdDevUncertainty(sigma)
-    mask = data_of(f"mask{suffix}")
-    wcs = WCS(header)
-    return CCDData(
-        data_of(name),
-        unit=unit,
-        uncertainty=uncertainty,
-        mask=None if mask is None else mask != 0,
-        wcs=wcs.celestial if wcs.has_celestial else None,
-        meta={key: header[key] for key in ("NAME", "PIXSCALE") if key in header},
-    )
+    return read_image_file(path, zero_point)
 
 
 def write_cutout_fits(
@@ -170,7 +129,9 @@ def write_cutout_fits(
         ivar = fits.ImageHDU(galaxy.ivar[0, k], header, name=f"IVAR_{band}")
         ivar.header["BUNIT"] = "nmgy-2"
         hdus += [image, ivar]
-    fits.HDUList(hdus).writeto(path, overwrite=overwrite)
+    hdus[0].header["CREATOR"] = CREATOR
+    hdus[0].header["NEXTEND"] = (len(hdus) - 1, "number of extensions")
+    fits.HDUList(hdus).writeto(path, overwrite=overwrite, checksum=True)
 
 
 def _header_at(position: SkyCoord) -> fits.Header:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import TypeAlias, TypeGuard
 
 import astropy.units as u
@@ -23,9 +24,12 @@ from ..surveys import BANDS, CUTOUT_SIZE, SDSS
 from ..warnings import AstroGenSpecWarning
 from .astrometry import check_scale
 from .errors import INPUT_ERRORS, InputLog, check_on_error, resolve_flag_codes, select_galaxies
+from .image_files import read_band_files
+from .image_units import ZeroPoint, check_zero_point, read_image_unit, zero_point_note
 from .images import (
     BandImage,
     calibrate,
+    find_flux_units,
     place_on_grid,
     resampling_step,
     split_array,
@@ -36,8 +40,11 @@ from .images import (
 
 __all__ = ["Cutout", "CutoutBatch", "Cutouts", "coerce_cutouts", "read_cutouts"]
 
-#: Images of one galaxy: a cube (band, y, x), or a mapping from names of bands to images (y, x).
-Cutout: TypeAlias = NDData | u.Quantity | Mapping[str, NDData | u.Quantity | Cutout2D]
+#: Images of one galaxy: a cube (band, y, x), or a mapping from names of bands to images (y, x)
+#: or their files.
+Cutout: TypeAlias = (
+    NDData | u.Quantity | Mapping[str, NDData | u.Quantity | Cutout2D | str | PathLike]
+)
 #: Images of one or more galaxies, as `coerce_cutouts` accepts them; None for a galaxy without an image.
 #: Estimators also accept an iterator of galaxies.
 Cutouts: TypeAlias = "Cutout | Iterable[Cutout | None] | CutoutBatch"
@@ -122,6 +129,7 @@ def coerce_cutouts(
     bands: str | Sequence[str] | None = None,
     position: SkyCoord | None = None,
     pixel_scale: u.Quantity | None = None,
+    zero_point: ZeroPoint | None = None,
     on_error: str = "raise",
 ) -> CutoutBatch:
     """Convert images of galaxies, in any supported form, to one batch.
@@ -130,15 +138,19 @@ def coerce_cutouts(
     ----------
     cutouts : NDData, Quantity, dict, or a list of these
         One galaxy is a cube (band, y, x), as an NDData or a Quantity, or a mapping from names of bands to
-        two-dimensional NDData (CCDData), Quantity or Cutout2D. Many galaxies are a list of these (None for a galaxy
-        without an image) or an array (galaxy, band, y, x), as a Quantity or an NDData. A batch is returned as it is.
-        Units, masks, uncertainties and world coordinate systems are taken into account. Fluxes are per pixel.
+        two-dimensional NDData (CCDData), Quantity or Cutout2D, or to FITS files with one image each. Many galaxies are
+        a list of these (None for a galaxy without an image) or an array (galaxy, band, y, x), as a Quantity or an
+        NDData. A batch is returned as it is. Units, masks, uncertainties and world coordinate systems are taken into
+        account. Fluxes are per pixel.
     bands : str or sequence of str, optional
         Names of the bands of a cube, such as ``"gri"``; by default ``meta["bands"]`` of an NDData.
     position : SkyCoord, optional
         Positions of the galaxies, one for each; by default the centres of the images. Requires a WCS.
     pixel_scale : Quantity ['angle'], optional
         Pixel scale of images that have neither a WCS nor ``meta["PIXSCALE"]`` (arcsec).
+    zero_point : float, Quantity or dict, optional
+        AB magnitude of one count, or one for each band, for images in counts or without a unit; by default that of the
+        header (`astrogenspec.inputs.image_units`). Images in flux units do not use it.
     on_error : {"raise", "flag"}
         What to do if a galaxy cannot be used: raise an exception whose attribute ``galaxy`` is its index, or leave the
         galaxy blank and give the reason in ``problems`` and ``flag_codes``. Errors that concern the whole call are
@@ -174,7 +186,12 @@ def coerce_cutouts(
     array([[False,  True,  True,  True, False]])
     """
     return read_cutouts(
-        cutouts, bands=bands, position=position, pixel_scale=pixel_scale, on_error=on_error
+        cutouts,
+        bands=bands,
+        position=position,
+        pixel_scale=pixel_scale,
+        zero_point=zero_point,
+        on_error=on_error,
     )
 
 
@@ -185,13 +202,14 @@ def read_cutouts(
     position: SkyCoord | None,
     pixel_scale: u.Quantity | None,
     on_error: str,
+    zero_point: ZeroPoint | None = None,
     first: int = 0,
 ) -> CutoutBatch:
     """Convert part of the images of an input, as `coerce_cutouts` does.
 
     Parameters
     ----------
-    cutouts, bands, position, pixel_scale, on_error
+    cutouts, bands, position, pixel_scale, on_error, zero_point
         As for `coerce_cutouts`.
     first : int
         Index of the first of these galaxies in the whole input.
@@ -202,24 +220,35 @@ def read_cutouts(
         Galaxies without a name are named by their index in the whole input.
     """
     check_on_error(on_error)
+    check_zero_point(zero_point)
     if isinstance(cutouts, CutoutBatch):
         return cutouts
     scale = None if pixel_scale is None else _check_pixel_scale(pixel_scale)
     assumed: set[str] = set()
     if _is_stack(cutouts):
         log = InputLog(_n_in_stack(cutouts), on_error, first=first)
-        batch = _coerce_stack(cutouts, bands, position, scale, log, assumed)
+        if position is not None:
+            raise ValueError(
+                "position was given with an array of cutouts, which has no WCS of its own for each "
+                "galaxy; give a list of NDData with a WCS, or leave position out."
+            )
+        batch = _coerce_stack(cutouts, bands, scale, zero_point, log, assumed)
     else:
         items = _list_of(cutouts)
         log = InputLog(len(items), on_error, first=first)
         galaxies = []
         for index, item in enumerate(items):
             try:
+                item = read_band_files(item, zero_point)
+            except (OSError, *INPUT_ERRORS) as error:
+                log.reject(index, Flag.FILE_NOT_READ, error)
+                item = None
+            try:
                 galaxies.append(None if item is None else split_bands(item, bands))
             except INPUT_ERRORS as error:
                 raise log.error(index, error) from error
         positions = _positions(position, len(items))
-        batch = _coerce_bands(galaxies, positions, scale, log, assumed)
+        batch = _coerce_bands(galaxies, positions, scale, zero_point, log, assumed)
     _warn(assumed)
     return batch
 
@@ -295,21 +324,21 @@ def _positions(position: SkyCoord | None, n: int) -> list[SkyCoord | None]:
 def _coerce_stack(
     cutouts: u.Quantity | NDData,
     bands: object,
-    position: SkyCoord | None,
     pixel_scale: float | None,
+    zero_point: ZeroPoint | None,
     log: InputLog,
     assumed: set[str],
 ) -> CutoutBatch:
     """Convert an array of galaxies as a whole."""
-    if position is not None:
-        raise ValueError(
-            "position was given with an array of cutouts, which has no WCS of its own for each "
-            "galaxy; give a list of NDData with a WCS, or leave position out."
-        )
     stack = split_array(cutouts, bands)
     values = stack.values if stack.values.ndim == 4 else stack.values[None]
     flux, ivar = calibrate(
-        values, stack.unit, stack.bands, uncertainty=stack.uncertainty, mask=stack.mask
+        values,
+        read_image_unit(stack.unit),
+        stack.bands,
+        uncertainty=stack.uncertainty,
+        mask=stack.mask,
+        flux_units=find_flux_units(stack, stack.bands, zero_point, assumed),
     )
     if stack.uncertainty is None:
         assumed.add("noise")
@@ -334,6 +363,7 @@ def _coerce_bands(
     galaxies: list[dict[str, BandImage] | None],
     positions: list[SkyCoord | None],
     pixel_scale: float | None,
+    zero_point: ZeroPoint | None,
     log: InputLog,
     assumed: set[str],
 ) -> CutoutBatch:
@@ -347,7 +377,7 @@ def _coerce_bands(
         names[k] = next((image.name for image in images.values() if image.name), names[k])
         assumed_here: set[str] = set()
         try:
-            on_grid = place_on_grid(images, position, pixel_scale, assumed_here)
+            on_grid = place_on_grid(images, position, pixel_scale, assumed_here, zero_point)
         except INPUT_ERRORS as error:
             log.reject(k, Flag.IMAGE_NOT_USED, error)
             continue
@@ -366,4 +396,5 @@ def _warn(assumed: set[str]) -> None:
         "its noise is estimated from the sky in the image itself.",
     }
     for what in sorted(assumed):
-        warnings.warn(messages[what], AstroGenSpecWarning, stacklevel=4)
+        text = messages.get(what) or zero_point_note(what.removeprefix("zero point "))
+        warnings.warn(text, AstroGenSpecWarning, stacklevel=4)

@@ -25,7 +25,15 @@ __all__ = [
 #: Exceptions raised for invalid input; any other exception is an internal error.
 INPUT_ERRORS = (ValueError, TypeError, u.UnitsError)
 #: Types that can be raised with a message alone, from the most special to the most general.
-_PLAIN_ERRORS = (u.UnitConversionError, u.UnitTypeError, u.UnitsError, TypeError, ValueError)
+_PLAIN_ERRORS = (
+    u.UnitConversionError,
+    u.UnitTypeError,
+    u.UnitsError,
+    TypeError,
+    ValueError,
+    FileNotFoundError,
+    OSError,
+)
 
 Record = TypeVar("Record", bound=Any)
 
@@ -101,7 +109,7 @@ def rewrite_error(error: Exception, text: str, galaxy: int | None = None) -> Exc
 
     Parameters
     ----------
-    error : one of `INPUT_ERRORS`
+    error : one of `INPUT_ERRORS`, or OSError
         Its type is kept if it takes a message alone; otherwise the nearest parent type is used.
     text : str
         New message.

@@ -22,7 +22,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -44,14 +44,23 @@ from astropy.wcs.wcsapi import BaseHighLevelWCS
 from ..surveys import CUTOUT_SIZE, SDSS
 from .astrometry import LocalGrid, celestial, check_scale, local_grid, to_pixel
 from .fluxes import check_bands, flux_factor, read_unit
+from .image_units import (
+    ZeroPoint,
+    flux_unit,
+    is_counts,
+    read_image_unit,
+    uncertainty_ratio,
+)
 
 __all__ = [
+    "MAX_FLUX",
     "MIN_COVERAGE",
     "BandImage",
     "ImageStack",
     "calibrate",
     "crop_or_pad",
     "estimate_inverse_variance",
+    "find_flux_units",
     "overlap_weights",
     "place_on_grid",
     "resample",
@@ -64,6 +73,10 @@ __all__ = [
 
 #: An output pixel is used if at least this fraction of its area is covered by good input pixels.
 MIN_COVERAGE = 0.5
+#: Pixels that are brighter than this (nmgy; AB magnitude -15) are bad.
+MAX_FLUX = 1e15
+#: Inverse variances (nmgy**-2) outside the range from this to its inverse are bad; their squares overflow.
+_MIN_IVAR = 1e-30
 #: Minimum number of pixels on a side of an image.
 MIN_PIXELS = 8
 #: Pixel scales that differ from that of the networks by less than this fraction are not resampled.
@@ -90,6 +103,7 @@ def calibrate(
     *,
     uncertainty: NDUncertainty | None = None,
     mask: np.ndarray | None = None,
+    flux_units: Sequence[u.UnitBase | None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Convert images to nanomaggies and inverse variances, with bad pixels set to zero.
 
@@ -105,13 +119,16 @@ def calibrate(
         Uncertainty of ``values``, of the same shape; estimated from the image if absent.
     mask : ndarray of bool, optional
         True where a pixel is bad.
+    flux_units : sequence of Unit, optional
+        Unit of the values of each band as a flux density (`find_flux_units`); by default ``unit``.
 
     Returns
     -------
     flux : ndarray of float32, shape (..., n_bands, ny, nx)
         nmgy per pixel; 0 where bad.
     ivar : ndarray of float32, same shape
-        nmgy**-2; 0 where the pixel is masked, not finite, or without a positive and finite variance.
+        nmgy**-2; 0 where the pixel is masked, not finite, brighter than `MAX_FLUX`, or without a positive and finite
+        variance.
 
     Raises
     ------
@@ -128,18 +145,23 @@ def calibrate(
             f"the cutout holds values of type {values.dtype}, but pixels must be real numbers."
         )
     unit = read_unit(unit)
-    factor = np.array([[[flux_factor(unit, band)]] for band in bands], np.float64)
+    flux_units = (unit,) * len(bands) if flux_units is None else flux_units
+    factor = np.array(
+        [[[flux_factor(own, band)]] for own, band in zip(flux_units, bands, strict=True)],
+        np.float64,
+    )
     with np.errstate(over="ignore", invalid="ignore"):
         flux = (values * factor.astype(np.float32)).astype(np.float32, copy=False)
-        good = np.isfinite(flux)
+        good = np.abs(flux) < MAX_FLUX
         if mask is not None:
             good &= ~_broadcast(np.asarray(mask, bool), values.shape, "mask")
         if uncertainty is None:
             flux[~good] = 0
             ivar = estimate_inverse_variance(flux, good, bands)
         else:
-            ivar = _inverse_variance(uncertainty, unit, factor, values.shape)
-        good &= np.isfinite(ivar) & (ivar > 0)
+            ratios = _uncertainty_ratios(uncertainty, unit, bands, flux_units)
+            ivar = _inverse_variance(uncertainty, ratios, factor, values.shape)
+        good &= (ivar > _MIN_IVAR) & (ivar < 1 / _MIN_IVAR)
     flux[~good] = 0
     ivar[~good] = 0
     return flux, ivar
@@ -155,16 +177,77 @@ def _broadcast(array: np.ndarray, shape: tuple[int, ...], what: str) -> np.ndarr
         ) from None
 
 
+def find_flux_units(
+    image: BandImage, bands: Sequence[str], zero_point: ZeroPoint | None, assumed: set[str]
+) -> list[u.UnitBase | None]:
+    """Return the unit of an image as a flux density, band by band.
+
+    Parameters
+    ----------
+    image : BandImage
+        Image, or images of several bands.
+    bands : sequence of str
+        Names of the bands.
+    zero_point : float, Quantity, mapping or None
+        AB magnitude of one count; None to read it from the header.
+    assumed : set of str
+        "zero point" and the keyword are added if the header is used.
+
+    Returns
+    -------
+    list of Unit or None
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a zero point is not valid.
+    astropy.units.UnitsError
+        If the unit is unknown, or a number of counts without a zero point.
+    """
+    unit = read_image_unit(image.unit)
+    found = []
+    for band in bands:
+        flux, keyword = flux_unit(unit, image.meta, band, zero_point)
+        if flux is not None and flux != u.dimensionless_unscaled and is_counts(flux):
+            raise u.UnitConversionError(
+                f"the cutout is in counts ({flux}); apply the flux calibration, or give zero_point, the AB magnitude "
+                f"of one count in band {band}."
+            )
+        if keyword:
+            assumed.add(f"zero point {keyword}")
+        found.append(flux)
+    return found
+
+
+def _uncertainty_power(uncertainty: NDUncertainty) -> int | None:
+    return next((power for kind, power in _POWER.items() if isinstance(uncertainty, kind)), None)
+
+
+def _uncertainty_ratios(
+    uncertainty: NDUncertainty,
+    unit: u.UnitBase | None,
+    bands: tuple[str, ...],
+    flux_units: Sequence[u.UnitBase | None],
+) -> np.ndarray:
+    """Return the factors that convert an uncertainty to the unit of its image, band by band."""
+    own, power = uncertainty.unit, _uncertainty_power(uncertainty)
+    ratios = np.ones((len(bands), 1, 1))
+    if own is not None and power is not None:
+        for k, (band, flux) in enumerate(zip(bands, flux_units, strict=True)):
+            ratios[k] = uncertainty_ratio(own, power, unit, flux, band)
+    return ratios
+
+
 def _inverse_variance(
-    uncertainty: NDUncertainty, unit: u.UnitBase, factor: np.ndarray, shape: tuple[int, ...]
+    uncertainty: NDUncertainty, ratios: np.ndarray, factor: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
     if isinstance(uncertainty, UnknownUncertainty):
         raise TypeError(
             "uncertainty is of unknown type (UnknownUncertainty); wrap its array in "
             "StdDevUncertainty, VarianceUncertainty or InverseVariance."
         )
-    kind = next((kind for kind in _POWER if isinstance(uncertainty, kind)), None)
-    if kind is None:
+    power = _uncertainty_power(uncertainty)
+    if power is None:
         try:
             uncertainty = uncertainty.represent_as(InverseVariance)
         except (TypeError, ValueError, IncompatibleUncertaintiesException):
@@ -173,15 +256,16 @@ def _inverse_variance(
                 f"uncertainty is of type {name}, which cannot be converted to a variance; give "
                 "StdDevUncertainty, VarianceUncertainty or InverseVariance."
             ) from None
-        kind = InverseVariance
-    power = _POWER[kind]
-    # NDData has checked that the unit can be converted.
-    own = uncertainty.unit
-    ratio = 1.0 if own is None else own.to(unit**power)
-    array = _broadcast(np.asarray(uncertainty.array), shape, "uncertainty")
+        power = -2
+    array = np.asarray(uncertainty.array)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(
+            f"the uncertainty holds values of type {array.dtype}, but it must hold real numbers."
+        )
+    array = _broadcast(array, shape, "uncertainty")
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         # sigma, variance and inverse variance scale with the first, second and inverse second power.
-        scaled = array * (ratio * factor**power)
+        scaled = array * (ratios * factor**power)
         if power == 1:
             scaled = np.where(scaled > 0, scaled, np.nan) ** -2.0
         elif power == 2:
@@ -262,6 +346,8 @@ def why_unusable(values: np.ndarray, mask: np.ndarray | None, has_uncertainty: b
     finite = np.isfinite(values)
     if not finite.any():
         return "no pixel is finite"
+    if np.all(np.abs(values[finite]) > 1e30):
+        return "all pixels are fill values, larger than 1e30"
     if mask is not None and np.all(mask | ~finite):
         return "every pixel is masked or not finite"
     if has_uncertainty:
@@ -742,6 +828,7 @@ def place_on_grid(
     position: SkyCoord | None,
     pixel_scale: float | None,
     assumed: set[str],
+    zero_point: ZeroPoint | None = None,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Calibrate the images of one galaxy and place them on the grid of the networks.
 
@@ -754,7 +841,10 @@ def place_on_grid(
     pixel_scale : float or None
         Arcsec per pixel of images without a WCS or ``PIXSCALE``.
     assumed : set of str
-        "noise" and "scale" are added if the noise is estimated or the pixel scale is assumed.
+        "noise" and "scale" are added if the noise is estimated or the pixel scale is assumed, "zero point" and the
+        keyword if a zero point is read from a header.
+    zero_point : float, Quantity or mapping, optional
+        AB magnitude of one count, for images in counts.
 
     Returns
     -------
@@ -772,7 +862,12 @@ def place_on_grid(
         if image.uncertainty is None:
             assumed.add("noise")
         flux, ivar = calibrate(
-            image.values[None], image.unit, (band,), uncertainty=image.uncertainty, mask=image.mask
+            image.values[None],
+            read_image_unit(image.unit),
+            (band,),
+            uncertainty=image.uncertainty,
+            mask=image.mask,
+            flux_units=find_flux_units(image, (band,), zero_point, assumed),
         )
         if not ivar.any():
             mask = None if image.mask is None else np.asarray(image.mask, bool)
