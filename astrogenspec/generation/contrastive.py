@@ -5,7 +5,8 @@ to identify the partner of each vector in a batch (InfoNCE, van den Oord et al. 
 arXiv:1807.03748): the loss is the cross-entropy of the softmax of :math:`u_i \cdot v_j / \tau`,
 averaged over both directions, with a learned temperature :math:`\tau` (Radford et al. 2021,
 arXiv:2103.00020). The optimal score is
-:math:`\ln\,[p(\mathrm{spectrum} \mid \mathrm{observation}) / p(\mathrm{spectrum})]` plus a constant.
+:math:`\ln\,[p(\mathrm{spectrum} \mid \mathrm{observation}) / p(\mathrm{spectrum})]` plus a
+constant.
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@ tokens and attends to tokens of the conditions (cross-attention). The noise leve
 layers, as in Peebles & Xie (2023, arXiv:2212.09748).
 
 The full-resolution denoiser (`DetailDenoiser`) generates the detail
-:math:`\ln(\mathrm{continuum} / \mathrm{smooth})`, standardised at each wavelength, where ``smooth`` is the smooth curve through
-the bins of the low-resolution spectrum (`~astrogenspec.generation.components.to_pixels`). It is trained on crops, given
-the components with some noise and the amount of this noise (conditioning augmentation, Ho et al. 2022,
+:math:`\ln(\mathrm{continuum} / \mathrm{smooth})`, standardised at each wavelength, where ``smooth``
+is the smooth curve through the bins of the low-resolution spectrum
+(`~astrogenspec.generation.components.to_pixels`). It is trained on crops, given the components with
+some noise and the amount of this noise (conditioning augmentation, Ho et al. 2022,
 arXiv:2106.15282), so that errors of generated components have little effect.
 """
 

@@ -6,10 +6,11 @@ the galaxy is factorised as
 .. math:: p(\theta \mid c) = \prod_k p(\theta_k \mid \theta_{<k}, c) .
 
 Each quantity is mapped from its support :math:`(l_k, u_k)` to the real line,
-:math:`y_k = (\mathrm{logit}\,t_k - m_k) / s_k` with :math:`t_k = (\theta_k - l_k) / (u_k - l_k)`, where :math:`m_k` and
-:math:`s_k` are mean and standard deviation of the training set.  All draws therefore lie inside the support.  The conditional
-density of :math:`y_k` is a monotonic spline flow (`astrogenspec.nn.splines`) whose parameters are the output of a small network
-of the context and :math:`y_{<k}`.
+:math:`y_k = (\mathrm{logit}\,t_k - m_k) / s_k` with :math:`t_k = (\theta_k - l_k) / (u_k - l_k)`,
+where :math:`m_k` and :math:`s_k` are mean and standard deviation of the training set.  All draws
+therefore lie inside the support.  The conditional density of :math:`y_k` is a monotonic spline flow
+(`astrogenspec.nn.splines`) whose parameters are the output of a small network of the context and
+:math:`y_{<k}`.
 
 If only some quantities of a galaxy are known, the factors of these are trained.  An unknown
 quantity that conditions a later one is replaced by a draw from its own factor, a single-sample

@@ -4,8 +4,9 @@ Simulations are stored without noise.  Observational effects and missing inputs 
 every batch, from an explicit generator, on the device of the tensors.
 
 A noisy image has in each pixel the variance of sky and photon noise,
-:math:`\sigma^2 = \sigma_\mathrm{sky}^2 + f / g`, with the noise-free flux :math:`f` and :math:`g` electrons per unit of flux; the
-noise is assumed to be Gaussian and independent between pixels.  A constant error of the sky subtraction is added to each band.
+:math:`\sigma^2 = \sigma_\mathrm{sky}^2 + f / g`, with the noise-free flux :math:`f` and :math:`g`
+electrons per unit of flux; the noise is assumed to be Gaussian and independent between pixels.  A
+constant error of the sky subtraction is added to each band.
 
 Catalogue fluxes are Gaussian around the true flux, with the stated error, an intrinsic scatter in
 each band, and a fraction of outliers, whose error is underestimated.

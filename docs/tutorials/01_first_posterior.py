@@ -9,8 +9,9 @@ one joint posterior.
 # %%
 # The input
 # ---------
-# One galaxy is a mapping with a magnitude and its error in each band, and the Galactic reddening. The magnitudes are as
-# observed; Galactic extinction is corrected internally. This SDSS galaxy comes with the package.
+# One galaxy is a mapping with a magnitude and its error in each band, and the Galactic reddening.
+# The magnitudes are as observed; Galactic extinction is corrected internally. This SDSS galaxy
+# comes with the package.
 
 import astropy.units as u
 import matplotlib.pyplot as plt
@@ -31,7 +32,8 @@ z_spec = 0.0963
 # %%
 # Infer
 # -----
-# ``from_pretrained`` loads the bundled weights; nothing is downloaded. The seed makes the result reproducible.
+# ``from_pretrained`` loads the bundled weights; nothing is downloaded. The seed makes the result
+# reproducible.
 
 estimator = PropertyEstimator.from_pretrained()
 posterior = estimator.predict(photometry=galaxy, n_draws=2000, seed=1)
@@ -62,8 +64,8 @@ ax.legend(frameon=False)
 # %%
 # The joint posterior
 # -------------------
-# Draw *k* of one quantity belongs to draw *k* of every other, so a corner plot shows their correlations: a more distant
-# galaxy would also be more massive.
+# Draw *k* of one quantity belongs to draw *k* of every other, so a corner plot shows their
+# correlations: a more distant galaxy would also be more massive.
 
 figure = posterior.plot_corner(
     0, quantities=["redshift", "stellar_mass", "sfr", "gas_metallicity"], truth={"redshift": z_spec}
@@ -80,8 +82,9 @@ print(f"probability of a log sSFR below -11: {quenched.mean():.2f}")
 # %%
 # How informative are the magnitudes?
 # -----------------------------------
-# ``informed`` compares each posterior with the prior, the population of the training set. A *mostly prior* posterior is a
-# scaling relation with its scatter, not a measurement. The flag code is 0 if nothing about the galaxy is unusual.
+# ``informed`` compares each posterior with the prior, the population of the training set. A *mostly
+# prior* posterior is a scaling relation with its scatter, not a measurement. The flag code is 0 if
+# nothing about the galaxy is unusual.
 
 for name in posterior.quantities:
     print(f"{name:16} {posterior.information(name)[0]:5.2f}  {posterior.informed(name)[0]}")

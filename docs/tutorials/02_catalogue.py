@@ -8,8 +8,9 @@ Infer many galaxies from a table on disk, with missing values, unusable rows and
 # %%
 # A catalogue
 # -----------
-# The 24 SDSS galaxies that come with the package, as a catalogue of AB magnitudes with errors, E(B-V) and names. One
-# galaxy has no u magnitude; another one has the value -9999, which marks missing values in many catalogues, in all bands.
+# The 24 SDSS galaxies that come with the package, as a catalogue of AB magnitudes with errors,
+# E(B-V) and names. One galaxy has no u magnitude; another one has the value -9999, which marks
+# missing values in many catalogues, in all bands.
 
 import tempfile
 from pathlib import Path
@@ -42,8 +43,9 @@ catalogue.write(folder / "mine.ecsv")
 # %%
 # From table to posterior
 # -----------------------
-# Columns are recognised by name (:doc:`/inputs` lists the names); other columns are ignored. With ``on_error="flag"`` a
-# galaxy that cannot be used is flagged instead of raising an error. `astrogenspec.decode_flags` lists the names of its flags.
+# Columns are recognised by name (:doc:`/inputs` lists the names); other columns are ignored. With
+# ``on_error="flag"`` a galaxy that cannot be used is flagged instead of raising an error.
+# `astrogenspec.decode_flags` lists the names of its flags.
 
 estimator = PropertyEstimator.from_pretrained()
 table = QTable.read(folder / "mine.ecsv")
@@ -60,8 +62,8 @@ ax.set(xlabel="spectroscopic redshift", ylabel="redshift from photometry (median
 # %%
 # Select by probability
 # ---------------------
-# A cut on medians ignores the uncertainties. Use probabilities instead: here, that a galaxy is at a redshift between 0.1
-# and 0.2 and more massive than :math:`10^{11}` solar masses.
+# A cut on medians ignores the uncertainties. Use probabilities instead: here, that a galaxy is at a
+# redshift between 0.1 and 0.2 and more massive than :math:`10^{11}` solar masses.
 
 z, mass = posterior["redshift"].draws.value, posterior["stellar_mass"].draws.value
 wanted = ((z > 0.1) & (z < 0.2) & (mass > 11)).mean(axis=1)
@@ -94,8 +96,9 @@ ax.set(
 # %%
 # Write the results
 # -----------------
-# The summary has one row per galaxy; values of a galaxy that could not be used are masked. ``draws=True`` writes the draws
-# too, and ``Posterior.read`` reads such a file. The column ``flags`` is 0 where no problem was found.
+# The summary has one row per galaxy; values of a galaxy that could not be used are masked.
+# ``draws=True`` writes the draws too, and ``Posterior.read`` reads such a file. The column
+# ``flags`` is 0 where no problem was found.
 
 posterior.write(folder / "properties.ecsv")
 posterior.write(folder / "draws.fits", draws=True)
@@ -108,8 +111,8 @@ summary["name", "redshift_median", "stellar_mass_median", "flags", "flag"][:7]
 # %%
 # Millions of galaxies
 # --------------------
-# ``predict_iter`` reads and returns galaxies block by block, so that the memory stays constant. The draws of a galaxy
-# depend on the seed and its position, not on the size of the blocks.
+# ``predict_iter`` reads and returns galaxies block by block, so that the memory stays constant. The
+# draws of a galaxy depend on the seed and its position, not on the size of the blocks.
 
 n_done = 0
 for block in estimator.predict_iter(

@@ -9,8 +9,8 @@ uncertainty, a mask and Galactic extinction.
 # %%
 # The files
 # ---------
-# The galaxy is a simulated one that comes with the package. We add Galactic extinction of E(B-V) = 0.15, a position on the
-# sky and the trail of a satellite.
+# The galaxy is a simulated one that comes with the package. We add Galactic extinction of E(B-V) =
+# 0.15, a position on the sky and the trail of a satellite.
 
 import tempfile
 from pathlib import Path
@@ -49,8 +49,8 @@ for band in "gri":
 # %%
 # Read the files
 # --------------
-# ``CCDData.read`` returns unit, uncertainty, mask and WCS. The reduction masked the trail in r only; we mask it in g and i
-# as well. True marks a bad pixel.
+# ``CCDData.read`` returns unit, uncertainty, mask and WCS. The reduction masked the trail in r
+# only; we mask it in g and i as well. True marks a bad pixel.
 
 cutout = {band: CCDData.read(folder / f"galaxy-{band}.fits") for band in "gri"}
 for image in cutout.values():
@@ -71,8 +71,8 @@ fig.colorbar(shown, ax=fig.axes, label="nmgy / pixel", shrink=0.8)
 # %%
 # Infer
 # -----
-# ``position`` is the position of the galaxy and ``ebv`` the Galactic reddening. The pixel scale is taken from the WCS.
-# Photometry is measured on the images without the masked pixels.
+# ``position`` is the position of the galaxy and ``ebv`` the Galactic reddening. The pixel scale is
+# taken from the WCS. Photometry is measured on the images without the masked pixels.
 
 estimator = PropertyEstimator.from_pretrained()
 posterior = estimator.predict(cutout, position=position, ebv=ebv, seed=1)
@@ -92,8 +92,8 @@ figure = plotting.reconstruction(np.where(weight > 0, image, 0), seen, ivar=weig
 # %%
 # The effect of extinction
 # ------------------------
-# Without a correction the galaxy is too red and too faint. With it, the posterior is close to that of the same galaxy
-# without Galactic dust. (If ``ebv`` is omitted, 0 is assumed with a warning.)
+# Without a correction the galaxy is too red and too faint. With it, the posterior is close to that
+# of the same galaxy without Galactic dust. (If ``ebv`` is omitted, 0 is assumed with a warning.)
 
 wrong = estimator.predict(cutout, position=position, ebv=0.0, seed=1)
 clean = estimator.predict({band: simulated[band] for band in "gri"}, ebv=0.0, seed=1)

@@ -9,8 +9,8 @@ specutils. The scatter of the measurements is their uncertainty.
 # %%
 # Generate spectra
 # ----------------
-# Infer the properties first, then generate one spectrum for each of their draws. The galaxy is simulated, so its true line
-# fluxes are known.
+# Infer the properties first, then generate one spectrum for each of their draws. The galaxy is
+# simulated, so its true line fluxes are known.
 
 import astropy.units as u
 import matplotlib.pyplot as plt
@@ -48,8 +48,8 @@ ax = spectra.plot()
 # %%
 # Fit a line with specutils
 # -------------------------
-# The best draw is a `specutils.Spectrum` with a redshift, to which all functions of specutils apply. We fit H alpha and
-# the [N II] doublet with three Gaussians on a constant continuum.
+# The best draw is a `specutils.Spectrum` with a redshift, to which all functions of specutils
+# apply. We fit H alpha and the [N II] doublet with three Gaussians on a constant continuum.
 
 best = spectra.best
 stretch = 1 + best.redshift.value
@@ -87,9 +87,10 @@ ax.legend(frameon=False)
 # %%
 # Line flux and equivalent width of every draw
 # --------------------------------------------
-# ``measure`` applies a function to each draw. This one uses ``line_flux`` and ``equivalent_width`` of specutils, in a
-# window with H alpha and both [N II] lines. Equivalent widths of specutils are negative in emission and in the observed
-# frame; those of `astrogenspec.measure` are positive in emission and in the rest frame.
+# ``measure`` applies a function to each draw. This one uses ``line_flux`` and ``equivalent_width``
+# of specutils, in a window with H alpha and both [N II] lines. Equivalent widths of specutils are
+# negative in emission and in the observed frame; those of `astrogenspec.measure` are positive in
+# emission and in the rest frame.
 
 
 def halpha_nii(spectrum):

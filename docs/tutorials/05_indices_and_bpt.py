@@ -29,8 +29,9 @@ spectra = SpectrumEstimator.from_pretrained().predict(
 # %%
 # Indices
 # -------
-# ``index`` returns a function of a spectrum; ``measure`` applies it to every draw. Atomic indices are equivalent widths in
-# Angstrom; Dn4000 is a ratio. `~astrogenspec.measure.index_definitions` lists the bands and their sources.
+# ``index`` returns a function of a spectrum; ``measure`` applies it to every draw. Atomic indices
+# are equivalent widths in Angstrom; Dn4000 is a ratio. `~astrogenspec.measure.index_definitions`
+# lists the bands and their sources.
 
 wanted = ("Dn4000", "HdA", "Hbeta", "Mgb", "Fe5270", "Fe5335")
 indices = spectra.measure(measure.index(*wanted))
@@ -67,8 +68,9 @@ ax.legend(frameon=False)
 #
 # Ionisation
 # ----------
-# Line ratios of every draw, and the curves of Kewley et al. (2001) and Kauffmann et al. (2003). The posterior gives the
-# class without a spectrum: ``bpt_probabilities`` is the fraction of draws in each class.
+# Line ratios of every draw, and the curves of Kewley et al. (2001) and Kauffmann et al. (2003). The
+# posterior gives the class without a spectrum: ``bpt_probabilities`` is the fraction of draws in
+# each class.
 
 ratios = spectra.measure(measure.line_ratios)
 fig, ax = plt.subplots(figsize=(5.5, 4.4), layout="constrained")

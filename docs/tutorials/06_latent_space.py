@@ -10,9 +10,9 @@ formation and redshift; projecting the vectors to two dimensions shows how it ar
 # %%
 # Change one quantity
 # -------------------
-# ``traverse`` changes one quantity, keeps the others at the medians of the posterior, and decodes the image. The galaxy is
-# a simulated one that comes with the package. The images show correlations learned from the simulator; they do not predict
-# the evolution of a galaxy.
+# ``traverse`` changes one quantity, keeps the others at the medians of the posterior, and decodes
+# the image. The galaxy is a simulated one that comes with the package. The images show correlations
+# learned from the simulator; they do not predict the evolution of a galaxy.
 
 import astropy.units as u
 import matplotlib.pyplot as plt
@@ -65,8 +65,9 @@ for ax, changed, title in zip(
 # %%
 # A map of many galaxies
 # ----------------------
-# Images of 400 simulated galaxies, with noise as in SDSS, are encoded. UMAP projects the latent vectors to two dimensions
-# and preserves neighbourhoods. These galaxies were not part of the training set.
+# Images of 400 simulated galaxies, with noise as in SDSS, are encoded. UMAP projects the latent
+# vectors to two dimensions and preserves neighbourhoods. These galaxies were not part of the
+# training set.
 
 simulator = Simulator()
 galaxies = simulator.draw(400, seed=20, sample=Sample(magnitude_limit=17.3))

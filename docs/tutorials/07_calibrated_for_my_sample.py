@@ -9,8 +9,8 @@ known properties, one call tests the calibration for your own sample.
 # %%
 # A sample with known redshifts
 # -----------------------------
-# The sample of this tutorial is **simulated**: 900 galaxies, fainter than most galaxies of the training set, with SDSS
-# errors. Use your own table instead.
+# The sample of this tutorial is **simulated**: 900 galaxies, fainter than most galaxies of the
+# training set, with SDSS errors. Use your own table instead.
 
 import astropy.units as u
 import matplotlib.pyplot as plt
@@ -34,8 +34,8 @@ mine["ebv"] = 0.0 * u.mag
 # %%
 # The report
 # ----------
-# ``calibration_report`` infers the galaxies, compares with the truth, and gives a verdict for each quantity. With
-# ``out="report.html"`` it also writes a page with figures and a table of scores.
+# ``calibration_report`` infers the galaxies, compares with the truth, and gives a verdict for each
+# quantity. With ``out="report.html"`` it also writes a page with figures and a table of scores.
 
 estimator = PropertyEstimator.from_pretrained()
 report = estimator.calibration_report(photometry=mine, truth=truth, seed=1)
@@ -53,8 +53,8 @@ print(
 # %%
 # A calibration error
 # -------------------
-# Suppose that the zero point of the g band is off by 0.08 mag. The posterior does not account for it; a comparison with
-# true redshifts reveals it:
+# Suppose that the zero point of the g band is off by 0.08 mag. The posterior does not account for
+# it; a comparison with true redshifts reveals it:
 
 spoilt = mine.copy()
 spoilt["flux_g"] = spoilt["flux_g"] * 10 ** (-0.4 * 0.08)
@@ -85,8 +85,9 @@ ax.set_title("redshift", fontsize=10)
 # %%
 # Recalibrate
 # -----------
-# If the cause is known, remove it: correct the zero point. Otherwise ``recalibrated`` fits a correction to the sample and
-# returns an estimator that applies it to the draws. 600 galaxies are used for the fit and the other 300 for the test.
+# If the cause is known, remove it: correct the zero point. Otherwise ``recalibrated`` fits a
+# correction to the sample and returns an estimator that applies it to the draws. 600 galaxies are
+# used for the fit and the other 300 for the test.
 
 better = estimator.recalibrated(photometry=spoilt[:600], truth=truth[:600])
 apart = better.calibration_report(photometry=spoilt[600:], truth=truth[600:], seed=1)

@@ -9,8 +9,9 @@ photometry has unknown zero points.
 # %%
 # Galaxies with labels
 # --------------------
-# Labels are known values of the properties. Galaxies and labels of this tutorial are **simulated**: 1,000 galaxies whose u,
-# g and z bands have zero points that differ from those of SDSS. 700 galaxies are used for training, 300 for the test.
+# Labels are known values of the properties. Galaxies and labels of this tutorial are **simulated**:
+# 1,000 galaxies whose u, g and z bands have zero points that differ from those of SDSS. 700
+# galaxies are used for training, 300 for the test.
 
 import tempfile
 from pathlib import Path
@@ -44,8 +45,9 @@ labels["stellar_mass"][::2] = np.nan * u.dex(u.Msun)
 # %%
 # Fit
 # ---
-# ``fit`` returns a new estimator and leaves the old one unchanged. Part of the galaxies is used for validation: training
-# stops when their loss no longer improves. One head (``heads=1``) is faster than three and nearly as accurate.
+# ``fit`` returns a new estimator and leaves the old one unchanged. Part of the galaxies is used for
+# validation: training stops when their loss no longer improves. One head (``heads=1``) is faster
+# than three and nearly as accurate.
 
 estimator = PropertyEstimator.from_pretrained()
 better = estimator.fit(

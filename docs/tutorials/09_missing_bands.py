@@ -9,8 +9,8 @@ widen accordingly.
 # %%
 # Fewer bands, wider posteriors
 # -----------------------------
-# We infer the 24 real SDSS galaxies that come with the package from all bands and from subsets. A band is missing if its
-# columns are missing; no placeholder is needed.
+# We infer the 24 real SDSS galaxies that come with the package from all bands and from subsets. A
+# band is missing if its columns are missing; no placeholder is needed.
 
 import astropy.units as u
 import matplotlib.pyplot as plt
@@ -64,8 +64,8 @@ for bands, posterior in results.items():
 # %%
 # Missing values in a catalogue
 # -----------------------------
-# Masked values, NaN, and values such as -9999 count as missing, galaxy by galaxy. The galaxy is still inferred, with a
-# larger uncertainty.
+# Masked values, NaN, and values such as -9999 count as missing, galaxy by galaxy. The galaxy is
+# still inferred, with a larger uncertainty.
 
 holes = galaxies.copy()
 holes["flux_u"][:12] = np.nan * u.nmgy
@@ -76,7 +76,8 @@ print("without:", np.median(posterior["redshift"].std()[:12]).round(4))
 # %%
 # Known redshifts
 # ---------------
-# A known redshift contains as much information as several bands. ``known`` conditions the posterior on it:
+# A known redshift contains as much information as several bands. ``known`` conditions the posterior
+# on it:
 
 gr = galaxies[[f"{what}_{band}" for band in "gr" for what in ("flux", "flux_err", "extinction")]]
 with_z = estimator.predict(
@@ -90,8 +91,8 @@ print("the same, redshift known:    ", np.median(with_z["stellar_mass"].std().va
 # %%
 # Images with missing bands
 # -------------------------
-# Bands of images may be missing too. The decoder fills them in, which is an extrapolation and not a measurement. Here a
-# simulated galaxy is encoded from g and r, and its i band is decoded:
+# Bands of images may be missing too. The decoder fills them in, which is an extrapolation and not a
+# measurement. Here a simulated galaxy is encoded from g and r, and its i band is decoded:
 
 cutout = load_cutouts()[0][0]
 guessed = estimator.reconstruct({band: cutout[band] for band in "gr"})[0]

@@ -98,8 +98,8 @@ ax.legend(frameon=False, ncols=3, fontsize=8)
 # %%
 # Other samples and priors
 # ------------------------
-# ``Sample`` defines the selection: a magnitude limit or a volume. Every number of the simulator is in a table with its unit
-# and source and can be changed.
+# ``Sample`` defines the selection: a magnitude limit or a volume. Every number of the simulator is
+# in a table with its unit and source and can be changed.
 
 population = load_priors("population")
 print(population.table["name", "value", "unit", "kind"][:3])
@@ -124,5 +124,6 @@ ax.legend(frameon=False, fontsize=8)
 # %%
 # Many galaxies
 # -------------
-# ``astrogenspec simulate`` on the command line, or `~astrogenspec.simulate.dataset.write_shards`, writes large data sets
-# and resumes after an interruption. :doc:`/simulator` lists known deviations from real galaxies.
+# ``astrogenspec simulate`` on the command line, or `~astrogenspec.simulate.dataset.write_shards`,
+# writes large data sets and resumes after an interruption. :doc:`/simulator` lists known deviations
+# from real galaxies.
