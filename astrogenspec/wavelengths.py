@@ -1,4 +1,4 @@
-"""Logarithmic wavelength grids of the simulator and of generated spectra, and emission lines on them.
+"""Logarithmic wavelength grids of simulated and generated spectra, and emission lines on them.
 
 Wavelengths are in vacuum.  Lines are Gaussians whose width is the quadratic sum of the velocity
 dispersion and the resolution of the spectrograph; they are normalised on the pixels of the grid, so

@@ -159,7 +159,7 @@ class CrossValidation:
         found.setdefault(name, empty)[rows] = values
 
     def predict_fold(self, k: int, before: PropertyEstimator, after: PropertyEstimator) -> None:
-        """Predict a fold with the network trained on the other folds, and with the one before fine-tuning."""
+        """Predict a fold with the network fine-tuned on the rest, and with the initial one."""
         held_out = np.flatnonzero(self.fold == k)
         inferred = self.has_redshift[held_out]
         rows, others = held_out[inferred], held_out[~inferred]
@@ -283,7 +283,7 @@ def run_zero(folder: Path, model: str) -> dict:
 
 
 def run_recalibration(folder: Path, model: str) -> dict:
-    """Score redshifts without and with cross-fitted recalibration, and fit the recalibration to all galaxies."""
+    """Score redshifts without and with cross-fitted recalibration; fit it to all galaxies."""
     table = photometry_rows(folder)
     known = {"redshift": table["redshift"]}
     posterior = predict(PropertyEstimator.from_pretrained(model), table, known=False)

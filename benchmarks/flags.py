@@ -1,4 +1,4 @@
-"""Measure the flags of out-of-distribution inputs: detection rates on synthetic outliers, false alarms on real galaxies.
+"""Measure the flags of out-of-distribution inputs: detections of outliers and false alarms.
 
     python benchmarks/flags.py FOLDER --out results/benchmarks
     python benchmarks/flags.py FOLDER --statistics statistics.json --out results/benchmarks
@@ -54,7 +54,7 @@ def blank(flux, ivar, rng):
 
 
 def star(flux, ivar, rng):
-    """Return point sources of r = 14.5 to 18.3 with main-sequence colours, in the seeing of the survey."""
+    """Return point sources, r = 14.5 to 18.3, with main-sequence colours and survey seeing."""
     n = len(flux)
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     spread = draw_point_spread(n, SDSS, load_priors("structure"), generator, "cpu")
@@ -246,7 +246,7 @@ PHOTOMETRY = {
 
 
 def rates(statistics: dict, observations, flag: Flag | None = None) -> dict[str, Any]:
-    """Return the fraction of galaxies flagged, and that with a given flag or the number of each flag."""
+    """Return the fraction of flagged galaxies, and that with one flag or counts of each flag."""
     codes = outlier_flags(statistics, observations).codes
     result: dict[str, Any] = {"n": len(codes), "flagged": round(float(np.mean(codes != 0)), 4)}
     if flag is not None:

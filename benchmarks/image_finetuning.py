@@ -24,7 +24,7 @@ from astrogenspec import Posterior, PropertyEstimator
 
 
 def posteriors(estimator: PropertyEstimator, images: RealImages) -> dict[str, Posterior]:
-    """Infer from image and photometry, from each alone, and from the image with photometry measured on it."""
+    """Infer from image and photometry, each alone, and the image with photometry measured on it."""
     options = {
         "n_draws": 1000,
         "seed": 0,
@@ -41,7 +41,7 @@ def posteriors(estimator: PropertyEstimator, images: RealImages) -> dict[str, Po
 
 
 def run_folds(before: PropertyEstimator, images: RealImages, shards: list[Path]) -> dict:
-    """Score redshifts, masses and star-formation rates before and after fine-tuning, by cross-validation."""
+    """Score redshifts, masses and SFRs before and after fine-tuning, by cross-validation."""
     fold = np.random.default_rng(SEED).permutation(len(images)) % 5
     order = np.argsort(fold, kind="stable")
     parts: dict[str, list[Posterior]] = {}

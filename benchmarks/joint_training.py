@@ -1,4 +1,4 @@
-"""Compare joint training of autoencoder and flows with an encoder trained by the evidence bound alone.
+"""Compare joint training of autoencoder and flows with an encoder trained on the ELBO alone.
 
     python benchmarks/joint_training.py IMAGES PHOTOMETRY --steps 1000 --out results/benchmarks
 
@@ -33,7 +33,7 @@ HELD_OUT = 3000
 
 @torch.no_grad()
 def score(network, shards: Shards) -> dict:
-    """Return the negative log density and R2 of the median of each quantity, and the reconstruction loss."""
+    """Return negative log density and R2 of each quantity, and the reconstruction loss."""
     generator = torch.Generator().manual_seed(5)
     medians, thetas, valids, densities, residuals = [], [], [], [], []
     for rows in torch.arange(min(HELD_OUT, len(shards))).split(250):

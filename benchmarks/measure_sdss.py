@@ -71,7 +71,7 @@ def read_spectra(folder: Path) -> tuple[Table, list[Spectrum]]:
 
 
 def summary(difference: list[float], error: list[float] | None = None) -> dict[str, float]:
-    """Return bias, robust scatter and largest deviation; with errors, also the robust scatter in their units."""
+    """Return bias, robust scatter and largest deviation; with errors, also scatter / error."""
     values = np.array(difference, dtype=float)
     finite = np.isfinite(values)
     values = values[finite]

@@ -73,7 +73,7 @@ def run_real(
 def held_out_galaxies(
     estimator: PropertyEstimator, folder: Path, folds: Path | None
 ) -> tuple[QTable, np.ndarray, list[PropertyEstimator]]:
-    """Return real galaxies, the fold of each, and for each fold an estimator that was not trained on it."""
+    """Return real galaxies, their folds, and for each fold an estimator not trained on it."""
     table = finetuning_table(folder)
     with_redshift = np.isfinite(table["redshift"].value)
     if folds is None:

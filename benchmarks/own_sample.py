@@ -1,4 +1,4 @@
-"""Measure fine-tuning on a single table of nearby galaxies, redshifts included, by cross-validation.
+"""Measure fine-tuning on one table of nearby galaxies with redshifts, by cross-validation.
 
     python benchmarks/own_sample.py FOLDER [--folds 5] [--members 3] [--model NAME] --out
     results/simulated

@@ -1,4 +1,4 @@
-"""Other methods on the folds of `finetuning.py`: gradient boosting, perceptrons, and flows without simulations."""
+"""Measure other methods on the folds of `finetuning.py`: boosting, perceptrons, and flows."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def redshift_medians(train: QTable, test: QTable, inputs: str) -> dict[str, np.n
 
 
 def flow_medians(train: QTable, test: QTable) -> np.ndarray:
-    """Predict redshifts with flows of this package trained on these rows alone: the median of three."""
+    """Predict redshifts as the median of three flows of this package, trained on these rows."""
     medians = []
     for k in range(_N_FLOWS):
         fresh = PropertyEstimator(PropertyNetwork(width=_WIDTH, context_size=_WIDTH))

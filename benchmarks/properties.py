@@ -1,4 +1,4 @@
-"""Measure the properties networks: accuracy and calibration on simulated galaxies, redshifts of real ones, speed.
+"""Measure accuracy, calibration, real redshifts and speed of the properties networks.
 
     python benchmarks/properties.py simulated --out results/benchmarks python
     benchmarks/properties.py real FOLDER --model astrogenspec-properties-simulated --out
@@ -90,14 +90,14 @@ def scores(posterior, theta: np.ndarray, measurable: np.ndarray) -> list[dict]:
 
 
 def log1p_r2(summary, truth) -> float:
-    """Return R2 of log(1 + flux), the score of the first publication of the method; faint lines have less weight."""
+    """Return R2 of log(1 + flux), as first published for the method; faint lines weigh less."""
     true = np.log1p(truth.value)
     residual = np.log1p(summary.median().value) - true
     return float(1 - np.mean(residual**2) / true.var())
 
 
 def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
-    """Score all modes and sets of bands, and compute the ceiling set by the scatter of the labels."""
+    """Score all modes and sets of bands; compute the upper limit set by label scatter."""
     data = simulate_held_out(n)
     theta, measurable = data["theta"], data["measurable"] > 0
     cutouts = CutoutBatch(data["image"], data["ivar"])
@@ -138,7 +138,7 @@ def run_simulated(estimator: PropertyEstimator, n: int) -> dict:
 
 
 def ceiling(theta: np.ndarray) -> dict[str, float]:
-    """Return the R2 of a perfect prediction: scatter of the labels that does not depend on any input is lost."""
+    """Return the R2 of perfect predictions, limited by label scatter independent of any input."""
     from astrogenspec.simulate import load_priors
 
     population = load_priors("population")
@@ -204,7 +204,7 @@ _TRUE_PROPERTIES = (
 
 
 def run_real(estimator: PropertyEstimator, folder: Path) -> dict:
-    """Score photometric redshifts of all real galaxies, and of those within the limit of the main sample."""
+    """Score photometric redshifts of all real galaxies, and of those of the main sample."""
     table = Table.read(folder / "sdss_photometry.fits")
     column = lambda kind: np.stack([np.asarray(table[f"{kind}{b}"], float) for b in BANDS], axis=1)  # noqa: E731
     flux, ivar, extinction = column("modelflux_"), column("modelflux_ivar_"), column("ext_")

@@ -15,7 +15,7 @@ from astrogenspec.quantities import QUANTITIES
 
 
 def redshift_scores(draws: np.ndarray, true: np.ndarray) -> dict:
-    """Return point scores of the posterior median, CRPS, coverage, and PIT in all and by fifths of the median."""
+    """Return scores of the median, CRPS, coverage, and PIT overall and by fifths of the median."""
     median = np.median(draws, axis=1)
     ranks = pit(draws * u.one, true * u.one, seed=0)
     edges = np.quantile(median, [0.2, 0.4, 0.6, 0.8])
@@ -103,7 +103,7 @@ def label_rmse(
 
 
 def paired_difference(ours: np.ndarray, theirs: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """Return the difference of sigma_NMAD, ours minus theirs, with its 95% interval by paired bootstrap."""
+    """Return sigma_NMAD of the first minus the second, with a 95% interval (paired bootstrap)."""
     rng = np.random.default_rng(0)
     errors = [(z - true) / (1 + true) for z in (ours, theirs)]
 

@@ -26,7 +26,10 @@ from astrogenspec.surveys import BANDS
 
 _MODEL = {
     "redshift": (0.002, 0.4),
-    "delayed": {"age": (0.1, 13.5), "tau": (0.3, 10.0), "massformed": (7.0, 13.0), "metallicity": (0.02, 2.5)},
+    "delayed": {
+        "age": (0.1, 13.5), "tau": (0.3, 10.0),
+        "massformed": (7.0, 13.0), "metallicity": (0.02, 2.5),
+    },
     "dust": {"type": "Calzetti", "Av": (0.0, 3.0)},
     "nebular": {"logU": -3.0},
 }  # fmt: skip

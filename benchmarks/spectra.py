@@ -60,7 +60,7 @@ _SAMPLERS = (
 
 
 def run_simulated(properties, estimator, n: int) -> dict:
-    """Score residuals, photometry and coverage by mode and aperture, in the fibre also with known seeing."""
+    """Score residuals, photometry and coverage by mode and aperture; fibre also at known seeing."""
     sample = Sample(n)
     result: dict = {"kind": "simulated held-out", "n": n, "seed": HELD_OUT_SEED, "n_draws": _DRAWS}
     for mode in ("both", "photometry", "image"):
@@ -87,7 +87,7 @@ def run_simulated(properties, estimator, n: int) -> dict:
 
 
 def scores(drawn, true: np.ndarray, z_true: np.ndarray) -> dict:
-    """Score residuals of best draw and median, coverage of the draws, and agreement with the photometry."""
+    """Score residuals of best draw and median, coverage, and agreement with the photometry."""
     usable = drawn.usable
     flux, redshift = best_of(drawn)
     middle = np.median(drawn.flux.value, axis=1), np.median(drawn.redshift, axis=1)
@@ -134,7 +134,7 @@ def run_ranking(properties, estimator, n: int) -> dict:
 
 @torch.inference_mode()
 def retrieval(estimator) -> dict:
-    """Return the fraction of galaxies whose own spectrum scores highest among 256, by mode and resolution."""
+    """Return the fraction of galaxies whose own spectrum scores highest among 256."""
     from astrogenspec.simulate import GalaxyStream, Simulator
     from astrogenspec.simulate.dataset import Contents
     from astrogenspec.simulate.simulator import Sample as Selection
@@ -194,7 +194,7 @@ def run_sampling(properties, estimator, n: int) -> dict:
 
 
 def run_speed(estimator) -> dict:
-    """Measure galaxies per second with 16 draws at full resolution, from photometry and from images."""
+    """Measure galaxies per second (16 draws, full resolution) from photometry and from images."""
     from astrogenspec.quantities import theta_to_quantities
     from astrogenspec.results.posterior import Posterior
 

@@ -157,12 +157,12 @@ def lines_and_redshifts(sample: Sample, drawn, posterior) -> dict:
 
 
 def active_nuclei(properties, estimator, n: int) -> dict:
-    """Return the balanced accuracy of the classification in the [N II] diagram, with n galaxies of each class.
+    """Measure the balanced accuracy of classification in the [N II] diagram.
 
-    True classes are those of the simulated line ratios, for galaxies with an Halpha equivalent
-    width of more than 1 A; composites are excluded.  A spectrum is classified as active if its
-    measured lines lie above the curve of Kauffmann et al. (2003): those of the best draw, or of
-    most draws.
+    At most n galaxies of each class are used.  True classes are those of the simulated line
+    ratios, for galaxies with an Halpha equivalent width of more than 1 A; composites are excluded.
+    A spectrum is classified as active if its measured lines lie above the curve of Kauffmann et
+    al. (2003): those of the best draw, or of most draws.
     """
 
     def chosen(columns) -> np.ndarray:

@@ -22,7 +22,7 @@ _DRAWS = 40
 
 
 def run_ranges(properties, estimator, n: int) -> dict:
-    """Fit factors for each mode and aperture, and measure the coverage of pixels before and after."""
+    """Fit factors for each mode and aperture; measure pixel coverage before and after."""
     sample = Sample(n, batch=_BATCH)
     even = np.arange(n) % 2 == 0
     result: dict = {"kind": "simulated held-out", "n": n, "draws": _DRAWS, "coverage": {}}
@@ -53,7 +53,7 @@ def run_ranges(properties, estimator, n: int) -> dict:
 
 
 def cross_validated(drawn, true: np.ndarray, mode: str, chosen: np.ndarray) -> dict:
-    """Return the coverage of line-free pixels of some galaxies before and after recalibration on the others."""
+    """Return the coverage before and after recalibration, for galaxies not used in the fit."""
     fitted = SpectrumRecalibration.fit(drawn[~chosen], true[~chosen] * UNIT, mode=mode)
     flux, redshift = drawn.flux.value[chosen], np.median(drawn.redshift[chosen], axis=1)
     factors = fitted.factors(

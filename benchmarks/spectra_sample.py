@@ -121,7 +121,7 @@ def line_free(redshift: np.ndarray) -> np.ndarray:
 
 
 def to_rest(flux: np.ndarray, redshift: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Interpolate spectra (n, m) at rest-frame wavelengths; flux densities are multiplied by 1 + z."""
+    """Interpolate spectra (n, m) at rest-frame wavelengths; flux densities times 1 + z."""
     return np.stack(
         [
             np.interp(grid, WAVELENGTH / (1 + z), row * (1 + z), left=np.nan, right=np.nan)
@@ -131,7 +131,7 @@ def to_rest(flux: np.ndarray, redshift: np.ndarray, grid: np.ndarray) -> np.ndar
 
 
 def residuals(found: np.ndarray, z_found: np.ndarray, true: np.ndarray, z_true: np.ndarray) -> dict:
-    """Return median and 84th percentile over galaxies of the median relative residual of line-free pixels.
+    """Return median and 84th percentile of the median relative residual of line-free pixels.
 
     Residuals are in the observed and in the rest frame; ``scaled``: after division by the median
     ratio, for the shape alone.

@@ -21,40 +21,46 @@ _INTRODUCTION = """\
 Models
 ======
 
-Training, accuracy and limitations of the bundled weights. The pages are generated from the cards of the models, which
-``astrogenspec.load_card(name)`` returns in full. Scores on simulated galaxies measure how well a network reproduces the
-simulator, not its accuracy on real galaxies. Each section states the galaxies and the command of the measurement; in the
-commands, FOLDER holds tables of real galaxies and SHARDS simulated ones. ``recipes/README.rst`` in the repository lists the
-commands that make the weights.
+Training, accuracy and limitations of the bundled weights. The pages are generated from the cards of
+the models, which ``astrogenspec.load_card(name)`` returns in full. Scores on simulated galaxies
+measure how well a network reproduces the simulator, not its accuracy on real galaxies. Each section
+states the galaxies and the command of the measurement; in the commands, FOLDER holds tables of real
+galaxies and SHARDS simulated ones. ``recipes/README.rst`` in the repository lists the commands that
+make the weights.
 
 .. toctree::
    :maxdepth: 1
 
 """
 _COMMANDS = """\
-The commands are those that were run, at the commits given; ``recipes/README.rst`` lists the present ones.
+The commands are those that were run, at the commits given; ``recipes/README.rst`` lists the
+present ones.
 """
 _TERMS = """
 Terms used in the tables
 ------------------------
 
-==================  ================================================================================================
-in 68%, in 95%      fraction of true values inside the 68% and 95% intervals of the posterior; ideally 0.68 and 0.95
-sigma_NMAD          scatter of the redshifts: 1.4826 times the median absolute deviation of (z - true z) / (1 + true z)
+==================  ================================================================================
+in 68%, in 95%      fraction of true values inside the 68% and 95% intervals of the posterior;
+                    ideally 0.68 and 0.95
+sigma_NMAD          scatter of the redshifts: 1.4826 times the median absolute deviation of
+                    (z - true z) / (1 + true z)
 bias                mean difference from the true value; for redshifts, divided by 1 + z
 off by > 0.05       fraction of galaxies with a redshift error of more than 0.05 (1 + z)
 scatter             robust standard deviation of the differences
 rms error           root mean square of the differences
-R2                  explained fraction of the variance of the true values; at most 1, and 0 for a constant
-CRPS                continuous ranked probability score: distance between posterior and true value, small for a posterior
-                    that is both accurate and narrow
-PIT                 probability integral transform, the fraction of draws below the true value; uniform if calibrated.
-                    KS is the Kolmogorov-Smirnov distance from uniformity
+R2                  explained fraction of the variance of the true values; at most 1, and 0 for a
+                    constant
+CRPS                continuous ranked probability score: distance between posterior and true value,
+                    small for a posterior that is both accurate and narrow
+PIT                 probability integral transform, the fraction of draws below the true value;
+                    uniform if calibrated. KS is the Kolmogorov-Smirnov distance from uniformity
 TARP                test of the joint intervals of all quantities (Lemos et al. 2023); ideally 0
 both                image and photometry
-==================  ================================================================================================
+==================  ================================================================================
 
-Errors and scatter of masses, rates, abundances and fluxes are in dex. The tests are explained in :doc:`/trust`.
+Errors and scatter of masses, rates, abundances and fluxes are in dex. The tests are explained in
+:doc:`/trust`.
 """
 
 

@@ -1,4 +1,4 @@
-"""Figures of the model pages: each function returns path and caption, or None if the card lacks the scores."""
+"""Figures of the model pages; functions return path and caption, or None without scores."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _scores_by_bands(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | 
 
 
 def _coverage(ax: Any, at: np.ndarray, rows: list[Mapping[str, float]]) -> None:
-    """Plot the coverage of the 68% and 95% intervals, next to a panel with the names of the rows."""
+    """Plot the coverage of the 68% and 95% intervals, next to the names of the rows."""
     for level, mark in ((68, "o"), (95, "s")):
         values = [row.get(f"coverage_{level}", np.nan) for row in rows]
         ax.plot(values, at, mark, color=_COLORS[1])

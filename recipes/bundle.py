@@ -62,7 +62,10 @@ _IMAGE_NETWORK = (
     {"with_images": 172_800},
 )
 #: Use of real galaxies in the stage with images.
-_LENGTH_BY_REAL_IMAGES = "; the number of steps of the encoder was chosen by the redshifts of 201 SDSS galaxies with g r i images"
+_LENGTH_BY_REAL_IMAGES = (
+    "; the number of steps of the encoder was chosen by the redshifts of 201 SDSS galaxies "
+    "with g r i images"
+)
 
 
 def with_photometry_heads(
@@ -82,7 +85,7 @@ def with_photometry_heads(
 def with_image_network(
     run: Path, commit: str, results: Path | None
 ) -> tuple[PropertyNetwork, dict]:
-    """Replace the encoder and the heads that read images in the bundled network by those of a run."""
+    """Replace encoder and image heads of the bundled network by those of a run."""
     network, card = of_package("simulated", results)
     source = PropertyEstimator.load(run / "properties.safetensors").network
     network = source.with_heads(

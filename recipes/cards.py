@@ -1,4 +1,4 @@
-"""Cards of the bundled weights: training data, commands, architecture, and limitations; used by `bundle.py`.
+"""Cards of the bundled weights: training data, commands, architecture, and limitations.
 
 The statistics of the training set (population, outlier and predictive statistics) are computed from
 a new simulation.
@@ -166,7 +166,7 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
 def with_stage(
     card: dict, run: Path, commit: str, title: str, commands: tuple[str, ...], galaxies: dict
 ) -> dict:
-    """Add a later training stage to a card; the statistics of the training set are those of the present simulator."""
+    """Add a training stage to a card, with training-set statistics of the present simulator."""
     trained = json.loads((run / "properties.json").read_text())
     length = trained["training"]
     hours, steps = (length["max_seconds"] or 0) / 3600, length["max_steps"]

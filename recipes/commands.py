@@ -1,4 +1,4 @@
-"""Commands that make the bundled weights, as templates; used by `train_weights.py` and, for the cards, by `bundle.py`.
+"""Templates of the commands that make the bundled weights.
 
 FOLDER is the folder of the real tables, COMMIT the commit of the code.
 """

@@ -1,4 +1,4 @@
-"""Make the simulated cutouts of the demonstration, with their true properties, in ``astrogenspec/data``.
+"""Make the simulated cutouts of the demonstration, with true properties, in the package.
 
 python recipes/demo_cutouts.py
 """
@@ -25,7 +25,7 @@ DATA = Path(__file__).parents[1] / "astrogenspec" / "data"
 
 
 def choose(galaxies) -> dict[str, tuple[int, str]]:
-    """Choose the first suitable galaxy of each kind; return its index and the bands of its cutout."""
+    """Choose the first suitable galaxy of each kind; return its index and bands."""
     p, s = galaxies.properties, galaxies.structure
     r = galaxies.observation.petrosian_r
     bright = (r > 15.8) & (r < 16.9)

@@ -187,7 +187,7 @@ def report(title: str, real: Galaxies, simulated: Galaxies) -> None:
 
 
 def report_scatter(real: Galaxies, simulated: Galaxies) -> None:
-    """Print scatter and correlation of colours at given redshift, r and g - r, on the red sequence."""
+    """Print scatter and correlation of red-sequence colours at given redshift, r and g - r."""
     half = len(simulated.redshift) * 2 // 3
     sets = {"real": real, "simulated": simulated[half:]}
     for low, high in _cells((0.02, 0.06, 0.10, 0.14, 0.20, 0.28)):
@@ -209,7 +209,7 @@ def report_scatter(real: Galaxies, simulated: Galaxies) -> None:
 
 
 def two_sample_auc(real: Galaxies, simulated: Galaxies, columns: list[int]) -> float:
-    """Return the area under the curve of a classifier of simulated and real galaxies; 0.5 if indistinguishable.
+    """Return the ROC area of a classifier of simulated and real galaxies; 0.5 if they agree.
 
     Parameters
     ----------

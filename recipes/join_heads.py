@@ -1,4 +1,4 @@
-"""Join heads that were trained separately on the same encoder into one network, for further training.
+"""Join heads trained separately on the same encoder into one network, for further training.
 
     python recipes/join_heads.py FILE_OR_NAME FILE_OR_NAME --out runs/joined.safetensors
 

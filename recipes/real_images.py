@@ -1,4 +1,4 @@
-"""Real galaxies with g r i cutouts, and the fine-tuning of a properties network on them; used by `finetune.py`."""
+"""Real galaxies with g r i cutouts, and fine-tuning of a properties network on them."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _photometry(flux: np.ndarray, error: np.ndarray, extinction: np.ndarray) -> 
 
 
 def interpolated_extinction(table: Table, folder: Path, n_neighbours: int = 7) -> np.ndarray:
-    """Interpolate the Galactic extinction (mag) from the nearest galaxies in ``sdss_photometry.fits``.
+    """Interpolate the Galactic extinction (mag) from neighbours in ``sdss_photometry.fits``.
 
     Where both are known, interpolated and tabulated values agree to a few per cent: the dust is
     smooth on the scale of the half a degree between the galaxies.

@@ -1,4 +1,4 @@
-"""Tables of labelled real galaxies for fine-tuning: photometry, morphology and labels; used by `finetune.py`."""
+"""Tables of labelled real galaxies for fine-tuning: photometry, morphology and labels."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _near(source: Table, others: Table) -> np.ndarray:
 
 
 def photometry_rows(folder: Path) -> QTable:
-    """Return SDSS photometry with redshifts and, where available, masses and star-formation rates of GSWLC."""
+    """Return SDSS photometry with redshifts and, where available, GSWLC masses and SFRs."""
     source = Table.read(folder / "sdss_photometry.fits")
     images = Table.read(folder / "sdss_images.fits")
     source = source[~_near(source, load_galaxies()) & ~_near(source, images)]
@@ -77,7 +77,7 @@ def _from_magnitudes(table: QTable, magnitude: dict, error: dict, extinction: di
 
 
 def lines_rows(folder: Path) -> QTable:
-    """Return masses, star-formation rates, metallicities and line fluxes of ECO and RESOLVE, at known redshift."""
+    """Return ECO and RESOLVE masses, SFRs, metallicities and line fluxes, at known redshift."""
     source = Table.read(folder / "sdss_lines.fits")
     table = _blank(len(source))
     table["known_redshift"] = _plain(source["z"]) * u.one
@@ -101,7 +101,7 @@ def lines_rows(folder: Path) -> QTable:
 
 
 def masses_rows(folder: Path) -> QTable:
-    """Return masses and star-formation rates of ALFALFA-SDSS galaxies with g and r, at known redshift."""
+    """Return masses and SFRs of ALFALFA-SDSS galaxies with g and r, at known redshift."""
     source = Table.read(folder / "sdss_masses.fits")
     source = source[
         np.isfinite(_plain(source["modelmag_g"])) & np.isfinite(_plain(source["modelmag_r"]))
@@ -122,7 +122,7 @@ def masses_rows(folder: Path) -> QTable:
 
 
 def finetuning_table(folder: Path) -> QTable:
-    """Return all labelled galaxies; masses of ECO and RESOLVE are shifted to the scale of GSWLC (see `mass_offset`)."""
+    """Return all labelled galaxies, with ECO and RESOLVE masses shifted by `mass_offset`."""
     lines = lines_rows(folder)
     lines["stellar_mass"] += mass_offset(folder) * u.dex
     return vstack([photometry_rows(folder), lines, masses_rows(folder)])

@@ -1,4 +1,4 @@
-"""Make bundled weights again: simulate, train, fine-tune, recalibrate and write them into the package.
+"""Make bundled weights again: simulate, train, fine-tune, recalibrate and write the file.
 
     python recipes/train_weights.py simulated --real FOLDER              # list the commands python
     recipes/train_weights.py simulated --real FOLDER --run        # run them python

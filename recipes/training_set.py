@@ -30,7 +30,7 @@ from astrogenspec.simulate.dataset import TRAINING_SAMPLES, Contents
 def photometry_batch(
     flux: np.ndarray, error: np.ndarray, extinction: np.ndarray | None = None
 ) -> PhotometryBatch:
-    """Return a batch of catalogue photometry from arrays of shape (n, 5): fluxes in nmgy, extinction in mag."""
+    """Return catalogue photometry from arrays (n, 5): fluxes in nmgy, extinction in mag."""
     n = len(flux)
     flux, error = np.asarray(flux, float), np.asarray(error, float)
     if extinction is None:

@@ -1,4 +1,4 @@
-"""The package as a whole: cost of its import, public names, import rules, layout, sizes, bundled files."""
+"""Tests of the whole package: import cost, public names, import rules, layout, bundled files."""
 
 import ast
 import importlib
@@ -161,7 +161,7 @@ def modules_of(name):
 
 
 def all_imports(path):
-    """Modules of ours that a module imports: at module level, inside functions, and for type hints."""
+    """Return the modules of the package imported by a module, also in functions and for types."""
     return {
         other
         for name, _ in imports(path)
@@ -251,7 +251,7 @@ def test_every_part_has_a_layer():
 
 
 def test_inference_needs_no_extras():
-    """Follow the module-level imports of lane A: neither the simulator nor a package of the extras is met."""
+    """Property inference imports neither the simulator nor an optional package."""
     waiting = [path for path in MODULES if path.startswith(("inference/", "results/"))]
     seen, outside = set(), set()
     while waiting:
@@ -309,7 +309,7 @@ def tree(path):
 
 
 def functions(path):
-    """The functions of a module as (name, lines of the body without docstring, number of arguments)."""
+    """Return the functions of a module as (name, lines without docstring, number of arguments)."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body[1:] if ast.get_docstring(node) is not None else node.body
@@ -362,7 +362,7 @@ def test_functions_are_short():
 
 
 def test_constructors_take_few_arguments():
-    """All but ``self``; a record (a dataclass, or spectra as a file holds them) has as many fields as it needs."""
+    """Count the arguments except ``self``; records are exempt from the limit."""
     assert [
         f"{path}: a constructor takes {n - 1} arguments"
         for path in MODULES

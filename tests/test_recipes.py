@@ -1,4 +1,4 @@
-"""The scripts of ``recipes/`` and ``benchmarks/`` start, and the commands of the recipes are valid."""
+"""Tests of the scripts of ``recipes/`` and ``benchmarks/``, and of the recipe commands."""
 
 import runpy
 import shlex

@@ -91,7 +91,7 @@ class ObservationEncoder(nn.Module):
 
 
 class PropertyEncoder(nn.Module):
-    """Encoder of one draw of the properties, one token per property; unknown properties have learned tokens.
+    """Encode one draw of the properties, one token each; unknown properties have learned tokens.
 
     Parameters
     ----------
@@ -157,12 +157,12 @@ class Conditions(nn.Module):
         self.properties = PropertyEncoder(width)
 
     def forward(self, observed: Tensor, theta: Tensor, given: Tensor, log_flux: Tensor) -> Tensor:
-        """Concatenate tokens of observations (n, k, width) with those of a draw; see `PropertyEncoder`."""
+        """Append the tokens of a draw to tokens (n, k, width) of observations."""
         return torch.cat([observed, self.properties(theta, given, log_flux)], dim=1)
 
 
 def reference_log_flux(photometry: Tensor) -> Tensor:
-    """Return log10 of a broad-band flux plus a constant, from photometric features of shape (n, 20).
+    """Return log10 of a broad-band flux, up to a constant, from photometric features (n, 20).
 
     The band is the first one present in the order r, i, g, z, u; the result is zero without any.
     """

@@ -73,7 +73,7 @@ class SpectrumEncoder(nn.Module):
         self.head = make_mlp((n_out + 1, 256, embedding))
 
     def forward(self, spectra: Tensor, redshift: Tensor) -> Tensor:
-        """Map spectra (n, 6400), 1e-17 erg/s/cm2/A per nmgy, and redshifts (n,) to (n, embedding)."""
+        """Embed spectra (n, 6400), 1e-17 erg/s/cm2/A per nmgy, at redshifts (n,)."""
         x = spectra.clamp_min(1e-4).log()
         x = (x - math.log(0.25)).clamp(-4, 4)
         features = self.trunk(x[:, None]).flatten(1)
@@ -113,7 +113,7 @@ class Matcher(nn.Module):
         return F.normalize(self.of_spectrum(*spectra), dim=-1)
 
     def scores(self, observations: Tensor, spectra: Tensor) -> Tensor:
-        """Return the scores (nats), shape (n, k), of spectra (n, k, embedding) given observations (n, embedding)."""
+        """Return scores (n, k) in nats of embedded spectra, (n, k, size), given (n, size)."""
         return self.scale * torch.einsum("ne,nke->nk", observations, spectra)
 
 

@@ -67,7 +67,7 @@ class ComponentDenoiser(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, log_sigma: Tensor, keys: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """Evaluate scaled vectors (n, size) at noise levels (n,), given ``transformer.keys`` of the conditions."""
+        """Denoise scaled vectors (n, size) at levels (n,), given keys of the conditions."""
         size = x.shape[1]
         tokens = nn.functional.pad(x, (0, self.padding)).unflatten(1, (self.n_tokens, _GROUP))
         tokens = self.embed(tokens) + self.place
@@ -147,7 +147,7 @@ class DetailGuide:
 
 
 def extract_crops(spectra: Tensor, start: Tensor) -> Tensor:
-    """Return the crops of spectra (n, 6400) that start at patches ``start`` (n,): shape (n, CROP)."""
+    """Return the crops, shape (n, CROP), of spectra (n, 6400) that start at patches (n,)."""
     pixel = start[:, None] * _PATCH + torch.arange(CROP, device=spectra.device)
     return spectra.gather(1, pixel)
 

@@ -1,4 +1,4 @@
-r"""Diffusion models with the preconditioning and training loss of EDM (Karras et al. 2022, arXiv:2206.00364).
+r"""Diffusion models with preconditioning and loss of EDM (Karras et al. 2022, arXiv:2206.00364).
 
 A denoiser :math:`D(x; \sigma)` estimates clean data :math:`y` from :math:`x = y + \sigma\,n`, where
 :math:`n` is standard normal noise. Data have zero mean and unit variance. The network :math:`F` has
@@ -69,7 +69,7 @@ class NoiseLevels:
         return torch.exp(self.mean + self.width * normal)
 
     def steps(self, n: int, device: torch.device) -> Tensor:
-        """Return the angles arctan(sigma) of ``n`` sampling steps in descending order, and zero: shape (n + 1,)."""
+        """Return the n descending angles arctan(sigma) of sampling, followed by zero."""
         ramp = torch.linspace(0, 1, n, device=device, dtype=torch.float32)
         high, low = (math.atan(s) ** (1 / self.exponent) for s in (self.highest, self.lowest))
         angles = (high + ramp * (low - high)) ** self.exponent
@@ -159,7 +159,7 @@ def ddim(denoiser: Denoiser, noise: Tensor, angles: Tensor) -> Tensor:
 
 
 def heun(denoiser: Denoiser, noise: Tensor, angles: Tensor) -> Tensor:
-    """Sample with two evaluations per step (Heun's method; algorithm 1 of EDM with the angle as variable).
+    """Sample with Heun's method: algorithm 1 of EDM with the angle as variable.
 
     Parameters
     ----------

@@ -104,7 +104,7 @@ def fibre_fluxes(
 
 
 def _centre(flux: np.ndarray, good: np.ndarray) -> tuple[float, float] | None:
-    """Return the centroid (y, x) of the light near the centre of the cutout (pixels); None without good pixels there."""
+    """Return the centroid (y, x) in pixels of the central light; None without good pixels there."""
     near = slice(int(_CENTRE_PIXEL) - 4, int(_CENTRE_PIXEL) + 6)
     usable = [k for k in _CENTRE_BANDS if good[k, near, near].mean() > 0.9]
     if not usable:
@@ -132,7 +132,7 @@ def _centre(flux: np.ndarray, good: np.ndarray) -> tuple[float, float] | None:
 
 @cache
 def _core_width() -> float:
-    """Return sigma of the first Gaussian of a point-spread function of unit full width at half maximum."""
+    """Return sigma of the first Gaussian of a PSF of unit full width at half maximum."""
 
     def excess(sigma: float) -> float:
         heights = [(weight / ratio**2, ratio * sigma) for weight, ratio in _PSF_GAUSSIANS]

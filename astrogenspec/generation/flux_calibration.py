@@ -4,7 +4,8 @@ Each draw is multiplied by a factor and a power law in wavelength, :math:`a\,(\l
 \lambda_r)^{b}`, such that its synthetic photometry :math:`s` fits the observed photometry
 :math:`m`: it minimises
 
-.. math:: \sum_b \frac{(m_b - a\,s_b\,(\lambda_b / \lambda_r)^{b})^2}{\sigma_b^2} + \frac{b^2}{\sigma_\mathrm{slope}^2} .
+.. math:: \sum_b \frac{(m_b - a\,s_b\,(\lambda_b / \lambda_r)^{b})^2}{\sigma_b^2}
+          + \frac{b^2}{\sigma_\mathrm{slope}^2} .
 
 The generated spectrum is the prior of this fit: its slope has the uncertainty `_SLOPE_SCATTER`, and
 its factor is free. In the fibre the network's own fraction of light in the fibre is a further

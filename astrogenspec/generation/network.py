@@ -82,7 +82,7 @@ class SamplerSettings:
 
 
 class SpectrumNetwork(nn.Module):
-    """Network that generates rest-frame spectra given images, photometry and draws of the properties.
+    """Network that generates rest-frame spectra given images, photometry and property draws.
 
     Parameters
     ----------

@@ -186,7 +186,7 @@ class ChainPosterior:
         *,
         q: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Evaluate `log_prob`, and complete the standardised quantities with draws of the unknown ones.
+        """Evaluate `log_prob`, and replace unknown standardised quantities by draws.
 
         Parameters
         ----------
@@ -340,7 +340,7 @@ class ChainPosterior:
             raise ValueError("known quantities must be the first ones of the chain, without gaps.")
 
     def _standardise_prefix(self, known: Tensor) -> Tensor:
-        """Standardise the first q quantities, shape (n, D); unknown ones are set to the middle of the support."""
+        """Standardise the first q quantities (n, D); unknown ones get the middle of the support."""
         middle = self.chain.middle.expand(len(known), -1).clone()
         q = known.shape[1]
         middle[:, :q] = torch.where(known.isfinite(), known, middle[:, :q])
@@ -348,7 +348,7 @@ class ChainPosterior:
 
 
 def _log_densities(parameters: Sequence[Tensor], y: Tensor) -> Tensor:
-    """Evaluate the densities of q factors at y, shape (n, q); consecutive factors with equal numbers of bins at once."""
+    """Evaluate q densities at y (n, q); consecutive factors with equal numbers of bins at once."""
     terms: list[Tensor] = []
     for _, group in groupby(parameters, key=lambda spline: spline.shape[-1]):
         splines = torch.stack(tuple(group), dim=1)
@@ -453,7 +453,7 @@ class FlowChain(nn.Module):
         return y, log_jacobian
 
     def unstandardise(self, y: Tensor) -> Tensor:
-        """Map standardised values of the first q quantities, shape (..., q), to the interior of their support."""
+        """Map standardised values of the first q quantities, (..., q), into their support."""
         q = y.shape[-1]
         unit = torch.sigmoid(y * self.scale[:q] + self.location[:q])
         unit = unit.clamp(_UNIT_MARGIN, 1 - _UNIT_MARGIN)

@@ -133,7 +133,7 @@ class PropertyHead(nn.Module):
 
     @contextmanager
     def train_image_weights_only(self) -> Iterator[None]:
-        """Restrict training to the weights of the image inputs, which do not affect galaxies without image."""
+        """Restrict training to weights of the image inputs, unused for galaxies without image."""
         trained = [p for p in self.parameters() if p.requires_grad]
         weight: Tensor = self.context_network[0].weight
         columns = torch.cat(
@@ -312,7 +312,7 @@ def _conditional_weights(
 def _draw_components(
     components: list[ChainPosterior], owner: Tensor, noise: Tensor, known: Tensor | None
 ) -> Tensor:
-    """Transform noise to draws, each by the component whose index is in ``owner``, shape (n, draws)."""
+    """Transform noise to draws, each by the component of index ``owner``, shape (n, draws)."""
     theta = torch.empty_like(noise)
     for k, component in enumerate(components):
         own = owner == k
@@ -403,7 +403,7 @@ class PropertyNetwork(nn.Module):
             head.chain.set_standardisation(theta, valid)
 
     def set_dropout(self, p: float) -> None:
-        """Set the dropout probability of the context networks, zero by default; it acts in training only."""
+        """Set the dropout probability of the context networks (0 by default) for training."""
         for module in self.heads.modules():
             if isinstance(module, nn.Dropout):
                 module.p = p
@@ -538,7 +538,7 @@ class PropertyNetwork(nn.Module):
         latent: tuple[Tensor, Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """Evaluate the terms of the training loss on a batch; each head is trained on its own density.
+        """Evaluate the terms of the training loss on a batch, with the density of each head.
 
         Parameters
         ----------

@@ -7,8 +7,9 @@ The encoder maps a scaled image (`astrogenspec.inputs.features`) to a diagonal G
 
 .. math::
 
-    \tfrac{\nu + 1}{2} \sum_i \ln\left(1 + r_i^2 / \nu\right) + \beta\, \mathrm{KL}(q(\ell \mid x) \,\|\, N(0, 1)) ,
-    \qquad r_i^2 = w_i (x_i - \hat x_i(\ell))^2 .
+    \tfrac{\nu + 1}{2} \sum_i \ln\left(1 + r_i^2 / \nu\right)
+    + \beta\, \mathrm{KL}(q(\ell \mid x) \,\|\, N(0, 1)) ,
+    \qquad r_i^2 = w_i (x_i - \hat x_i(\ell))^2 ,
 
 where :math:`\beta` is 1 for the bound itself.  The first term is a Student likelihood with
 :math:`\nu = 8` degrees of freedom. It is nearly Gaussian for residuals within the noise, and limits
@@ -143,7 +144,7 @@ def elbo_terms(
 
 
 def _decoder(n_bands: int, widths: Sequence[int]) -> nn.Sequential:
-    """Build a decoder that doubles the image size four times, from 4 to 64 pixels, by pixel shuffling."""
+    """Build a decoder from 4 to 64 pixels: the size is doubled four times by pixel shuffling."""
     layers: list[nn.Module] = []
     for n_in, n_out in zip(widths, (*widths[1:], n_bands), strict=True):
         if n_out != n_bands:

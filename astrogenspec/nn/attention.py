@@ -106,13 +106,13 @@ class ModulatedTransformer(nn.Module):
         nn.init.zeros_(self.modulation[1].bias)
 
     def keys(self, context: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Compute keys and values of context tokens, shape (n, m, width), for repeated calls of `forward`."""
+        """Compute keys and values of context tokens (n, m, width) for calls of `forward`."""
         return [block.keys(context) for block in self.blocks]
 
     def forward(
         self, tokens: Tensor, vector: Tensor, keys: list[tuple[Tensor, Tensor]] | None = None
     ) -> Tensor:
-        """Map tokens, shape (n, k, width), modulated by vectors, shape (n, width), to the same shape."""
+        """Transform tokens (n, k, width), modulated by vectors (n, width); the shape is kept."""
         modulation = self.modulation(vector).unflatten(-1, (_MODULATIONS, -1))
         for k, block in enumerate(self.blocks):
             tokens = block(tokens, modulation, None if keys is None else keys[k])

@@ -11,7 +11,7 @@ __all__ = ["ResidualConv2d", "ResidualLinear", "make_mlp", "n_parameters", "stri
 
 
 class ResidualConv2d(nn.Module):
-    r"""Add a two-layer bottleneck convolution to its input, :math:`x + c_2(\sigma(c_1(\sigma(n(x)))))`.
+    r"""Add a bottleneck convolution to the input, :math:`x + c_2(\sigma(c_1(\sigma(n(x)))))`.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ def normal(
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Draw standard normal numbers, faster than `standard_normal`, but the values depend on the division into chunks."""
+    """Draw standard normal numbers that depend on the chunks; faster than `standard_normal`."""
     source = generator.device if generator is not None else device
     return torch.randn(tuple(shape), generator=generator, device=source, dtype=torch.float32).to(
         device

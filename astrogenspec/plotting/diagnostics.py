@@ -25,7 +25,7 @@ def pit_histogram(
     color: str = MAIN,
     label: str | None = None,
 ) -> Axes:
-    """Plot a histogram of the probability integral transform, which is flat for a calibrated posterior.
+    """Plot a histogram of the probability integral transform, which is flat if calibrated.
 
     A maximum in the middle indicates uncertainties that are too large, a minimum ones that are too
     small, and a slope a bias.  The grey band contains 95% of the heights expected for a calibrated
@@ -80,7 +80,7 @@ def coverage_curve(
     color: str | None = None,
     label: str | None = None,
 ) -> Axes:
-    """Plot the fraction of true values in central intervals against the probability of the intervals.
+    """Plot the fraction of true values in central intervals against the nominal probability.
 
     Uncertainties are too small below the diagonal, and too large above it.  The grey band contains,
     at each level, 95% of the curves of a calibrated posterior with the same number of galaxies.

@@ -54,7 +54,7 @@ def spectrum(
     lines: bool = True,
     color: str = MAIN,
 ) -> Axes:
-    """Draw the spectra of one galaxy: median, ranges of 68% and 95% of the draws, and the best draw.
+    """Plot the spectra of one galaxy: median, 68% and 95% ranges of the draws, and best draw.
 
     Pixels that the model does not cover are shaded. The flux axis ends at 2.5 times the continuum,
     so that bright emission lines do not compress it.

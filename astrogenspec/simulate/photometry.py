@@ -3,7 +3,10 @@ r"""Broad-band filters, observed photometry, and selection of the spectroscopic 
 The flux of a source in AB maggies is the ratio of photon rates (with :math:`f_\lambda` in the
 observed frame and the response :math:`R` per photon)
 
-.. math:: \frac{\int \lambda f_\lambda R\, d\lambda}{\int \lambda f^\mathrm{AB}_\lambda R\, d\lambda} ,
+.. math::
+
+   \frac{\int \lambda f_\lambda R\, d\lambda}
+   {\int \lambda f^\mathrm{AB}_\lambda R\, d\lambda} ,
    \qquad f^\mathrm{AB}_\lambda = 3.631 \times 10^{-20}\, c / \lambda^2 ,
 
 a sum over pixels with weights computed once for each grid and filter.  The logarithm of catalogue

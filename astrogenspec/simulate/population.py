@@ -3,7 +3,8 @@ r"""Population of galaxies: masses, redshifts, star formation, chemistry, active
 With :math:`x = M / M^*`, stellar masses follow a double Schechter function (Baldry et al. 2012)
 times the comoving volume in which a galaxy of that mass is brighter than the flux limit,
 
-.. math:: p(\log M) \propto e^{-x} \left(\phi_1 x^{1 + \alpha_1} + \phi_2 x^{1 + \alpha_2}\right) V(z_\mathrm{max}(M)) ,
+.. math:: p(\log M) \propto e^{-x} \left(\phi_1 x^{1 + \alpha_1}
+          + \phi_2 x^{1 + \alpha_2}\right) V(z_\mathrm{max}(M)) ,
 
 and redshifts are uniform in the comoving volume up to :math:`z_\mathrm{max}`.  The quenched
 fraction, :math:`f_0 + (1 - f_0) f_\mathrm{max} \left[1 - e^{-(M / M_q)^p}\right]`, follows Peng et

@@ -268,7 +268,7 @@ class FourierField:
         self._centre_x = _phase(-middle, self.wave_x)
 
     def shifts(self, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return factors (n, ny), (n, nx) that shift light by y, x (arcsec) and bin it to pixels."""
+        """Return factors (n, ny), (n, nx) that shift light by y, x (arcsec) and bin it."""
         return _phase(y, self.wave_y) * self._response_y, _phase(x, self.wave_x) * self._response_x
 
     def elliptical_waves(self, position_angle: Tensor, axis_ratio: Tensor, scale: Tensor) -> Tensor:

@@ -312,7 +312,7 @@ def _simulated_sizes(simulator: Simulator, galaxies: SimulatedGalaxies, seed: in
 
 
 def petrosian_radii(image: np.ndarray) -> tuple[float, float]:
-    """Measure the radii (pixels) of 50 and 90% of the Petrosian flux of a noise-free, centred image.
+    """Measure radii (pixels) of 50 and 90% of the Petrosian flux of a noise-free, centred image.
 
     Circular apertures of twice the radius at which the local surface brightness is a fifth of the
     mean inside it (Blanton et al. 2001, AJ 121, 2358).

@@ -1,4 +1,4 @@
-"""Training: shared recipe, loop with checkpoints, resumable streams of batches, shards and data augmentation."""
+"""Training: shared recipe, loop with checkpoints, resumable streams, shards and augmentation."""
 
 from __future__ import annotations
 

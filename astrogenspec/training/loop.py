@@ -4,7 +4,8 @@ With :math:`p` the fraction of the training that is done, by steps or by time, a
 fraction of the warm-up, the learning rate relative to its peak is
 
 .. math:: \eta(p) = \begin{cases} p / w & p < w , \\
-          \eta_1 + \frac{1 - \eta_1}{2} \left(1 + \cos \pi \frac{p - w}{1 - w}\right) & p \ge w , \end{cases}
+          \eta_1 + \frac{1 - \eta_1}{2} \left(1 + \cos \pi \frac{p - w}{1 - w}\right)
+          & p \ge w , \end{cases}
 
 a linear warm-up followed by half a cosine down to the final factor :math:`\eta_1`.  Weight decay
 applies to matrices only.
@@ -265,7 +266,7 @@ class History:
 
 
 def save_atomically(state: Any, path: str | os.PathLike[str]) -> None:
-    """Write a temporary file with `torch.save` and rename it, so that the target is never incomplete."""
+    """Save to a temporary file and rename it, so that the target is never incomplete."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -455,7 +456,7 @@ class _Trainer:
         self._check_patience(validation is not None)
 
     def _mark(self) -> None:
-        """Save the states of batches and random numbers; an interrupted step is repeated from them."""
+        """Save the states of batches and random numbers, to repeat an interrupted step."""
         self.random = torch.get_rng_state()
         self.batches_state = (
             self.batches.state_dict() if hasattr(self.batches, "state_dict") else None

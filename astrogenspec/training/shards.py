@@ -135,7 +135,7 @@ class Shards:
     def inputs(
         self, indices: Tensor, config: AugmentationConfig, generator: torch.Generator
     ) -> ModelInputs:
-        """Make augmented network inputs of some galaxies; see `astrogenspec.training.augmentation`."""
+        """Make augmented network inputs of galaxies; see `astrogenspec.training.augmentation`."""
         chosen = {
             name: self.columns[name][indices] for name in OBSERVED_COLUMNS if name in self.columns
         }

@@ -103,7 +103,7 @@ class ZippedStreams:
 
 
 def to_device(batch: Any, device: torch.device | str) -> Any:
-    """Move a batch to a device: objects with a method ``to``, and dictionaries, tuples and lists of these."""
+    """Move a batch to a device: objects with ``to``, and dicts, tuples and lists of these."""
     if hasattr(batch, "to"):
         return batch.to(device)
     if isinstance(batch, dict):

@@ -1,4 +1,4 @@
-"""Tests of the parts of the spectrum network: rebinning, diffusion, contrastive scores, components, lines."""
+"""Tests of the spectrum network: rebinning, diffusion, contrastive scores, components, lines."""
 
 import math
 

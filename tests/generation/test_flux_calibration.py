@@ -26,7 +26,7 @@ FREE = torch.full((4, 17), torch.nan)
 
 
 def gaussian_galaxy(size, seeing, *, flux=100.0, at=(0.1, -0.15)):
-    """Image of a round Gaussian galaxy of dispersion `size` (arcsec) through a point-spread function, with exact pixels."""
+    """Return the image of a round Gaussian galaxy of dispersion `size` (arcsec) seen with a PSF."""
     edges = (np.arange(65) - 32) * SCALE
     image = np.zeros((64, 64))
     for weight, ratio in _PSF_GAUSSIANS:
@@ -88,7 +88,7 @@ def test_bad_pixels_and_empty_cutouts():
 
 
 def with_fibre(n, fraction, colour, **options):
-    """Return n galaxies of 50 nmgy, and photometry with a given fraction and colour of the light in the fibre."""
+    """Return n galaxies of 50 nmgy and photometry, for a given fibre fraction and colour."""
     galaxies = make_galaxies(n)
     whole = 50 * ab_flux(galaxies)
     inside = (whole * fraction * torch.tensor(colour)).numpy().astype(float)
@@ -180,10 +180,11 @@ def test_measured_photometry_is_corrected_for_light_outside_the_aperture():
     galaxies = make_galaxies(1).repeat_interleave(300)
     seen = 50 * ab_flux(galaxies)
     noise = torch.randn(300, 6, generator=torch.Generator().manual_seed(3))
+    free = FREE[:1].expand(300, -1)
     made, plain = (
-        assemble(galaxies, FREE[:1].expand(300, -1), photometry_of(seen, 1e-3, measured=m), False, noise)
+        assemble(galaxies, free, photometry_of(seen, 1e-3, measured=m), False, noise)
         for m in (True, False)
-    )  # fmt: skip
+    )
     added = (synthetic_nmgy(made.flux) / synthetic_nmgy(plain.flux)).log()
     assert_allclose(added.mean(0), 0.09, atol=0.02)
     assert_allclose(added.std(0), 0.11, rtol=0.12)

@@ -70,7 +70,7 @@ def test_growth_of_a_broken_disk_ends_at_one():
 
 
 def test_petrosian_measures_of_an_exponential_disk():
-    """Twice the Petrosian radius holds 99.4% of an exponential (Graham et al. 2005, AJ 130, 1535)."""
+    """Twice the Petrosian radius contains 99.4% of an exponential (Graham et al. 2005)."""
     structure = Structure.smooth(torch.tensor([5.0]), torch.ones(1), axis_ratio_disk=1.0)
     found = measure_petrosian(structure, fluxes(0.0, 10.0), 0.1)
     assert found.flux[0, 2].item() == pytest.approx(9.94, abs=0.02)
@@ -82,7 +82,7 @@ def test_petrosian_measures_of_an_exponential_disk():
 
 
 def test_petrosian_measures_of_a_spheroid():
-    """Of the profile of de Vaucouleurs, which has no edge here before 12 half-light radii, much light is missed."""
+    """The Petrosian aperture misses much light of a de Vaucouleurs profile."""
     structure = Structure.smooth(torch.tensor([5.0]), torch.tensor([5.0]), axis_ratio_bulge=0.7)
     found = measure_petrosian(structure, fluxes(10.0, 0.0), 0.1)
     lost = 1 - found.flux[0, 2].item() / 10
