@@ -8,7 +8,8 @@ The flux of a source of spectral flux density :math:`f_\lambda` in a band of pho
 
 Both integrals are evaluated over the pixels with a finite flux, which must cover nearly all of the
 band.  The response is averaged over each pixel, so that the result does not depend on the pixel
-size as long as the spectrum itself is well sampled.
+size as long as the spectrum itself is well sampled.  Gaps in the wavelengths, where pixels were cut
+out, are not covered.
 """
 
 from __future__ import annotations
@@ -23,13 +24,24 @@ import numpy as np
 from .quantities import FLUX_UNIT, plain_values
 from .surveys import SDSS, Survey, get_survey
 
-__all__ = ["MIN_COVERAGE", "band_coverage", "pixel_edges", "response_weights", "synthetic_flux"]
+__all__ = [
+    "MIN_COVERAGE",
+    "band_coverage",
+    "pixel_edges",
+    "response_weights",
+    "sampling_gaps",
+    "synthetic_flux",
+]
 
 #: Minimum fraction of the response of a band that a spectrum must cover.
 MIN_COVERAGE = 0.995
 #: nmgy per maggy.
 _NMGY = 1e9
 _BLOCK = 20_000_000
+#: A step is a gap if it exceeds this many local steps and their scatter times the second number.
+_GAP_RATIO, _GAP_SCATTER = 1.5, 5.0
+#: Number of steps on either side of a gap that define the local step, and the fewest in all.
+_GAP_WINDOW, _MIN_GAP_STEPS = 7, 4
 
 
 def synthetic_flux(
@@ -55,7 +67,7 @@ def synthetic_flux(
     -------
     Quantity ['nmgy'], shape (..., n_bands)
         AB nanomaggies.  NaN if the pixels with a finite flux cover less than 99.5% of the response
-        of the band; otherwise missing pixels are excluded from both integrals.
+        of the band; otherwise missing pixels and gaps are excluded from both integrals.
 
     Raises
     ------
@@ -170,6 +182,53 @@ def pixel_edges(wavelength: np.ndarray) -> np.ndarray:
     return np.exp(np.concatenate([ends[:1], middle, ends[1:]]))
 
 
+def sampling_gaps(wavelength: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find gaps where pixels were cut out of a spectrum.
+
+    A step is a gap if it is much larger than the steps on both sides, whether these are measured in
+    wavelength, its logarithm or its inverse, so that a sampling that changes smoothly, or from one arm of
+    a spectrograph to the next, has no gap.
+
+    Parameters
+    ----------
+    wavelength : ndarray, shape (n_wavelength,)
+        Centres of the pixels, positive and increasing.
+
+    Returns
+    -------
+    index : ndarray of int, shape (n_gaps,)
+        Last pixel before each gap.
+    before, after : ndarray, shape (n_gaps,)
+        Local steps on both sides of each gap.
+    """
+    scales = [wavelength, np.log(wavelength), -1 / wavelength]
+    steps = [np.diff(scale) for scale in scales]
+    padded = np.pad(steps[1], 1, constant_values=np.inf)
+    larger = steps[1] > _GAP_RATIO * np.minimum(padded[:-2], padded[2:])
+    found = [k for k in np.flatnonzero(larger) if all(_is_gap(step, k) for step in steps)]
+    sides = np.array([_local_steps(steps[0], k) for k in found]).reshape(-1, 2)
+    return np.array(found, dtype=int), sides[:, 0], sides[:, 1]
+
+
+def _sides(steps: np.ndarray, k: int) -> list[np.ndarray]:
+    sides = [steps[max(k - _GAP_WINDOW, 0) : k], steps[k + 1 : k + 1 + _GAP_WINDOW]]
+    return [side for side in sides if len(side)]
+
+
+def _is_gap(steps: np.ndarray, k: int) -> bool:
+    sides = _sides(steps, k)
+    if sum(len(side) for side in sides) < _MIN_GAP_STEPS:
+        return False
+    middles = [np.median(side) for side in sides]
+    scatter = [np.median(np.abs(side - m)) for side, m in zip(sides, middles, strict=True)]
+    return bool(steps[k] > _GAP_RATIO * max(middles) + _GAP_SCATTER * max(scatter))
+
+
+def _local_steps(steps: np.ndarray, k: int) -> tuple[float, float]:
+    sides = [float(np.median(side)) for side in _sides(steps, k)]
+    return (sides[0], sides[-1]) if k else (sides[-1], sides[-1])
+
+
 def _integrate(values: np.ndarray, source: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return the fluxes of spectra in nmgy, shape (n_rows, n_bands)."""
     present = np.isfinite(values)
@@ -192,11 +251,15 @@ def _weights(
     fractions of the integral in each pixel; their sum is 1 for a fully covered band.
     """
     edges = pixel_edges(grid)
+    low, high = edges[:-1].copy(), edges[1:].copy()
+    gaps, before, after = sampling_gaps(grid)
+    high[gaps], low[gaps + 1] = grid[gaps] + before / 2, grid[gaps + 1] - after / 2
     source, reference = [], []
     for band in bands:
         grid_of, source_integral, integral = _cumulative_response(survey.filter_names[band])
-        source.append(np.diff(np.interp(edges, grid_of, source_integral)) / integral[-1])
-        reference.append(np.diff(np.interp(edges, grid_of, integral)) / integral[-1])
+        for parts, cumulative in ((source, source_integral), (reference, integral)):
+            inside = np.interp(high, grid_of, cumulative) - np.interp(low, grid_of, cumulative)
+            parts.append(inside / integral[-1])
     scale = (3631 * u.Jy * const.c).to_value(FLUX_UNIT * u.AA**2)
     return np.stack(source, axis=1) / scale * _NMGY, np.stack(reference, axis=1)
 
@@ -257,7 +320,7 @@ def _checked_flux(flux: u.Quantity, grid: np.ndarray) -> np.ndarray:
         )
     if not flux.unit.is_equivalent(FLUX_UNIT):
         try:
-            return flux.to_value(FLUX_UNIT, u.spectral_density(grid * u.AA))
+            flux = flux.to(FLUX_UNIT, u.spectral_density(grid * u.AA))
         except u.UnitsError:
             pass
     return plain_values(flux, FLUX_UNIT, name="flux")

@@ -33,6 +33,7 @@ from .inputs import (
     SpectrumArrays,
     air_to_vacuum,
     instrument_dispersion,
+    flag_missing_redshifts,
     spectrum_arrays,
 )
 
@@ -96,7 +97,7 @@ def measure_indices(
     names: str | Sequence[str] | None = None,
     *,
     redshift: float | np.ndarray | None = None,
-    medium: Medium = "vacuum",
+    medium: Medium | None = None,
     lick_resolution: bool = False,
     resolution: float = 1850.0,
     dispersion: float | u.Quantity = 0.0,
@@ -110,9 +111,9 @@ def measure_indices(
     names : str or sequence of str, optional
         Names from `INDEX_NAMES`; all by default.
     redshift : float or array_like, shape (n,), optional
-        Redshift; that of the spectrum by default.  Give 0 for a spectrum in the rest frame.
-    medium : {"vacuum", "air"}
-        Medium of the wavelengths.
+        Redshift; that of the spectrum by default.  Give 0 for a spectrum in the rest frame; NaN is missing.
+    medium : {"vacuum", "air"}, optional
+        Medium of the wavelengths; by default that in the header of the spectrum (CTYPE, AIRORVAC), or vacuum.
     lick_resolution : bool
         Smooth to the resolution of the Lick/IDS system (`lick_fwhm`) before measuring.  D4000 and Dn4000 are never
         smoothed.
@@ -126,8 +127,8 @@ def measure_indices(
     `~astropy.table.QTable`
         One row for each spectrum.  Each index has a column with its name and one with the suffix ``_err``, in Angstrom,
         mag or dimensionless; ``flags`` are bit codes (0 if nothing was found) and ``flag`` the same as text.  An index
-        is NaN and flagged if a band is not fully covered, more than a fifth of a band is masked, or the continuum is not
-        positive.  Errors are NaN if the spectrum has no uncertainty.
+        is NaN and flagged if a band is not fully covered, more than a fifth of a band is masked or cut out, or the
+        continuum is not positive.  Errors are NaN if the spectrum has no uncertainty.
 
     Raises
     ------
@@ -155,6 +156,7 @@ def measure_indices(
     width = u.Quantity(dispersion, u.km / u.s).value
     known = np.hypot(instrument_dispersion(resolution), width) if lick_resolution else None
     table, log = QTable(), FlagLog(len(arrays))
+    flag_missing_redshifts(arrays, log)
     for name in chosen:
         definition = _definitions()[name]
         values, errors = _measure(arrays, definition, known, log)
@@ -236,7 +238,7 @@ def _measure(
     def flag(rows: np.ndarray, code: Flag, reason: str) -> None:
         log.add(rows, code, f"{definition.name}: {reason}")
 
-    for redshift in np.unique(arrays.redshift):
+    for redshift in np.unique(arrays.redshift[np.isfinite(arrays.redshift)]):
         rows = np.flatnonzero(arrays.redshift == redshift)
         weights, smoothing, pixels = _weights(arrays, float(redshift), definition, known)
         if weights is None:

@@ -14,19 +14,33 @@ import numpy as np
 from astropy.nddata import InverseVariance, StdDevUncertainty, VarianceUncertainty
 from specutils import Spectrum
 
+from ..flags import Flag, FlagLog
+from ..quantities import plain_values
+from .bad_pixels import gap_pixels, missing_zeros
+from .flux_units import flux_conversion
+
 __all__ = [
     "LIGHT_SPEED",
     "Medium",
+    "NO_REDSHIFT",
     "SpectrumArrays",
     "air_to_vacuum",
+    "flag_missing_redshifts",
     "instrument_dispersion",
     "spectrum_arrays",
 ]
 
 #: Speed of light (km/s).
 LIGHT_SPEED = 299792.458
+#: Reason for the flag of spectra without redshift.
+NO_REDSHIFT = "no redshift"
 Medium = Literal["vacuum", "air"]
-_FLAMBDA = u.Unit("1e-17 erg / (s cm2 Angstrom)")
+#: Air wavelengths are defined above this (Angstrom).
+_MIN_AIR = 2000.0
+#: Range of the typical flux without rescaling; pixels above the maximum are unusable.
+_MIN_FLUX, _MAX_FLUX = 1e-60, 1e60
+#: Keywords of headers that name the medium.
+_MEDIUM_KEYS = ("AIRORVAC", "AIRVAC", "AIR_VAC", "VACAIR", "WAVEMED", "MEDIUM")
 _FWHM = float(2 * np.sqrt(2 * np.log(2)))
 
 
@@ -43,15 +57,17 @@ class SpectrumArrays:
     variance : ndarray, shape (n, m)
         Variance of the flux; zero if the input has no uncertainty, infinite for unusable pixels.
     good : ndarray of bool, shape (n, m)
-        Usable pixels.
+        Usable pixels.  Pixels cut out of the wavelengths are inserted as unusable.
     redshift : ndarray, shape (n,)
-        Redshift of each spectrum.
+        Redshift of each spectrum; NaN if it is missing.
     unit : `~astropy.units.Unit`
         Unit of the flux.
     noisy : bool
         Whether the input has an uncertainty.
     single : bool
         Whether the input was a single spectrum instead of a stack.
+    scale : ndarray, shape (n,)
+        Number by which flux was divided; 1 except for extreme values, whose squares would not be finite.
     """
 
     wavelength: np.ndarray
@@ -62,13 +78,16 @@ class SpectrumArrays:
     unit: u.UnitBase
     noisy: bool
     single: bool
+    scale: np.ndarray
 
     def __len__(self) -> int:
         return len(self.flux)
 
     @property
     def edges(self) -> np.ndarray:
-        """Edges of the pixels (Angstrom), midway between their centres, shape (m + 1,)."""
+        """Edges of the pixels (Angstrom), midway between their centres, shape (m + 1,); no width for one pixel."""
+        if len(self.wavelength) == 1:
+            return self.wavelength[[0, 0]]
         middle = 0.5 * (self.wavelength[1:] + self.wavelength[:-1])
         ends = 2 * self.wavelength[[0, -1]] - middle[[0, -1]]
         return np.concatenate([ends[:1], middle, ends[1:]])
@@ -85,10 +104,13 @@ def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        Vacuum wavelengths (Angstrom), with the refractive index of Ciddor (1996, Applied Optics 35, 1566), equation 1.
+        Vacuum wavelengths (Angstrom), with the refractive index of Ciddor (1996, Applied Optics 35, 1566), equation 1;
+        unchanged below 2000 Angstrom, where wavelengths are given in vacuum.
     """
-    s2 = (1e4 / np.asarray(wavelength, dtype=float)) ** 2
-    return wavelength * (1 + 5.792105e-2 / (238.0185 - s2) + 1.67917e-3 / (57.362 - s2))
+    wavelength = np.asarray(wavelength, dtype=float)
+    s2 = (1e4 / np.maximum(wavelength, _MIN_AIR)) ** 2
+    index = 1 + 5.792105e-2 / (238.0185 - s2) + 1.67917e-3 / (57.362 - s2)
+    return wavelength * np.where(wavelength >= _MIN_AIR, index, 1.0)
 
 
 def instrument_dispersion(resolution: float) -> float:
@@ -118,20 +140,22 @@ def instrument_dispersion(resolution: float) -> float:
 
 
 def spectrum_arrays(
-    spectrum: Spectrum, *, redshift: float | np.ndarray | None = None, medium: Medium = "vacuum"
+    spectrum: Spectrum,
+    *,
+    redshift: float | np.ndarray | None = None,
+    medium: Medium | None = None,
 ) -> SpectrumArrays:
     """Convert a spectrum, or a stack of spectra on one wavelength grid, to plain arrays.
 
     Parameters
     ----------
     spectrum : `~specutils.Spectrum`
-        Flux of shape (m,) or (n, m), observed frame; any spectral unit that converts to a wavelength, any flux unit.
-        A flux density per unit frequency is converted to one per unit wavelength; values in a unit that is not a flux
-        density are used unchanged.
+        Flux of shape (m,) or (n, m), or (m, n) with ``spectral_axis_index=0``; observed frame; any spectral unit that
+        converts to a wavelength.  Flux densities are converted to flux per unit wavelength (`flux_conversion`).
     redshift : float or array_like, shape (n,), optional
-        Redshift; that of the spectrum by default.
-    medium : {"vacuum", "air"}
-        Medium of the wavelengths.
+        Redshift; that of the spectrum by default.  NaN and masked entries are missing.
+    medium : {"vacuum", "air"}, optional
+        Medium of the wavelengths; by default that in the header of the spectrum, or vacuum.
 
     Returns
     -------
@@ -140,11 +164,16 @@ def spectrum_arrays(
     Raises
     ------
     TypeError
-        If spectrum is not a `~specutils.Spectrum`.
+        If spectrum is not a `~specutils.Spectrum`, or the redshift is not a number.
     ValueError
         If the shape, redshift or medium is invalid, or no pixel is usable.
     astropy.units.UnitConversionError
-        If the spectral axis cannot be converted to a wavelength.
+        If the spectral axis cannot be converted to a wavelength, or the flux is not a flux density.
+
+    Notes
+    -----
+    Unusable are masked pixels, pixels whose flux, uncertainty or wavelength is not valid, runs of zeros beside pixels
+    that are not zero, and gaps in the wavelengths, which are filled with unusable pixels.
     """
     if not isinstance(spectrum, Spectrum):
         raise TypeError(
@@ -155,60 +184,113 @@ def spectrum_arrays(
             f"the flux of the spectrum has shape {spectrum.flux.shape}; give shape (m,), or (n, m) for a stack."
         )
     wavelength = _wavelength(spectrum, medium)
-    flux, unit, factor = _flux_density(spectrum, wavelength)
-    variance, noisy = _variance(spectrum, factor)
-    good = np.isfinite(flux) & np.isfinite(variance)
-    if spectrum.mask is not None:
-        good &= ~np.broadcast_to(np.asarray(spectrum.mask, dtype=bool), spectrum.flux.shape)
     order = np.argsort(wavelength)
-    flux, variance, good = (np.atleast_2d(a)[:, order] for a in (flux, variance, good))
+    order = order[np.isfinite(wavelength[order]) & (wavelength[order] > 0)]
+    wavelength = wavelength[order]
+    axis_unit = spectrum.spectral_axis.unit
+    factor, unit = flux_conversion(spectrum.flux.unit, wavelength, axis_unit)
+    with np.errstate(over="ignore", under="ignore"):
+        flux = _rows(spectrum, spectrum.flux.value)[:, order] * factor
+        error, noisy = _error(spectrum, wavelength, order, (factor, unit))
+    good = np.isfinite(flux) & np.isfinite(error)
+    if spectrum.mask is not None:
+        masked = np.broadcast_to(np.asarray(spectrum.mask, dtype=bool), spectrum.flux.shape)
+        good &= ~_rows(spectrum, masked)[:, order]
+    for row in range(len(flux)):
+        good[row] &= ~missing_zeros(flux[row])
+    scale = np.array([_typical(values[inside]) for values, inside in zip(flux, good, strict=True)])
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        flux, error = flux / scale[:, None], error / scale[:, None]
+        good &= (np.abs(flux) < _MAX_FLUX) & (error < _MAX_FLUX)
     if not good.any():
         raise ValueError(
             "the spectrum has no usable pixel: all are masked, not finite or without a valid uncertainty; check the mask "
             "and the uncertainty."
         )
+    wavelength, (flux, error, good) = _with_gaps(wavelength, flux, error, good)
     return SpectrumArrays(
-        wavelength=wavelength[order],
+        wavelength=wavelength,
         flux=_filled(flux, good),
-        variance=np.where(good, variance, np.inf),
+        variance=np.where(good, error, np.inf) ** 2,
         good=good,
         redshift=_redshift(spectrum, redshift, len(flux)),
         unit=unit,
         noisy=noisy,
         single=spectrum.flux.ndim == 1,
+        scale=scale,
     )
 
 
-def _wavelength(spectrum: Spectrum, medium: str) -> np.ndarray:
-    if medium not in ("vacuum", "air"):
+def flag_missing_redshifts(arrays: SpectrumArrays, log: FlagLog) -> np.ndarray:
+    """Flag the spectra without redshift and return a mask of the spectra that have one.
+
+    Parameters
+    ----------
+    arrays : SpectrumArrays
+        The stack of spectra.
+    log : FlagLog
+        Flags of the spectra.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    known = np.isfinite(arrays.redshift)
+    log.add(~known, Flag.NO_REDSHIFT, NO_REDSHIFT)
+    return known
+
+
+def _rows(spectrum: Spectrum, values: np.ndarray) -> np.ndarray:
+    """Return an array of the shape of the flux with the spectral axis last, shape (n, m)."""
+    values = np.asarray(values)
+    return np.atleast_2d(np.moveaxis(values, spectrum.spectral_axis_index or 0, -1))
+
+
+def _wavelength(spectrum: Spectrum, medium: str | None) -> np.ndarray:
+    if medium not in ("vacuum", "air", None):
         raise ValueError(f"medium is {medium!r}; give 'vacuum' or 'air'.")
     axis = u.Quantity(spectrum.spectral_axis.value, spectrum.spectral_axis.unit)
     try:
-        wavelength = axis.to_value(u.AA, u.spectral())
+        with np.errstate(divide="ignore"):
+            wavelength = axis.to_value(u.AA, u.spectral()).astype(float)
     except u.UnitConversionError as error:
         raise u.UnitConversionError(
             f"the spectral axis is in {axis.unit}; give a wavelength, frequency or energy, such as Angstrom."
         ) from error
-    return air_to_vacuum(wavelength) if medium == "air" else wavelength.astype(float)
+    in_air = _says_air(spectrum) if medium is None else medium == "air"
+    return air_to_vacuum(wavelength) if in_air else wavelength
 
 
-def _flux_density(
-    spectrum: Spectrum, wavelength: np.ndarray
-) -> tuple[np.ndarray, u.UnitBase, np.ndarray]:
-    """Return the flux per unit wavelength, its unit, and the conversion factor, which also applies to the uncertainty."""
-    flux, unit = spectrum.flux, spectrum.flux.unit
-    values = np.array(flux.value, dtype=float)
-    if unit.is_equivalent(_FLAMBDA) or not unit.is_equivalent(u.Jy):
-        return values, unit, np.ones_like(wavelength)
-    factor = (1 * unit).to_value(_FLAMBDA, u.spectral_density(wavelength * u.AA))
-    return values * factor, _FLAMBDA, factor
+def _says_air(spectrum: Spectrum) -> bool:
+    """Return whether the world coordinates or the header of a spectrum state that its wavelengths are in air."""
+    header = spectrum.meta.get("header", {})
+    entries = {
+        str(key).upper(): value
+        for source in (spectrum.meta, header if hasattr(header, "items") else {})
+        for key, value in source.items()
+    }
+    for key in _MEDIUM_KEYS:
+        value = str(entries.get(key, "")).strip().lower()
+        if value.startswith(("air", "vac")):
+            return value.startswith("air")
+    if str(entries.get("VACUUM", "")).strip().lower() in ("false", "f", "0", "no"):
+        return True
+    coordinates = [spectrum.wcs, spectrum.meta.get("original_wcs")]
+    types = [str(name) for wcs in coordinates for name in getattr(getattr(wcs, "wcs", None), "ctype", ())]
+    types += [str(value) for key, value in entries.items() if key.startswith("CTYPE")]
+    return any(name.upper().startswith("AWAV") for name in types)
 
 
-def _variance(spectrum: Spectrum, factor: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Return the variance in the unit of the flux and whether there is one; NaN where invalid, zeros if absent."""
-    uncertainty, unit = spectrum.uncertainty, spectrum.flux.unit
+def _error(
+    spectrum: Spectrum,
+    wavelength: np.ndarray,
+    order: np.ndarray,
+    conversion: tuple[np.ndarray, u.UnitBase],
+) -> tuple[np.ndarray, bool]:
+    """Return the standard deviation of the converted flux and whether there is one; NaN where invalid, zeros if absent."""
+    uncertainty = spectrum.uncertainty
     if uncertainty is None:
-        return np.zeros(spectrum.flux.shape), False
+        return np.zeros_like(_rows(spectrum, spectrum.flux.value)[:, order], dtype=float), False
     powers = {StdDevUncertainty: 1, VarianceUncertainty: 2, InverseVariance: -2}
     power = next((p for cls, p in powers.items() if isinstance(uncertainty, cls)), None)
     if power is None:
@@ -216,24 +298,52 @@ def _variance(spectrum: Spectrum, factor: np.ndarray) -> tuple[np.ndarray, bool]
             f"the uncertainty of the spectrum is {type(uncertainty).__name__}; give a StdDevUncertainty, "
             "VarianceUncertainty or InverseVariance."
         )
-    values = np.array(uncertainty.array, dtype=float)
+    factor, unit = conversion
     if uncertainty.unit is not None:
-        values = values * float((1 * uncertainty.unit).to_value(unit**power))
+        factor, own = flux_conversion(
+            uncertainty.unit ** (1 / power), wavelength, spectrum.spectral_axis.unit
+        )
+        factor = factor * own.to(unit)
+    values = np.array(_rows(spectrum, uncertainty.array)[:, order], dtype=float)
     values = np.where(values > 0, values, np.nan)
-    variance = {1: values**2, 2: values, -2: 1 / values}[power]
-    return variance * factor**2, True
+    with np.errstate(divide="ignore", over="ignore"):
+        return values ** (1 / power) * factor, True
 
 
 def _redshift(spectrum: Spectrum, redshift: float | np.ndarray | None, n: int) -> np.ndarray:
     given = spectrum.redshift if redshift is None else redshift
-    values = np.asarray(u.Quantity(given, u.dimensionless_unscaled).value, dtype=float)
+    values = plain_values(given, u.dimensionless_unscaled, name="redshift").astype(float)
     if values.ndim > 1 or values.size not in (1, n):
         raise ValueError(
             f"redshift has shape {values.shape}; give one number, or one for each of the {n} spectra."
         )
-    if not np.all(values > -1):
-        raise ValueError(f"redshift is {given}; give finite numbers above -1.")
+    wrong = values[~np.isnan(values) & ~((values > -1) & np.isfinite(values))]
+    if len(np.atleast_1d(wrong)):
+        raise ValueError(
+            f"redshift is {wrong.flat[0]}; give finite numbers above -1, or NaN where it is missing."
+        )
     return np.broadcast_to(values.reshape(-1), (n,)).copy()
+
+
+def _typical(flux: np.ndarray) -> float:
+    """Return the median absolute flux if it is extreme, otherwise 1."""
+    flux = np.abs(flux[flux != 0])
+    value = float(np.median(flux)) if len(flux) else 1.0
+    return 1.0 if _MIN_FLUX < value < _MAX_FLUX else value
+
+
+def _with_gaps(wavelength: np.ndarray, *arrays: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Insert pixels into gaps of the wavelengths; the arrays, shape (n, m), are zero or False there."""
+    inserted = gap_pixels(wavelength)
+    if not len(inserted):
+        return wavelength, list(arrays)
+    joined = np.concatenate([wavelength, inserted])
+    order = np.argsort(joined, kind="stable")
+    extended = [
+        np.concatenate([values, np.zeros((len(values), len(inserted)), values.dtype)], axis=1)
+        for values in arrays
+    ]
+    return joined[order], [values[:, order] for values in extended]
 
 
 def _filled(flux: np.ndarray, good: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from astropy.table import QTable
 from specutils import Spectrum
 
 from ..flags import Flag, FlagLog
-from .inputs import Medium, spectrum_arrays
+from .inputs import Medium, flag_missing_redshifts, spectrum_arrays
 from .log_grid import log_spectrum
 from .stellar_fit import TOO_FEW_PIXELS, StellarFit, StellarProblem, fit_stars
 from .templates import stellar_templates
@@ -30,7 +30,7 @@ def measure_kinematics(
     spectrum: Spectrum,
     *,
     redshift: float | np.ndarray | None = None,
-    medium: Medium = "vacuum",
+    medium: Medium | None = None,
     resolution: float = 1850.0,
 ) -> QTable:
     """Measure velocity and velocity dispersion of the stars by non-negative template fitting.
@@ -40,9 +40,10 @@ def measure_kinematics(
     spectrum : `~specutils.Spectrum`
         One spectrum, or a stack with flux of shape (n, m); observed frame.
     redshift : float or array_like, shape (n,), optional
-        Redshift, accurate to 1000 km/s; that of the spectrum by default.  Give 0 for a spectrum in the rest frame.
-    medium : {"vacuum", "air"}
-        Medium of the wavelengths.
+        Redshift, accurate to 1000 km/s; that of the spectrum by default.  Give 0 for a spectrum in the rest frame; NaN is
+        missing.
+    medium : {"vacuum", "air"}, optional
+        Medium of the wavelengths; by default that in the header of the spectrum (CTYPE, AIRORVAC), or vacuum.
     resolution : float
         Resolving power, wavelength over FWHM; 1850 is that of the SDSS spectrographs in the blue (York et al. 2000,
         AJ 120, 1579) and of generated spectra.
@@ -72,15 +73,19 @@ def measure_kinematics(
     arrays = spectrum_arrays(spectrum, redshift=redshift, medium=medium)
     columns: dict[str, list[float]] = {name: [] for name in _COLUMNS}
     chi2, log = [], FlagLog(len(arrays))
+    known = flag_missing_redshifts(arrays, log)
     for row in range(len(arrays)):
-        problem = StellarProblem.of(
-            log_spectrum(arrays, row), templates, float(arrays.redshift[row]), resolution
-        )
+        problem = None
+        if known[row]:
+            problem = StellarProblem.of(
+                log_spectrum(arrays, row), templates, float(arrays.redshift[row]), resolution
+            )
         fit = None if problem is None else fit_stars(problem)
         for name, values in columns.items():
             values.append(np.nan if fit is None else getattr(fit, name))
         chi2.append(np.nan if fit is None else fit.reduced_chi2)
-        _add_flags(log, row, fit)
+        if known[row]:
+            _add_flags(log, row, fit)
     table = QTable({name: values * _SPEED for name, values in columns.items()})
     table["reduced_chi2"] = chi2
     table["flags"] = log.codes

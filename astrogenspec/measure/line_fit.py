@@ -24,7 +24,7 @@ from .inputs import LIGHT_SPEED
 from .line_model import Line, LineModel, line_coverage, line_model, solve_linear
 from .log_grid import LogSpectrum
 
-__all__ = ["LineFit", "fit_lines"]
+__all__ = ["LineFit", "fit_lines", "unmeasured_lines"]
 
 #: Maximum dispersion of narrow lines, maximum velocity, and range of the dispersion of broad lines (km/s).
 _MAX_DISPERSION = 700.0
@@ -131,7 +131,7 @@ def fit_lines(
     """
     flags = [line_coverage(spectrum, line, redshift) for line in lines]
     covered = tuple(k for k, (flag, _) in enumerate(flags) if not flag)
-    arrays = {name: np.full(len(lines), np.nan) for name in (*_ARRAYS, "excess")}
+    arrays = _blank(len(lines))
     model = line_model(
         spectrum, stars, redshift, tuple(lines[k] for k in covered), absorption=absorption
     )
@@ -164,6 +164,25 @@ def fit_lines(
             arrays["excess"][k] = excess[component]
             flags[k] = _kinematic_flag(motion, group, bool(intrinsic[group] == 0))
     return _line_fit(arrays, flags)
+
+
+def unmeasured_lines(flags: list[tuple[Flag, str]]) -> LineFit:
+    """Return NaN for lines that cannot be measured.
+
+    Parameters
+    ----------
+    flags : list of (Flag, str)
+        Flag and reason of each line.
+
+    Returns
+    -------
+    LineFit
+    """
+    return _line_fit(_blank(len(flags)), flags)
+
+
+def _blank(n: int) -> dict[str, np.ndarray]:
+    return {name: np.full(n, np.nan) for name in (*_ARRAYS, "excess")}
 
 
 def _line_fit(arrays: dict[str, np.ndarray], flags: list[tuple[Flag, str]]) -> LineFit:

@@ -19,8 +19,14 @@ from specutils import Spectrum
 
 from ..flags import Flag, FlagLog
 from .definitions import checked_names, line_definitions
-from .inputs import Medium, SpectrumArrays, instrument_dispersion, spectrum_arrays
-from .line_fit import LineFit, fit_lines
+from .inputs import (
+    NO_REDSHIFT,
+    Medium,
+    SpectrumArrays,
+    instrument_dispersion,
+    spectrum_arrays,
+)
+from .line_fit import LineFit, fit_lines, unmeasured_lines
 from .line_model import Line
 from .log_grid import LogSpectrum, log_spectrum
 from .stellar_fit import StellarProblem, fit_stars
@@ -67,7 +73,7 @@ def measure_lines(
     *,
     redshift: float | np.ndarray | None = None,
     stellar_absorption: bool | Literal["templates", "local"] = True,
-    medium: Medium = "vacuum",
+    medium: Medium | None = None,
     resolution: float = 1850.0,
 ) -> QTable:
     """Measure emission lines.
@@ -79,13 +85,14 @@ def measure_lines(
     lines : str or sequence of str
         Names from `LINE_NAMES`.  All `DEFAULT_LINES` are always fitted, so that blends are separated correctly.
     redshift : float or array_like, shape (n,), optional
-        Redshift, accurate to 300 km/s; that of the spectrum by default.  Give 0 for a spectrum in the rest frame.
+        Redshift, accurate to 300 km/s; that of the spectrum by default.  Give 0 for a spectrum in the rest frame; NaN is
+        missing.
     stellar_absorption : bool or {"templates", "local"}
         Stellar continuum: a template fit ("templates"), a local continuum with Gaussian Balmer absorption of one common
         strength ("local"), or a local continuum only (False).  True selects "templates" if the extra ``simulate`` is
         installed, otherwise "local".
-    medium : {"vacuum", "air"}
-        Medium of the wavelengths.
+    medium : {"vacuum", "air"}, optional
+        Medium of the wavelengths; by default that in the header of the spectrum (CTYPE, AIRORVAC), or vacuum.
     resolution : float
         Resolving power of the spectrum.
 
@@ -125,7 +132,10 @@ def measure_lines(
     for row in range(len(arrays)):
         lines_of = tuple(_LINES[name] for name in fitted)
         redshift_of = float(arrays.redshift[row])
-        fit = _fit(log_spectrum(arrays, row), redshift_of, lines_of, mode, resolution)
+        if np.isnan(redshift_of):
+            fit = unmeasured_lines([(Flag.NO_REDSHIFT, NO_REDSHIFT)] * len(lines_of))
+        else:
+            fit = _fit(log_spectrum(arrays, row), redshift_of, lines_of, mode, resolution)
         parts.append(_rows(fit, fitted, chosen, arrays, row))
     table = QTable({name: _concatenated([part[name] for part in parts]) for name in parts[0]})
     if not arrays.single:
@@ -322,6 +332,7 @@ def _rows(
     level = np.where(fit.continuum[order] > 0, fit.continuum[order], np.nan)
     width = flux / level * factor
     width_err = np.hypot(error, flux * fit.continuum_err[order] / level) / level * factor
+    scale = arrays.scale[row]
     log = FlagLog(len(order))
     log.extend(fit.codes[order], [fit.texts[k] for k in order])
     undetected = np.isfinite(flux) & ~(flux > _MIN_SNR * error)
@@ -329,15 +340,15 @@ def _rows(
     return {
         "line": np.array(chosen),
         "wavelength": [_LINES[name].wavelength for name in chosen] * u.AA,
-        "flux": flux * unit,
-        "flux_err": error * unit,
+        "flux": flux * scale * unit,
+        "flux_err": error * scale * unit,
         "equivalent_width": width * u.AA,
         "equivalent_width_err": width_err * u.AA,
         "velocity": fit.velocity[order] * _SPEED,
         "velocity_err": fit.velocity_err[order] * _SPEED,
         "dispersion": fit.dispersion[order] * _SPEED,
         "dispersion_err": fit.dispersion_err[order] * _SPEED,
-        "continuum": fit.continuum[order] * arrays.unit,
+        "continuum": fit.continuum[order] * scale * arrays.unit,
         "flags": log.codes,
         "flag": np.array(log.texts, dtype=str),
     }

@@ -22,7 +22,7 @@ from specutils import Spectrum
 
 from ..flags import Flag, FlagLog
 from .definitions import checked_names
-from .inputs import Medium, spectrum_arrays
+from .inputs import Medium, flag_missing_redshifts, spectrum_arrays
 from .log_grid import log_spectrum
 from .stellar_fit import TOO_FEW_PIXELS, StellarFit, StellarProblem, fit_stars, non_negative
 from .templates import TemplateSet, stellar_templates
@@ -84,7 +84,7 @@ def measure_populations(
     spectrum: Spectrum,
     *,
     redshift: float | np.ndarray | None = None,
-    medium: Medium = "vacuum",
+    medium: Medium | None = None,
     resolution: float = 1850.0,
     seed: int = 0,
 ) -> QTable:
@@ -95,9 +95,9 @@ def measure_populations(
     spectrum : `~specutils.Spectrum`
         One spectrum, or a stack with flux of shape (n, m); observed frame, corrected for Galactic extinction.
     redshift : float or array_like, shape (n,), optional
-        Redshift; that of the spectrum by default.  Give 0 for a spectrum in the rest frame.
-    medium : {"vacuum", "air"}
-        Medium of the wavelengths.
+        Redshift; that of the spectrum by default.  Give 0 for a spectrum in the rest frame; NaN is missing.
+    medium : {"vacuum", "air"}, optional
+        Medium of the wavelengths; by default that in the header of the spectrum (CTYPE, AIRORVAC), or vacuum.
     resolution : float
         Resolving power of the spectrum.
     seed : int
@@ -131,13 +131,17 @@ def measure_populations(
     arrays = spectrum_arrays(spectrum, redshift=redshift, medium=medium)
     blank = dict.fromkeys(_UNITS, np.nan)
     found, log = [], FlagLog(len(arrays))
+    known = flag_missing_redshifts(arrays, log)
     for row in range(len(arrays)):
-        problem = StellarProblem.of(
-            log_spectrum(arrays, row), templates, float(arrays.redshift[row]), resolution
-        )
+        problem = None
+        if known[row]:
+            problem = StellarProblem.of(
+                log_spectrum(arrays, row), templates, float(arrays.redshift[row]), resolution
+            )
         if problem is None:
             found.append(_Populations(blank, blank, np.nan))
-            log.add(row, Flag.NOT_COVERED, TOO_FEW_PIXELS)
+            if known[row]:
+                log.add(row, Flag.NOT_COVERED, TOO_FEW_PIXELS)
         else:
             found.append(_fit(fit_stars(problem, quick=True), np.random.default_rng(seed)))
     table = QTable()

@@ -64,7 +64,7 @@ def measure_redshift(
     spectrum: Spectrum,
     *,
     redshift_range: tuple[float, float] = (0.0, 0.6),
-    medium: Medium = "vacuum",
+    medium: Medium | None = None,
 ) -> QTable:
     """Measure redshifts by cross-correlation with templates of stars and emission lines.
 
@@ -74,8 +74,8 @@ def measure_redshift(
         One spectrum, or a stack with flux of shape (n, m); observed frame. Its redshift is ignored.
     redshift_range : (float, float)
         Minimum and maximum redshift.
-    medium : {"vacuum", "air"}
-        Medium of the wavelengths.
+    medium : {"vacuum", "air"}, optional
+        Medium of the wavelengths; by default that in the header of the spectrum (CTYPE, AIRORVAC), or vacuum.
 
     Returns
     -------

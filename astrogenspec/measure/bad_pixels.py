@@ -1,0 +1,124 @@
+"""Pixels without data: gaps in the wavelengths, zeros written for missing data, and spikes narrower than the resolution.
+
+A spike is a run of up to `MAX_SPIKE` pixels that deviates from a running median, and in which the flux changes from one
+pixel to the next by more than 80% of its maximum.  A line that is sampled with at least two pixels per FWHM changes by at
+most 66%.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import median_filter
+
+from ..synthetic import sampling_gaps
+
+__all__ = ["MAX_SPIKE", "gap_pixels", "missing_zeros", "spikes"]
+
+#: Maximum width of a spike (pixels).
+MAX_SPIKE = 8
+#: Maximum change from one pixel to the next, as a fraction of the maximum of a line.
+_MAX_CHANGE = 0.8
+#: Minimum deviation of a spike, and allowance for noise in its changes, in standard deviations.
+_MIN_DEVIATION, _NOISE = 8.0, 3.0
+#: Widths of the running medians of the flux and of its changes (pixels).
+_BASELINE, _SCATTER = 51, 201
+#: Minimum number of zeros in a row, and level of a neighbour that is not zero, as a fraction of the typical flux.
+_MIN_ZEROS, _ZERO_LEVEL = 3, 1e-6
+#: Maximum number of pixels that fill a gap.
+_MAX_FILL = 5000
+
+
+def gap_pixels(wavelength: np.ndarray) -> np.ndarray:
+    """Return pixels that fill the gaps of a spectrum.
+
+    Parameters
+    ----------
+    wavelength : ndarray, shape (m,)
+        Positive and increasing.
+
+    Returns
+    -------
+    ndarray
+        Wavelengths between the pixels beside each gap, with nearly their sampling.
+    """
+    filled = [np.empty(0)]
+    for k, before, after in zip(*sampling_gaps(wavelength), strict=True):
+        low, high = wavelength[k], wavelength[k + 1]
+        n = max(int(round((high - low) / max(0.5 * (before + after), 1e-9 * high))), 2)
+        if n > _MAX_FILL:
+            filled.append(np.array([low + before, high - after]))
+        elif after / before > np.sqrt(high / low):
+            filled.append(np.geomspace(low, high, n + 1)[1:-1])
+        else:
+            filled.append(np.linspace(low, high, n + 1)[1:-1])
+    return np.concatenate(filled)
+
+
+def missing_zeros(flux: np.ndarray) -> np.ndarray:
+    """Find runs of zeros that stand for missing data, next to pixels that are not nearly zero.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (m,)
+        Flux of one spectrum.
+
+    Returns
+    -------
+    ndarray of bool, shape (m,)
+    """
+    zero = flux == 0
+    result = np.zeros(len(flux), dtype=bool)
+    if np.count_nonzero(zero) < _MIN_ZEROS or zero.all():
+        return result
+    present = flux[~zero & np.isfinite(flux)]
+    if not len(present):
+        return result
+    level = _ZERO_LEVEL * np.percentile(np.abs(present), 90)
+    for first, last in _runs(zero):
+        beside = flux[[k for k in (first - 1, last) if 0 <= k < len(flux)]]
+        if last - first >= _MIN_ZEROS and np.any(~(np.abs(beside) < level)):
+            result[first:last] = True
+    return result
+
+
+def spikes(flux: np.ndarray, variance: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Find pixels that deviate from their neighbours more abruptly than the resolution allows.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (m,)
+        Flux of one spectrum; bad pixels interpolated.
+    variance : ndarray, shape (m,)
+        Variance of the flux; zero if it is unknown.
+    good : ndarray of bool, shape (m,)
+        Usable pixels.
+
+    Returns
+    -------
+    ndarray of bool, shape (m,)
+        Spikes and the pixels beside them.
+    """
+    result = np.zeros(len(flux), dtype=bool)
+    if len(flux) < _BASELINE:
+        return result
+    deviation = flux - median_filter(flux, _BASELINE, mode="nearest")
+    changes = np.abs(np.diff(flux, prepend=flux[0]))
+    # The median of the change of normal noise is 0.954 standard deviations.
+    scatter = median_filter(changes, _SCATTER, mode="nearest") / 0.954
+    noise = np.maximum(np.sqrt(np.where(good, variance, 0)), scatter)
+    for sign in (1, -1):
+        height = sign * deviation
+        for first, last in _runs(height > _MIN_DEVIATION * noise):
+            low, high = max(first - 1, 0), min(last + 1, len(flux))
+            if last - first > MAX_SPIKE:
+                continue
+            inside = np.maximum(height[low:high], 0)
+            change = np.abs(np.diff(inside)).max(initial=0) - _NOISE * noise[first:last].max()
+            if change > _MAX_CHANGE * inside.max():
+                result[low:high] = True
+    return result & good
+
+
+def _runs(mask: np.ndarray) -> np.ndarray:
+    """Return the first pixel, and that after the last, of each run of True, shape (n_runs, 2)."""
+    return np.flatnonzero(np.diff(mask, prepend=False, append=False)).reshape(-1, 2)
