@@ -15,6 +15,7 @@ out, are not covered.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 
 import astropy.constants as const
@@ -205,7 +206,7 @@ def sampling_gaps(wavelength: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     steps = [np.diff(scale) for scale in scales]
     padded = np.pad(steps[1], 1, constant_values=np.inf)
     larger = steps[1] > _GAP_RATIO * np.minimum(padded[:-2], padded[2:])
-    found = [k for k in np.flatnonzero(larger) if all(_is_gap(step, k) for step in steps)]
+    found = [k for k in np.flatnonzero(larger).tolist() if all(_is_gap(step, k) for step in steps)]
     sides = np.array([_local_steps(steps[0], k) for k in found]).reshape(-1, 2)
     return np.array(found, dtype=int), sides[:, 0], sides[:, 1]
 
@@ -319,8 +320,6 @@ def _checked_flux(flux: u.Quantity, grid: np.ndarray) -> np.ndarray:
             f"(..., {len(grid)})."
         )
     if not flux.unit.is_equivalent(FLUX_UNIT):
-        try:
+        with suppress(u.UnitsError):
             flux = flux.to(FLUX_UNIT, u.spectral_density(grid * u.AA))
-        except u.UnitsError:
-            pass
     return plain_values(flux, FLUX_UNIT, name="flux")

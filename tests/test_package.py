@@ -78,7 +78,7 @@ def broken_rules(path, found):
             yield f"{part} imports {name}"
         if part == "nn" and name.startswith(".") and not imports_part(name, "nn"):
             yield f"nn imports {name}"
-        sees = ("measure", "results", "flags", "derived")
+        sees = ("measure", "results", "flags", "derived", "quantities", "synthetic")
         # Template fitting reads the stellar grid of the simulator, when it is asked for.
         grid = not top and imports_part(name, "simulate.ssp")
         if (

@@ -2,12 +2,13 @@ import astropy.constants as const
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.utils.masked import Masked
 from numpy.testing import assert_allclose, assert_array_equal
 from speclite import filters
 
 from astrogenspec.simulate.photometry import observed_filters
 from astrogenspec.surveys import SDSS
-from astrogenspec.synthetic import band_coverage, pixel_edges, synthetic_flux
+from astrogenspec.synthetic import band_coverage, pixel_edges, sampling_gaps, synthetic_flux
 from astrogenspec.wavelengths import REST
 
 FLUX_UNIT = u.Unit(1e-17 * u.erg / u.s / u.cm**2 / u.AA)
@@ -77,6 +78,53 @@ def test_missing_pixels_count_as_not_covered():
     values[0, np.argmin(np.abs(WIDE.value - 6200))] = np.nan
     part = synthetic_flux(WIDE, flat(WIDE) * np.where(np.isnan(values[0]), np.nan, 1))
     assert_allclose(part.value, 10, rtol=1e-4)
+
+
+def test_pixels_cut_out_are_not_covered():
+    gap = (GENERATED.value > 5600) & (GENERATED.value < 6700)
+    flux = flat(GENERATED)
+    missing = np.where(gap, np.nan, 1)
+    cut = synthetic_flux(GENERATED[~gap], flux[~gap], bands=["g", "r", "i"])
+    assert_allclose(
+        cut, synthetic_flux(GENERATED, flux * missing, bands=["g", "r", "i"]), rtol=1e-6
+    )
+    assert np.isnan(cut[1]) and np.isfinite(cut[0])
+    coverage = band_coverage(GENERATED[~gap], bands=["r"])
+    assert 0.05 < coverage[0] < 0.1
+    # The telluric A band covers 2% of i.
+    gap = np.abs(GENERATED.value - 7620) < 20
+    assert band_coverage(GENERATED[~gap], bands=["i"])[0] == pytest.approx(0.98, abs=0.01)
+    assert np.isnan(synthetic_flux(GENERATED[~gap], flux[~gap], bands=["i"])[0])
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        np.geomspace(3000, 11000, 300),
+        np.linspace(3000, 11000, 300),
+        1e8 / np.linspace(1e8 / 3000, 1e8 / 11000, 300),
+        np.concatenate([np.arange(3000, 5600, 1.0), np.arange(5601.5, 11000, 2.5)]),
+    ],
+)
+def test_smooth_sampling_has_no_gaps(grid):
+    assert len(sampling_gaps(np.sort(grid))[0]) == 0
+    assert_allclose(band_coverage(np.sort(grid) * u.AA)[1:4], 1, atol=1e-6)
+
+
+def test_gaps_and_steps_beside_them():
+    grid = np.delete(np.arange(4000.0, 5000.0, 2.0), [100, *range(200, 230)])
+    index, before, after = sampling_gaps(grid)
+    assert index.tolist() == [99, 198]
+    assert before.tolist() == after.tolist() == [2.0, 2.0]
+
+
+def test_masked_pixels_are_missing():
+    values = flat(GENERATED).to(u.Jy, u.spectral_density(GENERATED))
+    mask = np.abs(GENERATED.value - 6200) < 100
+    for unit in (u.Jy, FLUX_UNIT):
+        flux = values.to(unit, u.spectral_density(GENERATED))
+        found = synthetic_flux(GENERATED, Masked(flux, mask=mask), bands=["g", "r"])
+        assert found[0].value == pytest.approx(10, rel=1e-4) and np.isnan(found[1])
 
 
 def test_some_bands_of_a_survey():

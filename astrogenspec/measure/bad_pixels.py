@@ -12,7 +12,7 @@ from scipy.ndimage import median_filter
 
 from ..synthetic import sampling_gaps
 
-__all__ = ["MAX_SPIKE", "gap_pixels", "missing_zeros", "spikes"]
+__all__ = ["MAX_SPIKE", "gap_pixels", "interpolated", "missing_zeros", "spikes"]
 
 #: Maximum width of a spike (pixels).
 MAX_SPIKE = 8
@@ -52,6 +52,28 @@ def gap_pixels(wavelength: np.ndarray) -> np.ndarray:
         else:
             filled.append(np.linspace(low, high, n + 1)[1:-1])
     return np.concatenate(filled)
+
+
+def interpolated(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Interpolate linearly over unusable pixels.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (n, m)
+        Flux of spectra.
+    good : ndarray of bool, shape (n, m)
+        Usable pixels.
+
+    Returns
+    -------
+    ndarray, shape (n, m)
+        Zero for spectra without usable pixels.
+    """
+    filled = np.where(good, flux, 0.0)
+    pixel = np.arange(flux.shape[1])
+    for row in np.flatnonzero(good.any(axis=1) & ~good.all(axis=1)):
+        filled[row] = np.interp(pixel, pixel[good[row]], flux[row, good[row]])
+    return filled
 
 
 def missing_zeros(flux: np.ndarray) -> np.ndarray:

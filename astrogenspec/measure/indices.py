@@ -32,8 +32,8 @@ from .inputs import (
     Medium,
     SpectrumArrays,
     air_to_vacuum,
-    instrument_dispersion,
     flag_missing_redshifts,
+    instrument_dispersion,
     spectrum_arrays,
 )
 

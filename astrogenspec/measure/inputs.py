@@ -6,7 +6,7 @@ is infinite for unusable pixels, and one redshift for each spectrum.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import astropy.units as u
@@ -16,13 +16,13 @@ from specutils import Spectrum
 
 from ..flags import Flag, FlagLog
 from ..quantities import plain_values
-from .bad_pixels import gap_pixels, missing_zeros
+from .bad_pixels import gap_pixels, interpolated, missing_zeros
 from .flux_units import flux_conversion
 
 __all__ = [
     "LIGHT_SPEED",
-    "Medium",
     "NO_REDSHIFT",
+    "Medium",
     "SpectrumArrays",
     "air_to_vacuum",
     "flag_missing_redshifts",
@@ -39,6 +39,8 @@ Medium = Literal["vacuum", "air"]
 _MIN_AIR = 2000.0
 #: Range of the typical flux without rescaling; pixels above the maximum are unusable.
 _MIN_FLUX, _MAX_FLUX = 1e-60, 1e60
+#: Twice the number of pixels in that range that make rescaling unnecessary.
+_MIN_USUAL = 10
 #: Keywords of headers that name the medium.
 _MEDIUM_KEYS = ("AIRORVAC", "AIRVAC", "AIR_VAC", "VACAIR", "WAVEMED", "MEDIUM")
 _FWHM = float(2 * np.sqrt(2 * np.log(2)))
@@ -91,6 +93,31 @@ class SpectrumArrays:
         middle = 0.5 * (self.wavelength[1:] + self.wavelength[:-1])
         ends = 2 * self.wavelength[[0, -1]] - middle[[0, -1]]
         return np.concatenate([ends[:1], middle, ends[1:]])
+
+    def without(self, row: int, bad: np.ndarray) -> SpectrumArrays:
+        """Return one spectrum with further unusable pixels.
+
+        Parameters
+        ----------
+        row : int
+            Index of the spectrum.
+        bad : ndarray of bool, shape (m,)
+            Pixels to exclude.
+
+        Returns
+        -------
+        SpectrumArrays
+            A stack of one spectrum.
+        """
+        good = self.good[row : row + 1] & ~bad
+        return replace(
+            self,
+            flux=interpolated(self.flux[row : row + 1], good),
+            variance=np.where(good, self.variance[row : row + 1], np.inf),
+            good=good,
+            redshift=self.redshift[row : row + 1],
+            scale=self.scale[row : row + 1],
+        )
 
 
 def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
@@ -210,7 +237,7 @@ def spectrum_arrays(
     wavelength, (flux, error, good) = _with_gaps(wavelength, flux, error, good)
     return SpectrumArrays(
         wavelength=wavelength,
-        flux=_filled(flux, good),
+        flux=interpolated(flux, good),
         variance=np.where(good, error, np.inf) ** 2,
         good=good,
         redshift=_redshift(spectrum, redshift, len(flux)),
@@ -276,7 +303,9 @@ def _says_air(spectrum: Spectrum) -> bool:
     if str(entries.get("VACUUM", "")).strip().lower() in ("false", "f", "0", "no"):
         return True
     coordinates = [spectrum.wcs, spectrum.meta.get("original_wcs")]
-    types = [str(name) for wcs in coordinates for name in getattr(getattr(wcs, "wcs", None), "ctype", ())]
+    types = [
+        str(name) for wcs in coordinates for name in getattr(getattr(wcs, "wcs", None), "ctype", ())
+    ]
     types += [str(value) for key, value in entries.items() if key.startswith("CTYPE")]
     return any(name.upper().startswith("AWAV") for name in types)
 
@@ -326,10 +355,12 @@ def _redshift(spectrum: Spectrum, redshift: float | np.ndarray | None, n: int) -
 
 
 def _typical(flux: np.ndarray) -> float:
-    """Return the median absolute flux if it is extreme, otherwise 1."""
+    """Return the median absolute flux if it and nearly all pixels are extreme, otherwise 1."""
     flux = np.abs(flux[flux != 0])
-    value = float(np.median(flux)) if len(flux) else 1.0
-    return 1.0 if _MIN_FLUX < value < _MAX_FLUX else value
+    usual = (flux > _MIN_FLUX) & (flux < _MAX_FLUX)
+    if 2 * np.count_nonzero(usual) >= min(len(flux), _MIN_USUAL):
+        return 1.0
+    return float(np.median(flux))
 
 
 def _with_gaps(wavelength: np.ndarray, *arrays: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -344,12 +375,3 @@ def _with_gaps(wavelength: np.ndarray, *arrays: np.ndarray) -> tuple[np.ndarray,
         for values in arrays
     ]
     return joined[order], [values[:, order] for values in extended]
-
-
-def _filled(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Interpolate over unusable pixels."""
-    filled = np.where(good, flux, 0.0)
-    pixel = np.arange(flux.shape[1])
-    for row in np.flatnonzero(good.any(axis=1) & ~good.all(axis=1)):
-        filled[row] = np.interp(pixel, pixel[good[row]], flux[row, good[row]])
-    return filled

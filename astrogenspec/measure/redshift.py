@@ -10,16 +10,18 @@ from the curvature of chi square, its error.  R is the height of the correlation
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 from astropy.table import QTable
+from scipy.fft import next_fast_len
 from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from specutils import Spectrum
 
 from ..flags import Flag, FlagLog
+from .bad_pixels import interpolated, spikes
 from .definitions import definition_table
 from .inputs import LIGHT_SPEED, Medium, spectrum_arrays
 from .log_grid import PIXEL_VELOCITY, STEP, LogSpectrum, log_spectrum
@@ -29,7 +31,7 @@ __all__ = ["cross_correlation_redshift", "measure_redshift"]
 
 #: log10 of the first wavelength and number of pixels of the rest-frame grid of the templates.
 _START, _SIZE = 3.34, 7250
-_FFT_LENGTH = 16384
+_MIN_FFT_LENGTH = 16384
 #: Dispersion of the filter that subtracts the continuum (pixels).
 _SMOOTHING = 150.0
 #: Uncertainty of the templates, as a fraction of the continuum.
@@ -40,6 +42,8 @@ _N_CANDIDATES, _MIN_DISTANCE, _REFINE = 6, 15, 12
 _BROADENING = 100.0
 #: Minimum R, and minimum decrease of chi square relative to other redshifts, of a reliable redshift.
 _MIN_R, _MIN_DELTA_CHI2 = 4.0, 15
+#: Width of a feature (pixels), and maximum fraction of the decrease of chi square that need not be checked.
+_FEATURE, _MAX_FRACTION = 31, 0.5
 #: Minimum number of pixels that overlap with the templates.
 _MIN_OVERLAP = 500
 _EMISSION = ("star_forming", "metal_poor", "nucleus")
@@ -102,7 +106,14 @@ def measure_redshift(
     templates, log = _templates(), FlagLog(len(arrays))
     rows = []
     for row in range(len(arrays)):
-        values, flags = _measured(log_spectrum(arrays, row), templates, low, high)
+        bad = spikes(arrays.flux[row], arrays.variance[row], arrays.good[row])
+        values, flags = _measured(log_spectrum(arrays.without(row, bad)), templates, low, high)
+        if bad.any():
+            with_spikes, _ = _measured(
+                log_spectrum(arrays, row), templates, low, high, single_feature=False
+            )
+            if not _agree(values[0], with_spikes[0]):
+                flags.append((Flag.BAD_PIXELS, "depends on bad pixels, which are excluded"))
         rows.append(values)
         for flag, text in flags:
             log.add(row, flag, text)
@@ -139,9 +150,15 @@ def _checked_range(redshift_range: tuple[float, float]) -> tuple[float, float]:
 
 
 def _measured(
-    spectrum: LogSpectrum, templates: _Templates, low: float, high: float
+    spectrum: LogSpectrum,
+    templates: _Templates,
+    low: float,
+    high: float,
+    *,
+    single_feature: bool = True,
 ) -> tuple[tuple[float, float, float, str, float], list[tuple[Flag, str]]]:
-    """Return the columns of the table for one spectrum, and its flags."""
+    """Return the columns of the table for one spectrum, and its flags; check for dependence on a single feature."""
+    spectrum = _trimmed(spectrum, low, high)
     data, weight = _prepared(spectrum)
     if np.count_nonzero(weight) < _MIN_OVERLAP:
         return (np.nan, np.nan, np.nan, "", np.nan), [(Flag.NOT_COVERED, "too few pixels")]
@@ -169,14 +186,52 @@ def _measured(
         flags.append((Flag.WEAK_CORRELATION, "R below 4"))
     if delta < _MIN_DELTA_CHI2:
         flags.append((Flag.AMBIGUOUS_REDSHIFT, "another redshift fits nearly as well"))
+    _, model = _fitted(data, weight, templates.flux, offset - shift)
+    dominant = _dominant(weight * model * (2 * data - model))
+    if dominant is not None and single_feature:
+        good = spectrum.good & ~dominant
+        flux = interpolated(spectrum.flux[None], good[None])[0]
+        rest = replace(spectrum, flux=flux, good=good)
+        without, _ = _measured(rest, templates, low, high, single_feature=False)
+        if not _agree(redshift, without[0]):
+            flags.append((Flag.AMBIGUOUS_REDSHIFT, "depends on one feature"))
     if nearest in (0, len(shifts) - 1):
         flags.append((Flag.AT_LIMIT, "at the end of the range"))
     redshift_error = (1 + redshift) * np.log(10) * STEP * error
     return (redshift, redshift_error, r, templates.names[strongest], delta), flags
 
 
+def _dominant(contribution: np.ndarray) -> np.ndarray | None:
+    """Return a mask around the feature that contributes most of the decrease of chi square, if one does."""
+    part = np.convolve(contribution, np.ones(_FEATURE), mode="same")
+    centre = int(np.argmax(part))
+    if not part[centre] > _MAX_FRACTION * contribution.sum():
+        return None
+    return np.abs(np.arange(len(contribution)) - centre) <= _FEATURE
+
+
+def _agree(first: float, second: float) -> bool:
+    """Return whether two redshifts differ by less than the distance of separate peaks."""
+    difference = abs(first - second) / (1 + first) * LIGHT_SPEED
+    return bool(difference < _MIN_DISTANCE * PIXEL_VELOCITY)
+
+
+def _trimmed(spectrum: LogSpectrum, low: float, high: float) -> LogSpectrum:
+    """Return the part of a spectrum that the templates cover at some redshift of the range."""
+    first, last = _START + np.log10(1 + low), _START + _SIZE * STEP + np.log10(1 + high)
+    inside = slice(*np.searchsorted(spectrum.log_wavelength, [first, last]))
+    if inside.stop - inside.start == len(spectrum.flux):
+        return spectrum
+    start = spectrum.start + STEP * inside.start
+    return LogSpectrum(
+        start, spectrum.flux[inside], spectrum.variance[inside], spectrum.good[inside]
+    )
+
+
 def _prepared(spectrum: LogSpectrum) -> tuple[np.ndarray, np.ndarray]:
     """Return the continuum-subtracted flux and the inverse variance."""
+    if len(spectrum.flux) < _MIN_OVERLAP:
+        return spectrum.flux, np.zeros(len(spectrum.flux))
     continuum = np.abs(uniform_filter1d(spectrum.flux, 101))
     variance = spectrum.variance + (_MISMATCH * continuum) ** 2
     weight = np.where(spectrum.good & (variance > 0), 1 / np.where(variance > 0, variance, 1), 0.0)
@@ -189,11 +244,12 @@ def _correlated(
     data: np.ndarray, weight: np.ndarray, templates: np.ndarray, offset: float, shifts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the correlation coefficient and the decrease of chi square, shape (n_templates, n_shifts)."""
-    transforms = np.fft.rfft([weight * data, weight], n=_FFT_LENGTH)
-    of_templates = np.fft.rfft([templates, templates**2], n=_FFT_LENGTH)
-    cross = np.fft.irfft(transforms[0] * of_templates[0].conj(), n=_FFT_LENGTH)
-    power = np.fft.irfft(transforms[1] * of_templates[1].conj(), n=_FFT_LENGTH)
-    lags = (shifts - round(offset)) % _FFT_LENGTH
+    n = max(_MIN_FFT_LENGTH, next_fast_len(len(data) + _SIZE))
+    transforms = np.fft.rfft([weight * data, weight], n=n)
+    of_templates = np.fft.rfft([templates, templates**2], n=n)
+    cross = np.fft.irfft(transforms[0] * of_templates[0].conj(), n=n)
+    power = np.fft.irfft(transforms[1] * of_templates[1].conj(), n=n)
+    lags = (shifts - round(offset)) % n
     cross, power = cross[:, lags], power[:, lags]
     usable = power > 1e-3 * power.max(axis=1, keepdims=True)
     total = np.sum(weight * data**2)
@@ -231,11 +287,19 @@ def _joint(
 
 def _gain(data: np.ndarray, weight: np.ndarray, templates: np.ndarray, position: float) -> float:
     """Return the decrease of chi square by all templates; ``position`` is that of the first pixel in the templates."""
+    return _fitted(data, weight, templates, position)[0]
+
+
+def _fitted(
+    data: np.ndarray, weight: np.ndarray, templates: np.ndarray, position: float
+) -> tuple[float, np.ndarray]:
+    """Return the decrease of chi square by all templates, and the best model, shape (m,)."""
     whole = int(np.floor(position))
     part = position - whole
     first, last = max(-whole, 0), min(len(data), templates.shape[1] - 1 - whole)
+    best = np.zeros(len(data))
     if last - first < _MIN_OVERLAP:
-        return 0.0
+        return 0.0, best
     cut = templates[:, first + whole : last + whole + 1]
     model = (1 - part) * cut[:, :-1] + part * cut[:, 1:]
     used = weight[first:last]
@@ -244,7 +308,9 @@ def _gain(data: np.ndarray, weight: np.ndarray, templates: np.ndarray, position:
     scale = np.sqrt(np.maximum(np.diag(normal), 1e-300))
     vector = weighted @ data[first:last] / scale
     normal = normal / scale / scale[:, None] + 1e-6 * np.eye(len(scale))
-    return float(vector @ cho_solve(cho_factor(normal), vector))
+    coefficients = cho_solve(cho_factor(normal), vector)
+    best[first:last] = (coefficients / scale) @ model
+    return float(vector @ coefficients), best
 
 
 def _tonry_davis(correlation: np.ndarray, peak: int) -> float:

@@ -77,6 +77,71 @@ def test_invalid_ranges_raise(given):
         measure_redshift(spectrum(np.ones(3841)), redshift_range=given)
 
 
+def bright(seed=1):
+    noise = np.random.default_rng(seed).normal(0, 0.5, len(WAVELENGTH))
+    return 20 * (WAVELENGTH / 6000) ** -0.5 + noise + emission(LINES, 0.05, 150.0)
+
+
+HOT = np.random.default_rng(4).integers(100, 3700, 12)
+
+
+@pytest.mark.usefixtures("without_grid")
+@pytest.mark.parametrize("error", [None, 0.5])
+@pytest.mark.parametrize(
+    ("pixels", "value"),
+    [
+        ([1200], 220.0),
+        ([1200], 1e4),
+        ([1200], 1e10),
+        ([1200, 1201], 300.0),
+        ([900, 901, 902, 903, 2500], 300.0),
+        (HOT, 200.0),
+        (HOT, -300.0),
+        ([1200, 1700, 2900], 0.0),
+        (range(400), 0.0),
+        ([*range(400), *range(3441, 3841)], 0.0),
+        (range(2500, 2600), 0.0),
+    ],
+)
+def test_bad_pixels_do_not_change_the_redshift(pixels, value, error):
+    flux = bright()
+    flux[list(pixels)] = value
+    row = measure_redshift(spectrum(flux, error=error))[0]
+    assert row["redshift"] == pytest.approx(0.05, abs=1e-4) and row["redshift_err"] < 1e-4
+    assert row["flags"] in (0, Flag.BAD_PIXELS)
+
+
+@pytest.mark.usefixtures("without_grid")
+def test_excluded_pixels_are_flagged_if_they_matter():
+    flux = bright()
+    assert measure_redshift(spectrum(flux, error=0.5))["flags"][0] == 0
+    flux[1200] = 1e4
+    row = measure_redshift(spectrum(flux, error=0.5))[0]
+    assert row["flags"] == Flag.BAD_PIXELS
+    assert row["flag"] == "depends on bad pixels, which are excluded"
+
+
+@pytest.mark.usefixtures("without_grid")
+@pytest.mark.parametrize("profile", [[60, 200, 100, 20], [600, 2000, 1000, 200], [300] * 12])
+def test_dependence_on_one_feature_is_flagged(profile):
+    flux = bright()
+    flux[1300 : 1300 + len(profile)] += profile
+    row = measure_redshift(spectrum(flux, error=0.5))[0]
+    right = abs(row["redshift"] - 0.05) < 1e-4
+    assert right or row["flags"] & Flag.AMBIGUOUS_REDSHIFT
+
+
+@pytest.mark.usefixtures("without_grid")
+def test_spectra_wider_than_the_templates():
+    wavelength = 10 ** (3.2 + 1e-4 * np.arange(13000))
+    noise = np.random.default_rng(1).normal(0, 0.5, len(wavelength))
+    flux = 20 + noise + emission(LINES, 0.05, 150.0, wavelength=wavelength)
+    wide = spectrum(flux, error=0.5, wavelength=wavelength)
+    assert measure_redshift(wide)["redshift"][0] == pytest.approx(0.05, abs=1e-4)
+    row = measure_redshift(spectrum(noise + 20, error=0.5, wavelength=100 * wavelength))[0]
+    assert np.isnan(row["redshift"]) and row["flags"] == Flag.NOT_COVERED
+
+
 @pytest.mark.usefixtures("without_grid")
 def test_masked_spectrum_is_flagged():
     mask = np.ones(3841, dtype=bool)
