@@ -6,15 +6,25 @@ astropy can evaluate, including sliced and distorted ones.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from astropy.wcs import WCS, NoConvergence
+from astropy.wcs import WCS, NoConvergence, WcsError
 from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
 
-__all__ = ["SCALE_RANGE", "LocalGrid", "celestial", "check_scale", "local_grid", "to_pixel"]
+__all__ = [
+    "SCALE_RANGE",
+    "LocalGrid",
+    "celestial",
+    "check_scale",
+    "local_grid",
+    "to_pixel",
+    "wcs_errors",
+]
 
 #: Range of valid pixel scales (arcsec).
 SCALE_RANGE = (0.01, 2.5)
@@ -41,6 +51,33 @@ class LocalGrid:
     parity: int
 
 
+@contextmanager
+def wcs_errors(what: str = "the WCS") -> Iterator[None]:
+    """Convert the errors of the WCS library to one sentence.
+
+    Parameters
+    ----------
+    what : str
+        Description of the WCS, for the error message.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    ValueError
+        If the WCS is singular or inconsistent.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except (WcsError, MemoryError) as error:
+        lines = [line for line in str(error).splitlines() if not line.startswith("ERROR")]
+        reason = " ".join(" ".join(lines).split())[:200].rstrip(".:") or type(error).__name__
+        raise ValueError(f"{what} cannot be used ({reason}); correct its keywords.") from error
+
+
 def celestial(wcs: object) -> BaseHighLevelWCS | None:
     """Reduce a world coordinate system to its two axes on the sky.
 
@@ -64,7 +101,8 @@ def celestial(wcs: object) -> BaseHighLevelWCS | None:
     if wcs is None:
         return None
     if isinstance(wcs, WCS):
-        return wcs.celestial if wcs.has_celestial else None
+        with wcs_errors():
+            return wcs.celestial if wcs.has_celestial else None
     if isinstance(wcs, BaseLowLevelWCS) and not isinstance(wcs, BaseHighLevelWCS):
         wcs = HighLevelWCSWrapper(wcs)
     if not isinstance(wcs, BaseHighLevelWCS):
@@ -140,9 +178,10 @@ def local_grid(wcs: BaseHighLevelWCS, x: float, y: float) -> LocalGrid:
         If the pixel scale is outside `SCALE_RANGE`, or the axes are not perpendicular.
     """
     # Five points, for central differences.
-    points = _unit_vectors(
-        wcs, x + np.array([0, 0.5, -0.5, 0, 0]), y + np.array([0, 0, 0, 0.5, -0.5])
-    )
+    with wcs_errors():
+        points = _unit_vectors(
+            wcs, x + np.array([0, 0.5, -0.5, 0, 0]), y + np.array([0, 0, 0, 0.5, -0.5])
+        )
     if not np.isfinite(points).all():
         raise ValueError(
             f"wcs gives no position on the sky for pixel (x, y) = ({x:g}, {y:g}); check its keywords."
@@ -158,8 +197,9 @@ def local_grid(wcs: BaseHighLevelWCS, x: float, y: float) -> LocalGrid:
     arcsec = np.deg2rad(1 / 3600)
     skew = float(along_x @ along_y) / (scale_x * scale_y * arcsec**2)
     if abs(skew) > MAX_SKEW:
+        angle = np.rad2deg(np.arccos(np.clip(skew, -1, 1)))
         raise ValueError(
-            f"the pixel axes are {np.rad2deg(np.arccos(skew)):.1f} degrees apart, not 90; "
+            f"the pixel axes are {angle:.1f} degrees apart, not 90; "
             "reproject the cutout to a grid without shear."
         )
     parity = 1 if along_x[0] * along_y[1] - along_x[1] * along_y[0] > 0 else -1
@@ -190,13 +230,14 @@ def to_pixel(
     if source is target:
         return x, y
     try:
-        if isinstance(source, SkyCoord):
-            found = target.world_to_pixel(source)
-        elif _same_frame(source, target):
-            world = source.low_level_wcs.pixel_to_world_values(x, y)
-            found = target.low_level_wcs.world_to_pixel_values(*world)
-        else:
-            found = target.world_to_pixel(source.pixel_to_world(x, y))
+        with wcs_errors():
+            if isinstance(source, SkyCoord):
+                found = target.world_to_pixel(source)
+            elif _same_frame(source, target):
+                world = source.low_level_wcs.pixel_to_world_values(x, y)
+                found = target.low_level_wcs.world_to_pixel_values(*world)
+            else:
+                found = target.world_to_pixel(source.pixel_to_world(x, y))
     except NoConvergence:
         return np.nan, np.nan
     return float(found[0]), float(found[1])

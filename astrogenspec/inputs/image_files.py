@@ -25,11 +25,12 @@ from astropy.nddata import (
     VarianceUncertainty,
 )
 from astropy.utils.exceptions import AstropyWarning
-from astropy.wcs import WCS
+from astropy.wcs import WCS, WcsError
 
 from ..fits_files import MAX_BYTES, check_fits
 from ..surveys import BANDS
 from ..warnings import AstroGenSpecWarning
+from .astrometry import wcs_errors
 from .fluxes import check_bands
 from .image_units import (
     ZERO_POINT_KEYWORDS,
@@ -201,6 +202,11 @@ def read_image_file(
         band = None if single is None else _filter(file, single)
         if single is not None and band is not None:
             return {band: _ccd(file, single, band, None, zero_point)}
+        if single is not None and (stated := file.value(single, *_FILTER_KEYWORDS)) is not None:
+            raise ValueError(
+                f"the filter of {file.path} is {str(stated)[:60]!r}, which is none of the bands {', '.join(BANDS)}; if it "
+                'is the same as one, give {"r": path}.'
+            )
         names = ", ".join(image.name[:40] or "unnamed" for image in file.images[:10]) or "none"
         raise ValueError(
             f"{file.path} has no image extension named after a band ({', '.join(BANDS)}) and its first "
@@ -444,17 +450,24 @@ def _noise(
 
 def _wcs(header: fits.Header, what: str) -> WCS | None:
     """Return the celestial WCS of a header; None without one."""
-    try:
-        for keyword in ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"):
-            if keyword in header and not 0 <= int(header[keyword]) <= _MAX_SIP_ORDER:
-                raise ValueError(f"{keyword} is {header[keyword]}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
+    for card in header["C*"].cards:
+        if re.fullmatch(r"CR(?:VAL|PIX)\d|CDELT\d|CD\d_\d", card.keyword) and isinstance(
+            card.value, str
+        ):
+            raise ValueError(
+                f"{what}: its WCS cannot be used ({card.keyword} is {card.value[:40]!r}, not a number); correct its "
+                "keywords."
+            )
+    with wcs_errors(f"{what}: its WCS"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        try:
+            for keyword in ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"):
+                if keyword in header and not 0 <= int(header[keyword]) <= _MAX_SIP_ORDER:
+                    raise WcsError(f"{keyword} is {header[keyword]}")
             wcs = WCS(header)
             return wcs.celestial if wcs.has_celestial else None
-    except Exception as error:
-        lines = [line for line in str(error).splitlines() if not line.startswith("ERROR")]
-        reason = " ".join(" ".join(lines).split())[:200].rstrip(".") or type(error).__name__
-        raise ValueError(
-            f"{what}: its WCS cannot be used ({reason}); correct its keywords."
-        ) from error
+        except (WcsError, MemoryError):
+            raise
+        except Exception as error:
+            # The reader of astropy raises errors of many types for keywords of a wrong type.
+            raise WcsError(str(error)) from error
