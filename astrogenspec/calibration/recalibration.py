@@ -379,6 +379,7 @@ class Recalibration:
             measurable=posterior.measurable,
             photometry=posterior.photometry,
             meta=dict(posterior.meta) | {"calibrated": True},
+            named=posterior.named,
         )
 
     def correct_theta(

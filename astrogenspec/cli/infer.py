@@ -99,8 +99,8 @@ def _with_reasons(posterior: Posterior, images: Images | None) -> Posterior:
     """Add the reasons why files could not be read to the flags."""
     if images is None or not images.reasons:
         return posterior
-    names, flags, codes = images.with_reasons(
-        posterior.names, posterior.flags, posterior.flag_codes
+    names, flags, codes, named = images.with_reasons(
+        posterior.names, posterior.flags, posterior.flag_codes, posterior.named
     )
     return type(posterior)(
         posterior.draws,
@@ -110,6 +110,7 @@ def _with_reasons(posterior: Posterior, images: Images | None) -> Posterior:
         measurable=posterior.measurable,
         photometry=posterior.photometry,
         meta=posterior.meta,
+        named=named,
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..flags import Flag
+from ..inputs.catalogues import read_names
 from ..inputs.errors import INPUT_ERRORS, galaxy_of, rewrite_error
 from ..inputs.fluxes import check_bands
 from .tables import is_table, prepare_catalogue, read_table
@@ -116,14 +117,16 @@ class Galaxies:
         """Files of the cutouts; empty if there are none."""
         return () if self.images is None else self.images.files
 
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> tuple[tuple[str, ...], np.ndarray]:
         """Return the names of the galaxies.
 
         Returns
         -------
-        tuple of str
+        names : tuple of str
             Column ``name`` of the photometry, or names of the cutouts (which are read for this
             purpose), or the numbers of the galaxies.
+        named : ndarray of bool
+            Whether a galaxy has a name, rather than a number.
 
         Raises
         ------
@@ -131,10 +134,10 @@ class Galaxies:
             If a cutout cannot be read and ``on_error`` is "raise".
         """
         if self.photometry is not None and "name" in self.photometry.colnames:
-            return tuple(map(str, self.photometry["name"].tolist()))
+            return read_names(self.photometry["name"], len(self))
         if self.images is not None:
             return self.images.names()
-        return tuple(map(str, range(len(self))))
+        return tuple(map(str, range(len(self)))), np.zeros(len(self), bool)
 
 
 class Images:
@@ -202,13 +205,15 @@ class Images:
             )
         return images
 
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> tuple[tuple[str, ...], np.ndarray]:
         """Read the names of the cutouts.
 
         Returns
         -------
-        tuple of str
+        names : tuple of str
             Name of the file if it cannot be read; number of the galaxy if it has no name.
+        named : ndarray of bool
+            Whether a galaxy has a name, rather than a number.
 
         Raises
         ------
@@ -221,16 +226,18 @@ class Images:
                 names.append(self.files[k].stem)
                 continue
             stored = (str(image.meta.get("NAME", "")) for image in galaxy.values())
-            names.append(next(filter(None, stored), str(k)))
-        return tuple(names)
+            names.append(next(filter(None, stored), ""))
+        named = np.array([name != "" for name in names], dtype=bool)
+        return tuple(name or str(k) for k, name in enumerate(names)), named
 
     def with_reasons(
         self,
         names: Sequence[str],
         flags: Sequence[str],
         codes: np.ndarray,
+        named: np.ndarray,
         start: int = 0,
-    ) -> tuple[list[str], list[str], np.ndarray]:
+    ) -> tuple[list[str], list[str], np.ndarray, np.ndarray]:
         """Add the reasons why files could not be read to the flags.
 
         Parameters
@@ -239,6 +246,8 @@ class Images:
             Names and flags of some galaxies, from an estimator.
         codes : ndarray of int64
             Flag codes of these galaxies.
+        named : ndarray of bool
+            Whether they have names; the others are named after their files.
         start : int
             Index of the first of them.
 
@@ -246,8 +255,9 @@ class Images:
         -------
         names, flags : list of str
         codes : ndarray of int64
+        named : ndarray of bool
         """
-        names, flags, codes = list(names), list(flags), np.array(codes)
+        names, flags, codes, named = list(names), list(flags), np.array(codes), np.array(named)
         for k, reason in self.reasons.items():
             row = k - start
             if not 0 <= row < len(names):
@@ -257,9 +267,9 @@ class Images:
             explained = codes[row] & _INPUT_FLAGS == Flag.NO_DATA
             flags[row] = "; ".join(filter(None, (reason, "" if explained else flags[row])))
             codes[row] |= Flag.FILE_NOT_READ
-            if names[row] == str(k):
-                names[row] = self.files[k].stem
-        return names, flags, codes
+            if not named[row]:
+                names[row], named[row] = self.files[k].stem, True
+        return names, flags, codes, named
 
 
 def read_inputs(options: argparse.Namespace) -> Galaxies:

@@ -27,7 +27,6 @@ from .inputs import (
     read_inputs,
     with_file_name,
 )
-from .tables import rows_by_name
 
 if TYPE_CHECKING:
     from ..generation.estimator import SpectrumEstimator
@@ -151,6 +150,7 @@ def _posterior(options: argparse.Namespace, galaxies: Galaxies) -> Posterior:
 
 def _read_posterior(path: Path, galaxies: Galaxies) -> Posterior:
     """Read a posterior and match its galaxies by name, or by order if one side has no names."""
+    from ..results.matching import GalaxyMatcher
     from ..results.posterior import Posterior
 
     try:
@@ -163,22 +163,17 @@ def _read_posterior(path: Path, galaxies: Galaxies) -> Posterior:
             f"{path} has no redshift; a posterior written by `astrogenspec infer --save-draws` "
             "is expected."
         )
-    names, wanted = posterior.names, galaxies.names()
-    if names == wanted:
+    wanted, named = galaxies.names()
+    matcher = GalaxyMatcher(posterior, str(path))
+    if named.any() and named.tolist() == posterior.named.tolist() and wanted == posterior.names:
         return posterior
-    if _are_numbers(names) or _are_numbers(wanted):
-        if len(names) != len(wanted):
-            raise ValueError(
-                f"{path} has {len(names)} galaxies, but the input has {len(wanted)}, and there are "
-                "no names to match them; give a posterior of the same galaxies in the same order."
-            )
-        return posterior
-    return posterior[rows_by_name(wanted, names, path)]
-
-
-def _are_numbers(names: Sequence[str]) -> bool:
-    """Whether names are only the numbers of the galaxies."""
-    return all(name == str(k) for k, name in enumerate(names))
+    rows = matcher.match(wanted, named)
+    if matcher.by_order and len(posterior) != len(wanted):
+        raise ValueError(
+            f"{path} has {len(posterior)} galaxies, but the input has {len(wanted)}, and there are "
+            "no names to match them; give a posterior of the same galaxies in the same order."
+        )
+    return posterior[rows]
 
 
 def _trimmed(posterior: Posterior, n_draws: int, path: Path) -> Posterior:
@@ -196,7 +191,10 @@ def _trimmed(posterior: Posterior, n_draws: int, path: Path) -> Posterior:
         {name: values[:, :n_draws] for name, values in posterior.draws.items()},
         names=posterior.names,
         flags=posterior.flags,
+        flag_codes=posterior.flag_codes,
+        photometry=posterior.photometry,
         meta=posterior.meta,
+        named=posterior.named,
     )
 
 
@@ -230,12 +228,14 @@ def _spectra(
         rows = slice(start, start + len(block))
         of_posterior = posterior.flags[rows]
         codes = block.flag_codes | posterior.flag_codes[rows]
-        names = list(block.names)
+        names, named = list(block.names), block.named
         flags = [_joined(*pair) for pair in zip(block.flags, of_posterior, strict=True)]
         if galaxies.images is not None:
-            names, flags, codes = galaxies.images.with_reasons(names, flags, codes, start)
+            names, flags, codes, named = galaxies.images.with_reasons(
+                names, flags, codes, named, start
+            )
         start += len(block)
-        yield _renamed(block, names, flags, codes)
+        yield _renamed(block, names, flags, codes, named)
 
 
 def _joined(flag: str, of_posterior: str) -> str:
@@ -246,7 +246,11 @@ def _joined(flag: str, of_posterior: str) -> str:
 
 
 def _renamed(
-    block: SpectrumDraws, names: Sequence[str], flags: Sequence[str], codes: np.ndarray
+    block: SpectrumDraws,
+    names: Sequence[str],
+    flags: Sequence[str],
+    codes: np.ndarray,
+    named: np.ndarray,
 ) -> SpectrumDraws:
     same_names = tuple(names) == block.names and tuple(flags) == block.flags
     if same_names and np.array_equal(codes, block.flag_codes):
@@ -263,6 +267,7 @@ def _renamed(
         trusted=block.trusted,
         posterior_draw=block.posterior_draw,
         meta=block.meta,
+        named=named,
     )
 
 

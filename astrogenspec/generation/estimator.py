@@ -10,6 +10,7 @@ import astropy.units as u
 import numpy as np
 import torch
 from astropy.coordinates import SkyCoord
+from astropy.table import Row
 
 from ..base import Estimator, make_generator
 from ..calibration import SpectrumRecalibration
@@ -24,6 +25,7 @@ from ..inputs.observations import (
 )
 from ..inputs.photometry import Photometry
 from ..quantities import FLUX_UNIT, QUANTITIES, quantities_to_theta
+from ..results.matching import GalaxyMatcher
 from ..results.posterior import Posterior
 from ..results.spectra import SpectrumDraws
 from ..surveys import BANDS
@@ -211,7 +213,8 @@ class SpectrumEstimator(Estimator):
             Observed fluxes or magnitudes of the same galaxies, in the same order. It sets the absolute flux. Missing
             photometry is measured on the image.
         posterior : Posterior, optional
-            Posterior of the same galaxies. Each spectrum has the redshift of one draw and, in the fibre, its line
+            Posterior of the same galaxies: matched by name, or by order if the galaxies of either have no names. Each
+            spectrum has the redshift of one draw and, in the fibre, its line
             fluxes. Without it redshifts and lines are generated with the spectrum.
         n_draws : int
             Number of spectra per galaxy.
@@ -355,7 +358,8 @@ class SpectrumEstimator(Estimator):
         seed: int | torch.Generator | None,
     ) -> Callable[[Observations, slice], SpectrumDraws]:
         """Check the arguments; return the function that draws the spectra of a batch."""
-        theta = None if posterior is None else _posterior_theta(posterior, batches.n_galaxies)
+        theta = None if posterior is None else _posterior_theta(posterior)
+        rows_of = None if posterior is None else _row_finder(posterior, batches)
         generator = make_generator(seed)
         root = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         meta = self._metadata(seed) | {
@@ -365,17 +369,13 @@ class SpectrumEstimator(Estimator):
         }
 
         def predict_batch(seen: Observations, rows: slice) -> SpectrumDraws:
-            if theta is not None and rows.stop > len(theta):
-                raise ValueError(
-                    f"posterior has {len(theta)} galaxies, but cutouts has more: give the posterior of the same galaxies."
-                )
+            part = None if theta is None or rows_of is None else theta[rows_of(seen, rows)]
             target = _target_photometry(
                 seen,
                 None if seeing is None else seeing[rows],
                 self.network.zero_points,
                 in_fibre=request.aperture == "fibre",
             )
-            part = None if theta is None else theta[rows]
             generators = list(galaxy_generators(root, rows.start, len(seen)))
             return self._draw_batch(seen, target, part, generators, request, meta)
 
@@ -413,7 +413,7 @@ class SpectrumEstimator(Estimator):
         finite = np.isfinite(drawn.flux).all(axis=(1, 2))
         log.add(usable & ~finite, Flag.NO_SPECTRUM, "the network generated no finite spectrum")
         draws = None if theta is None else drawn.draw
-        return _spectrum_draws(drawn, usable & finite, draws, seen.names, log, request, meta)
+        return _spectrum_draws(drawn, usable & finite, draws, seen, log, request, meta)
 
 
 def _current_options(
@@ -446,16 +446,11 @@ def _current_options(
     return replace(options or SpectrumOptions(), **old)
 
 
-def _posterior_theta(posterior: Posterior, n: int | None) -> np.ndarray:
+def _posterior_theta(posterior: Posterior) -> np.ndarray:
     """Return the draws of a posterior in internal units, shape (n, m, 9); NaN for a missing quantity."""
     if not isinstance(posterior, Posterior):
         raise TypeError(
             f"posterior is a {type(posterior).__name__}: it must be the Posterior that PropertyEstimator.predict returns."
-        )
-    if n is not None and len(posterior) != n:
-        raise ValueError(
-            f"posterior has {len(posterior)} galaxies, but {n} were given: give the posterior of the same "
-            "galaxies, in the same order."
         )
     if "redshift" not in posterior.quantities:
         raise ValueError(
@@ -464,6 +459,43 @@ def _posterior_theta(posterior: Posterior, n: int | None) -> np.ndarray:
     return quantities_to_theta(
         {name: draws for name, draws in posterior.draws.items() if name in QUANTITIES}
     )
+
+
+def _row_finder(
+    posterior: Posterior, batches: ObservationBatches
+) -> Callable[[Observations, slice], np.ndarray]:
+    """Return the function that finds the rows of a posterior for the galaxies of a batch."""
+    n = batches.n_galaxies
+    if n is not None and len(posterior) < n:
+        raise ValueError(
+            f"posterior has {len(posterior)} galaxies, but {n} were given: give the posterior of the same galaxies."
+        )
+    matcher = GalaxyMatcher(posterior, "posterior")
+    conditioned_on = posterior.photometry
+    if matcher.by_order:
+        batches.require(len(posterior), "posterior")
+
+    def rows_of(seen: Observations, rows: slice) -> np.ndarray:
+        def same(index: int, row: int) -> bool:
+            return conditioned_on is not None and _same_fluxes(
+                seen.photometry.flux[index], conditioned_on[row]
+            )
+
+        found = matcher.match(seen.names, seen.named, rows.start, same=same)
+        if matcher.by_order:
+            batches.require(len(posterior), "posterior")
+        return found
+
+    return rows_of
+
+
+def _same_fluxes(flux: np.ndarray, row: Row) -> bool:
+    """Return whether the photometry of a posterior has the given fluxes."""
+    names = [f"flux_{band}" for band in BANDS]
+    if not set(names) <= set(row.colnames):
+        return False
+    stored = [u.Quantity(row[name], u.nmgy).value for name in names]
+    return np.allclose(stored, flux, rtol=1e-6, atol=0, equal_nan=True)
 
 
 def _target_photometry(
@@ -492,7 +524,7 @@ def _spectrum_draws(
     drawn: DrawnSpectra,
     usable: np.ndarray,
     posterior_draw: np.ndarray | None,
-    names: tuple[str, ...],
+    seen: Observations,
     log: FlagLog,
     request: Request,
     meta: dict[str, Any],
@@ -508,7 +540,8 @@ def _spectrum_draws(
         GENERATED.wavelength * u.AA,
         redshift,
         weights=None if request.select == "all" else drawn.weights,
-        names=names,
+        names=seen.names,
+        named=seen.named,
         flags=log.texts,
         flag_codes=log.codes,
         photometric_residual=residual * u.mag,

@@ -111,6 +111,7 @@ def draw_block(
         measurable=measurable,
         photometry=photometry,
         meta=meta,
+        named=seen.named,
     )
 
 

@@ -44,6 +44,7 @@ __all__ = [
     "dust_values",
     "join_catalogues",
     "read_catalogue",
+    "read_names",
     "translated",
 ]
 
@@ -182,11 +183,13 @@ class Catalogue:
     extinction : ndarray, shape (n, 5), or None
         Galactic extinction, mag.
     names : tuple of str or None
-        Names of the galaxies.
+        Names of the galaxies; the number of a galaxy without one.
     rejected : dict of int to str
         Reasons why galaxies cannot be used, by index.
     morphology : Morphology or None
         Morphology, if any was given.
+    named : ndarray of bool, shape (n,), or None
+        Whether a galaxy has a name; None if no names were given.
     """
 
     flux: np.ndarray
@@ -196,6 +199,7 @@ class Catalogue:
     names: tuple[str, ...] | None = None
     rejected: dict[int, str] = field(default_factory=dict)
     morphology: Morphology | None = None
+    named: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.flux)
@@ -254,8 +258,9 @@ def read_catalogue(photometry: Table | Row | Mapping[str, object]) -> Catalogue:
     for index in np.flatnonzero(missing.all(axis=1)):
         rejected.setdefault(int(index), "no band has both a flux and an error.")
     ebv, extinction = _dust_of(dust, bands, n)
-    names = _names_of(photometry, keys, n)
-    return Catalogue(flux, error, ebv, extinction, names, rejected, read_morphology(shape, n))
+    names, named = read_names(photometry["name"], n) if "name" in keys else (None, None)
+    morphology = read_morphology(shape, n)
+    return Catalogue(flux, error, ebv, extinction, names, rejected, morphology, named)
 
 
 _DUST_KEYS = ("ebv", *(f"extinction_{band}" for band in BANDS))
@@ -366,17 +371,46 @@ def _dust_of(
     return ebv, extinction
 
 
-def _names_of(photometry: Table | Mapping, keys: list, n: int) -> tuple[str, ...] | None:
-    if "name" not in keys:
-        return None
-    names = photometry["name"]
-    if isinstance(names, str) or np.ndim(names) == 0:
-        names = [names] if n == 1 else [f"{names} {k}" for k in range(n)]
-    if isinstance(names, Column):
+def read_names(names: Any, n: int) -> tuple[tuple[str, ...], np.ndarray]:
+    """Read the names of galaxies.
+
+    Parameters
+    ----------
+    names : str, or a column or sequence of n names
+        One name is followed by the number of the galaxy if there are several.
+    n : int
+        Number of galaxies.
+
+    Returns
+    -------
+    names : tuple of str
+        The number of a galaxy whose name is masked or empty.
+    named : ndarray of bool, shape (n,)
+        Whether a galaxy has a name.
+
+    Raises
+    ------
+    ValueError
+        If the number of names is wrong.
+    """
+    if isinstance(names, str | bytes) or np.ndim(names) == 0:
+        name = _name_text(names if isinstance(names, str | bytes) else np.asanyarray(names)[()])
+        names = [name] if n == 1 or not name else [f"{name} {k}" for k in range(n)]
+        names *= n if len(names) == 1 else 1
+    if isinstance(names, Column | np.ndarray):
         names = names.tolist()
     if len(names) != n:
         raise ValueError(f"name has {len(names)} values for {n} galaxies; give one for each.")
-    return tuple(map(str, names))
+    texts = [_name_text(name) for name in names]
+    named = np.array([text != "" for text in texts], dtype=bool)
+    return tuple(text or str(k) for k, text in enumerate(texts)), named
+
+
+def _name_text(name: object) -> str:
+    missing = name is None or name is np.ma.masked or isinstance(name, float) and np.isnan(name)
+    if missing:
+        return ""
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 
 def join_catalogues(parts: list[Catalogue]) -> Catalogue:
@@ -407,7 +441,10 @@ def join_catalogues(parts: list[Catalogue]) -> Catalogue:
                 f"photometry has no {what}, but that of galaxy {given} has; give it for all or for none.",
             )
         dust[what] = None if absent else np.concatenate(values)
-    names = tuple(part.names[0] if part.names else str(k) for k, part in enumerate(parts))
+    named = np.array([part.named is not None and bool(part.named[0]) for part in parts], bool)
+    names = tuple(
+        part.names[0] if part.names and named[k] else str(k) for k, part in enumerate(parts)
+    )
     rejected = {k: part.rejected[0] for k, part in enumerate(parts) if part.rejected}
     morphology = None
     if any(part.morphology is not None for part in parts):
@@ -423,4 +460,5 @@ def join_catalogues(parts: list[Catalogue]) -> Catalogue:
         names,
         rejected,
         morphology,
+        named,
     )

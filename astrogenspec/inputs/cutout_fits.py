@@ -120,7 +120,8 @@ def write_cutout_fits(
         )
     header = fits.Header() if position is None else _header_at(position)
     header["PIXSCALE"] = (SDSS.pixel_scale.value, "arcsec per pixel")
-    header["NAME"] = (galaxy.names[0], "galaxy")
+    if galaxy.named[0]:
+        header["NAME"] = (galaxy.names[0], "galaxy")
     hdus = [fits.PrimaryHDU()]
     for band in bands:
         k = BANDS.index(band)

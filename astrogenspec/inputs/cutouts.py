@@ -23,7 +23,14 @@ from ..flags import Flag
 from ..surveys import BANDS, CUTOUT_SIZE, SDSS
 from ..warnings import AstroGenSpecWarning
 from .astrometry import check_scale
-from .errors import INPUT_ERRORS, InputLog, check_on_error, resolve_flag_codes, select_galaxies
+from .errors import (
+    INPUT_ERRORS,
+    InputLog,
+    check_on_error,
+    resolve_flag_codes,
+    resolve_named,
+    select_galaxies,
+)
 from .image_files import read_band_files
 from .image_units import ZeroPoint, check_zero_point, read_image_unit, zero_point_note
 from .images import (
@@ -66,6 +73,8 @@ class CutoutBatch:
         Reasons why galaxies cannot be used; empty strings by default.
     flag_codes : ndarray of int64, shape (n,), optional
         Flag codes, see `~astrogenspec.decode_flags`; by default ``IMAGE_NOT_USED`` where there is a problem.
+    named : ndarray of bool, shape (n,), optional
+        Whether a galaxy has a name of its own, rather than only a number; by default True if ``names`` are given.
 
     Raises
     ------
@@ -78,6 +87,7 @@ class CutoutBatch:
     names: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     flag_codes: np.ndarray = None  # type: ignore[assignment]  # filled in below
+    named: np.ndarray = None  # type: ignore[assignment]  # filled in below
 
     def __post_init__(self) -> None:
         wanted = (len(self.flux), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE)
@@ -86,12 +96,14 @@ class CutoutBatch:
                 f"flux and ivar have shapes {self.flux.shape} and {self.ivar.shape}, but both must "
                 f"be (n, {len(BANDS)}, {CUTOUT_SIZE}, {CUTOUT_SIZE})."
             )
+        named = resolve_named(self.named, bool(self.names), len(self.flux))
         names = self.names or tuple(str(k) for k in range(len(self.flux)))
         problems = self.problems or ("",) * len(self.flux)
         for what, values in (("names", names), ("problems", problems)):
             if len(values) != len(self.flux):
                 raise ValueError(f"{what} has {len(values)} entries for {len(self.flux)} galaxies.")
         object.__setattr__(self, "names", tuple(names))
+        object.__setattr__(self, "named", named)
         object.__setattr__(self, "problems", tuple(problems))
         codes = resolve_flag_codes(self.flag_codes, problems, Flag.IMAGE_NOT_USED)
         object.__setattr__(self, "flag_codes", codes)
@@ -356,7 +368,7 @@ def _coerce_stack(
         full[0][:, order], full[1][:, order] = flux, ivar
         flux, ivar = full
     names = tuple(str(log.first + k) for k in range(len(log)))
-    return CutoutBatch(flux, ivar, names, log.texts, log.codes)
+    return CutoutBatch(flux, ivar, names, log.texts, log.codes, np.zeros(len(log), bool))
 
 
 def _coerce_bands(
@@ -371,10 +383,12 @@ def _coerce_bands(
     shape = (len(galaxies), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE)
     flux, ivar = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     names = [str(log.first + k) for k in range(len(galaxies))]
+    named = np.zeros(len(galaxies), bool)
     for k, (images, position) in enumerate(zip(galaxies, positions, strict=True)):
         if images is None:
             continue
-        names[k] = next((image.name for image in images.values() if image.name), names[k])
+        given = next((image.name for image in images.values() if image.name), "")
+        names[k], named[k] = given or names[k], bool(given)
         assumed_here: set[str] = set()
         try:
             on_grid = place_on_grid(images, position, pixel_scale, assumed_here, zero_point)
@@ -385,7 +399,7 @@ def _coerce_bands(
         for band, (band_flux, band_ivar) in on_grid.items():
             flux[k, BANDS.index(band)] = band_flux
             ivar[k, BANDS.index(band)] = band_ivar
-    return CutoutBatch(flux, ivar, tuple(names), log.texts, log.codes)
+    return CutoutBatch(flux, ivar, tuple(names), log.texts, log.codes, named)
 
 
 def _warn(assumed: set[str]) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "check_on_error",
     "galaxy_of",
     "resolve_flag_codes",
+    "resolve_named",
     "rewrite_error",
     "select_galaxies",
 ]
@@ -215,6 +216,33 @@ def resolve_flag_codes(
     if codes.shape != (len(texts),):
         raise ValueError(f"flag_codes has shape {codes.shape}, but it must be ({len(texts)},).")
     return codes
+
+
+def resolve_named(named: Sequence[bool] | np.ndarray | None, given: bool, n: int) -> np.ndarray:
+    """Return whether each galaxy of a record has a name, rather than only a number.
+
+    Parameters
+    ----------
+    named : sequence of bool, shape (n,), or None
+        Whether a name was given.
+    given : bool
+        Whether the names of the record were given; used if ``named`` is None.
+    n : int
+        Number of galaxies.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If the shape is wrong.
+    """
+    resolved = np.full(n, given) if named is None else np.array(named, dtype=bool)
+    if resolved.shape != (n,):
+        raise ValueError(f"named has shape {resolved.shape}, but it must be ({n},).")
+    return resolved
 
 
 def select_galaxies(record: Record, item: int | slice | np.ndarray | Sequence[int]) -> Record:

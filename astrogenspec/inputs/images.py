@@ -388,7 +388,8 @@ class BandImage:
     @property
     def name(self) -> str:
         """Name of the galaxy, from ``meta["name"]`` or the header keyword NAME."""
-        return str(_look_up(self.meta, "name") or "")
+        name = _look_up(self.meta, "name")
+        return "" if name is None else str(name)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from ..flags import Flag, FlagLog
 from ..surveys import BANDS
 from .catalogues import dust_values
 from .cutouts import CutoutBatch, Cutouts, read_cutouts
-from .errors import InputLog, check_count, check_on_error, resolve_flag_codes
+from .errors import InputLog, check_count, check_on_error, resolve_flag_codes, resolve_named
 from .features import ModelInputs, make_inputs
 from .photometry import Photometry, PhotometryBatch, coerce_photometry, measure_photometry
 
@@ -47,6 +47,8 @@ class Observations:
         Whether a galaxy has an image or photometry.
     flag_codes : ndarray of int64, shape (n,)
         Flag codes, see `~astrogenspec.decode_flags`; by default ``TEXT_ONLY`` where there is a text.
+    named : ndarray of bool, shape (n,)
+        Whether a galaxy has a name of its own, rather than only a number; by default True.
     """
 
     cutouts: CutoutBatch | None
@@ -55,10 +57,12 @@ class Observations:
     flags: tuple[str, ...]
     usable: np.ndarray
     flag_codes: np.ndarray = None  # type: ignore[assignment]  # filled in below
+    named: np.ndarray = None  # type: ignore[assignment]  # filled in below
 
     def __post_init__(self) -> None:
         codes = resolve_flag_codes(self.flag_codes, self.flags, Flag.TEXT_ONLY)
         object.__setattr__(self, "flag_codes", codes)
+        object.__setattr__(self, "named", resolve_named(self.named, True, len(self.names)))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -137,11 +141,11 @@ def observe(
     if cutouts is None:
         if photometry is None:
             raise ValueError(_NO_INPUT)
-        n, names = len(photometry), photometry.names
+        n, names, named = len(photometry), photometry.names, photometry.named
         has_image = np.zeros(n, bool)
     else:
         n = len(cutouts)
-        names = _common_names(cutouts.names, photometry, start)
+        names, named = _common_names(cutouts, photometry, start)
         has_image = cutouts.bands_present.any(axis=1) & _unflagged(cutouts.problems)
         if not has_image.all():
             ivar = np.where(has_image[:, None, None, None], cutouts.ivar, np.float32(0))
@@ -172,7 +176,7 @@ def observe(
     if on_error == "raise" and not usable.all():
         k = int(np.argmin(usable))
         raise InputLog(n, "raise", first=start).error(k, f"{log.texts[k]}.")
-    return Observations(cutouts, photometry, names, log.texts, usable, log.codes)
+    return Observations(cutouts, photometry, names, log.texts, usable, log.codes, named)
 
 
 _NO_INPUT = "neither cutouts nor photometry were given: pass an image, photometry, or both."
@@ -238,21 +242,23 @@ def _filled(
 
 
 def _common_names(
-    image_names: Sequence[str], photometry: PhotometryBatch | None, start: int
-) -> tuple[str, ...]:
-    """Return the names of galaxies from images and photometry; an index counts as no name."""
+    cutouts: CutoutBatch, photometry: PhotometryBatch | None, start: int
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the names of galaxies from images and photometry, and which galaxies have one.
+
+    Numbers that were assigned to galaxies without a name are not compared.
+    """
+    if photometry is None:
+        return cutouts.names, cutouts.named
     names = []
-    for k, image in enumerate(image_names):
-        number = str(start + k)
-        other = number if photometry is None else photometry.names[k]
-        image = number if image == str(k) else image
-        if number not in (image, other) and image != other:
-            raise InputLog(len(image_names), "raise", first=start).error(
+    for k, (image, other) in enumerate(zip(cutouts.names, photometry.names, strict=True)):
+        if cutouts.named[k] and photometry.named[k] and image != other:
+            raise InputLog(len(cutouts), "raise", first=start).error(
                 k,
                 f"the name is {image!r} in cutouts but {other!r} in photometry; give both in the same order.",
             )
-        names.append(other if image == number else image)
-    return tuple(names)
+        names.append(other if photometry.named[k] else image)
+    return tuple(names), cutouts.named | photometry.named
 
 
 class InputArguments(TypedDict, total=False):
@@ -335,6 +341,7 @@ class ObservationBatches:
         self.options = options
         self._cutouts = cutouts
         self._photometry = None
+        self._required: dict[str, int] = {}
         self.n_galaxies = None if cutouts is None else _number_of(cutouts)
         if photometry is not None:
             self._photometry = coerce_photometry(
@@ -342,6 +349,25 @@ class ObservationBatches:
             )
             if cutouts is None:
                 self.n_galaxies = len(self._photometry)
+        if self.n_galaxies is not None:
+            self._check_lengths(self.n_galaxies)
+
+    def require(self, n: int, argument: str) -> None:
+        """Require a number of galaxies, which is checked at the latest when the last batch was read.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows of another argument, which must be those of the same galaxies.
+        argument : str
+            Name of this argument, for the error message.
+
+        Raises
+        ------
+        ValueError
+            If the number of galaxies is known to differ.
+        """
+        self._required[argument] = n
         if self.n_galaxies is not None:
             self._check_lengths(self.n_galaxies)
 
@@ -365,26 +391,41 @@ class ObservationBatches:
                 )
             return
         for images, n in _split(self._cutouts, self.batch_size):
+            if self.n_galaxies is None:
+                self._check_lengths(start + n, complete=False)
             yield self._batch(images, start, n)
             start += n
 
-    def _check_lengths(self, n: int) -> None:
-        """Raise unless photometry, extinction and positions are those of as many galaxies as the images."""
-        if self._photometry is not None and len(self._photometry) != n:
+    def _check_lengths(self, n: int, *, complete: bool = True) -> None:
+        """Raise unless all arguments are those of n galaxies, or, if this is not the complete number, of n or more."""
+
+        def differs(length: int) -> bool:
+            return length != n if complete else length < n
+
+        for argument, length in self._required.items():
+            if differs(length):
+                raise ValueError(
+                    f"{argument} has {length} rows, but {n}{'' if complete else ' or more'} galaxies were given; one row "
+                    "for each is required, in the same order."
+                )
+        if self._photometry is not None and differs(len(self._photometry)):
             raise ValueError(
                 f"cutouts holds {n} galaxies but photometry {len(self._photometry)}: give one row of photometry "
                 "for each cutout, in the same order (with on_error='flag', None stands for no image and NaN for no photometry)."
             )
         if self._photometry is None:
             shape = np.asanyarray(self.options.ebv).shape
-            if shape not in ((), (n,)):
+            if len(shape) > 1 or shape and differs(shape[0]):
                 raise ValueError(
                     f"ebv has shape {shape} for {n} galaxies: give one value for all or one for each."
                 )
         position = self.options.position
-        if isinstance(position, SkyCoord) and position.shape not in ((n,), () if n == 1 else (n,)):
+        if not isinstance(position, SkyCoord):
+            return
+        shape = position.shape
+        if len(shape) > 1 or (differs(shape[0]) if shape else n != 1):
             raise ValueError(
-                f"position has shape {position.shape} for {n} galaxies: give one position for each."
+                f"position has shape {shape} for {n} galaxies: give one position for each."
             )
 
     def _batch(self, images: Any, start: int, n: int) -> Observations:
@@ -402,8 +443,6 @@ class ObservationBatches:
             first=start,
         )
         photometry = None if self._photometry is None else self._photometry[rows]
-        if photometry is not None and len(photometry) != n:
-            self._check_lengths(start + n)
         return observe(
             cutouts,
             photometry,

@@ -40,7 +40,14 @@ from ..surveys import BANDS, SDSS
 from ..warnings import AstroGenSpecWarning
 from .catalogues import SENTINELS, Catalogue, dust_values, join_catalogues, read_catalogue
 from .cutouts import CutoutBatch
-from .errors import INPUT_ERRORS, InputLog, check_on_error, resolve_flag_codes, select_galaxies
+from .errors import (
+    INPUT_ERRORS,
+    InputLog,
+    check_on_error,
+    resolve_flag_codes,
+    resolve_named,
+    select_galaxies,
+)
 from .morphology import Morphology
 
 __all__ = [
@@ -81,6 +88,8 @@ class PhotometryBatch:
         Morphology of the galaxies.
     flag_codes : ndarray of int64, shape (n,), optional
         Flag codes, see `~astrogenspec.decode_flags`; by default ``PHOTOMETRY_NOT_USED`` where there is a problem.
+    named : ndarray of bool, shape (n,), optional
+        Whether a galaxy has a name of its own, rather than only a number; by default True if ``names`` are given.
 
     Raises
     ------
@@ -97,12 +106,14 @@ class PhotometryBatch:
     extinction: np.ndarray = None  # type: ignore[assignment]  # filled in below
     morphology: Morphology | None = None
     flag_codes: np.ndarray = None  # type: ignore[assignment]  # filled in below
+    named: np.ndarray = None  # type: ignore[assignment]  # filled in below
 
     def __post_init__(self) -> None:
         n = len(self.flux)
         extinction: np.ndarray | None = self.extinction
         if extinction is None:
             extinction = np.asarray(self.ebv)[:, None] * _COEFFICIENTS
+        named = resolve_named(self.named, bool(self.names), n)
         names = tuple(self.names) or tuple(str(k) for k in range(n))
         problems = tuple(self.problems) or ("",) * n
         for what, values in (
@@ -127,6 +138,7 @@ class PhotometryBatch:
                 raise ValueError(f"{what} has {len(entries)} entries for {n} galaxies.")
         object.__setattr__(self, "extinction", extinction)
         object.__setattr__(self, "names", names)
+        object.__setattr__(self, "named", named)
         object.__setattr__(self, "problems", problems)
         codes = resolve_flag_codes(self.flag_codes, problems, Flag.PHOTOMETRY_NOT_USED)
         object.__setattr__(self, "flag_codes", codes)
@@ -258,6 +270,7 @@ def coerce_photometry(
         extinction,
         morphology,
         log.codes,
+        catalogue.named,
     )
 
 
@@ -381,4 +394,5 @@ def measure_photometry(
         cutouts.names,
         log.texts,
         flag_codes=log.codes,
+        named=cutouts.named,
     )

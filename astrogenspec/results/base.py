@@ -13,6 +13,7 @@ from .validation import (
     checked_flag_codes,
     checked_flags,
     checked_index,
+    checked_named,
     checked_names,
     index_of_name,
 )
@@ -50,6 +51,8 @@ class GalaxyDraws:
         Codes of `~astrogenspec.flags.Flag`. By default ``Flag.TEXT_ONLY`` where ``flags`` has a text.
     meta : mapping, optional
         Provenance of the draws.
+    named : array_like of bool, shape (n_galaxies,), optional
+        Whether a galaxy has a name of its own, rather than only a number. By default True if ``names`` are given.
 
     Notes
     -----
@@ -57,7 +60,7 @@ class GalaxyDraws:
     dictionaries of arrays, or None.
     """
 
-    _PER_GALAXY: ClassVar[tuple[str, ...]] = ("_names", "_flags", "_flag_codes")
+    _PER_GALAXY: ClassVar[tuple[str, ...]] = ("_names", "_flags", "_flag_codes", "_named")
 
     def __init__(
         self,
@@ -67,7 +70,9 @@ class GalaxyDraws:
         flags: Sequence[str] | None = None,
         flag_codes: Sequence[int] | np.ndarray | None = None,
         meta: Mapping[str, Any] | None = None,
+        named: Sequence[bool] | np.ndarray | None = None,
     ) -> None:
+        self._named = checked_named(named, names, n_galaxies)
         self._names = checked_names(names, n_galaxies)
         self._flags = checked_flags(flags, n_galaxies)
         self._flag_codes = checked_flag_codes(flag_codes, self._flags)
@@ -87,6 +92,11 @@ class GalaxyDraws:
     def names(self) -> tuple[str, ...]:
         """Names of the galaxies."""
         return tuple(self._names.tolist())
+
+    @property
+    def named(self) -> np.ndarray:
+        """Whether a galaxy has a name of its own, rather than only a number; read-only, bool, shape (n_galaxies,)."""
+        return self._named
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -209,10 +219,12 @@ class GalaxyDraws:
                     array.setflags(write=False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Pickling and deep copies make arrays writeable. Pickles of older versions have no codes.
+        # Pickling and deep copies make arrays writeable. Pickles of older versions have fewer attributes.
         self.__dict__.update(state)
         if "_flag_codes" not in state:
             self._flag_codes = checked_flag_codes(None, self._flags)
+        if "_named" not in state:
+            self._named = np.ones(len(self._names), bool)
         self._freeze()
 
 

@@ -48,6 +48,8 @@ class Posterior(GalaxyDraws):
         Provenance of the draws (model, seed, ...).
     flag_codes : array_like of int, shape (n_galaxies,), optional
         Codes of `~astrogenspec.flags.Flag`. By default ``Flag.TEXT_ONLY`` where ``flags`` has a text.
+    named : array_like of bool, shape (n_galaxies,), optional
+        Whether a galaxy has a name of its own, rather than only a number. By default True if ``names`` are given.
 
     Raises
     ------
@@ -85,10 +87,13 @@ class Posterior(GalaxyDraws):
         photometry: Table | None = None,
         meta: Mapping[str, Any] | None = None,
         flag_codes: Sequence[int] | np.ndarray | None = None,
+        named: Sequence[bool] | np.ndarray | None = None,
     ) -> None:
         self._draws = checked_draws(draws)
         n_galaxies = next(iter(self._draws.values())).shape[0]
-        super().__init__(n_galaxies, names=names, flags=flags, flag_codes=flag_codes, meta=meta)
+        super().__init__(
+            n_galaxies, names=names, flags=flags, flag_codes=flag_codes, meta=meta, named=named
+        )
         self._measurable = checked_measurable(measurable, n_galaxies)
         self._photometry = checked_photometry(photometry, n_galaxies)
         self._freeze()
@@ -259,6 +264,7 @@ class Posterior(GalaxyDraws):
             with_columns(self.to_table(), columns),
             self._draws,
             photometry=self._photometry,
+            named=self._named,
             meta=self._meta,
             with_draws=draws,
             overwrite=overwrite,

@@ -277,6 +277,7 @@ def write_posterior(
     draws: Mapping[str, u.Quantity],
     *,
     photometry: QTable | None,
+    named: np.ndarray,
     meta: Mapping[str, Any],
     with_draws: bool,
     overwrite: bool,
@@ -293,6 +294,8 @@ def write_posterior(
         Draws of the posterior.
     photometry : QTable or None
         Photometry of the posterior.
+    named : ndarray of bool, shape (n_galaxies,)
+        Whether a galaxy has a name, rather than a number.
     meta : mapping
         Meta data of the posterior.
     with_draws : bool
@@ -316,7 +319,7 @@ def write_posterior(
     path = Path(path).expanduser()
     _, form = _format_of(path)
     check_target(path, overwrite)
-    table = _file_table(summaries, draws, photometry, meta, with_draws)
+    table = _file_table(summaries, draws, photometry, named, meta, with_draws)
     if form in ("fits", "hdf5"):
         _encode_texts(table)
     with atomic_write(path, overwrite=overwrite) as temporary:
@@ -387,6 +390,7 @@ def _read_arguments(columns: dict[str, np.ndarray], document: dict[str, Any]) ->
         "flag_codes": columns.get("flags"),
         "measurable": columns.get("measurable"),
         "photometry": QTable(photometry) if photometry else None,
+        "named": _named(document, len(columns["name"])),
         "meta": document["meta"],
     }
 
@@ -405,6 +409,7 @@ def _file_table(
     summaries: QTable,
     draws: Mapping[str, u.Quantity],
     photometry: QTable | None,
+    named: np.ndarray,
     meta: Mapping[str, Any],
     with_draws: bool,
 ) -> QTable:
@@ -432,8 +437,21 @@ def _file_table(
         "photometry": units,
         "meta": dict(meta),
     }
+    if not named.all():
+        document["unnamed"] = np.flatnonzero(~named).tolist() if named.any() else "all"
     table.meta[_DOCUMENT] = encoded_document(document)
     return table
+
+
+def _named(document: Mapping[str, Any], n_galaxies: int) -> np.ndarray:
+    """Return which galaxies have a name: all, unless the document lists those without."""
+    named = np.ones(n_galaxies, bool)
+    unnamed = document.get("unnamed", [])
+    if unnamed == "all":
+        named[:] = False
+    elif isinstance(unnamed, list):
+        named[[k for k in unnamed if isinstance(k, int) and 0 <= k < n_galaxies]] = False
+    return named
 
 
 def _encode_texts(table: QTable) -> None:

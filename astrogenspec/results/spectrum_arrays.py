@@ -47,6 +47,7 @@ class SpectrumArrays(GalaxyDraws):
     posterior_draw : array_like of int, shape (n_galaxies, n_draws), optional
     meta : mapping, optional
     flag_codes : array_like of int, shape (n_galaxies,), optional
+    named : array_like of bool, shape (n_galaxies,), optional
     """
 
     _PER_GALAXY = (
@@ -74,11 +75,14 @@ class SpectrumArrays(GalaxyDraws):
         posterior_draw: np.ndarray | None = None,
         meta: Mapping[str, Any] | None = None,
         flag_codes: Sequence[int] | np.ndarray | None = None,
+        named: Sequence[bool] | np.ndarray | None = None,
     ) -> None:
         self._wavelength = checked_wavelength(wavelength)
         self._flux = checked_flux(flux, self._wavelength)
         n_galaxies, n_draws, n_wavelength = self._flux.shape
-        super().__init__(n_galaxies, names=names, flags=flags, flag_codes=flag_codes, meta=meta)
+        super().__init__(
+            n_galaxies, names=names, flags=flags, flag_codes=flag_codes, meta=meta, named=named
+        )
         exists = np.isfinite(self._flux.value).any(axis=2)
         self._redshift = checked_redshift(redshift, exists)
         self._weights = checked_weights(weights, exists)

@@ -25,6 +25,7 @@ __all__ = [
     "checked_flux",
     "checked_index",
     "checked_measurable",
+    "checked_named",
     "checked_names",
     "checked_photometry",
     "checked_posterior_draw",
@@ -90,6 +91,35 @@ def checked_names(names: Any, n_galaxies: int) -> np.ndarray:
     if names is None:
         names = map(str, range(n_galaxies))
     return _checked_strings("names", names, n_galaxies)
+
+
+def checked_named(named: Any, names: Any, n_galaxies: int) -> np.ndarray:
+    """Copy whether the galaxies have names; by default all or none, depending on ``names``.
+
+    Parameters
+    ----------
+    named : array_like of bool, shape (n_galaxies,), or None
+        Whether a galaxy has a name, rather than a number.
+    names : sequence of str or None
+        Names of the galaxies.
+    n_galaxies : int
+        Number of galaxies.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_galaxies,)
+
+    Raises
+    ------
+    ValueError
+        If the shape is wrong.
+    """
+    checked = np.full(n_galaxies, names is not None) if named is None else np.array(named, bool)
+    if checked.shape != (n_galaxies,):
+        raise ValueError(
+            f"named has shape {checked.shape}; one entry for each of the {n_galaxies} galaxies is expected."
+        )
+    return checked
 
 
 def checked_flags(flags: Any, n_galaxies: int) -> np.ndarray:

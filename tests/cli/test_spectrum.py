@@ -341,7 +341,7 @@ def test_figure_is_named_after_the_galaxy(spectrum, tmp_path):
             ("cutout0.fits", "--posterior", "others.fits"),
             "out.fits",
             2,
-            "others.fits has no row for 1 of",
+            "others.fits has no galaxy named 'g0'",
         ),
         (
             ("cutout0.fits", "--posterior", "masses.fits"),

@@ -107,3 +107,66 @@ def test_errors_keep_their_type(kind):
 def test_a_special_error_becomes_its_parent_type():
     error = UnicodeDecodeError("utf8", b"", 0, 1, "wrong")
     assert type(rewrite_error(error, "wrong")) is ValueError
+
+
+def named_image(name):
+    picture = image()
+    picture.meta["NAME"] = name
+    return {"r": picture}
+
+
+@pytest.mark.parametrize("ids", [["1", "0", "2"], [1, 0, 2], ["10", "11", "12"]])
+def test_numbers_given_as_names_are_compared(ids):
+    cutouts = [named_image(name) for name in ids]
+    table = G | {"name": ["0", "1", "2"]}
+    for size in (1, 256):
+        batches = ObservationBatches(cutouts, table, InputOptions(on_error="flag"), batch_size=size)
+        with pytest.raises(ValueError, match=f"the name is '{ids[0]}' in cutouts but '0' in phot"):
+            list(batches)
+
+
+@pytest.mark.parametrize("size", [1, 2, 256])
+@pytest.mark.parametrize("as_iterator", [False, True])
+def test_integer_names_of_images_are_kept(size, as_iterator):
+    given = [named_image(k) for k in (2, 3, 0, 1)]
+    for table in (None, {"r": [17.0] * 4 * u.ABmag, "r_err": 0.1 * u.mag, "ebv": 0.0}):
+        batches = ObservationBatches(
+            iter(given) if as_iterator else given,
+            table,
+            InputOptions(ebv=0.0 if table is None else None),
+            batch_size=size,
+        )
+        parts = list(batches)
+        assert [name for part in parts for name in part.names] == ["2", "3", "0", "1"]
+        assert all(part.named.all() for part in parts)
+
+
+def test_unnamed_galaxies_take_the_name_of_the_other_input():
+    table = G | {"name": ["7", "", "9"]}
+    cutouts = [{"r": image()}, named_image("a"), None]
+    (seen,) = ObservationBatches(cutouts, table, InputOptions(on_error="flag"))
+    assert seen.names == ("7", "a", "9") and seen.named.all()
+    (seen,) = ObservationBatches([{"r": image()}] * 3, G, InputOptions(on_error="flag"))
+    assert seen.names == ("0", "1", "2") and not seen.named.any()
+    masked = np.ma.array(["a", "b", "c"], mask=[0, 1, 0])
+    names = coerce_photometry(G | {"name": masked}, on_error="flag")
+    assert names.names == ("a", "1", "c") and names.named.tolist() == [True, False, True]
+    assert names[1:].named.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("argument", ["ebv", "photometry", "required"])
+@pytest.mark.parametrize("n", [2, 4])
+def test_iterators_of_another_length_are_errors(argument, n):
+    table = {"r": [17.0] * 3 * u.ABmag, "r_err": 0.1 * u.mag, "ebv": 0.0}
+    options = InputOptions(ebv=None if argument == "photometry" else [0.1] * 3)
+    given = iter([{"r": image()}] * n)
+    batches = ObservationBatches(
+        given, table if argument == "photometry" else None, options, batch_size=2
+    )
+    if argument == "required":
+        batches = ObservationBatches(
+            iter([{"r": image()}] * n), None, InputOptions(ebv=0.0), batch_size=2
+        )
+        batches.require(3, "theta")
+    with pytest.raises(ValueError, match=r"theta has 3 rows|ebv has shape \(3,\)|photometry 3"):
+        list(batches)
