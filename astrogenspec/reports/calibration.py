@@ -10,7 +10,6 @@ import base64
 import html
 import io
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable, Table, vstack
 
+from ..atomic import move_into_place, temporary_folder, write_errors
 from ..calibration.diagnostics import pit, values_in_dex
 from ..calibration.features import band_sets, check_modes, magnitudes_of
 from ..calibration.recalibration import MIN_GALAXIES, cross_fitted, fit_if_enough
@@ -103,15 +103,12 @@ class CalibrationReport:
         page = checked_page(path, overwrite)
         table = page.with_suffix(".ecsv")
         text = html_page(self)
-        temporary = {target: target.with_name(f".{uuid.uuid4().hex}") for target in (page, table)}
-        try:
-            temporary[page].write_text(text, encoding="utf-8")
-            self.scores.write(temporary[table], format="ascii.ecsv")
-            for target, written in temporary.items():
-                os.replace(written, target)
-        finally:
-            for written in temporary.values():
-                written.unlink(missing_ok=True)
+        with write_errors(page), temporary_folder(page.resolve().parent) as folder:
+            written = {target: folder / target.name for target in (page, table)}
+            written[page].write_text(text, encoding="utf-8")
+            self.scores.write(written[table], format="ascii.ecsv")
+            for target, complete in written.items():
+                move_into_place(complete, target, overwrite=overwrite)
         return page, table
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 from tqdm.auto import tqdm
 
+from ..atomic import atomic_write
 from ..inputs.cutouts import CutoutBatch
 from ..inputs.photometry import measure_photometry
 from ..quantities import QUANTITIES
@@ -371,8 +372,7 @@ def _fill(stream: GalaxyStream, shard: int, size: int) -> dict[str, np.ndarray]:
 
 
 def _write(path: Path, columns: dict[str, np.ndarray], settings: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with h5py.File(temporary, "w") as file:
+    with atomic_write(path, overwrite=True) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["settings"] = settings
         file.attrs["quantities"] = list(QUANTITIES)
         file.attrs["bands"] = list(BANDS)
@@ -380,4 +380,3 @@ def _write(path: Path, columns: dict[str, np.ndarray], settings: str) -> None:
         file.attrs["wavelength_log10_step"] = OBSERVED.step
         for name, values in columns.items():
             file.create_dataset(name, data=values)
-    temporary.replace(path)

@@ -35,6 +35,7 @@ from astropy.table import QTable
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..atomic import atomic_write
 from .streams import BatchStream, ZippedStreams, to_device
 
 __all__ = [
@@ -262,19 +263,16 @@ class History:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the table as ECSV; an existing file is replaced."""
-        self.to_table().write(path, format="ascii.ecsv", overwrite=True)
+        with atomic_write(Path(path), overwrite=True) as temporary:
+            self.to_table().write(temporary, format="ascii.ecsv")
 
 
 def save_atomically(state: Any, path: str | os.PathLike[str]) -> None:
     """Save to a temporary file and rename it, so that the target is never incomplete."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_write(path, overwrite=True) as temporary:
         torch.save(state, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @torch.no_grad()

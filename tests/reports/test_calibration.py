@@ -185,7 +185,7 @@ def test_samples_without_true_values_are_refused():
         calibration_report(posterior, QTable({"colour": np.ones(60)}))
     with pytest.raises(ValueError, match="no true value of a quantity of the posterior"):
         calibration_report(posterior, {"redshift": np.full(60, np.nan)})
-    with pytest.raises(KeyError, match="no quantity 'masses'"):
+    with pytest.raises(KeyError, match="unknown quantity 'masses'"):
         calibration_report(posterior, {"masses": np.ones(60)})
 
 
