@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
@@ -29,6 +29,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from .cards import check_text
 from .inputs.cutouts import Cutouts
 from .inputs.observations import InputOptions, ObservationBatches, Observations
 from .inputs.photometry import Photometry
@@ -147,6 +148,11 @@ class Estimator(ABC):
                 f"network is a {type(network).__name__}: it must be a torch.nn.Module; "
                 "for trained weights use from_pretrained() or load(path)."
             )
+        if card is not None:
+            try:
+                self._check_card(card)
+            except ValueError as error:
+                raise ValueError(f"card is invalid: {error}") from error
         self.device = _check_device(device)
         self.network = network.to(self.device, torch.float32).eval()
         self.card = card
@@ -174,6 +180,17 @@ class Estimator(ABC):
     @abstractmethod
     def fit(self, *args: Any, **kwargs: Any) -> Self:
         """Return a new estimator, trained on labelled galaxies; see the subclass."""
+
+    @classmethod
+    def _check_card(cls, card: Any) -> None:
+        """Raise an error unless the entries of the card that this class uses are valid."""
+        if not isinstance(card, Mapping):
+            raise TypeError(
+                f"card is a {type(card).__name__}: it must be a dict with the metadata of the weights, or None for an "
+                "untrained network."
+            )
+        if card.get("name") is not None:
+            check_text(card["name"], "name")
 
     @property
     def fitted(self) -> bool:
@@ -225,12 +242,16 @@ class Estimator(ABC):
             with single_precision():
                 network = cls.build_network(config)
             network.load_state_dict(state)
-        except (TypeError, ValueError, KeyError, RuntimeError) as error:
-            cause = str(error).splitlines()[0]
+        except Exception as error:
+            cause = " ".join(str(error).split())[:200]
             raise WeightsError(
                 f"{found.path} does not hold the network of a {cls.__name__} of this version ({cause}): "
                 "use the weights that came with this version of astrogenspec, or train them again."
             ) from error
+        try:
+            cls._check_card(found.card)
+        except (TypeError, ValueError) as error:
+            raise WeightsError(f"the card of {found.path} cannot be used: {error}") from error
         return cls(network, card=found.card, device=device)
 
     @classmethod

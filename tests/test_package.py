@@ -199,6 +199,7 @@ def test_there_is_no_circle_of_imports():
 LAYERS = (
     (
         "atomic",
+        "cards",
         "downloads",
         "nn",
         "flags",
@@ -413,6 +414,7 @@ def test_layout_is_that_of_the_design():
     modules = {
         "atomic",
         "base",
+        "cards",
         "cosmology",
         "demo",
         "derived",

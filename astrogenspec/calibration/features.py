@@ -15,10 +15,19 @@ from ..surveys import BANDS
 if TYPE_CHECKING:
     from ..results.posterior import Posterior
 
-__all__ = ["INPUT_MODES", "band_sets", "check_modes", "correction_features", "magnitudes_of"]
+__all__ = [
+    "INPUT_MODES",
+    "N_FEATURES",
+    "band_sets",
+    "check_modes",
+    "correction_features",
+    "magnitudes_of",
+]
 
 #: Input modes, each with its own corrections.
 INPUT_MODES = ("image", "photometry", "both")
+#: Number of features.
+N_FEATURES = 8
 
 
 def correction_features(values: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:

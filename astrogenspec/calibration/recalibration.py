@@ -21,8 +21,7 @@ own.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,10 +30,18 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
+from ..cards import check_layout, check_text, entries, entry
 from ..quantities import QUANTITIES, QuantityInfo
 from ..warnings import AstroGenSpecWarning
 from .diagnostics import values_in_dex
-from .features import INPUT_MODES, band_sets, check_modes, correction_features, magnitudes_of
+from .features import (
+    INPUT_MODES,
+    N_FEATURES,
+    band_sets,
+    check_modes,
+    correction_features,
+    magnitudes_of,
+)
 from .quantile_maps import map_draws, probit_pit, rank_deviates
 from .regression import ProbitRegression, fit_probit_regression
 
@@ -47,7 +54,6 @@ __all__ = [
     "Correction",
     "Recalibration",
     "TooFewGalaxiesError",
-    "check_entry",
     "cross_fitted",
     "fit_if_enough",
     "has_common_bands",
@@ -58,6 +64,8 @@ MIN_GALAXIES = 100
 #: Minimum number of labelled galaxies with a set of bands for the set to be corrected.
 MIN_GALAXIES_PER_BAND_SET = 30
 _LAYOUT = 2
+#: Key of the card.
+_ENTRY = "recalibration"
 #: Maximum number of draws corrected at once.
 _MAX_DRAWS_AT_ONCE = 2_000_000
 
@@ -197,9 +205,17 @@ class Correction:
         return {"bands": list(self.bands), "regression": self.regression.to_dict()}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Correction:
-        """Read the output of `to_dict`."""
-        return cls(ProbitRegression.from_dict(values["regression"]), tuple(values["bands"]))
+    def from_dict(cls, values: Mapping[str, Any], where: str = "correction") -> Correction:
+        """Read the output of `to_dict`; ``where`` is its path in the card, for errors."""
+        path = f"{where}.regression"
+        regression = ProbitRegression.from_dict(entry(values, "regression", where), path)
+        if len(regression.basis.centres) != N_FEATURES:
+            raise ValueError(
+                f"the entry {path}.basis has {len(regression.basis.centres)} features, but {N_FEATURES} are "
+                "expected."
+            )
+        bands = tuple(check_text(name, path) for name, path in entries(values, "bands", where))
+        return cls(regression, bands)
 
 
 class Recalibration:
@@ -446,12 +462,15 @@ class Recalibration:
         ValueError
             If an entry is missing or invalid, or was written by a newer version.
         """
-        with check_entry(values, _LAYOUT, cls.__name__):
-            corrections = {
-                (entry["mode"], entry["quantity"]): Correction.from_dict(entry)
-                for entry in values["corrections"]
-            }
-            notes = {(entry["mode"], entry["quantity"]): entry["note"] for entry in values["notes"]}
+        check_layout(values, _LAYOUT, _ENTRY)
+        corrections = {
+            _key_of(part, where): Correction.from_dict(part, where)
+            for part, where in entries(values, "corrections", _ENTRY)
+        }
+        notes = {
+            _key_of(part, where): check_text(entry(part, "note", where), f"{where}.note")
+            for part, where in entries(values, "notes", _ENTRY)
+        }
         return cls(corrections, notes)
 
     def _correct(
@@ -563,39 +582,12 @@ def has_common_bands(magnitudes: np.ndarray) -> np.ndarray:
     return counts[index] >= MIN_GALAXIES_PER_BAND_SET
 
 
-@contextmanager
-def check_entry(values: Mapping[str, Any], newest: int, name: str) -> Iterator[None]:
-    """Check the layout of a card entry, and report what is missing or invalid in it.
-
-    Parameters
-    ----------
-    values : mapping
-        Output of ``to_dict``, with its ``layout``.
-    newest : int
-        Newest layout that this version reads.
-    name : str
-        Name of the class.
-
-    Raises
-    ------
-    ValueError
-        If the layout is newer, or an entry is missing or invalid.
-    """
-    try:
-        if values["layout"] > newest:
-            raise ValueError(
-                f"the recalibration has layout {values['layout']}, but this version reads layouts up to {newest}; "
-                "update astrogenspec."
-            )
-        yield
-    except KeyError as error:
-        raise ValueError(
-            f"the recalibration entry {error} is missing; use the output of {name}.to_dict."
-        ) from error
-    except TypeError as error:
-        raise ValueError(
-            f"the recalibration is invalid ({error}); use the output of {name}.to_dict."
-        ) from error
+def _key_of(values: Any, where: str) -> tuple[str, str]:
+    """Return input mode and quantity of a correction in a card."""
+    return (
+        check_text(entry(values, "mode", where), f"{where}.mode", INPUT_MODES),
+        check_text(entry(values, "quantity", where), f"{where}.quantity"),
+    )
 
 
 def _drawn_quantities(posterior: Posterior, truth: Mapping[str, u.Quantity] | Table) -> list[str]:

@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
+from ..cards import check_array, entries, entry
+
 __all__ = ["ProbitRegression", "SplineBasis", "fit_probit_regression"]
 
 #: Quantiles at which a spline has its knots (Harrell 2015, Regression Modeling Strategies, table 2.3).
@@ -129,15 +131,29 @@ class SplineBasis:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SplineBasis:
-        """Read the output of `to_dict`."""
-        knots, means = (tuple(np.array(v, float) for v in values[k]) for k in ("knots", "means"))
-        transforms = tuple(
-            np.array(part, float).reshape(len(mean), -1 if len(mean) else 0)
-            for part, mean in zip(values["transforms"], means, strict=True)
-        )
-        limits = np.array(values["limits"], float).reshape(-1, 2)
-        return cls(np.array(values["centres"], float), limits, knots, means, transforms)
+    def from_dict(cls, values: Mapping[str, Any], where: str = "basis") -> SplineBasis:
+        """Read the output of `to_dict`; ``where`` is its path in the card, for errors."""
+        centres = check_array(entry(values, "centres", where), (None,), f"{where}.centres")
+        n = len(centres)
+        limits = check_array(entry(values, "limits", where), (n, 2), f"{where}.limits")
+        knots, means, transforms = [], [], []
+        for part, path in _exactly(n, values, "knots", where):
+            knots.append(check_array(part, (None,), path))
+            if (np.diff(knots[-1]) <= 0).any():
+                raise ValueError(f"the entry {path} does not increase.")
+        n_columns = [_natural_spline(np.zeros(1), part).shape[1] for part in knots]
+        for (part, path), m in zip(_exactly(n, values, "means", where), n_columns, strict=True):
+            means.append(check_array(part, (m,), path))
+        for (part, path), m in zip(
+            _exactly(n, values, "transforms", where), n_columns, strict=True
+        ):
+            # A matrix without rows is an empty list.
+            transforms.append(
+                check_array(part, (m, None), path)
+                if m
+                else check_array(part, (0,), path).reshape(0, 0)
+            )
+        return cls(centres, limits, tuple(knots), tuple(means), tuple(transforms))
 
 
 @dataclass(frozen=True)
@@ -196,15 +212,20 @@ class ProbitRegression:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ProbitRegression:
-        """Read the output of `to_dict`."""
-        residual = values["residual_map"]
-        return cls(
-            SplineBasis.from_dict(values["basis"]),
-            np.array(values["shift"], float),
-            np.array(values["log_scale"], float),
-            None if residual is None else np.array(residual, float),
+    def from_dict(cls, values: Mapping[str, Any], where: str = "regression") -> ProbitRegression:
+        """Read the output of `to_dict`; ``where`` is its path in the card, for errors."""
+        basis = SplineBasis.from_dict(entry(values, "basis", where), f"{where}.basis")
+        n_columns = 1 + sum(part.shape[1] for part in basis.transforms)
+        shift, log_scale = (
+            check_array(entry(values, key, where), (n_columns,), f"{where}.{key}")
+            for key in ("shift", "log_scale")
         )
+        residual = entry(values, "residual_map", where)
+        if residual is not None:
+            residual = check_array(residual, _NODES.shape, f"{where}.residual_map")
+            if (np.diff(residual) < 0).any():
+                raise ValueError(f"the entry {where}.residual_map decreases.")
+        return cls(basis, shift, log_scale, residual)
 
 
 def fit_probit_regression(
@@ -261,6 +282,16 @@ def _chosen_penalties(
             if loss < best:
                 strengths, best, moments = trial, loss, held_out
     return strengths, moments
+
+
+def _exactly(n: int, values: Mapping[str, Any], key: str, where: str) -> list[tuple[Any, str]]:
+    """Return the elements of a list with one element for each of n features, and their paths."""
+    found = list(entries(values, key, where))
+    if len(found) != n:
+        raise ValueError(
+            f"the entry {where}.{key} has {len(found)} elements, but {n} are expected."
+        )
+    return found
 
 
 def _natural_spline(values: np.ndarray, knots: np.ndarray) -> np.ndarray:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import astropy.units as u
 import numpy as np
 
+from ..cards import check_array, check_layout, check_text, entries, entry
 from ..wavelengths import LINES
 from .features import INPUT_MODES
-from .recalibration import check_entry
 
 if TYPE_CHECKING:
     from ..results.spectra import SpectrumDraws
@@ -38,6 +38,8 @@ _PSEUDO_GALAXIES = 30
 #: Half-width of the region excluded around each line (Angstrom, rest frame).
 _NEAR_LINE = 15.0
 _LAYOUT = 1
+#: Key of the card.
+_ENTRY = "recalibration"
 
 
 class SpectrumRecalibration:
@@ -202,8 +204,16 @@ class SpectrumRecalibration:
         ValueError
             If an entry is missing or invalid, or was written by a newer version.
         """
-        with check_entry(values, _LAYOUT, cls.__name__):
-            return cls({(e["mode"], e["aperture"]): e["values"] for e in values["factors"]})
+        check_layout(values, _LAYOUT, _ENTRY)
+        factors = {}
+        for part, where in entries(values, "factors", _ENTRY):
+            mode = check_text(entry(part, "mode", where), f"{where}.mode", INPUT_MODES)
+            aperture = check_text(entry(part, "aperture", where), f"{where}.aperture")
+            path = f"{where}.values"
+            factors[mode, aperture] = check_array(
+                entry(part, "values", where), (len(_KNOTS),), path
+            )
+        return cls(factors)
 
 
 def _relative_distances(flux: np.ndarray, true: np.ndarray, used: np.ndarray) -> np.ndarray:

@@ -180,6 +180,12 @@ class SpectrumEstimator(Estimator):
         """Build an untrained network from the ``config`` of another."""
         return SpectrumNetwork.from_config(config)
 
+    @classmethod
+    def _check_card(cls, card: Any) -> None:
+        super()._check_card(card)
+        if card.get("recalibration") is not None:
+            SpectrumRecalibration.from_dict(card["recalibration"])
+
     def predict(
         self,
         cutouts: Cutouts | None = None,

@@ -29,6 +29,7 @@ from ..quantities import QUANTITIES, converted_labels
 from ..reports.calibration import CalibrationReport, calibration_report, checked_page
 from ..results.posterior import Posterior
 from ..warnings import AstroGenSpecWarning, renamed_argument
+from .card import check_property_card
 from .finetuning.trainer import FineTuningData, FineTuningSettings, fine_tune
 from .latent import ImageEstimator
 from .network import PropertyNetwork
@@ -74,6 +75,11 @@ class PropertyEstimator(ImageEstimator):
     def build_network(cls, config: dict[str, Any]) -> PropertyNetwork:
         """Build an untrained network from the ``config`` of another."""
         return PropertyNetwork.from_config(config)
+
+    @classmethod
+    def _check_card(cls, card: Any) -> None:
+        super()._check_card(card)
+        check_property_card(card)
 
     def predict(
         self,
@@ -506,7 +512,7 @@ class PropertyEstimator(ImageEstimator):
             If the estimator has not been fitted.
         """
         fits = (self.card or {}).get("fits")
-        if not fits:
+        if not fits or "held_out" not in fits[-1]:
             raise ValueError("this estimator was not fitted to labelled galaxies: call fit first.")
         rows = []
         for name, scores in fits[-1]["held_out"].items():

@@ -99,7 +99,7 @@ def draw_block(
         log.extend(part.codes, part.texts)
     log.add(seen.usable & ~finite, Flag.NO_DRAWS, "the draws of the network are not finite")
     photometry = seen.photometry_table()
-    if "predictive" in card:
+    if card.get("predictive") is not None:
         emulator = PhotometryEmulator.from_dict(card["predictive"])
         observed = magnitudes_and_errors(seen.photometry)
         photometry[PREDICTIVE] = emulator.p_values(theta, *observed)

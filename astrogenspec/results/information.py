@@ -23,11 +23,13 @@ from typing import Any
 import numpy as np
 from scipy.special import digamma
 
+from ..cards import check_array, check_mapping
 from ..quantities import QUANTITIES
 
 __all__ = [
     "GRADES",
     "MINIMUM_DRAWS",
+    "check_population",
     "divergence",
     "grades",
     "population_of",
@@ -89,6 +91,26 @@ def population_of(
             float(f"{value:.6g}") for value in np.interp(fractions, below, column[known][order])
         ]
     return tables
+
+
+def check_population(population: Any, where: str) -> None:
+    """Check the tables of a population.
+
+    Parameters
+    ----------
+    population : mapping
+        Result of `population_of`.
+    where : str
+        Path of the entry, for errors.
+
+    Raises
+    ------
+    ValueError
+        If it is no mapping of tables of at least two finite numbers.
+    """
+    for name, quantiles in check_mapping(population, where).items():
+        if len(check_array(quantiles, (None,), f"{where}.{name}")) < 2:
+            raise ValueError(f"the entry {where}.{name} has fewer than two quantiles.")
 
 
 def population_rank(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
@@ -209,6 +231,7 @@ def shared_population(population: Any, name: str, draws: Mapping[str, Any]) -> l
             "the posterior has no population to compare with (meta['population']), because the card of the weights "
             "has none."
         )
+    check_population(population, "meta.population")
     if name not in population:
         raise ValueError(
             f"the population in the card of the weights has no {name!r}; it has {', '.join(population)}."

@@ -15,7 +15,13 @@ from astropy.uncertainty import Distribution
 from ..derived import bpt_fractions, derivable
 from ..quantities import internal_values
 from .base import GalaxyDraws, GalaxyIndex, check_same_number_of_draws
-from .information import MINIMUM_DRAWS, divergence, grades, shared_population
+from .information import (
+    MINIMUM_DRAWS,
+    check_population,
+    divergence,
+    grades,
+    shared_population,
+)
 from .quantity import QuantityPosterior, posterior_of
 from .validation import checked_draws, checked_measurable, checked_photometry
 
@@ -215,6 +221,7 @@ class Posterior(GalaxyDraws):
             quantities = [quantities]
         chosen = [self[name] for name in (self._draws if quantities is None else quantities)]
         population = self._meta.get("population") or {}
+        check_population(population, "meta.population")
         known = set(self._draws) & set(population) if self.n_draws >= MINIMUM_DRAWS else set()
         photometry = {} if self._photometry is None else self._photometry.columns
         return summary_table(

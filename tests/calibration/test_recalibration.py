@@ -130,9 +130,11 @@ def test_recalibration_round_trips_through_the_card():
     assert again.notes == recalibration.notes and repr(again) == repr(recalibration)
     with pytest.raises(ValueError, match="layout 9"):
         Recalibration.from_dict({"layout": 9})
-    with pytest.raises(ValueError, match="the recalibration entry 'corrections' is missing"):
+    with pytest.raises(ValueError, match="the entry recalibration.corrections is missing"):
         Recalibration.from_dict({"layout": 2})
-    with pytest.raises(ValueError, match=r"the recalibration is invalid \('NoneType'"):
+    with pytest.raises(
+        ValueError, match="the entry recalibration.corrections is None, but a list is expected"
+    ):
         Recalibration.from_dict({"layout": 2, "corrections": None})
 
 

@@ -116,7 +116,7 @@ def test_invalid_units_entries_and_factors_are_refused():
         SpectrumRecalibration.fit(draws, truth.value * u.m)
     with pytest.raises(ValueError, match="7 positive numbers"):
         SpectrumRecalibration({("both", "total"): [1.0, 2.0]})
-    with pytest.raises(ValueError, match="the recalibration entry 'factors' is missing"):
+    with pytest.raises(ValueError, match="the entry recalibration.factors is missing"):
         SpectrumRecalibration.from_dict({"layout": 1})
     with pytest.raises(ValueError, match="layout 2"):
         SpectrumRecalibration.from_dict({"layout": 2})

@@ -483,7 +483,7 @@ def _new_card(
     card: Mapping[str, Any] | None, entry: dict[str, Any], limits: dict[str, list[float]]
 ) -> dict[str, Any]:
     new = copy.deepcopy(dict(card or {}))
-    new["fits"] = [*new.get("fits", []), entry]
+    new["fits"] = [*(new.get("fits") or []), entry]
     known = new.get("training_range")
     if card is None:
         new["training_range"] = limits
@@ -495,6 +495,6 @@ def _new_card(
     for stale in ("sha256", "filename", "metrics", "calibration", "recalibration"):
         new.pop(stale, None)
     new["name"] = (
-        f"{new.get('name') or 'untitled'} (fitted)" if len(new["fits"]) == 1 else new["name"]
+        f"{new.get('name') or 'untitled'} (fitted)" if len(new["fits"]) == 1 else new.get("name")
     )
     return new

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaincc
 
+from ...cards import check_array, check_covariances, entry
 from ...surveys import BANDS
 
 __all__ = ["ColourMixture", "near_stellar_locus"]
@@ -129,9 +130,14 @@ class ColourMixture:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ColourMixture:
-        """Read the output of `to_dict`."""
-        return cls(np.array(values["means"], float), np.array(values["covariances"], float))
+    def from_dict(cls, values: Mapping[str, Any], where: str = "mixture") -> ColourMixture:
+        """Read the output of `to_dict`; ``where`` is its path in the card, for errors."""
+        n = len(BANDS)
+        means = check_array(entry(values, "means", where), (None, n), f"{where}.means")
+        covariances = check_covariances(
+            entry(values, "covariances", where), (len(means), n, n), f"{where}.covariances"
+        )
+        return cls(means, covariances)
 
 
 def near_stellar_locus(magnitudes: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ...cards import check_layout, check_number, check_range, entry
 from ...flags import Flag, FlagLog
 from ...inputs.cutouts import CutoutBatch
 from ...inputs.fluxes import ab_magnitudes
@@ -32,6 +33,7 @@ from .colours import ColourMixture, near_stellar_locus
 from .image_statistics import aperture_magnitudes, image_statistics
 
 __all__ = [
+    "check_outlier_statistics",
     "input_range_flags",
     "magnitudes_and_errors",
     "outlier_flags",
@@ -42,6 +44,8 @@ __all__ = [
 
 _MAGNITUDE = "_magnitude"
 _LAYOUT = 1
+#: Key of the card.
+_ENTRY = "novelty"
 #: Tail probability of each limit of an image statistic.
 _TAIL = 0.0005
 #: Margins below the lower and above the upper limit of each image statistic, in its own unit.
@@ -211,15 +215,37 @@ def outlier_flags(statistics: Mapping[str, Any], seen: Observations) -> FlagLog:
     log = FlagLog(len(seen))
     if not statistics:
         return log
-    if statistics.get("layout", 0) > _LAYOUT:
-        raise ValueError(
-            f"the outlier statistics of the weights have layout {statistics['layout']}, but this version reads layouts "
-            f"up to {_LAYOUT}; update astrogenspec."
-        )
+    check_layout(statistics, _LAYOUT, _ENTRY)
     if seen.cutouts is not None and "image" in statistics:
         _check_images(log, statistics, seen.cutouts, seen.photometry)
     _check_photometry(log, statistics, seen.photometry)
     return log
+
+
+def check_outlier_statistics(statistics: Mapping[str, Any]) -> None:
+    """Check the card's ``novelty``.
+
+    Parameters
+    ----------
+    statistics : mapping
+        Output of `outlier_statistics`.
+
+    Raises
+    ------
+    ValueError
+        If an entry is missing or invalid, or was written by a newer version.
+    """
+    check_layout(statistics, _LAYOUT, _ENTRY)
+    check_number(entry(statistics, "least_signal", _ENTRY), f"{_ENTRY}.least_signal")
+    with_images = "image" in statistics
+    for key in ("colours", "image_colours") if with_images else ("colours",):
+        colours, where = entry(statistics, key, _ENTRY), f"{_ENTRY}.{key}"
+        ColourMixture.from_dict(entry(colours, "mixture", where), f"{where}.mixture")
+        check_number(entry(colours, "least_log_tail", where), f"{where}.least_log_tail")
+    if with_images:
+        where = f"{_ENTRY}.image"
+        for name in _MARGINS:
+            check_range(entry(statistics["image"], name, where), f"{where}.{name}")
 
 
 def magnitudes_and_errors(photometry: PhotometryBatch) -> tuple[np.ndarray, np.ndarray]:

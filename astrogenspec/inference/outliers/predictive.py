@@ -28,12 +28,15 @@ from typing import Any
 
 import numpy as np
 
+from ...cards import check_array, check_covariances, entry
 from ...quantities import QUANTITIES
 from ...surveys import BANDS
 
 __all__ = ["PhotometryEmulator"]
 
 _MIN_GALAXIES = 1000
+#: Key of the card.
+_ENTRY = "predictive"
 #: Standardised quantities are clipped to this absolute value.
 _CLIP = 4.0
 _RIDGE = 1.0
@@ -155,12 +158,33 @@ class PhotometryEmulator:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PhotometryEmulator:
-        """Read the output of `to_dict`."""
-        centre, scale, coefficients, covariance = (
-            np.array(values[name], float)
-            for name in ("centre", "scale", "coefficients", "covariance")
+        """Read the output of `to_dict`.
+
+        Raises
+        ------
+        ValueError
+            If an entry is missing or invalid.
+        """
+        n, m = len(QUANTITIES), len(BANDS)
+        shapes = {"centre": (n,), "scale": (n,), "coefficients": ((n + 1) * (n + 2) // 2, m)}
+        centre, scale, coefficients = (
+            check_array(entry(values, name, _ENTRY), shape, f"{_ENTRY}.{name}")
+            for name, shape in shapes.items()
         )
-        reference = {name: np.array(table, float) for name, table in values["reference"].items()}
+        if not (scale > 0).all():
+            raise ValueError(f"the entry {_ENTRY}.scale is not positive.")
+        covariance = check_covariances(
+            entry(values, "covariance", _ENTRY), (m, m), f"{_ENTRY}.covariance"
+        )
+        stored, reference = entry(values, "reference", _ENTRY), {}
+        for pattern in product((False, True), repeat=m):
+            # At least two bands are compared.
+            if sum(pattern) > 1:
+                name, where = _name(np.array(pattern)), f"{_ENTRY}.reference"
+                table = check_array(entry(stored, name, where), _LEVELS.shape, f"{where}.{name}")
+                if (np.diff(table) < 0).any():
+                    raise ValueError(f"the entry {where}.{name} decreases.")
+                reference[name] = table
         return cls(centre, scale, coefficients, covariance, reference)
 
     def _distance(
