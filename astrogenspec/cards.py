@@ -1,7 +1,7 @@
 """Check the entries of a card: types, shapes and finite numbers.
 
 A card is read from JSON and may come from anywhere.  Each function returns a value if it is valid, and otherwise raises
-`ValueError` with one sentence that names the entry by its path, such as ``novelty.colours.mixture.means``.
+`ValueError` with one sentence that names the entry by its path, such as ``predictive.covariance``.
 """
 
 from __future__ import annotations
