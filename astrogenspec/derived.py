@@ -3,16 +3,16 @@
 Derived quantities are computed for every draw, which preserves the correlations between the
 quantities; combining medians would not.
 
-=====================  ==================================================================
-============= name                   definition
-unit =====================  ==================================================================
-============= ``ssfr``               log10(SFR / M*)
-dex(1 / yr) ``halpha_luminosity``  log10(4 pi D_L(z)^2 F(Halpha)), fibre aperture, not
-dust-corrected  dex(erg / s) ``balmer_decrement``   F(Halpha) / F(Hbeta)
-dimensionless ``nii_halpha``         log10(F([N II] 6584) / F(Halpha))
-dex ``oiii_hbeta``         log10(F([O III] 5007) / F(Hbeta))                                   dex
-=====================  ==================================================================
-=============
+======================  ========================================================  =============
+name                    definition                                                unit
+======================  ========================================================  =============
+``ssfr``                log10(SFR / M*)                                           dex(1 / yr)
+``halpha_luminosity``   log10(4 pi D_L(z)^2 F(Halpha)) in the fibre aperture,     dex(erg / s)
+                        not corrected for dust
+``balmer_decrement``    F(Halpha) / F(Hbeta)                                      dimensionless
+``nii_halpha``          log10(F([N II] 6584) / F(Halpha))                         dex
+``oiii_hbeta``          log10(F([O III] 5007) / F(Hbeta))                         dex
+======================  ========================================================  =============
 
 The diagram of Baldwin, Phillips & Terlevich (1981) with x = log10([N II] 6584 / Halpha) and y =
 log10([O III] 5007 / Hbeta) is divided by two curves: y = 0.61 / (x - 0.05) + 1.3 (Kauffmann et al.

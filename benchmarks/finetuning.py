@@ -1,10 +1,9 @@
 """Measure what fine-tuning a properties network on labelled real galaxies changes.
 
-    python benchmarks/finetuning.py folds FOLDER [--folds 5] [--model NAME] --data SHARDS --out
-    results/benchmarks python benchmarks/finetuning.py zero FOLDER [--model NAME] --out
-    results/simulated python benchmarks/finetuning.py recalibration FOLDER [--model NAME] --out
-    results/simulated python benchmarks/finetuning.py few FOLDER [--model NAME] --data SHARDS --out
-    results/simulated
+    python benchmarks/finetuning.py folds FOLDER [--folds 5] [--model NAME] --data SHARDS --out OUT
+    python benchmarks/finetuning.py zero FOLDER [--model NAME] --out OUT
+    python benchmarks/finetuning.py recalibration FOLDER [--model NAME] --out OUT
+    python benchmarks/finetuning.py few FOLDER [--model NAME] --data SHARDS --out OUT
 
 ``folds``: cross-validation, in which each galaxy is scored by an estimator whose training did not
 include it; the methods of `peers.py` use the same folds.  ``zero``: weights trained on simulations

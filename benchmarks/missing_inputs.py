@@ -1,7 +1,7 @@
 """Measure accuracy and calibration when bands, images or photometry are missing.
 
-    python benchmarks/missing_inputs.py FOLDER [--model NAME] [--folds DIR] [--rows 2000] [--n 2000]
-    --out results/benchmarks
+    python benchmarks/missing_inputs.py FOLDER [--model NAME] [--folds DIR] [--rows 2000]
+                                        [--n 2000] --out results/benchmarks
 
 Real galaxies: redshifts of random rows of ``sdss_photometry.fits`` in FOLDER, from every set of
 bands, without recalibration, because the recalibration in the card was fitted to such rows.  For

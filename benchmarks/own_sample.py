@@ -1,7 +1,6 @@
 """Measure fine-tuning on one table of nearby galaxies with redshifts, by cross-validation.
 
-    python benchmarks/own_sample.py FOLDER [--folds 5] [--members 3] [--model NAME] --out
-    results/simulated
+    python benchmarks/own_sample.py FOLDER [--folds 5] [--members 3] [--model NAME] --out OUT
 
 This is the case of a user with a sample of their own: the network learns its redshift distribution
 too, and the redshifts of the held-out galaxies are not given.  FOLDER holds the tables of

@@ -1,17 +1,18 @@
 """Measure accuracy, calibration, real redshifts and speed of the properties networks.
 
-    python benchmarks/properties.py simulated --out results/benchmarks python
-    benchmarks/properties.py real FOLDER --model astrogenspec-properties-simulated --out
-    results/benchmarks python benchmarks/properties.py images FOLDER --model
-    astrogenspec-properties-simulated --out results/benchmarks python benchmarks/properties.py speed
-    --out results/benchmarks python benchmarks/properties.py ceiling SHARDS --out results/benchmarks
+    python benchmarks/properties.py simulated --out OUT
+    python benchmarks/properties.py real FOLDER --model MODEL --out OUT
+    python benchmarks/properties.py images FOLDER --model MODEL --out OUT
+    python benchmarks/properties.py speed --out OUT
+    python benchmarks/properties.py ceiling SHARDS --out OUT
 
 ``ceiling`` predicts the labels from noise-free magnitudes and true properties of simulated
 galaxies; the residual scatter is that of the simulator.  ``real`` reads ``sdss_photometry.fits``,
 ``images`` reads ``sdss_images.npz`` and ``sdss_images.fits``.  Results are written to a JSON file
 whose entry "kind" tells simulated from real galaxies.  Recalibration on real galaxies is switched
 off; `finetuning.py` measures it.  ``real`` and ``images`` need weights that were not trained on
-these galaxies; for fine-tuned weights use `finetuning.py` and `image_finetuning.py`.
+these galaxies, such as ``astrogenspec-properties-simulated``; for fine-tuned weights use
+`finetuning.py` and `image_finetuning.py`.
 """
 
 from __future__ import annotations

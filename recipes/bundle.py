@@ -1,11 +1,11 @@
 """Put trained networks into the package, with their cards.
 
-    python recipes/bundle.py simulated runs/properties --commit COMMIT [--results results/simulated]
-    python recipes/bundle.py properties runs/finetuned-images --commit COMMIT [--results
-    results/properties] python recipes/bundle.py simulated --photometry runs/heads --commit COMMIT
-    [--results results/simulated] python recipes/bundle.py simulated --images runs/image-network
-    --commit COMMIT [--results results/simulated] python recipes/bundle.py spectra runs/spectra
-    --commit COMMIT [--results results/spectra] python recipes/bundle.py KIND --results results/KIND
+    python recipes/bundle.py simulated runs/properties --commit COMMIT [--results RESULTS]
+    python recipes/bundle.py simulated --photometry runs/heads --commit COMMIT [--results RESULTS]
+    python recipes/bundle.py simulated --images runs/image-network --commit COMMIT
+    python recipes/bundle.py properties runs/finetuned-images --commit COMMIT [--results RESULTS]
+    python recipes/bundle.py spectra runs/spectra --commit COMMIT [--results RESULTS]
+    python recipes/bundle.py KIND --results RESULTS
 
 Run it after training; run it again, without a training run, to add the results of the benchmarks to
 the card.  With --photometry, only the heads for galaxies without images are replaced; with

@@ -230,7 +230,7 @@ def spectra_card(run: Path, commit: str) -> dict:
     return base_card("spectra", trained, commit) | {
         "architecture": "EDM diffusion of 45 whitened components (24 of the binned rest-frame "
         "continuum, 17 line fluxes, broad "
-        "Halpha, redshift, velocity dispersion, fibre share) by a transformer that attends to "
+        "Halpha, redshift, velocity dispersion, fibre fraction) by a transformer that attends to "
         "image, photometry and property "
         "tokens; EDM diffusion of the detail at 1e-4 dex on crops of 1280 pixels; two "
         "contrastive networks",

@@ -1,8 +1,7 @@
 """Prepare and run the fine-tuning of a properties network on real galaxies.
 
-    python recipes/finetune.py table FOLDER --out runs/finetuning.ecsv python recipes/finetune.py
-    images FOLDER --model runs/finetuned/properties.safetensors --data SHARDS --out
-    runs/finetuned-images
+    python recipes/finetune.py table FOLDER --out runs/finetuning.ecsv
+    python recipes/finetune.py images FOLDER --model WEIGHTS --data SHARDS --out OUT
 
 ``table`` writes the table of labelled galaxies for ``astrogenspec train properties --anchor`` from
 ``sdss_photometry.fits``, ``sdss_lines.fits``, ``sdss_masses.fits`` and ``sdss_images.fits`` in

@@ -1,10 +1,10 @@
 """Make bundled weights again: simulate, train, fine-tune, recalibrate and write the file.
 
-    python recipes/train_weights.py simulated --real FOLDER              # list the commands python
-    recipes/train_weights.py simulated --real FOLDER --run        # run them python
-    recipes/train_weights.py properties --real FOLDER --run python recipes/train_weights.py spectra
-    --run python recipes/train_weights.py spectra --run --start 3              # continue with the
-    third command
+    python recipes/train_weights.py simulated --real FOLDER         # list the commands
+    python recipes/train_weights.py simulated --real FOLDER --run   # run them
+    python recipes/train_weights.py properties --real FOLDER --run
+    python recipes/train_weights.py spectra --run
+    python recipes/train_weights.py spectra --run --start 3         # begin with the third command
 
 The commands are those of `commands.py`.  ``properties`` begins with the weights that ``simulated``
 makes.  Simulations and training resume where they were interrupted.  FOLDER holds the tables of

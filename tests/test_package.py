@@ -34,7 +34,7 @@ def name_of(path):
 
 
 def scan(source, path):
-    """List (name, at module level) of all that a module imports; our own names begin with a dot."""
+    """List the imports of a module as (name, at module level); a dot marks the package itself."""
     package = (
         name_of(path).split(".") if path.endswith("/__init__.py") else name_of(path).split(".")[:-1]
     )
@@ -68,7 +68,7 @@ def imports_part(name, part):
 
 
 def broken_rules(path, found):
-    """Name the rules of the layout that the imports of a module break."""
+    """Return the layout rules that the imports of a module break."""
     part = name_of(path).split(".")[0]
     for name, top in found:
         for one, other in (("inference", "generation"), ("generation", "inference")):
@@ -79,7 +79,7 @@ def broken_rules(path, found):
         if part == "nn" and name.startswith(".") and not imports_part(name, "nn"):
             yield f"nn imports {name}"
         sees = ("measure", "results", "flags", "derived", "quantities", "synthetic")
-        # Template fitting reads the stellar grid of the simulator, when it is asked for.
+        # Template fitting reads the stellar grid of the simulator when it is called.
         grid = not top and imports_part(name, "simulate.ssp")
         if (
             part == "measure"
@@ -153,7 +153,7 @@ def test_scan_accepts_allowed_imports(path, source):
 
 
 def modules_of(name):
-    """Paths of our modules that an import of a dotted name loads at once."""
+    """Return the paths of the modules of the package loaded by an import of a dotted name."""
     parts = name.strip(".").split(".")
     for k in range(len(parts) + 1):
         stem = "/".join(parts[:k])
@@ -173,7 +173,7 @@ def all_imports(path):
 
 
 def is_plot_hook(path, other):
-    """Results reach their figures through lazy ``plot()`` methods: the one sanctioned way back."""
+    """Return whether an import is that of a ``plot()`` method of results, which is allowed."""
     return path.startswith("results/") and other.startswith("plotting/")
 
 
@@ -194,8 +194,7 @@ def test_there_is_no_circle_of_imports():
     assert [path for path in MODULES if path in reached(path, graph)] == []
 
 
-#: Parts of the layout from the foundations up: a part imports what stands in its own row and in the
-#: rows above it.
+#: Parts of the layout; a part imports only parts of its own row and of the rows above it.
 LAYERS = (
     (
         "atomic",
@@ -222,7 +221,7 @@ LAYERS = (
     ("demo",),
     ("cli", "__main__"),
 )
-#: Imports that run back up a layer, each with its reason.
+#: Imports of a higher layer that are allowed, each with its reason.
 BACK_IMPORTS = {
     (
         "measure/templates.py",
@@ -394,7 +393,7 @@ def test_modules_are_uniform():
         if "from __future__ import annotations" not in source:
             wrong.append(f"{path} evaluates its annotations")
         if not any(is_public(node) for node in body):
-            wrong.append(f"{path} does not say what is public")
+            wrong.append(f"{path} does not define __all__")
     assert wrong == []
 
 

@@ -40,7 +40,7 @@ __all__ = [
     "train_spectra",
 ]
 
-#: Default settings of the training loop; set another end with `dataclasses.replace`.
+#: Default settings of the training loop; change the stopping rule with `dataclasses.replace`.
 DEFAULT_TRAINING = TrainingConfig(max_seconds=7200, learning_rate=8e-4, validate_every=250)
 #: Columns of shards that are labels.
 LABELS = (

@@ -40,7 +40,7 @@ __all__ = [
     "train_properties",
 ]
 
-#: Default settings of the training loop; set another end with `dataclasses.replace`.
+#: Default settings of the training loop; change the stopping rule with `dataclasses.replace`.
 DEFAULT_TRAINING = TrainingConfig(max_seconds=7200, learning_rate=1.2e-3, validate_every=400)
 _METALLICITY = tuple(QUANTITIES).index("gas_metallicity")
 #: Galaxies encoded at once.

@@ -27,8 +27,8 @@ def map_chunks(
     """Call a function for consecutive chunks of n items, on a CPU in parallel threads.
 
     The threads of torch synchronise after every small matrix product, which dominates the time if
-    other programs use a core.  Chunks do not synchronise, and their results do not depend on the
-    number of threads.
+    other programs use some of the cores.  Chunks do not synchronise, and their results do not
+    depend on the number of threads.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ def spectrum(
     spectra : `~astrogenspec.SpectrumDraws`
         Spectra of any number of galaxies.
     galaxy : int or str
-        Number or name of the galaxy.
+        Index or name of the galaxy.
     ax : `~matplotlib.axes.Axes`, optional
         Axes to draw on.
     truth : `specutils.Spectrum` of one dimension, optional
@@ -73,7 +73,7 @@ def spectrum(
         Whether to draw the best draw.
     lines : bool
         Whether to mark and name spectral lines, at the redshift of the best draw, or at the median
-        redshift if the best draw is not shown. The title tells which, and both redshifts.
+        redshift if the best draw is not shown. The title gives both redshifts.
     color : str
         Colour of the median and the ranges.
 
@@ -127,7 +127,7 @@ def _several(chosen: SpectrumArrays) -> bool:
 
 
 def _redshift_text(drawn: float, median: float, best: bool, marked: bool) -> str:
-    """Describe the redshifts of a galaxy, and at which of them lines are marked."""
+    """Return a text with the redshifts of a galaxy and that of the marked lines."""
     if not best:
         return f"$z = {median:.4f}$"
     if not marked:

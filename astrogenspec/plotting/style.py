@@ -66,7 +66,7 @@ def package(name: str) -> ModuleType:
     Raises
     ------
     ImportError
-        If it is not installed; the message tells how to install it.
+        If it is not installed; the message gives the command that installs it.
     """
     try:
         return import_module(name)
@@ -135,7 +135,7 @@ def curve(ax: Axes, x: np.ndarray, y: np.ndarray, *, color: str | None, label: s
 
 
 def first_call(ax: Axes, element: str) -> bool:
-    """Return whether this is the first call for an element that axes should have once.
+    """Return True at the first call for an element that is drawn only once, such as a guide line.
 
     Parameters
     ----------

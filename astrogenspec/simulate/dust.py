@@ -5,10 +5,10 @@ MNRAS 409, 421),
 
 .. math:: A(\mathrm{H\alpha}) = 0.91 + 0.77 x + 0.11 x^2 - 0.09 x^3 ,
 
-with an offset, scatter and an inclination term.  A fraction of it attenuates all stars by the power
-law :math:`(\lambda / 5500\,\mathrm{A})^n` (Charlot & Fall 2000) with an optional 2175 A bump; the
-rest attenuates stars younger than 10 Myr in their birth clouds.  Lines follow the optical curve of
-O'Donnell (1994, ApJ 422, 158).
+with an offset, scatter and an inclination term.  A fraction of it applies to all stars, with the
+power law :math:`(\lambda / 5500\,\mathrm{A})^n` (Charlot & Fall 2000) with an optional 2175 A bump;
+the rest attenuates stars younger than 10 Myr in their birth clouds.  Lines follow the optical curve
+of O'Donnell (1994, ApJ 422, 158).
 """
 
 from __future__ import annotations

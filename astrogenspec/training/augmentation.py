@@ -92,9 +92,9 @@ class MorphologyAugmentation:
     other_pipeline : float
         Fraction of galaxies whose radii come from another pipeline, with larger apertures.
     largest_radius, largest_concentration : float
-        Maximum excess of r50, and of r90 over r50, in the other pipeline [dex].  Those of the ECO
-        and RESOLVE surveys are larger by 0.16 and 0.06 dex than Petrosian values of simulated
-        galaxies of the same mass.
+        Maximum excess of r50, and of r90 over r50, in the other pipeline [dex].  The values
+        of the ECO and RESOLVE surveys exceed Petrosian values of simulated galaxies of the same
+        mass by 0.16 and 0.06 dex.
     """
 
     shown: float = 0.5
@@ -501,7 +501,7 @@ def augment(
         Flux and error measured on one noisy realisation of the image [nmgy].  Without them, no
         galaxy has photometry measured on its image.
     morphology : mapping of str to Tensor, optional
-        True morphology; see `observe_morphology`.  Networks use that of galaxies without image
+        True morphology; see `observe_morphology`.  Networks use it for galaxies without image
         only.
     config : AugmentationConfig, optional
         Noise and missing inputs.

@@ -1,7 +1,7 @@
 r"""Training loop: AdamW, learning-rate schedule, averaged weights, early stopping, checkpoints.
 
-With :math:`p` the fraction of the training that is done, by steps or by time, and :math:`w` the
-fraction of the warm-up, the learning rate relative to its peak is
+With :math:`p` the completed fraction of the training, by steps or by time, and :math:`w` the
+fraction used for the warm-up, the learning rate relative to its peak is
 
 .. math:: \eta(p) = \begin{cases} p / w & p < w , \\
           \eta_1 + \frac{1 - \eta_1}{2} \left(1 + \cos \pi \frac{p - w}{1 - w}\right)
@@ -424,9 +424,8 @@ class _Trainer:
             if self.bad_steps >= self._MAX_BAD_STEPS:
                 raise FloatingPointError(
                     f"the loss or its gradient was not finite in {self.bad_steps} consecutive "
-                    "steps, the last of which is "
-                    f"step {self.step}; reduce the learning rate, or check the training data for "
-                    "NaN."
+                    f"steps up to step {self.step}; reduce the learning rate, or check the "
+                    "training data for NaN."
                 )
             return
         self.bad_steps = 0

@@ -1,11 +1,12 @@
-"""The training recipe that both networks share.
+"""Training recipe shared by both networks.
 
-Simulated galaxies are read from shards; the last ones validate.  Every step sees one batch of each
-source (galaxies with images, galaxies with photometry only), with new noise and new missing inputs,
-and minimises the mean of the losses of these batches.  Validation batches are augmented once.
-`astrogenspec.training.loop.fit` does the rest: optimiser, schedule, averaged weights, checkpoints.
+Simulated galaxies are read from shards; the last ones are used for validation.  Every step uses one
+batch of each source (galaxies with images, galaxies with photometry only), with new noise and new
+missing inputs, and minimises the mean of the losses of these batches.  Validation batches are
+augmented once.  `astrogenspec.training.loop.fit` provides the optimiser, learning-rate schedule,
+averaged weights and checkpoints.
 
-A `TrainingTask` defines what is specific to a network: how a batch is made, and its loss.
+A `TrainingTask` defines the batches and the loss of a network.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = ["ShardSource", "TrainingRecipe", "TrainingTask", "train"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecipe:
-    """Settings that the recipes of both networks have in common.
+    """Settings common to the recipes of both networks.
 
     Attributes
     ----------

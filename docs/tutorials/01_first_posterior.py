@@ -71,7 +71,8 @@ figure = posterior.plot_corner(
     0, quantities=["redshift", "stellar_mass", "sfr", "gas_metallicity"], truth={"redshift": z_spec}
 )
 
-# %% Any function of the draws has a posterior. Some functions have names, such as the specific
+# %%
+# Any function of the draws has a posterior. Some functions have names, such as the specific
 # star-formation rate:
 
 print("log sSFR:", posterior["ssfr"].median().round(2))

@@ -53,7 +53,8 @@ posterior = estimator.predict(photometry=table, on_error="flag", seed=1, progres
 for k in np.flatnonzero(posterior.flag_codes):
     print(posterior.names[k], decode_flags(posterior.flag_codes[k]), posterior.flags[k], sep="\n  ")
 
-# %% The spectroscopic redshifts were not part of the input and serve as a test. With 24 galaxies
+# %%
+# The spectroscopic redshifts were not part of the input and serve as a test. With 24 galaxies
 # this is an illustration; :doc:`/accuracy` has the measured accuracy.
 
 ax = plotting.prediction_vs_truth(posterior["redshift"], table["z_spec"])

@@ -32,7 +32,8 @@ spectra = SpectrumEstimator.from_pretrained().predict(
 )
 print(spectra)
 
-# %% The input image, and the spectra: median, ranges with 68% and 95% of the draws, and the best
+# %%
+# The input image, and the spectra: median, ranges with 68% and 95% of the draws, and the best
 # draw. Generated spectra are not observations: they show the light in a fibre of 3 arcsec as far as
 # the image constrains it.
 
@@ -112,7 +113,8 @@ blend = spectra.measure(halpha_nii)
 for name, value in blend.items():
     print(f"{name}: {value.pdf_median()[0]:.3g} +- {value.pdf_std()[0]:.2g}")
 
-# %% The posterior has the fluxes of H alpha and [N II] 6584; [N II] 6548 has a third of the latter.
+# %%
+# The posterior has the fluxes of H alpha and [N II] 6584; [N II] 6548 has a third of the latter.
 # Draw by draw they agree with the measurements on the spectra, except for the stellar absorption
 # under H alpha, which the function above does not correct. Posterior and spectra share the same
 # uncertainty.
@@ -144,5 +146,6 @@ for line in fluxes:
         f"{width.pdf_std()[0]:.1f}"
     )
 
-# %% Do not treat the uncertainty of a generated spectrum as noise, since its pixels are correlated.
+# %%
+# Do not treat the uncertainty of a generated spectrum as noise, since its pixels are correlated.
 # The scatter of the measurements on all draws is the correct uncertainty (:doc:`/measuring`).

@@ -43,7 +43,8 @@ for k, galaxy in enumerate(names):
     )
     print(f"{galaxy:12}" + " ".join(cells))
 
-# %% Dn4000 and H delta together separate old from young stars and bursts from continuous star
+# %%
+# Dn4000 and H delta together separate old from young stars and bursts from continuous star
 # formation. Dots are draws, crosses are galaxies:
 
 fig, ax = plt.subplots(figsize=(5.5, 4), layout="constrained")
@@ -62,7 +63,8 @@ for k, galaxy in enumerate(names):
 ax.set(xlabel="Dn4000", ylabel=r"H$\delta_\mathrm{A}$ [Å]")
 ax.legend(frameon=False)
 
-# %% Broad bands constrain the large breaks and little else. Indices of individual elements follow
+# %%
+# Broad bands constrain the large breaks and little else. Indices of individual elements follow
 # from averages over similar galaxies (:doc:`/limitations`): do not search for peculiar abundances
 # in generated spectra.
 #
@@ -100,7 +102,8 @@ probabilities = posterior.bpt_probabilities()
 probabilities["name"] = names
 probabilities
 
-# %% These classes do not depend on the brightness of the lines. The WHAN diagram (Cid Fernandes et
+# %%
+# These classes do not depend on the brightness of the lines. The WHAN diagram (Cid Fernandes et
 # al. 2011) includes the equivalent width of H alpha, which separates retired galaxies from active
 # ones. The fraction of draws in each class:
 
@@ -111,6 +114,7 @@ for k, galaxy in enumerate(names):
     text = ", ".join(f"{name} {value:.2f}" for name, value in fractions.items() if value)
     print(f"{galaxy:12}", text)
 
-# %% For an observed spectrum, `~astrogenspec.measure.measure_lines`,
+# %%
+# For an observed spectrum, `~astrogenspec.measure.measure_lines`,
 # `~astrogenspec.measure.classify_bpt` and `~astrogenspec.measure.classify_whan` do the same, with
 # probabilities from its noise. :doc:`/ppxf` fits the draws with pPXF.

@@ -86,5 +86,6 @@ plotting.latent_map(
     placed, ssfr * u.dex(1 / u.yr), label="true log sSFR", ax=axes[1], cmap="RdYlBu"
 )
 
-# %% Redshift and star-formation rate were not input to the projection: the encoder arranges images
+# %%
+# Redshift and star-formation rate were not input to the projection: the encoder arranges images
 # by them. The axes of the map and large distances in it have no physical meaning.

@@ -41,7 +41,8 @@ estimator = PropertyEstimator.from_pretrained()
 report = estimator.calibration_report(photometry=mine, truth=truth, seed=1)
 print(report)
 
-# %% Each verdict has numbers: the factor by which to multiply the uncertainties, the shift of the
+# %%
+# Each verdict has numbers: the factor by which to multiply the uncertainties, the shift of the
 # values, and the skill relative to a guess from the distribution of the sample.
 
 verdict = report.verdicts["redshift"]
@@ -61,7 +62,8 @@ spoilt["flux_g"] = spoilt["flux_g"] * 10 ** (-0.4 * 0.08)
 bad = estimator.calibration_report(photometry=spoilt, truth=truth, seed=1)
 print(bad)
 
-# %% The histogram of the probability integral transform, the fraction of draws below the truth, is
+# %%
+# The histogram of the probability integral transform, the fraction of draws below the truth, is
 # flat for a calibrated posterior. A slope indicates a bias. The grey band contains 95% of random
 # fluctuations:
 
@@ -93,6 +95,7 @@ better = estimator.recalibrated(photometry=spoilt[:600], truth=truth[:600])
 apart = better.calibration_report(photometry=spoilt[600:], truth=truth[600:], seed=1)
 print(apart)
 
-# %% The recalibration is valid for galaxies like these only, and as accurate as 600 galaxies allow.
+# %%
+# The recalibration is valid for galaxies like these only, and as accurate as 600 galaxies allow.
 # Save the estimator with ``better.save(...)``. To improve the values as well, fine-tune the
 # networks (:doc:`08_fine_tune`).

@@ -36,7 +36,8 @@ for k, band in enumerate(BANDS):
 table["ebv"] = 0.0 * u.mag
 mine, apart = slice(0, 700), slice(700, None)
 
-# %% Labels are columns with units and the names of :doc:`/conventions`. A galaxy needs at least one
+# %%
+# Labels are columns with units and the names of :doc:`/conventions`. A galaxy needs at least one
 # label, and different galaxies may have different ones: here every second galaxy has a mass.
 
 labels = truth["redshift", "stellar_mass"][mine]
@@ -70,7 +71,8 @@ for ax, result, title in zip(axes, (before, after), ("before", "after"), strict=
     ax.set(xlabel="true redshift (simulated)", ylabel="redshift (median, 68%)")
     ax.set_title(f"{title} the fit", fontsize=10)
 
-# %% The scatter is smaller than before, although the zero points were not given. If the cause is
+# %%
+# The scatter is smaller than before, although the zero points were not given. If the cause is
 # known, correct the photometry instead.
 #
 # The card of the estimator records the fit; the estimator is saved and loaded like any other. With

@@ -33,7 +33,8 @@ for bands, posterior in results.items():
         f"{np.median(posterior['stellar_mass'].std().value):.2f}"
     )
 
-# %% One of the galaxies. Without u the Balmer break is not constrained; from r only, the posterior
+# %%
+# One of the galaxies. Without u the Balmer break is not constrained; from r only, the posterior
 # is the distribution of galaxies of this magnitude:
 
 number = 6
@@ -50,7 +51,8 @@ for ax, (name, label) in zip(axes, labels.items(), strict=True):
 axes[0].axvline(galaxies["z_spec"][number], color="#c44e52", lw=1.2, label="spectroscopic")
 axes[0].legend(frameon=False, fontsize=8)
 
-# %% The coverage of wider posteriors should be the same. With fewer bands, however, a posterior
+# %%
+# The coverage of wider posteriors should be the same. With fewer bands, however, a posterior
 # depends more on the prior, and these 24 galaxies are not a random sample of it, so that the
 # coverage with one band may deviate:
 

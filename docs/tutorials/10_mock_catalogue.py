@@ -34,7 +34,8 @@ for k, band in enumerate(BANDS):
     catalogue[f"flux_err_{band}"] = galaxies.observation.error[:, k].numpy() * u.nmgy
 catalogue["redshift", "stellar_mass", "sfr", "halpha_flux", "flux_r", "flux_err_r"][:5]
 
-# %% Fluxes include noise, zero-point errors and outliers as in SDSS, and no Galactic extinction.
+# %%
+# Fluxes include noise, zero-point errors and outliers as in SDSS, and no Galactic extinction.
 # Write the table in any format of astropy:
 
 folder = Path(tempfile.mkdtemp())

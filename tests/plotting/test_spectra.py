@@ -74,7 +74,7 @@ def test_lines_are_named_at_the_redshift():
 
 
 @pytest.mark.parametrize("best", [True, False])
-def test_lines_are_marked_at_the_redshift_of_what_is_drawn(best):
+def test_lines_are_marked_at_the_redshift_of_the_best_draw(best):
     """The redshift of the best draw is far from the median, as in bimodal posteriors."""
     redshift = np.array([[0.04, 0.05, 0.06, 0.2]])
     grid = log_grid()

@@ -1,4 +1,4 @@
-"""Light in circular apertures, and sizes as a pipeline measures them."""
+"""Tests of the light in circular apertures and of Petrosian radii."""
 
 import numpy as np
 import pytest
