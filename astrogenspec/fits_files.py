@@ -20,6 +20,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
+
+from .warnings import AstroGenSpecWarning
 
 __all__ = ["CREATOR", "MAX_BYTES", "FitsExtension", "check_fits"]
 
@@ -90,13 +93,23 @@ def check_fits(
     ------
     OSError
         If the file is not a FITS file, is truncated or damaged, or declares more than ``max_bytes``.
+
+    Warns
+    -----
+    AstroGenSpecWarning
+        If a checksum does not match in a way that editing with other software explains: the data of
+        a file of other software, or the header of a file of this package.
     """
     path = Path(path)
     try:
         size = path.stat().st_size
         limit = max(MAX_BYTES, _MAX_RATIO * size) if max_bytes is None else max_bytes
         with _uncompressed(path) as (stream, length):
-            return _Scan(stream, length, limit, verify).extensions()
+            scan = _Scan(stream, length, limit, verify)
+            found = scan.extensions()
+        for text in scan.warnings:
+            warnings.warn(f"{path}: {text}.", AstroGenSpecWarning, stacklevel=2)
+        return found
     except _Invalid as error:
         reason = str(error)
     except EOFError:
@@ -163,6 +176,7 @@ class _Scan:
         self._verify = verify
         self._done = 0
         self._ours = False
+        self.warnings: list[str] = []
 
     def extensions(self) -> list[FitsExtension]:
         """Return the extensions, or raise `_Invalid`."""
@@ -293,13 +307,17 @@ class _Scan:
             return
         advice = "it is damaged, or was edited without checksum=True"
         if not stated.isdecimal() or int(stated) != _fold(data_sum):
-            raise _Invalid(f"the data of {what} do not match DATASUM: {advice}")
-        if (
+            text = f"the data of {what} do not match DATASUM: {advice}"
+            # Other software often changes data without updating the sums.
+            if self._ours:
+                raise _Invalid(text)
+            self.warnings.append(text)
+        elif (
             self._ours
             and header.get("CHECKSUM", "").strip()
             and _fold(header_sum + data_sum) != 0xFFFFFFFF
         ):
-            raise _Invalid(f"{what} does not match its CHECKSUM: {advice}")
+            self.warnings.append(f"{what} does not match its CHECKSUM: {advice}")
 
 
 def _value(text: str) -> str:

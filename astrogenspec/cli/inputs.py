@@ -17,6 +17,8 @@ from ..flags import Flag
 from ..inputs.catalogues import read_names
 from ..inputs.errors import INPUT_ERRORS, galaxy_of, rewrite_error
 from ..inputs.fluxes import check_bands
+from ..surveys import BANDS
+from ..warnings import AstroGenSpecWarning
 from .tables import is_table, prepare_catalogue, read_table
 
 if TYPE_CHECKING:
@@ -95,7 +97,6 @@ class Galaxies:
             If the table, or with "raise" a galaxy, cannot be used.
         """
         from ..inputs.photometry import coerce_photometry
-        from ..warnings import AstroGenSpecWarning
 
         if self.photometry is None:
             return
@@ -153,6 +154,10 @@ class Images:
         Raise if a file cannot be read, or record the reason and yield None.
     name_by_file : bool
         Whether to name an unnamed galaxy after its file.
+    zero_point : float, optional
+        AB magnitude of one count, for images in counts.
+    band_files : dict of str to path, optional
+        Files of one galaxy by band; ``files`` then has the first of them.
 
     Attributes
     ----------
@@ -168,8 +173,13 @@ class Images:
         bands: Sequence[str] | None,
         on_error: str,
         name_by_file: bool,
+        *,
+        zero_point: float | None = None,
+        band_files: dict[str, Path] | None = None,
     ) -> None:
         self.files = files
+        self._zero_point = zero_point
+        self._band_files = band_files
         self.reasons: dict[int, str] = {}
         self._bands = bands
         self._on_error = on_error
@@ -179,16 +189,26 @@ class Images:
         return len(self.files)
 
     def __iter__(self) -> Iterator[dict[str, CCDData] | None]:
-        from ..inputs.cutout_fits import read_cutout_fits
-
         for k, path in enumerate(self.files):
             try:
-                yield self._prepared(read_cutout_fits(path), path)
+                yield self._prepared(self._read(path), path)
             except (OSError, *INPUT_ERRORS) as error:
                 if self._on_error == "raise":
                     raise
                 self.reasons[k] = " ".join(str(error).split()).rstrip(".")
                 yield None
+
+    def _read(self, path: Path) -> dict[str, CCDData]:
+        if self._band_files is not None:
+            from ..inputs.image_files import read_band_file
+
+            return {
+                band: read_band_file(file, band, self._zero_point)
+                for band, file in self._band_files.items()
+            }
+        from ..inputs.cutout_fits import read_cutout_fits
+
+        return read_cutout_fits(path, zero_point=self._zero_point)
 
     def _prepared(self, images: dict[str, CCDData], path: Path) -> dict[str, CCDData]:
         if self._bands is not None:
@@ -297,7 +317,43 @@ def read_inputs(options: argparse.Namespace) -> Galaxies:
     if not files:
         return Galaxies(None, photometry)
     unnamed = photometry is None or "name" not in photometry.colnames
-    return Galaxies(Images(files, bands, options.on_error, unnamed), photometry)
+    band_files = _files_by_band(files) if photometry is None or len(photometry) == 1 else None
+    images = Images(
+        files[:1] if band_files else files,
+        bands,
+        options.on_error,
+        unnamed,
+        zero_point=options.zero_point,
+        band_files=band_files,
+    )
+    return Galaxies(images, photometry)
+
+
+def _files_by_band(files: Sequence[Path]) -> dict[str, Path] | None:
+    """Return the files of one galaxy by band, if each file has one image of another band.
+
+    The band is that of the header, or the last part of the file name (``g.fits``, ``ngc-g.fits``).
+    """
+    if len(files) < 2:
+        return None
+    from ..inputs.image_files import band_of_file
+
+    found: dict[str, Path] = {}
+    for path in files:
+        band = band_of_file(path)
+        if band == "":
+            stem = path.name.removesuffix(".gz").rpartition(".")[0]
+            band = re.split(r"[._-]", stem)[-1].lower()
+        if band not in BANDS or band in found:
+            return None
+        found[band] = path
+    warnings.warn(
+        f"{', '.join(str(path) for path in files)} are taken as the bands {', '.join(found)} of one "
+        "galaxy; give galaxies with one band in separate calls.",
+        AstroGenSpecWarning,
+        stacklevel=2,
+    )
+    return found
 
 
 def _sorted_out(options: argparse.Namespace) -> tuple[list[Path], QTable | None]:

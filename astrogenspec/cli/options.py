@@ -17,6 +17,8 @@ examples:
   astrogenspec infer ngc*.fits --ebv 0.03 -o properties.ecsv --plot figures
       images: one FITS file for each galaxy, with one extension for each band (or a cube with the
       keyword BANDS)
+  astrogenspec infer ngc-g.fits ngc-r.fits ngc-i.fits --ebv 0.03 -o properties.ecsv
+      one galaxy with one file for each band
   astrogenspec infer @files.txt --photometry galaxies.csv --flux-unit nmgy -o properties.fits
       images, listed in files.txt (one file name a line), and photometry in the same order
 """
@@ -176,6 +178,12 @@ def _add_input(parser: argparse.ArgumentParser, target: str, kinds: str) -> None
         "--flux-unit",
         metavar="UNIT",
         help="unit of flux columns without a unit (CSV), such as nmgy or uJy",
+    )
+    add(
+        "--zero-point",
+        type=float,
+        metavar="MAG",
+        help="AB magnitude of one count, for images in counts without a zero point in the header",
     )
     add("--bands", help='bands to use, such as "gri" (default: all available)')
     add(

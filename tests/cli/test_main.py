@@ -132,7 +132,7 @@ def test_unnamed_cutout_is_named_after_its_file(infer, folder, tmp_path):
     with fits.open(folder / "cutout0.fits") as hdus:
         for hdu in hdus[1:]:
             del hdu.header["NAME"]
-        hdus.writeto(tmp_path / "ngc1.fits")
+        hdus.writeto(tmp_path / "ngc1.fits", checksum=True)
     assert infer(str(tmp_path / "ngc1.fits"), "--ebv", "0")[0] == 0
     assert list(QTable.read(tmp_path / "out.ecsv")["name"]) == ["ngc1"]
 
@@ -443,6 +443,23 @@ def test_control_characters_are_escaped_on_the_terminal(infer, tmp_path):
     assert status == 0
     assert "\x1b" not in out + err
     assert "\\x1b[31mgalaxy 0" in out
+
+
+def test_files_of_single_bands_are_one_galaxy(infer, tmp_path):
+    rng = np.random.default_rng(2)
+    y, x = np.mgrid[:64, :64] - 31.5
+    files = []
+    for band, level in zip("gri", (1.0, 2.0, 2.6), strict=True):
+        image = level * 50 * np.exp(-np.hypot(x, y) / 4) + rng.normal(0, 1, (64, 64))
+        header = fits.Header({"PIXSCALE": 0.396, "BUNIT": "adu"})
+        files.append(str(tmp_path / f"ngc-{band}.fits"))
+        fits.PrimaryHDU(image.astype(np.float32), header).writeto(files[-1])
+    options = ("--ebv", "0.02", "--zero-point", "26")
+    status, out, err = infer(*files, *options, output="out.fits")
+    assert status in (0, 3) and "bands g, r, i of one galaxy" in err
+    table = QTable.read(tmp_path / "out.fits")
+    assert len(table) == 1
+    assert infer(*files, "--ebv", "0.02", output="other.fits")[0] == 2
 
 
 def test_repeated_names_cannot_be_evaluated(infer, folder, tmp_path, capsys):
