@@ -14,6 +14,7 @@ from ..fits_files import check_fits
 from ..inputs.catalogues import translated
 from ..inputs.fluxes import read_unit
 from ..surveys import BANDS
+from .xml_tables import check_xml
 
 __all__ = ["is_table", "prepare_catalogue", "read_table", "rows_by_name"]
 
@@ -74,6 +75,8 @@ def read_table(path: Path) -> QTable:
     ending = path.suffix.lower()
     if ending not in _TABLES and _is_fits(path):
         check_fits(path)
+    elif ending not in _PARQUET:
+        check_xml(path)
     try:
         if ending in _PARQUET:
             return _read_parquet(path)
