@@ -16,6 +16,7 @@ from specutils import Spectrum
 
 from ..flags import Flag, FlagLog
 from ..quantities import plain_values
+from ..results.spectrum_header import register_reader, stored_redshift
 from .bad_pixels import gap_pixels, interpolated, missing_zeros
 from .flux_units import flux_conversion
 
@@ -44,6 +45,8 @@ _MIN_USUAL = 10
 #: Keywords of headers that name the medium.
 _MEDIUM_KEYS = ("AIRORVAC", "AIRVAC", "AIR_VAC", "VACAIR", "WAVEMED", "MEDIUM")
 _FWHM = float(2 * np.sqrt(2 * np.log(2)))
+
+register_reader()
 
 
 @dataclass(frozen=True)
@@ -340,7 +343,10 @@ def _error(
 
 
 def _redshift(spectrum: Spectrum, redshift: float | np.ndarray | None, n: int) -> np.ndarray:
-    given = spectrum.redshift if redshift is None else redshift
+    given = redshift
+    if redshift is None:
+        stored = stored_redshift(spectrum)
+        given = spectrum.redshift if stored is None or spectrum.redshift != 0 else stored
     values = plain_values(given, u.dimensionless_unscaled, name="redshift").astype(float)
     if values.ndim > 1 or values.size not in (1, n):
         raise ValueError(

@@ -1,6 +1,6 @@
 """Files of spectra: FITS, written block by block.
 
-After an empty primary unit, a file has the extensions
+After a primary unit with the keywords of the best spectrum of the first galaxy, a file has the extensions
 
 * ``BEST``: table of the best spectrum of the first galaxy (wavelength, flux, uncertainty, mask),
   which `specutils.Spectrum.read` finds;
@@ -164,7 +164,8 @@ class SpectrumWriter:
 
     def _start(self, stream: BinaryIO, spectra: SpectrumArrays) -> None:
         """Write what precedes the draws."""
-        stream.write(_fits_bytes(fits.PrimaryHDU()))
+        header = best_spectra(spectra[0]).meta["header"] if len(spectra) else None
+        stream.write(_fits_bytes(fits.PrimaryHDU(header=header)))
         self._write_table(stream, _best_table(spectra))
         self._header_at = stream.tell()
         # A new object without draws, so that the block itself does not stay in memory.

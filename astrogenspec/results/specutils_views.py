@@ -15,6 +15,7 @@ from ..quantities import FLUX_UNIT, plain_values
 from ..warnings import AstroGenSpecWarning
 from .base import html_intervals
 from .spectrum_arrays import SpectrumArrays
+from .spectrum_header import register_reader, spectrum_header
 from .statistics import (
     systematic_choice,
     weighted_means,
@@ -302,6 +303,7 @@ def _spectrum(
     from astropy.nddata import StdDevUncertainty
     from specutils import Spectrum
 
+    register_reader()
     flux = flux[..., pixels].astype(float)
     mask = np.isnan(flux) | ~spectra.trusted[number, pixels]
     uncertainty = None
@@ -314,7 +316,7 @@ def _spectrum(
         redshift=float(redshift),
         uncertainty=uncertainty,
         mask=mask,
-        meta=meta,
+        meta=meta | {"header": spectrum_header(meta, redshift)},
     )
 
 

@@ -14,6 +14,8 @@ from specutils.analysis import line_flux
 from specutils.manipulation import extract_region
 
 from astrogenspec.flags import Flag
+from astrogenspec.measure import measure_indices
+from astrogenspec.measure.inputs import spectrum_arrays
 from astrogenspec.results.spectra import FLUX_UNIT, RESOLVING_POWER, SpectrumDraws
 from astrogenspec.warnings import AstroGenSpecWarning
 
@@ -339,6 +341,48 @@ def test_the_best_spectrum(one):
     assert best.meta["draw"] == draw == one.best_draw[0]
     assert (best.meta["name"], best.meta["flag"], best.meta["seed"]) == ("galaxy 0", "", 0)
     assert_array_equal(best.meta["photometric_residual"], one.photometric_residual[0, draw])
+
+
+@pytest.mark.filterwarnings("ignore:Keyword name")
+@pytest.mark.parametrize("options", [{}, {"update_header": True}])
+def test_written_summaries_keep_redshift_draw_and_medium(one, tmp_path, options):
+    for kind, summary in (("best", one.best), ("mean", one.mean)):
+        path = tmp_path / f"{kind}.fits"
+        summary.write(path, **options)
+        found = Spectrum.read(path)
+        assert float(found.redshift) == float(summary.redshift)
+        assert_array_equal(found.flux.value, summary.flux.value)
+        assert_array_equal(found.uncertainty.array, summary.uncertainty.array)
+        assert_array_equal(found.mask, summary.mask)
+        assert found.flux.unit == FLUX_UNIT and found.meta["name"] == "galaxy 0"
+        assert found.meta["kind"] == kind and found.meta["frame"] == "observed"
+        assert found.meta["header"]["AIRORVAC"] == "vac"
+        for name, keyword in (("draw", "DRAW"), ("posterior_draw", "POSTDRAW")):
+            assert found.meta.get(name) == summary.meta.get(name)
+            assert found.meta["header"].get(keyword) == summary.meta.get(name)
+        names = ["Dn4000", "Mgb"]
+        given = [measure_indices(s, names)["flags"][0] for s in (summary, found)]
+        assert given[0] == given[1]
+        # The header is enough where another reader does not restore the redshift.
+        plain = Spectrum.read(path, format="tabular-fits")
+        assert spectrum_arrays(plain).redshift == pytest.approx([float(summary.redshift)])
+
+
+def test_names_are_written_in_ascii_and_missing_redshifts_omitted(tmp_path):
+    spectra = some_spectra(names=["ÅΩ\n", "b", "c", "d"])
+    spectra[0].best.write(tmp_path / "first.fits")
+    assert Spectrum.read(tmp_path / "first.fits").meta["name"] == "???"
+    bad = spectra[int(np.flatnonzero(~np.isfinite(spectra.redshift[:, 0]))[0])].best
+    bad.write(tmp_path / "bad.fits")
+    found = Spectrum.read(tmp_path / "bad.fits")
+    assert np.isnan(found.redshift) and "REDSHIFT" not in found.meta["header"]
+
+
+def test_file_of_draws_has_the_redshift_of_its_best_spectrum(one, tmp_path):
+    one.write(tmp_path / "draws.fits")
+    found = Spectrum.read(tmp_path / "draws.fits")
+    assert float(found.redshift) == float(one.best.redshift)
+    assert found.meta["draw"] == one.best_draw[0]
 
 
 def test_with_equal_weights_the_best_draw_is_nearest_to_the_median():
