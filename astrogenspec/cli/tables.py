@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import astropy.units as u
 import numpy as np
-from astropy.table import QTable
+from astropy.table import MaskedColumn, QTable
 
 from ..fits_files import check_fits
-from ..inputs.catalogues import translated
-from ..inputs.fluxes import read_unit
-from ..surveys import BANDS
+from ..inputs.column_names import select_bands, with_flux_unit, with_names
 from .xml_tables import check_xml
 
 __all__ = ["is_table", "prepare_catalogue", "read_table", "rows_by_name"]
@@ -139,12 +138,12 @@ def rows_by_name(wanted: Sequence[str], names: Sequence[str], path: Path) -> np.
 
 
 def prepare_catalogue(table: QTable, bands: Sequence[str] | None, flux_unit: str | None) -> QTable:
-    """Choose bands, and give flux columns without a unit the one named; columns named by SDSS get our names.
+    """Select bands, set the unit of fluxes that have none, and name the galaxies.
 
     Parameters
     ----------
     table : `~astropy.table.QTable`
-        Photometry; it may be changed.
+        Photometry; it is not changed.
     bands : sequence of str, optional
         Bands to keep; all by default.
     flux_unit : str, optional
@@ -153,48 +152,23 @@ def prepare_catalogue(table: QTable, bands: Sequence[str] | None, flux_unit: str
     Returns
     -------
     `~astropy.table.QTable`
-        The same table, unless SDSS named its columns.
+        Photometry for `~astrogenspec.inputs.photometry.coerce_photometry`, with a column ``name`` if the galaxies have
+        identifiers.
 
     Raises
     ------
     ValueError
-        If it has no rows, or an SDSS column lacks its error.
+        If it has no rows.
     astropy.units.UnitsError
-        If the unit is no unit of flux.
+        If the unit is unknown.
     """
-    table = translated(table)
     if flux_unit is not None:
-        unit = read_unit(flux_unit)
-        for band in BANDS:
-            for name, power in (
-                (f"flux_{band}", 1),
-                (f"flux_err_{band}", 1),
-                (f"flux_ivar_{band}", -2),
-            ):
-                if name in table.colnames and getattr(table[name], "unit", None) is None:
-                    table[name] = u.Quantity(
-                        np.ma.filled(table[name].astype(float), np.nan), unit**power
-                    )
-    for band in () if bands is None else BANDS:
-        if band not in bands:
-            keys = (
-                "{}",
-                "{}_err",
-                "{}_ivar",
-                "flux_{}",
-                "flux_err_{}",
-                "flux_ivar_{}",
-                "mag_{}",
-                "mag_err_{}",
-                "{}mag",
-                "e_{}mag",
-            )
-            table.remove_columns(
-                [k for k in (key.format(band) for key in keys) if k in table.colnames]
-            )
+        table = with_flux_unit(table, flux_unit)
+    if bands is not None:
+        table = select_bands(table, bands)
     if not len(table):
         raise ValueError("the catalogue has no rows.")
-    return table
+    return with_names(table)
 
 
 def _read_parquet(path: Path) -> QTable:
@@ -208,9 +182,27 @@ def _read_parquet(path: Path) -> QTable:
     units = {column["name"]: column.get("unit") for column in header}
     table = QTable()
     for name in content.column_names:
-        values = content[name].to_numpy()
-        values = values.astype(str) if values.dtype == object else values
-        table[name] = (
-            values if units.get(name) is None else u.Quantity(values, units[name], subok=True)
-        )
+        values = _parquet_column(content[name])
+        unit = units.get(name)
+        if unit is not None:
+            values = u.Quantity(np.ma.filled(values.astype(float), np.nan), unit, subok=True)
+        table[name] = values
     return table
+
+
+def _parquet_column(column: Any) -> np.ndarray | MaskedColumn:
+    """Return the values of a column; nulls are masked, so that integers keep all digits."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    if not column.null_count or not (text or pa.types.is_integer(column.type)):
+        values = column.to_numpy()
+        return values.astype(str) if values.dtype == object else values
+    mask = compute.is_null(column).to_numpy()
+    values = compute.fill_null(column, "" if text else 0).to_numpy()
+    return MaskedColumn(values.astype(str) if text else values, mask=mask)

@@ -11,21 +11,25 @@ References
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import astropy.units as u
 import numpy as np
+from astropy.uncertainty import Distribution
 
 from ..surveys import BANDS, SDSS
 
 __all__ = [
+    "FILL_LIMITS",
     "SENTINELS",
     "Values",
     "ab_magnitudes",
     "check_bands",
     "common_length",
     "flux_factor",
+    "is_fill_value",
     "read_unit",
     "to_flux",
 ]
@@ -52,7 +56,17 @@ def ab_magnitudes(flux: np.ndarray) -> np.ndarray:
 
 #: Values that stand for a missing magnitude or its error in catalogues; for fluxes, the negative ones.
 SENTINELS = (-9999.0, -999.0, -99.0, 99.0, 99.99, 999.0, 9999.0)
-_ALIASES = {"nanomaggies": u.nmgy, "nanomaggy": u.nmgy, "nmaggy": u.nmgy, "maggies": u.mgy}
+#: Magnitudes outside these limits are fill values: no survey is as deep, and no galaxy as bright.
+FILL_LIMITS = (-5.0, 35.0)
+#: Spellings of units in files: a regular expression, and the name that astropy knows.
+_SPELLINGS = (
+    (r"\b(?:nano[ _-]?magg(?:y|ies)|nmagg(?:y|ies)|nmgys?)\b", "nmgy"),
+    (r"\b(?:magg(?:y|ies)|mgys?)\b", "mgy"),
+    (r"\b(?:micro-?jansky?s?|[uµμ]jy|mujy)\b", "uJy"),
+    (r"\b(?:nano-?jansky?s?|njy)\b", "nJy"),
+    (r"^(?:ab[ _-]?mags?|mags?[ _-]?ab|mag ?\(ab\))$", "mag(AB)"),
+    (r"^mags?$", "mag"),
+)
 _PER_WAVELENGTH = u.erg / u.s / u.cm**2 / u.AA
 _COUNTS = (u.adu, u.electron, u.count, u.DN, u.photon)
 
@@ -105,7 +119,8 @@ def read_unit(unit: object) -> u.UnitBase | None:
     Parameters
     ----------
     unit : str, Unit or None
-        Unit or its name; "nanomaggies", the spelling of SDSS, is accepted.
+        Unit or its name. The spellings of files are accepted in any case: "nanomaggies", "nMgy", "1/nanomaggy^2",
+        "mag(AB)", "ABmag", "uJy".
 
     Returns
     -------
@@ -119,18 +134,22 @@ def read_unit(unit: object) -> u.UnitBase | None:
     """
     if unit is None:
         return None
-    name = str(unit).strip()
-    if name.lower() in _ALIASES:
-        return _ALIASES[name.lower()]
-    if not name:
+    name = spelling = str(unit).strip()
+    for pattern, known in _SPELLINGS:
+        spelling = re.sub(pattern, known, spelling, flags=re.IGNORECASE)
+    # Some file formats make their own unit of a name such as nmgy, which equals no other unit.
+    own = "mgy" in spelling or isinstance(unit, u.UnrecognizedUnit)
+    if isinstance(unit, u.UnitBase | u.function.FunctionUnitBase) and not own:
+        return unit
+    if not spelling:
         return None
     try:
-        parsed = u.Unit(unit)
+        parsed = u.Unit(spelling)
     except (ValueError, TypeError):
         parsed = None
     if parsed is None or isinstance(parsed, u.UnrecognizedUnit):
         raise u.UnitTypeError(
-            f"the unit {name!r} is unknown to astropy; name a flux density, such as nmgy or uJy."
+            f"the unit {name[:60]!r} is unknown to astropy; name a flux density, such as nmgy or uJy."
         )
     return parsed
 
@@ -202,14 +221,17 @@ class Values:
     key : str
         Name of the column.
     numbers : ndarray of float, shape () or (n,)
-        NaN where masked.
+        NaN where masked; the mean of a `~astropy.uncertainty.Distribution`.
     unit : Unit or None
         Unit; None if there is none or if it is dimensionless.
+    scatter : ndarray of float, or None
+        Standard deviation of a `~astropy.uncertainty.Distribution`.
     """
 
     key: str
     numbers: np.ndarray
     unit: u.UnitBase | None
+    scatter: np.ndarray | None = None
 
     @classmethod
     def read(cls, key: str, value: Any) -> Values:
@@ -237,19 +259,18 @@ class Values:
         """
         unit = read_unit(getattr(value, "unit", None))
         mask = getattr(value, "mask", None)
+        scatter = None
+        if isinstance(value, Distribution):
+            spread, value = value.pdf_std(), value.pdf_mean()
+            scatter = np.array(getattr(spread, "value", spread), dtype=float)
         if isinstance(value, u.Quantity):
             value = (value if mask is None else value.unmasked).value
-        try:
-            numbers = np.array(np.ma.getdata(value), dtype=float)
-        except (TypeError, ValueError):
-            raise TypeError(f"{key} holds {value!r}, but it must hold numbers.") from None
+        numbers = _numbers(key, np.ma.getdata(value), mask)
         if numbers.ndim > 1:
             raise ValueError(
                 f"{key} has shape {numbers.shape}, but it must be one value or one for each galaxy."
             )
-        if mask is not None:
-            numbers[np.asarray(mask, bool)] = np.nan
-        return cls(key, numbers, None if unit == u.dimensionless_unscaled else unit)
+        return cls(key, numbers, None if unit == u.dimensionless_unscaled else unit, scatter)
 
     @property
     def is_inverse_variance(self) -> bool:
@@ -276,6 +297,64 @@ class Values:
         str
         """
         return f"{'petro_' if self.key.startswith('petro_') else ''}{stem}_{band}"
+
+
+def _numbers(key: str, value: Any, mask: Any) -> np.ndarray:
+    """Return the numbers in a value or column, NaN where masked."""
+    given = np.asarray(value)
+    masked = np.zeros(given.shape, bool) if mask is None else np.asarray(mask, bool)
+    if given.dtype.kind in "fiu":
+        numbers = given.astype(float)
+    elif given.dtype.kind in "OSU":
+        numbers = np.full(given.shape, np.nan)
+        for place in np.ndindex(given.shape):
+            if not masked[place]:
+                numbers[place] = _number(key, given[place], place)
+    else:
+        raise TypeError(f"{key} has the type {given.dtype}, but it must hold real numbers.")
+    return np.where(masked, np.nan, numbers)
+
+
+def _number(key: str, value: Any, place: tuple[int, ...]) -> float:
+    """Return one number of a column that is not numeric, or raise an error that names the row."""
+    if value is None or value is np.ma.masked:
+        return np.nan
+    value = value.item() if isinstance(value, np.generic) else value
+    try:
+        if isinstance(value, bool | complex):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        row = f" in row {place[0]}" if place else ""
+        shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
+        raise TypeError(
+            f"{key} holds {ascii(shown)[1:-1]}{row}, but it must hold numbers; use NaN or a mask for a missing value."
+        ) from None
+
+
+def is_fill_value(numbers: np.ndarray, *, magnitude: bool) -> np.ndarray:
+    """Return where numbers stand for a missing value.
+
+    Parameters
+    ----------
+    numbers : ndarray
+        Values of a catalogue, in its own unit.
+    magnitude : bool
+        Whether they are magnitudes or errors of magnitudes. For others, only negative values are fill values.
+
+    Returns
+    -------
+    ndarray of bool, of the same shape
+        True for the values of `SENTINELS`, in single precision too; for magnitudes, also outside `FILL_LIMITS`; and for
+        values that are not finite.
+    """
+    numbers = np.asarray(numbers, dtype=float)
+    codes = [code for code in SENTINELS if magnitude or code < 0]
+    fill = ~np.isfinite(numbers) | np.any(
+        [np.isclose(numbers, code, rtol=1e-6, atol=0) for code in codes], axis=0
+    )
+    low, high = FILL_LIMITS
+    return fill | ((numbers < low) | (numbers > high) if magnitude else False)
 
 
 def common_length(values: list[Values]) -> int:
@@ -324,7 +403,7 @@ def to_flux(
     Returns
     -------
     flux, error : ndarray, shape () or (n,)
-        nmgy; NaN where missing. Negative inverse variances are returned as they are, for the caller to reject.
+        nmgy; NaN where missing. Errors that are not positive are returned as they are.
 
     Raises
     ------
@@ -344,17 +423,22 @@ def to_flux(
         raise u.UnitTypeError(
             f"{key} has no unit{hint}; give it one, such as u.nmgy or u.ABmag for a band."
         )
-    negative = [code for code in SENTINELS if code < 0]
     factor = flux_factor(value.unit, band, value.key)
-    flux = np.where(np.isin(value.numbers, negative), np.nan, value.numbers * factor)
-    numbers = np.where(np.isin(error.numbers, negative), np.nan, error.numbers)
-    if not error.is_inverse_variance:
-        return flux, numbers * flux_factor(error.unit, band, error.key)
-    factor = flux_factor(error.unit**-0.5, band, f"{error.key} to the power -1/2")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sigma = np.where(numbers > 0, numbers, np.nan) ** -0.5 * factor
-    # An inverse variance of zero means no measurement; a negative one is an error of the catalogue.
-    return flux, np.where(numbers < 0, numbers, sigma)
+    inverse = error.is_inverse_variance
+    unit = error.unit**-0.5 if inverse else error.unit
+    error_key = f"{error.key} to the power -1/2" if inverse else error.key
+    error_factor = flux_factor(unit, band, error_key)
+    flux, sigma = (
+        np.where(is_fill_value(column.numbers, magnitude=False), np.nan, column.numbers)
+        for column in (value, error)
+    )
+    with np.errstate(over="ignore"):
+        flux = flux * factor
+        if not inverse:
+            return flux, sigma * error_factor
+        # An inverse variance of zero means no measurement; a negative one is returned as it is.
+        deviation = np.where(sigma > 0, sigma, np.nan) ** -0.5 * error_factor
+        return flux, np.where(sigma < 0, sigma, deviation)
 
 
 def _from_magnitude(
@@ -381,7 +465,9 @@ def _from_magnitude(
         raise u.UnitTypeError(
             f"{error.key} is in {unit or 'no unit'}, but {value.key} is a magnitude; use u.mag."
         )
-    numbers = np.where(np.isin(value.numbers, SENTINELS), np.nan, value.numbers)
-    sigma = np.where(np.isin(error.numbers, SENTINELS), np.nan, error.numbers)
+    numbers, sigma = (
+        np.where(is_fill_value(column.numbers, magnitude=True), np.nan, column.numbers)
+        for column in (value, error)
+    )
     flux = zero * 10 ** (-0.4 * numbers)
     return flux, flux * sigma * (0.4 * np.log(10))

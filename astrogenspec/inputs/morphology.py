@@ -29,7 +29,7 @@ from astropy.table import Table
 from ..flags import Flag, FlagLog
 from ..surveys import BANDS
 from .errors import resolve_flag_codes, select_galaxies
-from .fluxes import SENTINELS, Values, to_flux
+from .fluxes import Values, is_fill_value, to_flux
 
 __all__ = ["MORPHOLOGY_KEYS", "Morphology", "morphology_columns", "read_morphology"]
 
@@ -266,6 +266,8 @@ def _petrosian_columns(columns: dict[str, Values], scheme: str, band: str) -> tu
         raise ValueError(f"photometry has two errors for {value.key}; give {wanted}.")
     if given:
         return value, given[0]
+    if value.scatter is not None:
+        return value, Values(errors[0].format(band), value.scatter, value.unit)
     unit = u.mag if scheme == "mag" or value.has_magnitude_unit else value.unit
     return value, Values(errors[0].format(band), np.array(np.nan), unit)
 
@@ -304,6 +306,4 @@ def _pure_number(column: Values) -> np.ndarray:
 
 
 def _numbers(column: Values) -> np.ndarray:
-    negative = [code for code in SENTINELS if code < 0]
-    missing = np.isin(column.numbers, negative) | ~np.isfinite(column.numbers)
-    return np.where(missing, np.nan, column.numbers)
+    return np.where(is_fill_value(column.numbers, magnitude=False), np.nan, column.numbers)

@@ -152,15 +152,17 @@ def observe(
             cutouts = replace(cutouts, ivar=ivar)
     image_log, flux_log, shape_log = FlagLog(n), FlagLog(n), FlagLog(n)
     if cutouts is not None:
-        _add(image_log, "image not used: ", cutouts.problems, cutouts.flag_codes)
+        _add(image_log, ["image not used: "] * n, cutouts.problems, cutouts.flag_codes)
     assumed = photometry is None and ebv is None
     if photometry is None:
         photometry = _blank_photometry(n, ebv, start)
-    _add(flux_log, "photometry not used: ", photometry.problems, photometry.flag_codes)
+    rejected = (photometry.flag_codes & ~_BAND_FLAGS) != 0
+    prefixes = np.where(rejected, "photometry not used: ", "")
+    _add(flux_log, prefixes, photometry.problems, photometry.flag_codes)
     if photometry.morphology is not None:
         shape = photometry.morphology
-        _add(shape_log, "morphology not used: ", shape.problems, shape.flag_codes)
-    photometry = _without(photometry, ~_unflagged(photometry.problems))
+        _add(shape_log, ["morphology not used: "] * n, shape.problems, shape.flag_codes)
+    photometry = _without(photometry, rejected)
     wanted = has_image & ~photometry.bands_present.any(axis=1)
     if measure and cutouts is not None and wanted.any():
         measured = measure_photometry(cutouts[wanted], None if assumed else 0.0)
@@ -179,6 +181,8 @@ def observe(
     return Observations(cutouts, photometry, names, log.texts, usable, log.codes, named)
 
 
+#: Flags of photometry that concern single bands; the other bands are used.
+_BAND_FLAGS = int(Flag.BAND_NOT_USED | Flag.HIGH_SIGNAL)
 _NO_INPUT = "neither cutouts nor photometry were given: pass an image, photometry, or both."
 
 
@@ -186,9 +190,15 @@ def _unflagged(problems: Sequence[str]) -> np.ndarray:
     return np.array([not problem for problem in problems], dtype=bool)
 
 
-def _add(log: FlagLog, prefix: str, problems: Sequence[str], codes: np.ndarray) -> None:
-    """Add the flags of a record, with a prefix to their texts."""
-    log.extend(codes, [problem and prefix + problem.rstrip(".") for problem in problems])
+def _add(
+    log: FlagLog, prefixes: Sequence[str] | np.ndarray, problems: Sequence[str], codes: np.ndarray
+) -> None:
+    """Add the flags of a record, with prefixes to their texts."""
+    texts = [
+        problem and f"{prefix}{problem.rstrip('.')}"
+        for prefix, problem in zip(prefixes, problems, strict=True)
+    ]
+    log.extend(codes, texts)
 
 
 def _with_measurement(log: FlagLog, rows: np.ndarray, measured: PhotometryBatch) -> FlagLog:

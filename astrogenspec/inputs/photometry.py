@@ -11,13 +11,19 @@ flux or magnitude     unit                                        error
 ``gmag``              the same, with the names of VizieR          ``e_gmag``
 ===================== =========================================== ==============================================
 
-The names of the SDSS catalogue server are accepted without units: ``modelFlux_g`` and ``modelFluxIvar_g``, or
-``modelMag_g`` and ``modelMagErr_g``; the same with ``petro``; ``petroR50_r``, ``petroR90_r``; ``objID``.
+The names of SDSS are accepted without units (`astrogenspec.inputs.column_names`): ``modelFlux_g`` and ``modelFluxIvar_g``,
+``modelMag_g`` and ``modelMagErr_g``, ``g`` and ``err_g``, or ``dered_g`` and ``err_g``; the same with ``petro``;
+``petroR50_r``, ``petroR90_r``; ``objID``.  In a table, the case of letters does not matter.
 
 Further keys: ``ebv``, the Galactic E(B-V) in magnitudes; ``extinction_g`` and so on, the Galactic extinction in a band in
-magnitudes, which takes precedence over ``ebv``; ``name``.  Every flux needs an error.  A band is missing if it is absent,
-masked, not finite or equal to one of `SENTINELS`, if its error is, or if its inverse variance is 0.  Fluxes and magnitudes are
+magnitudes, which takes precedence over ``ebv``; ``name``.  Every flux needs an error, unless it is an
+`astropy.uncertainty.Distribution`, of which the mean and the standard deviation are used.  Fluxes and magnitudes are
 as observed: they are corrected for Galactic extinction internally, with the coefficients of the survey.
+
+A band is missing if it or its error is absent, masked, not finite or a fill value (`SENTINELS`; any magnitude outside
+`~astrogenspec.inputs.fluxes.FILL_LIMITS`), or if its error is not positive.  A band whose flux or error is outside the range of
+the training galaxies is not used, with the flag ``BAND_NOT_USED``; an error that is too small is raised, with the flag
+``HIGH_SIGNAL`` (`astrogenspec.inputs.screening`).
 
 The morphology is optional (`astrogenspec.inputs.morphology`): Petrosian fluxes, as ``petro_flux_g`` or ``petro_mag_g``;
 the radii ``r50`` and ``r90`` that enclose 50% and 90% of the light in r, angles; and ``axis_ratio``, minor over major
@@ -49,6 +55,7 @@ from .errors import (
     select_galaxies,
 )
 from .morphology import Morphology
+from .screening import screen
 
 __all__ = [
     "SENTINELS",
@@ -63,6 +70,8 @@ __all__ = [
 Photometry: TypeAlias = (
     "Table | Row | Mapping[str, Any] | Sequence[Row | Mapping[str, Any]] | PhotometryBatch"
 )
+#: Maximum Galactic E(B-V), and extinction in a band, mag; larger values are errors or fill values.
+_MAX_EBV, _MAX_EXTINCTION = 10.0, 50.0
 _COEFFICIENTS = np.array([SDSS.extinction_coefficient[band] for band in BANDS])
 
 
@@ -81,7 +90,7 @@ class PhotometryBatch:
     names : tuple of str, optional
         Names of the galaxies; "0", "1", ... by default.
     problems : tuple of str, optional
-        Reasons why galaxies cannot be used; empty strings by default.
+        Reasons why galaxies or some of their bands cannot be used; empty strings by default.
     extinction : ndarray, shape (n, 5), optional
         Galactic extinction in the bands, mag; by default ``ebv`` times the coefficients of the survey.
     morphology : Morphology, optional
@@ -193,7 +202,8 @@ def coerce_photometry(
     ----------
     photometry : Table, QTable, Row, mapping, or a list of rows or mappings
         Columns or keys as listed in the module docstring, each with one value or one for each galaxy. Other columns of
-        a table are ignored; other keys of a mapping are an error. A batch is returned as it is.
+        a table are ignored; other keys of a mapping are an error. Of a batch, only bands and errors outside the training
+        range are changed.
     ebv : float, array or Quantity ['mag'], optional
         Galactic E(B-V), one for all galaxies or one for each. Without it and without such columns, 0 is assumed
         with a warning.
@@ -218,7 +228,8 @@ def coerce_photometry(
     Warns
     -----
     AstroGenSpecWarning
-        If Galactic extinction is not given.
+        If Galactic extinction is not given, or was converted from other coefficients; if names of SDSS magnitudes or their
+        errors rest on an assumption.
 
     Examples
     --------
@@ -233,34 +244,43 @@ def coerce_photometry(
     check_on_error(on_error)
     if isinstance(photometry, PhotometryBatch):
         if ebv is None:
-            return photometry
+            return _screened(photometry, on_error)
         raise ValueError("ebv was given with a PhotometryBatch, which has its own; leave it out.")
     catalogue = _read(photometry)
     n = len(catalogue)
     has_dust = catalogue.ebv is not None or catalogue.extinction is not None
     if ebv is not None and has_dust:
         raise ValueError(
-            "ebv was given both as an argument and in the photometry; give one of them."
+            "ebv was given both as an argument and in the photometry (columns ebv, extinction_g, or magnitudes that are "
+            "dereddened); give one of them."
         )
+    for notice in catalogue.notices:
+        warnings.warn(notice, AstroGenSpecWarning, stacklevel=2)
     if ebv is None and not has_dust:
         _warn_no_ebv()
+    flux, error = catalogue.flux.copy(), catalogue.error.copy()
     reddening, extinction = _extinction_of(catalogue, ebv)
-    rejected = dict(catalogue.rejected)
-    _check_dust(reddening, None if catalogue.extinction is None else extinction, rejected)
+    rejected, notes = dict(catalogue.rejected), FlagLog(n)
+    if catalogue.extinction is None:
+        _check_dust(reddening, rejected)
+    else:
+        _check_extinction(flux, extinction, rejected, notes)
     log = InputLog(n, on_error)
     for index, text in sorted(rejected.items()):
         log.reject(index, Flag.PHOTOMETRY_NOT_USED, text)
     bad = log.codes != 0
+    log.extend(notes.codes, notes.texts)
     morphology = catalogue.morphology
     if morphology is not None:
         checked = InputLog(n, on_error)
         for k in np.flatnonzero(morphology.flag_codes):
             checked.reject(int(k), Flag.MORPHOLOGY_NOT_USED, f"{morphology.problems[k]}.")
         morphology = morphology.without(bad)
-    flux, error = (np.where(bad[:, None], np.nan, a) for a in (catalogue.flux, catalogue.error))
+    missing = bad[:, None] | np.isnan(flux)
+    flux[missing] = error[missing] = np.nan
     reddening[bad] = 0
     extinction[bad] = 0
-    return PhotometryBatch(
+    batch = PhotometryBatch(
         flux,
         error,
         reddening,
@@ -270,15 +290,29 @@ def coerce_photometry(
         extinction,
         morphology,
         log.codes,
-        catalogue.named,
+        np.zeros(n, bool) if catalogue.named is None else catalogue.named,
     )
+    return _screened(batch, on_error)
+
+
+def _screened(batch: PhotometryBatch, on_error: str) -> PhotometryBatch:
+    """Remove bands outside the training range; raise for a galaxy without any other band, if asked for."""
+    screened = screen(batch)
+    lost = screened.flag_codes & ~batch.flag_codes & Flag.PHOTOMETRY_NOT_USED
+    log = InputLog(len(batch), on_error)
+    for k in np.flatnonzero(lost):
+        log.reject(int(k), Flag.PHOTOMETRY_NOT_USED, f"{screened.problems[k]}.")
+    return screened
 
 
 def _extinction_of(catalogue: Catalogue, ebv: object) -> tuple[np.ndarray, np.ndarray]:
     """Return E(B-V) and the extinction in each band."""
     if catalogue.extinction is not None:
-        derived = (catalogue.extinction / _COEFFICIENTS).max(axis=1)
-        return derived if catalogue.ebv is None else catalogue.ebv, catalogue.extinction
+        extinction = catalogue.extinction
+        good = np.isfinite(extinction) & (extinction >= 0)
+        derived = np.where(good, extinction / _COEFFICIENTS, 0.0).max(axis=1)
+        reddening = derived if catalogue.ebv is None else catalogue.ebv
+        return np.array(reddening), extinction.copy()
     reddening = _ebv_for(ebv, len(catalogue)) if catalogue.ebv is None else catalogue.ebv
     return reddening, reddening[:, None] * _COEFFICIENTS
 
@@ -318,15 +352,52 @@ def _ebv_for(ebv: object, n: int) -> np.ndarray:
     return np.array(np.broadcast_to(values, n))
 
 
-def _check_dust(ebv: np.ndarray, extinction: np.ndarray | None, rejected: dict[int, str]) -> None:
-    """Add the galaxies whose extinction is negative or not finite to those that are rejected."""
-    columns = {"ebv": ebv}
-    if extinction is not None:
-        columns = {f"extinction_{band}": extinction[:, k] for k, band in enumerate(BANDS)}
-    for key, values in columns.items():
-        for index in np.flatnonzero(~(np.isfinite(values) & (values >= 0))):
-            text = f"{key} is {values[index]:g}, but it must be 0 mag or more, and finite."
-            rejected.setdefault(int(index), text)
+def _check_dust(ebv: np.ndarray, rejected: dict[int, str]) -> None:
+    """Add the galaxies whose E(B-V) is negative, not finite or too large to those that are rejected."""
+    for index in np.flatnonzero(~_is_between(ebv, _MAX_EBV)):
+        rejected.setdefault(int(index), _dust_text("ebv", ebv[index], _MAX_EBV))
+
+
+def _is_between(values: np.ndarray, high: float) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return (values >= 0) & (values <= high)
+
+
+def _dust_text(key: str, value: float, high: float) -> str:
+    return f"{key} is {value:g}, but it must be 0 mag or more, and finite (at most {high:g} mag)."
+
+
+def _check_extinction(
+    flux: np.ndarray, extinction: np.ndarray, rejected: dict[int, str], notes: FlagLog
+) -> None:
+    """Remove bands whose extinction is negative or not finite; galaxies without any other band are rejected.
+
+    An invalid extinction is replaced by that of the E(B-V) of the other bands.
+
+    Parameters
+    ----------
+    flux, extinction : ndarray, shape (n, 5)
+        Changed in place.
+    rejected : dict of int to str
+        Reasons why galaxies cannot be used, by index; changed in place.
+    notes : FlagLog
+        Log of bands that are not used.
+    """
+    valid = _is_between(extinction, _MAX_EXTINCTION)
+    for row in np.flatnonzero(~valid.all(axis=1)):
+        wrong = np.flatnonzero(~valid[row] & np.isfinite(flux[row]))
+        texts = [
+            _dust_text(f"extinction_{BANDS[k]}", extinction[row, k], _MAX_EXTINCTION) for k in wrong
+        ]
+        if not (np.isfinite(flux[row]) & valid[row]).any() and len(wrong):
+            rejected.setdefault(int(row), texts[0])
+            continue
+        for k, text in zip(wrong, texts, strict=True):
+            notes.add(int(row), Flag.BAND_NOT_USED, f"{BANDS[k]} not used: {text.rstrip('.')}")
+        flux[row, wrong] = np.nan
+        known = valid[row] & (extinction[row] > 0)
+        reddening = np.median((extinction[row] / _COEFFICIENTS)[known]) if known.any() else 0.0
+        extinction[row] = np.where(valid[row], extinction[row], reddening * _COEFFICIENTS)
 
 
 def _warn_no_ebv() -> None:
@@ -374,7 +445,7 @@ def measure_photometry(
         _warn_no_ebv()
     reddening = _ebv_for(ebv, n)
     rejected: dict[int, str] = {}
-    _check_dust(reddening, None, rejected)
+    _check_dust(reddening, rejected)
     if rejected:
         index = min(rejected)
         raise InputLog(n, "raise").error(index, rejected[index])

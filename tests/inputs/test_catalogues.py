@@ -7,7 +7,7 @@ from astropy.table import MaskedColumn, QTable, Table
 
 from astrogenspec import coerce_photometry
 from astrogenspec.cli import main
-from astrogenspec.inputs.catalogues import translated
+from astrogenspec.inputs.column_names import translated
 from astrogenspec.surveys import BANDS, SDSS
 
 
@@ -86,7 +86,7 @@ def test_petrosian_magnitudes_without_error():
 
 def test_missing_values():
     table = magnitude_table()
-    table["modelMag_u"] = [-9999.0, 20.0]
+    table["modelMag_u"], table["modelMagErr_u"] = [-9999.0, 20.0], [0.1, 0.1]
     table["modelMag_g"] = MaskedColumn(table["modelMag_g"], mask=[False, True])
     whole = flux_table()
     whole["modelFluxIvar_z"] = [0.0, 1.0]
@@ -125,7 +125,10 @@ def _with(table, name, values):
 
 def test_other_tables_are_returned_unchanged():
     table = Table({"flux_r": [1.0] * u.nmgy, "expAB_r": [0.5]})
-    assert translated(table) is table
+    found = translated(table)
+    assert list(found.columns) == table.colnames
+    assert not found.notices
+    assert not found.dereddened
 
 
 def test_command_line_with_selected_bands(tmp_path):

@@ -184,7 +184,7 @@ class TestMissing:
         magnitudes = {"mag_g": [code, 20, 20], "mag_err_g": [0.1, code, 0.1], "ebv": 0}
         batch = coerce_photometry(magnitudes, on_error="flag")
         np.testing.assert_array_equal(batch.bands_present[:, 1], [False, False, True])
-        fluxes = {"g": [code, 20, 20] * u.nmgy, "g_err": [0.1, code, 0.1] * u.nmgy, "ebv": 0}
+        fluxes = {"g": [code, 2e4, 20] * u.nmgy, "g_err": [0.1, code, 0.1] * u.nmgy, "ebv": 0}
         batch = coerce_photometry(fluxes, on_error="flag")
         np.testing.assert_array_equal(batch.bands_present[:, 1], [code > 0, code > 0, True])
 
