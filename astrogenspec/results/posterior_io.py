@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import importlib.util
+import io
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -481,11 +482,23 @@ def _format_of(path: Path) -> tuple[str, str]:
 
 
 def _write_table(table: QTable, path: Path, form: str) -> None:
-    options = {"path": "posterior", "serialize_meta": True} if form == "hdf5" else {}
     with warnings.catch_warnings():
         # Units of dex are not FITS units; astropy keeps them in comments of the header and reads them from there.
         warnings.filterwarnings("ignore", "The unit .* could not be saved", AstropyUserWarning)
-        table.write(path, format=form, **options)
+        if form == "hdf5":
+            _write_hdf5(table, path)
+        else:
+            table.write(path, format=form)
+
+
+def _write_hdf5(table: QTable, path: Path) -> None:
+    """Write an HDF5 file through memory, because the HDF5 library crashes when a disk is full."""
+    import h5py
+
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as target:
+        table.write(target, format="hdf5", path="posterior", serialize_meta=True)
+    path.write_bytes(buffer.getbuffer())
 
 
 def _add_checksums(path: Path) -> None:
