@@ -5,6 +5,7 @@
 # TORCH_ARGS  additional arguments for the installation of torch
 # CPU_INDEX   index of CPU builds of torch that `make demo` tries first (that of the README; empty: do not try)
 # PYTEST_ARGS additional arguments for pytest
+# FUZZ_CASES  number of random inputs of `make fuzz` for each public entry (20000)
 # DOCS_ARGS   additional arguments for sphinx-build; '-D disable_intersphinx=1' builds without a network connection
 
 VENV ?= .venv
@@ -12,6 +13,7 @@ RESULTS ?= results/demo
 TORCH_ARGS ?=
 PYTEST_ARGS ?=
 DOCS_ARGS ?=
+FUZZ_CASES ?= 20000
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -21,11 +23,12 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 CPU_INDEX ?= $(shell sed -n 's/.*--index-url \(https:[^ ]*\).*/\1/p' README.rst | head -n 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint typing docs wheel-check clean
+.PHONY: help demo test fuzz coverage lint typing docs wheel-check clean
 
 help:
 	@echo "make demo         install and infer the properties of 24 SDSS galaxies and of simulated images"
 	@echo "make test         install, check the style and run all tests"
+	@echo "make fuzz         try 20,000 random inputs for each public entry (hours; FUZZ_CASES=1000: fewer)"
 	@echo "make lint         check the style only"
 	@echo "make typing       check the type hints with mypy"
 	@echo "make coverage     run all tests and report the lines that are not covered"
@@ -40,6 +43,9 @@ demo: $(VENV)/.installed-demo
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.installed-test
+	ASTROGENSPEC_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest -p no:cacheprovider tests/test_fuzz.py $(PYTEST_ARGS)
 
 coverage: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --cov --cov-config=setup.cfg --cov-report=term $(PYTEST_ARGS)
