@@ -10,7 +10,8 @@ r"""Metrics of point estimates and posterior draws against true values.
   - x'|\rangle` for draws :math:`x, x'` and truth :math:`y` (Gneiting & Raftery 2007, JASA 102,
   359), in the unit of the quantity; smaller is better.
 
-Galaxies whose truth or estimate is masked or not finite are excluded.
+Galaxies whose truth or estimate is masked, not finite or a fill value such as -9999
+(`astrogenspec.quantities.known_numbers`) are excluded.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 
-from .quantities import plain_values
+from .quantities import known_numbers
 from .results.statistics import difference_unit, matched_values
 
 __all__ = [
@@ -83,7 +84,8 @@ def redshift_metrics(
     astropy.units.UnitConversionError
         If a redshift has a unit.
     """
-    estimate, truth, _ = _paired(estimate, truth, u.dimensionless_unscaled)
+    unit = u.dimensionless_unscaled
+    estimate, truth, _ = _paired(estimate, truth, unit, quantity="redshift")
     deviation = (estimate - truth) / (1 + truth)
     return {
         "n": len(deviation),
@@ -196,7 +198,7 @@ def interval_coverage(lower: u.Quantity, upper: u.Quantity, truth: u.Quantity) -
         If the units cannot be converted.
     """
     low, true, usable = _paired(lower, truth, keep=True)
-    high = plain_values(upper, getattr(lower, "unit", None), name="upper").astype(float)
+    high = known_numbers(upper, getattr(lower, "unit", None), name="upper")[0].astype(float)
     if high.shape != low.shape:
         raise ValueError(
             f"upper has shape {high.shape} but lower has shape {low.shape}; give equal shapes."
@@ -267,12 +269,19 @@ def _energy_score(deviation: np.ndarray, fair: bool) -> np.ndarray:
 
 
 def _paired(
-    estimate: Any, truth: Any, unit: u.UnitBase | None = None, *, keep: bool = False
+    estimate: Any,
+    truth: Any,
+    unit: u.UnitBase | None = None,
+    *,
+    quantity: str = "",
+    keep: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return both as floats in one unit and a mask of finite pairs, which are selected unless ``keep``."""
     unit = getattr(estimate, "unit", None) if unit is None else unit
-    first = plain_values(estimate, unit, name="estimate").astype(float)
-    second = plain_values(truth, unit, name="truth").astype(float)
+    first, second = (
+        known_numbers(values, unit, quantity=quantity, name=name)[0].astype(float)
+        for name, values in (("estimate", estimate), ("truth", truth))
+    )
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(
             f"estimate has shape {first.shape} but truth has shape {second.shape}; give one value per galaxy."

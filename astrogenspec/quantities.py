@@ -26,6 +26,7 @@ __all__ = [
     "chabrier_sfr",
     "converted_labels",
     "internal_values",
+    "known_numbers",
     "o3n2_metallicity",
     "plain_values",
     "quantities_to_theta",
@@ -374,6 +375,8 @@ def o3n2_metallicity(metallicity: Any, scale: str) -> u.Quantity:
 def converted_labels(labels: Mapping[str, Any] | Table) -> Mapping[str, Any] | Table:
     """Convert labels according to the metadata of their columns.
 
+    Masked values and fill values (see `known_numbers`) of converted columns become NaN.
+
     Parameters
     ----------
     labels : mapping or table of Quantity
@@ -391,23 +394,25 @@ def converted_labels(labels: Mapping[str, Any] | Table) -> Mapping[str, Any] | T
     """
     changed = {}
     for name, (key, convert) in _CONVENTIONS.items():
-        meta = (
-            getattr(getattr(labels[name], "info", None), "meta", None)
-            if name in _names(labels)
-            else None
-        )
-        if meta and key in meta:
-            try:
-                changed[name] = convert(labels[name], meta[key])
-            except ValueError as error:
-                raise ValueError(f"in the metadata of column {name!r}, {error}") from error
+        if name not in _names(labels):
+            continue
+        meta = getattr(getattr(labels[name], "info", None), "meta", None)
+        if not meta or key not in meta:
+            continue
+        unit = getattr(labels[name], "unit", None) or QUANTITIES[name].unit
+        numbers, _ = known_numbers(labels[name], unit, quantity=name, name=f"column {name!r}")
+        known = u.Quantity(numbers, unit, dtype=float, subok=True)
+        try:
+            changed[name] = convert(known, meta[key])
+        except ValueError as error:
+            raise ValueError(f"in the metadata of column {name!r}, {error}") from error
     if not changed:
         return labels
     if isinstance(labels, Mapping):
         return {**labels, **changed}
     copy = labels.copy()
-    for name, values in changed.items():
-        copy[name] = values
+    for name, converted in changed.items():
+        copy[name] = converted
         copy[name].info.meta = None
     return copy
 
@@ -476,6 +481,88 @@ def plain_values(values: Any, unit: u.UnitBase | None, *, name: str = "values") 
     if mask is not None:
         result[np.broadcast_to(np.asarray(mask), result.shape)] = np.nan
     return result
+
+
+#: Physical limits of labels: redshift, dex, or log10 of a flux in the unit of the quantity.  They are
+#: wider than the bounds of the networks; what is outside is no measurement.
+_PHYSICAL_LIMITS = {
+    "redshift": (-0.5, 9.9),
+    "stellar_mass": (2.0, 15.0),
+    "sfr": (-9.0, 6.0),
+    "gas_metallicity": (5.0, 11.0),
+    "black_hole_mass": (0.5, 13.0),
+    "halpha_flux": (-8.0, 9.0),
+    "hbeta_flux": (-8.0, 9.0),
+    "nii6584_flux": (-8.0, 9.0),
+    "oiii5007_flux": (-8.0, 9.0),
+    "ssfr": (-20.0, -3.0),
+    "halpha_luminosity": (25.0, 50.0),
+    "balmer_decrement": (0.0, 90.0),
+    "nii_halpha": (-9.0, 9.0),
+    "oiii_hbeta": (-9.0, 9.0),
+}
+#: Numbers that tables have in place of missing values: only nines, such as -99, -9999, 99.99.
+_FILL_VALUES = np.array(
+    [
+        sign * float(f"{'9' * before}.{'9' * after}")
+        for sign, min_digits in ((1, 3), (-1, 2))
+        for before in range(2, 7)
+        for after in range(5)
+        if min_digits <= before + after <= 6 and (sign < 0 or (before, after) != (2, 1))
+    ]
+)
+#: Absolute value from which a number is a fill value of any quantity.
+_HUGE = 1e30
+
+
+def known_numbers(
+    values: Any, unit: u.UnitBase | None, *, quantity: str = "", name: str = "values"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Convert labels or true values to plain numbers, with NaN where the value is not known.
+
+    Parameters
+    ----------
+    values : array-like
+        Quantity, masked Quantity, table column or plain numbers; plain numbers are assumed to be in
+        ``unit``.
+    unit : unit or None
+        Unit of the result; None for values that must not have a unit.
+    quantity : str
+        Name of the quantity, which sets the physical limits.
+    name : str
+        Name of the values in error messages.
+
+    Returns
+    -------
+    numbers : ndarray of float
+        NaN for values that are masked or not finite, and for fill values.
+    fill : ndarray of bool, of the same shape
+        Fill values: numbers of nines only (-99, -999, -9999, 999, 9999, 99.99, ...), and values outside
+        the physical limits of the quantity, such as a redshift of -1 or a mass of 0 dex.
+
+    Raises
+    ------
+    astropy.units.UnitConversionError
+        If the unit of the values does not convert.
+    TypeError
+        If the values are not numbers.
+    """
+    numbers = plain_values(values, unit, name=name)
+    given = plain_values(values, getattr(values, "unit", None), name=name)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        near = np.isclose(given[..., None].astype(float), _FILL_VALUES, rtol=1e-7, atol=0)
+        fill = near.any(axis=-1) | (np.abs(given) >= _HUGE)
+        if quantity in _PHYSICAL_LIMITS:
+            lower, upper = _PHYSICAL_LIMITS[quantity]
+            internal, info = numbers, QUANTITIES.get(quantity)
+            if info is not None and unit is not None and unit != info.unit:
+                internal = plain_values(u.Quantity(numbers, unit, subok=True), info.unit)
+            if info is not None and info.logarithmic:
+                internal = np.log10(internal)
+            fill |= (internal <= lower) | (internal >= upper)
+    fill &= np.isfinite(given)
+    numbers[fill | ~np.isfinite(numbers)] = np.nan
+    return numbers, fill
 
 
 def _names(labels: Mapping[str, Any] | Table) -> list[str]:

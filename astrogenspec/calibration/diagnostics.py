@@ -10,7 +10,8 @@ not depend on the truth, the fraction of draws with :math:`|\theta_k - \theta_r|
 galaxies if the posterior is calibrated.  Distances are Euclidean, with each dimension scaled to the range from the 1st to the
 99th percentile of the truths.
 
-Galaxies without truth or draws give NaN.
+Galaxies without truth or draws give NaN.  True values that are masked, infinite or fill values (-9999, 99.99, ...; see
+`astrogenspec.quantities.known_numbers`) are missing.
 
 References
 ----------
@@ -27,8 +28,9 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
-from ..quantities import QUANTITIES, plain_values
+from ..quantities import QUANTITIES, known_numbers
 from ..results.statistics import difference_unit, matched_values, row_ranks
+from .truth import read_truth
 
 if TYPE_CHECKING:
     from ..results.posterior import Posterior
@@ -270,8 +272,8 @@ def tarp(
     ----------
     draws : `~astrogenspec.Posterior`, or ndarray of shape (n_galaxies, n_draws, n_dimensions)
     truth : mapping or table of Quantity, or ndarray of shape (n_galaxies, n_dimensions)
-        With a posterior: true values of shape (n_galaxies,) by name of the quantity, for the quantities to be tested (other
-        columns of a table are ignored).  Fluxes are compared in their logarithm.
+        With a posterior: true values of shape (n_galaxies,) by name of the quantity, for the quantities to be tested, read
+        as by `~astrogenspec.calibration.calibration_table`.  Fluxes are compared in their logarithm.
     references : ndarray, shape (n_galaxies, n_dimensions), optional
         Reference points in the coordinates of ``draws`` (for a posterior: dex, and log10 of fluxes).  They may depend on the
         data but not on the truth.  By default uniform between the 1st and 99th percentiles of the truths.
@@ -329,19 +331,18 @@ def tarp(
 
 def _stacked(draws: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return draws (n_galaxies, n_draws, n_dimensions) and truth (n_galaxies, n_dimensions)."""
-    if isinstance(truth, Table):
-        truth = {name: truth[name] for name in truth.colnames if name in draws}
-    if isinstance(truth, Mapping):
+    if isinstance(truth, Mapping | Table):
         if not hasattr(draws, "quantities"):
             raise TypeError(
                 f"truth has names of quantities, but draws is a {type(draws).__name__}; a Posterior is expected."
             )
-        if not truth:
+        known = read_truth(draws, truth).values
+        if not known:
             raise ValueError("truth has no quantity of the posterior; at least one is needed.")
-        pairs = [values_in_dex(draws[name], value)[:2] for name, value in truth.items()]
+        pairs = [values_in_dex(draws[name], value)[:2] for name, value in known.items()]
         return np.stack([p[0] for p in pairs], axis=-1), np.stack([p[1] for p in pairs], axis=-1)
     samples = np.asarray(draws, dtype=float)
-    true = plain_values(truth, None, name="truth").astype(float)
+    true = known_numbers(truth, None, name="truth")[0].astype(float)
     if samples.ndim != 3 or true.shape != (samples.shape[0], samples.shape[2]):
         raise ValueError(
             f"draws has shape {samples.shape} and truth {true.shape}; (n_galaxies, n_draws, n_dimensions) and "

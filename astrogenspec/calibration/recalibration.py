@@ -44,6 +44,7 @@ from .features import (
 )
 from .quantile_maps import map_draws, probit_pit, rank_deviates
 from .regression import ProbitRegression, fit_probit_regression
+from .truth import read_truth
 
 if TYPE_CHECKING:
     from ..results.posterior import Posterior
@@ -296,7 +297,7 @@ class Recalibration:
             magnitudes and colours. Galaxies with a set of bands that fewer than 30 galaxies have are ignored, and not
             corrected by `apply`.
         truth : mapping of str to Quantity of shape (n_galaxies,), or table with such columns
-            True values; NaN or masked where unknown. Names other than those of drawn quantities are ignored.
+            True values, read as by `calibration_table`. Names other than those of drawn quantities are ignored.
         mode : {"image", "photometry", "both"}, or a sequence of these, one per galaxy
             Input mode of each galaxy.
         seed : int
@@ -322,9 +323,10 @@ class Recalibration:
         """
         modes = check_modes(mode, len(posterior))
         magnitudes = magnitudes_of(posterior)
+        known = read_truth(posterior, truth, drawn_only=True).values
         corrections, results = {}, {}
-        for name in _drawn_quantities(posterior, truth):
-            draws, deviates = _draws_and_deviates(posterior, name, truth[name])
+        for name in (name for name in known if name in QUANTITIES):
+            draws, deviates = _draws_and_deviates(posterior, name, known[name])
             for one_mode in dict.fromkeys(modes.tolist()):
                 rows = np.flatnonzero(np.isfinite(deviates) & (modes == one_mode))
                 used = rows[has_common_bands(magnitudes[rows])]
@@ -526,12 +528,11 @@ def cross_fitted(
         raise ValueError(f"n_folds is {n_folds}; it must be at least 2.")
     modes = check_modes(mode, len(posterior))
     folds = np.random.default_rng(seed).permutation(len(posterior)) % n_folds
-    available = truth.colnames if isinstance(truth, Table) else list(truth)
-    names = [name for name in available if name in posterior.draws]
+    values = read_truth(posterior, truth, drawn_only=True).values
     parts = []
     for fold in range(n_folds):
         out = folds == fold
-        known = {name: truth[name][~out] for name in names}
+        known = {name: true[~out] for name, true in values.items()}
         fitted = Recalibration.fit(posterior[~out], known, mode=modes[~out], seed=seed)
         parts.append(fitted.apply(posterior[out], mode=modes[out]))
     back = np.argsort(np.concatenate([np.flatnonzero(folds == fold) for fold in range(n_folds)]))
@@ -588,11 +589,6 @@ def _key_of(values: Any, where: str) -> tuple[str, str]:
         check_text(entry(values, "mode", where), f"{where}.mode", INPUT_MODES),
         check_text(entry(values, "quantity", where), f"{where}.quantity"),
     )
-
-
-def _drawn_quantities(posterior: Posterior, truth: Mapping[str, u.Quantity] | Table) -> list[str]:
-    available = truth.colnames if isinstance(truth, Table) else list(truth)
-    return [name for name in available if name in posterior.draws and name in QUANTITIES]
 
 
 def _draws_and_deviates(

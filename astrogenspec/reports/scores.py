@@ -24,6 +24,7 @@ from astropy.table import QTable, Table
 from scipy.special import ndtri
 
 from ..calibration.diagnostics import coverage_of_pit, pit, uniformity_test, values_in_dex
+from ..calibration.truth import read_truth
 from ..metrics import crps, point_metrics
 from ..results.statistics import row_percentiles
 
@@ -59,7 +60,9 @@ def calibration_table(
     ----------
     posterior : `~astrogenspec.Posterior`
     truth : mapping of str to Quantity of shape (n_galaxies,), or table with such columns
-        True values by quantity, drawn or derived; NaN or masked where unknown.  Other columns of a table are ignored.
+        True values by quantity, drawn or derived; NaN or masked where unknown.  With a column ``name``, rows are matched
+        by the names of the galaxies, otherwise by order.  Other columns of a table are ignored.  Fill values such as -9999
+        count as missing, with a warning (`~astrogenspec.quantities.known_numbers`).
     groups : sequence, length n_galaxies, optional
         Labels, for example bins of magnitude or types: the table has one row for each quantity and label.
     seed : int or `~numpy.random.Generator`, optional
@@ -77,23 +80,24 @@ def calibration_table(
     KeyError
         If the truth has a quantity that the posterior does not have.
     ValueError
-        If the length of a truth or of the groups differs from that of the posterior.
+        If the length of a truth or of the groups differs from that of the posterior, or names are repeated or missing.
     astropy.units.UnitConversionError
         If a unit cannot be converted.
     """
-    names = list(truth)
-    if isinstance(truth, Table):
-        names = [name for name in truth.colnames if name in posterior]
-    if not names:
+    known = read_truth(posterior, truth).values
+    if not known:
         raise ValueError("truth has no quantity of the posterior; at least one is needed.")
     selections = _selections(groups, len(posterior))
     rng = np.random.default_rng(seed)
     rows = []
-    for name in names:
-        values, true, unit = values_in_dex(posterior[name], truth[name])
+    for name, true in known.items():
+        values, true, unit = values_in_dex(posterior[name], true)
+        # One rank per galaxy for all groups, so that scores of groups and of all galaxies agree.
+        ranks = pit(values, true, seed=rng)
         for label, chosen in selections:
             row = {"quantity": name} | ({} if groups is None else {"group": label})
-            rows.append(row | {"unit": str(unit)} | _scores(values[chosen], true[chosen], rng))
+            row |= {"unit": str(unit)}
+            rows.append(row | _scores(values[chosen], true[chosen], ranks[chosen]))
     return QTable(rows)
 
 
@@ -111,10 +115,9 @@ def _selections(
     return [(label, labels == label) for label in dict.fromkeys(labels.tolist())]
 
 
-def _scores(values: np.ndarray, true: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
-    usable = np.isfinite(true) & ~np.isnan(values).all(axis=1)
-    values, true = values[usable], true[usable]
-    ranks = pit(values, true, seed=rng)
+def _scores(values: np.ndarray, true: np.ndarray, ranks: np.ndarray) -> dict[str, float]:
+    usable = np.isfinite(ranks)
+    values, true, ranks = values[usable], true[usable], ranks[usable]
     coverage = coverage_of_pit(ranks, (0.68, 0.95))
     statistic, p_value = uniformity_test(ranks)
     sharpness = crps(values, true, fair=values.shape[1] > 1)
@@ -158,7 +161,14 @@ class Verdict:
     skill: float
 
 
-def judge(values: np.ndarray, truth: np.ndarray, unit: str = "", *, seed: int = 0) -> Verdict:
+def judge(
+    values: np.ndarray,
+    truth: np.ndarray,
+    unit: str = "",
+    *,
+    seed: int = 0,
+    ranks: np.ndarray | None = None,
+) -> Verdict:
     """Judge the posterior of one quantity.
 
     Parameters
@@ -171,13 +181,17 @@ def judge(values: np.ndarray, truth: np.ndarray, unit: str = "", *, seed: int = 
         Unit of differences, for the text.
     seed : int
         Seed with which ties are broken.
+    ranks : ndarray, shape (n_galaxies,), optional
+        Result of `~astrogenspec.calibration.pit`, if it is known already.
 
     Returns
     -------
     Verdict
     """
-    usable = np.isfinite(truth) & np.isfinite(values).all(axis=1)
-    values, truth = values[usable], truth[usable]
+    if ranks is None:
+        ranks = pit(values, truth, seed=seed)
+    usable = np.isfinite(ranks)
+    values, truth, ranks = values[usable], truth[usable], ranks[usable]
     n = len(truth)
     if n < MIN_GALAXIES:
         only = (
@@ -189,7 +203,6 @@ def judge(values: np.ndarray, truth: np.ndarray, unit: str = "", *, seed: int = 
         )
         reason = f"{only} a true value; at least {MIN_GALAXIES} are needed."
         return Verdict("cannot tell", reason, n, float("nan"), float("nan"), float("nan"))
-    ranks = pit(values, truth, seed=seed)
     deviates = ndtri(ranks)
     centre = float(np.median(deviates))
     # The half-width that contains the level, in units of that of a standard normal variate.

@@ -15,7 +15,7 @@ import astropy.units as u
 import numpy as np
 from astropy.units.function import FunctionUnitBase
 
-from ..quantities import plain_values
+from ..quantities import known_numbers
 
 __all__ = [
     "best_draws",
@@ -133,7 +133,8 @@ def matched_values(
     ----------
     draws : `~astrogenspec.QuantityPosterior`, Quantity or ndarray, shape (n_galaxies, n_draws)
     truth : Quantity or array-like, shape (n_galaxies,)
-        Bare numbers are taken to be in the unit of the draws.  NaN or masked: unknown.
+        Bare numbers are taken to be in the unit of the draws.  Values that are masked, not finite or
+        fill values (`~astrogenspec.quantities.known_numbers`) become NaN: unknown.
     name : str
         Name of the truth in error messages.
 
@@ -150,6 +151,7 @@ def matched_values(
     astropy.units.UnitConversionError
         If the units do not convert.
     """
+    quantity = getattr(draws, "name", "")
     draws = getattr(draws, "draws", draws)
     unit = getattr(draws, "unit", None)
     values = np.asarray(draws.value if unit is not None else draws)
@@ -157,7 +159,7 @@ def matched_values(
         raise ValueError(
             f"draws has shape {values.shape}; expected (n_galaxies, n_draws) with at least one draw."
         )
-    true = plain_values(truth, unit, name=name)
+    true, _ = known_numbers(truth, unit, quantity=quantity, name=name)
     if true.shape != values.shape[:1]:
         raise ValueError(
             f"{name} has shape {true.shape}, but the draws are of {len(values)} galaxies; "

@@ -8,22 +8,32 @@ accuracy with incomplete inputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 import torch
 from astropy.table import Table
 from torch import Tensor
 
+from ...calibration.truth import match_names, matched_rows
 from ...inputs.features import ModelInputs, photometry_features
 from ...inputs.observations import ObservationBatches, Observations
 from ...inputs.photometry import PhotometryBatch
 from ...nn.records import TensorRecord
-from ...quantities import QUANTITIES, converted_labels, quantities_to_theta, quantity_index
+from ...quantities import (
+    QUANTITIES,
+    converted_labels,
+    known_numbers,
+    quantities_to_theta,
+    quantity_index,
+)
 from ...surveys import BANDS
 from ...training.augmentation import AugmentationConfig, draw_band_subsets, orient_randomly
+from ...warnings import AstroGenSpecWarning
 from ..outliers.detector import training_range_of
 
 __all__ = [
@@ -98,7 +108,12 @@ class LabelledGalaxies(TensorRecord):
 
 
 def read_labelled_galaxies(
-    batches: ObservationBatches, theta: np.ndarray, known: np.ndarray | None
+    batches: ObservationBatches,
+    theta: np.ndarray,
+    known: np.ndarray | None,
+    *,
+    names: Sequence[str] | None = None,
+    known_names: Sequence[str] | None = None,
 ) -> tuple[LabelledGalaxies, dict[str, list[float]]]:
     """Read all galaxies, and select those with usable inputs and a label.
 
@@ -110,6 +125,8 @@ def read_labelled_galaxies(
         Labels in internal units, NaN where unknown.
     known : ndarray, shape (n, 9), or None
         Conditions in internal units, NaN where unknown.
+    names, known_names : sequence of str, optional
+        Names of the rows of ``theta`` and ``known``, which are then matched to the galaxies by name.
 
     Returns
     -------
@@ -121,34 +138,31 @@ def read_labelled_galaxies(
     Raises
     ------
     ValueError
-        If there are fewer than 10 of them, or the numbers of labels and galaxies differ.
+        If there are fewer than 10 of them, the numbers of labels and galaxies differ, or names are repeated or missing.
     """
-    learnt = np.isfinite(theta)
-    if known is not None:
-        if len(known) != len(theta):
-            raise ValueError(
-                f"known has {len(known)} rows, but labels has {len(theta)}; one row per galaxy is expected."
-            )
-        learnt &= ~np.isfinite(known)
-        theta = np.where(np.isfinite(known), known, theta)
-    parts, fluxes, rows, start = [], [], [], 0
+    label_rows = _Rows("labels", theta, names)
+    known_rows = None if known is None else _Rows("known", known, known_names)
+    parts, fluxes, labels, masks, start = [], [], [], [], 0
     for seen in batches:
-        batch = np.arange(start, start + len(seen))
+        true = label_rows.of(seen.names)
+        learnt = np.isfinite(true)
+        if known_rows is not None:
+            fixed = known_rows.of(seen.names)
+            learnt &= ~np.isfinite(fixed)
+            true = np.where(np.isfinite(fixed), fixed, true)
         start += len(seen)
-        if start > len(theta):
-            break
-        keep = seen.usable & learnt[batch].any(axis=1)
+        keep = seen.usable & learnt.any(axis=1)
         parts.append(_tensors(seen, keep))
         fluxes.append(seen.photometry[keep])
-        rows.append(batch[keep])
-    if start != len(theta):
+        labels.append(true[keep])
+        masks.append(learnt[keep])
+    for rows in (label_rows, known_rows):
+        if rows is not None:
+            rows.check_end()
+    theta, known_mask = np.concatenate(labels), np.concatenate(masks)
+    if len(theta) < MIN_GALAXIES:
         raise ValueError(
-            f"labels has {len(theta)} rows for {start} galaxies; one row per galaxy is expected."
-        )
-    kept = np.concatenate(rows)
-    if len(kept) < MIN_GALAXIES:
-        raise ValueError(
-            f"only {len(kept)} of {len(theta)} galaxies have usable inputs and a label within the bounds of its "
+            f"only {len(theta)} of {start} galaxies have usable inputs and a label within the bounds of its "
             f"quantity; fit needs at least {MIN_GALAXIES}."
         )
     inputs, flux, error, measured = zip(*parts, strict=True)
@@ -157,14 +171,61 @@ def read_labelled_galaxies(
         torch.cat(flux),
         torch.cat(error),
         torch.cat(measured),
-        torch.as_tensor(theta[kept], dtype=torch.float32),
-        torch.as_tensor(learnt[kept]),
+        torch.as_tensor(theta, dtype=torch.float32),
+        torch.as_tensor(known_mask),
     )
-    return galaxies, training_range_of(_joined_photometry(fluxes), theta[kept])
+    return galaxies, training_range_of(_joined_photometry(fluxes), theta)
+
+
+class _Rows:
+    """Rows of labels in the order of the galaxies, which come in batches.
+
+    Parameters
+    ----------
+    argument : str
+        Name of the argument, for error messages.
+    values : ndarray, shape (n, 9)
+    names : sequence of str, optional
+        Names of the rows.
+    """
+
+    def __init__(self, argument: str, values: np.ndarray, names: Sequence[str] | None) -> None:
+        self._argument, self._values, self._names = argument, values, names
+        self._seen: list[str] = []
+        self._by_name = False
+
+    def of(self, names: Sequence[str]) -> np.ndarray:
+        """Return the rows of the next batch of galaxies."""
+        start = len(self._seen)
+        self._seen += names
+        if self._names is not None:
+            rows = matched_rows(names, self._names, self._argument, first=start)
+            if rows is not None:
+                self._by_name = True
+                return self._values[rows]
+        rows = np.arange(start, len(self._seen))
+        # Rows beyond the end are reported by check_end, with the number of all galaxies.
+        padded = np.full((len(names), self._values.shape[1]), np.nan)
+        inside = rows < len(self._values)
+        padded[inside] = self._values[rows[inside]]
+        return padded
+
+    def check_end(self) -> None:
+        """Check, after the last batch, that names are unique, or that there is one row for each galaxy."""
+        if self._by_name:
+            match_names(self._seen, self._names or (), self._argument)
+        elif len(self._seen) != len(self._values):
+            raise ValueError(
+                f"{self._argument} has {len(self._values)} rows for {len(self._seen)} galaxies; one row per "
+                "galaxy is expected."
+            )
 
 
 def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") -> np.ndarray:
-    """Stack labels in internal units; masked values and values outside the bounds become NaN.
+    """Stack labels in internal units.
+
+    Values that are masked, not finite, fill values (`~astrogenspec.quantities.known_numbers`) or outside the bounds of
+    their quantity become NaN.
 
     Parameters
     ----------
@@ -181,6 +242,11 @@ def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") ->
     ------
     TypeError, ValueError, astropy.units.UnitConversionError
         If the labels cannot be used.
+
+    Warns
+    -----
+    AstroGenSpecWarning
+        If there are fill values, or values outside the bounds of their quantity.
     """
     if not isinstance(labels, Mapping | Table):
         raise TypeError(
@@ -188,12 +254,27 @@ def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") ->
         )
     labels = converted_labels(labels)
     names = list(labels.keys())
-    chosen = [name for name in names if name in QUANTITIES or not isinstance(labels, Table)]
+    chosen = [
+        name
+        for name in names
+        if name in QUANTITIES or (not isinstance(labels, Table) and name != "name")
+    ]
     if not chosen:
         raise ValueError(
             f"{argument} has no column named as a quantity; the quantities are {', '.join(QUANTITIES)}."
         )
-    theta = quantities_to_theta({name: _filled(labels[name]) for name in chosen})
+    values, fill = {}, {}
+    for name in chosen:
+        if name not in QUANTITIES:
+            raise ValueError(
+                f"{argument} has the unknown quantity {name!r}; choose from {', '.join(QUANTITIES)}."
+            )
+        unit = QUANTITIES[name].unit
+        numbers, fill[name] = known_numbers(
+            labels[name], unit, quantity=name, name=f"{argument}[{name!r}]"
+        )
+        values[name] = u.Quantity(numbers, unit, subok=True)
+    theta = quantities_to_theta(values)
     if theta.ndim != 2:
         raise ValueError(
             f"{argument} has shape {theta.shape[:-1]}; (n,), one value per galaxy, is expected."
@@ -202,7 +283,20 @@ def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") ->
         np.array([getattr(i, end) for i in QUANTITIES.values()]) for end in ("lower", "upper")
     )
     with np.errstate(invalid="ignore"):
-        return np.where((theta > lower) & (theta < upper), theta, np.nan)
+        inside = (theta > lower) & (theta < upper)
+    dropped = np.isfinite(theta) & ~inside
+    counts = {
+        name: np.count_nonzero(dropped[:, quantity_index(name)] | fill[name]) for name in chosen
+    }
+    listed = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
+    if listed:
+        warnings.warn(
+            f"{argument} has values that are fill values or outside the bounds of their quantity ({listed}); they count as "
+            "missing.",
+            AstroGenSpecWarning,
+            stacklevel=4,
+        )
+    return np.where(inside, theta, np.nan)
 
 
 def frequent_band_sets(galaxies: LabelledGalaxies) -> Tensor:
@@ -288,17 +382,6 @@ def _tensors(seen: Observations, keep: np.ndarray) -> tuple[ModelInputs, Tensor,
     flux, error = (torch.as_tensor(v[keep]) for v in seen.photometry.dereddened())
     measured = torch.as_tensor(np.asarray(seen.photometry.measured, dtype=bool)[keep])
     return seen.inputs()[torch.from_numpy(keep)], flux, error, measured
-
-
-def _filled(column: Any) -> Any:
-    """Replace masked values by NaN."""
-    mask = getattr(column, "mask", None)
-    if mask is None:
-        return column
-    values = column.unmasked if hasattr(column, "unmasked") else np.ma.getdata(column)
-    values = values.astype(float)
-    values[np.asarray(mask, dtype=bool)] = np.nan
-    return values
 
 
 def _joined_photometry(parts: list[PhotometryBatch]) -> PhotometryBatch:

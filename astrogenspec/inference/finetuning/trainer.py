@@ -26,6 +26,7 @@ from astropy.table import Table
 from torch import Tensor
 
 from ...base import make_generator
+from ...calibration.truth import listed_names
 from ...inputs.observations import ObservationBatches
 from ...nn.precision import single_precision
 from ...quantities import QUANTITIES
@@ -205,7 +206,13 @@ def fine_tune(
         If there are too few labelled galaxies, or labels and galaxies do not match.
     """
     known = None if data.known is None else stack_labels(data.known, "known")
-    galaxies, limits = read_labelled_galaxies(data.batches, stack_labels(data.labels), known)
+    galaxies, limits = read_labelled_galaxies(
+        data.batches,
+        stack_labels(data.labels),
+        known,
+        names=listed_names(data.labels),
+        known_names=None if data.known is None else listed_names(data.known),
+    )
     _check_request(network, card is not None, galaxies, data, settings)
     network = network.to(device)
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
