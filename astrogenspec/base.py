@@ -358,6 +358,7 @@ class Estimator(ABC):
         return {
             "estimator": type(self).__name__,
             "model": (self.card or {}).get("name", ""),
+            "version": (self.card or {}).get("version", ""),
             "seed": seed if isinstance(seed, int) else None,
         }
 

@@ -559,7 +559,7 @@ def known_numbers(
                 internal = plain_values(u.Quantity(numbers, unit, subok=True), info.unit)
             if info is not None and info.logarithmic:
                 internal = np.log10(internal)
-            fill |= (internal <= lower) | (internal >= upper)
+            fill |= np.isfinite(internal) & ((internal <= lower) | (internal >= upper))
     fill &= np.isfinite(given)
     numbers[fill | ~np.isfinite(numbers)] = np.nan
     return numbers, fill

@@ -31,6 +31,7 @@ from ..results.posterior import Posterior
 from ..warnings import AstroGenSpecWarning, renamed_argument
 from .card import check_property_card
 from .finetuning.trainer import FineTuningData, FineTuningSettings, fine_tune
+from .finetuning.validation import scores_table
 from .latent import ImageEstimator
 from .network import PropertyNetwork
 from .sampling import chain_prefix, check_rows, draw_block, known_values, log_densities
@@ -514,13 +515,7 @@ class PropertyEstimator(ImageEstimator):
         fits = (self.card or {}).get("fits")
         if not fits or "held_out" not in fits[-1]:
             raise ValueError("this estimator was not fitted to labelled galaxies: call fit first.")
-        rows = []
-        for name, scores in fits[-1]["held_out"].items():
-            row = {"quantity": name, "n": scores["n"]}
-            for key in ("bias", "scatter", "coverage_68"):
-                row[f"{key}_before"], row[f"{key}_after"] = scores[key]
-            rows.append(row)
-        return QTable(rows)
+        return scores_table(fits[-1]["held_out"])
 
     # ---- internal
 
@@ -560,7 +555,8 @@ class PropertyEstimator(ImageEstimator):
         """Return draws without recalibration and the mode of each galaxy."""
         batches = self._read(cutouts, photometry, InputOptions(**options))
         generator, n_draws = make_generator(seed), check_count(n_draws, "n_draws")
-        meta = {"model": self._metadata(seed)["model"], "calibrated": False, **self._population()}
+        weights = {key: self._metadata(seed)[key] for key in ("model", "version")}
+        meta = {**weights, "calibrated": False, **self._population()}
         modes = []
 
         def predict_batch(seen: Observations, _: slice) -> Posterior:

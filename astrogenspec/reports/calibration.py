@@ -10,8 +10,10 @@ import base64
 import html
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +21,20 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable, Table, vstack
 
+from .. import __version__
 from ..atomic import move_into_place, temporary_folder, write_errors
 from ..calibration.diagnostics import pit, values_in_dex
 from ..calibration.features import band_sets, check_modes, magnitudes_of
 from ..calibration.recalibration import MIN_GALAXIES, cross_fitted, fit_if_enough
-from ..metrics import redshift_metrics
+from ..calibration.truth import TrueValues, read_truth
+from ..flags import decode_flags
+from ..metrics import point_metrics, redshift_metrics
+from ..results.statistics import row_percentiles
 from ..surveys import BANDS
-from .scores import TRUST, Verdict, calibration_table, judge
+from .scores import TRUST, Verdict, calibration_table, grouped_scores, judge
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ..results.posterior import Posterior
@@ -59,7 +66,18 @@ class CalibrationReport:
     posterior : Posterior
         Posterior that was judged.
     truth : dict of str to array
-        True values by quantity.
+        True values by quantity, in the order of the galaxies; NaN where unknown.
+    sample : `~astropy.table.QTable`
+        For each quantity the number of ``galaxies``, of those ``used``, and of those that are not:
+        ``fill_value`` (such as -9999, or outside the physical limits), ``no_true_value`` (missing,
+        or a flux that is not positive) and ``no_draws``.
+    ranks : dict of str to ndarray
+        Probability integral transform of each galaxy by quantity, from which scores and figures
+        are computed.
+    date : str
+        When the report was made.
+    fitted : `~astropy.table.QTable` or None
+        Errors of each quantity before and after fine-tuning, for the report of a fit.
     """
 
     scores: QTable
@@ -67,6 +85,10 @@ class CalibrationReport:
     recalibrated: QTable | None
     posterior: Posterior
     truth: dict[str, Any]
+    sample: QTable
+    ranks: dict[str, np.ndarray]
+    date: str
+    fitted: QTable | None = None
 
     def __str__(self) -> str:
         width = max(map(len, self.verdicts))
@@ -149,20 +171,35 @@ def calibration_report(
     astropy.units.UnitConversionError
         If a unit cannot be converted.
     """
-    known = _known(posterior, truth)
+    matched = read_truth(posterior, truth)
+    sample = _sample_table(posterior, matched) if matched.values else QTable({"used": []})
+    known = {
+        name: true
+        for (name, true), row in zip(matched.values.items(), sample, strict=True)
+        if row["used"] + row["no_draws"]
+    }
+    if not known:
+        raise ValueError(
+            "truth has no true value of a quantity of the posterior; name its columns as the "
+            f"quantities ({', '.join(posterior.quantities)})."
+        )
     modes = check_modes(mode, len(posterior))
+    ranks = {name: _ranks(posterior, name, true, seed) for name, true in known.items()}
     tables, verdicts = [], {}
     for name, true in known.items():
-        table = _scores(posterior, name, true, modes, seed)
+        table = _scores(posterior, name, true, modes, ranks[name])
         values = {key: table[0][key].item() for key in (*_VERDICT_COLUMNS, "n")}
         verdict = Verdict(**values)
         verdicts[name] = replace(verdict, reason=verdict.reason + _exceptions(table, verdict.trust))
         tables.append(table)
     scores = vstack(tables, metadata_conflicts="silent")
+    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    weights = {key: str(posterior.meta.get(key) or "") for key in ("model", "version")}
+    scores.meta = weights | {"date": date, "n_galaxies": len(posterior)}
     if raw is None and not posterior.meta.get("calibrated"):
         raw = posterior
     recalibrated = None if raw is None else _recalibrated_scores(posterior, raw, known, modes, seed)
-    return CalibrationReport(scores, verdicts, recalibrated, posterior, known)
+    return CalibrationReport(scores, verdicts, recalibrated, posterior, known, sample, ranks, date)
 
 
 def checked_page(path: str | os.PathLike[str], overwrite: bool) -> Path:
@@ -223,32 +260,39 @@ class _Grouping:
     bins: tuple[str, ...]
 
 
-def _known(posterior: Posterior, truth: Mapping[str, Any] | Table) -> dict[str, Any]:
-    """Select the quantities with at least one true value."""
-    if isinstance(truth, Table):
-        names = [name for name in truth.colnames if name in posterior]
-    else:
-        names = list(truth)
-    known = {}
-    for name in names:
-        values = values_in_dex(posterior[name], truth[name])[1]
-        if np.isfinite(values).any():
-            known[name] = truth[name]
-    if not known:
-        raise ValueError(
-            "truth has no true value of a quantity of the posterior; name its columns as the quantities "
-            f"({', '.join(posterior.quantities)})."
-        )
-    return known
+def _sample_table(posterior: Posterior, truth: TrueValues) -> QTable:
+    """Count, for each quantity, the galaxies that are used, and those that are not by reason."""
+    rows = []
+    for name, true in truth.values.items():
+        values, plain, _ = values_in_dex(posterior[name], true)
+        drawn, fill = ~np.isnan(values).all(axis=1), truth.fill[name]
+        known = np.isfinite(plain)
+        counts = {
+            "used": known & drawn,
+            "fill_value": fill,
+            "no_true_value": ~known & ~fill,
+            "no_draws": known & ~drawn,
+        }
+        row = {"quantity": name, "galaxies": len(posterior)}
+        rows.append(row | {key: np.count_nonzero(chosen) for key, chosen in counts.items()})
+    return QTable(rows)
 
 
-def _scores(posterior: Posterior, name: str, truth: Any, modes: np.ndarray, seed: int) -> QTable:
+def _ranks(posterior: Posterior, name: str, truth: Any, seed: int) -> np.ndarray:
+    values, true, _ = values_in_dex(posterior[name], truth)
+    return pit(values, true, seed=seed)
+
+
+def _scores(
+    posterior: Posterior, name: str, truth: Any, modes: np.ndarray, ranks: np.ndarray
+) -> QTable:
     """Return scores and verdicts of one quantity: over all galaxies, then in bins."""
     values, true, unit = values_in_dex(posterior[name], truth)
+    middle = row_percentiles(values, [50])[0]
     tables, rows = [], []
-    groupings = _groupings(posterior, np.isfinite(true) & posterior.usable, modes)
+    groupings = _groupings(posterior, np.isfinite(ranks), modes)
     for by, grouping in groupings.items():
-        table = calibration_table(posterior, {name: truth}, groups=grouping.labels, seed=seed)
+        table = grouped_scores(name, (values, true, unit), ranks, grouping.labels)
         table = table[table["group"] != ""]
         table = table[np.argsort([grouping.bins.index(label) for label in table["group"]])]
         table.rename_column("group", "bin")
@@ -256,12 +300,14 @@ def _scores(posterior: Posterior, name: str, truth: Any, modes: np.ndarray, seed
         tables.append(table)
         for label in table["bin"]:
             chosen = grouping.labels == label
-            verdict = judge(values[chosen], true[chosen], str(unit or ""), seed=seed)
+            verdict = judge(values[chosen], true[chosen], str(unit or ""), ranks=ranks[chosen])
             row = {key: getattr(verdict, key) for key in _VERDICT_COLUMNS}
-            row |= {"sigma_nmad": np.nan, "outlier_fraction": np.nan}
+            row |= {"sigma_nmad": np.nan, "outlier_fraction": np.nan, "relative_bias": np.nan}
             if name == "redshift":
-                found = redshift_metrics(posterior[name].median().value[chosen], true[chosen])
+                found = redshift_metrics(middle[chosen], true[chosen])
                 row |= {key: found[key] for key in ("sigma_nmad", "outlier_fraction")}
+                row["relative_bias"] = found["bias"]
+            row["median_bias"] = point_metrics(middle[chosen], true[chosen])["median_bias"]
             rows.append(row)
     table = vstack(tables, metadata_conflicts="silent")
     for key in rows[0]:
@@ -339,8 +385,11 @@ def _recalibrated_scores(
     new = fit_if_enough(cross_fitted, raw, enough, mode=modes, seed=seed)
     if new is None:
         return None
-    before = calibration_table(posterior, enough, seed=seed)
-    after = calibration_table(new, enough, seed=seed)
+    # One call for each quantity: the seed then gives the ranks of the scores above.
+    before, after = (
+        vstack([calibration_table(draws, {name: true}, seed=seed) for name, true in enough.items()])
+        for draws in (posterior, new)
+    )
     table = QTable({"quantity": before["quantity"], "n": before["n"]})
     for key in ("pit_ks", "coverage_68", "coverage_95", "crps", "bias", "scatter"):
         table[f"{key}_before"], table[f"{key}_after"] = before[key], after[key]
@@ -351,14 +400,22 @@ def _recalibrated_scores(
 
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
+  padding: 0 1rem; overflow-wrap: break-word; }
 h1, h2 { font-weight: 600; line-height: 1.2; } h2 { margin-top: 2.2rem; }
 table { border-collapse: collapse; font-size: 14px; margin: .8rem 0; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-img { max-width: 100%; } code, pre { background: #f4f5f7; padding: .1rem .3rem; } pre { padding: .7rem; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left;
+  vertical-align: top; }
+th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; }
+code, pre { background: #f4f5f7; padding: .1rem .3rem; }
+pre { padding: .7rem; overflow-x: auto; }
+img { max-width: 100%; height: auto; }
+.panels { display: flex; flex-wrap: wrap; gap: .5rem; }
+.panels img { flex: 0 1 19.5rem; min-width: 0; width: 19.5rem; }
+.panels.large img { flex-basis: 29.5rem; width: 29.5rem; }
 .trust { color: #1d6b3c; } .care { color: #8a5a00; } .not { color: #a3271b; } .unknown { color: #666; }
-.wide { overflow-x: auto; } .wide td { white-space: nowrap; }
+.wide { overflow-x: auto; max-width: 100%; } .wide td, .wide th { white-space: nowrap; }
 """
 _CLASSES = {
     "trust": "trust",
@@ -376,6 +433,21 @@ the uncertainty; multiplied by the <b>width factor</b>, uncertainties would be r
 values: 0 is uninformative, 1 is perfect. <b>Bias</b> is the mean and <b>scatter</b> the robust standard deviation of the errors
 of the median.</p>
 <p>A deviation counts if it exceeds both 2.5 standard errors and a tolerance (0.04 in coverage, 0.15 uncertainties in shift).</p>
+"""
+_SAMPLE = """
+<p>Number of galaxies, of those used for the scores, and of those that are not: with a fill value
+(such as -9999, or outside the physical limits of the quantity), without a true value (missing, or a
+flux that is not positive), and without draws.</p>
+"""
+_BINS = """
+<p>Bins of r magnitude and g - r (corrected for Galactic extinction), predicted redshift, and, if
+they vary, input (image, photometry or both) and bands. Symbols: fraction of true values inside the
+68% interval, with its standard error. Sigma NMAD, bias and outliers of redshifts are relative to 1 +
+z.</p>
+"""
+_FIT = """
+<p>Held-out galaxies: mean error of the median (bias), robust scatter, and coverage of the 68%
+intervals, before recalibration. Errors are in dex, and dz / (1 + z) for redshifts.</p>
 """
 _ADVICE = """
 <p>Each galaxy was corrected with what was learnt from other galaxies, so these scores are not biased by the fit. To apply the
@@ -401,32 +473,74 @@ def html_page(report: CalibrationReport) -> str:
     ImportError
         If matplotlib is not installed.
     """
-    meta = report.posterior.meta
-    model = f", inferred with {html.escape(str(meta['model']))}" if meta.get("model") else ""
-    flagged = np.count_nonzero(report.posterior.flag_codes)
+    panels = {
+        "histogram of the probability integral transform": _rank_figures(report),
+        "predicted against true values": _value_figures(report),
+    }
+    ranks, values = (
+        f"<div class='panels'>{''.join(_image(figure, text) for figure in figures)}</div>"
+        for text, figures in panels.items()
+    )
+    bins = "".join(
+        _image(figure, "coverage of the 68% interval in each bin")
+        for figure in _bin_figures(report)
+    )
     parts = [
-        "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Calibration report</title>",
-        f"<style>{_STYLE}</style></head><body><h1>Calibration report</h1>",
-        f"<p>{len(report.posterior)} galaxies with {report.posterior.n_draws} draws each{model}"
-        f"{', recalibrated' if meta.get('calibrated') else ''}; {flagged} galaxies are flagged. "
-        "Quantities with true values: " + ", ".join(map(_code, report.verdicts)) + ".</p>",
+        "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'>",
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
+        f"<title>Calibration report</title><style>{_STYLE}</style></head><body>",
+        f"<h1>Calibration report</h1>{_summary(report)}",
         "<h2>Verdicts</h2>",
         _verdict_table(report),
-        "<h2>Scores in bins</h2><p>Bins of r magnitude and g - r (corrected for Galactic extinction), predicted redshift, and, if "
-        "they vary, input (image, photometry or both) and bands. Symbols: fraction of true values inside the 68% interval, with "
-        "its standard error.</p>",
-        _image(_bin_figure(report), "coverage of the 68% interval in each bin"),
+        f"<h2>Galaxies</h2>{_SAMPLE}",
+        _wide(report.sample),
+        *_fit_section(report),
+        f"<h2>Scores in bins</h2>{_BINS}<div class='panels large'>{bins}</div>",
         f"<div class='wide'>{_bin_table(report)}</div>",
         "<h2>Calibration of the uncertainties</h2>",
-        _image(_rank_figure(report), "histograms of the probability integral transform"),
-        _image(_coverage_figure(report), "coverage of central intervals"),
+        ranks,
+        f"<p>{_image(_coverage_figure(report), 'coverage of central intervals')}</p>",
         "<h2>Predicted and true values</h2>",
-        _image(_value_figure(report), "predicted against true values"),
+        values,
         "<h2>Effect of a recalibration</h2>",
         _recalibration(report.recalibrated),
         f"<h2>Explanation of the scores</h2>{_EXPLANATION}</body></html>",
     ]
     return "\n".join(parts)
+
+
+def _summary(report: CalibrationReport) -> str:
+    """Describe weights, date and sample in a paragraph."""
+    posterior, meta = report.posterior, report.posterior.meta
+    model = html.escape(str(meta.get("model") or "not recorded"))
+    version = html.escape(str(meta.get("version") or "not recorded"))
+    state = "recalibrated" if meta.get("calibrated") else "without recalibration"
+    flagged = np.count_nonzero(posterior.flag_codes)
+    counts = Counter(
+        name.replace("_", " ") for names in decode_flags(posterior.flag_codes) for name in names
+    )
+    listed = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+    return (
+        f"<p>Weights: <b>{model}</b>, version {version}. Made on {html.escape(report.date)} with "
+        f"astrogenspec {html.escape(__version__)}.</p>"
+        f"<p>{len(posterior)} galaxies with {posterior.n_draws} draws each, {state}. "
+        f"{flagged} galaxies are flagged{f' ({html.escape(listed)})' if listed else ''}; those with "
+        "draws are used. Quantities with true values: "
+        + ", ".join(map(_code, report.verdicts))
+        + ".</p>"
+    )
+
+
+def _fit_section(report: CalibrationReport) -> list[str]:
+    """Show the errors before and after fine-tuning, if the report is that of a fit."""
+    if report.fitted is None:
+        return []
+    return [f"<h2>Before and after the fit</h2>{_FIT}", _wide(report.fitted)]
+
+
+def _wide(table: QTable) -> str:
+    heads = [name.replace("_", " ") for name in table.colnames]
+    return f"<div class='wide'>{_table(table, heads)}</div>"
 
 
 def _verdict_table(report: CalibrationReport) -> str:
@@ -450,11 +564,17 @@ def _bin_table(report: CalibrationReport) -> str:
         "pit_ks": "PIT KS",
         "shift": "shift",
         "width_factor": "width factor",
+        "unit": "unit",
         "bias": "bias",
+        "median_bias": "median error",
         "scatter": "scatter",
+        "rmse": "RMSE",
+        "r2": "R2",
         "crps": "CRPS",
         "skill": "skill",
-        "unit": "unit",
+        "sigma_nmad": "sigma NMAD (z)",
+        "relative_bias": "bias / (1 + z)",
+        "outlier_fraction": "outliers (z)",
     }
     return _table(report.scores[list(columns)], list(columns.values()))
 
@@ -465,12 +585,15 @@ def _recalibration(table: QTable | None) -> str:
             "<p>Not available: it needs at least 150 galaxies with a true value, and draws without recalibration "
             "(<code>calibrated=False</code>).</p>"
         )
-    heads = [name.replace("_", " ") for name in table.colnames]
-    return f"<div class='wide'>{_table(table, heads)}</div>{_ADVICE}"
+    return f"{_wide(table)}{_ADVICE}"
 
 
 def _table(table: QTable, heads: list[str]) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    kinds = ["number" if table[name].dtype.kind in "fiu" else "text" for name in table.colnames]
+    head = "".join(
+        f"<th class='{kind}'>{html.escape(name)}</th>"
+        for kind, name in zip(kinds, heads, strict=True)
+    )
     rows = []
     for row in table:
         cells = []
@@ -481,6 +604,8 @@ def _table(table: QTable, heads: list[str]) -> str:
             elif isinstance(value, float | np.floating):
                 text = "" if np.isnan(value) else f"{value:.3g}"
                 cells.append(f"<td class='number'>{text}</td>")
+            elif isinstance(value, int | np.integer):
+                cells.append(f"<td class='number'>{value}</td>")
             else:
                 cells.append(f"<td>{html.escape(str(value))}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -495,55 +620,47 @@ def _colour(trust: str) -> str:
     return f"<b class='{_CLASSES.get(trust, 'unknown')}'>{html.escape(trust)}</b>"
 
 
-def _ranks(report: CalibrationReport) -> dict[str, np.ndarray]:
-    ranks = {}
-    for name, true in report.truth.items():
-        values, plain, _ = values_in_dex(report.posterior[name], true)
-        found = pit(values, plain, seed=0)
-        if np.isfinite(found).any():
-            ranks[name] = found
-    return ranks
+def _drawn_ranks(report: CalibrationReport) -> dict[str, np.ndarray]:
+    """Return the ranks of the quantities for which a galaxy has draws."""
+    return {name: ranks for name, ranks in report.ranks.items() if np.isfinite(ranks).any()}
 
 
-def _rank_figure(report: CalibrationReport) -> Figure:
+def _rank_figures(report: CalibrationReport) -> Iterator[Figure]:
     from ..plotting import pit_histogram
 
-    ranks = _ranks(report)
-    figure, axes = _panels(len(ranks), (3.4, 2.6))
-    for ax, (name, values) in zip(axes, ranks.items(), strict=True):
+    for name, values in _drawn_ranks(report).items():
+        figure, ax = _panel((3.4, 2.6))
         n_bins = int(np.clip(np.isfinite(values).sum() // 20, 5, 20))
         pit_histogram(values, ax=ax, n_bins=n_bins).set_title(name)
-    return figure
+        yield figure
 
 
 def _coverage_figure(report: CalibrationReport) -> Figure:
     from ..plotting import coverage_curve
 
-    figure, axes = _panels(1, (5.4, 5.0))
-    for name, values in _ranks(report).items():
-        coverage_curve(values, ax=axes[0], label=name)
+    figure, ax = _panel((5.4, 5.0))
+    for name, values in _drawn_ranks(report).items():
+        coverage_curve(values, ax=ax, label=name)
     return figure
 
 
-def _value_figure(report: CalibrationReport) -> Figure:
+def _value_figures(report: CalibrationReport) -> Iterator[Figure]:
     from ..plotting import prediction_vs_truth
 
-    names = list(_ranks(report))
-    figure, axes = _panels(len(names), (4.2, 4.0))
-    for ax, name in zip(axes, names, strict=True):
+    for name in _drawn_ranks(report):
+        figure, ax = _panel((4.2, 4.0))
         prediction_vs_truth(report.posterior[name], report.truth[name], ax=ax)
-    return figure
+        yield figure
 
 
-def _bin_figure(report: CalibrationReport) -> Figure:
+def _bin_figures(report: CalibrationReport) -> Iterator[Figure]:
     """Plot the coverage of the 68% interval in each bin with its binomial standard error."""
     from ..plotting.style import NEUTRAL, PALETTE
 
     scores = report.scores
     groupings = [by for by in dict.fromkeys(scores["by"].tolist()) if by != _EVERYTHING]
-    groupings = groupings or [_EVERYTHING]
-    figure, axes = _panels(len(groupings), (5.2, 3.8))
-    for ax, by in zip(axes, groupings, strict=True):
+    for by in groupings or [_EVERYTHING]:
+        figure, ax = _panel((5.2, 3.8))
         ticks: list[str] = []
         for number, name in enumerate(report.verdicts):
             rows = scores[(scores["by"] == by) & (scores["quantity"] == name)]
@@ -558,27 +675,21 @@ def _bin_figure(report: CalibrationReport) -> Figure:
         ax.axhline(0.68, color=NEUTRAL, ls="--", lw=1)
         ax.set_xticks(range(len(ticks)), ticks, rotation=60, ha="right", fontsize=7)
         ax.set(ylim=(0, 1), ylabel="coverage of the 68% interval", xlabel=by)
-    axes[-1].legend(frameon=False, fontsize=8)
-    return figure
+        ax.legend(frameon=False, fontsize=8)
+        yield figure
 
 
-def _panels(n: int, size: tuple[float, float]) -> tuple[Figure, list]:
-    """Create axes in rows of three, on a figure without a window."""
+def _panel(size: tuple[float, float]) -> tuple[Figure, Axes]:
+    """Create axes on a figure without a window."""
     from ..plotting.style import package
 
-    figure_module = package("matplotlib.figure")
     package("matplotlib.backends.backend_agg")
-    n_columns = min(n, 3)
-    n_rows = -(-n // n_columns)
-    figure = figure_module.Figure((size[0] * n_columns, size[1] * n_rows), layout="constrained")
-    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-    for ax in axes[n:]:
-        ax.remove()
-    return figure, list(axes[:n])
+    figure = package("matplotlib.figure").Figure(size, layout="constrained")
+    return figure, figure.subplots()
 
 
 def _image(figure: Figure, description: str) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f"<p><img alt='{html.escape(description)}' src='data:image/png;base64,{data}'></p>"
+    return f"<img alt='{html.escape(description)}' src='data:image/png;base64,{data}'>"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import astropy.units as u
 import numpy as np
-from astropy.table import QTable, Table
+from astropy.table import QTable, Table, vstack
 from scipy.special import ndtri
 
 from ..calibration.diagnostics import coverage_of_pit, pit, uniformity_test, values_in_dex
@@ -31,7 +31,7 @@ from ..results.statistics import row_percentiles
 if TYPE_CHECKING:
     from ..results.posterior import Posterior
 
-__all__ = ["MIN_GALAXIES", "TRUST", "Verdict", "calibration_table", "judge"]
+__all__ = ["MIN_GALAXIES", "TRUST", "Verdict", "calibration_table", "grouped_scores", "judge"]
 
 _Seed = int | np.random.Generator | None
 #: Verdicts from good to bad, and the one for too few galaxies.
@@ -87,17 +87,46 @@ def calibration_table(
     known = read_truth(posterior, truth).values
     if not known:
         raise ValueError("truth has no quantity of the posterior; at least one is needed.")
-    selections = _selections(groups, len(posterior))
+    _selections(groups, len(posterior))
     rng = np.random.default_rng(seed)
     rows = []
     for name, true in known.items():
-        values, true, unit = values_in_dex(posterior[name], true)
+        values, numbers, unit = values_in_dex(posterior[name], true)
         # One rank per galaxy for all groups, so that scores of groups and of all galaxies agree.
-        ranks = pit(values, true, seed=rng)
-        for label, chosen in selections:
-            row = {"quantity": name} | ({} if groups is None else {"group": label})
-            row |= {"unit": str(unit)}
-            rows.append(row | _scores(values[chosen], true[chosen], ranks[chosen]))
+        ranks = pit(values, numbers, seed=rng)
+        rows.append(grouped_scores(name, (values, numbers, unit), ranks, groups))
+    return vstack(rows, metadata_conflicts="silent")
+
+
+def grouped_scores(
+    name: str,
+    compared: tuple[np.ndarray, np.ndarray, u.UnitBase | None],
+    ranks: np.ndarray,
+    groups: Sequence[Any] | np.ndarray | None = None,
+) -> QTable:
+    """Compute the rows of `calibration_table` of one quantity.
+
+    Parameters
+    ----------
+    name : str
+        Name of the quantity.
+    compared : tuple of (ndarray, ndarray, unit)
+        Draws, true values and unit, as from `~astrogenspec.calibration.diagnostics.values_in_dex`.
+    ranks : ndarray, shape (n_galaxies,)
+        Result of `~astrogenspec.calibration.pit`.
+    groups : sequence, length n_galaxies, optional
+        Labels of the galaxies.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+    """
+    values, true, unit = compared
+    rows = []
+    for label, chosen in _selections(groups, len(true)):
+        row = {"quantity": name} | ({} if groups is None else {"group": label})
+        row |= {"unit": str(unit)}
+        rows.append(row | _scores(values[chosen], true[chosen], ranks[chosen]))
     return QTable(rows)
 
 

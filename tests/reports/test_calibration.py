@@ -153,7 +153,8 @@ def test_effect_of_a_recalibration(report):
 def test_the_page_is_self_contained(report, tmp_path):
     page, table = report.write(tmp_path / "trust.html")
     text = page.read_text()
-    assert text.count("data:image/png;base64,") == 4
+    # Bins of r magnitude, colour and redshift; ranks and values of three quantities; coverage.
+    assert text.count("data:image/png;base64,") == 3 + 3 + 3 + 1
     assert not re.search(r"(src|href)=['\"](?!data:)", text) and "<script" not in text
     for words in ("do not trust", "below 14.8", "recalibrated(", *map(str, report.verdicts)):
         assert words in text

@@ -294,7 +294,7 @@ def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") ->
             f"{argument} has values that are fill values or outside the bounds of their quantity ({listed}); they count as "
             "missing.",
             AstroGenSpecWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return np.where(inside, theta, np.nan)
 

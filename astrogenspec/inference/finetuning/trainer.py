@@ -242,7 +242,9 @@ def fine_tune(
     described = photometry_heads if galaxies.inputs.image is None else heads
     described = described or heads
     entry = _fit_entry(described, galaxies, held_out, setup)
-    return network.eval(), _new_card(card, entry, limits), held_out
+    new_card = _new_card(card, entry, limits)
+    weights = {"model": new_card["name"], "version": str(new_card.get("version", ""))}
+    return network.eval(), new_card, replace(held_out, weights=weights)
 
 
 def _check_request(
@@ -319,7 +321,7 @@ def _train_heads(
         f"fit did not improve the loss on the {n_held_out} held-out galaxies ({old:.4g} before, {new:.4g} after); the weights "
         "are not changed. Use more galaxies, or a smaller learning_rate.",
         AstroGenSpecWarning,
-        stacklevel=5,
+        stacklevel=6,
     )
     if not setup.trained:
         return [replace(head, after=network) for head in trained]

@@ -6,8 +6,8 @@ slightly optimistic; a separate test set gives unbiased ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import astropy.units as u
@@ -24,7 +24,7 @@ from ...surveys import BANDS
 from ..network import PropertyNetwork
 from .dataset import LabelledGalaxies
 
-__all__ = ["HeldOutResult"]
+__all__ = ["HeldOutResult", "scores_table"]
 
 _N_DRAWS = 200
 #: Minimum number of labels for scores of a quantity.
@@ -49,6 +49,8 @@ class HeldOutResult:
         Dereddened fluxes [nmgy]; NaN where missing.
     modes : ndarray of str, shape (n,)
         Input modes, see `~astrogenspec.calibration.INPUT_MODES`.
+    weights : mapping of str to str
+        Name (``model``) and ``version`` of the fine-tuned weights, for the report.
     """
 
     before: np.ndarray
@@ -57,6 +59,7 @@ class HeldOutResult:
     learnt: np.ndarray
     flux: np.ndarray
     modes: np.ndarray
+    weights: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     @torch.no_grad()
@@ -143,9 +146,11 @@ class HeldOutResult:
             if corrected is not None:
                 back = np.argsort(np.concatenate([np.flatnonzero(free), np.flatnonzero(~free)]))
                 posterior = Posterior.concatenate([corrected, raw[~free]])[back]
-        return calibration_report(
+        report = calibration_report(
             raw if posterior is None else posterior, truth, mode=self.modes, raw=raw
         )
+        scores = self.scores()
+        return replace(report, fitted=scores_table(scores)) if scores else report
 
     @property
     def _unconditioned(self) -> np.ndarray:
@@ -157,12 +162,36 @@ class HeldOutResult:
         for k, band in enumerate(BANDS):
             photometry[f"flux_{band}"] = self.flux[rows, k] * u.nmgy
             photometry[f"extinction_{band}"] = np.zeros(rows.sum()) * u.mag
-        return Posterior(theta_to_quantities(self.after[rows]), photometry=photometry)
+        return Posterior(
+            theta_to_quantities(self.after[rows]), photometry=photometry, meta=dict(self.weights)
+        )
 
     def _truth(self, rows: np.ndarray) -> dict[str, u.Quantity]:
         """Return the learnt quantities by name; those without any label are left out."""
         known = theta_to_quantities(np.where(self.learnt, self.theta, np.nan)[rows])
         return {name: values for name, values in known.items() if np.isfinite(values).any()}
+
+
+def scores_table(scores: Mapping[str, Mapping[str, Any]]) -> QTable:
+    """Tabulate scores before and after fine-tuning.
+
+    Parameters
+    ----------
+    scores : mapping
+        Result of `HeldOutResult.scores`.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row per quantity.
+    """
+    rows = []
+    for name, of_quantity in scores.items():
+        row = {"quantity": name, "n": of_quantity["n"]}
+        for key in ("bias", "scatter", "coverage_68"):
+            row[f"{key}_before"], row[f"{key}_after"] = of_quantity[key]
+        rows.append(row)
+    return QTable(rows)
 
 
 def _draws(network: PropertyNetwork, galaxies: LabelledGalaxies) -> np.ndarray:

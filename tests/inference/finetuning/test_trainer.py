@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from astropy.nddata import NDData
-from astropy.table import QTable
+from astropy.table import QTable, vstack
 from astropy.utils.masked import Masked
 from estimator_cases import (
     N,
@@ -23,6 +23,8 @@ from estimator_cases import (
 from finetuning_cases import FIT, N_GALAXIES, galaxies
 
 from astrogenspec import AstroGenSpecWarning, PropertyEstimator
+from astrogenspec.calibration.truth import listed_names
+from astrogenspec.inference.finetuning.dataset import read_labelled_galaxies, stack_labels
 from astrogenspec.inference.finetuning.trainer import FineTuningSettings
 from astrogenspec.inputs.observations import InputOptions, ObservationBatches
 
@@ -275,17 +277,59 @@ def test_masked_labels_count_as_missing():
         ({"redshift": np.full(3, 0.1)}, ValueError, "labels has 3 rows for 5 galaxies"),
         ({"redshift": np.full(9, 0.1)}, ValueError, "labels has 9 rows for 5 galaxies"),
         ({"redshift": np.full(N, 0.1)}, ValueError, "only 5 of 5 galaxies .* at least 10"),
-        ({"redshift": np.full(N, 3.0)}, ValueError, "only 0 of 5 galaxies"),
+        ({"redshift": np.full(N, np.nan)}, ValueError, "only 0 of 5 galaxies"),
         ({"redshift": 0.1}, ValueError, "labels has shape"),
         ({"z": np.full(N, 0.1)}, ValueError, "unknown quantity 'z'"),
         (QTable({"z": np.full(N, 0.1)}), ValueError, "labels has no column named as a quantity"),
         ([0.1] * N, TypeError, "labels is a list"),
-        ({"sfr": np.full(N, 1) * u.m}, u.UnitConversionError, "give a unit convertible"),
+        ({"sfr": np.full(N, 1) * u.m}, u.UnitConversionError, r"labels\['sfr'\] has the unit 'm'"),
     ],
 )
 def test_invalid_labels_are_refused(labels, kind, message):
     with pytest.raises(kind, match=message):
         make_estimator().fit(make_stack(), make_photometry(), labels=labels)
+
+
+def read(table, labels):
+    return read_labelled_galaxies(
+        ObservationBatches(None, table, InputOptions()),
+        stack_labels(labels),
+        None,
+        names=listed_names(labels),
+    )[0]
+
+
+def test_labels_are_matched_by_name():
+    table, labels = galaxies(20)
+    table, redshift = QTable(table), np.asarray(labels["redshift"])
+    table["name"] = [f"galaxy {k}" for k in range(20)]
+    order = np.random.default_rng(1).permutation(20)
+    shuffled = QTable({"name": table["name"][order], "redshift": redshift[order]})
+    expected = read(table, {"redshift": redshift})
+    assert torch.equal(read(table, shuffled).theta[:, 0], expected.theta[:, 0])
+    assert torch.equal(read(table, dict(shuffled.items())).theta[:, 0], expected.theta[:, 0])
+    with pytest.raises(ValueError, match="labels has no row for 1 of 20 galaxies"):
+        read(table, shuffled[1:])
+    twice = shuffled.copy()
+    twice["name"][3] = twice["name"][2]
+    with pytest.raises(ValueError, match=r"labels\['name'\]: 'galaxy \d+' is repeated"):
+        read(table, twice)
+    with pytest.raises(ValueError, match="names of the galaxies: 'galaxy 0' is repeated"):
+        read(vstack([table, table[:1]]), shuffled)
+    with pytest.raises(ValueError, match="no row for 20 of 20"):
+        make_estimator().fit(
+            photometry=table, labels=QTable({"name": ["x"] * 1, "redshift": [0.1]})
+        )
+
+
+@pytest.mark.parametrize("number", [-9999.0, -99.0, 99.99, 3.0])
+def test_fill_values_of_labels_are_not_learnt(number):
+    table, labels = galaxies(20)
+    redshift = np.array(labels["redshift"])
+    redshift[:4] = number
+    with pytest.warns(AstroGenSpecWarning, match=r"labels has .* \(4 of redshift\); they count"):
+        found = read(table, {"redshift": redshift})
+    assert len(found) == 16 and float(found.theta[:, 0].max()) < 0.5
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ class TestFit:
         with monkeypatch.context() as patch:
             patch.setattr("os.replace", full)
             with pytest.warns(
-                AstroGenSpecWarning, match="No space left .* the fit is done all the"
+                AstroGenSpecWarning, match="No space left .* the fit is complete"
             ) as found:
                 after = estimator_with_heads().fit(**arguments, **FIT | {"epochs": 6})
         assert [warning.filename for warning in found] == [__file__]
