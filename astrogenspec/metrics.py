@@ -110,8 +110,9 @@ def point_metrics(estimate: u.Quantity, truth: u.Quantity) -> dict[str, float]:
     -------
     dict of str to float
         ``n`` (number of galaxies used); ``bias`` (mean of estimate minus truth), ``median_bias``,
-        ``scatter`` (robust) and ``rmse`` in the unit of the estimate (dex for a logarithm); ``r2``, one
-        minus the ratio of the mean squared error to the variance of the truth.  NaN where undefined.
+        ``scatter`` (robust) and ``rmse`` in the unit of the estimate (dex for a logarithm); ``r2``,
+        one minus the ratio of the mean squared error to the variance of the truth.  NaN where
+        undefined.
 
     Raises
     ------
@@ -164,7 +165,8 @@ def crps(draws: u.Quantity, truth: u.Quantity, *, fair: bool = True) -> u.Quanti
     n_draws = values.shape[1]
     if fair and n_draws == 1:
         raise ValueError(
-            "draws has one draw per galaxy, but a fair CRPS requires at least two draws; pass fair=False."
+            "draws has one draw per galaxy, but a fair CRPS requires at least two draws; pass "
+            "fair=False."
         )
     score = np.empty(len(values))
     n_rows = max(2_000_000 // n_draws, 1)
@@ -258,7 +260,10 @@ def bootstrap_errors(
 
 
 def _energy_score(deviation: np.ndarray, fair: bool) -> np.ndarray:
-    """Return the CRPS of draws minus truth; sum_ij |x_i - x_j| is a weighted sum of the sorted draws."""
+    """Return the CRPS of draws minus truth.
+
+    The sum over |x_i - x_j| is computed as a weighted sum of the sorted draws.
+    """
     ordered = np.sort(deviation, axis=1)
     n_draws = np.count_nonzero(~np.isnan(ordered), axis=1)[:, None]
     weight = 2.0 * np.arange(ordered.shape[1]) - n_draws + 1
@@ -276,7 +281,7 @@ def _paired(
     quantity: str = "",
     keep: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return both as floats in one unit and a mask of finite pairs, which are selected unless ``keep``."""
+    """Return floats in one unit and a mask of finite pairs, which are selected unless ``keep``."""
     unit = getattr(estimate, "unit", None) if unit is None else unit
     first, second = (
         known_numbers(values, unit, quantity=quantity, name=name)[0].astype(float)
@@ -284,7 +289,8 @@ def _paired(
     )
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(
-            f"estimate has shape {first.shape} but truth has shape {second.shape}; give one value per galaxy."
+            f"estimate has shape {first.shape} but truth has shape {second.shape}; give one "
+            "value per galaxy."
         )
     usable = np.isfinite(first) & np.isfinite(second)
     return (first, second, usable) if keep else (first[usable], second[usable], usable)

@@ -1,9 +1,10 @@
-"""The nine quantities of the joint posterior: names, units, ranges, order, and conversion of labels.
+"""The nine quantities of the joint posterior: names, units, ranges, order, labels.
 
-Inside the networks a galaxy is a vector ``theta`` of nine numbers: the redshift, dex values of masses, star-formation
-rate and abundance, and the base-10 logarithms of the line fluxes (`quantity_index` gives the position of a quantity).
-Users see `~astropy.units.Quantity` objects.  Labels that assume another initial mass function or metallicity scale are
-converted by `chabrier_mass`, `chabrier_sfr` and `o3n2_metallicity`.
+Inside the networks a galaxy is a vector ``theta`` of nine numbers: the redshift, dex values of
+masses, star-formation rate and abundance, and the base-10 logarithms of the line fluxes
+(`quantity_index` gives the position of a quantity). Users see `~astropy.units.Quantity` objects.
+Labels that assume another initial mass function or metallicity scale are converted by
+`chabrier_mass`, `chabrier_sfr` and `o3n2_metallicity`.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ _INFOS = (
         "gas_metallicity",
         u.dex,
         r"$12+\log_{10}(\mathrm{O/H})$",
-        "Gas-phase oxygen abundance 12 + log10(O/H) within the 3 arcsec fibre, O3N2 scale of Pettini & Pagel 2004.",
+        "Gas-phase oxygen abundance 12 + log10(O/H) within the 3 arcsec fibre, O3N2 scale of "
+        "Pettini & Pagel 2004.",
         7.0,
         9.6,
     ),
@@ -99,7 +101,8 @@ _INFOS = (
         "black_hole_mass",
         u.dex(u.Msun),
         r"$\log_{10}(M_\mathrm{BH}/\mathrm{M_\odot})$",
-        "Black-hole mass implied by the bulge-mass scaling relation and its scatter; not a dynamical measurement.",
+        "Black-hole mass implied by the bulge-mass scaling relation and its scatter; not a "
+        "dynamical measurement.",
         1.0,
         11.0,
     ),
@@ -108,7 +111,8 @@ _INFOS = (
             name,
             LINE_FLUX_UNIT,
             rf"$F({label})\,/\,10^{{-17}}\,\mathrm{{erg\,s^{{-1}}\,cm^{{-2}}}}$",
-            f"Observed flux of {words} in the 3 arcsec fibre, not corrected for dust inside the galaxy.",
+            f"Observed flux of {words} in the 3 arcsec fibre, not corrected for dust inside the "
+            "galaxy.",
             -4.0,
             6.0,
             logarithmic=True,
@@ -170,7 +174,8 @@ def theta_to_quantities(theta: np.ndarray) -> dict[str, u.Quantity]:
         theta = theta.astype(float)
     if theta.shape[-1:] != (len(QUANTITIES),):
         raise ValueError(
-            f"theta has shape {theta.shape}; its last axis must have the {len(QUANTITIES)} quantities "
+            f"theta has shape {theta.shape}; its last axis must have the {len(QUANTITIES)} "
+            "quantities "
             f"{', '.join(QUANTITIES)}."
         )
     return {
@@ -190,8 +195,8 @@ def quantities_to_theta(values: Mapping[str, u.Quantity]) -> np.ndarray:
     Parameters
     ----------
     values : mapping of str to Quantity
-        Values by names in `QUANTITIES`, all of one shape. Bare numbers are assumed to be in the unit of
-        the quantity. A line flux that is not positive becomes NaN.
+        Values by names in `QUANTITIES`, all of one shape. Bare numbers are assumed to be in the
+        unit of the quantity. A line flux that is not positive becomes NaN.
 
     Returns
     -------
@@ -261,7 +266,8 @@ def _in_unit(name: str, value: u.Quantity) -> np.ndarray:
 #: Ratios of Chabrier to other IMFs (Madau & Dickinson 2014).
 _MASS_FACTORS = {"chabrier": 1.0, "kroupa": 0.61 / 0.66, "salpeter": 0.61}
 _SFR_FACTORS = {"chabrier": 1.0, "kroupa": 0.63 / 0.67, "salpeter": 0.63}
-#: Polynomial from Tremonti et al. (2004) to O3N2 of Pettini & Pagel, and its range (Kewley & Ellison 2008).
+#: Polynomial from Tremonti et al. (2004) to O3N2 of Pettini & Pagel, and its range (Kewley &
+#: Ellison 2008).
 _T04 = (230.7820, -75.79752, 8.526986, -0.3162894)
 _T04_RANGE = (8.05, 9.2)
 #: 12 + log(O/H) = a - b O3N2 of Pettini & Pagel (2004) and of Marino et al. (2013).
@@ -337,7 +343,8 @@ def o3n2_metallicity(metallicity: Any, scale: str) -> u.Quantity:
     metallicity : array_like or Quantity [dex]
         12 + log10(O/H); any shape.
     scale : {"O3N2 PP04", "O3N2 M13", "T04"}
-        Scale of ``metallicity``: Pettini & Pagel (2004), Marino et al. (2013), Tremonti et al. (2004, as in MPA-JHU).
+        Scale of ``metallicity``: Pettini & Pagel (2004), Marino et al. (2013), Tremonti et al.
+        (2004, as in MPA-JHU).
 
     Returns
     -------
@@ -351,7 +358,8 @@ def o3n2_metallicity(metallicity: Any, scale: str) -> u.Quantity:
 
     Notes
     -----
-    T04 is converted by the polynomial of Kewley & Ellison (2008, table 3), with a scatter of 0.05 dex; M13 by its relation
+    T04 is converted by the polynomial of Kewley & Ellison (2008, table 3), with a scatter of
+    0.05 dex; M13 by its relation
     to O3N2.
 
     Examples
@@ -380,7 +388,8 @@ def converted_labels(labels: Mapping[str, Any] | Table) -> Mapping[str, Any] | T
     Parameters
     ----------
     labels : mapping or table of Quantity
-        Labels; the metadata of masses and star-formation rates may have an ``imf``, that of metallicities a ``scale``.
+        Labels; the metadata of masses and star-formation rates may have an ``imf``, that of
+        metallicities a ``scale``.
 
     Returns
     -------
@@ -470,7 +479,8 @@ def plain_values(values: Any, unit: u.UnitBase | None, *, name: str = "values") 
     except u.UnitsError:
         wanted = "no unit" if unit is None else f"the unit {str(unit) or 'one (dimensionless)'!r}"
         raise u.UnitConversionError(
-            f"{name} has the unit {str(given) or 'one (dimensionless)'!r}, but {wanted} is expected; "
+            f"{name} has the unit {str(given) or 'one (dimensionless)'!r}, but {wanted} is "
+            "expected; "
             f"give values that convert to it."
         ) from None
     except (TypeError, ValueError):
@@ -483,8 +493,8 @@ def plain_values(values: Any, unit: u.UnitBase | None, *, name: str = "values") 
     return result
 
 
-#: Physical limits of labels: redshift, dex, or log10 of a flux in the unit of the quantity.  They are
-#: wider than the bounds of the networks; what is outside is no measurement.
+#: Physical limits of labels: redshift, dex, or log10 of a flux in the unit of the quantity.  They
+#: are wider than the bounds of the networks; what is outside is no measurement.
 _PHYSICAL_LIMITS = {
     "redshift": (-0.5, 9.9),
     "stellar_mass": (2.0, 15.0),
@@ -537,8 +547,8 @@ def known_numbers(
     numbers : ndarray of float
         NaN for values that are masked or not finite, and for fill values.
     fill : ndarray of bool, of the same shape
-        Fill values: numbers of nines only (-99, -999, -9999, 999, 9999, 99.99, ...), and values outside
-        the physical limits of the quantity, such as a redshift of -1 or a mass of 0 dex.
+        Fill values: numbers of nines only (-99, -999, -9999, 999, 9999, 99.99, ...), and values
+        outside the physical limits of the quantity, such as a redshift of -1 or a mass of 0 dex.
 
     Raises
     ------

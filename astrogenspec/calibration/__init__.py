@@ -11,8 +11,8 @@ If the draws of every galaxy come from a calibrated posterior, then
   the truth is uniform, also in several dimensions (`tarp`: tests of accuracy with random points;
   Lemos et al. 2023, arXiv:2302.03026).
 
-Calibration does not imply informative posteriors: the prior is calibrated too.  `astrogenspec.metrics.crps` also measures
-sharpness.
+Calibration does not imply informative posteriors: the prior is calibrated too.
+`astrogenspec.metrics.crps` also measures sharpness.
 """
 
 from __future__ import annotations

@@ -1,17 +1,19 @@
 r"""Calibration diagnostics: probability integral transform, ranks, coverage and TARP.
 
-For a galaxy with true value :math:`\theta` and :math:`K` posterior draws, of which :math:`r` are below :math:`\theta`, the
-probability integral transform (PIT) is estimated by :math:`(r + 1/2) / (K + 1)` or, with a seed, by :math:`(r + U) / (K + 1)`
-with :math:`U` uniform on [0, 1], which is exactly uniform for a calibrated posterior with any number of draws.  The central
-interval of probability :math:`\alpha` contains the truth if :math:`|2\,\mathrm{PIT} - 1| \leq \alpha`.
+For a galaxy with true value :math:`\theta` and :math:`K` posterior draws, of which :math:`r` are
+below :math:`\theta`, the probability integral transform (PIT) is estimated by :math:`(r + 1/2) / (K
++ 1)` or, with a seed, by :math:`(r + U) / (K + 1)` with :math:`U` uniform on [0, 1], which is
+exactly uniform for a calibrated posterior with any number of draws.  The central interval of
+probability :math:`\alpha` contains the truth if :math:`|2\,\mathrm{PIT} - 1| \leq \alpha`.
 
-TARP (tests of accuracy with random points [1]_) tests the joint posterior: for a reference point :math:`\theta_r` that does
-not depend on the truth, the fraction of draws with :math:`|\theta_k - \theta_r| < |\theta - \theta_r|` is uniform over the
-galaxies if the posterior is calibrated.  Distances are Euclidean, with each dimension scaled to the range from the 1st to the
-99th percentile of the truths.
+TARP (tests of accuracy with random points [1]_) tests the joint posterior: for a reference point
+:math:`\theta_r` that does not depend on the truth, the fraction of draws with :math:`|\theta_k -
+\theta_r| < |\theta - \theta_r|` is uniform over the galaxies if the posterior is calibrated.
+Distances are Euclidean, with each dimension scaled to the range from the 1st to the 99th percentile
+of the truths.
 
-Galaxies without truth or draws give NaN.  True values that are masked, infinite or fill values (-9999, 99.99, ...; see
-`astrogenspec.quantities.known_numbers`) are missing.
+Galaxies without truth or draws give NaN.  True values that are masked, infinite or fill values
+(-9999, 99.99, ...; see `astrogenspec.quantities.known_numbers`) are missing.
 
 References
 ----------
@@ -119,7 +121,8 @@ def uniformity_test(values: np.ndarray) -> tuple[float, float]:
     statistic : float
         Maximum distance of the cumulative distribution from the diagonal.
     p_value : float
-        Probability of a larger statistic if the values are uniform.  Both are NaN if there are no values.
+        Probability of a larger statistic if the values are uniform.  Both are NaN if there are no
+        values.
     """
     from scipy.stats import kstest
 
@@ -138,7 +141,7 @@ def central_coverage(
     *,
     seed: _Seed = None,
 ) -> np.ndarray:
-    """Compute the fraction of galaxies whose truth lies in the central interval of each probability.
+    """Compute the fraction of galaxies whose truth lies in central intervals.
 
     Parameters
     ----------
@@ -162,8 +165,8 @@ def central_coverage(
 
     Notes
     -----
-    Counts abs(2 PIT - 1) <= level.  Without a seed the result has a discretisation error of 1 / n_draws; with a seed it is
-    unbiased for any number of draws.
+    Counts abs(2 PIT - 1) <= level.  Without a seed the result has a discretisation error of
+    1 / n_draws; with a seed it is unbiased for any number of draws.
     """
     return coverage_of_pit(pit(draws, truth, seed=seed), levels)
 
@@ -272,11 +275,13 @@ def tarp(
     ----------
     draws : `~astrogenspec.Posterior`, or ndarray of shape (n_galaxies, n_draws, n_dimensions)
     truth : mapping or table of Quantity, or ndarray of shape (n_galaxies, n_dimensions)
-        With a posterior: true values of shape (n_galaxies,) by name of the quantity, for the quantities to be tested, read
-        as by `~astrogenspec.calibration.calibration_table`.  Fluxes are compared in their logarithm.
+        With a posterior: true values of shape (n_galaxies,) by name of the quantity, for the
+        quantities to be tested, read as by `~astrogenspec.calibration.calibration_table`.  Fluxes
+        are compared in their logarithm.
     references : ndarray, shape (n_galaxies, n_dimensions), optional
-        Reference points in the coordinates of ``draws`` (for a posterior: dex, and log10 of fluxes).  They may depend on the
-        data but not on the truth.  By default uniform between the 1st and 99th percentiles of the truths.
+        Reference points in the coordinates of ``draws`` (for a posterior: dex, and log10 of
+        fluxes).  They may depend on the data but not on the truth.  By default uniform between the
+        1st and 99th percentiles of the truths.
     n_levels : int
         Number of levels from 0 to 1.
     n_bootstrap : int
@@ -307,12 +312,14 @@ def tarp(
     references = np.asarray(references, dtype=float)
     if references.shape != true.shape:
         raise ValueError(
-            f"references has shape {references.shape}; {true.shape}, the shape of the truth, is expected."
+            f"references has shape {references.shape}; {true.shape}, the shape of the truth, is "
+            "expected."
         )
     fractions = _nearer_fractions(samples[usable], true[usable], references[usable], scale, rng)
 
     levels = np.linspace(0, 1, n_levels)
-    # Bootstrap resampling of the galaxies draws the counts between levels from a multinomial distribution.
+    # Bootstrap resampling of the galaxies draws the counts between levels from a multinomial
+    # distribution.
     counts = np.histogram(fractions, levels)[0]
     resampled = rng.multinomial(len(fractions), counts / len(fractions), size=n_bootstrap)
     curves = np.cumsum(np.vstack([counts, resampled]), axis=1) / len(fractions)
@@ -334,7 +341,8 @@ def _stacked(draws: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(truth, Mapping | Table):
         if not hasattr(draws, "quantities"):
             raise TypeError(
-                f"truth has names of quantities, but draws is a {type(draws).__name__}; a Posterior is expected."
+                f"truth has names of quantities, but draws is a {type(draws).__name__}; a "
+                "Posterior is expected."
             )
         known = read_truth(draws, truth).values
         if not known:
@@ -345,7 +353,8 @@ def _stacked(draws: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
     true = known_numbers(truth, None, name="truth")[0].astype(float)
     if samples.ndim != 3 or true.shape != (samples.shape[0], samples.shape[2]):
         raise ValueError(
-            f"draws has shape {samples.shape} and truth {true.shape}; (n_galaxies, n_draws, n_dimensions) and "
+            f"draws has shape {samples.shape} and truth {true.shape}; (n_galaxies, n_draws, "
+            "n_dimensions) and "
             "(n_galaxies, n_dimensions) are expected."
         )
     return samples, true
@@ -358,7 +367,7 @@ def _nearer_fractions(
     scale: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Return the fraction of each galaxy's draws that is nearer to its reference point than the truth."""
+    """Return the fraction of draws nearer to the reference point than the truth, by galaxy."""
     of_truth = np.sum(((true - references) / scale) ** 2, axis=1)
     of_draws = np.empty(samples.shape[:2])
     for number, reference in enumerate(references):

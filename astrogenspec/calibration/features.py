@@ -1,4 +1,4 @@
-"""Features of the recalibration: posterior median and width, magnitudes, colours, number of bands; input modes."""
+"""Features of the recalibration (median, width, magnitudes, colours, bands), and input modes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def correction_features(values: np.ndarray, magnitudes: np.ndarray) -> np.ndarra
     Returns
     -------
     ndarray, shape (n, 8)
-        Median, log10 of half the 68% interval, r magnitude, four adjacent colours, number of bands; NaN where missing.
+        Median, log10 of half the 68% interval, r magnitude, four adjacent colours, number of bands;
+        NaN where missing.
     """
     low, middle, high = row_percentiles(values, [16, 50, 84])
     width = np.log10(np.maximum((high - low) / 2, 1e-8))
@@ -110,7 +111,8 @@ def check_modes(mode: str | Sequence[str] | np.ndarray, n: int) -> np.ndarray:
     modes = np.full(n, mode) if isinstance(mode, str) else np.asarray(mode)
     if modes.shape != (n,):
         raise ValueError(
-            f"mode has shape {modes.shape} for {n} galaxies; one mode or one per galaxy is expected."
+            f"mode has shape {modes.shape} for {n} galaxies; one mode or one per galaxy is "
+            "expected."
         )
     for name in dict.fromkeys(modes.tolist()):
         if name not in INPUT_MODES:

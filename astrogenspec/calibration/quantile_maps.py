@@ -1,8 +1,10 @@
 r"""Quantile functions of posterior draws, and maps that move draws along them and preserve ranks.
 
-With :math:`K` sorted draws, the draw of rank :math:`r = 0, ..., K - 1` has the probability :math:`(r + 1/2) / K`.  Between the
-draws the quantile function :math:`Q` is linear in :math:`r`.  Beyond them it is a straight line in the plane of normal deviate
-:math:`\Phi^{-1}(p)` and :math:`\mathrm{logit}[(Q - a) / (b - a)]`, with the bounds :math:`a, b` of the quantity, fitted by
+With :math:`K` sorted draws, the draw of rank :math:`r = 0, ..., K - 1` has the probability
+:math:`(r + 1/2) / K`.  Between the draws the quantile function :math:`Q` is linear in :math:`r`.
+Beyond them it is a straight line in the plane of normal deviate
+:math:`\Phi^{-1}(p)` and :math:`\mathrm{logit}[(Q - a) / (b - a)]`, with the bounds
+:math:`a, b` of the quantity, fitted by
 least squares to the outermost 5% of the draws: a Gaussian tail that stays within the bounds.
 """
 
@@ -55,7 +57,7 @@ def rank_deviates(n_draws: int) -> np.ndarray:
 
 
 def probit_pit(values: np.ndarray, truth: np.ndarray, lower: float, upper: float) -> np.ndarray:
-    """Compute the normal deviate of the probability at which each quantile function has a given value.
+    """Compute the normal deviate of the probability at which quantile functions have a value.
 
     Parameters
     ----------
@@ -98,7 +100,8 @@ def map_draws(values: np.ndarray, deviates: np.ndarray, lower: float, upper: flo
     values : ndarray, shape (n, k)
         Draws, finite and between the bounds.
     deviates : ndarray, shape (n, k)
-        Normal deviate of the quantile to which the draw of each rank is moved; increasing. `rank_deviates` is the identity.
+        Normal deviate of the quantile to which the draw of each rank is moved; increasing.
+        `rank_deviates` is the identity.
     lower, upper : float
         Bounds of the quantity.
 

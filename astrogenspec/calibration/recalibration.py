@@ -1,21 +1,22 @@
-r"""Local recalibration: correct posterior draws where posteriors of similar galaxies were found miscalibrated.
+r"""Local recalibration: correct draws where posteriors of similar galaxies are miscalibrated.
 
-For a calibrated posterior the PIT of the true value is uniform.  `Recalibration` learns from a labelled sample how the
-distribution of the PIT depends on the galaxy (posterior median and width, r magnitude, colours, number of bands), separately for
-each quantity and input mode, with the regression of `astrogenspec.calibration.regression`.  If the PIT of the truth is
-distributed as :math:`\Phi(m + s\,H(g))` with :math:`g` standard normal, the corrected quantile function is
+For a calibrated posterior the PIT of the true value is uniform.  `Recalibration` learns from a
+labelled sample how the distribution of the PIT depends on the galaxy (posterior median and width, r
+magnitude, colours, number of bands), separately for each quantity and input mode, with the
+regression of `astrogenspec.calibration.regression`.  If the PIT of the truth is distributed as
+:math:`\Phi(m + s\,H(g))` with :math:`g` standard normal, the corrected quantile function is
 
 .. math:: Q'(q) = Q\left[\Phi\left(m + s\,H(\Phi^{-1}(q))\right)\right] ,
 
-and the draw of rank :math:`q` moves from :math:`Q(q)` to :math:`Q'(q)`.  Ranks within a galaxy are preserved, and with them the
-correlations of the quantities.
+and the draw of rank :math:`q` moves from :math:`Q(q)` to :math:`Q'(q)`.  Ranks within a galaxy are
+preserved, and with them the correlations of the quantities.
 
-Assumptions: the labelled galaxies are representative of those to be corrected, and the dependence on the features is smooth.
-Only galaxies with a set of bands that is in the sample are corrected.  A quantity without a significant cross-validated gain is
-left unchanged.
+Assumptions: the labelled galaxies are representative of those to be corrected, and the dependence
+on the features is smooth. Only galaxies with a set of bands that is in the sample are corrected.  A
+quantity without a significant cross-validated gain is left unchanged.
 
-Local recalibration by the PIT was proposed by Dey et al. 2022 (arXiv:2205.14568); the form of the correction used here is our
-own.
+Local recalibration by the PIT was proposed by Dey et al. 2022 (arXiv:2205.14568); the form of the
+correction used here is our own.
 """
 
 from __future__ import annotations
@@ -109,15 +110,22 @@ class _FitResult:
     def note(self, mode: str, name: str) -> str:
         """Describe the result."""
         if self.outcome is _Outcome.CORRECTED:
-            return f"corrected from {self.n_used} galaxies; held-out gain {self.gain:.3f} nats per galaxy"
+            return (
+                f"corrected from {self.n_used} galaxies; held-out gain {self.gain:.3f} nats per "
+                "galaxy"
+            )
         if self.outcome is _Outcome.NO_GAIN:
             return f"not corrected: no gain in cross-validation with {self.n_used} galaxies"
         have = "galaxy has" if self.n_galaxies == 1 else "galaxies have"
         common = ""
         if self.n_used < self.n_galaxies:
-            common = f", {self.n_used} of them a set of bands that at least {MIN_GALAXIES_PER_BAND_SET} share"
+            common = (
+                f", {self.n_used} of them a set of bands that at least {MIN_GALAXIES_PER_BAND_SET} "
+                "share"
+            )
         return (
-            f"{name} from {mode}: {self.n_galaxies} {have} draws and a true value{common}; {MIN_GALAXIES} are needed. "
+            f"{name} from {mode}: {self.n_galaxies} {have} draws and a true value{common}; "
+            f"{MIN_GALAXIES} are needed. "
             "It is not corrected."
         )
 
@@ -131,8 +139,9 @@ class Correction:
     regression : ProbitRegression
         Regression on the features of `~astrogenspec.calibration.features.correction_features`.
     bands : tuple of str
-        Sets of bands in the labelled sample, such as ``"ugriz"``; ``""`` stands for no photometry.  Galaxies with other sets
-        are not corrected, because the dependence on colours does not hold where some are missing.
+        Sets of bands in the labelled sample, such as ``"ugriz"``; ``""`` stands for no photometry.
+        Galaxies with other sets are not corrected, because the dependence on colours does not hold
+        where some are missing.
     """
 
     regression: ProbitRegression
@@ -222,8 +231,9 @@ class Correction:
 class Recalibration:
     """Correct posterior draws as a function of the galaxy.
 
-    Learn one with `fit`; combine those of different input modes with ``|``.  It is stored in the card of the weights as
-    ``card["recalibration"] = recalibration.to_dict()`` and then applied by `PropertyEstimator.predict`.
+    Learn one with `fit`; combine those of different input modes with ``|``.  It is stored in the
+    card of the weights as ``card["recalibration"] = recalibration.to_dict()`` and then applied by
+    `PropertyEstimator.predict`.
 
     Parameters
     ----------
@@ -246,7 +256,8 @@ class Recalibration:
     >>> truth = {"redshift": rng.normal(centre[:, 0], 0.01)}
     >>> recalibration = Recalibration.fit(posterior, truth)
     >>> before = central_coverage(posterior["redshift"], truth["redshift"], [0.68])
-    >>> after = central_coverage(recalibration.apply(posterior)["redshift"], truth["redshift"], [0.68])
+    >>> better = recalibration.apply(posterior)
+    >>> after = central_coverage(better["redshift"], truth["redshift"], [0.68])
     >>> print(before.round(1), after.round(1))
     [0.4] [0.7]
     """
@@ -293,11 +304,12 @@ class Recalibration:
         Parameters
         ----------
         posterior : Posterior
-            Draws without recalibration, of galaxies that were not used to train the network. Its photometry, if any, gives
-            magnitudes and colours. Galaxies with a set of bands that fewer than 30 galaxies have are ignored, and not
-            corrected by `apply`.
+            Draws without recalibration, of galaxies that were not used to train the network. Its
+            photometry, if any, gives magnitudes and colours. Galaxies with a set of bands that
+            fewer than 30 galaxies have are ignored, and not corrected by `apply`.
         truth : mapping of str to Quantity of shape (n_galaxies,), or table with such columns
-            True values, read as by `calibration_table`. Names other than those of drawn quantities are ignored.
+            True values, read as by `calibration_table`. Names other than those of drawn quantities
+            are ignored.
         mode : {"image", "photometry", "both"}, or a sequence of these, one per galaxy
             Input mode of each galaxy.
         seed : int
@@ -376,7 +388,8 @@ class Recalibration:
         """
         if posterior.meta.get("calibrated"):
             raise ValueError(
-                "posterior has been recalibrated already; use draws predicted with calibrated=False."
+                "posterior has been recalibrated already; use draws predicted with "
+                "calibrated=False."
             )
         modes = check_modes(mode, len(posterior))
         magnitudes = magnitudes_of(posterior)
@@ -408,11 +421,13 @@ class Recalibration:
         Parameters
         ----------
         theta : ndarray, shape (n, k, 9)
-            Draws. Galaxies with NaN draws, and quantities whose draws are all equal, are not corrected.
+            Draws. Galaxies with NaN draws, and quantities whose draws are all equal, are not
+            corrected.
         magnitudes : ndarray, shape (n, 5)
             AB magnitudes in u, g, r, i, z, corrected for Galactic extinction; NaN where missing.
         modes : ndarray of str, shape (n,)
-            Input mode of each galaxy; galaxies with other values than `INPUT_MODES` are not corrected.
+            Input mode of each galaxy; galaxies with other values than `INPUT_MODES` are not
+            corrected.
 
         Returns
         -------
@@ -550,7 +565,8 @@ def fit_if_enough(
     Parameters
     ----------
     fit : callable
-        `Recalibration.fit <astrogenspec.calibration.Recalibration.fit>` or `~astrogenspec.calibration.cross_fitted`.
+        `Recalibration.fit <astrogenspec.calibration.Recalibration.fit>` or
+        `~astrogenspec.calibration.cross_fitted`.
     posterior, truth, **options
         Arguments of ``fit``.
 
@@ -594,7 +610,10 @@ def _key_of(values: Any, where: str) -> tuple[str, str]:
 def _draws_and_deviates(
     posterior: Posterior, name: str, truth: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return draws (n, k) and probits of the PIT (n,); NaN where draws or truth are missing, or draws all equal."""
+    """Return draws (n, k) and probits of the PIT (n,).
+
+    The probit is NaN where draws or truth are missing, or draws are all equal.
+    """
     draws, true, _ = values_in_dex(posterior[name], truth)
     usable = np.isfinite(true) & np.isfinite(draws).all(axis=1)
     usable &= draws.max(axis=1) > draws.min(axis=1)

@@ -1,13 +1,16 @@
-r"""Regression of the probit of the PIT on features of a galaxy: where posteriors are biased, too narrow or too wide.
+r"""Regression of the probit of the PIT on features of a galaxy.
 
-For a calibrated posterior the probit of the PIT, :math:`t = \Phi^{-1}(p)`, is standard normal for every galaxy.  The model is
+For a calibrated posterior the probit of the PIT, :math:`t = \Phi^{-1}(p)`, is standard normal for
+every galaxy.  The model is
 
 .. math:: t = m(x) + s(x)\, H(g), \qquad g \sim N(0, 1),
 
-where the shift :math:`m` and :math:`\ln s` are sums of natural cubic splines [1]_ of the features :math:`x`, and :math:`H` is a
-monotone map, the identity unless the residuals require another.  Shift and scale maximise the Gaussian likelihood with ridge
-penalties on all coefficients but the constants (Fisher scoring).  The strengths of the penalties, whether there is a map
-:math:`H`, and whether there is a correction at all are chosen by five-fold cross-validation.  Features are clipped to the range
+where the shift :math:`m` and :math:`\ln s` are sums of natural cubic splines [1]_ of the features
+:math:`x`, and :math:`H` is a monotone map, the identity unless the residuals require another.
+Shift and scale maximise the Gaussian likelihood with ridge penalties on all coefficients but the
+constants (Fisher scoring).  The strengths of the penalties, whether there is a map
+:math:`H`, and whether there is a correction at all are chosen by five-fold cross-validation.
+Features are clipped to the range
 of the fit, so nothing is extrapolated.
 
 References
@@ -28,7 +31,8 @@ from ..cards import check_array, entries, entry
 
 __all__ = ["ProbitRegression", "SplineBasis", "fit_probit_regression"]
 
-#: Quantiles at which a spline has its knots (Harrell 2015, Regression Modeling Strategies, table 2.3).
+#: Quantiles at which a spline has its knots (Harrell 2015, Regression Modeling Strategies, table
+#: 2.3).
 _KNOTS = (0.05, 0.275, 0.5, 0.725, 0.95)
 #: Quantiles to which features are clipped.
 _LIMITS = (0.01, 0.99)
@@ -37,7 +41,8 @@ _INITIAL_PENALTY = 100.0
 _N_FOLDS = 5
 _N_ITERATIONS = 12
 _MAX_SHIFT, _MAX_LOG_SCALE = 3.0, 1.5
-#: Normal deviates at which the map of residuals is tabulated, and minimum number of galaxies to fit it.
+#: Normal deviates at which the map of residuals is tabulated, and minimum number of galaxies to fit
+#: it.
 _NODES = np.linspace(-2.5, 2.5, 11)
 _MIN_GALAXIES_FOR_MAP = 500
 _FINE = np.linspace(-6.0, 6.0, 601)
@@ -270,7 +275,7 @@ def fit_probit_regression(
 def _chosen_penalties(
     design: np.ndarray, deviates: np.ndarray, folds: np.ndarray
 ) -> tuple[list[float], tuple[np.ndarray, np.ndarray]]:
-    """Choose the penalty on the shift, then that on the scale; return them and the held-out moments."""
+    """Choose the penalties on the shift, then the scale; return them and the held-out moments."""
     strengths, best = [_INITIAL_PENALTY, _INITIAL_PENALTY], np.inf
     moments = np.zeros(len(deviates)), np.ones(len(deviates))
     for which in (0, 1):
@@ -295,7 +300,7 @@ def _exactly(n: int, values: Mapping[str, Any], key: str, where: str) -> list[tu
 
 
 def _natural_spline(values: np.ndarray, knots: np.ndarray) -> np.ndarray:
-    """Evaluate a natural cubic spline basis without the constant, in units of the range of the knots."""
+    """Evaluate a natural cubic spline basis without the constant, in units of the knot range."""
     if len(knots) == 0:
         return np.zeros((len(values), 0))
     if len(knots) < 3:
@@ -307,7 +312,7 @@ def _natural_spline(values: np.ndarray, knots: np.ndarray) -> np.ndarray:
 
 
 def _orthonormalising(columns: np.ndarray) -> np.ndarray:
-    """Return the matrix that makes centred columns orthonormal; linearly dependent columns are dropped."""
+    """Return the matrix that makes centred columns orthonormal, without dependent columns."""
     n, m = columns.shape
     if m == 0:
         return np.zeros((0, 0))

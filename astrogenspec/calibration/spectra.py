@@ -1,13 +1,15 @@
 r"""Recalibration of generated spectra: scale the spread of the draws about their median.
 
-From spectra with known truth one estimates the factor :math:`s` by which the distance of the draws from their median has to
-change so that the central 68% and 95% ranges contain 68% and 95% of the true fluxes.  It depends on input mode, aperture and
-rest-frame wavelength (piecewise linear in its logarithm).  A draw :math:`f_k` of the continuum becomes
+From spectra with known truth one estimates the factor :math:`s` by which the distance of the draws
+from their median has to change so that the central 68% and 95% ranges contain 68% and 95% of the
+true fluxes.  It depends on input mode, aperture and rest-frame wavelength (piecewise linear in its
+logarithm).  A draw :math:`f_k` of the continuum becomes
 
 .. math:: \ln f'_k = \ln\tilde f + s\,(\ln f_k - \ln\tilde f)
 
-with :math:`\tilde f` the median over the draws of the galaxy.  The order of the draws, the positions of spectral features, and
-the fluxes of lines that are tied to a draw of the properties are preserved.  The form of the correction is our own.
+with :math:`\tilde f` the median over the draws of the galaxy.  The order of the draws, the
+positions of spectral features, and the fluxes of lines that are tied to a draw of the properties
+are preserved.  The form of the correction is our own.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ __all__ = ["SpectrumRecalibration"]
 #: Rest-frame wavelengths of the knots (Angstrom).
 _KNOTS = (3500.0, 4000.0, 4600.0, 5300.0, 6100.0, 7000.0, 8200.0)
 _LEVELS = (0.68, 0.95)
-#: Minimum number of draws: the range of k draws contains the truth with probability (k - 1) / (k + 1), which must reach 95%.
+#: Minimum number of draws: the range of k draws contains the truth with probability (k - 1) / (k +
+#: 1), which must reach 95%.
 _MIN_DRAWS = 39
 _MIN_GALAXIES = 50
 #: Number of pseudo-galaxies with a factor of 1, which shrink factors from few galaxies towards 1.
@@ -45,13 +48,15 @@ _ENTRY = "recalibration"
 class SpectrumRecalibration:
     """Scale the spread of generated spectra about their median.
 
-    Learn one with `fit`; combine those of different inputs with ``|``.  It is stored in the card of the weights as
-    ``card["recalibration"] = recalibration.to_dict()`` and then applied by `SpectrumEstimator.predict`.
+    Learn one with `fit`; combine those of different inputs with ``|``.  It is stored in the card of
+    the weights as ``card["recalibration"] = recalibration.to_dict()`` and then applied by
+    `SpectrumEstimator.predict`.
 
     Parameters
     ----------
     factors : mapping of (str, str) to sequence of float
-        Factors at the 7 knots, by input mode (one of `INPUT_MODES`) and aperture ("fibre" or "total").
+        Factors at the 7 knots, by input mode (one of `INPUT_MODES`) and aperture ("fibre" or
+        "total").
 
     Raises
     ------
@@ -114,7 +119,8 @@ class SpectrumRecalibration:
         Raises
         ------
         ValueError
-            If there are too few galaxies or draws, shapes do not match, or the draws have been recalibrated.
+            If there are too few galaxies or draws, shapes do not match, or the draws have been
+            recalibrated.
         astropy.units.UnitConversionError
             If the unit cannot be converted.
         """
@@ -125,11 +131,13 @@ class SpectrumRecalibration:
             )
         if np.shape(truth) != (n, m):
             raise ValueError(
-                f"truth has shape {np.shape(truth)}; {(n, m)}, one spectrum per galaxy, is expected."
+                f"truth has shape {np.shape(truth)}; {(n, m)}, one spectrum per galaxy, is "
+                "expected."
             )
         if n < _MIN_GALAXIES or k < _MIN_DRAWS:
             raise ValueError(
-                f"draws has {k} draws of {n} galaxies; at least {_MIN_DRAWS} draws of {_MIN_GALAXIES} galaxies are needed."
+                f"draws has {k} draws of {n} galaxies; at least {_MIN_DRAWS} draws of "
+                f"{_MIN_GALAXIES} galaxies are needed."
             )
         redshift = np.median(draws.redshift, axis=1)[:, None]
         rest = draws.wavelength.to_value(u.AA) / (1 + redshift)
@@ -217,7 +225,10 @@ class SpectrumRecalibration:
 
 
 def _relative_distances(flux: np.ndarray, true: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """Return distances of the truth from the median over half-widths of the ranges, shape (2, n, m); NaN where not used."""
+    """Return distances of the truth from the median, in half-widths of the ranges.
+
+    The shape is (2, n, m), with NaN where a pixel is not used.
+    """
     result = np.full((len(_LEVELS), *true.shape), np.nan)
     for row, draws in enumerate(flux):
         here = used[row] & (draws > 0).all(0) & (true[row] > 0)
@@ -232,7 +243,7 @@ def _relative_distances(flux: np.ndarray, true: np.ndarray, used: np.ndarray) ->
 
 
 def _hats(rest: np.ndarray) -> list[np.ndarray]:
-    """Return the weights of pixels for each knot: 1 at the knot, 0 at its neighbours, 1 beyond the outermost knots."""
+    """Return weights of pixels for each knot: 1 at the knot and beyond the ends, 0 at others."""
     return [
         np.interp(np.log(rest), np.log(_KNOTS), np.eye(len(_KNOTS))[knot])
         for knot in range(len(_KNOTS))
@@ -240,7 +251,10 @@ def _hats(rest: np.ndarray) -> list[np.ndarray]:
 
 
 def _factor(distances: np.ndarray, weight: np.ndarray) -> float:
-    """Return the factor that corrects the coverage (geometric mean of both levels), shrunk towards 1; NaN without data."""
+    """Return the factor that corrects the coverage, shrunk towards 1; NaN without data.
+
+    It is the geometric mean of the factors of both levels.
+    """
     seen = np.isfinite(distances[0]) & (weight > 0)
     n_galaxies = int(seen.any(axis=1).sum())
     if n_galaxies < _MIN_GALAXIES:
@@ -261,6 +275,7 @@ def _filled(factors: Sequence[float]) -> np.ndarray:
     known = np.isfinite(values)
     if not known.any():
         raise ValueError(
-            f"truth has too few true fluxes; {_MIN_GALAXIES} galaxies are needed at one wavelength at least."
+            f"truth has too few true fluxes; {_MIN_GALAXIES} galaxies are needed at one "
+            "wavelength at least."
         )
     return np.interp(log_knots, log_knots[known], values[known])

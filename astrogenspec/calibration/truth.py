@@ -2,7 +2,8 @@
 
 A table or mapping of true values with a column ``name`` is matched to the posterior by the names of
 the galaxies; otherwise row k belongs to galaxy k.  Values that are masked, not finite, fill values
-or outside the physical limits of the quantity are missing (`astrogenspec.quantities.known_numbers`).
+or outside the physical limits of the quantity are missing
+(`astrogenspec.quantities.known_numbers`).
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def read_truth(
     """
     if not isinstance(truth, Mapping | Table):
         raise TypeError(
-            f"truth is of type {type(truth).__name__}; a table, or a mapping of names of quantities "
+            f"truth is of type {type(truth).__name__}; a table, or a mapping of names of "
+            "quantities "
             "to Quantities, is expected."
         )
     rows = _rows(posterior, truth)
@@ -99,7 +101,8 @@ def read_truth(
             numbers, outside = numbers[rows], outside[rows]
         if numbers.shape != (len(posterior),):
             raise ValueError(
-                f"{label} has shape {numbers.shape}, but the posterior has {len(posterior)} galaxies; "
+                f"{label} has shape {numbers.shape}, but the posterior has {len(posterior)} "
+                "galaxies; "
                 "give one true value per galaxy."
             )
         values[name] = numbers if unit is None else u.Quantity(numbers, unit, subok=True)
@@ -133,7 +136,8 @@ def match_names(wanted: Sequence[str], names: Sequence[str], argument: str = "tr
         repeated = [name for name, count in Counter(given).items() if count > 1 and name]
         if repeated:
             raise ValueError(
-                f"{owner}: {repeated[0][:80]!r} is repeated, so rows cannot be matched by name; give "
+                f"{owner}: {repeated[0][:80]!r} is repeated, so rows cannot be matched by name; "
+                "give "
                 "each galaxy its own name, or omit the column name to match by order."
             )
     rows = {name: row for row, name in enumerate(names)}
@@ -141,7 +145,8 @@ def match_names(wanted: Sequence[str], names: Sequence[str], argument: str = "tr
     if missing:
         raise ValueError(
             f"{argument} has no row for {len(missing)} of {len(wanted)} galaxies, such as "
-            f"{missing[0][:80]!r}; add these rows with NaN, or omit the column name to match by order."
+            f"{missing[0][:80]!r}; add these rows with NaN, or omit the column name to match by "
+            "order."
         )
     return np.array([rows[name] for name in wanted], dtype=int)
 
@@ -218,7 +223,8 @@ def _warn_of_fill_values(fill: Mapping[str, np.ndarray]) -> None:
     listed = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
     if listed:
         warnings.warn(
-            f"truth has values that are fill values or outside the physical limits ({listed}); they "
+            f"truth has values that are fill values or outside the physical limits ({listed}); "
+            "they "
             "count as missing.",
             AstroGenSpecWarning,
             stacklevel=4,

@@ -1,1 +1,1 @@
-"""Reports in HTML: calibration of an estimator on labelled galaxies, and statistics of the simulator."""
+"""Reports in HTML: calibration on labelled galaxies, and statistics of the simulator."""

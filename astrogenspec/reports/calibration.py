@@ -1,7 +1,8 @@
-"""Calibration report: verdicts, scores in bins, figures and a test of recalibration, as one self-contained HTML page.
+"""Calibration report as one self-contained HTML page: verdicts, scores in bins, figures.
 
-`calibration_report` scores each quantity over the whole sample and in bins of r magnitude, g - r, predicted redshift, input mode
-and set of bands.  The recalibration is tested by cross-fitting: each galaxy is corrected with what was learnt from the others.
+`calibration_report` scores each quantity over the whole sample and in bins of r magnitude, g - r,
+predicted redshift, input mode and set of bands.  The recalibration is tested by cross-fitting: each
+galaxy is corrected with what was learnt from the others.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CalibrationReport", "calibration_report", "checked_page", "html_page"]
 
-#: Number of galaxies per bin of a number, maximum number of bins, and minimum number of galaxies with the same input or bands.
+#: Number of galaxies per bin of a number, maximum number of bins, and minimum number of galaxies
+#: with the same input or bands.
 _GALAXIES_PER_BIN = 60
 _MAX_BINS = 5
 _MIN_GALAXIES_PER_LABEL = 30
@@ -57,12 +59,13 @@ class CalibrationReport:
     ----------
     scores : `~astropy.table.QTable`
         One row for each quantity and bin (columns ``by`` and ``bin``): the scores of
-        `astrogenspec.calibration.calibration_table`, ``trust``, ``reason``, ``width_factor``, ``shift``, ``skill``, and for
-        redshifts ``sigma_nmad`` and ``outlier_fraction``.
+        `astrogenspec.calibration.calibration_table`, ``trust``, ``reason``, ``width_factor``,
+        ``shift``, ``skill``, and for redshifts ``sigma_nmad`` and ``outlier_fraction``.
     verdicts : dict of str to Verdict
         Verdict on each quantity over all galaxies.
     recalibrated : `~astropy.table.QTable` or None
-        Scores of each quantity before and after a cross-fitted recalibration; None if the sample is too small.
+        Scores of each quantity before and after a cross-fitted recalibration; None if the sample is
+        too small.
     posterior : Posterior
         Posterior that was judged.
     truth : dict of str to array
@@ -149,12 +152,13 @@ def calibration_report(
     posterior : Posterior
         Draws of galaxies that were not used to train the network.
     truth : mapping of str to Quantity of shape (n_galaxies,), or table with such columns
-        True values by quantity, drawn or derived; NaN or masked where unknown. Other columns of a table are ignored.
+        True values by quantity, drawn or derived; NaN or masked where unknown. Other columns of a
+        table are ignored.
     mode : {"image", "photometry", "both"}, or a sequence of these, one per galaxy
         Input mode of each galaxy. Modes are judged and recalibrated separately.
     raw : Posterior, optional
-        The same draws without recalibration (``calibrated=False``), on which a new recalibration is tested; by default
-        ``posterior`` itself, if it is not recalibrated.
+        The same draws without recalibration (``calibrated=False``), on which a new recalibration is
+        tested; by default ``posterior`` itself, if it is not recalibrated.
     seed : int
         Seed with which ties are broken and folds are drawn.
 
@@ -318,7 +322,7 @@ def _scores(
 def _groupings(
     posterior: Posterior, counted: np.ndarray, modes: np.ndarray
 ) -> dict[str, _Grouping]:
-    """Group galaxies: all, by magnitude, colour, predicted redshift, input mode and set of bands."""
+    """Group galaxies by magnitude, colour, predicted redshift, input mode and set of bands."""
     groupings = {_EVERYTHING: _by_label(np.where(counted, _EVERYTHING, ""), minimum=1)}
     magnitudes = magnitudes_of(posterior)
     green, red = (magnitudes[:, BANDS.index(band)] for band in "gr")
@@ -373,7 +377,7 @@ def _exceptions(table: QTable, trust: str) -> str:
 def _recalibrated_scores(
     posterior: Posterior, raw: Posterior, known: dict[str, Any], modes: np.ndarray, seed: int
 ) -> QTable | None:
-    """Return scores before and after a cross-fitted recalibration; None if there are too few galaxies."""
+    """Return scores before and after a cross-fitted recalibration; None with too few galaxies."""
     enough = {}
     for name in (name for name in known if name in posterior.draws):
         true = values_in_dex(posterior[name], known[name])[1]
@@ -414,7 +418,8 @@ img { max-width: 100%; height: auto; }
 .panels { display: flex; flex-wrap: wrap; gap: .5rem; }
 .panels img { flex: 0 1 19.5rem; min-width: 0; width: 19.5rem; }
 .panels.large img { flex-basis: 29.5rem; width: 29.5rem; }
-.trust { color: #1d6b3c; } .care { color: #8a5a00; } .not { color: #a3271b; } .unknown { color: #666; }
+.trust { color: #1d6b3c; } .care { color: #8a5a00; } .not { color: #a3271b; }
+.unknown { color: #666; }
 .wide { overflow-x: auto; max-width: 100%; } .wide td, .wide th { white-space: nowrap; }
 """
 _CLASSES = {
@@ -424,34 +429,38 @@ _CLASSES = {
     "cannot tell": "unknown",
 }
 _EXPLANATION = """
-<p>The <b>PIT</b> (probability integral transform) of a galaxy is the fraction of its draws below the true value. For a calibrated
-posterior its histogram is flat, within the grey band. A peak in the middle means that uncertainties are too large, peaks at both
-ends that they are too small, and a slope that values are biased. <b>PIT KS</b> is the Kolmogorov-Smirnov distance from flat.</p>
-<p><b>Coverage</b> is the fraction of true values inside the 68% and 95% intervals; <b>shift</b> is the median error in units of
-the uncertainty; multiplied by the <b>width factor</b>, uncertainties would be right. The continuous ranked probability score
-(<b>CRPS</b>) measures errors and uncertainties together, and <b>skill</b> compares it with that of the distribution of the true
-values: 0 is uninformative, 1 is perfect. <b>Bias</b> is the mean and <b>scatter</b> the robust standard deviation of the errors
-of the median.</p>
-<p>A deviation counts if it exceeds both 2.5 standard errors and a tolerance (0.04 in coverage, 0.15 uncertainties in shift).</p>
+<p>The <b>PIT</b> (probability integral transform) of a galaxy is the fraction of its draws below
+the true value. For a calibrated posterior its histogram is flat, within the grey band. A peak in
+the middle means that uncertainties are too large, peaks at both ends that they are too small, and
+a slope that values are biased. <b>PIT KS</b> is the Kolmogorov-Smirnov distance from flat.</p>
+<p><b>Coverage</b> is the fraction of true values inside the 68% and 95% intervals; <b>shift</b>
+is the median error in units of the uncertainty; multiplied by the <b>width factor</b>,
+uncertainties would be right. The continuous ranked probability score (<b>CRPS</b>) measures
+errors and uncertainties together, and <b>skill</b> compares it with that of the distribution of
+the true values: 0 is uninformative, 1 is perfect. <b>Bias</b> is the mean and <b>scatter</b> the
+robust standard deviation of the errors of the median.</p>
+<p>A deviation counts if it exceeds both 2.5 standard errors and a tolerance (0.04 in coverage,
+0.15 uncertainties in shift).</p>
 """
 _SAMPLE = """
 <p>Number of galaxies, of those used for the scores, and of those that are not: with a fill value
-(such as -9999, or outside the physical limits of the quantity), without a true value (missing, or a
-flux that is not positive), and without draws.</p>
+(such as -9999, or outside the physical limits of the quantity), without a true value (missing, or
+a flux that is not positive), and without draws.</p>
 """
 _BINS = """
 <p>Bins of r magnitude and g - r (corrected for Galactic extinction), predicted redshift, and, if
-they vary, input (image, photometry or both) and bands. Symbols: fraction of true values inside the
-68% interval, with its standard error. Sigma NMAD, bias and outliers of redshifts are relative to 1 +
-z.</p>
+they vary, input (image, photometry or both) and bands. Symbols: fraction of true values inside
+the 68% interval, with its standard error. Sigma NMAD, bias and outliers of redshifts are relative
+to 1 + z.</p>
 """
 _FIT = """
 <p>Held-out galaxies: mean error of the median (bias), robust scatter, and coverage of the 68%
 intervals, before recalibration. Errors are in dex, and dz / (1 + z) for redshifts.</p>
 """
 _ADVICE = """
-<p>Each galaxy was corrected with what was learnt from other galaxies, so these scores are not biased by the fit. To apply the
-recalibration to new galaxies:</p>
+<p>Each galaxy was corrected with what was learnt from other galaxies, so these scores are not
+biased by the fit. To apply the recalibration to new galaxies:</p>
+
 <pre>better = estimator.recalibrated(cutouts, photometry, truth=truth)
 better.save("mine.safetensors")</pre>
 """
@@ -524,7 +533,8 @@ def _summary(report: CalibrationReport) -> str:
         f"<p>Weights: <b>{model}</b>, version {version}. Made on {html.escape(report.date)} with "
         f"astrogenspec {html.escape(__version__)}.</p>"
         f"<p>{len(posterior)} galaxies with {posterior.n_draws} draws each, {state}. "
-        f"{flagged} galaxies are flagged{f' ({html.escape(listed)})' if listed else ''}; those with "
+        f"{flagged} galaxies are flagged{f' ({html.escape(listed)})' if listed else ''}; those "
+        "with "
         "draws are used. Quantities with true values: "
         + ", ".join(map(_code, report.verdicts))
         + ".</p>"
@@ -545,7 +555,8 @@ def _wide(table: QTable) -> str:
 
 def _verdict_table(report: CalibrationReport) -> str:
     rows = [
-        f"<tr><td>{_code(name)}</td><td>{_colour(verdict.trust)}</td><td>{html.escape(verdict.reason)}</td></tr>"
+        f"<tr><td>{_code(name)}</td><td>{_colour(verdict.trust)}</td>"
+        f"<td>{html.escape(verdict.reason)}</td></tr>"
         for name, verdict in report.verdicts.items()
     ]
     head = "<tr><th>quantity</th><th>verdict</th><th>reason</th></tr>"
@@ -582,7 +593,8 @@ def _bin_table(report: CalibrationReport) -> str:
 def _recalibration(table: QTable | None) -> str:
     if table is None:
         return (
-            "<p>Not available: it needs at least 150 galaxies with a true value, and draws without recalibration "
+            "<p>Not available: it needs at least 150 galaxies with a true value, and draws "
+            "without recalibration "
             "(<code>calibrated=False</code>).</p>"
         )
     return f"{_wide(table)}{_ADVICE}"

@@ -1,15 +1,18 @@
 r"""Scores and verdicts on posteriors of galaxies with known true values.
 
-`calibration_table` computes scores of each quantity: coverage, PIT tests, CRPS and errors of the median.  `judge` summarises one
-quantity in a verdict.  With :math:`t_i = \Phi^{-1}(\mathrm{PIT}_i)` and its median :math:`\tilde t`:
+`calibration_table` computes scores of each quantity: coverage, PIT tests, CRPS and errors of the
+median.  `judge` summarises one quantity in a verdict.  With :math:`t_i = \Phi^{-1}(\mathrm{PIT}_i)`
+and its median :math:`\tilde t`:
 
-* the bias in units of the posterior width is :math:`-\tilde t`; its standard error is :math:`1.2533 / \sqrt n`;
-* the width factor, by which uncertainties should be multiplied, is the 68% quantile of :math:`|t_i - \tilde t|` divided by that
-  of a standard normal variate;
-* the skill is one minus the CRPS divided by that of the distribution of the true values of the sample (climatology).
+* the bias in units of the posterior width is :math:`-\tilde t`; its standard error is :math:`1.2533
+  / \sqrt n`;
+* the width factor, by which uncertainties should be multiplied, is the 68% quantile of :math:`|t_i
+  - \tilde t|` divided by that of a standard normal variate;
+* the skill is one minus the CRPS divided by that of the distribution of the true values of the
+  sample (climatology).
 
-A deviation counts if it exceeds both 2.5 standard errors and a tolerance: 0.04 in the coverage of the 68% intervals, 0.15
-posterior widths in the bias.
+A deviation counts if it exceeds both 2.5 standard errors and a tolerance: 0.04 in the coverage of
+the 68% intervals, 0.15 posterior widths in the bias.
 """
 
 from __future__ import annotations
@@ -41,7 +44,8 @@ MIN_GALAXIES = 30
 _LEVEL = 0.68
 #: Number of standard errors from which a deviation is significant.
 _SIGNIFICANT = 2.5
-#: Deviations of the coverage, and bias in posterior widths, above which a posterior is to be trusted with care or not at all.
+#: Deviations of the coverage, and bias in posterior widths, above which a posterior is to be
+#: trusted with care or not at all.
 _COVERAGE_TOLERANCE, _COVERAGE_LIMIT = 0.04, 0.15
 _SHIFT_TOLERANCE, _SHIFT_LIMIT = 0.15, 0.6
 _MIN_SKILL = 0.05
@@ -60,27 +64,31 @@ def calibration_table(
     ----------
     posterior : `~astrogenspec.Posterior`
     truth : mapping of str to Quantity of shape (n_galaxies,), or table with such columns
-        True values by quantity, drawn or derived; NaN or masked where unknown.  With a column ``name``, rows are matched
-        by the names of the galaxies, otherwise by order.  Other columns of a table are ignored.  Fill values such as -9999
-        count as missing, with a warning (`~astrogenspec.quantities.known_numbers`).
+        True values by quantity, drawn or derived; NaN or masked where unknown.  With a column
+        ``name``, rows are matched by the names of the galaxies, otherwise by order.  Other columns
+        of a table are ignored.  Fill values such as -9999 count as missing, with a warning
+        (`~astrogenspec.quantities.known_numbers`).
     groups : sequence, length n_galaxies, optional
-        Labels, for example bins of magnitude or types: the table has one row for each quantity and label.
+        Labels, for example bins of magnitude or types: the table has one row for each quantity and
+        label.
     seed : int or `~numpy.random.Generator`, optional
         Seed with which ties are broken.
 
     Returns
     -------
     `~astropy.table.QTable`
-        One row for each quantity (and group): ``quantity``, ``group`` (if any), ``unit`` of the scores, ``n`` (galaxies with
-        truth and draws), ``coverage_68``, ``coverage_95``, ``pit_ks``, ``pit_p_value``, ``crps``, and errors of the median:
-        ``bias`` (mean), ``scatter`` (robust), ``rmse``, ``r2``.  Fluxes are scored in dex.
+        One row for each quantity (and group): ``quantity``, ``group`` (if any), ``unit`` of the
+        scores, ``n`` (galaxies with truth and draws), ``coverage_68``, ``coverage_95``, ``pit_ks``,
+        ``pit_p_value``, ``crps``, and errors of the median: ``bias`` (mean), ``scatter`` (robust),
+        ``rmse``, ``r2``.  Fluxes are scored in dex.
 
     Raises
     ------
     KeyError
         If the truth has a quantity that the posterior does not have.
     ValueError
-        If the length of a truth or of the groups differs from that of the posterior, or names are repeated or missing.
+        If the length of a truth or of the groups differs from that of the posterior, or names are
+        repeated or missing.
     astropy.units.UnitConversionError
         If a unit cannot be converted.
     """
@@ -139,7 +147,8 @@ def _selections(
     labels = np.asarray(groups)
     if labels.shape != (n_galaxies,):
         raise ValueError(
-            f"groups has shape {labels.shape} for {n_galaxies} galaxies; one label per galaxy is expected."
+            f"groups has shape {labels.shape} for {n_galaxies} galaxies; one label per galaxy is "
+            "expected."
         )
     return [(label, labels == label) for label in dict.fromkeys(labels.tolist())]
 
@@ -175,11 +184,13 @@ class Verdict:
     n : int
         Number of galaxies with a true value and draws.
     width_factor : float
-        Factor by which uncertainties should be multiplied; 1 if calibrated, NaN with too few galaxies.
+        Factor by which uncertainties should be multiplied; 1 if calibrated, NaN with too few
+        galaxies.
     shift : float
         Median error in units of the posterior width, positive if values are too high.
     skill : float
-        One minus the CRPS divided by that of the distribution of the true values: 0 is uninformative, 1 is perfect.
+        One minus the CRPS divided by that of the distribution of the true values: 0 is
+        uninformative, 1 is perfect.
     """
 
     trust: str
@@ -260,7 +271,8 @@ def _width_finding(coverage: float, factor: float, wrong: bool, biased: bool) ->
     word = "narrow" if coverage < _LEVEL else "wide"
     apart = "apart from the bias, " if biased else ""
     return (
-        f"the 68% intervals are too {word}: they contain {coverage:.0%} of the true values ({apart}uncertainties should be "
+        f"the 68% intervals are too {word}: they contain {coverage:.0%} of the true values "
+        f"({apart}uncertainties should be "
         f"{factor:.2f} times as large)"
     )
 

@@ -143,7 +143,8 @@ def write_report(
         "<!doctype html><meta charset=utf-8><title>Simulated and real galaxies</title>"
         "<style>body{font:15px sans-serif;max-width:1100px;margin:2em auto}img{max-width:100%}"
         "td,th{padding:2px 8px;text-align:left;font-size:13px}</style>"
-        f"<h1>Simulated and real galaxies</h1>{images}<h2>Statistics</h2><table><tr>{head}</tr>{rows}</table>"
+        "<h1>Simulated and real "
+        f"galaxies</h1>{images}<h2>Statistics</h2><table><tr>{head}</tr>{rows}</table>"
     )
     return page
 
@@ -211,7 +212,8 @@ def _draw_planes(plt, real: dict, simulated: dict):
                 color=colour,
             )
         axis.set(
-            xlabel=f"{BANDS[j + 1]} - {BANDS[j + 2]} (mag)", ylabel=f"{BANDS[j]} - {BANDS[j + 1]} (mag)",
+            xlabel=f"{BANDS[j + 1]} - {BANDS[j + 2]} "
+                   "(mag)", ylabel=f"{BANDS[j]} - {BANDS[j + 1]} (mag)",
             xlim=np.percentile(_colour(r, j + 1), [0.5, 99.5]) + [-0.15, 0.15],
             ylim=np.percentile(_colour(r, j), [0.5, 99.5]) + [-0.3, 0.3],
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Local recalibration: known defects are corrected, ranks and bounds preserved, calibrated draws unchanged."""
+"""Local recalibration: known defects are corrected, ranks and bounds preserved."""
 
 import json
 
@@ -39,7 +39,7 @@ def photometry_table(magnitudes):
 
 
 def local_defect(n=1500, n_draws=200, *, seed=0, width=None, shift=None):
-    """Make redshift posteriors with bias and width that are wrong as a function of the r magnitude."""
+    """Make redshift posteriors with bias and width that are wrong, depending on r magnitude."""
     rng = np.random.default_rng(seed)
     red = rng.uniform(14, 18, n)
     magnitudes = red[:, None] + np.array([1.5, 0.6, 0, -0.3, -0.5]) + rng.normal(0, 0.1, (n, 5))
@@ -309,7 +309,7 @@ def test_correction_features():
 
 
 def doubled(estimator, mode="photometry"):
-    """Return the estimator with a recalibration that doubles the width of all redshift intervals."""
+    """Return the estimator with a recalibration that doubles all redshift intervals."""
     basis = SplineBasis.fit(np.full((2, 8), np.nan))
     regression = ProbitRegression(basis, np.zeros(1), np.array([np.log(2.0)]))
     recalibration = Recalibration({(mode, "redshift"): Correction(regression, ("ugriz",))})

@@ -24,7 +24,7 @@ WAVELENGTH = GENERATED.wavelength[::20]
 
 
 def simulated(n=200, k=41, too_narrow=2.0, seed=0, **options):
-    """Make spectra with errors of 10%, plus 5% in the blue, and draws that underestimate them by a factor."""
+    """Make spectra with errors of 10% (15% in the blue), and draws with too small errors."""
     rng = np.random.default_rng(seed)
     blue = np.exp(-((WAVELENGTH - 3800) / 1500))
 

@@ -37,7 +37,8 @@ def test_a_calibrated_posterior_is_trusted():
             0.78,
             0.0,
             "trust with care",
-            r"too narrow: they contain 5\d% of the true values \(uncertainties should be 1.\d\d times",
+            r"too narrow: they contain 5\d% of the true values \(uncertainties should be 1.\d\d "
+            r"times",
         ),
         (0.4, 0.0, "do not trust", "too narrow"),
         (1.5, 0.0, "do not trust", "too wide"),
@@ -78,7 +79,7 @@ def with_photometry(posterior, red):
 
 @pytest.fixture(scope="module")
 def report():
-    """Report on redshifts too narrow for faint galaxies, calibrated masses, and few star-formation rates."""
+    """Report on redshifts too narrow for faint galaxies, calibrated masses, and few rates."""
     names = ("redshift", "stellar_mass", "sfr")
     posterior, truth = gaussian_posterior(600, 150, quantities=names)
     red = np.linspace(14, 18, 600)

@@ -1,9 +1,10 @@
 """Labelled galaxies: reading, selection and augmentation for fine-tuning.
 
-A label is a known value of one of the nine quantities; a galaxy may have any subset of them.  Known values are either learnt or
-serve as conditions only.  Augmentation varies what is observed at each step: orientation and mirror image, fluxes within their
-errors, the errors themselves, and which of image, photometry, bands and morphology are available, so that the network keeps its
-accuracy with incomplete inputs.
+A label is a known value of one of the nine quantities; a galaxy may have any subset of them.  Known
+values are either learnt or serve as conditions only.  Augmentation varies what is observed at each
+step: orientation and mirror image, fluxes within their errors, the errors themselves, and which of
+image, photometry, bands and morphology are available, so that the network keeps its accuracy with
+incomplete inputs.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ _GRI = tuple(band in "gri" for band in BANDS)
 _FREQUENT = 0.05
 #: Standard deviation of the noise added to fluxes, in units of their errors.
 _JITTER = 0.25
-#: Fraction of the galaxies whose errors are increased in a step, and maximum systematic error as a fraction of the flux: some
-#: catalogues include systematic errors and others do not.
+#: Fraction of the galaxies whose errors are increased in a step, and maximum systematic error as a
+#: fraction of the flux: some catalogues include systematic errors and others do not.
 _INCREASED_ERRORS, _MAX_SYSTEMATIC = 0.5, 0.06
 
 
@@ -126,7 +127,8 @@ def read_labelled_galaxies(
     known : ndarray, shape (n, 9), or None
         Conditions in internal units, NaN where unknown.
     names, known_names : sequence of str, optional
-        Names of the rows of ``theta`` and ``known``, which are then matched to the galaxies by name.
+        Names of the rows of ``theta`` and ``known``, which are then matched to the galaxies by
+        name.
 
     Returns
     -------
@@ -138,7 +140,8 @@ def read_labelled_galaxies(
     Raises
     ------
     ValueError
-        If there are fewer than 10 of them, the numbers of labels and galaxies differ, or names are repeated or missing.
+        If there are fewer than 10 of them, the numbers of labels and galaxies differ, or names are
+        repeated or missing.
     """
     label_rows = _Rows("labels", theta, names)
     known_rows = None if known is None else _Rows("known", known, known_names)
@@ -162,7 +165,8 @@ def read_labelled_galaxies(
     theta, known_mask = np.concatenate(labels), np.concatenate(masks)
     if len(theta) < MIN_GALAXIES:
         raise ValueError(
-            f"only {len(theta)} of {start} galaxies have usable inputs and a label within the bounds of its "
+            f"only {len(theta)} of {start} galaxies have usable inputs and a label within the "
+            "bounds of its "
             f"quantity; fit needs at least {MIN_GALAXIES}."
         )
     inputs, flux, error, measured = zip(*parts, strict=True)
@@ -211,12 +215,13 @@ class _Rows:
         return padded
 
     def check_end(self) -> None:
-        """Check, after the last batch, that names are unique, or that there is one row for each galaxy."""
+        """Check, after the last batch, that names are unique, or the number of rows."""
         if self._by_name:
             match_names(self._seen, self._names or (), self._argument)
         elif len(self._seen) != len(self._values):
             raise ValueError(
-                f"{self._argument} has {len(self._values)} rows for {len(self._seen)} galaxies; one row per "
+                f"{self._argument} has {len(self._values)} rows for {len(self._seen)} galaxies; "
+                "one row per "
                 "galaxy is expected."
             )
 
@@ -224,13 +229,14 @@ class _Rows:
 def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") -> np.ndarray:
     """Stack labels in internal units.
 
-    Values that are masked, not finite, fill values (`~astrogenspec.quantities.known_numbers`) or outside the bounds of
-    their quantity become NaN.
+    Values that are masked, not finite, fill values (`~astrogenspec.quantities.known_numbers`) or
+    outside the bounds of their quantity become NaN.
 
     Parameters
     ----------
     labels : mapping or table of Quantity, each of shape (n,)
-        Labels; other conventions are converted if the metadata of a column state them (see `astrogenspec.quantities`).
+        Labels; other conventions are converted if the metadata of a column state them (see
+        `astrogenspec.quantities`).
     argument : str
         Name of the argument, for error messages.
 
@@ -250,7 +256,8 @@ def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") ->
     """
     if not isinstance(labels, Mapping | Table):
         raise TypeError(
-            f"{argument} is a {type(labels).__name__}; a table or a mapping of names to Quantities is expected."
+            f"{argument} is a {type(labels).__name__}; a table or a mapping of names to "
+            "Quantities is expected."
         )
     labels = converted_labels(labels)
     names = list(labels.keys())
@@ -261,13 +268,15 @@ def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") ->
     ]
     if not chosen:
         raise ValueError(
-            f"{argument} has no column named as a quantity; the quantities are {', '.join(QUANTITIES)}."
+            f"{argument} has no column named as a quantity; the quantities are "
+            f"{', '.join(QUANTITIES)}."
         )
     values, fill = {}, {}
     for name in chosen:
         if name not in QUANTITIES:
             raise ValueError(
-                f"{argument} has the unknown quantity {name!r}; choose from {', '.join(QUANTITIES)}."
+                f"{argument} has the unknown quantity {name!r}; choose from "
+                f"{', '.join(QUANTITIES)}."
             )
         unit = QUANTITIES[name].unit
         numbers, fill[name] = known_numbers(
@@ -291,7 +300,8 @@ def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") ->
     listed = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
     if listed:
         warnings.warn(
-            f"{argument} has values that are fill values or outside the bounds of their quantity ({listed}); they count as "
+            f"{argument} has values that are fill values or outside the bounds of their quantity "
+            f"({listed}); they count as "
             "missing.",
             AstroGenSpecWarning,
             stacklevel=5,
@@ -300,7 +310,7 @@ def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") ->
 
 
 def frequent_band_sets(galaxies: LabelledGalaxies) -> Tensor:
-    """Return the sets of bands in which `augment_galaxies` often shows galaxies whose redshift is learnt.
+    """Return the sets of bands that `augment_galaxies` often shows when a redshift is learnt.
 
     Parameters
     ----------
@@ -319,7 +329,7 @@ def frequent_band_sets(galaxies: LabelledGalaxies) -> Tensor:
 
 
 def augment_galaxies(galaxies: LabelledGalaxies, generator: torch.Generator) -> LabelledGalaxies:
-    """Vary bands, fluxes, errors and orientation, and hide images, photometry or morphology of some galaxies.
+    """Vary bands, fluxes, errors and orientation, and hide some of the inputs.
 
     Parameters
     ----------

@@ -1,19 +1,26 @@
 r"""Distillation: samples from the network before fine-tuning supervise what the labels leave open.
 
-Fine-tuning on few labels makes a network forget what it learnt from simulations (catastrophic forgetting).  Here the network
-before fine-tuning, the teacher, provides soft targets [1]_ [2]_: draws from its posterior, made once for each galaxy.  For draws
+Fine-tuning on few labels makes a network forget what it learnt from simulations (catastrophic
+forgetting).  Here the network before fine-tuning, the teacher, provides soft targets [1]_ [2]_:
+draws from its posterior, made once for each galaxy.  For draws
 :math:`\theta \sim p_T(\theta \mid x)` the loss
 
-.. math:: -\mathrm{E}_{\theta \sim p_T} \log p(\theta \mid x) = \mathrm{KL}\left[p_T \,\|\, p\right] + \mathrm{const.}
+.. math::
 
-is minimal where the network agrees with the teacher.  It is applied, factor by factor of the chain of quantities, to
+    -\mathrm{E}_{\theta \sim p_T} \log p(\theta \mid x)
+    = \mathrm{KL}\left[p_T \,\|\, p\right] + \mathrm{const.}
+
+is minimal where the network agrees with the teacher.  It is applied, factor by factor of the chain
+of quantities, to
 
 * quantities of labelled galaxies without a label, given those with one, with weight 0.3;
-* quantities of labelled galaxies that are conditions only, given the observations alone, with weight 0.3;
-* simulated galaxies that are mixed in.  Their true quantities are not used, since they would be memorised.
+* quantities of labelled galaxies that are conditions only, given the observations alone, with
+  weight 0.3;
+* simulated galaxies that are mixed in.  Their true quantities are not used, since they would be
+  memorised.
 
-Redshifts of simulated galaxies have zero weight where labelled galaxies with the same bands determine them: what differs between
-simulated and real photometry is learnt from the real galaxies.
+Redshifts of simulated galaxies have zero weight where labelled galaxies with the same bands
+determine them: what differs between simulated and real photometry is learnt from the real galaxies.
 
 References
 ----------
@@ -50,8 +57,8 @@ __all__ = [
 ]
 
 _REDSHIFT = quantity_index("redshift")
-#: Frequencies of the input modes of simulated galaxies: image and catalogue photometry, photometry only, image only, image with
-#: photometry measured on it.
+#: Frequencies of the input modes of simulated galaxies: image and catalogue photometry, photometry
+#: only, image only, image with photometry measured on it.
 _MODES = (0.45, 0.2, 0.15, 0.2)
 #: Weight of quantities that the teacher alone supervises.
 _TEACHER_WEIGHT = 0.3
@@ -187,14 +194,14 @@ class TeacherSamples:
 class DistillationLoss:
     """Loss of labelled galaxies and of simulated galaxies that are mixed in.
 
-    In training, a batch is a list of one `LabelledBatch` and any number of `SimulatedBatch`; in evaluation, it is
-    `LabelledGalaxies`, of which only the quantities are scored.
+    In training, a batch is a list of one `LabelledBatch` and any number of `SimulatedBatch`; in
+    evaluation, it is `LabelledGalaxies`, of which only the quantities are scored.
 
     Parameters
     ----------
     band_sets : Tensor of bool, shape (k, 5), optional
-        Frequent sets of bands of labelled galaxies whose redshift is learnt, see `frequent_band_sets`.  Redshifts of simulated
-        galaxies with these bands have zero weight.
+        Frequent sets of bands of labelled galaxies whose redshift is learnt, see
+        `frequent_band_sets`.  Redshifts of simulated galaxies with these bands have zero weight.
     """
 
     def __init__(self, band_sets: Tensor | None = None) -> None:
@@ -295,8 +302,8 @@ def encode_shards(
     network : PropertyNetwork
         Network with the encoder, which is not trained.
     folder : path
-        Shards of `astrogenspec.simulate.write_shards`, with images or with photometry only. The validation part of the first
-        training is left out.
+        Shards of `astrogenspec.simulate.write_shards`, with images or with photometry only. The
+        validation part of the first training is left out.
     n_max : int
         Maximum number of galaxies.
     seed : int

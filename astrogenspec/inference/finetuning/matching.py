@@ -1,13 +1,15 @@
 r"""Matching: impute images and morphology of labelled galaxies from similar simulated galaxies.
 
-Real galaxies with labels often have photometry only.  The image of a simulated galaxy with the same redshift and fluxes is a draw
-of :math:`p(\mathrm{image} \mid \mathrm{fluxes}, z)` under the simulator.  A labelled galaxy with this image imputed therefore
-supervises :math:`p(z \mid \mathrm{image}, \mathrm{fluxes})`, provided that the image depends on the survey's real photometry only
-through redshift and fluxes.  Other quantities are not matched, so they are not supervised (see
-`astrogenspec.inference.finetuning.distillation`).  Radii and axis ratios are imputed in the same way.
+Real galaxies with labels often have photometry only.  The image of a simulated galaxy with the same
+redshift and fluxes is a draw of :math:`p(\mathrm{image} \mid \mathrm{fluxes}, z)` under the
+simulator.  A labelled galaxy with this image imputed therefore supervises :math:`p(z \mid
+\mathrm{image}, \mathrm{fluxes})`, provided that the image depends on the survey's real photometry
+only through redshift and fluxes.  Other quantities are not matched, so they are not supervised (see
+`astrogenspec.inference.finetuning.distillation`).  Radii and axis ratios are imputed in the same
+way.
 
-The match is by r magnitude, four adjacent colours and redshift, each scaled to its tolerance: one of the eight nearest simulated
-galaxies within a distance of 4.
+The match is by r magnitude, four adjacent colours and redshift, each scaled to its tolerance: one
+of the eight nearest simulated galaxies within a distance of 4.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ _REDSHIFT = quantity_index("redshift")
 _IMPUTED_IMAGE, _IMPUTED_SHAPE = 0.25, 0.5
 #: Number of matches of a galaxy, one of which is used in each step.
 _N_MATCHES = 8
-#: Tolerances of the r magnitude, four adjacent colours and the redshift, and maximum distance in these units.
+#: Tolerances of the r magnitude, four adjacent colours and the redshift, and maximum distance in
+#: these units.
 _TOLERANCES = (0.3, 0.15, 0.05, 0.03, 0.04, 0.004)
 _MAX_DISTANCE = 4.0
 
@@ -43,7 +46,8 @@ class MatchedGalaxies:
     Parameters
     ----------
     galaxies : LabelledGalaxies
-        Galaxies without images. Those whose redshift is not learnt, or with a missing band, have no matches.
+        Galaxies without images. Those whose redshift is not learnt, or with a missing band, have no
+        matches.
     pool : EncodedGalaxies
         Simulated galaxies; those without image, radius and axis ratio are ignored.
     """
@@ -79,7 +83,8 @@ class MatchedGalaxies:
         Returns
         -------
         inputs : ModelInputs
-            With the bands and noise of imputed images, and with imputed radii and axis ratios where they were missing.
+            With the bands and noise of imputed images, and with imputed radii and axis ratios where
+            they were missing.
         latent : tuple of Tensor, shape (m, latent_size) each
             Mean and log variance of the latent of the imputed image; zero without one.
         imputed : Tensor of bool, shape (m,)
@@ -125,7 +130,7 @@ def _has_image_or_shape(inputs: ModelInputs) -> Tensor:
 
 
 def _match_features(flux: Tensor, redshift: Tensor) -> np.ndarray:
-    """Return r magnitude, colours and redshift in units of their tolerances, shape (n, 6); NaN where missing."""
+    """Return r magnitude, colours and redshift in units of their tolerances, shape (n, 6)."""
     magnitude = -2.5 * torch.where(flux > 0, flux, torch.nan).log10()
     red = magnitude[:, BANDS.index("r")]
     columns = [red, *(magnitude[:, :-1] - magnitude[:, 1:]).T, redshift]

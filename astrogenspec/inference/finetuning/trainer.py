@@ -1,13 +1,15 @@
 """Fine-tuning of the property network on labelled galaxies.
 
-The image encoder of a trained network is not changed.  Each head of the ensemble is trained separately, from the weights of one
-head of the network: the heads for galaxies with images on all galaxies (or not at all if there is no image, not even an imputed
-one), and those for galaxies without images on catalogue photometry.  An untrained network is trained as a whole, on the labels
+The image encoder of a trained network is not changed.  Each head of the ensemble is trained
+separately, from the weights of one head of the network: the heads for galaxies with images on all
+galaxies (or not at all if there is no image, not even an imputed one), and those for galaxies
+without images on catalogue photometry.  An untrained network is trained as a whole, on the labels
 alone.
 
-Every head holds out another part of the galaxies.  Training stops when the loss on these has not improved for ``patience`` epochs
-(early stopping), and the best weights are kept; if the loss is on average not below that of the initial weights, these are
-kept.  `astrogenspec.inference.finetuning.distillation` describes the loss, and how forgetting is limited.
+Every head holds out another part of the galaxies.  Training stops when the loss on these has not
+improved for ``patience`` epochs (early stopping), and the best weights are kept; if the loss is on
+average not below that of the initial weights, these are kept.
+`astrogenspec.inference.finetuning.distillation` describes the loss, and how forgetting is limited.
 """
 
 from __future__ import annotations
@@ -160,7 +162,7 @@ class TrainedHead:
 
 @dataclass(frozen=True)
 class _Setup:
-    """Common setup of all heads: whether the network is trained, simulated galaxies, settings, seed."""
+    """Setup of all heads: whether the network is trained, simulated galaxies, settings, seed."""
 
     trained: bool
     pools: Sequence[EncodedGalaxies]
@@ -184,7 +186,8 @@ def fine_tune(
     network : PropertyNetwork
         Initial network; not changed.
     card : mapping or None
-        Its card; None for an untrained network, whose standardisation is then taken from the labels.
+        Its card; None for an untrained network, whose standardisation is then taken from the
+        labels.
     data : FineTuningData
     settings : FineTuningSettings
     generator : `torch.Generator`
@@ -261,11 +264,13 @@ def _check_request(
     n_heads = network.config["members"]
     if not trained and settings.heads not in (None, n_heads):
         raise ValueError(
-            f"heads is {settings.heads}, but this untrained estimator has {n_heads}; {pretrained}, or omit it."
+            f"heads is {settings.heads}, but this untrained estimator has {n_heads}; "
+            f"{pretrained}, or omit it."
         )
     if settings.images_alone and (not trained or galaxies.inputs.image is None):
         raise ValueError(
-            f"images_alone needs a trained estimator and galaxies with images; {pretrained}, and pass cutouts."
+            f"images_alone needs a trained estimator and galaxies with images; {pretrained}, and "
+            "pass cutouts."
         )
 
 
@@ -286,7 +291,7 @@ def _train_image_heads(
 def _train_photometry_heads(
     network: PropertyNetwork, galaxies: LabelledGalaxies, setup: _Setup
 ) -> list[TrainedHead]:
-    """Train the heads for galaxies without images, if the network has any, on catalogue photometry."""
+    """Train the heads for galaxies without images, if there are any, on catalogue photometry."""
     heads, photometry = network.photometry_heads, galaxies.catalogue_only()
     if len(heads) == 0:
         return []
@@ -299,7 +304,7 @@ def _train_photometry_heads(
 def _train_heads(
     network: PropertyNetwork, heads: Sequence[int], galaxies: LabelledGalaxies, setup: _Setup
 ) -> list[TrainedHead]:
-    """Train heads that serve the same galaxies, each separately; an untrained network as a whole."""
+    """Train heads that serve the same galaxies separately; an untrained network as a whole."""
     settings = setup.settings
     initial = [network]
     if setup.trained:
@@ -318,7 +323,8 @@ def _train_heads(
     if new < old:
         return trained
     warnings.warn(
-        f"fit did not improve the loss on the {n_held_out} held-out galaxies ({old:.4g} before, {new:.4g} after); the weights "
+        f"fit did not improve the loss on the {n_held_out} held-out galaxies ({old:.4g} before, "
+        f"{new:.4g} after); the weights "
         "are not changed. Use more galaxies, or a smaller learning_rate.",
         AstroGenSpecWarning,
         stacklevel=6,
@@ -382,7 +388,7 @@ def train_head(
 def _streams(
     teacher: PropertyNetwork | None, training: LabelledGalaxies, setup: _Setup
 ) -> list[BatchStream]:
-    """Create streams of batches of the labelled galaxies and of the simulated galaxies of each folder."""
+    """Create streams of batches of the labelled galaxies and of the simulated ones by folder."""
     size = min(setup.settings.batch_size, len(training))
     if teacher is None:
 
@@ -424,7 +430,7 @@ def _simulated_stream(teacher: PropertyNetwork, pool: EncodedGalaxies, seed: int
 def _matches(
     training: LabelledGalaxies, pools: Sequence[EncodedGalaxies]
 ) -> MatchedGalaxies | None:
-    """Match labelled galaxies to the first simulated galaxies with images, or else to the first ones."""
+    """Match labelled galaxies to the first simulated ones with images, or else to the first."""
     candidates = [pool for pool in pools if pool.has_images] or pools
     return MatchedGalaxies(training, candidates[0]) if candidates else None
 

@@ -1,7 +1,7 @@
 """Held-out results of fine-tuning: scores before and after, recalibration and calibration report.
 
-Each head is evaluated on the galaxies that it held out.  These also determined when its training stopped, so the scores are
-slightly optimistic; a separate test set gives unbiased ones.
+Each head is evaluated on the galaxies that it held out.  These also determined when its training
+stopped, so the scores are slightly optimistic; a separate test set gives unbiased ones.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ class HeldOutResult:
         Returns
         -------
         dict
-            For each quantity with at least five labels: ``n``, and pairs (before, after) of ``bias`` (mean error of the
-            median), ``scatter`` (robust) and ``coverage_68`` (of the central 68% interval). Redshift errors are divided
-            by 1 + z.
+            For each quantity with at least five labels: ``n``, and pairs (before, after) of
+            ``bias`` (mean error of the median), ``scatter`` (robust) and ``coverage_68`` (of the
+            central 68% interval). Redshift errors are divided by 1 + z.
         """
         result = {}
         for k, name in enumerate(QUANTITIES):
@@ -116,7 +116,7 @@ class HeldOutResult:
         return result
 
     def recalibration(self) -> Recalibration | None:
-        """Learn a recalibration from galaxies without conditions, which are those that `predict` recalibrates.
+        """Learn a recalibration from the galaxies that `predict` recalibrates: without conditions.
 
         Returns
         -------

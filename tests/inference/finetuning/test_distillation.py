@@ -1,4 +1,4 @@
-"""Distillation: teacher samples, the loss, augmentation of labelled galaxies, encoding of simulated ones."""
+"""Distillation: teacher samples, the loss, augmentation, encoding of simulated galaxies."""
 
 from dataclasses import replace
 

@@ -16,7 +16,10 @@ N, MATCHES, SIZE = 12, 16, 4
 
 
 def labelled():
-    """Return galaxies with redshifts: a condition for the first, none for the last; the last but one has no z band."""
+    """Return galaxies with redshifts.
+
+    That of the first is a condition, the last has none, and the last but one has no z band.
+    """
     table = make_photometry(N)
     table["flux_z"][N - 2] = np.nan * table["flux_z"].unit
     theta = np.full((N, 9), np.nan)
@@ -28,7 +31,10 @@ def labelled():
 
 
 def pool_of(galaxies, *, shift=0.0, images=True, sized=False):
-    """Return 16 simulated galaxies with the redshift (plus a shift) and fluxes of each galaxy, and its index as latent."""
+    """Return 16 simulated galaxies with the redshift (plus a shift) and fluxes of each galaxy.
+
+    The latent vectors hold the index of the galaxy.
+    """
     rows = torch.arange(N).repeat_interleave(MATCHES)
     flux = torch.nan_to_num(galaxies.flux, nan=10.0)[rows]
     redshift = torch.nan_to_num(galaxies.theta[:, 0], nan=0.1)[rows] + shift

@@ -1,4 +1,4 @@
-"""Fine-tuning on labelled galaxies: labels, conditions, forgetting, ensembles, invalid arguments."""
+"""Fine-tuning on labelled galaxies: labels, conditions, forgetting, ensembles, errors."""
 
 import copy
 import warnings

@@ -18,7 +18,7 @@ N = 400
 
 
 def held_out(*, width=1.0, n=N, known=()):
-    """Return redshift draws with ``width`` times their true scatter, and masses of the first 50 galaxies."""
+    """Return redshift draws with ``width`` times their true scatter, and masses of 50 galaxies."""
     rng = np.random.default_rng(4)
     n_quantities = len(QUANTITIES)
     after = rng.normal(0.5, 0.1, (n, 200, n_quantities))
