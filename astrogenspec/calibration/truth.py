@@ -152,7 +152,7 @@ def match_names(wanted: Sequence[str], names: Sequence[str], argument: str = "tr
 
 
 def matched_rows(
-    wanted: Sequence[str], names: Sequence[str], argument: str = "truth", *, first: int = 0
+    wanted: Sequence[str], names: Sequence[str], argument: str = "truth", *, named: bool = True
 ) -> np.ndarray | None:
     """Find the row of each galaxy by its name, unless the galaxies are only numbered.
 
@@ -164,16 +164,15 @@ def matched_rows(
         Names of the rows.
     argument : str
         Name of the argument with the rows, for error messages.
-    first : int
-        Number of the first galaxy.
+    named : bool
+        Whether a galaxy has a name of its own, rather than its number.
 
     Returns
     -------
     ndarray of int, shape (n_galaxies,), or None
-        None to match by order: the galaxies have no names of their own, and none is in ``names``.
+        None to match by order: the galaxies have numbers only, and none is in ``names``.
     """
-    numbered = list(wanted) == [str(first + k) for k in range(len(wanted))]
-    if numbered and not set(wanted) & set(names):
+    if not named and not set(wanted) & set(names):
         return None
     return match_names(wanted, names, argument)
 
@@ -208,7 +207,9 @@ def _rows(posterior: Posterior, truth: Mapping[str, Any] | Table) -> np.ndarray 
     if _NAME in posterior:
         return None
     names = listed_names(truth)
-    return None if names is None else matched_rows(posterior.names, names)
+    if names is None:
+        return None
+    return matched_rows(posterior.names, names, named=bool(posterior.named.any()))
 
 
 def _check_length(numbers: np.ndarray, n_rows: int, label: str) -> None:

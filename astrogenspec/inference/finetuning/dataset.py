@@ -147,10 +147,11 @@ def read_labelled_galaxies(
     known_rows = None if known is None else _Rows("known", known, known_names)
     parts, fluxes, labels, masks, start = [], [], [], [], 0
     for seen in batches:
-        true = label_rows.of(seen.names)
+        named = bool(seen.named.any())
+        true = label_rows.of(seen.names, named)
         learnt = np.isfinite(true)
         if known_rows is not None:
-            fixed = known_rows.of(seen.names)
+            fixed = known_rows.of(seen.names, named)
             learnt &= ~np.isfinite(fixed)
             true = np.where(np.isfinite(fixed), fixed, true)
         start += len(seen)
@@ -198,12 +199,12 @@ class _Rows:
         self._seen: list[str] = []
         self._by_name = False
 
-    def of(self, names: Sequence[str]) -> np.ndarray:
-        """Return the rows of the next batch of galaxies."""
+    def of(self, names: Sequence[str], named: bool) -> np.ndarray:
+        """Return the rows of the next batch of galaxies; ``named`` is false if they have none."""
         start = len(self._seen)
         self._seen += names
         if self._names is not None:
-            rows = matched_rows(names, self._names, self._argument, first=start)
+            rows = matched_rows(names, self._names, self._argument, named=named)
             if rows is not None:
                 self._by_name = True
                 return self._values[rows]
