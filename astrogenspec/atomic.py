@@ -208,7 +208,7 @@ def move_into_place(temporary: Path, path: Path, *, overwrite: bool) -> None:
 
 
 def _exists(path: Path) -> str:
-    return f"{str(path)!r} exists; pass overwrite=True to replace it."
+    return f"{str(path)!r} already exists; pass overwrite=True to replace it."
 
 
 def _locked_folder(parent: Path) -> tuple[Path, int | None]:

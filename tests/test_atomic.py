@@ -8,14 +8,21 @@ import threading
 import time
 
 import pytest
+from estimator_cases import make_cutouts
 from posterior_cases import gaussian_posterior
 from spectrum_cases import some_spectra
 
-from astrogenspec import Posterior, SpectrumDraws
+from astrogenspec import (
+    Posterior,
+    SpectrumDraws,
+    coerce_cutouts,
+    read_cutout_fits,
+    write_cutout_fits,
+)
 from astrogenspec.atomic import atomic_write, temporary_folder, write_bytes
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals and locks of POSIX")
-NAMES = ["out.fits", "out.ecsv", "out.parquet", "out.hdf5", "spectra.fits"]
+NAMES = ["out.fits", "out.ecsv", "out.parquet", "out.hdf5", "spectra.fits", "cutout.fits"]
 
 
 def names(folder):
@@ -24,13 +31,18 @@ def names(folder):
 
 def write(path, n=3, **options):
     """Write a result with n galaxies."""
-    if path.name.startswith("spectra"):
+    if path.name.startswith("cutout"):
+        write_cutout_fits(path, coerce_cutouts(make_cutouts(n)), n - 1, **options)
+    elif path.name.startswith("spectra"):
         some_spectra()[:n].write(path, **options)
     else:
         gaussian_posterior(n, 20)[0].write(path, draws=True, **options)
 
 
 def read(path):
+    """Read a result; a file of a cutout has one galaxy."""
+    if path.name.startswith("cutout"):
+        return coerce_cutouts(read_cutout_fits(path))
     return (SpectrumDraws if path.name.startswith("spectra") else Posterior).read(path)
 
 
@@ -47,7 +59,7 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path):
     writer = atomic_write(tmp_path / "a", overwrite=False)
     writer.__enter__().write_text("mine")
     (tmp_path / "a").write_text("other")
-    with pytest.raises(FileExistsError, match="'.*a' exists; pass overwrite=True"):
+    with pytest.raises(FileExistsError, match="'.*a' already exists; pass overwrite=True"):
         writer.__exit__(None, None, None)
     assert (tmp_path / "a").read_text() == "other"
     assert names(tmp_path) == ["a"]
@@ -83,7 +95,7 @@ def test_one_of_several_writers_succeeds(tmp_path, name):
         thread.join()
     (n,) = [value for value in outcomes if isinstance(value, int)]
     assert len(outcomes) == 3
-    assert len(read(path)) == n
+    assert len(read(path)) == (1 if name == "cutout.fits" else n)
     assert names(tmp_path) == [name]
 
 

@@ -53,6 +53,7 @@ def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from ..atomic import atomic_write
     from ..calibration import calibration_table
     from ..results.posterior import Posterior
     from .inputs import check_output
@@ -77,7 +78,9 @@ def _evaluate(options: argparse.Namespace) -> int:
             scores[name].info.format = ".4g"
     print("\n".join(scores.pformat(-1, -1)))
     if options.output is not None:
-        scores.write(options.output.expanduser(), format="ascii.ecsv", overwrite=options.overwrite)
+        output = options.output.expanduser()
+        with atomic_write(output, overwrite=options.overwrite) as temporary:
+            scores.write(temporary, format="ascii.ecsv")
     if options.report is not None:
         from ..calibration import calibration_report
 

@@ -28,6 +28,7 @@ than 1 GB, or whose data do not match ``DATASUM`` is refused.  Written files hav
 from __future__ import annotations
 
 from os import PathLike
+from pathlib import Path
 
 import astropy.units as u
 from astropy.coordinates import SkyCoord
@@ -35,6 +36,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.wcs import WCS
 
+from ..atomic import atomic_write
 from ..fits_files import CREATOR
 from ..surveys import BANDS, CUTOUT_SIZE, SDSS
 from .cutouts import CutoutBatch
@@ -109,8 +111,10 @@ def write_cutout_fits(
     ------
     ValueError
         If the galaxy has no band.
-    OSError
+    FileExistsError
         If the file exists and ``overwrite`` is false.
+    OSError
+        If the file cannot be written; no partial file is left.
     """
     galaxy = batch[index]
     bands = [band for band, present in zip(BANDS, galaxy.bands_present[0], strict=True) if present]
@@ -132,7 +136,8 @@ def write_cutout_fits(
         hdus += [image, ivar]
     hdus[0].header["CREATOR"] = CREATOR
     hdus[0].header["NEXTEND"] = (len(hdus) - 1, "number of extensions")
-    fits.HDUList(hdus).writeto(path, overwrite=overwrite, checksum=True)
+    with atomic_write(Path(path).expanduser(), overwrite=overwrite) as temporary:
+        fits.HDUList(hdus).writeto(temporary, checksum=True)
 
 
 def _header_at(position: SkyCoord) -> fits.Header:

@@ -748,7 +748,7 @@ class TestFiles:
         np.testing.assert_array_equal(again.flux, batch.flux)
         np.testing.assert_allclose(again.ivar, batch.ivar, rtol=1e-6)
         assert again.names == batch.names
-        with pytest.raises(OSError, match="already exists"):
+        with pytest.raises(OSError, match="already exists; pass overwrite"):
             write_cutout_fits(path, batch)
 
     def test_cube_with_uncertainty_and_mask(self, tmp_path):
