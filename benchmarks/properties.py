@@ -207,7 +207,10 @@ _TRUE_PROPERTIES = (
 def run_real(estimator: PropertyEstimator, folder: Path) -> dict:
     """Score photometric redshifts of all real galaxies, and of those of the main sample."""
     table = Table.read(folder / "sdss_photometry.fits")
-    column = lambda kind: np.stack([np.asarray(table[f"{kind}{b}"], float) for b in BANDS], axis=1)  # noqa: E731
+
+    def column(kind: str) -> np.ndarray:
+        return np.stack([np.asarray(table[f"{kind}{band}"], float) for band in BANDS], axis=1)
+
     flux, ivar, extinction = column("modelflux_"), column("modelflux_ivar_"), column("ext_")
     petrosian = (
         22.5 - 2.5 * np.log10(np.asarray(table["petroflux_r"])) - extinction[:, BANDS.index("r")]

@@ -37,7 +37,10 @@ def scaled(image: np.ndarray, factor: float) -> np.ndarray:
 def degraded(cutouts: CutoutBatch) -> dict[str, CutoutBatch]:
     """Return the images with each kind of fault."""
     flux, ivar = cutouts.flux, cutouts.ivar
-    each = lambda change: np.stack([[change(band) for band in galaxy] for galaxy in flux])  # noqa: E731
+
+    def each(change) -> np.ndarray:
+        return np.stack([[change(band) for band in galaxy] for galaxy in flux])
+
     sigma = np.where(ivar > 0, ivar, np.inf) ** -0.5
     sky = np.median(sigma, axis=(2, 3), keepdims=True)
     bright = np.ones(len(BANDS))

@@ -82,7 +82,10 @@ class RealImages:
         """
         data, table = np.load(folder / "sdss_images.npz"), Table.read(folder / "sdss_images.fits")
         n = len(table)
-        column = lambda name: np.ma.filled(np.ma.asarray(table[name], dtype=float), np.nan)  # noqa: E731
+
+        def column(name: str) -> np.ndarray:
+            return np.ma.filled(np.ma.asarray(table[name], dtype=float), np.nan)
+
         flux, ivar = np.zeros((2, n, len(BANDS), 64, 64), np.float32)
         missing = np.sqrt(np.square(_SKY_NOISE) - np.square(_NOISE))
         noise = np.random.default_rng(0).normal(size=data["flux"].shape) * missing[:, None, None]
