@@ -23,7 +23,7 @@ import lzma
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -34,9 +34,9 @@ import numpy as np
 
 from .warnings import AstroGenSpecWarning
 
-__all__ = ["CREATOR", "MAX_BYTES", "FitsExtension", "check_fits"]
+__all__ = ["CREATOR", "MAX_BYTES", "FitsExtension", "check_damage", "check_fits", "scan_fits"]
 
-#: Value of the keyword CREATOR in files of this package; their NEXTEND and CHECKSUM keywords are checked.
+#: Value of the keyword CREATOR in files of this package; their keyword NEXTEND is checked.
 CREATOR = "astrogenspec"
 #: Maximum size of an uncompressed file that is read from a compressed one (bytes).
 MAX_BYTES = 1_000_000_000
@@ -63,27 +63,35 @@ class FitsExtension:
         Whether the data are an image, tile-compressed or not.
     is_table : bool
         Whether the data are a table.
+    damage : str
+        Reason why the data are damaged, without a full stop; empty if they are not.
+    edited : str
+        Warning about a sum that does not match in a way that editing explains, without a full stop:
+        the data in a file of other software, or the header in a file of this package.
     """
 
     name: str
     shape: tuple[int, ...]
     is_image: bool
     is_table: bool
+    damage: str = ""
+    edited: str = ""
 
 
 def check_fits(
     path: str | PathLike, *, max_bytes: int | None = None, verify: bool = True
 ) -> list[FitsExtension]:
-    """Check that a FITS file is complete and of reasonable size.
+    """Check that a FITS file is complete, undamaged and of reasonable size.
 
     Parameters
     ----------
     path : str or path
         File, compressed or not.
     max_bytes : int, optional
-        Maximum size of the uncompressed data. By default `MAX_BYTES`, or 20 times the size of the file if that is more.
+        Maximum size of the uncompressed data. By default `MAX_BYTES`, or 20 times the size of the
+        file if that is more.
     verify : bool
-        Whether to compare DATASUM with the data and, in files of this package, CHECKSUM with headers and data.
+        Whether to compare the data with DATASUM.
 
     Returns
     -------
@@ -92,24 +100,73 @@ def check_fits(
     Raises
     ------
     OSError
-        If the file is not a FITS file, is truncated or damaged, or declares more than ``max_bytes``.
+        If the file is not a FITS file, is truncated or damaged, or declares more than
+        ``max_bytes``.
 
     Warns
     -----
     AstroGenSpecWarning
-        If a checksum does not match in a way that editing with other software explains: the data of
-        a file of other software, or the header of a file of this package.
+        As `check_damage`.
+    """
+    found = scan_fits(path, max_bytes=max_bytes, verify=verify)
+    check_damage(path, found)
+    return found
+
+
+def check_damage(path: str | PathLike, extensions: Sequence[FitsExtension]) -> None:
+    """Raise if data are damaged, and warn if an extension was edited.
+
+    Parameters
+    ----------
+    path : str or path
+        File, for the error message.
+    extensions : sequence of FitsExtension
+        Extensions of the file.
+
+    Raises
+    ------
+    OSError
+        If the data of an extension of this package do not match DATASUM.
+
+    Warns
+    -----
+    AstroGenSpecWarning
+        If a sum does not match in a way that editing with other software explains.
+    """
+    for extension in extensions:
+        if extension.damage:
+            raise OSError(f"{path} cannot be read as a FITS file: {extension.damage}.")
+    edited = [extension.edited for extension in extensions if extension.edited]
+    if edited:
+        more = f" (and likewise {len(edited) - 1} other extensions)" if len(edited) > 1 else ""
+        warnings.warn(f"{path}: {edited[0]}{more}.", AstroGenSpecWarning, stacklevel=2)
+
+
+def scan_fits(
+    path: str | PathLike, *, max_bytes: int | None = None, verify: bool = True
+) -> list[FitsExtension]:
+    """Check a FITS file as `check_fits` does, but report damaged data instead of raising.
+
+    Parameters
+    ----------
+    path, max_bytes, verify
+        As for `check_fits`.
+
+    Returns
+    -------
+    list of FitsExtension
+
+    Raises
+    ------
+    OSError
+        If the file is not a FITS file, is truncated, or declares more than ``max_bytes``.
     """
     path = Path(path)
     try:
         size = path.stat().st_size
         limit = max(MAX_BYTES, _MAX_RATIO * size) if max_bytes is None else max_bytes
         with _uncompressed(path) as (stream, length):
-            scan = _Scan(stream, length, limit, verify)
-            found = scan.extensions()
-        for text in scan.warnings:
-            warnings.warn(f"{path}: {text}.", AstroGenSpecWarning, stacklevel=2)
-        return found
+            return _Scan(stream, length, limit, verify).extensions()
     except _Invalid as error:
         reason = str(error)
     except EOFError:
@@ -176,7 +233,6 @@ class _Scan:
         self._verify = verify
         self._done = 0
         self._ours = False
-        self.warnings: list[str] = []
 
     def extensions(self) -> list[FitsExtension]:
         """Return the extensions, or raise `_Invalid`."""
@@ -259,8 +315,7 @@ class _Scan:
             if not 0 <= n_fields <= 999:
                 raise _Invalid(f"TFIELDS of {what} is {n_fields}, but it must be between 0 and 999")
         data_sum = self._data(header, size, what)
-        if self._verify:
-            self._check_sums(header, total, data_sum, what)
+        damage, edited = self._compare_sums(header, total, data_sum, what)
         return FitsExtension(
             name,
             shape,
@@ -268,6 +323,8 @@ class _Scan:
             and (tiled or kind in ("IMAGE", "IUEIMAGE"))
             and header.get("GROUPS") != "T",
             not tiled and kind in ("BINTABLE", "TABLE", "A3DTABLE"),
+            damage,
+            edited,
         )
 
     def _refuse_size(self, what: str, size: int) -> None:
@@ -299,25 +356,22 @@ class _Scan:
             raise _Invalid(f"{truncated}, but {read} follow")
         return total
 
-    def _check_sums(
+    def _compare_sums(
         self, header: Mapping[str, str], header_sum: int, data_sum: int, what: str
-    ) -> None:
+    ) -> tuple[str, str]:
+        """Return the damage of the data, and a warning about an extension that was edited."""
         stated = header.get("DATASUM", "").strip()
-        if not stated:
-            return
+        if not self._verify or not stated:
+            return "", ""
         advice = "it is damaged, or was edited without checksum=True"
         if not stated.isdecimal() or int(stated) != _fold(data_sum):
             text = f"the data of {what} do not match DATASUM: {advice}"
             # Other software often changes data without updating the sums.
-            if self._ours:
-                raise _Invalid(text)
-            self.warnings.append(text)
-        elif (
-            self._ours
-            and header.get("CHECKSUM", "").strip()
-            and _fold(header_sum + data_sum) != 0xFFFFFFFF
-        ):
-            self.warnings.append(f"{what} does not match its CHECKSUM: {advice}")
+            return (text, "") if self._ours else ("", text)
+        has_sum = self._ours and header.get("CHECKSUM", "").strip()
+        if has_sum and _fold(header_sum + data_sum) != 0xFFFFFFFF:
+            return "", f"{what} does not match its CHECKSUM: {advice}"
+        return "", ""
 
 
 def _value(text: str) -> str:

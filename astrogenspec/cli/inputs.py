@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..flags import Flag
+from ..inputs.band_files import BandFiles, group_band_files
 from ..inputs.catalogues import read_names
 from ..inputs.errors import INPUT_ERRORS, galaxy_of, rewrite_error
 from ..inputs.fluxes import check_bands
-from ..surveys import BANDS
 from ..warnings import AstroGenSpecWarning
 from .tables import is_table, prepare_catalogue, read_table
 
@@ -146,8 +146,8 @@ class Images:
 
     Parameters
     ----------
-    files : sequence of path
-        Files, one for each galaxy.
+    files : sequence of path or BandFiles
+        Files, one for each galaxy, or one for each of its bands.
     bands : sequence of str, optional
         Bands to use; all by default.
     on_error : {"raise", "flag"}
@@ -156,30 +156,29 @@ class Images:
         Whether to name an unnamed galaxy after its file.
     zero_point : float, optional
         AB magnitude of one count, for images in counts.
-    band_files : dict of str to path, optional
-        Files of one galaxy by band; ``files`` then has the first of them.
 
     Attributes
     ----------
     files : sequence of path
-        Files, one for each galaxy.
+        Files, the first of each galaxy.
     reasons : dict of int to str
         Reasons why files could not be read, by index of the galaxy; filled during iteration.
     """
 
     def __init__(
         self,
-        files: Sequence[Path],
+        files: Sequence[Path | BandFiles],
         bands: Sequence[str] | None,
         on_error: str,
         name_by_file: bool,
         *,
         zero_point: float | None = None,
-        band_files: dict[str, Path] | None = None,
     ) -> None:
-        self.files = files
+        self.files = [
+            file if isinstance(file, Path) else next(iter(file.paths.values())) for file in files
+        ]
+        self._sources = files
         self._zero_point = zero_point
-        self._band_files = band_files
         self.reasons: dict[int, str] = {}
         self._bands = bands
         self._on_error = on_error
@@ -189,28 +188,28 @@ class Images:
         return len(self.files)
 
     def __iter__(self) -> Iterator[dict[str, CCDData] | None]:
-        for k, path in enumerate(self.files):
+        for k, source in enumerate(self._sources):
             try:
-                yield self._prepared(self._read(path), path)
+                yield self._prepared(self._read(source), source)
             except (OSError, *INPUT_ERRORS) as error:
                 if self._on_error == "raise":
                     raise
                 self.reasons[k] = " ".join(str(error).split()).rstrip(".")
                 yield None
 
-    def _read(self, path: Path) -> dict[str, CCDData]:
-        if self._band_files is not None:
-            from ..inputs.image_files import read_band_file
-
-            return {
-                band: read_band_file(file, band, self._zero_point)
-                for band, file in self._band_files.items()
-            }
+    def _read(self, source: Path | BandFiles) -> dict[str, CCDData]:
         from ..inputs.cutout_fits import read_cutout_fits
+        from ..inputs.image_files import read_band_file
 
-        return read_cutout_fits(path, zero_point=self._zero_point)
+        if isinstance(source, Path):
+            return read_cutout_fits(source, zero_point=self._zero_point)
+        return {
+            band: read_band_file(path, band, self._zero_point)
+            for band, path in source.paths.items()
+        }
 
-    def _prepared(self, images: dict[str, CCDData], path: Path) -> dict[str, CCDData]:
+    def _prepared(self, images: dict[str, CCDData], source: Path | BandFiles) -> dict[str, CCDData]:
+        path = source if isinstance(source, Path) else next(iter(source.paths.values()))
         if self._bands is not None:
             images = {band: image for band, image in images.items() if band in self._bands}
             if not images:
@@ -222,6 +221,8 @@ class Images:
         if self._name_by_file and not any("NAME" in image.meta for image in images.values()):
             first.meta["NAME"] = (
                 path.name.removesuffix(".gz").removesuffix(path.suffix).removesuffix(".fits")
+                if isinstance(source, Path)
+                else source.name or path.resolve().parent.name
             )
         return images
 
@@ -317,43 +318,9 @@ def read_inputs(options: argparse.Namespace) -> Galaxies:
     if not files:
         return Galaxies(None, photometry)
     unnamed = photometry is None or "name" not in photometry.colnames
-    band_files = _files_by_band(files) if photometry is None or len(photometry) == 1 else None
-    images = Images(
-        files[:1] if band_files else files,
-        bands,
-        options.on_error,
-        unnamed,
-        zero_point=options.zero_point,
-        band_files=band_files,
-    )
+    groups = group_band_files(files, None if photometry is None else len(photometry))
+    images = Images(groups, bands, options.on_error, unnamed, zero_point=options.zero_point)
     return Galaxies(images, photometry)
-
-
-def _files_by_band(files: Sequence[Path]) -> dict[str, Path] | None:
-    """Return the files of one galaxy by band, if each file has one image of another band.
-
-    The band is that of the header, or the last part of the file name (``g.fits``, ``ngc-g.fits``).
-    """
-    if len(files) < 2:
-        return None
-    from ..inputs.image_files import band_of_file
-
-    found: dict[str, Path] = {}
-    for path in files:
-        band = band_of_file(path)
-        if band == "":
-            stem = path.name.removesuffix(".gz").rpartition(".")[0]
-            band = re.split(r"[._-]", stem)[-1].lower()
-        if band not in BANDS or band in found:
-            return None
-        found[band] = path
-    warnings.warn(
-        f"{', '.join(str(path) for path in files)} are taken as the bands {', '.join(found)} of one "
-        "galaxy; give galaxies with one band in separate calls.",
-        AstroGenSpecWarning,
-        stacklevel=2,
-    )
-    return found
 
 
 def _sorted_out(options: argparse.Namespace) -> tuple[list[Path], QTable | None]:

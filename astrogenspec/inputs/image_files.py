@@ -27,7 +27,7 @@ from astropy.nddata import (
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS, WcsError
 
-from ..fits_files import MAX_BYTES, check_fits
+from ..fits_files import MAX_BYTES, FitsExtension, check_damage, scan_fits
 from ..surveys import BANDS
 from ..warnings import AstroGenSpecWarning
 from .astrometry import wcs_errors
@@ -43,7 +43,14 @@ from .image_units import (
     zero_point_note,
 )
 
-__all__ = ["KINDS", "band_of_file", "read_band_file", "read_band_files", "read_image_file"]
+__all__ = [
+    "KINDS",
+    "BandFileInfo",
+    "inspect_band_file",
+    "read_band_file",
+    "read_band_files",
+    "read_image_file",
+]
 
 #: Kinds of images, with their names in extensions.
 KINDS = {
@@ -91,6 +98,7 @@ class _ImageFile:
     path: Path
     primary: fits.Header
     images: tuple[_Image, ...]
+    extensions: tuple[FitsExtension, ...]
 
     def value(self, image: _Image, *keywords: str) -> Any:
         """Look keywords up in the header of an image, then in the primary header; None if absent or blank."""
@@ -135,7 +143,7 @@ def _load(path: str | PathLike) -> _ImageFile:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}.")
-    check_fits(path, max_bytes=MAX_BYTES)
+    extensions = scan_fits(path, max_bytes=MAX_BYTES)
     images = []
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -146,7 +154,7 @@ def _load(path: str | PathLike) -> _ImageFile:
                         name = hdu.name if hdu is not hdus[0] or "EXTNAME" in hdu.header else ""
                         kind, band = _meaning(name)
                         images.append(_Image(name, hdu.ver, kind, band, hdu.data, hdu.header))
-                return _ImageFile(path, hdus[0].header, tuple(images))
+                return _ImageFile(path, hdus[0].header, tuple(images), tuple(extensions))
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
         raise OSError(f"{path} cannot be read as a FITS file: {reason}.") from error
@@ -189,6 +197,12 @@ def read_image_file(
     """
     check_zero_point(zero_point)
     file = _load(path)
+    images = _images_by_band(file, zero_point)
+    check_damage(file.path, file.extensions)
+    return images
+
+
+def _images_by_band(file: _ImageFile, zero_point: ZeroPoint | None) -> dict[str, CCDData]:
     named = [band for band in BANDS if file.of("image", band)]
     if named:
         return {
@@ -246,6 +260,12 @@ def read_band_file(path: str | PathLike, band: str, zero_point: ZeroPoint | None
     """
     check_zero_point(zero_point)
     file = _load(path)
+    image = _band_image(file, band, zero_point)
+    check_damage(file.path, file.extensions)
+    return image
+
+
+def _band_image(file: _ImageFile, band: str, zero_point: ZeroPoint | None) -> CCDData:
     named = file.of("image", band)
     if named:
         return _ccd(file, _first(file, named), band, band, zero_point)
@@ -296,8 +316,30 @@ def read_band_files(item: object, zero_point: ZeroPoint | None = None) -> object
     }
 
 
-def band_of_file(path: str | PathLike) -> str | None:
-    """Return the band of a file with one image, by the name of its extension, or the keyword FILTER or BAND.
+@dataclass(frozen=True)
+class BandFileInfo:
+    """Description of a file with one image.
+
+    Attributes
+    ----------
+    band : str
+        Band by the name of the extension, or by the keyword FILTER or BAND; empty if not named.
+    name : str
+        Keyword NAME; empty if absent.
+    wcs : WCS or None
+        Celestial WCS.
+    shape : tuple of int
+        Number of pixels (y, x).
+    """
+
+    band: str
+    name: str
+    wcs: WCS | None
+    shape: tuple[int, ...]
+
+
+def inspect_band_file(path: str | PathLike) -> BandFileInfo | None:
+    """Describe a file with one image.
 
     Parameters
     ----------
@@ -306,17 +348,19 @@ def band_of_file(path: str | PathLike) -> str | None:
 
     Returns
     -------
-    str or None
-        Empty if the file has one image and does not name its band; None if the file has several images or
-        another filter, or cannot be read.
+    BandFileInfo or None
+        None if the file has several images or another filter, or cannot be read.
     """
     try:
         file = _load(path)
         image = _single_image(file)
         if image is None or file.value(image, "BANDS") is not None:
             return None
-        band = image.band or _filter(file, image)
-        return band or (None if file.value(image, *_FILTER_KEYWORDS) is not None else "")
+        band = image.band or _filter(file, image) or ""
+        if not band and file.value(image, *_FILTER_KEYWORDS) is not None:
+            return None
+        name = str(file.value(image, "NAME") or "")
+        return BandFileInfo(band, name, _wcs(image.header, str(path)), image.data.shape)
     except (OSError, ValueError):
         return None
 

@@ -794,7 +794,7 @@ class TestFiles:
         write_cutout_fits(tmp_path / "x.fits", batch)
         with fits.open(tmp_path / "x.fits") as hdus:
             hdus["IVAR_g"].data = np.ones((3, 3))
-            hdus.writeto(tmp_path / "y.fits", checksum=True)
+            hdus.writeto(tmp_path / "y.fits")
         with pytest.raises(ValueError, match=r"IVAR_G of .* has shape \(3, 3\)"):
             read_cutout_fits(tmp_path / "y.fits")
         blank = CutoutBatch(batch.flux, np.zeros_like(batch.ivar))

@@ -10,7 +10,8 @@ from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, 
 from astropy.wcs import WCS
 
 from astrogenspec import coerce_cutouts, decode_flags, read_cutout_fits, write_cutout_fits
-from astrogenspec.inputs.image_files import band_of_file, read_band_file
+from astrogenspec.inputs.band_files import group_band_files
+from astrogenspec.inputs.image_files import inspect_band_file, read_band_file
 from astrogenspec.inputs.image_units import check_zero_point, read_image_unit
 from astrogenspec.warnings import AstroGenSpecWarning
 
@@ -326,7 +327,8 @@ class TestOneFilePerBand:
             ("clear", None),
         ):
             fits.setval(paths["r"], "FILTER", value=text)
-            assert band_of_file(paths["r"]) == band
+            found = inspect_band_file(paths["r"])
+            assert (found and found.band) == band
             if band:
                 assert list(read_cutout_fits(paths["r"])) == [band]
         with pytest.raises(
@@ -336,14 +338,14 @@ class TestOneFilePerBand:
         fits.setval(paths["r"], "FILTER", value="g")
         with pytest.raises(ValueError, match="given for band r, but its image is in band g"):
             read_band_file(paths["r"], "r")
-        assert band_of_file(paths["i"]) == ""
-        assert band_of_file(tmp_path / "absent.fits") is None
+        assert inspect_band_file(paths["i"]).band == ""
+        assert inspect_band_file(tmp_path / "absent.fits") is None
 
     def test_file_with_several_images(self, tmp_path):
         path = write(tmp_path / "a.fits", ("one", IMAGE, {}), ("two", IMAGE, {}))
         with pytest.raises(ValueError, match="no image extension R and not exactly one image"):
             read_band_file(path, "r")
-        assert band_of_file(path) is None
+        assert inspect_band_file(path) is None
 
 
 class TestWorldCoordinates:
@@ -466,6 +468,14 @@ class TestDamage:
             with pytest.raises(OSError, match="do(es)? not match (its|DATASUM)"):
                 read_cutout_fits(path)
 
+    def test_changed_header_warns(self, path):
+        with fits.open(path) as hdus:
+            hdus["r"].header["NAME"] = "ngc1"
+            hdus.writeto(path.with_name("b.fits"))
+        with pytest.warns(AstroGenSpecWarning, match="b.fits: .* does not match its CHECKSUM"):
+            images = read_cutout_fits(path.with_name("b.fits"))
+        assert images["r"].meta["NAME"] == "ngc1"
+
     def test_files_of_other_software_need_no_checksums(self, tmp_path):
         path = write(
             tmp_path / "a.fits",
@@ -474,3 +484,52 @@ class TestDamage:
             NEXTEND=7,
         )
         assert read(path) == TRUTH
+
+
+class TestGroups:
+    """Which files are the bands of one galaxy."""
+
+    def file(self, path, band=None, centre=10.0, name=None, **more):
+        keywords = {"BUNIT": "nmgy", **WCS_KEYWORDS, "CRVAL1": centre, **more}
+        keywords |= {} if band is None else {"FILTER": band}
+        keywords |= {} if name is None else {"NAME": name}
+        fits.writeto(path, IMAGE, fits.Header(keywords))
+        return path
+
+    def test_names_that_differ_in_the_band(self, tmp_path):
+        paths = [self.file(tmp_path / f"{band}.fits") for band in "gri"]
+        with pytest.warns(
+            AstroGenSpecWarning, match=r"are read as the bands g, r, i of one galaxy\."
+        ):
+            (group,) = group_band_files(paths)
+        assert group.paths == dict(zip("gri", paths, strict=True))
+        assert group.name == ""
+
+    def test_several_galaxies(self, tmp_path):
+        paths = [self.file(tmp_path / f"{n}-{b}.fits.gz") for b in "gr" for n in ("ngc1", "m7")]
+        with pytest.warns(AstroGenSpecWarning, match="and likewise 1 other galaxies"):
+            groups = group_band_files(paths)
+        assert [(group.name, "".join(group.paths)) for group in groups] == [
+            ("ngc1", "gr"),
+            ("m7", "gr"),
+        ]
+
+    @pytest.mark.filterwarnings("ignore:the files")
+    def test_other_names_on_one_field(self, tmp_path):
+        paths = [self.file(tmp_path / f"{k}.fits", band) for k, band in enumerate("gr")]
+        assert len(group_band_files(paths)) == 1
+        away = self.file(tmp_path / "2.fits", "i", centre=11.0)
+        assert group_band_files([*paths, away]) == [*paths, away]
+
+    def test_files_of_their_own(self, tmp_path):
+        write(tmp_path / "r.fits", ("g", IMAGE, {}), ("r", IMAGE, {}))
+        named = [self.file(tmp_path / f"n_{band}.fits", name=band) for band in "gr"]
+        same = [self.file(tmp_path / f"{k}.fits", "r") for k in range(2)]
+        for paths in (
+            named,
+            same,
+            [tmp_path / "r.fits", *same],
+            [tmp_path / "no.fits", *same],
+            same[:1],
+        ):
+            assert group_band_files(paths) == paths
