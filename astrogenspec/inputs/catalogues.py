@@ -2,6 +2,19 @@ r"""Catalogues: tables and mappings of photometry, converted to nanomaggies.
 
 The keys are listed in `astrogenspec.inputs.photometry`, and the names of SDSS in `astrogenspec.inputs.column_names`.  Axis
 ratios of model fits (``expAB_r``) are not used: they are corrected for seeing, unlike those of the training data.
+
+**Galactic extinction of SDSS.**  The columns ``extinction_g`` of data releases 7 to 12 follow the coefficients of Schlegel,
+Finkbeiner & Davis (1998) [1]_, those of release 13 and later the coefficients of Schlafly & Finkbeiner (2011) [2]_, which are
+17% smaller in r and those of this package.  The former are recognised by their ratios and converted, with
+
+.. math:: E(B-V) = \sum_b A_b c_b / \sum_b c_b^2 ,
+
+where :math:`A_b` is the extinction in the bands and :math:`c_b` are the coefficients of the former.
+
+References
+----------
+.. [1] Schlegel, D. J., Finkbeiner, D. P. & Davis, M. 1998, ApJ, 500, 525.
+.. [2] Schlafly, E. F. & Finkbeiner, D. P. 2011, ApJ, 737, 103.
 """
 
 from __future__ import annotations
@@ -14,7 +27,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Row, Table
 
-from ..surveys import BANDS
+from ..surveys import BANDS, SDSS
 from .column_names import DUST_KEYS, MAGNITUDES, SCHEMES, list_columns, translated
 from .errors import InputLog
 from .fluxes import SENTINELS, Values, common_length, to_flux
@@ -28,6 +41,13 @@ __all__ = [
     "read_catalogue",
     "read_names",
 ]
+
+
+_COEFFICIENTS = np.array([SDSS.extinction_coefficient[band] for band in BANDS])
+#: Ratios of extinction to E(B-V) of Schlegel, Finkbeiner & Davis (1998, table 6), used by SDSS up to data release 12.
+_OLD_COEFFICIENTS = np.array([5.155, 3.793, 2.751, 2.086, 1.479])
+#: Maximum relative difference from these ratios; and the maximum in units of that from the ratios of the package.
+_RATIO_TOLERANCE, _RATIO_MARGIN = 0.015, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,14 +136,13 @@ def read_catalogue(photometry: Table | Row | Mapping[str, object]) -> Catalogue:
         for index in np.flatnonzero(missing.all(axis=1))
     }
     flux[missing] = error[missing] = np.nan
-    ebv, extinction = _dust_of(dust, bands, n)
+    ebv, extinction, converted = _dust_of(dust, bands, n)
+    notices = (*translation.notices, *((_CONVERTED,) if converted else ()))
     if translation.dereddened:
         extinction = np.zeros((n, len(BANDS)))
     names, named = read_names(given["name"], n) if "name" in given else (None, None)
     morphology = read_morphology(shape, n)
-    return Catalogue(
-        flux, error, ebv, extinction, names, rejected, morphology, named, translation.notices
-    )
+    return Catalogue(flux, error, ebv, extinction, names, rejected, morphology, named, notices)
 
 
 def _reason(
@@ -137,6 +156,12 @@ def _reason(
             value = numbers[index if numbers.size > 1 else 0]
             return f"{column.key} is {value:g}, but it must be positive."
     return "no band has both a flux and an error."
+
+
+_CONVERTED = (
+    "the extinction in the bands has the ratios of Schlegel, Finkbeiner & Davis (1998), as in SDSS releases 7 to 12; it "
+    "was converted to the coefficients of Schlafly & Finkbeiner (2011) at the same E(B-V)."
+)
 
 
 def _check_keys(keys: list) -> None:
@@ -226,14 +251,14 @@ def dust_values(key: str, value: object) -> np.ndarray:
 
 def _dust_of(
     dust: dict[str, Values], bands: list[str], n: int
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return E(B-V) and the extinction in the bands."""
+) -> tuple[np.ndarray | None, np.ndarray | None, bool]:
+    """Return E(B-V), the extinction in the bands, and whether an extinction was converted."""
     ebv = None
     if "ebv" in dust:
         ebv = np.array(np.broadcast_to(dust_values("ebv", dust["ebv"]), n))
     given = [band for band in BANDS if f"extinction_{band}" in dust]
     if not given:
-        return ebv, None
+        return ebv, None, False
     absent = [band for band in bands if band not in given]
     if absent:
         raise ValueError(
@@ -244,7 +269,52 @@ def _dust_of(
     for band in given:
         key = f"extinction_{band}"
         extinction[:, BANDS.index(band)] = dust_values(key, dust[key])
-    return ebv, extinction
+    extinction, converted = _converted_extinction(extinction, [BANDS.index(band) for band in given])
+    return ebv, extinction, converted
+
+
+def _converted_extinction(extinction: np.ndarray, bands: list[int]) -> tuple[np.ndarray, bool]:
+    """Convert the extinction of galaxies with the ratios of Schlegel et al. (1998).
+
+    Parameters
+    ----------
+    extinction : ndarray, shape (n, 5)
+        As given, mag.
+    bands : list of int
+        Bands in which it was given.
+
+    Returns
+    -------
+    extinction : ndarray, shape (n, 5)
+        An extinction that is negative or not finite is kept.
+    converted : bool
+        Whether an extinction was converted.
+    """
+    values = extinction[:, bands]
+    good = np.isfinite(values) & (values >= 0)
+    safe = np.where(good, values, 0.0)
+
+    def fit(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        weight = np.where(good, coefficients[bands], 0.0)
+        total = np.sum(weight**2, axis=1)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            reddening = np.sum(safe * weight, axis=1) / total
+            model = reddening[:, None] * weight
+            difference = np.sqrt(np.sum((safe - model) ** 2, axis=1) / np.sum(model**2, axis=1))
+        return reddening, difference
+
+    old, old_difference = fit(_OLD_COEFFICIENTS)
+    _, difference = fit(_COEFFICIENTS)
+    with np.errstate(invalid="ignore"):
+        rows = (
+            (good.sum(axis=1) >= 2)
+            & (old_difference < _RATIO_TOLERANCE)
+            & (old_difference < _RATIO_MARGIN * difference)
+        )
+    result = extinction.copy()
+    new = old[:, None] * _COEFFICIENTS[bands]
+    result[:, bands] = np.where(rows[:, None] & good, new, values)
+    return result, bool(rows.any())
 
 
 def read_names(names: Any, n: int) -> tuple[tuple[str, ...], np.ndarray]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from astropy.table import MaskedColumn, QTable, Table
 
-from astrogenspec import coerce_photometry
+from astrogenspec import AstroGenSpecWarning, coerce_photometry
 from astrogenspec.cli import main
 from astrogenspec.inputs.column_names import translated
 from astrogenspec.surveys import BANDS, SDSS
@@ -145,3 +145,50 @@ def test_command_line_with_selected_bands(tmp_path):
     assert found["name"].tolist() == ["1237650000000000001", "1237650000000000002"]
     seen = [np.isfinite(found[f"photometry_flux_{band}"]).all() for band in BANDS]
     assert seen == [False, True, True, True, False]
+
+
+OLD = np.array([5.155, 3.793, 2.751, 2.086, 1.479])
+NEW = np.array([SDSS.extinction_coefficient[band] for band in BANDS])
+
+
+def with_extinction(values):
+    table = flux_table()
+    for k, band in enumerate(BANDS):
+        table[f"extinction_{band}"] = values[:, k]
+    return table
+
+
+@pytest.mark.parametrize("digits", [3, 6])
+def test_extinction_of_old_releases_is_converted(digits):
+    reddening = np.array([0.05, 0.2])
+    table = with_extinction(np.round(np.outer(reddening, OLD), digits))
+    with pytest.warns(AstroGenSpecWarning, match="Schlegel, Finkbeiner & Davis") as record:
+        batch = coerce_photometry(table)
+    assert len(record) == 1
+    assert np.allclose(batch.extinction, np.outer(reddening, NEW), rtol=0.01)
+    assert np.allclose(batch.ebv, reddening, rtol=0.01)
+    with pytest.warns(AstroGenSpecWarning) as record:
+        rows = coerce_photometry(list(table))
+    assert len(record) == 1
+    assert np.array_equal(rows.extinction, batch.extinction)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.outer([0.05, 0.2], NEW), np.outer([0.05, 0.2], NEW).round(3), np.full((2, 5), 0.1)],
+)
+def test_other_extinction_is_used_as_given(values):
+    assert np.array_equal(coerce_photometry(with_extinction(values)).extinction, values)
+
+
+def test_scales_of_extinction_are_told_apart_for_each_galaxy():
+    values = np.outer([0.1, 0.1], OLD)
+    values[1] = 0.1 * NEW
+    with pytest.warns(AstroGenSpecWarning):
+        batch = coerce_photometry(with_extinction(values))
+    assert np.allclose(batch.extinction, 0.1 * NEW)
+    values[0, 1] = np.nan
+    with pytest.warns(AstroGenSpecWarning):
+        batch = coerce_photometry(with_extinction(values), on_error="flag")
+    assert np.allclose(batch.extinction, 0.1 * NEW)
+    assert batch.bands_present[0].tolist() == [True, False, True, True, True]
