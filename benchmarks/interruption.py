@@ -2,10 +2,10 @@
 
     python benchmarks/interruption.py --kills 60
 
-Each command runs in a folder of its own, with old output files or without, and is killed (signal 9) at a random moment of
-its run, or shortly after it began to write.  Then every output must be absent, the old one, or complete and readable; the
-same command, run again to its end, must succeed and leave no other file.  The script prints a table and ends with
-status 1 if a check fails.
+Each command runs in a separate folder, with or without earlier output files, and is killed (signal
+9) at a random moment or shortly after it starts to write.  Every output must then be absent,
+unchanged, or complete and readable, and a second run of the command must succeed and leave no other
+file.  The script prints a table; its exit status is 1 if a check fails.
 """
 
 from __future__ import annotations
