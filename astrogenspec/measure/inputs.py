@@ -228,7 +228,8 @@ def spectrum_arrays(
         good &= ~_rows(spectrum, masked)[:, order]
     for row in range(len(flux)):
         good[row] &= ~missing_zeros(flux[row])
-    scale = np.array([_typical(values[inside]) for values, inside in zip(flux, good, strict=True)])
+    rows = zip(flux, error, good, strict=True)
+    scale = np.array([_scale(values[inside], errors[inside]) for values, errors, inside in rows])
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         flux, error = flux / scale[:, None], error / scale[:, None]
         good &= (np.abs(flux) < _MAX_FLUX) & (error < _MAX_FLUX)
@@ -360,13 +361,14 @@ def _redshift(spectrum: Spectrum, redshift: float | np.ndarray | None, n: int) -
     return np.broadcast_to(values.reshape(-1), (n,)).copy()
 
 
-def _typical(flux: np.ndarray) -> float:
-    """Return the median absolute flux if it and nearly all pixels are extreme, otherwise 1."""
+def _scale(flux: np.ndarray, error: np.ndarray) -> float:
+    """Return the median absolute flux, or the median error if that is larger, if nearly all pixels are extreme, else 1."""
     flux = np.abs(flux[flux != 0])
     usual = (flux > _MIN_FLUX) & (flux < _MAX_FLUX)
     if 2 * np.count_nonzero(usual) >= min(len(flux), _MIN_USUAL):
         return 1.0
-    return float(np.median(flux))
+    value = max(float(np.median(flux)), float(np.median(error)))
+    return 1.0 if _MIN_FLUX < value < _MAX_FLUX else value
 
 
 def _with_gaps(wavelength: np.ndarray, *arrays: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -7,6 +7,8 @@ the fitted pixels.  All line-spread functions are assumed to be Gaussian.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
@@ -15,7 +17,7 @@ from specutils import Spectrum
 from ..flags import Flag, FlagLog
 from .inputs import Medium, flag_missing_redshifts, spectrum_arrays
 from .log_grid import log_spectrum
-from .stellar_fit import TOO_FEW_PIXELS, StellarFit, StellarProblem, fit_stars
+from .stellar_fit import FIT_FAILED, TOO_FEW_PIXELS, StellarFit, StellarProblem, fit_stars
 from .templates import stellar_templates
 
 __all__ = ["measure_kinematics", "velocity_dispersion"]
@@ -80,12 +82,15 @@ def measure_kinematics(
             problem = StellarProblem.of(
                 log_spectrum(arrays, row), templates, float(arrays.redshift[row]), resolution
             )
-        fit = None if problem is None else fit_stars(problem)
+        fit = None
+        if problem is not None:
+            with suppress(ValueError):
+                fit = fit_stars(problem)
         for name, values in columns.items():
             values.append(np.nan if fit is None else getattr(fit, name))
         chi2.append(np.nan if fit is None else fit.reduced_chi2)
         if known[row]:
-            _add_flags(log, row, fit)
+            _add_flags(log, row, problem, fit)
     table = QTable({name: values * _SPEED for name, values in columns.items()})
     table["reduced_chi2"] = chi2
     table["flags"] = log.codes
@@ -109,8 +114,12 @@ def velocity_dispersion(spectrum: Spectrum) -> u.Quantity:
     return measure_kinematics(spectrum)["dispersion"][0]
 
 
-def _add_flags(log: FlagLog, row: int, fit: StellarFit | None) -> None:
-    if fit is None:
+def _add_flags(
+    log: FlagLog, row: int, problem: StellarProblem | None, fit: StellarFit | None
+) -> None:
+    if problem is None:
         log.add(row, Flag.NOT_COVERED, TOO_FEW_PIXELS)
+    elif fit is None:
+        log.add(row, Flag.FIT_FAILED, FIT_FAILED)
     elif fit.dispersion < 0.5 * np.sqrt(abs(fit.problem.missing) + _PIXEL**2):
         log.add(row, Flag.UNRESOLVED, "dispersion not resolved")

@@ -21,7 +21,7 @@ from scipy.optimize import least_squares
 
 from ..flags import Flag
 from .inputs import LIGHT_SPEED
-from .line_model import Line, LineModel, line_coverage, line_model, solve_linear
+from .line_model import Line, LineModel, column_scale, line_coverage, line_model, solve_linear
 from .log_grid import LogSpectrum
 
 __all__ = ["LineFit", "fit_lines", "unmeasured_lines"]
@@ -305,7 +305,7 @@ def _solution(
                 columns.append(fluxes @ (model.profiles(*moved) - profiles) / step)
     design = np.array(columns)
     normal = design @ design.T
-    scale = np.sqrt(np.maximum(np.diag(normal), 1e-300))
+    scale = column_scale(normal)
     normal /= scale * scale[:, None]
     variances = np.diag(np.linalg.pinv(normal, rcond=1e-12, hermitian=True)) / scale**2
     excess = _excess(model, residual, profiles)

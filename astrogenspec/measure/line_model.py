@@ -17,7 +17,7 @@ from ..flags import Flag
 from .inputs import LIGHT_SPEED
 from .log_grid import LogSpectrum
 
-__all__ = ["Line", "LineModel", "line_coverage", "line_model", "solve_linear"]
+__all__ = ["Line", "LineModel", "column_scale", "line_coverage", "line_model", "solve_linear"]
 
 #: Half widths (km/s) of the window around each line: with a stellar model, without one, and for broad lines.
 _WINDOW, _WIDE_WINDOW, _BROAD_WINDOW = 2000.0, 3000.0, 7000.0
@@ -214,6 +214,23 @@ def line_model(
     )
 
 
+def column_scale(normal: np.ndarray) -> np.ndarray:
+    """Return the norms of the columns of a linear model.
+
+    Parameters
+    ----------
+    normal : ndarray, shape (k, k)
+        Normal matrix.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+        1 for columns of zeros, as the absorption lines of a spectrum without continuum.
+    """
+    squares = np.diag(normal)
+    return np.sqrt(np.where(squares > 1e-300, squares, 1.0))
+
+
 def solve_linear(
     model: LineModel, profiles: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -235,7 +252,7 @@ def solve_linear(
     """
     design = np.concatenate([profiles, model.continua, model.absorption])
     normal = design @ design.T
-    scale = np.sqrt(np.maximum(np.diag(normal), 1e-300))
+    scale = column_scale(normal)
     normal /= scale * scale[:, None]
     normal[np.diag_indices_from(normal)] += 1e-10
     factor = cho_factor(normal)

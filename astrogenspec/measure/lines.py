@@ -314,7 +314,10 @@ def _stars(
     )
     if problem is None:
         return None, 0.0
-    fit = fit_stars(problem, quick=True)
+    try:
+        fit = fit_stars(problem, quick=True)
+    except ValueError:
+        return None, 0.0
     return fit.model, float(np.clip(fit.velocity, -_MAX_START, _MAX_START))
 
 

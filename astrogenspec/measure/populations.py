@@ -24,7 +24,7 @@ from ..flags import Flag, FlagLog
 from .definitions import checked_names
 from .inputs import Medium, flag_missing_redshifts, spectrum_arrays
 from .log_grid import log_spectrum
-from .stellar_fit import TOO_FEW_PIXELS, StellarFit, StellarProblem, fit_stars, non_negative
+from .stellar_fit import FIT_FAILED, TOO_FEW_PIXELS, StellarFit, StellarProblem, fit_stars, non_negative
 from .templates import TemplateSet, stellar_templates
 
 __all__ = [
@@ -138,12 +138,15 @@ def measure_populations(
             problem = StellarProblem.of(
                 log_spectrum(arrays, row), templates, float(arrays.redshift[row]), resolution
             )
-        if problem is None:
-            found.append(_Populations(blank, blank, np.nan))
-            if known[row]:
+            if problem is None:
                 log.add(row, Flag.NOT_COVERED, TOO_FEW_PIXELS)
-        else:
-            found.append(_fit(fit_stars(problem, quick=True), np.random.default_rng(seed)))
+        fit = _Populations(blank, blank, np.nan)
+        if problem is not None:
+            try:
+                fit = _fit(fit_stars(problem, quick=True), np.random.default_rng(seed))
+            except ValueError:
+                log.add(row, Flag.FIT_FAILED, FIT_FAILED)
+        found.append(fit)
     table = QTable()
     for name, unit in _UNITS.items():
         table[name] = u.Quantity([fit.values[name] for fit in found], unit, subok=True)

@@ -42,6 +42,8 @@ _N_CANDIDATES, _MIN_DISTANCE, _REFINE = 6, 15, 12
 _BROADENING = 100.0
 #: Minimum R, and minimum decrease of chi square relative to other redshifts, of a reliable redshift.
 _MIN_R, _MIN_DELTA_CHI2 = 4.0, 15
+#: Chi square of a spectrum without features, in which only rounding errors remain.
+_MIN_CHI2 = 1e-12
 #: Width of a feature (pixels), and maximum fraction of the decrease of chi square that need not be checked.
 _FEATURE, _MAX_FRACTION = 31, 0.5
 #: Minimum number of pixels that overlap with the templates.
@@ -162,6 +164,8 @@ def _measured(
     data, weight = _prepared(spectrum)
     if np.count_nonzero(weight) < _MIN_OVERLAP:
         return (np.nan, np.nan, np.nan, "", np.nan), [(Flag.NOT_COVERED, "too few pixels")]
+    if not np.sum(weight * data**2) > _MIN_CHI2:
+        return (np.nan, np.nan, np.nan, "", np.nan), [(Flag.WEAK_CORRELATION, "no features")]
     offset = (spectrum.start - _START) / STEP
     shifts = np.arange(int(np.ceil(np.log10(1 + low) / STEP)), int(np.log10(1 + high) / STEP) + 1)
     correlation, decrease = _correlated(data, weight, templates.flux, offset, shifts)

@@ -26,6 +26,7 @@ from .log_grid import LogSpectrum
 from .templates import TemplateSet, library_dispersion
 
 __all__ = [
+    "FIT_FAILED",
     "FIT_RANGE",
     "TOO_FEW_PIXELS",
     "StellarFit",
@@ -36,7 +37,8 @@ __all__ = [
 
 #: Rest-frame range of the fits (Angstrom); redward of it the stellar grid of the simulator is spliced.
 FIT_RANGE = (3750.0, 7300.0)
-#: Reason for the flag of spectra that cannot be fitted.
+#: Reasons for the flags of spectra that cannot be fitted.
+FIT_FAILED = "the template fit failed"
 TOO_FEW_PIXELS = "too few pixels between 3750 and 7300 Angstrom"
 
 #: Degree of the multiplicative polynomial.
@@ -239,7 +241,21 @@ def fit_stars(problem: StellarProblem, *, quick: bool = False) -> StellarFit:
     Returns
     -------
     StellarFit
+
+    Raises
+    ------
+    ValueError
+        If the fit has no solution, as for a spectrum of zeros.
     """
+    try:
+        return _fit_stars(problem, quick)
+    except LinAlgError as error:
+        raise ValueError(
+            "the templates cannot be fitted; the flux of the spectrum must be positive and cover a range of wavelengths."
+        ) from error
+
+
+def _fit_stars(problem: StellarProblem, quick: bool) -> StellarFit:
     velocity, sigma = 0.0, float(np.sqrt(max(_INITIAL_DISPERSION**2 + problem.missing, 0.0)))
     templates = problem.observed(velocity, sigma)
     smooth = np.ones(problem.basis.shape[1])

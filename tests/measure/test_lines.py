@@ -199,3 +199,12 @@ def test_missing_templates_raise(monkeypatch):
 def test_invalid_arguments_raise(options, words):
     with pytest.raises(ValueError, match=words):
         measure_lines(spectrum(galaxy(), Z), **options)
+
+
+@pytest.mark.parametrize("level", [0.0, -10.0, 10.0])
+def test_spectra_without_continuum_have_no_equivalent_width(level):
+    flux = np.stack([np.full(len(WAVELENGTH), level), np.full(len(WAVELENGTH), 10.0)])
+    table = measure_lines(spectrum(flux, 0.05, 0.5), "halpha", stellar_absorption="local")
+    assert np.allclose(table["flux"].value, 0, atol=1e-6) and (table["flux_err"] > 0).all()
+    assert np.isfinite(table["equivalent_width"]).tolist() == [level > 0, True]
+    assert (table["flags"] & Flag.WEAK_LINE != 0).all()

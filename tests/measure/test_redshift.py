@@ -149,3 +149,12 @@ def test_masked_spectrum_is_flagged():
     row = measure_redshift(spectrum(np.ones(3841), mask=mask))[0]
     assert np.isnan(row["redshift"]) and row["flag"] == "too few pixels"
     assert row["flags"] == Flag.NOT_COVERED
+
+
+@pytest.mark.usefixtures("without_grid")
+@pytest.mark.parametrize("error", [None, 0.5])
+@pytest.mark.parametrize("level", [0.0, 1.0, 1e-300])
+def test_spectra_without_features_are_flagged(level, error):
+    flux = np.full(len(WAVELENGTH), level)
+    row = measure_redshift(spectrum(flux, error=error))[0]
+    assert np.isnan(row["redshift"]) and row["flags"] in (Flag.NOT_COVERED, Flag.WEAK_CORRELATION)

@@ -49,6 +49,19 @@ def test_missing_templates_raise(monkeypatch):
             measure(spectrum(np.ones(3841), Z))
 
 
+@pytest.mark.parametrize("flux", [np.zeros(3841), np.full(3841, -10.0)])
+def test_failed_fits_are_flagged(flux):
+    given = spectrum(np.stack([flux, 20 + flux]), Z, 0.5)
+    for measure, name in ((measure_kinematics, "dispersion"), (measure_populations, "log_age")):
+        table = measure(given)
+        assert np.isfinite(table[name].value).tolist() == [False, True]
+        assert table["flags"][0] == Flag.FIT_FAILED
+        assert table["flag"][0] == "the template fit failed"
+    missing = measure_kinematics(given, redshift=[np.nan, Z])
+    assert missing["flags"][0] == Flag.NO_REDSHIFT and np.isnan(missing["velocity"][0])
+    assert measure_populations(given, redshift=np.nan)["flag"].tolist() == ["no redshift"] * 2
+
+
 def stars(sigma=160.0, ebv=0.0, fractions=None, velocity=0.0, redshift=Z):
     """Mixture of the nearest templates; light fractions by (log age, metallicity)."""
     grid = stellar_templates()
