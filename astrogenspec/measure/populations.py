@@ -24,7 +24,14 @@ from ..flags import Flag, FlagLog
 from .definitions import checked_names
 from .inputs import Medium, flag_missing_redshifts, spectrum_arrays
 from .log_grid import log_spectrum
-from .stellar_fit import FIT_FAILED, TOO_FEW_PIXELS, StellarFit, StellarProblem, fit_stars, non_negative
+from .stellar_fit import (
+    FIT_FAILED,
+    TOO_FEW_PIXELS,
+    StellarFit,
+    StellarProblem,
+    fit_stars,
+    non_negative,
+)
 from .templates import TemplateSet, stellar_templates
 
 __all__ = [
