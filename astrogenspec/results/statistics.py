@@ -186,7 +186,7 @@ def difference_unit(unit: u.UnitBase | None) -> u.UnitBase | None:
 
 def _moments(block: np.ndarray) -> np.ndarray:
     n_finite = np.count_nonzero(~np.isnan(block), axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         mean = np.nansum(block, axis=1, dtype=float) / n_finite
         square = np.nansum((block - mean[:, None]) ** 2, axis=1) / n_finite
     return np.stack([mean, np.sqrt(square)])
