@@ -466,7 +466,8 @@ def plain_values(values: Any, unit: u.UnitBase | None, *, name: str = "values") 
     if isinstance(values, Masked):
         values = values.unmasked
     elif isinstance(values, np.ma.MaskedArray):
-        values = values.filled(values.fill_value)
+        with np.errstate(over="ignore"):
+            values = values.filled(values.fill_value)
     given = getattr(values, "unit", None)
     try:
         if given is not None:

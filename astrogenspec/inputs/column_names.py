@@ -337,8 +337,8 @@ class _SDSSColumns:
         usable = [names for names in given if names[2] in columns or kind != "model"]
         if not given:
             return {}
-        if not usable and self._assumed:
-            magnitude = columns[f"{kind}Mag_{band}"]
+        magnitude = columns.get(f"{kind}Mag_{band}")
+        if not usable and self._assumed and magnitude is not None:
             numbers = _numbers(magnitude, u.mag)
             assumed = np.maximum(ASSUMED_ERRORS[band], typical_error(numbers, band))
             found = _from_asinh_magnitude(band, magnitude, Values("", assumed, None))

@@ -261,7 +261,8 @@ class Values:
         mask = getattr(value, "mask", None)
         scatter = None
         if isinstance(value, Distribution):
-            spread, value = value.pdf_std(), value.pdf_mean()
+            with np.errstate(over="ignore", invalid="ignore"):
+                spread, value = value.pdf_std(), value.pdf_mean()
             scatter = np.array(getattr(spread, "value", spread), dtype=float)
         if isinstance(value, u.Quantity):
             value = (value if mask is None else value.unmasked).value
