@@ -31,7 +31,9 @@ from astropy.nddata import CCDData, Cutout2D, InverseVariance, NoOverlapError
 from astropy.wcs import WCS, FITSFixedWarning
 from scipy.ndimage import map_coordinates
 
+from ..fits_files import MAX_BYTES, check_fits
 from ..surveys import BANDS, CUTOUT_SIZE
+from .astrometry import wcs_errors
 from .fluxes import check_bands
 
 __all__ = ["cut_out", "fetch_sdss_cutout", "frame_noise", "read_sdss_frame"]
@@ -125,34 +127,54 @@ def read_sdss_frame(frame: str | PathLike | fits.HDUList) -> CCDData:
     ------
     ValueError
         If the file is not a corrected frame.
+    OSError
+        If the file is damaged or truncated.
     """
     if not isinstance(frame, fits.HDUList):
-        with fits.open(frame, memmap=False) as hdus:
-            return read_sdss_frame(hdus)
+        check_fits(frame, max_bytes=MAX_BYTES)
+        try:
+            with fits.open(frame, memmap=False) as hdus:
+                return read_sdss_frame(hdus)
+        except (KeyError, AttributeError, IndexError, fits.VerifyError) as error:
+            raise OSError(
+                f"{frame} cannot be read as a corrected frame of SDSS: it is damaged ({error})."
+            ) from error
     header = frame[0].header
     absent = [key for key in ("FILTER", "CAMCOL", "RUN") if key not in header]
     if absent or len(frame) < 3 or frame[0].data is None:
         what = f"no keyword {absent[0]}" if absent else "no calibration and sky extensions"
         raise ValueError(f"frame has {what}; give a corrected frame of SDSS DR8 or later.")
     band = str(header["FILTER"]).strip()
-    gain, dark_variance = frame_noise(int(header["CAMCOL"]), int(header["RUN"]), band)
+    try:
+        camcol, run = int(header["CAMCOL"]), int(header["RUN"])
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"CAMCOL and RUN of the frame are {header['CAMCOL']!r} and {header['RUN']!r}, but both must be "
+            "integers."
+        ) from None
+    gain, dark_variance = frame_noise(camcol, run, band)
     image = np.asarray(frame[0].data, np.float64)
     calibration = np.asarray(frame[1].data, np.float64)
-    if calibration.shape != image.shape[1:]:
+    if image.ndim != 2 or calibration.shape != image.shape[1:]:
         raise ValueError(
             f"frame has an image of shape {image.shape} but {calibration.size} calibration values; "
             "give a complete corrected frame."
         )
-    counts = image / calibration + _sky(frame[2].data, image.shape)
-    variance = calibration**2 * (np.maximum(counts, 0) / gain + dark_variance)
-    with warnings.catch_warnings():
+    sky = _sky(frame[2].data, image.shape)
+    with np.errstate(all="ignore"):
+        counts = image / calibration + sky
+        variance = calibration**2 * (np.maximum(counts, 0) / gain + dark_variance)
+        # Columns without calibration have no usable pixel.
+        ivar = np.where((variance > 0) & np.isfinite(variance), 1 / variance, 0).astype(np.float32)
+        pixels = image.astype(np.float32)
+    with wcs_errors("the WCS of the frame"), warnings.catch_warnings():
         # The headers use an older keyword for the reference system.
         warnings.simplefilter("ignore", FITSFixedWarning)
         wcs = WCS(header)
     return CCDData(
-        image.astype(np.float32),
+        pixels,
         unit=u.nmgy,
-        uncertainty=InverseVariance((1 / variance).astype(np.float32)),
+        uncertainty=InverseVariance(ivar),
         wcs=wcs,
         meta={"FILTER": band, "RUN": header["RUN"], "CAMCOL": header["CAMCOL"]},
     )

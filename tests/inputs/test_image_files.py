@@ -129,7 +129,10 @@ def test_uncertainty_of_ccddata_in_a_unit_of_its_own(uncertainty):
     assert measured(coerce_cutouts({"r": image})) == TRUTH
 
 
-@pytest.mark.parametrize("unit", ["nanomaggies", "nanomaggy", "nmgy", "nanomaggy / pix"])
+@pytest.mark.parametrize(
+    "unit",
+    ["nanomaggies", "nanomaggy", "nmgy", "nanomaggy / pix", "nMgy", "NMGY", "nanomaggies/pixel"],
+)
 def test_spellings_of_units(tmp_path, unit):
     path = write(
         tmp_path / "a.fits", ("r", IMAGE, {"BUNIT": unit, **SCALE}), ("IVAR_r", NOISE**-2, {})

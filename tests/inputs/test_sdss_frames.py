@@ -85,6 +85,27 @@ def test_noise_of_a_frame(tmp_path, suffix):
     assert frame.data.shape == SHAPE
 
 
+def test_truncated_and_damaged_frames(tmp_path):
+    hdus, _, _ = make_frame()
+    hdus.writeto(tmp_path / "frame.fits")
+    content = (tmp_path / "frame.fits").read_bytes()
+    for damaged in (content[:-3000], content[:50000], content.replace(b"NAXIS1  = ", b"NAXIS1  =-")):
+        (tmp_path / "damaged.fits").write_bytes(damaged)
+        with pytest.raises(OSError, match=r"damaged.fits cannot be read as a FITS file: "):
+            read_sdss_frame(tmp_path / "damaged.fits")
+    (tmp_path / "damaged.fits").write_bytes(content.replace(b"ALLSKY", b"SOMEKY"))
+    with pytest.raises(OSError, match=r"cannot be read as a corrected frame of SDSS: it is damaged"):
+        read_sdss_frame(tmp_path / "damaged.fits")
+
+
+def test_columns_without_calibration_have_no_weight():
+    hdus, _, _ = make_frame()
+    hdus[1].data[10] = 0
+    hdus[1].data[20] = np.nan
+    image = read_sdss_frame(hdus)
+    assert (image.uncertainty.array == 0).all(axis=0).nonzero()[0].tolist() == [10, 20]
+
+
 def test_noise_is_the_scatter_of_the_pixels():
     frame = read_sdss_frame(make_frame("g", seed=4)[0])
     away = frame.data[:, :60] * np.sqrt(frame.uncertainty.array[:, :60])
