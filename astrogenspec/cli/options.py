@@ -120,6 +120,27 @@ def add_spectrum(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of spectra for each galaxy (default 16)",
     )
+    _add_sampling(parser)
+    add("--model", default=None, metavar="NAME", help="registered weights, or a .safetensors file")
+    add(
+        "--properties-model",
+        default=None,
+        metavar="NAME",
+        help="likewise for the properties, if these are inferred first",
+    )
+    _add_running(parser, "OUT.fits", "write a figure of the spectra of each galaxy to this folder")
+
+    def run(options: argparse.Namespace) -> int:
+        from .spectrum import spectrum
+
+        return spectrum(options)
+
+    parser.set_defaults(run=run, parser=parser)
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    """Add the options that control how spectra are drawn."""
+    add = parser.add_argument
     add(
         "--aperture",
         choices=("fibre", "total"),
@@ -140,21 +161,6 @@ def add_spectrum(commands: Any, common: argparse.ArgumentParser) -> None:
         help="weight all draws equally (default), weight them by their contrastive score, or draw "
         "twice as many and keep the best half",
     )
-    add("--model", default=None, metavar="NAME", help="registered weights, or a .safetensors file")
-    add(
-        "--properties-model",
-        default=None,
-        metavar="NAME",
-        help="likewise for the properties, if these are inferred first",
-    )
-    _add_running(parser, "OUT.fits", "write a figure of the spectra of each galaxy to this folder")
-
-    def run(options: argparse.Namespace) -> int:
-        from .spectrum import spectrum
-
-        return spectrum(options)
-
-    parser.set_defaults(run=run, parser=parser)
 
 
 def _add_input(parser: argparse.ArgumentParser, target: str, kinds: str) -> None:
