@@ -2,18 +2,23 @@
 
 An estimator connects a network to astropy objects. All estimators have the same interface:
 
-* ``__init__(network, *, card=None, device="cpu")`` only stores its arguments; without a card the network is untrained;
-* ``from_pretrained(name)`` and ``load(path)`` return a trained estimator, ``save(path)`` writes one;
-* ``predict(...)`` takes observations and returns quantities with units; it does not change the estimator;
-* ``fit(...)`` returns a **new**, trained estimator and does not change the one it is called on, so that predictions do
-  not depend on the history of an object;
-* a ``seed`` is an int, a `torch.Generator`, or None for fresh randomness. The same seed gives the same numbers, and
-  the global state of torch (random numbers, threads, default types) is not changed;
-* an invalid argument raises `ValueError`, `TypeError` or an error of `astropy.units` whose message names it; an
-  untrained estimator raises `NotFittedError`.
+* ``__init__(network, *, card=None, device="cpu")`` only stores its arguments; without a card the
+  network is untrained;
+* ``from_pretrained(name)`` and ``load(path)`` return a trained estimator, ``save(path)`` writes
+  one;
+* ``predict(...)`` takes observations and returns quantities with units; it does not change the
+  estimator;
+* ``fit(...)`` returns a **new**, trained estimator and does not change the one it is called on, so
+  that predictions do not depend on the history of an object;
+* a ``seed`` is an int, a `torch.Generator`, or None for fresh randomness. The same seed gives the
+  same numbers, and the global state of torch (random numbers, threads, default types) is not
+  changed;
+* an invalid argument raises `ValueError`, `TypeError` or an error of `astropy.units` whose message
+  names it; an untrained estimator raises `NotFittedError`.
 
-Estimators of galaxies read their input in batches. The loop over the batches is in this module (progress bar, memory
-limit, concatenation); a subclass provides a function that makes the result of one batch, and the memory per draw.
+Estimators of galaxies read their input in batches. The loop over the batches is in this module
+(progress bar, memory limit, concatenation); a subclass provides a function that makes the result of
+one batch, and the memory per draw.
 """
 
 from __future__ import annotations
@@ -63,10 +68,12 @@ class Estimator(ABC):
     Parameters
     ----------
     network : `torch.nn.Module`
-        The network, moved to ``device``, converted to single precision and set to evaluation mode. Its attribute
-        ``config``, a dict that can be written as JSON, has the arguments of `build_network`.
+        The network, moved to ``device``, converted to single precision and set to evaluation mode.
+        Its attribute ``config``, a dict that can be written as JSON, has the arguments of
+        `build_network`.
     card : dict, optional
-        Metadata of the weights: training, metrics, training range. Without a card the network is untrained.
+        Metadata of the weights: training, metrics, training range. Without a card the network is
+        untrained.
     device : str or `torch.device`
         Device of the network.
 
@@ -186,8 +193,8 @@ class Estimator(ABC):
         """Raise an error unless the entries of the card that this class uses are valid."""
         if not isinstance(card, Mapping):
             raise TypeError(
-                f"card is a {type(card).__name__}: it must be a dict with the metadata of the weights, or None for an "
-                "untrained network."
+                f"card is a {type(card).__name__}: it must be a dict with the metadata of the "
+                "weights, or None for an untrained network."
             )
         if card.get("name") is not None:
             check_text(card["name"], "name")
@@ -217,8 +224,8 @@ class Estimator(ABC):
         Parameters
         ----------
         name : str or path-like, optional
-            Name of a registered model (see `astrogenspec.list_models`) or path of a ``.safetensors`` file; by default
-            the model bundled with the package.
+            Name of a registered model (see `astrogenspec.list_models`) or path of a
+            ``.safetensors`` file; by default the model bundled with the package.
         device : str or `torch.device`
             Device of the network.
 
@@ -233,7 +240,8 @@ class Estimator(ABC):
         FileNotFoundError
             If the path does not exist.
         astrogenspec.WeightsError
-            If a file is damaged, cannot be downloaded, or has the weights of another kind of network.
+            If a file is damaged, cannot be downloaded, or has the weights of another kind of
+            network.
         """
         device = _check_device(device)
         found = fetch_weights(cls.default_model if name is None else name)
@@ -245,7 +253,8 @@ class Estimator(ABC):
         except Exception as error:
             cause = " ".join(str(error).split())[:200]
             raise WeightsError(
-                f"{found.path} does not hold the network of a {cls.__name__} of this version ({cause}): "
+                f"{found.path} does not hold the network of a {cls.__name__} of this version "
+                f"({cause}): "
                 "use the weights that came with this version of astrogenspec, or train them again."
             ) from error
         try:
@@ -281,7 +290,8 @@ class Estimator(ABC):
     ) -> str:
         """Write the weights and configuration to one file and the card to another.
 
-        An interrupted call leaves the previous files, or none: files are renamed when they are complete.
+        An interrupted call leaves the previous files, or none: files are renamed when they are
+        complete.
 
         Parameters
         ----------
@@ -336,9 +346,9 @@ class Estimator(ABC):
         needed = self.memory_needed(n_galaxies, n_draws)
         if needed > self.memory_limit:
             raise MemoryError(
-                f"{n_galaxies} galaxies with {n_draws} draws need {needed / 1e9:.1f} GB, more than the limit of "
-                f"{self.memory_limit / 1e9:.1f} GB: use predict_iter, take fewer draws (n_draws), or raise "
-                "estimator.memory_limit."
+                f"{n_galaxies} galaxies with {n_draws} draws need {needed / 1e9:.1f} GB, more than "
+                f"the limit of {self.memory_limit / 1e9:.1f} GB: use predict_iter, take fewer "
+                "draws (n_draws), or raise estimator.memory_limit."
             )
 
     def _read(
@@ -370,7 +380,8 @@ class Estimator(ABC):
     ) -> Iterator[_Result]:
         """Yield the result for each batch.
 
-        ``predict_batch(seen, rows)`` gets the observations of a batch and its rows in the whole input.
+        ``predict_batch(seen, rows)`` gets the observations of a batch and its rows in the whole
+        input.
         """
         n, size = batches.n_galaxies, batches.batch_size
         hidden = not wants_progress_bar(progress, n, size)
@@ -416,7 +427,8 @@ def make_generator(seed: int | torch.Generator | None) -> torch.Generator:
     Returns
     -------
     `torch.Generator`
-        New generators are on the CPU, so that the numbers do not depend on the device of the network.
+        New generators are on the CPU, so that the numbers do not depend on the device of the
+        network.
 
     Raises
     ------

@@ -175,8 +175,7 @@ def theta_to_quantities(theta: np.ndarray) -> dict[str, u.Quantity]:
     if theta.shape[-1:] != (len(QUANTITIES),):
         raise ValueError(
             f"theta has shape {theta.shape}; its last axis must have the {len(QUANTITIES)} "
-            "quantities "
-            f"{', '.join(QUANTITIES)}."
+            f"quantities {', '.join(QUANTITIES)}."
         )
     return {
         name: u.Quantity(
@@ -481,8 +480,7 @@ def plain_values(values: Any, unit: u.UnitBase | None, *, name: str = "values") 
         wanted = "no unit" if unit is None else f"the unit {str(unit) or 'one (dimensionless)'!r}"
         raise u.UnitConversionError(
             f"{name} has the unit {str(given) or 'one (dimensionless)'!r}, but {wanted} is "
-            "expected; "
-            f"give values that convert to it."
+            "expected; give values that convert to it."
         ) from None
     except (TypeError, ValueError):
         raise TypeError(

@@ -126,7 +126,8 @@ def band_coverage(
     Returns
     -------
     ndarray, shape (n_bands,)
-        Between 0 and 1; the response is weighted by the spectrum of a source of constant AB magnitude.
+        Between 0 and 1; the response is weighted by the spectrum of a source of constant AB
+        magnitude.
 
     Raises
     ------
@@ -187,8 +188,8 @@ def sampling_gaps(wavelength: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     """Find gaps where pixels were cut out of a spectrum.
 
     A step is a gap if it is much larger than the steps on both sides, whether these are measured in
-    wavelength, its logarithm or its inverse, so that a sampling that changes smoothly, or from one arm of
-    a spectrograph to the next, has no gap.
+    wavelength, its logarithm or its inverse, so that a sampling that changes smoothly, or from one
+    arm of a spectrograph to the next, has no gap.
 
     Parameters
     ----------
@@ -248,8 +249,8 @@ def _weights(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return weights of the source and the reference integral, each of shape (n_wavelength, n_bands).
 
-    The weights of the source convert 1e-17 erg/s/cm2/AA to nmgy.  The weights of the reference are the
-    fractions of the integral in each pixel; their sum is 1 for a fully covered band.
+    The weights of the source convert 1e-17 erg/s/cm2/AA to nmgy.  The weights of the reference are
+    the fractions of the integral in each pixel; their sum is 1 for a fully covered band.
     """
     edges = pixel_edges(grid)
     low, high = edges[:-1].copy(), edges[1:].copy()

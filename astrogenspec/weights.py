@@ -1,13 +1,15 @@
 """Network weights: the registry of models, and reading, writing and downloading their files.
 
-A model consists of two files: the tensors (``safetensors``, with the format number, the configuration of the networks,
-the card and a checksum in its metadata) and a readable copy of the card (JSON), which documents training, accuracy and
-licence.  The copy is used if it has the SHA-256 of the tensors; if it belongs to other weights, as after an interrupted
-save, the card in the metadata is used.  ``data/registry.json`` lists the registered models with the SHA-256 and the size
-of their files.  Bundled models need no network.  Any other registered model is
-downloaded from the mirror given by the environment variable ``ASTROGENSPEC_WEIGHTS_URL`` or, if that is not set, by the
-configuration item ``astrogenspec.conf.weights_url`` (http, https, doi or file), checked, and kept in the cache folder of
-astropy.  Downloads have limits on their size and duration.  All files are written atomically (`astrogenspec.atomic`).
+A model consists of two files: the tensors (``safetensors``, with the format number, the
+configuration of the networks, the card and a checksum in its metadata) and a readable copy of the
+card (JSON), which documents training, accuracy and licence.  The copy is used if it has the SHA-256
+of the tensors; if it belongs to other weights, as after an interrupted save, the card in the
+metadata is used.  ``data/registry.json`` lists the registered models with the SHA-256 and the size
+of their files.  Bundled models need no network.  Any other registered model is downloaded from the
+mirror given by the environment variable ``ASTROGENSPEC_WEIGHTS_URL`` or, if that is not set, by the
+configuration item ``astrogenspec.conf.weights_url`` (http, https, doi or file), checked, and kept
+in the cache folder of astropy.  Downloads have limits on their size and duration.  All files are
+written atomically (`astrogenspec.atomic`).
 """
 
 from __future__ import annotations
@@ -89,7 +91,8 @@ class WeightsFile:
     path : `~pathlib.Path`
         The ``safetensors`` file; its SHA-256 has been checked.
     card : dict
-        Contents of the card: architecture, training, metrics, licence; empty if a local file has no card.
+        Contents of the card: architecture, training, metrics, licence; empty if a local file has no
+        card.
     """
 
     path: Path
@@ -124,8 +127,9 @@ def list_models() -> QTable:
     Returns
     -------
     `~astropy.table.QTable`
-        One row for each model: ``name``, ``lane`` (``properties`` or ``spectra``), ``where`` (``bundled``, ``cached``,
-        or ``mirror`` if it is not downloaded yet), ``filename``, ``description``.
+        One row for each model: ``name``, ``lane`` (``properties`` or ``spectra``), ``where``
+        (``bundled``, ``cached``, or ``mirror`` if it is not downloaded yet), ``filename``,
+        ``description``.
     """
     rows = []
     for name, entry in _registry().items():
@@ -143,8 +147,9 @@ def fetch_weights(name: str | os.PathLike[str] = DEFAULT_MODEL) -> WeightsFile:
     Parameters
     ----------
     name : str or path-like
-        A registered model (see `list_models`), or the path of a ``.safetensors`` file. Its card is the ``.json`` file
-        beside it, or the copy in its metadata if that file is missing or belongs to other weights.
+        A registered model (see `list_models`), or the path of a ``.safetensors`` file. Its card is
+        the ``.json`` file beside it, or the copy in its metadata if that file is missing or belongs
+        to other weights.
 
     Returns
     -------
@@ -165,7 +170,8 @@ def fetch_weights(name: str | os.PathLike[str] = DEFAULT_MODEL) -> WeightsFile:
     if name not in registry:
         known = ", ".join(registry) or "none"
         raise ValueError(
-            f"no model is named {name!r}; choose one of {known}, or give the path of a .safetensors file."
+            f"no model is named {name!r}; choose one of {known}, or give the path of a "
+            ".safetensors file."
         )
     entry = registry[name]
     if not entry["bundled"]:
@@ -223,7 +229,8 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     FileNotFoundError
         If the file does not exist.
     WeightsError
-        If the file is truncated, is not a ``safetensors`` file, has no configuration, or has an unknown format.
+        If the file is truncated, is not a ``safetensors`` file, has no configuration, or has an
+        unknown format.
     """
     import torch
     from safetensors import SafetensorError, safe_open
@@ -237,12 +244,13 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
             state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise WeightsError(
-            f"{path} ({path.stat().st_size} bytes) is truncated or not a safetensors file ({error}). "
-            "Download or save it again."
+            f"{path} ({path.stat().st_size} bytes) is truncated or not a safetensors file "
+            f"({error}). Download or save it again."
         ) from error
     if "config" not in metadata:
         raise WeightsError(
-            f"{path} has no configuration in its metadata; only files written by save_weights can be read."
+            f"{path} has no configuration in its metadata; only files written by save_weights "
+            "can be read."
         )
     _check_format(path, metadata)
     short = (torch.float16, torch.bfloat16)
@@ -263,8 +271,8 @@ def save_weights(
 ) -> WeightsFile:
     """Write tensors, configuration and card to a ``safetensors`` file, and a copy of the card to a JSON file beside it.
 
-    If the call is interrupted, the old pair of files or the new one can be read: the tensors are replaced first, and
-    their metadata hold the new card.
+    If the call is interrupted, the old pair of files or the new one can be read: the tensors are
+    replaced first, and their metadata hold the new card.
 
     Parameters
     ----------
@@ -396,8 +404,8 @@ def local_weights(path: Path) -> WeightsFile:
     Returns
     -------
     WeightsFile
-        With the card in the ``.json`` file beside it, or the one in its metadata if that file is missing or belongs to
-        other weights; without a card if there is none.
+        With the card in the ``.json`` file beside it, or the one in its metadata if that file is
+        missing or belongs to other weights; without a card if there is none.
 
     Raises
     ------
@@ -439,8 +447,8 @@ def check_file(path: Path, sha256: str, advice: str, label: str | None = None) -
     found = file_sha256(path)
     if found != sha256:
         raise WeightsError(
-            f"{label or path} ({path.stat().st_size} bytes) is truncated, damaged or of another version: its "
-            f"SHA-256 is {found[:12]}..., expected {sha256[:12]}.... {advice}"
+            f"{label or path} ({path.stat().st_size} bytes) is truncated, damaged or of another "
+            f"version: its SHA-256 is {found[:12]}..., expected {sha256[:12]}.... {advice}"
         )
 
 
@@ -460,8 +468,8 @@ def file_sha256(path: Path) -> str:
 
 def _mismatch(card_path: Path, advice: str) -> str:
     return (
-        f"the card {card_path} does not match its weights file; one of them is damaged or of another version. "
-        f"{advice}"
+        f"the card {card_path} does not match its weights file; one of them is damaged or of "
+        f"another version. {advice}"
     )
 
 
@@ -555,7 +563,8 @@ def _to_json(value: Mapping[str, Any], name: str, indent: int | None = None) -> 
         return json.dumps(value, indent=indent, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"{name} is not JSON-serialisable ({error}); use finite numbers, strings, lists and dicts."
+            f"{name} is not JSON-serialisable ({error}); use finite numbers, strings, lists and "
+            "dicts."
         ) from error
 
 
@@ -567,7 +576,8 @@ def _to_store(key: str, tensor: Tensor, half: bool) -> Tensor:
     short = stored.half()
     if not bool((short.isfinite() == stored.isfinite()).all()):
         raise ValueError(
-            f"tensor {key!r} reaches {stored.abs().max().item():.3g}, which overflows half precision; name it in keep."
+            f"tensor {key!r} reaches {stored.abs().max().item():.3g}, which overflows half "
+            "precision; name it in keep."
         )
     return short
 
@@ -617,7 +627,8 @@ def _mirror(name: str) -> str:
         raise WeightsError(f"model {name!r} is not bundled and no mirror is set; {how}.")
     if urlsplit(url).scheme not in _SCHEMES:
         raise WeightsError(
-            f"the address of the mirror, {url!r}, must begin with one of {', '.join(_SCHEMES)}; {how}."
+            f"the address of the mirror, {url!r}, must begin with one of {', '.join(_SCHEMES)}; "
+            f"{how}."
         )
     return url.rstrip("/") + "/"
 
@@ -637,8 +648,8 @@ def _fetch_file(url: str, path: Path, sha256: str, size: int | None) -> None:
         raise
     except OSError as error:
         raise WeightsError(
-            f"cannot write {str(path)!r}: {error.strerror or error}; check that the folder is writable and the disk "
-            "has space left."
+            f"cannot write {str(path)!r}: {error.strerror or error}; check that the folder is "
+            "writable and the disk has space left."
         ) from error
 
 
@@ -649,8 +660,8 @@ def _get(url: str, path: Path, size: int | None) -> None:
         download(url, path, max_bytes=limit, max_seconds=conf.download_seconds)
     except DownloadError as error:
         raise WeightsError(
-            f"{path.name} could not be downloaded from {url} ({error}); check the network and the address "
-            f"of the mirror ({_ENVIRONMENT} or astrogenspec.conf.weights_url)."
+            f"{path.name} could not be downloaded from {url} ({error}); check the network and the "
+            f"address of the mirror ({_ENVIRONMENT} or astrogenspec.conf.weights_url)."
         ) from error
 
 

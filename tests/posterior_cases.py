@@ -29,8 +29,8 @@ def gaussian_posterior(
 ):
     """Draw posteriors and truths around the same centres, with sigma 0.3 times that of the population.
 
-    ``width`` scales the scatter of the draws, and ``shift`` moves them by a number of sigma: the posterior is
-    calibrated for 1 and 0.
+    ``width`` scales the scatter of the draws, and ``shift`` moves them by a number of sigma: the
+    posterior is calibrated for 1 and 0.
     """
     rng = np.random.default_rng(seed)
     draws, truth = {}, {}

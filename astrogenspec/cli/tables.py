@@ -152,8 +152,8 @@ def prepare_catalogue(table: QTable, bands: Sequence[str] | None, flux_unit: str
     Returns
     -------
     `~astropy.table.QTable`
-        Photometry for `~astrogenspec.inputs.photometry.coerce_photometry`, with a column ``name`` if the galaxies have
-        identifiers.
+        Photometry for `~astrogenspec.inputs.photometry.coerce_photometry`, with a column ``name``
+        if the galaxies have identifiers.
 
     Raises
     ------

@@ -1,7 +1,8 @@
 """Check XML tables (VOTable) before they are read.
 
-The data of a VOTable may be at another address (``STREAM href``), which astropy would open, and its document type may
-declare entities, which may expand to any size or refer to other files.  Neither is needed for a table in one file.
+The data of a VOTable may be at another address (``STREAM href``), which astropy would open, and its
+document type may declare entities, which may expand to any size or refer to other files.  Neither
+is needed for a table in one file.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def check_xml(path: Path) -> None:
     Raises
     ------
     OSError
-        If an element STREAM has an address, or the document type declares entities, or the file is too large.
+        If an element STREAM has an address, or the document type declares entities, or the file is
+        too large.
     """
     parser = expat.ParserCreate()
     parser.StartElementHandler = lambda name, attributes: _check_element(path, name, attributes)
@@ -44,7 +46,8 @@ def check_xml(path: Path) -> None:
             total += len(block)
             if total > _MAX_BYTES:
                 raise OSError(
-                    f"{path} holds more than {_MAX_BYTES / 1e9:.3g} GB of XML; split the table, or save it as FITS."
+                    f"{path} holds more than {_MAX_BYTES / 1e9:.3g} GB of XML; split the table, "
+                    "or save it as FITS."
                 )
             try:
                 parser.Parse(block)
@@ -60,12 +63,13 @@ def _check_element(path: Path, name: str, attributes: dict[str, str]) -> None:
     for key, address in attributes.items():
         if key.rpartition(":")[2].lower() == "href":
             raise OSError(
-                f"{path} has its data at another address ({address[:100]!r}), which is never opened; save the table "
-                "with its data in one file."
+                f"{path} has its data at another address ({address[:100]!r}), which is never "
+                "opened; save the table with its data in one file."
             )
 
 
 def _refuse_entity(path: Path) -> None:
     raise OSError(
-        f"{path} declares XML entities, which are never expanded; save the table without a document type."
+        f"{path} declares XML entities, which are never expanded; save the table without a "
+        "document type."
     )

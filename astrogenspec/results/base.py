@@ -48,11 +48,13 @@ class GalaxyDraws:
     flags : sequence of str, optional
         Reason to distrust each galaxy; an empty string where nothing was found.
     flag_codes : array_like of int, shape (n_galaxies,), optional
-        Codes of `~astrogenspec.flags.Flag`. By default ``Flag.TEXT_ONLY`` where ``flags`` has a text.
+        Codes of `~astrogenspec.flags.Flag`. By default ``Flag.TEXT_ONLY`` where ``flags`` has a
+        text.
     meta : mapping, optional
         Provenance of the draws.
     named : array_like of bool, shape (n_galaxies,), optional
-        Whether a galaxy has a name of its own, rather than only a number. By default True if ``names`` are given.
+        Whether a galaxy has a name of its own, rather than only a number. By default True if
+        ``names`` are given.
 
     Notes
     -----
@@ -138,15 +140,11 @@ class GalaxyDraws:
         for row, (name, flag) in enumerate(zip(shown.names, shown.flags, strict=True)):
             cells = "".join(f"<td>{cells[row]}</td>" for cells in columns.values())
             rows.append(
-                f"<tr><th>{html.escape(_shortened(name))}</th>{cells}"
-                f"<td>{html.escape(_shortened(flag, 60))}</td></tr>"
+                f"<tr><th>{html.escape(_shortened(name))}</th>{cells}<td>{html.escape(_shortened(flag, 60))}</td></tr>"
             )
         hidden = len(self) - len(shown)
         more = f"<p>{counted(hidden, 'more galaxy', 'more galaxies')}</p>" if hidden else ""
-        return (
-            f"<p>{html.escape(repr(self))}</p><table><thead><tr>{heads}</tr></thead>"
-            f"<tbody>{''.join(rows)}</tbody></table>{more}"
-        )
+        return f"<p>{html.escape(repr(self))}</p><table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>{more}"
 
     def _contents(self) -> str:
         """Describe what each draw holds, for ``repr``."""
@@ -219,7 +217,8 @@ class GalaxyDraws:
                     array.setflags(write=False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Pickling and deep copies make arrays writeable. Pickles of older versions have fewer attributes.
+        # Pickling and deep copies make arrays writeable. Pickles of older versions have fewer
+        # attributes.
         self.__dict__.update(state)
         if "_flag_codes" not in state:
             self._flag_codes = checked_flag_codes(None, self._flags)
@@ -253,8 +252,8 @@ def check_same_number_of_draws(part: GalaxyDraws, first: GalaxyDraws, argument: 
     """
     if part.n_draws != first.n_draws:
         raise ValueError(
-            f"{argument} has {counted(part.n_draws, 'draw', 'draws')} per galaxy, but the first part has "
-            f"{first.n_draws}; all parts need the same number of draws."
+            f"{argument} has {counted(part.n_draws, 'draw', 'draws')} per galaxy, but the first "
+            f"part has {first.n_draws}; all parts need the same number of draws."
         )
 
 

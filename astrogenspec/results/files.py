@@ -49,8 +49,8 @@ def encoded_document(document: Mapping[str, Any]) -> str:
             json.dumps({key: value}, default=_json_value)
         except (TypeError, ValueError):
             raise TypeError(
-                f"meta[{key!r}] is of type {type(value).__name__}, which a file cannot hold; use numbers, "
-                f"strings, lists and mappings."
+                f"meta[{key!r}] is of type {type(value).__name__}, which a file cannot hold; use "
+                "numbers, strings, lists and mappings."
             ) from None
     # Parsed and encoded again, so that the text is that of the document as it will be read.
     plain = json.loads(json.dumps(document, default=_json_value))
@@ -118,7 +118,8 @@ def read_errors(path: Path, form: str) -> Iterator[None]:
     except Exception as error:
         words = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
         raise OSError(
-            f"cannot read {str(path)!r}: it is damaged or not {form} ({type(error).__name__}: {words[:200]})."
+            f"cannot read {str(path)!r}: it is damaged or not {form} ({type(error).__name__}: "
+            f"{words[:200]})."
         ) from error
 
 

@@ -1,18 +1,20 @@
 r"""Information gained about a galaxy: divergence of its posterior from the population prior, in bits.
 
-Let :math:`u` be the fraction of the population below a value.  The prior of :math:`u` is uniform, so the Kullback-Leibler
-divergence of the posterior from the prior is the negative entropy of the posterior in :math:`u`,
+Let :math:`u` be the fraction of the population below a value.  The prior of :math:`u` is uniform,
+so the Kullback-Leibler divergence of the posterior from the prior is the negative entropy of the
+posterior in :math:`u`,
 
 .. math:: D = \int p(u) \log_2 p(u)\, \mathrm{d}u .
 
-It is estimated from the spacings of the sorted draws (Vasicek 1976, J. R. Stat. Soc. B 38, 54): around each draw, the
-distance in :math:`u` over :math:`j` steps.  In a region of constant density such a spacing follows a beta distribution
-whose mean logarithm is :math:`\psi(j) - \psi(n + 1)` plus the logarithm of the size of the region.  Subtracting
+It is estimated from the spacings of the sorted draws (Vasicek 1976, J. R. Stat. Soc. B 38, 54):
+around each draw, the distance in :math:`u` over :math:`j` steps.  In a region of constant density
+such a spacing follows a beta distribution whose mean logarithm is :math:`\psi(j) - \psi(n + 1)`
+plus the logarithm of the size of the region.  Subtracting
 :math:`\psi(j) - \psi(n + 1)`, also at the ends, where spacings have fewer steps, makes the estimate unbiased for a uniform
 posterior of any width.
 
-For a Gaussian posterior in a Gaussian population, D is on average the binary logarithm of the ratio of their widths: one
-bit corresponds to half the uncertainty.
+For a Gaussian posterior in a Gaussian population, D is on average the binary logarithm of the ratio
+of their widths: one bit corresponds to half the uncertainty.
 """
 
 from __future__ import annotations
@@ -54,8 +56,8 @@ def population_of(
     Parameters
     ----------
     theta : ndarray, shape (n, 9)
-        Quantities of the training galaxies (`~astrogenspec.quantities.quantities_to_theta`); NaN where unknown or not
-        measurable.
+        Quantities of the training galaxies (`~astrogenspec.quantities.quantities_to_theta`); NaN
+        where unknown or not measurable.
     weights : ndarray, shape (n,), optional
         Sampling weights of the galaxies in training; equal by default.
     n_quantiles : int
@@ -64,8 +66,8 @@ def population_of(
     Returns
     -------
     dict of str to list of float
-        Quantile k of n has a fraction (k + 1/2) / n of the population below it, in the internal unit (dex, or log10 of
-        a flux). Quantities known for fewer than ten galaxies are omitted.
+        Quantile k of n has a fraction (k + 1/2) / n of the population below it, in the internal
+        unit (dex, or log10 of a flux). Quantities known for fewer than ten galaxies are omitted.
 
     Raises
     ------
@@ -76,7 +78,8 @@ def population_of(
     weights = np.ones(len(theta)) if weights is None else np.asarray(weights, dtype=float)
     if theta.ndim != 2 or theta.shape[1] != len(QUANTITIES) or weights.shape != theta.shape[:1]:
         raise ValueError(
-            f"theta has shape {theta.shape} and weights has {weights.shape}; expected (n, {len(QUANTITIES)}) and (n,)."
+            f"theta has shape {theta.shape} and weights has {weights.shape}; expected (n, "
+            f"{len(QUANTITIES)}) and (n,)."
         )
     fractions = (np.arange(n_quantiles) + 0.5) / n_quantiles
     tables = {}
@@ -121,7 +124,8 @@ def population_rank(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarra
     values : ndarray
         Values in the unit of the table.
     quantiles : sequence of float
-        Table of `population_of`; beyond its ends the density of the population is assumed to decrease exponentially.
+        Table of `population_of`; beyond its ends the density of the population is assumed to
+        decrease exponentially.
 
     Returns
     -------
@@ -157,8 +161,8 @@ def divergence(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
     Returns
     -------
     ndarray, shape (n,)
-        Bits; slightly negative values are noise about zero. NaN if a draw is NaN, or if all draws are equal (the
-        divergence of a known quantity is infinite).
+        Bits; slightly negative values are noise about zero. NaN if a draw is NaN, or if all draws
+        are equal (the divergence of a known quantity is infinite).
 
     Raises
     ------
@@ -168,7 +172,8 @@ def divergence(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
     n_draws = values.shape[1]
     if n_draws < MINIMUM_DRAWS:
         raise ValueError(
-            f"there are {n_draws} draws, but at least {MINIMUM_DRAWS} are needed to estimate information."
+            f"there are {n_draws} draws, but at least {MINIMUM_DRAWS} are needed to estimate "
+            "information."
         )
     n_rows = max(_BLOCK // n_draws, 1)
     parts = [
@@ -224,17 +229,19 @@ def shared_population(population: Any, name: str, draws: Mapping[str, Any]) -> l
     """
     if name not in draws:
         raise KeyError(
-            f"{name!r} is not among the quantities drawn; information is defined for {', '.join(draws)}."
+            f"{name!r} is not among the quantities drawn; information is defined for "
+            f"{', '.join(draws)}."
         )
     if not population:
         raise ValueError(
-            "the posterior has no population to compare with (meta['population']), because the card of the weights "
-            "has none."
+            "the posterior has no population to compare with (meta['population']), because the "
+            "card of the weights has none."
         )
     check_population(population, "meta.population")
     if name not in population:
         raise ValueError(
-            f"the population in the card of the weights has no {name!r}; it has {', '.join(population)}."
+            f"the population in the card of the weights has no {name!r}; it has "
+            f"{', '.join(population)}."
         )
     return population[name]
 

@@ -14,7 +14,8 @@ __all__ = ["GalaxyMatcher"]
 class GalaxyMatcher:
     """Find the galaxies of an input, read in batches, among those of a result.
 
-    Galaxies with a name on both sides are matched by name, others by order. No galaxy is matched twice.
+    Galaxies with a name on both sides are matched by name, others by order. No galaxy is matched
+    twice.
 
     Parameters
     ----------
@@ -58,8 +59,8 @@ class GalaxyMatcher:
         start : int
             Index of the first of these galaxies in the whole input.
         same : callable, optional
-            Tells from the data whether a galaxy of the batch and a row of the result are the same. Several galaxies of
-            one name are matched by order if they are.
+            Tells from the data whether a galaxy of the batch and a row of the result are the same.
+            Several galaxies of one name are matched by order if they are.
 
         Returns
         -------
@@ -85,12 +86,13 @@ class GalaxyMatcher:
             row = rows[0]
         elif rows and not (index in rows and same(index)):
             raise ValueError(
-                f"{self._argument} has several galaxies named {name!r}, which cannot be matched: give each galaxy its own name."
+                f"{self._argument} has several galaxies named {name!r}, which cannot be matched: "
+                "give each galaxy its own name."
             )
         elif not rows and named and (index >= self._n or self._named[index]):
             raise ValueError(
-                f"{self._argument} has no galaxy named {name!r} (galaxy {index} of the input): it must "
-                "have all galaxies of the input."
+                f"{self._argument} has no galaxy named {name!r} (galaxy {index} of the input): it "
+                "must have all galaxies of the input."
             )
         elif not rows:
             self.by_order = True
@@ -102,7 +104,8 @@ class GalaxyMatcher:
                 else f"{which} for galaxy {row}"
             )
             raise ValueError(
-                f"the input has {found} of {self._argument}, which cannot be matched: give each galaxy its own name."
+                f"the input has {found} of {self._argument}, which cannot be matched: give each "
+                "galaxy its own name."
             )
         self._matched[row] = index
         return row

@@ -34,8 +34,8 @@ __all__ = ["Posterior"]
 class Posterior(GalaxyDraws):
     """Joint posterior draws of the properties of many galaxies.
 
-    Draw *k* of all quantities of a galaxy is one sample of the joint posterior, so any function of the
-    quantities may be computed draw by draw.  The object is immutable.
+    Draw *k* of all quantities of a galaxy is one sample of the joint posterior, so any function of
+    the quantities may be computed draw by draw.  The object is immutable.
 
     Parameters
     ----------
@@ -53,9 +53,11 @@ class Posterior(GalaxyDraws):
     meta : mapping, optional
         Provenance of the draws (model, seed, ...).
     flag_codes : array_like of int, shape (n_galaxies,), optional
-        Codes of `~astrogenspec.flags.Flag`. By default ``Flag.TEXT_ONLY`` where ``flags`` has a text.
+        Codes of `~astrogenspec.flags.Flag`. By default ``Flag.TEXT_ONLY`` where ``flags`` has a
+        text.
     named : array_like of bool, shape (n_galaxies,), optional
-        Whether a galaxy has a name of its own, rather than only a number. By default True if ``names`` are given.
+        Whether a galaxy has a name of its own, rather than only a number. By default True if
+        ``names`` are given.
 
     Raises
     ------
@@ -211,9 +213,9 @@ class Posterior(GalaxyDraws):
             ``name``; for each quantity ``<quantity>_median``, ``<quantity>_p16``,
             ``<quantity>_p84`` (percentiles), ``<quantity>_std``, and ``<quantity>_information`` if
             the population is known (see `information`); ``measurable`` (probability that the gas
-            metallicity is measurable) if known; ``flags`` (codes of `~astrogenspec.flags.Flag`, 0 where
-            nothing was found) and ``flag`` (their text). Summaries are masked where a galaxy has
-            no draws.
+            metallicity is measurable) if known; ``flags`` (codes of `~astrogenspec.flags.Flag`, 0
+            where nothing was found) and ``flag`` (their text). Summaries are masked where a galaxy
+            has no draws.
         """
         from .posterior_io import PREDICTIVE, summary_table
 
@@ -245,8 +247,8 @@ class Posterior(GalaxyDraws):
         Parameters
         ----------
         path : path-like
-            File to write. The ending selects the format: ``.fits`` (or ``.fits.gz``), ``.ecsv``, ``.parquet``,
-            ``.hdf5`` (or ``.h5``).
+            File to write. The ending selects the format: ``.fits`` (or ``.fits.gz``), ``.ecsv``,
+            ``.parquet``, ``.hdf5`` (or ``.h5``).
         draws : bool
             Whether to write the draws too, so that `read` can restore the posterior.
         columns : `~astropy.table.Table`, n_galaxies rows, optional
@@ -261,8 +263,8 @@ class Posterior(GalaxyDraws):
         OSError
             If the file cannot be written; no partial file is left.
         ValueError
-            If the ending is not that of a known format, or ``columns`` has another number of rows or a name that the
-            table has already.
+            If the ending is not that of a known format, or ``columns`` has another number of rows
+            or a name that the table has already.
         """
         from .posterior_io import with_columns, write_posterior
 
@@ -351,9 +353,10 @@ class Posterior(GalaxyDraws):
         Returns
         -------
         Quantity ['bit'], shape (n_galaxies,)
-            Kullback-Leibler divergence of the posterior of the galaxy from the distribution of the quantity in the
-            training population (``meta["population"]``); see `astrogenspec.results.information`. One bit corresponds to
-            half the uncertainty. NaN for a galaxy without draws, or a quantity that was given as known.
+            Kullback-Leibler divergence of the posterior of the galaxy from the distribution of the
+            quantity in the training population (``meta["population"]``); see
+            `astrogenspec.results.information`. One bit corresponds to half the uncertainty. NaN for
+            a galaxy without draws, or a quantity that was given as known.
 
         Raises
         ------
@@ -376,8 +379,9 @@ class Posterior(GalaxyDraws):
         Returns
         -------
         ndarray of str, shape (n_galaxies,)
-            ``"mostly prior"`` below 0.5 bits (uncertainty reduced by less than a third), ``"partly informed"`` below 1.5,
-            else ``"informed"``; empty where `information` is NaN. Errors are those of `information`.
+            ``"mostly prior"`` below 0.5 bits (uncertainty reduced by less than a third), ``"partly
+            informed"`` below 1.5, else ``"informed"``; empty where `information` is NaN. Errors are
+            those of `information`.
         """
         return grades(self.information(name).value)
 
@@ -392,15 +396,16 @@ class Posterior(GalaxyDraws):
         Returns
         -------
         ``qp.Ensemble``
-            One quantile distribution per galaxy, in the unit of the quantity; ancillary columns ``name``, ``mean``,
-            ``median`` and ``mode``.
+            One quantile distribution per galaxy, in the unit of the quantity; ancillary columns
+            ``name``, ``mean``, ``median`` and ``mode``.
 
         Raises
         ------
         ImportError
             If qp is not installed.
         ValueError
-            If a galaxy has no draws, or all of them are equal: qp cannot represent such a distribution.
+            If a galaxy has no draws, or all of them are equal: qp cannot represent such a
+            distribution.
         """
         from .posterior_io import qp_ensemble
 
@@ -443,7 +448,8 @@ def _check_part(part: Any, first: Posterior, argument: str) -> None:
     if set(part.quantities) != set(first.quantities):
         differ = sorted(set(part.quantities) ^ set(first.quantities))
         raise ValueError(
-            f"{argument} and posteriors[0] differ in {', '.join(differ)}; all parts need the same quantities."
+            f"{argument} and posteriors[0] differ in {', '.join(differ)}; all parts need the "
+            "same quantities."
         )
     check_same_number_of_draws(part, first, argument)
 

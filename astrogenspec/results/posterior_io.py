@@ -1,9 +1,9 @@
 """Posteriors as tables, files and qp ensembles.
 
-A file is one table with a row for each galaxy: the summaries of `astrogenspec.Posterior.to_table` and, if the
-draws are written too, a column ``<quantity>_draws`` for each quantity and ``photometry_<column>`` for each
-column of the photometry.  The meta data of the table hold a JSON text with units, the layout and the meta data
-of the posterior.
+A file is one table with a row for each galaxy: the summaries of `astrogenspec.Posterior.to_table`
+and, if the draws are written too, a column ``<quantity>_draws`` for each quantity and
+``photometry_<column>`` for each column of the photometry.  The meta data of the table hold a JSON
+text with units, the layout and the meta data of the posterior.
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ def summary_table(
                 f"{quantity.name}_information",
                 information[quantity.name],
                 ".2f",
-                f"Divergence of the posterior of {quantity.name} from the population; below 0.5: mostly prior.",
+                f"Divergence of the posterior of {quantity.name} from the population; below 0.5: "
+                "mostly prior.",
             )
     if measurable is not None:
         text = "Probability that the gas metallicity is measurable."
@@ -213,16 +214,18 @@ def qp_ensemble(quantity: QuantityPosterior, names: Sequence[str]) -> Any:
         import qp
     except ImportError as error:
         raise ImportError(
-            "to_qp needs the package qp, which is not installed; install it with 'pip install qp-prob'."
+            "to_qp needs the package qp, which is not installed; install it with 'pip install "
+            "qp-prob'."
         ) from error
     values = quantity.percentiles(100 * _QUANTILES).value.T.astype(float)
     bad = np.flatnonzero(~(values[:, -1] > values[:, 0]))
     if bad.size:
         raise ValueError(
-            f"galaxy {names[bad[0]]!r} has no distribution of {quantity.name} (no draws, or all equal); leave it "
-            "out, for example with posterior[posterior.usable]."
+            f"galaxy {names[bad[0]]!r} has no distribution of {quantity.name} (no draws, or all "
+            "equal); leave it out, for example with posterior[posterior.usable]."
         )
-    # Quantiles must increase; draws that are equal in single precision are separated by a rounding error.
+    # Quantiles must increase; draws that are equal in single precision are separated by a rounding
+    # error.
     step = 1e-9 * (values[:, -1] - values[:, 0])[:, None] * np.arange(len(_QUANTILES))
     ensemble = qp.Ensemble(qp.quant, data={"quants": _QUANTILES, "locs": values + step})
     ensemble.set_ancil(
@@ -260,8 +263,8 @@ def with_columns(table: QTable, columns: Table | None) -> QTable:
         return table
     if len(columns) != len(table):
         raise ValueError(
-            f"columns has {len(columns)} rows, but the posterior has {len(table)} galaxies; one row for each galaxy "
-            "is expected."
+            f"columns has {len(columns)} rows, but the posterior has {len(table)} galaxies; one "
+            "row for each galaxy is expected."
         )
     for position, name in enumerate(columns.colnames, start=1):
         if name in table.colnames:
@@ -360,8 +363,8 @@ def read_posterior(path: str | os.PathLike[str]) -> dict[str, Any]:
     columns, document = _read_columns(path, form)
     if not document.get("draws"):
         raise ValueError(
-            f"{str(path)!r} contains summaries but no draws; read the table with QTable.read, or write the "
-            f"posterior again with draws=True."
+            f"{str(path)!r} contains summaries but no draws; read the table with QTable.read, or "
+            "write the posterior again with draws=True."
         )
     with read_errors(path, _DESCRIBED[form]):
         return _read_arguments(columns, document)
@@ -416,7 +419,8 @@ def _file_table(
 ) -> QTable:
     """Join summaries, draws and photometry in one table, with the document that describes them."""
     table = summaries.copy()
-    # The ECSV reader of astropy fails on array columns without rows: leave them out of an empty table.
+    # The ECSV reader of astropy fails on array columns without rows: leave them out of an empty
+    # table.
     saved: Any = {} if photometry is None or not len(table) else photometry
     for name, values in draws.items() if with_draws and len(table) else ():
         table[name + _DRAWS] = values
@@ -424,8 +428,8 @@ def _file_table(
     for name, column in saved.items():
         if not isinstance(column, np.ndarray) or np.asarray(column).dtype.kind not in "biufUS":
             raise TypeError(
-                f"photometry column {name!r} is of type {type(column).__name__}, which a file cannot hold; use "
-                f"columns of numbers, quantities or strings."
+                f"photometry column {name!r} is of type {type(column).__name__}, which a file "
+                "cannot hold; use columns of numbers, quantities or strings."
             )
         table[_PHOTOMETRY + name] = column
         unit = getattr(column, "unit", None)
@@ -483,7 +487,8 @@ def _format_of(path: Path) -> tuple[str, str]:
 
 def _write_table(table: QTable, path: Path, form: str) -> None:
     with warnings.catch_warnings():
-        # Units of dex are not FITS units; astropy keeps them in comments of the header and reads them from there.
+        # Units of dex are not FITS units; astropy keeps them in comments of the header and reads
+        # them from there.
         warnings.filterwarnings("ignore", "The unit .* could not be saved", AstropyUserWarning)
         if form == "hdf5":
             _write_hdf5(table, path)

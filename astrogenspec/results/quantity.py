@@ -25,9 +25,9 @@ __all__ = ["QuantityPosterior", "posterior_of", "suggestion"]
 class QuantityPosterior:
     """Draws of one quantity, with summaries for each galaxy.
 
-    It is returned by `~astrogenspec.Posterior`: ``posterior["sfr"]``.  Every summary has one value per
-    galaxy, ignores draws that are NaN, and is NaN for a galaxy without draws.  Summaries of a dex
-    quantity are computed in dex: the mean is that of the logarithm.
+    It is returned by `~astrogenspec.Posterior`: ``posterior["sfr"]``.  Every summary has one value
+    per galaxy, ignores draws that are NaN, and is NaN for a galaxy without draws.  Summaries of a
+    dex quantity are computed in dex: the mean is that of the logarithm.
 
     Parameters
     ----------
@@ -111,13 +111,14 @@ class QuantityPosterior:
     def mode(self) -> u.Quantity:
         """Compute the value of highest density, from a kernel estimate.
 
-        As a point estimate, the mode has the largest scatter, the median the smallest bias, and the mean the fewest
-        outliers.
+        As a point estimate, the mode has the largest scatter, the median the smallest bias, and the
+        mean the fewest outliers.
 
         Returns
         -------
         Quantity, shape (n_galaxies,)
-            Mode in the unit of the draws: for a line flux, that of the flux and not of its logarithm.
+            Mode in the unit of the draws: for a line flux, that of the flux and not of its
+            logarithm.
         """
         return self._with_unit(row_modes(self._draws.value), self.unit)
 
@@ -127,8 +128,8 @@ class QuantityPosterior:
         Parameters
         ----------
         width : float
-            Half-width of the interval around the mode: in units of 1 + z for a redshift (Benitez 2000, ApJ 536, 571,
-            used 0.06 for deeper surveys), otherwise in the unit of the draws.
+            Half-width of the interval around the mode: in units of 1 + z for a redshift (Benitez
+            2000, ApJ 536, 571, used 0.06 for deeper surveys), otherwise in the unit of the draws.
 
         Returns
         -------
@@ -182,7 +183,8 @@ class QuantityPosterior:
         wanted = np.asarray(percentiles, dtype=float)
         if wanted.ndim > 1 or not np.all((wanted >= 0) & (wanted <= 100)):
             raise ValueError(
-                f"percentiles is {percentiles}; give one number between 0 and 100, or a flat list of numbers."
+                f"percentiles is {percentiles}; give one number between 0 and 100, or a flat "
+                "list of numbers."
             )
         values = row_percentiles(self._draws.value, np.atleast_1d(wanted))
         return self._with_unit(values[0] if wanted.ndim == 0 else values, self.unit)

@@ -1,8 +1,8 @@
 """Draws of galaxy spectra, the result of `astrogenspec.SpectrumEstimator`.
 
-Each of the (by default sixteen) spectra of a galaxy has the redshift and the other properties of one draw of a
-`~astrogenspec.Posterior`.  All are on one grid of vacuum wavelengths in the observed frame.  Summaries are returned as
-`specutils.Spectrum` objects.
+Each of the (by default sixteen) spectra of a galaxy has the redshift and the other properties of
+one draw of a `~astrogenspec.Posterior`.  All are on one grid of vacuum wavelengths in the observed
+frame.  Summaries are returned as `specutils.Spectrum` objects.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class SpectrumDraws(SpectrumArrays):
         Provenance of the draws (model, seed, ...). The entry ``resolving_power`` overrides the
         default `resolving_power`.
     flag_codes : array_like of int, shape (n_galaxies,), optional
-        Codes of `~astrogenspec.flags.Flag`. By default ``Flag.TEXT_ONLY`` where ``flags`` has a text.
+        Codes of `~astrogenspec.flags.Flag`. By default ``Flag.TEXT_ONLY`` where ``flags`` has a
+        text.
 
     Raises
     ------
@@ -98,13 +99,13 @@ class SpectrumDraws(SpectrumArrays):
 
         A `specutils.Spectrum` with the redshift of that draw, the scatter of the draws as
         `~astropy.nddata.StdDevUncertainty` (None if there is only one), a mask of the pixels that
-        are not `trusted`, and the meta data ``name``, ``draw``, ``posterior_draw``, ``flags``, ``flag``
-        and ``photometric_residual``. For several galaxies, a `specutils.SpectrumList`. An unusable
-        galaxy is NaN and masked.
+        are not `trusted`, and the meta data ``name``, ``draw``, ``posterior_draw``, ``flags``,
+        ``flag`` and ``photometric_residual``. For several galaxies, a `specutils.SpectrumList`. An
+        unusable galaxy is NaN and masked.
 
-        The most typical draw has the smallest mean distance from the median over the trusted pixels,
-        after all draws are shifted to one redshift; distances are in units of half the 68% range, and
-        at most 3.
+        The most typical draw has the smallest mean distance from the median over the trusted
+        pixels, after all draws are shifted to one redshift; distances are in units of half the 68%
+        range, and at most 3.
         """
         from .specutils_views import best_spectra
 
@@ -128,8 +129,8 @@ class SpectrumDraws(SpectrumArrays):
     def draws(self) -> Spectrum | SpectrumList:
         """All draws as a `specutils.Spectrum` of shape (n_draws, n_wavelength), without uncertainty.
 
-        Its redshift is the mean; redshifts and weights of the draws are in its meta data. For several
-        galaxies, a `specutils.SpectrumList`. Not all functions of specutils treat the draws
+        Its redshift is the mean; redshifts and weights of the draws are in its meta data. For
+        several galaxies, a `specutils.SpectrumList`. Not all functions of specutils treat the draws
         separately; `measure` does.
         """
         from .specutils_views import draw_spectra
@@ -166,8 +167,9 @@ class SpectrumDraws(SpectrumArrays):
         -------
         SpectrumDraws
             Spectra on a rest-frame grid of the same spacing that covers all draws, NaN outside the
-            range of a draw. The flux density is multiplied by 1 + z, which preserves line fluxes, and
-            all redshifts are 0. A pixel is trusted if it is trusted in every draw that covers it.
+            range of a draw. The flux density is multiplied by 1 + z, which preserves line fluxes,
+            and all redshifts are 0. A pixel is trusted if it is trusted in every draw that covers
+            it.
 
         Raises
         ------
@@ -211,8 +213,8 @@ class SpectrumDraws(SpectrumArrays):
         current = self.resolving_power
         if not 0 < resolution <= current:
             raise ValueError(
-                f"resolution is {resolution:g}, but must be positive and at most {current:g}, the resolving "
-                f"power of the spectra."
+                f"resolution is {resolution:g}, but must be positive and at most {current:g}, the "
+                "resolving power of the spectra."
             )
         grid = self._wavelength.value
         step = log_step(grid, "degrade")
@@ -232,17 +234,17 @@ class SpectrumDraws(SpectrumArrays):
         ----------
         function : callable
             Function of one draw, a one-dimensional `specutils.Spectrum` with redshift and mask but
-            without uncertainty. It returns a number, array or Quantity, or several of them by name (a
-            mapping or a table row; text is ignored), of the same shape for every draw.
+            without uncertainty. It returns a number, array or Quantity, or several of them by name
+            (a mapping or a table row; text is ignored), of the same shape for every draw.
         progress : bool
             Whether to show a progress bar.
 
         Returns
         -------
         `~astropy.uncertainty.Distribution`, shape (n_galaxies, ...), or dict of them
-            Results with n_draws samples. If all weights are equal, sample *k* is draw *k*; otherwise
-            draws are resampled in proportion to their weights (deterministic systematic resampling).
-            NaN where a draw is missing.
+            Results with n_draws samples. If all weights are equal, sample *k* is draw *k*;
+            otherwise draws are resampled in proportion to their weights (deterministic systematic
+            resampling). NaN where a draw is missing.
 
         Raises
         ------

@@ -1,16 +1,19 @@
 """Files of spectra: FITS, written block by block.
 
-After a primary unit with the keywords of the best spectrum of the first galaxy, a file has the extensions
+After a primary unit with the keywords of the best spectrum of the first galaxy, a file has the
+extensions
 
 * ``BEST``: table of the best spectrum of the first galaxy (wavelength, flux, uncertainty, mask),
   which `specutils.Spectrum.read` finds;
 * ``DRAWS``: image of all draws, shape (n_galaxies, n_draws, n_wavelength), single precision;
-* ``GALAXIES``: table with a row for each galaxy: ``name``, ``flags`` (code) and ``flag`` (text), ``redshift``,
-  ``weight`` and ``posterior_draw`` of each draw, ``residual`` of the photometry, ``trusted`` pixels;
+* ``GALAXIES``: table with a row for each galaxy: ``name``, ``flags`` (code) and ``flag`` (text),
+  ``redshift``, ``weight`` and ``posterior_draw`` of each draw, ``residual`` of the photometry,
+  ``trusted`` pixels;
 * ``DOCUMENT``: JSON text with the version of the layout, the shape, checksums and meta data.
 
-Draws are written as they are appended, and their number is entered in the header at the end, so that
-only one block of galaxies is in memory.  The file is written atomically (`astrogenspec.atomic`).
+Draws are written as they are appended, and their number is entered in the header at the end, so
+that only one block of galaxies is in memory.  The file is written atomically
+(`astrogenspec.atomic`).
 """
 
 from __future__ import annotations
@@ -87,7 +90,8 @@ class SpectrumWriter:
         self._path = Path(path).expanduser()
         if not self._path.name.lower().endswith(_ENDINGS):
             raise ValueError(
-                f"{self._path.name!r} ends in none of {', '.join(_ENDINGS)}; spectra are written as FITS."
+                f"{self._path.name!r} ends in none of {', '.join(_ENDINGS)}; spectra are written "
+                "as FITS."
             )
         self._overwrite = overwrite
         check_target(self._path, overwrite)
@@ -138,7 +142,8 @@ class SpectrumWriter:
         RuntimeError
             If the writer is not open.
         TypeError
-            If ``spectra`` is not a SpectrumDraws, or its meta data contain objects that a file cannot hold.
+            If ``spectra`` is not a SpectrumDraws, or its meta data contain objects that a file
+            cannot hold.
         ValueError
             If the wavelengths or the numbers of draws differ.
         OSError
@@ -147,7 +152,8 @@ class SpectrumWriter:
         stream = self._stream
         if stream is None:
             raise RuntimeError(
-                "the writer is not open; use it in a with statement: with SpectrumWriter(path) as writer."
+                "the writer is not open; use it in a with statement: with SpectrumWriter(path) "
+                "as writer."
             )
         check_same_grid(spectra, spectra if self._template is None else self._template, "spectra")
         encoded_document({"meta": dict(spectra.meta)})

@@ -1,8 +1,8 @@
 r"""Redshift and smooth spectra on a logarithmic wavelength grid.
 
-On such a grid a redshift is a shift by a constant number of pixels, and a constant resolving power is a
-convolution with one kernel.  Both act on :math:`\lambda f_\lambda`, the flux per logarithmic wavelength, with
-kernels of unit sum, so that line fluxes are preserved.
+On such a grid a redshift is a shift by a constant number of pixels, and a constant resolving power
+is a convolution with one kernel.  Both act on :math:`\lambda f_\lambda`, the flux per logarithmic
+wavelength, with kernels of unit sum, so that line fluxes are preserved.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def log_step(wavelength: np.ndarray, operation: str) -> float:
     steps = np.diff(np.log(wavelength))
     if np.ptp(steps) > 0.01 * steps.mean():
         raise ValueError(
-            f"{operation} needs a wavelength grid that is equally spaced in its logarithm; resample the flux to such "
-            f"a grid first."
+            f"{operation} needs a wavelength grid that is equally spaced in its logarithm; "
+            "resample the flux to such a grid first."
         )
     return float(steps.mean())
 
@@ -142,7 +142,8 @@ def at_median_redshift(
     Returns
     -------
     ndarray, shape (n_draws, n_wavelength)
-        Linearly interpolated spectra, NaN outside the range of a draw; the unchanged draws if all have one redshift.
+        Linearly interpolated spectra, NaN outside the range of a draw; the unchanged draws if all
+        have one redshift.
     """
     known = redshift[np.isfinite(redshift)]
     if not len(known) or np.ptp(known) == 0:

@@ -225,9 +225,9 @@ def check_same_grid(part: Any, first: SpectrumArrays, argument: str) -> None:
     one, other = part.wavelength.value, first.wavelength.value
     if one.shape != other.shape or not np.allclose(one, other, rtol=1e-9, atol=0):
         raise ValueError(
-            f"{argument} has another wavelength grid ({len(one)} pixels, {one[0]:.6g}-{one[-1]:.6g} AA) than "
-            f"the first part ({len(other)} pixels, {other[0]:.6g}-{other[-1]:.6g} AA); all parts need the same "
-            f"grid."
+            f"{argument} has another wavelength grid ({len(one)} pixels, "
+            f"{one[0]:.6g}-{one[-1]:.6g} AA) than the first part ({len(other)} pixels, "
+            f"{other[0]:.6g}-{other[-1]:.6g} AA); all parts need the same grid."
         )
 
 

@@ -1,9 +1,10 @@
 """FITS keywords of generated spectra, which `specutils.Spectrum.write` stores and a reader for specutils restores.
 
-`specutils` writes flux, uncertainty and mask, and the header in the meta data, but not the redshift.  The header of a
-generated spectrum therefore has ``OBJECT``, ``REDSHIFT``, ``FRAME``, ``AIRORVAC`` (always "vac"), ``SPECKIND`` (best, mean,
-...), ``DRAW``, ``POSTDRAW`` (number of the draw of the posterior) and ``FLAGS``.  Once this package has made or measured a
-spectrum, `specutils.Spectrum.read` restores the redshift and the meta data from them.
+`specutils` writes flux, uncertainty and mask, and the header in the meta data, but not the
+redshift.  The header of a generated spectrum therefore has ``OBJECT``, ``REDSHIFT``, ``FRAME``,
+``AIRORVAC`` (always "vac"), ``SPECKIND`` (best, mean, ...), ``DRAW``, ``POSTDRAW`` (number of the
+draw of the posterior) and ``FLAGS``.  Once this package has made or measured a spectrum,
+`specutils.Spectrum.read` restores the redshift and the meta data from them.
 """
 
 from __future__ import annotations

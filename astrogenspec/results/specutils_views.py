@@ -120,7 +120,8 @@ def percentile_spectra(spectra: SpectrumArrays, percentile: Any) -> Spectrum | S
     wanted = np.asarray(percentile, dtype=float)
     if wanted.ndim > 1 or wanted.size == 0 or not np.all((wanted >= 0) & (wanted <= 100)):
         raise ValueError(
-            f"percentile is {percentile!r}; give one number between 0 and 100, or a flat list of them."
+            f"percentile is {percentile!r}; give one number between 0 and 100, or a flat list of "
+            "them."
         )
     flux = weighted_percentiles(spectra.flux.value, spectra.weights, wanted.ravel())
     redshift = mean_redshifts(spectra)
@@ -207,8 +208,8 @@ def draws_collection(spectra: SpectrumArrays) -> SpectrumCollection:
 
     if len(spectra) != 1:
         raise ValueError(
-            f"a collection contains the draws of one galaxy, but there are {len(spectra)} galaxies; select one "
-            f"first, as in spectra[0].to_collection()."
+            f"a collection contains the draws of one galaxy, but there are {len(spectra)} "
+            "galaxies; select one first, as in spectra[0].to_collection()."
         )
     flux = spectra.flux.value[0].astype(float)
     base = _meta(spectra, 0, "draw")
@@ -347,8 +348,8 @@ def measured(
     TypeError
         If ``function`` is not callable, or its result is not a number.
     ValueError
-        If there are no draws, ``function`` fails for all of them, or its results have different names
-        or shapes.
+        If there are no draws, ``function`` fails for all of them, or its results have different
+        names or shapes.
     """
     from tqdm import tqdm
 
@@ -391,8 +392,8 @@ def _report_failures(
             f"{spectra.names[number]!r}: {error}"
         ) from error
     warnings.warn(
-        f"function failed for {len(failures)} of {n_pairs} draws, which are NaN in the result; first for "
-        f"draw {draw} of galaxy {spectra.names[number]!r}: {error}",
+        f"function failed for {len(failures)} of {n_pairs} draws, which are NaN in the result; "
+        f"first for draw {draw} of galaxy {spectra.names[number]!r}: {error}",
         AstroGenSpecWarning,
         stacklevel=4,
     )
@@ -415,8 +416,8 @@ class _Results:
         if set(named) != set(self._values):
             differ = ", ".join(repr(name) for name in sorted(set(named) ^ set(self._values)))
             raise ValueError(
-                f"function returned different names for different spectra ({differ}); it must return the same names "
-                f"for every spectrum, with NaN for missing values."
+                f"function returned different names for different spectra ({differ}); it must "
+                "return the same names for every spectrum, with NaN for missing values."
             )
         for name, value in named.items():
             label = f"the result {name!r} of function" if name else "the result of function"
@@ -424,8 +425,8 @@ class _Results:
             wanted = self._values[name].shape[2:]
             if numbers.shape != wanted:
                 raise ValueError(
-                    f"{label} has shape {numbers.shape}, but {wanted} for an earlier spectrum; it must have one "
-                    f"shape for all spectra."
+                    f"{label} has shape {numbers.shape}, but {wanted} for an earlier spectrum; it "
+                    "must have one shape for all spectra."
                 )
             self._values[name][number, samples] = numbers
 

@@ -1,9 +1,9 @@
 """Statistics over the draws of many galaxies, ignoring draws that are NaN.
 
-Functions whose names begin with ``row`` take draws of one quantity, shape (n_galaxies, n_draws); they process
-large arrays in blocks of galaxies to keep temporary arrays small.  The others take draws of spectra, shape
-(n_galaxies, n_draws, n_wavelength), with one weight per draw.  The statistics of a galaxy without draws are
-NaN, without a warning.
+Functions whose names begin with ``row`` take draws of one quantity, shape (n_galaxies, n_draws);
+they process large arrays in blocks of galaxies to keep temporary arrays small.  The others take
+draws of spectra, shape (n_galaxies, n_draws, n_wavelength), with one weight per draw.  The
+statistics of a galaxy without draws are NaN, without a warning.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def matched_values(
     ----------
     draws : `~astrogenspec.QuantityPosterior`, Quantity or ndarray, shape (n_galaxies, n_draws)
     truth : Quantity or array-like, shape (n_galaxies,)
-        Bare numbers are taken to be in the unit of the draws.  Values that are masked, not finite or
-        fill values (`~astrogenspec.quantities.known_numbers`) become NaN: unknown.
+        Bare numbers are taken to be in the unit of the draws.  Values that are masked, not finite
+        or fill values (`~astrogenspec.quantities.known_numbers`) become NaN: unknown.
     name : str
         Name of the truth in error messages.
 
@@ -157,7 +157,8 @@ def matched_values(
     values = np.asarray(draws.value if unit is not None else draws)
     if values.ndim != 2 or values.shape[1] == 0:
         raise ValueError(
-            f"draws has shape {values.shape}; expected (n_galaxies, n_draws) with at least one draw."
+            f"draws has shape {values.shape}; expected (n_galaxies, n_draws) with at least one "
+            "draw."
         )
     true, _ = known_numbers(truth, unit, quantity=quantity, name=name)
     if true.shape != values.shape[:1]:

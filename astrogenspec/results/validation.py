@@ -1,6 +1,7 @@
 """Validation of the arguments of `Posterior` and `SpectrumDraws`.
 
-Every function ``checked_...`` returns a copy in the internal form, or raises an error that names the argument.
+Every function ``checked_...`` returns a copy in the internal form, or raises an error that names
+the argument.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ def checked_named(named: Any, names: Any, n_galaxies: int) -> np.ndarray:
     checked = np.full(n_galaxies, names is not None) if named is None else np.array(named, bool)
     if checked.shape != (n_galaxies,):
         raise ValueError(
-            f"named has shape {checked.shape}; one entry for each of the {n_galaxies} galaxies is expected."
+            f"named has shape {checked.shape}; one entry for each of the {n_galaxies} galaxies "
+            "is expected."
         )
     return checked
 
@@ -166,11 +168,13 @@ def checked_flag_codes(flag_codes: Any, flags: np.ndarray) -> np.ndarray:
     codes = np.asarray(flag_codes)
     if codes.size and codes.dtype.kind not in "iu":
         raise TypeError(
-            f"flag_codes has dtype {codes.dtype}; integers (codes of astrogenspec.Flag) are expected."
+            f"flag_codes has dtype {codes.dtype}; integers (codes of astrogenspec.Flag) are "
+            "expected."
         )
     if codes.shape != flags.shape:
         raise ValueError(
-            f"flag_codes has shape {codes.shape}, but there are {len(flags)} galaxies; pass one code per galaxy."
+            f"flag_codes has shape {codes.shape}, but there are {len(flags)} galaxies; pass one "
+            "code per galaxy."
         )
     codes = codes.astype(np.int64)
     if (codes < 0).any():
@@ -208,7 +212,8 @@ def checked_measurable(measurable: Any, n_galaxies: int) -> np.ndarray | None:
     wrong = (values < 0) | (values > 1)
     if wrong.any():
         raise ValueError(
-            f"measurable contains {values[wrong][0]:g}; expected probabilities between 0 and 1, or NaN."
+            f"measurable contains {values[wrong][0]:g}; expected probabilities between 0 and 1, "
+            "or NaN."
         )
     return values
 
@@ -283,13 +288,14 @@ def checked_index(key: Any, n_galaxies: int) -> slice | np.ndarray:
         return rows
     if rows.dtype.kind not in "iu" or rows.ndim > 1:
         raise TypeError(
-            f"galaxies cannot be selected by {key!r}; use a number, a slice, a boolean mask or a flat list of "
-            f"numbers, or galaxy() to select one by its name."
+            f"galaxies cannot be selected by {key!r}; use a number, a slice, a boolean mask or a "
+            "flat list of numbers, or galaxy() to select one by its name."
         )
     outside = (rows < -n_galaxies) | (rows >= n_galaxies)
     if outside.any():
         raise IndexError(
-            f"galaxy {rows[outside].flat[0]} does not exist: there are {n_galaxies}, counted from 0."
+            f"galaxy {rows[outside].flat[0]} does not exist: there are {n_galaxies}, counted "
+            "from 0."
         )
     if rows.ndim == 0:
         number = int(rows) % n_galaxies
@@ -325,7 +331,8 @@ def index_of_name(name: str, names: np.ndarray) -> int:
     if len(found) > 1:
         listed = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
         raise ValueError(
-            f"{len(found)} galaxies are named {name!r} (numbers {listed}); select one by its number."
+            f"{len(found)} galaxies are named {name!r} (numbers {listed}); select one by its "
+            "number."
         )
     return int(found[0])
 
@@ -350,12 +357,14 @@ def _checked_quantity(name: Any, values: Any) -> u.Quantity:
     numbers = plain_values(values, wanted, name=f"draws[{name!r}]")
     if numbers.ndim != 2 or numbers.shape[1] == 0:
         raise ValueError(
-            f"draws[{name!r}] has shape {numbers.shape}; expected (n_galaxies, n_draws) with at least one draw."
+            f"draws[{name!r}] has shape {numbers.shape}; expected (n_galaxies, n_draws) with at "
+            "least one draw."
         )
     if np.isinf(numbers).any():
         galaxy = int(np.flatnonzero(np.isinf(numbers).any(axis=1))[0])
         raise ValueError(
-            f"draws[{name!r}] contains infinite values, the first in galaxy {galaxy}; use NaN for missing draws."
+            f"draws[{name!r}] contains infinite values, the first in galaxy {galaxy}; use NaN "
+            "for missing draws."
         )
     return u.Quantity(numbers, wanted, subok=True, copy=False)
 
@@ -375,7 +384,8 @@ def _checked_strings(argument: str, values: Any, n_galaxies: int) -> np.ndarray:
     for number, entry in enumerate(entries):
         if not isinstance(entry, str):
             raise TypeError(
-                f"{argument}[{number}] is {entry!r}, of type {type(entry).__name__}; strings are expected."
+                f"{argument}[{number}] is {entry!r}, of type {type(entry).__name__}; strings are "
+                "expected."
             )
         result[number] = "" if mask is not None and mask[number] else str(entry)
     return result
@@ -438,11 +448,13 @@ def checked_flux(flux: Any, wavelength: u.Quantity) -> u.Quantity:
     _require_quantity("flux", flux, f"in units of spectral flux density, such as {FLUX_UNIT}")
     if flux.ndim != 3 or 0 in flux.shape[1:]:
         raise ValueError(
-            f"flux has shape {flux.shape}; expected (n_galaxies, n_draws, n_wavelength) with at least one draw."
+            f"flux has shape {flux.shape}; expected (n_galaxies, n_draws, n_wavelength) with at "
+            "least one draw."
         )
     if flux.shape[2] != len(wavelength):
         raise ValueError(
-            f"flux has {flux.shape[2]} pixels per spectrum, but there are {len(wavelength)} wavelengths."
+            f"flux has {flux.shape[2]} pixels per spectrum, but there are {len(wavelength)} "
+            "wavelengths."
         )
     if not flux.unit.is_equivalent(FLUX_UNIT) and flux.unit.is_equivalent(u.Jy):
         flux = flux.to(FLUX_UNIT, u.spectral_density(wavelength))
@@ -451,8 +463,8 @@ def checked_flux(flux: Any, wavelength: u.Quantity) -> u.Quantity:
     infinite = np.isinf(values).any(axis=(1, 2))
     if infinite.any():
         raise ValueError(
-            f"flux contains infinite values, the first in galaxy {int(np.argmax(infinite))}; use NaN for "
-            f"missing draws and pixels."
+            f"flux contains infinite values, the first in galaxy {int(np.argmax(infinite))}; use "
+            "NaN for missing draws and pixels."
         )
     return u.Quantity(values, FLUX_UNIT, copy=False)
 
@@ -483,8 +495,8 @@ def checked_redshift(redshift: Any, exists: np.ndarray) -> np.ndarray:
     if wrong.any():
         galaxy, draw = (int(k) for k in np.argwhere(wrong)[0])
         raise ValueError(
-            f"redshift of galaxy {galaxy}, draw {draw}, is {values[galaxy, draw]:g}; expected a number above "
-            f"-1 for every draw that is not NaN."
+            f"redshift of galaxy {galaxy}, draw {draw}, is {values[galaxy, draw]:g}; expected a "
+            "number above -1 for every draw that is not NaN."
         )
     values[~exists] = np.nan
     return values
@@ -519,15 +531,16 @@ def checked_weights(weights: Any, exists: np.ndarray) -> np.ndarray:
         if wrong.any():
             galaxy, draw = (int(k) for k in np.argwhere(wrong)[0])
             raise ValueError(
-                f"weights of galaxy {galaxy}, draw {draw}, is {values[galaxy, draw]:g}; weights must be numbers "
-                f"that are not negative."
+                f"weights of galaxy {galaxy}, draw {draw}, is {values[galaxy, draw]:g}; weights "
+                "must be numbers that are not negative."
             )
     values[~exists] = 0.0
     values[~exists.any(axis=1)] = 1.0
     total = values.sum(axis=1, keepdims=True)
     if (total == 0).any():
         raise ValueError(
-            f"the weights of galaxy {int(np.argmin(total[:, 0]))} are all zero; at least one must be positive."
+            f"the weights of galaxy {int(np.argmin(total[:, 0]))} are all zero; at least one "
+            "must be positive."
         )
     # Weights that are scaled already keep their exact values.
     return values / np.where(np.abs(total - 1) < 1e-12, 1.0, total)
@@ -560,12 +573,14 @@ def checked_posterior_draw(posterior_draw: Any, exists: np.ndarray) -> np.ndarra
     values = np.asarray(posterior_draw)
     if values.dtype.kind not in "iu":
         raise TypeError(
-            f"posterior_draw has dtype {values.dtype}; expected integers, -1 where the draw is unknown."
+            f"posterior_draw has dtype {values.dtype}; expected integers, -1 where the draw is "
+            "unknown."
         )
     _require_shape("posterior_draw", values, exists.shape, "give one number per draw")
     if (values < -1).any():
         raise ValueError(
-            f"posterior_draw contains {values.min()}; expected numbers from 0, or -1 where the draw is unknown."
+            f"posterior_draw contains {values.min()}; expected numbers from 0, or -1 where the "
+            "draw is unknown."
         )
     return np.where(exists, values, -1).astype(np.int64)
 
@@ -628,7 +643,8 @@ def checked_trusted(trusted: Any, n_galaxies: int, n_wavelength: int) -> np.ndar
     values = np.asarray(trusted)
     if values.dtype != bool:
         raise TypeError(
-            f"trusted has dtype {values.dtype}; expected booleans, False where the model has no coverage."
+            f"trusted has dtype {values.dtype}; expected booleans, False where the model has no "
+            "coverage."
         )
     if values.shape == (n_wavelength,):
         values = np.broadcast_to(values, shape)
@@ -639,7 +655,8 @@ def checked_trusted(trusted: Any, n_galaxies: int, n_wavelength: int) -> np.ndar
 def _require_quantity(argument: str, value: Any, wanted: str) -> None:
     if getattr(value, "unit", None) is None:
         raise TypeError(
-            f"{argument} is of type {type(value).__name__}, without a unit; give a Quantity {wanted}."
+            f"{argument} is of type {type(value).__name__}, without a unit; give a Quantity "
+            f"{wanted}."
         )
 
 

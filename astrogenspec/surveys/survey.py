@@ -44,7 +44,8 @@ class Survey:
     extinction_coefficient : dict of str to float
         Ratio of the Galactic extinction in the band to E(B-V).
     pivot_wavelength : dict of str to `~astropy.units.Quantity`
-        Pivot wavelength of the band, for the conversion between flux per frequency and per wavelength.
+        Pivot wavelength of the band, for the conversion between flux per frequency and per
+        wavelength.
     filter_names : dict of str to str
         Names of the transmission curves in the ``speclite`` package.
     fibre_diameter : `~astropy.units.Quantity`
@@ -84,10 +85,11 @@ def _by_band(*values: float | str, unit: u.UnitBase | None = None) -> dict:
 
 #: Imaging of the Sloan Digital Sky Survey: corrected frames of data release 8 and later.
 #:
-#: Seeing, sky and calibration are typical values from the imaging pages of the survey; gain and dark variance are those of
-#: camera column 3 in the data model of the corrected frames; the extinction coefficients are those of
-#: Schlafly & Finkbeiner (2011, arXiv:1012.4804, table 6) for R_V = 3.1; the curves are those of Doi et al. (2010); the
-#: softening is that of Stoughton et al. (2002, AJ 123, 485, table 21), 1.4, 0.9, 1.2, 1.8, 7.4 e-10 of the zero point.
+#: Seeing, sky and calibration are typical values from the imaging pages of the survey; gain and
+#: dark variance are those of camera column 3 in the data model of the corrected frames; the
+#: extinction coefficients are those of Schlafly & Finkbeiner (2011, arXiv:1012.4804, table 6) for
+#: R_V = 3.1; the curves are those of Doi et al. (2010); the softening is that of Stoughton et al.
+#: (2002, AJ 123, 485, table 21), 1.4, 0.9, 1.2, 1.8, 7.4 e-10 of the zero point.
 SDSS = Survey(
     name="sdss",
     bands=BANDS,

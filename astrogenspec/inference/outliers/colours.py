@@ -1,13 +1,14 @@
 r"""Tail probability of the magnitudes of a galaxy under the training distribution, for any set of bands.
 
-The AB magnitudes of the training set are modelled by a Gaussian mixture :math:`\sum_k w_k\,N(\mu_k, C_k)` in five bands.  A
-galaxy with magnitudes :math:`m` in :math:`d \geq 2` bands and covariance :math:`S` of its errors is compared with the marginal
-of each component in these bands, widened by the errors:
+The AB magnitudes of the training set are modelled by a Gaussian mixture :math:`\sum_k w_k\,N(\mu_k,
+C_k)` in five bands.  A galaxy with magnitudes :math:`m` in :math:`d \geq 2` bands and covariance
+:math:`S` of its errors is compared with the marginal of each component in these bands, widened by
+the errors:
 
 .. math:: D^2 = \min_k\,(m - \mu_k)^T (C_k + S)^{-1} (m - \mu_k) ,
 
-and the result is the probability that a :math:`\chi^2_d` variate exceeds :math:`D^2`.  Errors are taken as independent,
-with a floor of 0.03 mag.
+and the result is the probability that a :math:`\chi^2_d` variate exceeds :math:`D^2`.  Errors are
+taken as independent, with a floor of 0.03 mag.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class ColourMixture:
         Parameters
         ----------
         magnitudes : ndarray, shape (n, 5)
-            Magnitudes of the training set, corrected for Galactic extinction; rows with NaN are ignored.
+            Magnitudes of the training set, corrected for Galactic extinction; rows with NaN are
+            ignored.
         seed : int
             Seed of the initialisation and of the selection of at most 40,000 galaxies.
 
@@ -78,7 +80,8 @@ class ColourMixture:
         known = magnitudes[np.isfinite(magnitudes).all(axis=1)]
         if len(known) < _MIN_GALAXIES:
             raise ValueError(
-                f"{len(known)} galaxies have all bands; at least {_MIN_GALAXIES} are needed to fit the training distribution."
+                f"{len(known)} galaxies have all bands; at least {_MIN_GALAXIES} are needed to "
+                "fit the training distribution."
             )
         rng = np.random.default_rng(seed)
         known = known[rng.permutation(len(known))[:_MAX_GALAXIES]]
@@ -153,8 +156,8 @@ def near_stellar_locus(magnitudes: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of bool, shape (n,)
-        Within 0.07 mag of g - r = 1.39 (1 - exp(-4.9 c**3 - 2.45 c**2 - 1.68 c - 0.050)) with c = r - i (Juric et al. 2008,
-        ApJ 673, 864).
+        Within 0.07 mag of g - r = 1.39 (1 - exp(-4.9 c**3 - 2.45 c**2 - 1.68 c - 0.050)) with c = r
+        - i (Juric et al. 2008, ApJ 673, 864).
     """
     g, r, i = (magnitudes[:, BANDS.index(band)] for band in "gri")
     colour = np.clip(r - i, -0.2, 2.5)

@@ -2,15 +2,18 @@
 
 Three tests are made, each with limits from the card of the weights:
 
-* Ranges (card key ``training_range``): magnitudes, colours and posterior medians are compared with the lowest and highest
-  value in the training set.  Keys are ``r_magnitude`` and the like, ``g-r`` and the like (AB, corrected for Galactic
-  extinction), and names of quantities (in their own unit; a line flux as log10).
-* Image statistics (card key ``novelty``): size, centring, noise, sky, neighbours and artefacts (`image_statistics`) are
-  compared with their quantiles 0.0005 and 0.9995 in the training set, plus a margin for what simulations leave out.
-* Colours (card key ``novelty``): the tail probability of the magnitudes under a Gaussian mixture (`ColourMixture`) is
-  compared with its quantile 0.002 in the training set, minus half a dex.
+* Ranges (card key ``training_range``): magnitudes, colours and posterior medians are compared with
+  the lowest and highest value in the training set.  Keys are ``r_magnitude`` and the like, ``g-r``
+  and the like (AB, corrected for Galactic extinction), and names of quantities (in their own unit;
+  a line flux as log10).
+* Image statistics (card key ``novelty``): size, centring, noise, sky, neighbours and artefacts
+  (`image_statistics`) are compared with their quantiles 0.0005 and 0.9995 in the training set, plus
+  a margin for what simulations leave out.
+* Colours (card key ``novelty``): the tail probability of the magnitudes under a Gaussian mixture
+  (`ColourMixture`) is compared with its quantile 0.002 in the training set, minus half a dex.
 
-Draws of flagged galaxies are kept.  Every kind of deviation has its own bit of `~astrogenspec.flags.Flag`.
+Draws of flagged galaxies are kept.  Every kind of deviation has its own bit of
+`~astrogenspec.flags.Flag`.
 """
 
 from __future__ import annotations
@@ -62,7 +65,8 @@ _MARGINS = {
     "background": (0.15, 2.0),
     "noise": (0.35, 0.08),
 }
-#: Margins in dex, of the tail probability of colours and of the signal-to-noise ratio of photometry.
+#: Margins in dex, of the tail probability of colours and of the signal-to-noise ratio of
+#: photometry.
 _COLOUR_MARGIN, _SIGNAL_MARGIN = 0.5, 0.8
 #: Quantile of the tail probabilities of the training set that is the limit for colours.
 _COLOUR_TAIL = 0.002
@@ -343,7 +347,8 @@ _IMAGE_CHECKS: tuple[tuple[Flag, Callable[[_ImageOutliers], np.ndarray], str], .
     (
         Flag.MASKED,
         lambda s: s.masked,
-        "up to {masked:.0%} of the pixels of a band are bad, and up to {masked_core:.0%} of its central pixels",
+        "up to {masked:.0%} of the pixels of a band are bad, and up to {masked_core:.0%} of its "
+        "central pixels",
     ),
     (
         Flag.MISREGISTERED,
@@ -363,7 +368,8 @@ _IMAGE_CHECKS: tuple[tuple[Flag, Callable[[_ImageOutliers], np.ndarray], str], .
     (
         Flag.BACKGROUND,
         lambda s: s.outside("background"),
-        "the sky level at the edge of the image is {background:.2g} times the pixel noise: check the sky subtraction",
+        "the sky level at the edge of the image is {background:.2g} times the pixel noise: check "
+        "the sky subtraction",
     ),
     (
         Flag.NOISE,

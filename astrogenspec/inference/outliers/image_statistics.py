@@ -1,9 +1,10 @@
 r"""Statistics of galaxy images that reveal blank fields, stars, artefacts, neighbours, and wrong noise or sky.
 
-All statistics are computed about the middle of the cutout, without source detection, so that a thousand galaxies take about a
-second.  The reference band is r, or else the first one present of i, g, z, u.  Moments are taken under a Gaussian window of
-standard deviation :math:`w`.  For a Gaussian source of standard deviation :math:`\sigma`, the second moment (sum over x and y)
-is :math:`2 / (\sigma^{-2} + w^{-2})`, and a displacement :math:`d` of the source appears as
+All statistics are computed about the middle of the cutout, without source detection, so that a
+thousand galaxies take about a second.  The reference band is r, or else the first one present of i,
+g, z, u.  Moments are taken under a Gaussian window of standard deviation :math:`w`.  For a Gaussian
+source of standard deviation :math:`\sigma`, the second moment (sum over x and y) is :math:`2 /
+(\sigma^{-2} + w^{-2})`, and a displacement :math:`d` of the source appears as
 :math:`d\,w^2 / (\sigma^2 + w^2)`, which a factor of 1.7 corrects approximately.
 """
 
@@ -51,7 +52,8 @@ def image_statistics(flux: np.ndarray, ivar: np.ndarray) -> dict[str, np.ndarray
     Parameters
     ----------
     flux, ivar : ndarray, shape (n, 5, 64, 64)
-        Flux [nmgy per pixel] and inverse variance [nmgy**-2]; an inverse variance of 0 marks a bad pixel.
+        Flux [nmgy per pixel] and inverse variance [nmgy**-2]; an inverse variance of 0 marks a bad
+        pixel.
 
     Returns
     -------
@@ -59,34 +61,41 @@ def image_statistics(flux: np.ndarray, ivar: np.ndarray) -> dict[str, np.ndarray
         NaN where a statistic is undefined:
 
         ``signal``
-            log10 of the highest signal-to-noise ratio of a band within 4.5 pixels of the middle (0 if less than 1).
+            log10 of the highest signal-to-noise ratio of a band within 4.5 pixels of the middle (0
+            if less than 1).
         ``size``
-            Second moment under a Gaussian window of 3 pixels, pixels**2: about 3.4 for a point source in average seeing.
+            Second moment under a Gaussian window of 3 pixels, pixels**2: about 3.4 for a point
+            source in average seeing.
         ``wings``
-            log10 of the ratio of the Gaussian variances implied by the second moments under windows of 6 and 3 pixels:
-            near 0 for a point source.
+            log10 of the ratio of the Gaussian variances implied by the second moments under windows
+            of 6 and 3 pixels: near 0 for a point source.
         ``offset``
             Distance of the centroid from the middle, pixels.
         ``misregistration``
             Largest distance of the centroid of a band from that of the reference band, pixels.
         ``plateau``
-            Largest number of pixels of a band within 3% of the highest value, in the central 24 x 24 pixels.
+            Largest number of pixels of a band within 3% of the highest value, in the central 24 x
+            24 pixels.
         ``sharpness``
-            Largest fraction of the flux of 3 x 3 pixels that is in their central pixel, for bright pixels.
+            Largest fraction of the flux of 3 x 3 pixels that is in their central pixel, for bright
+            pixels.
         ``neighbour``
-            log10 of the flux of the brightest block farther than 14 pixels from the middle over that of the brightest
-            central block.  Blocks are 4 x 4 pixels.
+            log10 of the flux of the brightest block farther than 14 pixels from the middle over
+            that of the brightest central block.  Blocks are 4 x 4 pixels.
         ``edge``
             The same for the third brightest block along the edges.
         ``opposite``
-            The same for the brightest edge block at least half a cutout away from the brightest one: a trail has both ends.
+            The same for the brightest edge block at least half a cutout away from the brightest
+            one: a trail has both ends.
         ``background``
-            Median flux of the outermost four pixels, in units of the pixel noise, of the band where it deviates most.
+            Median flux of the outermost four pixels, in units of the pixel noise, of the band where
+            it deviates most.
         ``noise``
-            log10 of the ratio of the scatter of the outermost four pixels to their stated uncertainty, of the band where it
-            deviates most.
+            log10 of the ratio of the scatter of the outermost four pixels to their stated
+            uncertainty, of the band where it deviates most.
         ``masked``, ``masked_core``
-            Largest fraction of bad pixels of a band: in the cutout, and within 6 pixels of the middle.
+            Largest fraction of bad pixels of a band: in the cutout, and within 6 pixels of the
+            middle.
     """
     parts = [
         _batch_statistics(np.asarray(flux[k : k + _BATCH], np.float32), ivar[k : k + _BATCH])

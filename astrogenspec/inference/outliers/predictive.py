@@ -1,18 +1,21 @@
 r"""Posterior predictive check: is the observed photometry plausible for galaxies with the inferred properties?
 
-The simulated magnitudes :math:`m` given the nine quantities :math:`\theta` are modelled as :math:`N(f(\theta), C)`: a
-polynomial :math:`f` of second degree, fitted by ridge regression, and a covariance :math:`C` for what the quantities do not
-determine (dust, age, inclination).  With the observed magnitudes :math:`m` and the covariance :math:`S` of their errors, the
-discrepancy of a posterior draw :math:`\theta_k` is
+The simulated magnitudes :math:`m` given the nine quantities :math:`\theta` are modelled as
+:math:`N(f(\theta), C)`: a polynomial :math:`f` of second degree, fitted by ridge regression, and a
+covariance :math:`C` for what the quantities do not determine (dust, age, inclination).  With the
+observed magnitudes :math:`m` and the covariance :math:`S` of their errors, the discrepancy of a
+posterior draw :math:`\theta_k` is
 
 .. math:: D_k = (m - f(\theta_k))^T (C + S)^{-1} (m - f(\theta_k)) ,
 
-and its reference distribution is that of simulated galaxies at their true quantities.  The posterior predictive p-value [1]_ is
-the fraction of the reference that exceeds :math:`D_k`, averaged over the draws.
+and its reference distribution is that of simulated galaxies at their true quantities.  The
+posterior predictive p-value [1]_ is the fraction of the reference that exceeds :math:`D_k`,
+averaged over the draws.
 
-The check is coarse: the polynomial predicts colours to 0.04-0.1 mag and brightness to 0.4 mag.  Because the draws were inferred
-from the same photometry, p-values of galaxies like those simulated cluster around one half rather than being uniform; only
-small values are informative: the posterior does not explain its own input.
+The check is coarse: the polynomial predicts colours to 0.04-0.1 mag and brightness to 0.4 mag.
+Because the draws were inferred from the same photometry, p-values of galaxies like those simulated
+cluster around one half rather than being uniform; only small values are informative: the posterior
+does not explain its own input.
 
 References
 ----------
@@ -98,7 +101,8 @@ class PhotometryEmulator:
         complete = np.isfinite(np.concatenate([theta, magnitudes, errors], axis=1)).all(axis=1)
         if np.count_nonzero(complete) < _MIN_GALAXIES:
             raise ValueError(
-                f"{np.count_nonzero(complete)} galaxies are complete; at least {_MIN_GALAXIES} are needed to fit the emulator."
+                f"{np.count_nonzero(complete)} galaxies are complete; at least {_MIN_GALAXIES} "
+                "are needed to fit the emulator."
             )
         theta, magnitudes, errors = (
             np.asarray(a, float)[complete] for a in (theta, magnitudes, errors)

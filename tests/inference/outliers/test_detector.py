@@ -277,7 +277,8 @@ def test_tail_probabilities_are_calibrated():
 
 
 def test_stellar_locus():
-    # g, r, i of a G dwarf (g-r 0.45, r-i 0.16) and an M dwarf (1.4, 1.0); an elliptical at z = 0.1 (0.95, 0.4)
+    # g, r, i of a G dwarf (g-r 0.45, r-i 0.16) and an M dwarf (1.4, 1.0); an elliptical at z = 0.1
+    # (0.95, 0.4)
     magnitudes = np.array(
         [[0, 17.45, 17, 16.84, 0], [0, 18.4, 17, 16.0, 0], [0, 17.95, 17, 16.6, 0]]
     )
