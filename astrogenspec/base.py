@@ -365,10 +365,12 @@ class Estimator(ABC):
 
     def _metadata(self, seed: int | torch.Generator | None) -> dict[str, Any]:
         """Return the metadata that all results have."""
+        card = self.card or {}
+        version = [str(card[key]) for key in ("version", "filename") if card.get(key)]
         return {
             "estimator": type(self).__name__,
-            "model": (self.card or {}).get("name", ""),
-            "version": (self.card or {}).get("version", ""),
+            "model": card.get("name", ""),
+            "version": ", ".join(version),
             "seed": seed if isinstance(seed, int) else None,
         }
 

@@ -9,8 +9,10 @@ from astropy.table import QTable
 from estimator_cases import make_estimator, make_photometry
 from posterior_cases import flagged_posterior, gaussian_posterior
 
-from astrogenspec.calibration import calibration_report, central_coverage
+from astrogenspec import AstroGenSpecWarning, Flag
+from astrogenspec.calibration import calibration_report, central_coverage, coverage_of_pit
 from astrogenspec.cli import main
+from astrogenspec.reports.calibration import html_page
 from astrogenspec.reports.scores import TRUST, judge
 from astrogenspec.results.posterior import Posterior
 from astrogenspec.surveys import BANDS
@@ -169,6 +171,59 @@ def test_the_page_is_self_contained(report, tmp_path):
         report.write(tmp_path / "trust.pdf")
     with pytest.raises(FileNotFoundError, match="create it first"):
         report.write(tmp_path / "no" / "trust.html")
+
+
+def test_the_page_names_weights_date_and_dropped_galaxies(tmp_path):
+    meta = {"model": "astrogenspec-properties", "version": "7"}
+    posterior, truth = gaussian_posterior(60, 50, quantities=("redshift", "halpha_flux"), meta=meta)
+    draws = {name: values.copy() for name, values in posterior.draws.items()}
+    for values in draws.values():
+        values.value[0] = np.nan
+    codes = np.where(np.arange(60) == 0, int(Flag.SATURATED), 0)
+    posterior = Posterior(draws, flag_codes=codes, meta=meta)
+    truth["redshift"][1:4] = -9999
+    truth["redshift"][4] = np.nan
+    truth["halpha_flux"].value[5:7] = -0.3
+    with pytest.warns(AstroGenSpecWarning, match="3 of redshift"):
+        report = calibration_report(posterior, truth)
+    columns = ("quantity", "galaxies", "used", "fill_value", "no_true_value", "no_draws")
+    assert report.sample.colnames == list(columns)
+    assert report.sample.as_array().tolist() == [
+        ("redshift", 60, 55, 3, 1, 1),
+        ("halpha_flux", 60, 57, 0, 2, 1),
+    ]
+    whole = report.scores[report.scores["by"] == "all"]
+    assert whole["n"].tolist() == report.sample["used"].tolist()
+    assert report.scores.meta["model"] == "astrogenspec-properties"
+    page, table = report.write(tmp_path / "report.html")
+    text = page.read_text()
+    assert "<b>astrogenspec-properties</b>, version 7" in text and report.date in text
+    assert "1 galaxies are flagged (saturated 1)" in text
+    assert QTable.read(table).meta["date"] == report.date
+
+
+def test_figures_and_tables_have_the_same_numbers(report):
+    whole = report.scores[report.scores["by"] == "all"]
+    for row in whole:
+        ranks = report.ranks[row["quantity"]]
+        assert row["coverage_68"] == coverage_of_pit(ranks, [0.68])[0]
+        assert row["n"] == np.isfinite(ranks).sum()
+        verdict = report.verdicts[row["quantity"]]
+        assert verdict.n == row["n"]
+        if verdict.trust != "cannot tell":
+            assert f"contain {row['coverage_68']:.0%} of the true values" in verdict.reason
+    before = dict(zip(whole["quantity"], whole["coverage_68"], strict=True))
+    for row in report.recalibrated:
+        assert row["coverage_68_before"] == before[row["quantity"]]
+
+
+def test_the_page_fits_narrow_windows(report):
+    text = html_page(report)
+    assert "<meta name='viewport' content='width=device-width" in text
+    assert "max-width: 100%" in text and ".wide { overflow-x: auto" in text
+    # Tables with many columns scroll in their own box; only the table of verdicts wraps.
+    boxes = re.sub(r"<div class='wide'><table>.*?</table></div>", "", text, flags=re.S)
+    assert boxes.count("<table>") == 1
 
 
 def test_names_are_escaped(tmp_path):
