@@ -354,8 +354,7 @@ def _stacked(draws: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
     if samples.ndim != 3 or true.shape != (samples.shape[0], samples.shape[2]):
         raise ValueError(
             f"draws has shape {samples.shape} and truth {true.shape}; (n_galaxies, n_draws, "
-            "n_dimensions) and "
-            "(n_galaxies, n_dimensions) are expected."
+            "n_dimensions) and (n_galaxies, n_dimensions) are expected."
         )
     return samples, true
 

@@ -82,8 +82,7 @@ def read_truth(
     if not isinstance(truth, Mapping | Table):
         raise TypeError(
             f"truth is of type {type(truth).__name__}; a table, or a mapping of names of "
-            "quantities "
-            "to Quantities, is expected."
+            "quantities to Quantities, is expected."
         )
     rows = _rows(posterior, truth)
     names = [name for name in truth.keys() if name != _NAME or name in posterior]  # noqa: SIM118
@@ -102,8 +101,7 @@ def read_truth(
         if numbers.shape != (len(posterior),):
             raise ValueError(
                 f"{label} has shape {numbers.shape}, but the posterior has {len(posterior)} "
-                "galaxies; "
-                "give one true value per galaxy."
+                "galaxies; give one true value per galaxy."
             )
         values[name] = numbers if unit is None else u.Quantity(numbers, unit, subok=True)
         fill[name] = outside
@@ -137,8 +135,7 @@ def match_names(wanted: Sequence[str], names: Sequence[str], argument: str = "tr
         if repeated:
             raise ValueError(
                 f"{owner}: {repeated[0][:80]!r} is repeated, so rows cannot be matched by name; "
-                "give "
-                "each galaxy its own name, or omit the column name to match by order."
+                "give each galaxy its own name, or omit the column name to match by order."
             )
     rows = {name: row for row, name in enumerate(names)}
     missing = [name for name in wanted if name not in rows]

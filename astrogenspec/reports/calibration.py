@@ -533,8 +533,7 @@ def _summary(report: CalibrationReport) -> str:
         f"<p>Weights: <b>{model}</b>, version {version}. Made on {html.escape(report.date)} with "
         f"astrogenspec {html.escape(__version__)}.</p>"
         f"<p>{len(posterior)} galaxies with {posterior.n_draws} draws each, {state}. "
-        f"{flagged} galaxies are flagged{f' ({html.escape(listed)})' if listed else ''}; those "
-        "with "
+        f"Flagged galaxies: {flagged}{f' ({html.escape(listed)})' if listed else ''}; those with "
         "draws are used. Quantities with true values: "
         + ", ".join(map(_code, report.verdicts))
         + ".</p>"
@@ -594,8 +593,7 @@ def _recalibration(table: QTable | None) -> str:
     if table is None:
         return (
             "<p>Not available: it needs at least 150 galaxies with a true value, and draws "
-            "without recalibration "
-            "(<code>calibrated=False</code>).</p>"
+            "without recalibration (<code>calibrated=False</code>).</p>"
         )
     return f"{_wide(table)}{_ADVICE}"
 

@@ -198,7 +198,7 @@ def test_the_page_names_weights_date_and_dropped_galaxies(tmp_path):
     page, table = report.write(tmp_path / "report.html")
     text = page.read_text()
     assert "<b>astrogenspec-properties</b>, version 7" in text and report.date in text
-    assert "1 galaxies are flagged (saturated 1)" in text
+    assert "Flagged galaxies: 1 (saturated 1)" in text
     assert QTable.read(table).meta["date"] == report.date
 
 

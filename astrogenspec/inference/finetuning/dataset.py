@@ -167,8 +167,7 @@ def read_labelled_galaxies(
     if len(theta) < MIN_GALAXIES:
         raise ValueError(
             f"only {len(theta)} of {start} galaxies have usable inputs and a label within the "
-            "bounds of its "
-            f"quantity; fit needs at least {MIN_GALAXIES}."
+            f"bounds of its quantity; fit needs at least {MIN_GALAXIES}."
         )
     inputs, flux, error, measured = zip(*parts, strict=True)
     galaxies = LabelledGalaxies(
@@ -222,8 +221,7 @@ class _Rows:
         elif len(self._seen) != len(self._values):
             raise ValueError(
                 f"{self._argument} has {len(self._values)} rows for {len(self._seen)} galaxies; "
-                "one row per "
-                "galaxy is expected."
+                "one row per galaxy is expected."
             )
 
 
