@@ -470,6 +470,8 @@ def plain_values(values: Any, unit: u.UnitBase | None, *, name: str = "values") 
     given = getattr(values, "unit", None)
     try:
         if given is not None:
+            if np.asarray(values).dtype.kind not in "biuf":
+                raise TypeError
             wanted = u.dimensionless_unscaled if unit is None else unit
             with np.errstate(divide="ignore", invalid="ignore"):
                 values = u.Quantity(values, subok=True).to_value(wanted)

@@ -18,6 +18,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
+from ..inputs.catalogues import read_names
 from ..quantities import known_numbers
 from ..warnings import AstroGenSpecWarning
 
@@ -185,18 +186,21 @@ def listed_names(labels: Mapping[str, Any] | Table) -> list[str] | None:
     -------
     list of str or None
         Masked names are empty.
+
+    Raises
+    ------
+    ValueError
+        If it is not one name for each row.
     """
     if _NAME not in labels.keys():  # noqa: SIM118
         return None
     column = labels[_NAME]
-    masked = np.ma.getmaskarray(column) if hasattr(column, "mask") else np.zeros(len(column), bool)
-    found = (
-        np.ma.getdata(column).tolist() if hasattr(column, "mask") else np.asarray(column).tolist()
-    )
-    names = [
-        name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in found
-    ]
-    return ["" if hidden else name for name, hidden in zip(names, masked, strict=True)]
+    if np.ndim(column) != 1:
+        raise ValueError(
+            f"the column name has shape {np.shape(column)}; give one name for each row."
+        )
+    names, named = read_names(column, len(column))
+    return [name if known else "" for name, known in zip(names, named, strict=True)]
 
 
 def _rows(posterior: Posterior, truth: Mapping[str, Any] | Table) -> np.ndarray | None:
@@ -222,8 +226,7 @@ def _warn_of_fill_values(fill: Mapping[str, np.ndarray]) -> None:
     if listed:
         warnings.warn(
             f"truth has values that are fill values or outside the physical limits ({listed}); "
-            "they "
-            "count as missing.",
+            "they count as missing.",
             AstroGenSpecWarning,
             stacklevel=4,
         )
