@@ -251,8 +251,8 @@ def coerce_photometry(
     has_dust = catalogue.ebv is not None or catalogue.extinction is not None
     if ebv is not None and has_dust:
         raise ValueError(
-            "ebv was given both as an argument and in the photometry (columns ebv, extinction_g, or magnitudes that are "
-            "dereddened); give one of them."
+            "ebv was given both as an argument and in the photometry; give one of them. "
+            "Dereddened magnitudes need none."
         )
     for notice in catalogue.notices:
         warnings.warn(notice, AstroGenSpecWarning, stacklevel=2)

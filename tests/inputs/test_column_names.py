@@ -199,3 +199,8 @@ def test_command_line_selects_bands_of_any_scheme():
     prepared = prepare_catalogue(plain, None, "nMgy")
     assert prepared["FLUX_R"].unit == u.nmgy
     assert np.isnan(prepared["flux_err_r"][0])
+
+
+def test_flux_without_error_is_not_assumed_to_have_one():
+    with pytest.raises(ValueError, match="no error for modelFlux_g; give modelFluxIvar_g"):
+        coerce_photometry({"modelMag_r": 17.0, "modelFlux_g": 40.0, "ebv": 0.0})
