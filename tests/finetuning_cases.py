@@ -14,7 +14,7 @@ FIT = {"epochs": 24, "batch_size": 16, "learning_rate": 1e-2, "seed": 1}
 
 
 def galaxies(n=N_GALAXIES):
-    """Return photometry whose g - r colour determines the redshift, and labels with half of the masses missing."""
+    """Return photometry whose g - r gives the redshift, and labels without half of the masses."""
     table = make_photometry(n)
     rng = np.random.default_rng(2)
     redshift = rng.uniform(0.03, 0.25, n)

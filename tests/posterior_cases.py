@@ -27,7 +27,7 @@ def quantity(values, unit):
 def gaussian_posterior(
     n_galaxies, n_draws, *, seed=0, width=1.0, shift=0.0, quantities=tuple(QUANTITIES), **kwargs
 ):
-    """Draw posteriors and truths around the same centres, with sigma 0.3 times that of the population.
+    """Draw posteriors and truths around the same centres, with 0.3 times the population sigma.
 
     ``width`` scales the scatter of the draws, and ``shift`` moves them by a number of sigma: the
     posterior is calibrated for 1 and 0.

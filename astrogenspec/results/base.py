@@ -97,7 +97,7 @@ class GalaxyDraws:
 
     @property
     def named(self) -> np.ndarray:
-        """Whether a galaxy has a name of its own, rather than only a number; read-only, bool, shape (n_galaxies,)."""
+        """Whether a galaxy has a name, rather than only a number; bool, shape (n_galaxies,)."""
         return self._named
 
     @property
@@ -107,7 +107,7 @@ class GalaxyDraws:
 
     @property
     def flag_codes(self) -> np.ndarray:
-        """Flag code of each galaxy, read-only, int64, shape (n_galaxies,); 0 where nothing was found.
+        """Flag code of each galaxy, int64, shape (n_galaxies,); 0 where nothing was found.
 
         Use `~astrogenspec.decode_flags` to list the names of the flags in a code.
         """
@@ -140,11 +140,15 @@ class GalaxyDraws:
         for row, (name, flag) in enumerate(zip(shown.names, shown.flags, strict=True)):
             cells = "".join(f"<td>{cells[row]}</td>" for cells in columns.values())
             rows.append(
-                f"<tr><th>{html.escape(_shortened(name))}</th>{cells}<td>{html.escape(_shortened(flag, 60))}</td></tr>"
+                f"<tr><th>{html.escape(_shortened(name))}</th>{cells}"
+                f"<td>{html.escape(_shortened(flag, 60))}</td></tr>"
             )
         hidden = len(self) - len(shown)
         more = f"<p>{counted(hidden, 'more galaxy', 'more galaxies')}</p>" if hidden else ""
-        return f"<p>{html.escape(repr(self))}</p><table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>{more}"
+        return (
+            f"<p>{html.escape(repr(self))}</p><table><thead><tr>{heads}</tr></thead>"
+            f"<tbody>{''.join(rows)}</tbody></table>{more}"
+        )
 
     def _contents(self) -> str:
         """Describe what each draw holds, for ``repr``."""

@@ -1,4 +1,4 @@
-r"""Information gained about a galaxy: divergence of its posterior from the population prior, in bits.
+r"""Information gained about a galaxy: divergence of the posterior from the prior, in bits.
 
 Let :math:`u` be the fraction of the population below a value.  The prior of :math:`u` is uniform,
 so the Kullback-Leibler divergence of the posterior from the prior is the negative entropy of the

@@ -112,9 +112,9 @@ def shifted_to_rest(
 
     Notes
     -----
-    Shifts by a fraction of a pixel interpolate with polynomials through 12 pixels (Laakso et al. 1996,
-    IEEE Signal Processing Magazine 13, 30), which preserve flux, centre and width of resolved lines.
-    Beyond the ends the last value is repeated.
+    Shifts by a fraction of a pixel interpolate with polynomials through 12 pixels (Laakso et al.
+    1996, IEEE Signal Processing Magazine 13, 30), which preserve flux, centre and width of resolved
+    lines. Beyond the ends the last value is repeated.
     """
     grid, first = rest_grid(wavelength, redshift, step)
     result = np.full((*flux.shape[:2], len(grid)), np.nan, dtype=np.float32)
@@ -218,8 +218,8 @@ def smoothed(
     Notes
     -----
     The kernel is the discrete analogue of the Gaussian (Lindeberg 1990, IEEE PAMI 12, 234), whose
-    variance is exact even if it is narrower than a pixel.  Missing pixels, beyond the ends or NaN, have
-    no weight.
+    variance is exact even if it is narrower than a pixel.  Missing pixels, beyond the ends or NaN,
+    have no weight.
     """
     variance = (wanted**-2 - current**-2) / (FULL_WIDTH * step) ** 2
     if variance <= 0:
@@ -264,7 +264,7 @@ def _shifted(spectrum: np.ndarray, position: float, n_pixels: int) -> np.ndarray
 
 
 def _lagrange(part: float) -> np.ndarray:
-    """Return the weights of 12 pixels for interpolation at ``part`` of the way from the sixth to the seventh."""
+    """Return the weights of 12 pixels for interpolation between the sixth and the seventh."""
     pixels = np.arange(1 - _HALF_WIDTH, _HALF_WIDTH + 1)
     ratios = (part - pixels) / (pixels[:, None] - pixels + np.eye(len(pixels)))
     np.fill_diagonal(ratios, 1.0)

@@ -109,12 +109,12 @@ class SpectrumArrays(GalaxyDraws):
 
     @property
     def flux(self) -> u.Quantity:
-        """Spectral flux density of the draws, read-only, shape (n_galaxies, n_draws, n_wavelength)."""
+        """Flux density of the draws, read-only, shape (n_galaxies, n_draws, n_wavelength)."""
         return self._flux
 
     @property
     def weights(self) -> np.ndarray:
-        """Weights of the draws, read-only, shape (n_galaxies, n_draws); their sum is 1 for each galaxy."""
+        """Weights of the draws, read-only, shape (n_galaxies, n_draws); each row sums to 1."""
         return self._weights
 
     @property
@@ -124,7 +124,7 @@ class SpectrumArrays(GalaxyDraws):
 
     @property
     def posterior_draw(self) -> np.ndarray:
-        """Number of the posterior draw behind each spectrum, read-only, shape (n_galaxies, n_draws).
+        """Index of the posterior draw of each spectrum, read-only, shape (n_galaxies, n_draws).
 
         -1 where unknown: the spectra were not generated from a posterior, or come from an old file.
         """
@@ -142,12 +142,12 @@ class SpectrumArrays(GalaxyDraws):
 
     @property
     def resolving_power(self) -> float:
-        """Wavelength over the full width at half maximum of an unresolved line, from ``meta`` if given there."""
+        """Resolving power: wavelength over the FWHM of an unresolved line."""
         return float(self._meta.get("resolving_power", RESOLVING_POWER))
 
     @property
     def best_draw(self) -> np.ndarray:
-        """Number of the draw that `best` returns, read-only, shape (n_galaxies,); -1 for an unusable galaxy."""
+        """Index of the draw returned by `best`, shape (n_galaxies,); -1 for an unusable galaxy."""
         if self._best is None:
             self._best = np.array(
                 [self._best_of(galaxy) for galaxy in range(self.n_galaxies)], dtype=int

@@ -221,8 +221,9 @@ def row_modes(values: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    The density is estimated with a Gaussian kernel of the width of Silverman (1986, Density Estimation, eq. 3.31), on a
-    grid between the 0.1 and 99.9 percentiles.  The mode is the maximum of the parabola through the highest three points.
+    The density is estimated with a Gaussian kernel of the width of Silverman (1986, Density
+    Estimation, eq. 3.31), on a grid between the 0.1 and 99.9 percentiles.  The mode is the maximum
+    of the parabola through the highest three points.
     """
     values = np.asarray(values)
     n_rows = max(_BLOCK_OF_GRIDS // max(values.shape[1], _N_GRID), 1)
@@ -308,8 +309,8 @@ def weighted_scatters(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    The estimate :math:`\sum w (x - \bar x)^2 / (1 - \sum w^2)` of the variance is unbiased; with equal
-    weights its divisor is :math:`n - 1`.
+    The estimate :math:`\sum w (x - \bar x)^2 / (1 - \sum w^2)` of the variance is unbiased; with
+    equal weights its divisor is :math:`n - 1`.
     """
     return _by_galaxy(lambda draws, weight: _moments_weighted(draws, weight)[1], values, weights)
 
@@ -332,9 +333,9 @@ def weighted_percentiles(
 
     Notes
     -----
-    From one draw to the next in order of value, the cumulative probability grows by the mean of their weights;
-    the smallest draw is the 0th and the largest the 100th percentile, with linear interpolation.  With equal
-    weights this is the default method of `numpy.percentile`.
+    From one draw to the next in order of value, the cumulative probability grows by the mean of
+    their weights; the smallest draw is the 0th and the largest the 100th percentile, with linear
+    interpolation.  With equal weights this is the default method of `numpy.percentile`.
     """
     fractions = np.asarray(percentiles, dtype=float) / 100
     result = np.empty((len(fractions), values.shape[0], values.shape[2]))
@@ -362,9 +363,9 @@ def best_draws(
 
     Notes
     -----
-    The most typical draw has the smallest mean absolute distance from the median; distances are in units of half the 68%
-    range at each pixel, and at most 3.  The root mean square would be dominated by emission lines and favour draws with
-    faint lines.
+    The most typical draw has the smallest mean absolute distance from the median; distances are in
+    units of half the 68% range at each pixel, and at most 3.  The root mean square would be
+    dominated by emission lines and favour draws with faint lines.
     """
     best = np.full(len(values), -1)
     for number, (draws, weight) in enumerate(zip(values, weights, strict=True)):
@@ -398,8 +399,8 @@ def systematic_choice(weights: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Systematic resampling (Kitagawa 1996, J. Comp. Graph. Stat. 5, 1) with the fixed offset 1/2: a draw of
-    weight w is taken floor(n w) or ceil(n w) times.  The result is not random.
+    Systematic resampling (Kitagawa 1996, J. Comp. Graph. Stat. 5, 1) with the fixed offset 1/2: a
+    draw of weight w is taken floor(n w) or ceil(n w) times.  The result is not random.
     """
     n_draws = weights.shape[1]
     positions = (np.arange(n_draws) + 0.5) / n_draws
@@ -421,7 +422,7 @@ def _by_galaxy(
 
 
 def _moments_weighted(draws: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute mean and scatter at each pixel of the draws of one galaxy, shape (n_draws, n_wavelength)."""
+    """Compute mean and scatter at each pixel of draws (n_draws, n_wavelength) of one galaxy."""
     draws = draws.astype(float)
     present = np.isfinite(draws)
     if present.all():

@@ -159,7 +159,7 @@ class TestPartialLabels:
 
 
 def test_recovers_a_known_conditional_posterior():
-    """y1 = c + 0.5 e, y2 = y1**2 + c + 0.3 e: the second quantity depends on the square of the first."""
+    """Draw y1 = c + 0.5 e and y2 = y1**2 + c + 0.3 e, which depends on the square of y1."""
     torch.manual_seed(0)
     chain = FlowChain(1, lower=[-60.0, -60.0], upper=[60.0, 60.0], hidden=32)
 

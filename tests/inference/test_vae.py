@@ -10,7 +10,7 @@ from astrogenspec.nn.layers import n_parameters
 
 
 def make_images(n=8, seed=0):
-    """Make scaled images of round exponential galaxies of various sizes and colours, with unit weight."""
+    """Make scaled images of exponential galaxies of various sizes and colours."""
     generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.arange(64.0) - 31.5, torch.arange(64.0) - 31.5, indexing="ij")
     size = 2 + 6 * torch.rand(n, 1, 1, 1, generator=generator)

@@ -89,12 +89,18 @@ def test_truncated_and_damaged_frames(tmp_path):
     hdus, _, _ = make_frame()
     hdus.writeto(tmp_path / "frame.fits")
     content = (tmp_path / "frame.fits").read_bytes()
-    for damaged in (content[:-3000], content[:50000], content.replace(b"NAXIS1  = ", b"NAXIS1  =-")):
+    for damaged in (
+        content[:-3000],
+        content[:50000],
+        content.replace(b"NAXIS1  = ", b"NAXIS1  =-"),
+    ):
         (tmp_path / "damaged.fits").write_bytes(damaged)
         with pytest.raises(OSError, match=r"damaged.fits cannot be read as a FITS file: "):
             read_sdss_frame(tmp_path / "damaged.fits")
     (tmp_path / "damaged.fits").write_bytes(content.replace(b"ALLSKY", b"SOMEKY"))
-    with pytest.raises(OSError, match=r"cannot be read as a corrected frame of SDSS: it is damaged"):
+    with pytest.raises(
+        OSError, match=r"cannot be read as a corrected frame of SDSS: it is damaged"
+    ):
         read_sdss_frame(tmp_path / "damaged.fits")
 
 

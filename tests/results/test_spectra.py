@@ -398,7 +398,7 @@ def test_with_equal_weights_the_best_draw_is_nearest_to_the_median():
 
 
 def test_the_best_draw_does_not_depend_on_the_redshifts():
-    """The best draw has sharp lines; without alignment, a smooth draw would be nearest to the median."""
+    """Without alignment, a smooth draw would be nearest to the median, not one with lines."""
     wavelength = log_grid(600).value
     redshift = np.linspace(0.09, 0.11, 9)[None]
     rest = wavelength / (1 + redshift[0][:, None])

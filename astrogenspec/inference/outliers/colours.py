@@ -1,4 +1,4 @@
-r"""Tail probability of the magnitudes of a galaxy under the training distribution, for any set of bands.
+r"""Tail probability of magnitudes under the training distribution, for any set of bands.
 
 The AB magnitudes of the training set are modelled by a Gaussian mixture :math:`\sum_k w_k\,N(\mu_k,
 C_k)` in five bands.  A galaxy with magnitudes :math:`m` in :math:`d \geq 2` bands and covariance

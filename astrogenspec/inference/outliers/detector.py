@@ -425,7 +425,11 @@ def _check_photometry(
     stellar = near_stellar_locus(magnitudes)
 
     def of_signal(row: int) -> str:
-        return f"the signal-to-noise ratio of the photometry, {signal[row]:.1f}, is below the training range"
+        return (
+            f"the signal-to-noise ratio of the photometry, {signal[row]:.1f}, is below the "
+            "training "
+            "range"
+        )
 
     def of_colours(row: int) -> str:
         star = " (colours of a star)" if stellar[row] else ""
@@ -457,7 +461,7 @@ def _flag_range(
 
 
 def _magnitudes(photometry: PhotometryBatch) -> dict[str, np.ndarray]:
-    """Return dereddened AB magnitudes and all colours; NaN where a flux is missing or not positive."""
+    """Return dereddened AB magnitudes and all colours; NaN where a flux is not positive."""
     flux = photometry.dereddened()[0]
     magnitude = 22.5 - 2.5 * np.log10(flux, out=np.full(flux.shape, np.nan), where=flux > 0)
     columns: dict[str, Any] = {f"{b}{_MAGNITUDE}": magnitude[:, k] for k, b in enumerate(BANDS)}

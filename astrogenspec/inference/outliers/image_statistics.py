@@ -1,4 +1,4 @@
-r"""Statistics of galaxy images that reveal blank fields, stars, artefacts, neighbours, and wrong noise or sky.
+r"""Image statistics that reveal blank fields, stars, artefacts, neighbours, wrong noise or sky.
 
 All statistics are computed about the middle of the cutout, without source detection, so that a
 thousand galaxies take about a second.  The reference band is r, or else the first one present of i,
@@ -177,7 +177,7 @@ def _reference_band(present: np.ndarray) -> np.ndarray:
 
 
 def _pixel_noise(ivar: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Return the median pixel noise of each band, from every fourth pixel; NaN where the band is missing."""
+    """Return the median noise of every fourth pixel in each band; NaN for a missing band."""
     sampled = np.where(valid, ivar, np.nan)[:, :, 1::4, 1::4].reshape(*ivar.shape[:2], -1)
     ordered = np.sort(sampled, axis=2)
     n_good = np.count_nonzero(np.isfinite(ordered), axis=2)
@@ -190,7 +190,10 @@ def _pixel_noise(ivar: np.ndarray, valid: np.ndarray) -> np.ndarray:
 def _centroids(
     flux: np.ndarray, reference: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return centroid (n, 2) and second moment (n,) in the reference band, and displacements of the bands (n, 5, 2)."""
+    """Return centroid and second moment in the reference band, and displacements of the bands.
+
+    Their shapes are (n, 2), (n,) and (n, 5, 2).
+    """
     light = flux[np.arange(len(flux)), reference][:, None]
     centre = np.full((len(flux), 2), _MIDDLE)
     for width in (5.0, _WINDOW, _WINDOW, _WINDOW):
@@ -205,7 +208,10 @@ def _centroids(
 
 
 def _moments(flux: np.ndarray, centre: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return first (n, b, 2; x and y) and second moments (n, b) about a centre (n, 2) under a Gaussian window."""
+    """Return moments about a centre (n, 2) under a Gaussian window.
+
+    The first moments (x and y) have shape (n, b, 2), the second moments (n, b).
+    """
     along = _PIXELS - centre[..., None]
     window = np.exp(-0.5 * np.square(along / width)).astype(np.float32)
     over_x = np.einsum("nbyx,nx->nby", flux, window[:, 0])
@@ -222,7 +228,7 @@ def _moments(flux: np.ndarray, centre: np.ndarray, width: float) -> tuple[np.nda
 
 
 def _gaussian_variance(moment: np.ndarray, width: float) -> np.ndarray:
-    """Return the variance of the Gaussian that has a second moment under a window; NaN if none has."""
+    """Return the variance of the Gaussian with this second moment under a window, or NaN."""
     inverse = 2 / moment - 1 / width**2
     return np.divide(1, inverse, out=np.full(inverse.shape, np.nan), where=inverse > 1e-3)
 
@@ -305,7 +311,7 @@ def _edge_statistics(
 
 
 def _row_median(values: np.ndarray) -> np.ndarray:
-    """Return the median of the finite entries along the last axis; NaN if there are fewer than 50."""
+    """Return the median of at least 50 finite entries along the last axis, otherwise NaN."""
     ordered = np.sort(values, axis=2)
     n_good = np.count_nonzero(np.isfinite(ordered), axis=2)
     middle = np.take_along_axis(

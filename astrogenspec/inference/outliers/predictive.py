@@ -1,4 +1,4 @@
-r"""Posterior predictive check: is the observed photometry plausible for galaxies with the inferred properties?
+r"""Posterior predictive check: does the observed photometry agree with the inferred properties?
 
 The simulated magnitudes :math:`m` given the nine quantities :math:`\theta` are modelled as
 :math:`N(f(\theta), C)`: a polynomial :math:`f` of second degree, fitted by ridge regression, and a
@@ -194,7 +194,10 @@ class PhotometryEmulator:
     def _distance(
         self, residual: np.ndarray, errors: np.ndarray, pattern: np.ndarray
     ) -> np.ndarray:
-        """Return squared Mahalanobis distances (n, k) in some bands, of residuals (n, k, 5) with errors (n, 5)."""
+        """Return squared Mahalanobis distances (n, k) of residuals (n, k, 5) in some bands.
+
+        The errors have shape (n, 5).
+        """
         variances = np.square(errors[:, pattern]) + _SYSTEMATIC**2
         wide = self.covariance[np.ix_(pattern, pattern)] + variances[..., None] * np.eye(
             pattern.sum()

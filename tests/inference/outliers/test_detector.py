@@ -1,4 +1,4 @@
-"""Outlier flags: image statistics with known values, colours, limits, flag codes and texts, predictive check."""
+"""Outlier flags: image statistics, colours, limits, codes and texts, predictive check."""
 
 import json
 
