@@ -195,7 +195,7 @@ def quantities_to_theta(values: Mapping[str, u.Quantity]) -> np.ndarray:
     ----------
     values : mapping of str to Quantity
         Values by names in `QUANTITIES`, all of one shape. Bare numbers are assumed to be in the
-        unit of the quantity. A line flux that is not positive becomes NaN.
+        unit of the quantity. Masked values, and line fluxes that are not positive, become NaN.
 
     Returns
     -------
@@ -233,7 +233,7 @@ def internal_values(name: str, value: u.Quantity) -> np.ndarray:
     Returns
     -------
     ndarray, of the same shape
-        Internal values; NaN for a line flux that is not positive.
+        Internal values; NaN for masked values, and for a line flux that is not positive.
 
     Raises
     ------
@@ -252,14 +252,16 @@ def internal_values(name: str, value: u.Quantity) -> np.ndarray:
 
 def _in_unit(name: str, value: u.Quantity) -> np.ndarray:
     """Return the values of a quantity in its own unit as an array of float."""
-    unit = QUANTITIES[name].unit
-    try:
-        return np.asarray(u.Quantity(value, unit, subok=True).value, dtype=float)
-    except u.UnitsError as error:
-        raise u.UnitConversionError(
-            f"{name} has the unit {getattr(value, 'unit', None)}; give a unit convertible to "
-            f"{unit or 'a dimensionless number'}."
-        ) from error
+    if isinstance(value, list | tuple) and any(isinstance(part, u.Quantity) for part in value):
+        try:
+            value = u.Quantity(value, subok=True)
+        except (u.UnitsError, TypeError, ValueError):
+            raise u.UnitConversionError(
+                f"{name} is a list of numbers with different units; give one Quantity."
+            ) from None
+    if np.asanyarray(value).dtype.kind == "b":
+        raise TypeError(f"{name} holds booleans; give a Quantity or an array of numbers.")
+    return plain_values(value, QUANTITIES[name].unit, name=name).astype(float)
 
 
 #: Ratios of Chabrier to other IMFs (Madau & Dickinson 2014).

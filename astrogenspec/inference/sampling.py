@@ -12,13 +12,15 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 import torch
+from astropy.table import Table
 
 from ..base import Estimator, make_generator
+from ..calibration.densities import before_recalibration
 from ..calibration.recalibration import Recalibration
 from ..flags import Flag, FlagLog, combine_texts
 from ..inputs.fluxes import ab_magnitudes
 from ..inputs.observations import Observations
-from ..quantities import QUANTITIES, quantities_to_theta, theta_to_quantities
+from ..quantities import QUANTITIES, plain_values, quantities_to_theta, theta_to_quantities
 from ..results.posterior import Posterior
 from ..results.posterior_io import PREDICTIVE
 from .outliers.detector import (
@@ -29,7 +31,7 @@ from .outliers.detector import (
 )
 from .outliers.predictive import PhotometryEmulator
 
-__all__ = ["chain_prefix", "check_rows", "draw_block", "known_values", "log_densities"]
+__all__ = ["DRAWS_FOR_MAP", "chain_prefix", "draw_block", "known_values", "log_densities"]
 
 
 def draw_block(
@@ -115,8 +117,16 @@ def draw_block(
     )
 
 
+#: Number of draws from which the map of the recalibration is computed.
+DRAWS_FOR_MAP = 8000
+
+
 def log_densities(
-    estimator: Estimator, seen: Observations, values: np.ndarray, q: int
+    estimator: Estimator,
+    seen: Observations,
+    values: np.ndarray,
+    q: int,
+    recalibration: Recalibration | None = None,
 ) -> np.ndarray:
     """Evaluate log densities of the first q quantities.
 
@@ -130,6 +140,8 @@ def log_densities(
         Values at which to evaluate, in units of theta; minus infinity for a flux that is not positive.
     q : int
         Number of quantities, from the first of the chain.
+    recalibration : Recalibration, optional
+        Recalibration of the draws, whose density is then evaluated.
 
     Returns
     -------
@@ -138,20 +150,50 @@ def log_densities(
     """
     n, k, _ = values.shape
     network, device = estimator.network, estimator.device
-    theta = torch.as_tensor(values, dtype=torch.float32, device=device).flatten(0, 1)
-    valid = torch.zeros(theta.shape, dtype=torch.bool, device=device)
-    valid[:, :q] = True
     with torch.inference_mode():
-        contexts = network.contexts(seen.inputs().to(device)).repeat_interleave(k)
+        contexts = network.contexts(seen.inputs().to(device))
+        log_derivative = np.zeros((n, k))
+        if recalibration is not None:
+            # A fixed seed: a density is a function of its arguments.
+            draws = network.posterior_of(contexts).sample(DRAWS_FOR_MAP, make_generator(0))
+            values, log_derivative = _before_recalibration(
+                recalibration, seen, draws.cpu().numpy(), values, q
+            )
+        theta = torch.as_tensor(values, dtype=torch.float32, device=device).flatten(0, 1)
+        valid = torch.zeros(theta.shape, dtype=torch.bool, device=device)
+        valid[:, :q] = True
+        contexts = contexts.repeat_interleave(k)
         # Random numbers affect only quantities after the first q, whose terms are not used.
         posterior = network.posterior_of(contexts)
         terms = posterior.log_prob(theta, valid, make_generator(0))[:, :q]
         outside = torch.isinf(theta[:, :q]).any(dim=-1)
         result = terms.sum(dim=-1).masked_fill(outside, -torch.inf).cpu().numpy()
     result[np.isnan(values[..., :q]).any(axis=-1).ravel()] = np.nan
-    result = result.reshape(n, k)
+    result = result.reshape(n, k) + log_derivative
     result[~seen.usable] = np.nan
     return result
+
+
+def _before_recalibration(
+    recalibration: Recalibration,
+    seen: Observations,
+    draws: np.ndarray,
+    values: np.ndarray,
+    q: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return recalibrated values before the recalibration, and the logarithm of the Jacobian, shape (n, k)."""
+    draws = np.where(np.isfinite(draws).all(axis=(1, 2), keepdims=True), draws, np.nan)
+    magnitudes = ab_magnitudes(seen.photometry.dereddened()[0])
+    moved = recalibration.correct_theta(draws, magnitudes, seen.modes)
+    values, log_derivative = values.copy(), np.zeros(values.shape[:2])
+    for j, info in enumerate(list(QUANTITIES.values())[:q]):
+        changed = (moved[:, :, j] != draws[:, :, j]).any(axis=1) & np.isfinite(draws[:, 0, j])
+        for k in np.flatnonzero(changed):
+            values[k, :, j], change = before_recalibration(
+                draws[k, :, j], moved[k, :, j], values[k, :, j], info.lower, info.upper
+            )
+            log_derivative[k] += change
+    return values, log_derivative
 
 
 def chain_prefix(quantities: Mapping[str, u.Quantity], argument: str) -> tuple[np.ndarray, int]:
@@ -180,6 +222,8 @@ def chain_prefix(quantities: Mapping[str, u.Quantity], argument: str) -> tuple[n
     astropy.units.UnitConversionError
         If a unit is not convertible.
     """
+    if isinstance(quantities, Table):
+        quantities = {name: quantities[name] for name in quantities.colnames}
     if not isinstance(quantities, Mapping):
         raise TypeError(
             f"{argument} is of type {type(quantities).__name__}; a mapping of names to Quantities is expected."
@@ -195,20 +239,18 @@ def chain_prefix(quantities: Mapping[str, u.Quantity], argument: str) -> tuple[n
         )
     for k, name in enumerate(first):
         if QUANTITIES[name].logarithmic:
-            given = np.asarray(u.Quantity(quantities[name]).value)
+            given = plain_values(quantities[name], QUANTITIES[name].unit, name=name)
             theta[..., k] = np.where(given <= 0, -np.inf, theta[..., k])
     return theta, len(first)
 
 
-def known_values(quantities: Mapping[str, u.Quantity], n: int | None) -> np.ndarray:
+def known_values(quantities: Mapping[str, u.Quantity]) -> np.ndarray:
     """Validate and stack known quantities.
 
     Parameters
     ----------
     quantities : mapping of str to Quantity, each of shape (n,)
-        The first quantities of the chain; NaN where unknown.
-    n : int or None
-        Number of galaxies; None if it is not determined yet.
+        The first quantities of the chain; NaN or masked where unknown.
 
     Returns
     -------
@@ -225,21 +267,13 @@ def known_values(quantities: Mapping[str, u.Quantity], n: int | None) -> np.ndar
     theta, q = chain_prefix(quantities, "known")
     if theta.ndim != 2:
         raise ValueError(f"known has shape {theta.shape[:-1]}; the shape (n,) is expected.")
-    check_rows(theta, n, "known")
     for k, info in enumerate(list(QUANTITIES.values())[:q]):
         outside = np.flatnonzero((theta[:, k] <= info.lower) | (theta[:, k] >= info.upper))
         for galaxy in outside:
+            given = plain_values(quantities[info.name], info.unit, name=info.name)
             value = "log10 of the flux" if info.logarithmic else "it"
             raise ValueError(
-                f"galaxy {galaxy}: the known {info.name} is {quantities[info.name][galaxy]:g}, but {value} must be "
-                f"between {info.lower:g} and {info.upper:g}."
+                f"galaxy {galaxy}: the known {info.name} is {given[galaxy]:g}, but {value} must be "
+                f"between {info.lower:g} and {info.upper:g}; NaN or a masked value stands for unknown."
             )
     return theta[:, :q]
-
-
-def check_rows(values: np.ndarray, n: int | None, argument: str) -> None:
-    """Raise `ValueError` unless there is one row for each of n galaxies; None skips the check."""
-    if n is not None and len(values) != n:
-        raise ValueError(
-            f"{argument} has {len(values)} rows, but {n} galaxies were given; one row for each is required."
-        )

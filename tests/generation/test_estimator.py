@@ -254,3 +254,42 @@ def test_save_and_load_round_trip(estimator, tmp_path):
     one, two = (predict(e, None, photometry(), posterior()) for e in (estimator, again))
     assert np.array_equal(one.flux.value, two.flux.value)
     assert torch.equal(again.network.zero_points, estimator.network.zero_points)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_posterior_is_matched_by_name(estimator, batch_size):
+    properties, table = posterior(), photometry()
+    order = [2, 0, 1]
+    spectra = predict(estimator, None, table[order], properties, batch_size=batch_size)
+    assert spectra.names == ("galaxy 2", "galaxy 0", "galaxy 1")
+    redshift = properties["redshift"].draws.value[order, :4]
+    assert np.allclose(spectra.redshift, redshift, rtol=1e-6)
+    some = predict(estimator, None, table[1:2], properties)
+    assert np.allclose(some.redshift, properties["redshift"].draws.value[1:2, :4], rtol=1e-6)
+
+
+def test_numbers_given_as_names_are_matched_by_name(estimator):
+    properties, table = posterior(), photometry()
+    table["name"] = ["1", "2", "0"]
+    named = Posterior(properties.draws, names=["0", "1", "2"])
+    spectra = predict(estimator, None, table, named)
+    wanted = properties["redshift"].draws.value[:, :4]
+    assert np.allclose(spectra.redshift, wanted[[1, 2, 0]], rtol=1e-6)
+    unnamed = Posterior(properties.draws)
+    spectra = predict(estimator, None, table, unnamed)
+    assert np.allclose(spectra.redshift, wanted, rtol=1e-6)
+    table.remove_column("name")
+    assert np.allclose(predict(estimator, None, table, named).redshift, wanted, rtol=1e-6)
+
+
+def test_posterior_of_other_or_repeated_galaxies_is_refused(estimator):
+    properties, table = posterior(), photometry()
+    repeated = Posterior(properties.draws, names=["galaxy 0", "galaxy 1", "galaxy 0"])
+    with pytest.raises(ValueError, match="posterior has several galaxies named 'galaxy 0'"):
+        predict(estimator, None, table, repeated)
+    table["name"] = ["galaxy 0", "galaxy 1", "galaxy 1"]
+    with pytest.raises(ValueError, match="the input has several galaxies named 'galaxy 1'"):
+        predict(estimator, None, table, properties)
+    table["name"] = ["galaxy 0", "galaxy 1", "x"]
+    with pytest.raises(ValueError, match=r"posterior has no galaxy named 'x' \(galaxy 2"):
+        predict(estimator, None, table, properties)

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 from astropy.coordinates import SkyCoord
+from astropy.table import MaskedColumn, QTable
+from astropy.utils.masked import Masked
 from estimator_cases import (
     N,
     draws_of,
@@ -414,12 +416,76 @@ def test_known_quantities_condition_the_posterior(estimator):
         ({"sfr": np.zeros(N)}, ValueError, "known has sfr but not redshift"),
         ({"redshift": 0.1}, ValueError, "known has shape"),
         ([0.1], TypeError, "known is of type list"),
-        ({"redshift": np.full(N, 1) * u.m}, u.UnitConversionError, "give a unit convertible"),
+        ({"redshift": np.full(N, 1) * u.m}, u.UnitConversionError, "redshift has the unit 'm'"),
+        ({"redshift": np.full(N, -9999.0)}, ValueError, "known redshift is -9999, .* masked value"),
+        ({"redshift": [True] * N}, TypeError, "redshift holds booleans"),
     ],
 )
 def test_invalid_known_quantities_are_errors(estimator, known, kind, message):
     with pytest.raises(kind, match=message):
         estimator.predict(photometry=make_photometry(), known=known, n_draws=1)
+
+
+@pytest.mark.parametrize(
+    "masked",
+    [
+        lambda values, mask: MaskedColumn(values, mask=mask),
+        lambda values, mask: np.ma.array(values, mask=mask),
+        lambda values, mask: Masked(values * u.one, mask=mask),
+        lambda values, mask: QTable({"z": Masked(values * u.one, mask=mask)})["z"],
+        lambda values, mask: np.where(mask, np.nan, values),
+    ],
+)
+def test_masked_quantities_are_unknown(estimator, masked):
+    table, values = make_photometry(3), np.array([0.1, 0.3, 0.2])
+    z = masked(values, np.array([False, True, False]))
+    posterior = estimator.predict(photometry=table, known={"redshift": z}, n_draws=20, seed=0)
+    spread = posterior["redshift"].std().value
+    assert spread[1] > 0 and (spread[[0, 2]] < 1e-7).all()
+    densities = estimator.log_prob({"redshift": z}, photometry=table)
+    assert np.isnan(densities).tolist() == [False, True, False]
+
+
+def test_density_of_recalibrated_draws():
+    n = 300
+    table = make_photometry(n, seed=2)
+    original = make_estimator()
+    draws = original.predict(photometry=table, n_draws=1, seed=9)
+    # posteriors that are too wide and biased
+    truth = {
+        "redshift": 0.05 + 0.7 * draws["redshift"].draws.value[:, 0],
+        "stellar_mass": 9.5 + 0.2 * (draws["stellar_mass"].draws[:, 0].value - 9) << u.dex(u.Msun),
+    }
+    estimator = original.recalibrated(photometry=table, truth=truth)
+    galaxies = table[:3]
+    names = ["redshift", "stellar_mass"]
+    moved = estimator.predict(photometry=galaxies, n_draws=12000, seed=1)
+    raw = original.predict(photometry=galaxies, n_draws=500, seed=1)
+    grid = np.linspace(1e-4, 0.4999, 1200)
+    theta = {"redshift": np.tile(grid, (3, 1))}
+
+    def distance(density, k):
+        """Kolmogorov-Smirnov distance of draws of the redshift from a density."""
+        steps = 0.5 * (density[1:] + density[:-1]) * np.diff(grid)
+        cumulative = np.append(0, np.cumsum(steps))
+        assert cumulative[-1] == pytest.approx(1, abs=3e-3)
+        ordered = np.sort(moved["redshift"].draws.value[k])
+        ranks = (np.arange(len(ordered)) + 0.5) / len(ordered)
+        return np.abs(np.interp(ordered, grid, cumulative) - ranks).max()
+
+    calibrated = np.exp(estimator.log_prob(theta, photometry=galaxies))
+    network = np.exp(estimator.log_prob(theta, photometry=galaxies, calibrated=False))
+    np.testing.assert_array_equal(network, np.exp(original.log_prob(theta, photometry=galaxies)))
+    for k in range(3):
+        assert distance(calibrated[k], k) < 0.03 < 0.08 < distance(network[k], k)
+    # the joint density: its mean logarithm over draws is minus the entropy
+    joint = {name: moved.draws[name][:, :500] for name in names}
+    before = {name: raw.draws[name] for name in names}
+    entropies = [
+        -e.log_prob(d, photometry=galaxies).mean(axis=1)
+        for e, d in ((estimator, joint), (original, before))
+    ]
+    assert (entropies[0] < entropies[1]).all()
 
 
 def test_density_is_normalised_and_matches_the_draws(estimator):
