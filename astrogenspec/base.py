@@ -23,6 +23,7 @@ one batch, and the memory per draw.
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -443,11 +444,15 @@ def make_generator(seed: int | torch.Generator | None) -> torch.Generator:
         return seed
     if seed is None:
         return torch.Generator().manual_seed(int.from_bytes(os.urandom(8)))
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+    try:
+        number = None if isinstance(seed, bool) else operator.index(seed)
+    except TypeError:
+        number = None
+    if number is None:
         raise TypeError(
             f"seed is {seed!r}: it must be an int, a torch.Generator, or None for fresh randomness."
         )
-    seed = seed.__index__()
+    seed = number
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed}: it must lie between 0 and 2**64 - 1.")
     return torch.Generator().manual_seed(seed)

@@ -3,6 +3,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -208,3 +209,14 @@ def test_default_seed_is_random_and_keeps_the_global_state():
 def test_invalid_seed_is_an_error(seed, kind):
     with pytest.raises(kind, match="seed is"):
         make_generator(seed)
+
+
+@pytest.mark.parametrize("seed", [True, np.True_, 1.0, "1", np.array([1]), np.nan])
+def test_seeds_of_other_types_are_errors(seed):
+    with pytest.raises(TypeError, match="^seed is .*: it must be an int"):
+        make_generator(seed)
+
+
+def test_seeds_may_be_integers_of_numpy():
+    for seed in (np.int64(7), np.uint8(7), np.array(7)):
+        assert make_generator(seed).initial_seed() == 7

@@ -16,7 +16,7 @@ import numpy as np
 from ..flags import Flag
 from ..inputs.band_files import BandFiles, group_band_files
 from ..inputs.catalogues import read_names
-from ..inputs.errors import INPUT_ERRORS, galaxy_of, rewrite_error
+from ..inputs.errors import INPUT_ERRORS, galaxy_of, reason_of, rewrite_error, with_advice
 from ..inputs.fluxes import check_bands
 from ..warnings import AstroGenSpecWarning
 from .tables import is_table, prepare_catalogue, read_table
@@ -36,6 +36,8 @@ __all__ = [
     "with_file_name",
 ]
 
+#: What users of the command line can do about a galaxy that cannot be used.
+_ON_ERROR_ADVICE = "use --on-error flag to flag such galaxies and continue"
 #: Exit status if a galaxy is flagged.
 FLAGGED = 3
 #: Columns of a catalogue, in lower case, that are copied to the output.
@@ -108,10 +110,7 @@ class Galaxies:
         except INPUT_ERRORS as error:
             if galaxy_of(error) is None:
                 raise
-            text = str(error).rstrip(".")
-            raise rewrite_error(
-                error, f"{text}; use --on-error flag to flag such galaxies and continue."
-            ) from error
+            raise with_advice(error, _ON_ERROR_ADVICE) from error
 
     @property
     def files(self) -> Sequence[Path]:
@@ -391,8 +390,11 @@ def with_file_name(error: Exception, files: Sequence[Path]) -> Exception:
     Returns
     -------
     Exception
-        The same error if it concerns no file or already names it.
+        The same error if it concerns no file or already names it. Advice for Python users becomes that for users of
+        the command line.
     """
+    if reason_of(error) != str(error):
+        error = with_advice(error, _ON_ERROR_ADVICE)
     k = 0 if len(files) == 1 else galaxy_of(error)
     # The reader of the file has already named it.
     if k is None or k >= len(files) or str(files[k]) in str(error):

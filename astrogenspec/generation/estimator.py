@@ -16,7 +16,7 @@ from ..base import Estimator, make_generator
 from ..calibration import SpectrumRecalibration
 from ..flags import Flag, FlagLog
 from ..inputs.cutouts import Cutouts
-from ..inputs.errors import check_count
+from ..inputs.errors import check_bool, check_count
 from ..inputs.observations import (
     InputArguments,
     InputOptions,
@@ -24,7 +24,7 @@ from ..inputs.observations import (
     Observations,
 )
 from ..inputs.photometry import Photometry
-from ..quantities import FLUX_UNIT, QUANTITIES, quantities_to_theta
+from ..quantities import FLUX_UNIT, QUANTITIES, plain_values, quantities_to_theta
 from ..results.matching import GalaxyMatcher
 from ..results.posterior import Posterior
 from ..results.spectra import SpectrumDraws
@@ -129,7 +129,7 @@ class SpectrumOptions:
         """
         if self.psf_fwhm is None:
             return None
-        values = np.asarray(self.psf_fwhm.to_value(u.arcsec), dtype=float)
+        values = plain_values(self.psf_fwhm, u.arcsec, name="psf_fwhm").astype(float)
         if cutouts is None:
             raise ValueError("psf_fwhm requires cutouts: omit it when only photometry is given.")
         if n is None:
@@ -141,8 +141,11 @@ class SpectrumOptions:
                 f"psf_fwhm has shape {values.shape} for {n} galaxies: give one value, one per galaxy, or shape "
                 f"({n}, {len(BANDS)})."
             )
-        if not (values > 0).all():
-            raise ValueError("psf_fwhm must be positive: give the seeing of each image.")
+        wrong = values[~((values > 0) & np.isfinite(values))]
+        if wrong.size:
+            raise ValueError(
+                f"psf_fwhm is {wrong.flat[0]:g} arcsec, but it must be positive and finite: give the seeing of each image."
+            )
         values = values[:, None] if values.ndim == 1 else values
         return np.broadcast_to(values, (n, len(BANDS)))
 
@@ -349,6 +352,7 @@ class SpectrumEstimator(Estimator):
                 f"n_candidates is {n_candidates} with select={options.select!r}: more candidates than n_draws need "
                 'select="best".'
             )
+        check_bool(calibrated, "calibrated")
         stored = (self.card or {}).get("recalibration") if calibrated else None
         recalibration = None if stored is None else SpectrumRecalibration.from_dict(stored)
         return Request(

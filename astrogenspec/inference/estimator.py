@@ -17,7 +17,7 @@ from astropy.table import QTable, Table
 from ..base import make_generator, wants_progress_bar
 from ..calibration.recalibration import Recalibration
 from ..inputs.cutouts import Cutouts
-from ..inputs.errors import check_count
+from ..inputs.errors import check_bool, check_count
 from ..inputs.observations import (
     InputArguments,
     InputOptions,
@@ -248,7 +248,7 @@ class PropertyEstimator(ImageEstimator):
         settings = InputOptions(**options, measure=measure)
         batches = self._read(cutouts, photometry, settings)
         batches.require(len(values), "theta")
-        recalibration = self._recalibration() if calibrated else None
+        recalibration = self._recalibration() if check_bool(calibrated, "calibrated") else None
         if recalibration is not None:
             moved = {name for _, name in recalibration.corrected}
             recalibration = recalibration if moved & set(list(QUANTITIES)[:q]) else None
@@ -259,8 +259,10 @@ class PropertyEstimator(ImageEstimator):
         for seen in batches:
             part = values[n_read : n_read + len(seen)]
             n_read += len(seen)
-            part = part.reshape(len(part), n_each, -1)
+            part = part.reshape(len(part), n_each, values.shape[-1])
             parts.append(log_densities(self, seen, part, q, recalibration))
+        if not parts:
+            raise ValueError("cutouts is empty: give at least one galaxy.")
         return np.concatenate(parts).reshape(values.shape[:-1])
 
     def fit(
@@ -542,7 +544,7 @@ class PropertyEstimator(ImageEstimator):
         fixed = None if known is None else known_values(known)
         if fixed is not None:
             batches.require(len(fixed), "known")
-        recalibration = self._recalibration() if calibrated else None
+        recalibration = self._recalibration() if check_bool(calibrated, "calibrated") else None
         meta = self._metadata(seed) | {
             "known": list(known or ()),
             "calibrated": recalibration is not None,

@@ -88,7 +88,10 @@ class ImageEstimator(Estimator):
             If the shape is wrong, or a value is not finite.
         """
         self.check_fitted()
-        latent = np.asarray(latent, dtype=np.float32)
+        latent = np.asarray(latent)
+        if latent.dtype.kind not in "iuf":
+            raise TypeError(f"latent has the type {latent.dtype}: it must hold real numbers.")
+        latent = latent.astype(np.float32)
         size = self.network.vae.latent_size
         if latent.ndim != 2 or latent.shape[1] != size:
             raise ValueError(f"latent has shape {latent.shape}: it must be (n, {size}).")
@@ -198,7 +201,9 @@ class ImageEstimator(Estimator):
         target_values = _checked_values(quantity, values)
         defaults: InputArguments = {} if photometry is not None else {"ebv": 0.0}
         settings = InputOptions(**(defaults | options))
-        seen = next(iter(ObservationBatches(cutout, photometry, settings)))
+        seen = next(iter(ObservationBatches(cutout, photometry, settings)), None)
+        if seen is None:
+            raise ValueError("cutout is empty: traverse needs one galaxy with a valid image.")
         if len(seen) != 1 or not seen.usable[0] or seen.cutouts is None:
             raise ValueError(
                 f"cutout holds {len(seen)} galaxies: traverse needs one galaxy with a valid image."
@@ -272,6 +277,7 @@ class ImageEstimator(Estimator):
         if cutouts is None:
             self.check_fitted()
             raise ValueError("cutouts is None: give at least one image.")
+        empty = True
         for seen in self._read(cutouts, photometry, InputOptions(**options, measure=False)):
             with torch.inference_mode():
                 mean, logvar = self.network.latent(seen.inputs().to(self.device))
@@ -280,7 +286,10 @@ class ImageEstimator(Estimator):
             if seen.cutouts is not None:
                 blank[:] = ~seen.cutouts.bands_present.any(axis=1)
             mean[blank] = sigma[blank] = np.nan
+            empty = False
             yield seen, mean, sigma
+        if empty:
+            raise ValueError("cutouts is empty: give at least one galaxy.")
 
     def _decode(self, latent: Tensor) -> np.ndarray:
         with torch.inference_mode():

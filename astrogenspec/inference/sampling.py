@@ -228,6 +228,8 @@ def chain_prefix(quantities: Mapping[str, u.Quantity], argument: str) -> tuple[n
         raise TypeError(
             f"{argument} is of type {type(quantities).__name__}; a mapping of names to Quantities is expected."
         )
+    if not quantities:
+        raise ValueError(f"{argument} is empty; give at least the redshift.")
     theta = quantities_to_theta(quantities)
     first = list(QUANTITIES)[: len(quantities)]
     missing = [name for name in first if name not in quantities]

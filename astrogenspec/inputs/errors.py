@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
@@ -13,14 +14,18 @@ from ..flags import Flag, FlagLog
 
 __all__ = [
     "INPUT_ERRORS",
+    "ON_ERROR_ADVICE",
     "InputLog",
+    "check_bool",
     "check_count",
     "check_on_error",
     "galaxy_of",
+    "reason_of",
     "resolve_flag_codes",
     "resolve_named",
     "rewrite_error",
     "select_galaxies",
+    "with_advice",
 ]
 
 #: Exceptions raised for invalid input; any other exception is an internal error.
@@ -81,10 +86,12 @@ class InputLog(FlagLog):
             Reason; a string is raised as a `ValueError`.
         """
         if self._raise:
-            raise self.error(index, error) from (None if isinstance(error, str) else error)
+            raise self.error(index, error, advice=True) from (
+                None if isinstance(error, str) else error
+            )
         self.add(index, flag, str(error).rstrip("."))
 
-    def error(self, index: int, error: Exception | str) -> Exception:
+    def error(self, index: int, error: Exception | str, *, advice: bool = False) -> Exception:
         """Return an exception about one galaxy.
 
         Parameters
@@ -93,6 +100,8 @@ class InputLog(FlagLog):
             Index of the galaxy among those of this log.
         error : Exception or str
             Reason; a string becomes a `ValueError`.
+        advice : bool
+            Whether to mention ``on_error="flag"``, if there are other galaxies.
 
         Returns
         -------
@@ -100,9 +109,12 @@ class InputLog(FlagLog):
             Its message names the galaxy unless it is the only one; its attribute ``galaxy`` is the index of the
             galaxy in the whole input.
         """
-        galaxy = self.first + index
-        text = f"galaxy {galaxy}: {error}" if self.first or len(self) > 1 else str(error)
-        return rewrite_error(ValueError() if isinstance(error, str) else error, text, galaxy)
+        galaxy, text = self.first + index, str(error)
+        several = self.first > 0 or len(self) > 1
+        if several:
+            text = f"galaxy {galaxy}: {text}"
+        new = rewrite_error(ValueError() if isinstance(error, str) else error, text, galaxy)
+        return with_advice(new, ON_ERROR_ADVICE) if several and advice else new
 
 
 def rewrite_error(error: Exception, text: str, galaxy: int | None = None) -> Exception:
@@ -124,6 +136,36 @@ def rewrite_error(error: Exception, text: str, galaxy: int | None = None) -> Exc
     new = next(kind for kind in _PLAIN_ERRORS if isinstance(error, kind))(text)
     vars(new)["galaxy"] = galaxy_of(error) if galaxy is None else galaxy
     return new
+
+
+#: What Python users can do about a galaxy that cannot be used.
+ON_ERROR_ADVICE = "use on_error='flag' to flag such galaxies and continue"
+
+
+def with_advice(error: Exception, advice: str) -> Exception:
+    """Return an exception whose message ends with advice, in place of any other advice.
+
+    Parameters
+    ----------
+    error : one of `INPUT_ERRORS`
+        Exception about one galaxy.
+    advice : str
+        Half a sentence.
+
+    Returns
+    -------
+    Exception
+        Its attribute ``reason`` is the message without the advice.
+    """
+    reason = reason_of(error)
+    new = rewrite_error(error, f"{reason.rstrip('.')}; {advice}.")
+    vars(new)["reason"] = reason
+    return new
+
+
+def reason_of(error: Exception) -> str:
+    """Return the message of an exception without advice, see `with_advice`."""
+    return getattr(error, "reason", str(error))
 
 
 def galaxy_of(error: BaseException) -> int | None:
@@ -180,11 +222,39 @@ def check_count(value: Any, argument: str) -> int:
     ValueError
         If the value is less than 1.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
         raise TypeError(f"{argument} is {value!r}: it must be an int.")
-    if value.__index__() < 1:
-        raise ValueError(f"{argument} is {value}: it must be at least 1.")
-    return value.__index__()
+    if number < 1:
+        raise ValueError(f"{argument} is {number}: it must be at least 1.")
+    return number
+
+
+def check_bool(value: Any, argument: str) -> bool:
+    """Return True or False, or raise.
+
+    Parameters
+    ----------
+    value : bool
+        Value to check.
+    argument : str
+        Name of the argument, for the error message.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    TypeError
+        If the value is not a bool.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{argument} is {value!r}: it must be True or False.")
+    return bool(value)
 
 
 def resolve_flag_codes(

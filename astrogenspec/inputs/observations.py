@@ -22,9 +22,22 @@ from ..flags import Flag, FlagLog
 from ..surveys import BANDS
 from .catalogues import dust_values
 from .cutouts import CutoutBatch, Cutouts, read_cutouts
-from .errors import InputLog, check_count, check_on_error, resolve_flag_codes, resolve_named
+from .errors import (
+    InputLog,
+    check_bool,
+    check_count,
+    check_on_error,
+    resolve_flag_codes,
+    resolve_named,
+)
 from .features import ModelInputs, make_inputs
-from .photometry import Photometry, PhotometryBatch, coerce_photometry, measure_photometry
+from .photometry import (
+    Photometry,
+    PhotometryBatch,
+    check_reddening,
+    coerce_photometry,
+    measure_photometry,
+)
 
 __all__ = ["InputArguments", "InputOptions", "ObservationBatches", "Observations", "observe"]
 
@@ -155,7 +168,7 @@ def observe(
         _add(image_log, ["image not used: "] * n, cutouts.problems, cutouts.flag_codes)
     assumed = photometry is None and ebv is None
     if photometry is None:
-        photometry = _blank_photometry(n, ebv, start)
+        photometry = _blank_photometry(n, ebv, InputLog(n, on_error, first=start))
     rejected = (photometry.flag_codes & ~_BAND_FLAGS) != 0
     prefixes = np.where(rejected, "photometry not used: ", "")
     _add(flux_log, prefixes, photometry.problems, photometry.flag_codes)
@@ -177,7 +190,7 @@ def observe(
     log.add(unexplained, Flag.NO_DATA, "neither an image nor photometry is available")
     if on_error == "raise" and not usable.all():
         k = int(np.argmin(usable))
-        raise InputLog(n, "raise", first=start).error(k, f"{log.texts[k]}.")
+        raise InputLog(n, "raise", first=start).error(k, f"{log.texts[k]}.", advice=True)
     return Observations(cutouts, photometry, names, log.texts, usable, log.codes, named)
 
 
@@ -216,15 +229,23 @@ def _with_measurement(log: FlagLog, rows: np.ndarray, measured: PhotometryBatch)
     return new
 
 
-def _blank_photometry(n: int, ebv: Any, start: int) -> PhotometryBatch:
+def _blank_photometry(n: int, ebv: Any, log: InputLog) -> PhotometryBatch:
     """Return a batch without fluxes that has the Galactic extinction."""
-    values = np.broadcast_to(dust_values("ebv", 0.0 if ebv is None else ebv), n)
-    for k in np.flatnonzero(~(np.isfinite(values) & (values >= 0))):
-        raise InputLog(n, "raise", first=start).error(
-            int(k), f"ebv is {values[k]:g}, but it must be 0 mag or more, and finite."
-        )
+    values = np.array(np.broadcast_to(dust_values("ebv", 0.0 if ebv is None else ebv), n))
+    rejected: dict[int, str] = {}
+    check_reddening(values, rejected)
+    for index, text in sorted(rejected.items()):
+        log.reject(index, Flag.PHOTOMETRY_NOT_USED, text)
+        values[index] = 0
     missing = np.full((n, len(BANDS)), np.nan)
-    return PhotometryBatch(missing, missing, np.array(values), np.zeros(n, bool))
+    return PhotometryBatch(
+        missing,
+        missing,
+        values,
+        np.zeros(n, bool),
+        problems=log.texts,
+        flag_codes=log.codes,
+    )
 
 
 def _without(photometry: PhotometryBatch, rows: np.ndarray) -> PhotometryBatch:
@@ -347,6 +368,7 @@ class ObservationBatches:
         if cutouts is None and photometry is None:
             raise ValueError(_NO_INPUT)
         check_on_error(options.on_error)
+        check_bool(options.measure, "measure")
         self.batch_size = check_count(batch_size, "batch_size")
         self.options = options
         self._cutouts = cutouts

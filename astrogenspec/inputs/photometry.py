@@ -62,6 +62,7 @@ __all__ = [
     "Morphology",
     "Photometry",
     "PhotometryBatch",
+    "check_reddening",
     "coerce_photometry",
     "measure_photometry",
 ]
@@ -262,7 +263,7 @@ def coerce_photometry(
     reddening, extinction = _extinction_of(catalogue, ebv)
     rejected, notes = dict(catalogue.rejected), FlagLog(n)
     if catalogue.extinction is None:
-        _check_dust(reddening, rejected)
+        check_reddening(reddening, rejected)
     else:
         _check_extinction(flux, extinction, rejected, notes)
     log = InputLog(n, on_error)
@@ -352,8 +353,16 @@ def _ebv_for(ebv: object, n: int) -> np.ndarray:
     return np.array(np.broadcast_to(values, n))
 
 
-def _check_dust(ebv: np.ndarray, rejected: dict[int, str]) -> None:
-    """Add the galaxies whose E(B-V) is negative, not finite or too large to those that are rejected."""
+def check_reddening(ebv: np.ndarray, rejected: dict[int, str]) -> None:
+    """Add the galaxies whose E(B-V) is negative, not finite or too large to those that are rejected.
+
+    Parameters
+    ----------
+    ebv : ndarray, shape (n,)
+        E(B-V), mag.
+    rejected : dict of int to str
+        Reasons by the index of the galaxy; entries are added.
+    """
     for index in np.flatnonzero(~_is_between(ebv, _MAX_EBV)):
         rejected.setdefault(int(index), _dust_text("ebv", ebv[index], _MAX_EBV))
 
@@ -445,7 +454,7 @@ def measure_photometry(
         _warn_no_ebv()
     reddening = _ebv_for(ebv, n)
     rejected: dict[int, str] = {}
-    _check_dust(reddening, rejected)
+    check_reddening(reddening, rejected)
     if rejected:
         index = min(rejected)
         raise InputLog(n, "raise").error(index, rejected[index])

@@ -568,3 +568,38 @@ def test_the_bundled_weights_predict():
     posterior = estimator.predict(**MODES["both"](), n_draws=200, seed=0)
     assert posterior.usable.all()
     assert (posterior["redshift"].std().value < 0.2).all()
+
+
+@pytest.mark.parametrize("ebv", [[0.1, np.nan, 0.1], [0.1, -1, 0.1], [0.1, 1e9, 0.1]])
+def test_impossible_extinction_of_a_galaxy_without_photometry(estimator, ebv):
+    images = make_cutouts(3)
+    with pytest.raises(ValueError, match="^galaxy 1: ebv is .*; use on_error='flag' to flag such"):
+        estimator.predict(images, ebv=ebv, n_draws=2)
+    posterior = estimator.predict(images, ebv=ebv, n_draws=2, on_error="flag", batch_size=2)
+    assert [bool(code) for code in posterior.flag_codes] == [False, True, False]
+    assert "ebv is" in posterior.flags[1] and posterior.usable.all()
+
+
+@pytest.mark.parametrize("method", ["encode", "reconstruct", "embed"])
+def test_iterators_without_galaxies_are_errors(estimator, method):
+    with pytest.raises(ValueError, match="cutouts is empty: give at least one galaxy"):
+        getattr(estimator, method)(iter([]), ebv=0.0)
+    with pytest.raises(ValueError, match="cutouts is empty: give at least one galaxy"):
+        estimator.log_prob({"redshift": []}, iter([]), ebv=0.0)
+    assert list(estimator.predict_iter(iter([]), ebv=0.0)) == []
+
+
+def test_errors_of_a_generator_are_raised(estimator):
+    def interrupted():
+        yield make_cutouts(1)[0]
+        raise OSError("the disk was removed")
+
+    with pytest.raises(OSError, match="the disk was removed"):
+        estimator.predict(interrupted(), ebv=0.0, n_draws=2)
+
+
+@pytest.mark.parametrize("name", ["calibrated", "measure"])
+@pytest.mark.parametrize("value", ["no", None, 1])
+def test_options_that_must_be_boolean(estimator, name, value):
+    with pytest.raises(TypeError, match=f"{name} is {value!r}: it must be True or False"):
+        estimator.predict(photometry=make_photometry(), **{name: value})

@@ -82,7 +82,8 @@ def _properties():
         add("both", cutouts, own)
         add("flagged", broken, ebv=0.0, on_error="flag")
         theta = {"redshift": table["z_spec"]}
-        found[f"{label}/log_prob"] = estimator.log_prob(theta, photometry=_photometry(table))
+        densities = estimator.log_prob(theta, photometry=_photometry(table), calibrated=False)
+        found[f"{label}/log_prob"] = densities
     return found
 
 
