@@ -71,6 +71,8 @@ _SCHEMES = ("http", "https", "doi", "file")
 _NO_FILE = "the weights file {} does not exist; check the path."
 #: Maximum sizes (bytes) of a download whose size is not registered, of the tensors and of the card.
 _MAX_BYTES = {".safetensors": 200_000_000, ".json": 10_000_000}
+#: Maximum depth of nested lists and objects in a card.
+_MAX_DEPTH = 100
 #: Maximum length (bytes) of the header of a safetensors file.
 _MAX_HEADER = 100_000_000
 #: Age (s) of temporary files of killed downloads of older versions that are removed.
@@ -499,7 +501,13 @@ def _parsed_object(text: str, label: str, advice: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         kind = "null" if found is None else type(found).__name__
         raise WeightsError(f"{label} is damaged (it is a JSON {kind}, not an object). {advice}")
-    return found
+    level: list[Any] = [found]
+    for _ in range(_MAX_DEPTH):
+        inner = [list(part.values()) if isinstance(part, dict) else part for part in level]
+        level = [part for parts in inner for part in parts if isinstance(part, dict | list)]
+        if not level:
+            return found
+    raise WeightsError(f"{label} is damaged (it is nested too deeply). {advice}")
 
 
 def _refuse_constant(name: str) -> None:

@@ -173,6 +173,18 @@ def test_tool_versions_are_the_same_everywhere(tool):
     assert f"{tool}=={rev.removeprefix('v')}" in (ROOT / "constraints.txt").read_text().split()
 
 
+def test_hashed_requirements_have_the_tested_versions():
+    lines = (ROOT / ".ci" / "requirements-wheel.txt").read_text().splitlines()
+    pins = [line.split()[0] for line in lines if line[0] not in " #"]
+    tested = (ROOT / "constraints.txt").read_text().lower().replace("_", "-").split()
+    # colorama is a dependency on Windows only, where the versions are not recorded.
+    assert [pin for pin in pins if pin not in tested and not pin.startswith("colorama")] == []
+    named = {pin.partition("==")[0] for pin in pins} | {"torch"}
+    assert {name_of(requirement) for requirement in PROJECT["dependencies"]} <= named
+    starts = [k for k, line in enumerate(lines) if line[0] not in " #"]
+    assert all("--hash=sha256:" in lines[k + 1] for k in starts)
+
+
 def test_documentation_is_built_strictly():
     built = read(ROOT / ".readthedocs.yaml")
     assert built["sphinx"]["fail_on_warning"] is True

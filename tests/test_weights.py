@@ -344,6 +344,7 @@ def test_one_of_two_writers_of_new_weights_fails(tmp_path):
         ('{"a": -Infinity}', "it has the number -Infinity"),
         ("[" * 100_000 + "]" * 100_000, "it is nested too deeply"),
         ('{"a": ' * 10_000 + "1" + "}" * 10_000, "it is nested too deeply"),
+        ('{"a": [' * 100 + "1" + "]}" * 100, "it is nested too deeply"),
     ],
 )
 def test_cards_of_another_shape_raise(saved, text, reason):

@@ -404,6 +404,10 @@ def _check_document(document: dict[str, Any], n_galaxies: int) -> None:
     for key, kind in (("draws", dict), ("photometry", dict), ("meta", dict), ("n_draws", int)):
         if not isinstance(document.get(key), kind):
             raise ValueError(f"the entry {key!r} of its description is missing or invalid")
+    for key, kinds in (("draws", str), ("photometry", str | None)):
+        for name, unit in document[key].items():
+            if not isinstance(unit, kinds):
+                raise ValueError(f"the unit of {name} in its description is {str(unit)[:40]!r}")
     # Files of older versions do not have the number of galaxies.
     if document.get("n_galaxies", n_galaxies) != n_galaxies:
         raise ValueError(f"it has {n_galaxies} galaxies instead of {document['n_galaxies']}")
