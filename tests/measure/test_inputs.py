@@ -200,6 +200,25 @@ def test_converted_fluxes_have_the_right_scale():
     assert np.allclose(found.flux[0], SMOOTH) and found.unit == UNIT
 
 
+@pytest.mark.parametrize(
+    "uncertainty",
+    [
+        StdDevUncertainty(np.full(3841, 20.0), unit=u.uJy),
+        VarianceUncertainty(np.full(3841, 400.0), unit=u.uJy**2),
+        InverseVariance(np.full(3841, 1 / 400.0), unit=u.uJy**-2),
+        InverseVariance(np.full(3841, 2500.0)),
+    ],
+)
+def test_uncertainty_in_another_unit_is_converted(uncertainty):
+    given = Spectrum(
+        flux=np.full(3841, 2.0) * u.mJy,
+        spectral_axis=WAVELENGTH * u.AA,
+        uncertainty=uncertainty,
+    )
+    arrays = spectrum_arrays(given)
+    assert np.allclose(np.sqrt(arrays.variance), 0.01 * arrays.flux)
+
+
 @pytest.mark.parametrize("unit", ["adu", "ct / s", "m", "K", "W / m"])
 def test_units_that_are_no_flux_density_are_refused(unit):
     given = Spectrum(flux=SMOOTH * u.Unit(unit), spectral_axis=WAVELENGTH * u.AA)
