@@ -60,12 +60,15 @@ KINDS = {
     "var": ("var", "variance"),
     "weight": ("wht", "weight", "wgt", "weights"),
     "mask": ("mask", "dq", "bpm", "badpix"),
+    "psf": ("psf", "psfimage"),
 }
 _UNCERTAINTIES: dict[str, tuple[type[NDUncertainty], int]] = {
     "ivar": (InverseVariance, -2),
     "std": (StdDevUncertainty, 1),
     "var": (VarianceUncertainty, 2),
 }
+#: Values of the keyword UTYPE, which `~astropy.nddata.CCDData` writes into extensions UNCERT.
+_UTYPES = {"StdDevUncertainty": "std", "VarianceUncertainty": "var", "InverseVariance": "ivar"}
 _KIND_OF = {name: kind for kind, names in KINDS.items() for name in names}
 #: Words in names of filters and extensions that do not name a band.
 _SURVEYS = ("sdss", "sloan", "hsc", "decam", "ps1", "band", "filter", "megacam", "des")
@@ -153,6 +156,8 @@ def _load(path: str | PathLike) -> _ImageFile:
                     if hdu.is_image and hdu.data is not None and hdu.data.size:
                         name = hdu.name if hdu is not hdus[0] or "EXTNAME" in hdu.header else ""
                         kind, band = _meaning(name)
+                        if kind == "std" and "UTYPE" in hdu.header:
+                            kind = _UTYPES.get(str(hdu.header["UTYPE"]), "unknown")
                         images.append(_Image(name, hdu.ver, kind, band, hdu.data, hdu.header))
                 return _ImageFile(path, hdus[0].header, tuple(images), tuple(extensions))
     except Exception as error:
@@ -467,6 +472,11 @@ def _noise(
     units: tuple[u.UnitBase | None, u.UnitBase],
 ) -> tuple[str, np.ndarray, float] | None:
     """Find the noise of an image: its kind, its values, and the factor to the unit of the image."""
+    if unknown := file.companion(image, "unknown", suffix):
+        raise ValueError(
+            f"{file.path}, extension {unknown.name}: its keyword UTYPE is "
+            f"{str(unknown.header['UTYPE'])[:40]!r}, but it must be one of {', '.join(_UTYPES)}."
+        )
     for kind in (*_UNCERTAINTIES, "weight"):
         found = file.companion(image, kind, suffix)
         if found is None:

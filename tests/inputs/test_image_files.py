@@ -158,6 +158,29 @@ def test_spellings_of_counts(text, unit):
         read_image_unit("furlong")
 
 
+@pytest.mark.parametrize(
+    "uncertainty",
+    [
+        StdDevUncertainty(np.full(IMAGE.shape, NOISE)),
+        VarianceUncertainty(np.full(IMAGE.shape, NOISE**2)),
+        InverseVariance(np.full(IMAGE.shape, NOISE**-2)),
+    ],
+)
+def test_files_written_by_ccddata(tmp_path, uncertainty):
+    mask = np.zeros(IMAGE.shape, bool)
+    mask[1, 2] = True
+    image = CCDData(
+        IMAGE, unit="nmgy", uncertainty=uncertainty, mask=mask, meta={"FILTER": "r", **SCALE}
+    )
+    image.write(tmp_path / "a.fits")
+    batch = coerce_cutouts(read_cutout_fits(tmp_path / "a.fits"))
+    assert measured(batch)[1] == pytest.approx(NOISE, rel=1e-4)
+    assert batch.ivar[0, 2, 1, 2] == 0
+    fits.setval(tmp_path / "a.fits", "UTYPE", value="Unknown", extname="UNCERT")
+    with pytest.raises(ValueError, match="extension UNCERT: its keyword UTYPE is 'Unknown'"):
+        read_cutout_fits(tmp_path / "a.fits")
+
+
 class TestDuplicates:
     @pytest.mark.filterwarnings("ignore:.*images of one band")
     def test_first_of_two_versions_is_used(self, tmp_path):
