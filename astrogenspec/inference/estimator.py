@@ -107,7 +107,8 @@ class PropertyEstimator(ImageEstimator):
         cutouts : see `~astrogenspec.coerce_cutouts`, or an iterator of galaxies, optional
             Images of one or more galaxies.
         photometry : see `~astrogenspec.coerce_photometry`, optional
-            Observed fluxes or magnitudes of the same galaxies, in the same order.
+            Observed fluxes or magnitudes of the same galaxies, in the same order: names given on
+            both sides must agree.
         bands : str or sequence of str, optional
             Names of the bands of image cubes, such as ``"gri"``.
         position : SkyCoord, optional
