@@ -67,7 +67,8 @@ def read_table(path: Path) -> QTable:
     FileNotFoundError
         If there is no such file.
     OSError
-        If it holds no table that can be read.
+        If it holds no table that can be read, or a VOTable has its data at another address or
+        declares entities: no address is ever opened.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}.")
