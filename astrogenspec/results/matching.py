@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -72,11 +73,9 @@ class GalaxyMatcher:
             If a name is not found, is that of several galaxies, or a galaxy would be matched twice.
         """
         rows = np.arange(start, start + len(names))
-        if self._rows:
-            for k, name in enumerate(names):
-                rows[k] = self._row(
-                    name, bool(named[k]), start + k, lambda row, k=k: bool(same and same(k, row))
-                )
+        for k, name in enumerate(names if self._rows else ()):
+            known = partial(same, k) if same is not None else _unknown
+            rows[k] = self._row(name, bool(named[k]), start + k, known)
         return rows
 
     def _row(self, name: str, named: bool, index: int, same: Callable[[int], bool]) -> int:
@@ -109,3 +108,7 @@ class GalaxyMatcher:
             )
         self._matched[row] = index
         return row
+
+
+def _unknown(row: int) -> bool:
+    return False
