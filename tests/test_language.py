@@ -45,6 +45,7 @@ ALLOWED = {
     ("recipes/README.rst", "anchoring"),
     ("recipes/training_set.py", "novelty"),
     ("benchmarks/flags.py", "novelty"),
+    ("tests/test_fuzz.py", "novelty"),
     # A keyword of `PropertyEstimator.fit`.
     ("benchmarks/finetuning.py", "rehearsal"),
     ("recipes/real_images.py", "rehearsal"),
