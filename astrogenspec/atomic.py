@@ -1,12 +1,13 @@
 """Write files atomically: a target is complete, or unchanged.
 
-A file is written in a new temporary folder beside its target and moved to its place when it is complete, so that an
-interrupted program leaves neither half a file nor a damaged old one.  Without permission to overwrite, the move fails if
-the target exists, even if another process made it a moment before.
+A file is written in a new temporary folder beside its target and moved to its place when it is
+complete, so that an interrupted program leaves neither half a file nor a damaged old one.  Without
+permission to overwrite, the move fails if the target exists, even if another process made it a
+moment before.
 
-While its process lives, a temporary folder is locked (``flock``; the operating system releases the lock of a killed
-process).  The next run that writes into the same folder removes those that are not locked.  Where there are no such locks
-(Windows), it removes those older than a day.
+While its process lives, a temporary folder is locked (``flock``; the operating system releases the
+lock of a killed process).  The next run that writes into the same folder removes those that are not
+locked.  Where there are no such locks (Windows), it removes those older than a day.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ def write_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         kind = type(error) if type(error).__module__ == "builtins" else OSError
         raise kind(
-            f"cannot write {str(path)!r}: {error.strerror or error}; check that the folder is writable and the "
-            f"disk has space left."
+            f"cannot write {str(path)!r}: {error.strerror or error}; check that the folder is "
+            "writable and the disk has space left."
         ) from error
 
 

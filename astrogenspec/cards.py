@@ -1,7 +1,8 @@
 """Check the entries of a card: types, shapes and finite numbers.
 
-A card is read from JSON and may come from anywhere.  Each function returns a value if it is valid, and otherwise raises
-`ValueError` with one sentence that names the entry by its path, such as ``predictive.covariance``.
+A card is read from JSON and may come from anywhere.  Each function returns a value if it is valid,
+and otherwise raises `ValueError` with one sentence that names the entry by its path, such as
+``predictive.covariance``.
 """
 
 from __future__ import annotations
@@ -274,8 +275,8 @@ def check_layout(values: Any, newest: int, where: str) -> int:
         raise _invalid(f"{where}.layout", layout, "a number such as 1")
     if layout > newest:
         raise ValueError(
-            f"the entry {where} has layout {layout}, but this version reads layouts up to {newest}; "
-            "update astrogenspec."
+            f"the entry {where} has layout {layout}, but this version reads layouts up to "
+            f"{newest}; update astrogenspec."
         )
     return layout
 

@@ -184,9 +184,8 @@ def derive(name: str, draws: _Draws) -> u.Quantity:
     absent = [need for need in info.needs if need not in draws]
     if absent:
         raise KeyError(
-            f"{name!r} is computed from {' and '.join(info.needs)}; add {' and '.join(absent)} "
-            "to the draws "
-            f"(they contain {', '.join(draws) or 'no quantity'})."
+            f"{name!r} is computed from {' and '.join(info.needs)}; add {' and '.join(absent)} to "
+            f"the draws (they contain {', '.join(draws) or 'no quantity'})."
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         values = info.compute(*(np.asarray(draws[need].value) for need in info.needs))

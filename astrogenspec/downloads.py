@@ -1,7 +1,7 @@
 """Download one file, with limits on its size, on the total time and on the speed.
 
-The transfer runs in a thread of its own, because the time limits of sockets restart with each byte: a server that sends
-one byte per second would never be stopped.
+The transfer runs in a thread of its own, because the time limits of sockets restart with each byte:
+a server that sends one byte per second would never be stopped.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def download(url: str, path: Path, *, max_bytes: int, max_seconds: float) -> Non
     Raises
     ------
     DownloadError
-        If the file cannot be downloaded, or exceeds a limit; what was written so far stays in ``path``.
+        If the file cannot be downloaded, or exceeds a limit; what was written so far stays in
+        ``path``.
     """
     if urlsplit(url).scheme == "file":
         _copy(Path(url2pathname(urlsplit(url).path)), path, max_bytes)

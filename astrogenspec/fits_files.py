@@ -1,14 +1,15 @@
 """Checks of FITS files before they are read: declared sizes, completeness and checksums.
 
-The header of every extension is parsed without reading its data, so that a damaged or hostile file neither hangs the
-program nor fills its memory.  The rules are those of the FITS standard, version 4.0 [1]_: a header declares
+The header of every extension is parsed without reading its data, so that a damaged or hostile file
+neither hangs the program nor fills its memory.  The rules are those of the FITS standard, version
+4.0 [1]_: a header declares
 
 .. math::
 
     |\\mathrm{BITPIX}| / 8 \\times \\mathrm{GCOUNT} \\times (\\mathrm{PCOUNT} + \\prod_n \\mathrm{NAXIS}n)
 
-bytes of data, and headers and data fill blocks of 2880 bytes.  ``DATASUM`` and ``CHECKSUM`` are sums of 32-bit words in
-ones' complement arithmetic.
+bytes of data, and headers and data fill blocks of 2880 bytes.  ``DATASUM`` and ``CHECKSUM`` are
+sums of 32-bit words in ones' complement arithmetic.
 
 References
 ----------
@@ -273,8 +274,8 @@ class _Scan:
         self._done += n
         if self._done > self._limit:
             raise _Invalid(
-                f"it holds more than {self._limit / 1e9:.3g} GB when uncompressed; cut the galaxy out, or "
-                "split the table"
+                f"it holds more than {self._limit / 1e9:.3g} GB when uncompressed; cut the galaxy "
+                "out, or split the table"
             )
 
     def _header(self, block: bytes, index: int) -> tuple[dict[str, str], int]:
@@ -329,7 +330,8 @@ class _Scan:
 
     def _refuse_size(self, what: str, size: int) -> None:
         raise _Invalid(
-            f"{what} declares {size / 1e9:.3g} GB of data, more than the limit of {self._limit / 1e9:.3g} GB"
+            f"{what} declares {size / 1e9:.3g} GB of data, more than the limit of "
+            f"{self._limit / 1e9:.3g} GB"
         )
 
     def _data(self, header: Mapping[str, str], size: int, what: str) -> int:

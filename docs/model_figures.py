@@ -72,10 +72,9 @@ def _scores_by_input(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | 
     axes[0, 0].legend(frameon=False, fontsize=8, loc="lower left")
     _save(figure, path)
     return path, (
-        "Simulated held-out galaxies. Left: fraction of the variance of the true values "
-        "explained by the posterior median"
-        f"{explained}. Right: fraction of true values in the 68% (dots) and 95% (squares) "
-        "intervals."
+        "Simulated held-out galaxies. Left: fraction of the variance of the true values explained "
+        f"by the posterior median{explained}. Right: fraction of true values in the 68% (dots) and "
+        "95% (squares) intervals."
     )
 
 
@@ -101,8 +100,7 @@ def _scores_by_bands(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | 
     _save(figure, path)
     return path, (
         "Simulated held-out galaxies, photometry alone: accuracy with fewer bands. Below 0, the "
-        "median is worse than a "
-        "constant."
+        "median is worse than a constant."
     )
 
 
@@ -141,8 +139,7 @@ def _real_redshifts(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | N
     _save(figure, path)
     return path, (
         "Real galaxies: scatter of the redshifts, and fraction of spectroscopic redshifts in the "
-        "68% (dots) and 95% "
-        "(squares) intervals. The tables below describe the held-out samples."
+        "68% (dots) and 95% (squares) intervals. The tables below describe the held-out samples."
     )
 
 
@@ -167,8 +164,7 @@ def _learning_curve(card: Mapping[str, Any], path: Path) -> tuple[Path, str] | N
     _save(figure, path)
     return path, (
         f"Redshifts of {few['judged']:,} real galaxies from photometry after fine-tuning on "
-        "others: three samples of each "
-        "size, and their mean. Dashed: before fine-tuning."
+        "others: three samples of each size, and their mean. Dashed: before fine-tuning."
     )
 
 
@@ -196,9 +192,8 @@ def _spectral_residuals(card: Mapping[str, Any], path: Path) -> tuple[Path, str]
     _save(figure, path)
     return path, (
         "Simulated held-out galaxies, by mode and aperture. Left: residual of the best draw from "
-        "the true noise-free spectrum in "
-        "line-free pixels. Right: fraction of pixels in the 68% (dots) and 95% (squares) ranges "
-        "of the draws."
+        "the true noise-free spectrum in line-free pixels. Right: fraction of pixels in the 68% "
+        "(dots) and 95% (squares) ranges of the draws."
     )
 
 

@@ -33,8 +33,7 @@ MODELS = {
         "astrogenspec-properties",
         "properties-v7.safetensors",
         "Properties and line fluxes from SDSS-like ugriz images and photometry, trained on "
-        "simulations and fine-tuned on "
-        "the photometry and images of real galaxies",
+        "simulations and fine-tuned on the photometry and images of real galaxies",
     ),
     "simulated": (
         "astrogenspec-properties-simulated",
@@ -58,14 +57,11 @@ SOURCES = {
 #: Number of galaxies with images and seed for the statistics of the training set.
 _STATISTICS = (4000, 900)
 _REAL_GALAXIES = (
-    "7,408 SDSS galaxies (kcorrect test sample without those of the demonstration and of the "
-    "image table; photometry and "
-    "redshift, 98 masses and star-formation rates of GSWLC), 3,039 of ECO and RESOLVE (mass, "
-    "star-formation rate, O/H, line "
-    "fluxes at known redshift; masses brought to the scale of GSWLC) and 1,964 of ALFALFA-SDSS "
-    "(g, r; GSWLC mass and "
-    "star-formation rate at known redshift). Their photometry, Petrosian fluxes, radii and axis "
-    "ratios were used; 24,000 "
+    "7,408 SDSS galaxies (kcorrect test sample without those of the demonstration and of the image "
+    "table; photometry and redshift, 98 masses and star-formation rates of GSWLC), 3,039 of ECO "
+    "and RESOLVE (mass, star-formation rate, O/H, line fluxes at known redshift; masses brought to "
+    "the scale of GSWLC) and 1,964 of ALFALFA-SDSS (g, r; GSWLC mass and star-formation rate at "
+    "known redshift). Their photometry, Petrosian fluxes, radii and axis ratios were used; 24,000 "
     "simulated galaxies with images served as teacher samples; real galaxies without images were "
     "matched with their images"
 )
@@ -76,10 +72,9 @@ _REAL_IMAGES = (
 )
 _FEW_IMAGES = (
     "The relation of photometry, sizes and properties was learnt from real galaxies; the "
-    "information in images was learnt from "
-    "simulations and from 201 real images (redshift; mass and star-formation rate of 33), which "
-    "were made from colour pictures: "
-    "survey frames were not tested."
+    "information in images was learnt from simulations and from 201 real images (redshift; mass "
+    "and star-formation rate of 33), which were made from colour pictures: survey frames were not "
+    "tested."
 )
 
 
@@ -119,8 +114,7 @@ def architecture_of(config: dict) -> str:
         heads += f" and {config['photometry_members']} for those without"
     return (
         f"variational autoencoder ({config['latent_size']}-d latent) and chains of conditional "
-        "neural-spline flows over "
-        f"{', '.join(QUANTITIES)}; ensembles of heads: {heads}"
+        f"neural-spline flows over {', '.join(QUANTITIES)}; ensembles of heads: {heads}"
     )
 
 
@@ -137,12 +131,10 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
             "held_out_for_early_stopping": 27600,
             "priors": numbers_of_priors(),
             "real_galaxies": "none were used to train the network; redshifts of 7,408 SDSS "
-            "galaxies recalibrate those from "
-            "photometry alone (calibrated=False switches that off); colour, magnitude and "
-            "redshift distributions of 70% of "
-            "the real SDSS photometry table fitted the simulator's population, and sizes and "
-            "line ratios of published tables "
-            "set its structure and line parameters",
+            "galaxies recalibrate those from photometry alone (calibrated=False switches that "
+            "off); colour, magnitude and redshift distributions of 70% of the real SDSS photometry "
+            "table fitted the simulator's population, and sizes and line ratios of published "
+            "tables set its structure and line parameters",
         },
         "training_range": {"r_magnitude": [12.0, 18.5], "redshift": [0.003, 0.36]},
         "commands": [SIMULATE_IMAGES, SIMULATE_PHOTOMETRY, TRAIN.format(hours=hours)],
@@ -229,11 +221,9 @@ def spectra_card(run: Path, commit: str) -> dict:
     hours = trained["training"]["max_seconds"] / 3600
     return base_card("spectra", trained, commit) | {
         "architecture": "EDM diffusion of 45 whitened components (24 of the binned rest-frame "
-        "continuum, 17 line fluxes, broad "
-        "Halpha, redshift, velocity dispersion, fibre fraction) by a transformer that attends to "
-        "image, photometry and property "
-        "tokens; EDM diffusion of the detail at 1e-4 dex on crops of 1280 pixels; two "
-        "contrastive networks",
+        "continuum, 17 line fluxes, broad Halpha, redshift, velocity dispersion, fibre fraction) "
+        "by a transformer that attends to image, photometry and property tokens; EDM diffusion of "
+        "the detail at 1e-4 dex on crops of 1280 pixels; two contrastive networks",
         "training_set": {
             "kind": "simulated",
             "galaxies": 3 * 86400,

@@ -203,8 +203,7 @@ def report_scatter(real: Galaxies, simulated: Galaxies) -> None:
             far = np.mean(np.abs(left) > 4 * scatter, axis=0)
             print(
                 f"  {low:.2f} < z < {high:.2f} {name:9s} scatter {scatter.round(4)}, beyond 4 "
-                f"sigma {far.round(4)}, "
-                f"correlation {np.corrcoef(core[:, 1], core[:, 2])[0, 1]:.2f}"
+                f"sigma {far.round(4)}, correlation {np.corrcoef(core[:, 1], core[:, 2])[0, 1]:.2f}"
             )
 
 

@@ -1,10 +1,11 @@
 r"""Densities of recalibrated posteriors, by the change of variables.
 
-`~astrogenspec.calibration.recalibration.Recalibration` moves the draws :math:`x` of a quantity to :math:`y = T(x)`, where
-:math:`T` increases.  The density at :math:`y` is :math:`p(x)\,dx/dy` with :math:`x = T^{-1}(y)`, and for several quantities,
-each moved by its own map, the product of the derivatives.  :math:`T^{-1}` is the monotone cubic interpolation (Fritsch &
-Butland 1984) between quantiles of the draws, in the logit of the fraction of the range; beyond them it is linear.  The density
-is normalised for any such map; how well the map is known depends on the number of draws.
+`~astrogenspec.calibration.recalibration.Recalibration` moves the draws :math:`x` of a quantity to
+:math:`y = T(x)`, where :math:`T` increases.  The density at :math:`y` is :math:`p(x)\,dx/dy` with
+:math:`x = T^{-1}(y)`, and for several quantities, each moved by its own map, the product of the
+derivatives.  :math:`T^{-1}` is the monotone cubic interpolation (Fritsch & Butland 1984) between
+quantiles of the draws, in the logit of the fraction of the range; beyond them it is linear.  The
+density is normalised for any such map; how well the map is known depends on the number of draws.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def before_recalibration(
     before : ndarray, shape (k,)
         Values before the recalibration; those that are not between the bounds are unchanged.
     log_derivative : ndarray, shape (k,)
-        Natural logarithm of the derivative of ``before`` with respect to ``values``; 0 outside the bounds.
+        Natural logarithm of the derivative of ``before`` with respect to ``values``; 0 outside the
+        bounds.
     """
     before, log_derivative = values.astype(float), np.zeros(values.shape)
     width = upper - lower

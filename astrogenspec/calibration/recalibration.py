@@ -125,8 +125,7 @@ class _FitResult:
             )
         return (
             f"{name} from {mode}: {self.n_galaxies} {have} draws and a true value{common}; "
-            f"{MIN_GALAXIES} are needed. "
-            "It is not corrected."
+            f"{MIN_GALAXIES} are needed. It is not corrected."
         )
 
 
@@ -221,8 +220,8 @@ class Correction:
         regression = ProbitRegression.from_dict(entry(values, "regression", where), path)
         if len(regression.basis.centres) != N_FEATURES:
             raise ValueError(
-                f"the entry {path}.basis has {len(regression.basis.centres)} features, but {N_FEATURES} are "
-                "expected."
+                f"the entry {path}.basis has {len(regression.basis.centres)} features, but "
+                f"{N_FEATURES} are expected."
             )
         bands = tuple(check_text(name, path) for name, path in entries(values, "bands", where))
         return cls(regression, bands)

@@ -390,8 +390,8 @@ def with_file_name(error: Exception, files: Sequence[Path]) -> Exception:
     Returns
     -------
     Exception
-        The same error if it concerns no file or already names it. Advice for Python users becomes that for users of
-        the command line.
+        The same error if it concerns no file or already names it. Advice for Python users becomes
+        that for users of the command line.
     """
     if reason_of(error) != str(error):
         error = with_advice(error, _ON_ERROR_ADVICE)

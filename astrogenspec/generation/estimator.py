@@ -59,17 +59,18 @@ class SpectrumOptions:
     Parameters
     ----------
     select : {"all", "weighted", "best"}
-        Use of the contrastive scores. ``"all"``: none; the draws have equal weights, as draws of the posterior.
-        ``"weighted"``: draws are weighted by their scores. ``"best"``: the low-resolution candidates with the highest
-        scores are kept, and weighted by their scores at full resolution.
+        Use of the contrastive scores. ``"all"``: none; the draws have equal weights, as draws of
+        the posterior. ``"weighted"``: draws are weighted by their scores. ``"best"``: the
+        low-resolution candidates with the highest scores are kept, and weighted by their scores at
+        full resolution.
     n_candidates : int, optional
         Number of low-resolution candidates with ``select="best"``; twice ``n_draws`` by default.
     sampler : SamplerSettings
         Settings of the diffusion samplers.
     psf_fwhm : Quantity ['angle'], optional
-        Full width at half maximum of the point-spread function of the images: one value, one per galaxy, or shape
-        (n_galaxies, 5) for ugriz. It gives the light in the fibre to 2%; without it the typical seeing of the survey is
-        assumed, and the light in the fibre is known to 6%.
+        Full width at half maximum of the point-spread function of the images: one value, one per
+        galaxy, or shape (n_galaxies, 5) for ugriz. It gives the light in the fibre to 2%; without
+        it the typical seeing of the survey is assumed, and the light in the fibre is known to 6%.
 
     Raises
     ------
@@ -101,7 +102,8 @@ class SpectrumOptions:
             )
         if self.psf_fwhm is not None and not isinstance(self.psf_fwhm, u.Quantity):
             raise TypeError(
-                f"psf_fwhm is a {type(self.psf_fwhm).__name__}: give a Quantity, such as 1.3 * u.arcsec."
+                f"psf_fwhm is a {type(self.psf_fwhm).__name__}: give a Quantity, such as 1.3 * "
+                "u.arcsec."
             )
 
     def seeing(self, cutouts: Any, n: int | None) -> np.ndarray | None:
@@ -122,8 +124,8 @@ class SpectrumOptions:
         Raises
         ------
         ValueError
-            If ``psf_fwhm`` is not positive, has a wrong shape, or is given without images or for an unknown number of
-            galaxies.
+            If ``psf_fwhm`` is not positive, has a wrong shape, or is given without images or for an
+            unknown number of galaxies.
         astropy.units.UnitConversionError
             If its unit is not an angle.
         """
@@ -134,17 +136,19 @@ class SpectrumOptions:
             raise ValueError("psf_fwhm requires cutouts: omit it when only photometry is given.")
         if n is None:
             raise ValueError(
-                "psf_fwhm requires a known number of galaxies, but cutouts is an iterator: give a list of cutouts."
+                "psf_fwhm requires a known number of galaxies, but cutouts is an iterator: give "
+                "a list of cutouts."
             )
         if values.shape not in ((), (n,), (n, len(BANDS))):
             raise ValueError(
-                f"psf_fwhm has shape {values.shape} for {n} galaxies: give one value, one per galaxy, or shape "
-                f"({n}, {len(BANDS)})."
+                f"psf_fwhm has shape {values.shape} for {n} galaxies: give one value, one per "
+                f"galaxy, or shape ({n}, {len(BANDS)})."
             )
         wrong = values[~((values > 0) & np.isfinite(values))]
         if wrong.size:
             raise ValueError(
-                f"psf_fwhm is {wrong.flat[0]:g} arcsec, but it must be positive and finite: give the seeing of each image."
+                f"psf_fwhm is {wrong.flat[0]:g} arcsec, but it must be positive and finite: give "
+                "the seeing of each image."
             )
         values = values[:, None] if values.ndim == 1 else values
         return np.broadcast_to(values, (n, len(BANDS)))
@@ -219,11 +223,11 @@ class SpectrumEstimator(Estimator):
         cutouts : see `~astrogenspec.coerce_cutouts`, or an iterator of galaxies, optional
             Images of one or more galaxies.
         photometry : see `~astrogenspec.coerce_photometry`, optional
-            Observed fluxes or magnitudes of the same galaxies, in the same order. It sets the absolute flux. Missing
-            photometry is measured on the image.
+            Observed fluxes or magnitudes of the same galaxies, in the same order. It sets the
+            absolute flux. Missing photometry is measured on the image.
         posterior : Posterior, optional
-            Posterior of the same galaxies: matched by name, or by order if the galaxies of either have no names. Each
-            spectrum has the redshift of one draw and, in the fibre, its line
+            Posterior of the same galaxies: matched by name, or by order if the galaxies of either
+            have no names. Each spectrum has the redshift of one draw and, in the fibre, its line
             fluxes. Without it redshifts and lines are generated with the spectrum.
         n_draws : int
             Number of spectra per galaxy.
@@ -234,11 +238,11 @@ class SpectrumEstimator(Estimator):
         bands, position, pixel_scale, ebv, on_error
             As for `PropertyEstimator.predict`.
         calibrated : bool
-            Apply the recalibration in the card, if any, to the spread of the continua about their median. A single draw
-            does not change.
+            Apply the recalibration in the card, if any, to the spread of the continua about their
+            median. A single draw does not change.
         seed : int, `torch.Generator` or None
-            Seed of the random numbers. The spectra of a galaxy depend on the seed, its index and the options, but not on
-            ``batch_size`` or on other galaxies.
+            Seed of the random numbers. The spectra of a galaxy depend on the seed, its index and
+            the options, but not on ``batch_size`` or on other galaxies.
         batch_size : int, optional
             Number of galaxies per batch; 64 by default.
         progress : bool, optional
@@ -249,8 +253,9 @@ class SpectrumEstimator(Estimator):
         Returns
         -------
         SpectrumDraws
-            Spectra corrected for Galactic extinction, on vacuum wavelengths of 3800 to 9200 Angstrom. Spectrum k belongs
-            to draw k of the posterior; with ``select="best"`` see `SpectrumDraws.posterior_draw`.
+            Spectra corrected for Galactic extinction, on vacuum wavelengths of 3800 to 9200
+            Angstrom. Spectrum k belongs to draw k of the posterior; with ``select="best"`` see
+            `SpectrumDraws.posterior_draw`.
 
         Raises
         ------
@@ -329,7 +334,8 @@ class SpectrumEstimator(Estimator):
             Always.
         """
         raise NotImplementedError(
-            "a SpectrumEstimator cannot be fitted to observed galaxies: train one with `astrogenspec train spectra`."
+            "a SpectrumEstimator cannot be fitted to observed galaxies: train one with "
+            "`astrogenspec train spectra`."
         )
 
     # ---- internal
@@ -345,11 +351,13 @@ class SpectrumEstimator(Estimator):
             n_candidates = 2 * n_draws if options.select == "best" else n_draws
         if n_candidates < n_draws:
             raise ValueError(
-                f"n_candidates is {n_candidates}, less than n_draws ({n_draws}): give at least n_draws."
+                f"n_candidates is {n_candidates}, less than n_draws ({n_draws}): give at least "
+                "n_draws."
             )
         if options.select != "best" and n_candidates > n_draws:
             raise ValueError(
-                f"n_candidates is {n_candidates} with select={options.select!r}: more candidates than n_draws need "
+                f"n_candidates is {n_candidates} with select={options.select!r}: more candidates "
+                "than n_draws need "
                 'select="best".'
             )
         check_bool(calibrated, "calibrated")
@@ -460,7 +468,8 @@ def _posterior_theta(posterior: Posterior) -> np.ndarray:
     """Return the draws of a posterior in internal units, shape (n, m, 9); NaN for a missing quantity."""
     if not isinstance(posterior, Posterior):
         raise TypeError(
-            f"posterior is a {type(posterior).__name__}: it must be the Posterior that PropertyEstimator.predict returns."
+            f"posterior is a {type(posterior).__name__}: it must be the Posterior that "
+            "PropertyEstimator.predict returns."
         )
     if "redshift" not in posterior.quantities:
         raise ValueError(
@@ -478,7 +487,8 @@ def _row_finder(
     n = batches.n_galaxies
     if n is not None and len(posterior) < n:
         raise ValueError(
-            f"posterior has {len(posterior)} galaxies, but {n} were given: give the posterior of the same galaxies."
+            f"posterior has {len(posterior)} galaxies, but {n} were given: give the posterior of "
+            "the same galaxies."
         )
     matcher = GalaxyMatcher(posterior, "posterior")
     conditioned_on = posterior.photometry

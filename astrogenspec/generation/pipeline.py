@@ -100,8 +100,8 @@ class AssembledSpectra:
     scale : Tensor, shape (n,)
         Flux in r through the aperture (nmgy); NaN without photometry.
     residual : Tensor, shape (n, 5)
-        Synthetic magnitude minus that of the photometry in the aperture (`fibre_target` or `total_target`); NaN for a
-        missing band.
+        Synthetic magnitude minus that of the photometry in the aperture (`fibre_target` or
+        `total_target`); NaN for a missing band.
     lines : Tensor, shape (n, 5880)
         The part of `flux` in lines with a known flux.
     """
@@ -187,8 +187,8 @@ def impose_properties(galaxies: Galaxy, theta: Tensor, given: Tensor) -> tuple[G
     galaxies : Galaxy
         The draws at the redshift of the properties.
     line_flux : Tensor, shape (n, 17)
-        Absolute flux of each line (1e-17 erg/s/cm2): that of the properties; for lines without one, scaled with a line
-        that has it; NaN where unknown.
+        Absolute flux of each line (1e-17 erg/s/cm2): that of the properties; for lines without one,
+        scaled with a line that has it; NaN where unknown.
     """
     redshift = torch.where(given[:, _REDSHIFT], theta[:, _REDSHIFT], galaxies.redshift)
     line_flux = torch.full_like(galaxies.narrow, torch.nan)
@@ -357,7 +357,8 @@ def draw_spectra(
     photometry : TargetPhotometry
         Photometry to which spectra are scaled.
     theta : Tensor, shape (n, m, 9), or None
-        Draws of the properties, NaN for an unknown quantity; None to generate redshifts and lines too.
+        Draws of the properties, NaN for an unknown quantity; None to generate redshifts and lines
+        too.
     generators : list of `torch.Generator`
         Random number generator of each galaxy.
     request : Request

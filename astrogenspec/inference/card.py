@@ -1,7 +1,8 @@
 """Check the entries of the card that `astrogenspec.PropertyEstimator` uses.
 
-All of them are optional: without ``recalibration`` draws are not corrected, without ``training_range``, ``novelty`` and
-``predictive`` nothing is flagged, and without ``population`` no information is computed.
+All of them are optional: without ``recalibration`` draws are not corrected, without
+``training_range``, ``novelty`` and ``predictive`` nothing is flagged, and without ``population`` no
+information is computed.
 """
 
 from __future__ import annotations

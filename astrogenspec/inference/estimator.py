@@ -116,25 +116,26 @@ class PropertyEstimator(ImageEstimator):
         pixel_scale : Quantity ['angle'], optional
             Pixel scale of images without a WCS.
         ebv : float, array or Quantity ['mag'], optional
-            Galactic E(B-V), one value or one per galaxy, if the photometry does not include it. 0, with a warning, by
-            default.
+            Galactic E(B-V), one value or one per galaxy, if the photometry does not include it. 0,
+            with a warning, by default.
         known : mapping of str to Quantity, each of shape (n,), optional
-            Known quantities, such as ``{"redshift": z}``: the first one or more of `~astrogenspec.QUANTITIES`, without
-            gaps; NaN or masked where unknown. The posterior of the remaining quantities is conditioned on them.
+            Known quantities, such as ``{"redshift": z}``: the first one or more of
+            `~astrogenspec.QUANTITIES`, without gaps; NaN or masked where unknown. The posterior of
+            the remaining quantities is conditioned on them.
         n_draws : int
             Number of draws per galaxy.
         seed : int, `torch.Generator` or None
-            Seed of the random numbers. The draws of a galaxy depend on the seed, its index and ``n_draws``, but not on
-            ``batch_size`` or on other galaxies.
+            Seed of the random numbers. The draws of a galaxy depend on the seed, its index and
+            ``n_draws``, but not on ``batch_size`` or on other galaxies.
         on_error : {"raise", "flag"}
-            What to do with invalid data: raise an error that names the galaxy, or flag the galaxy. A flagged galaxy is
-            inferred from its photometry if only the image is invalid, and from its image if only the photometry is;
-            without valid data its draws are NaN.
+            What to do with invalid data: raise an error that names the galaxy, or flag the galaxy.
+            A flagged galaxy is inferred from its photometry if only the image is invalid, and from
+            its image if only the photometry is; without valid data its draws are NaN.
         measure : bool
             Measure missing photometry on the image (slower and more accurate).
         calibrated : bool
-            Apply the recalibration in the card, if any. It changes the draws but not their order within a galaxy, and is
-            not applied to galaxies with ``known`` quantities.
+            Apply the recalibration in the card, if any. It changes the draws but not their order
+            within a galaxy, and is not applied to galaxies with ``known`` quantities.
         batch_size : int, optional
             Number of galaxies per batch; 256 by default.
         progress : bool, optional
@@ -143,7 +144,8 @@ class PropertyEstimator(ImageEstimator):
         Returns
         -------
         Posterior
-            Draws in single precision. Galaxies outside the training distribution are flagged; their draws are kept.
+            Draws in single precision. Galaxies outside the training distribution are flagged; their
+            draws are kept.
 
         Raises
         ------
@@ -157,8 +159,8 @@ class PropertyEstimator(ImageEstimator):
         Warns
         -----
         AstroGenSpecWarning
-            If a default is assumed (noise, pixel scale, no Galactic extinction), or if cutouts are given to weights
-            trained without images.
+            If a default is assumed (noise, pixel scale, no Galactic extinction), or if cutouts are
+            given to weights trained without images.
         """
         options = InputOptions(bands, position, pixel_scale, ebv, on_error, measure)
         batches = self._read(cutouts, photometry, options, batch_size)
@@ -195,7 +197,8 @@ class PropertyEstimator(ImageEstimator):
         Returns
         -------
         iterator of Posterior
-            Batches in the order of the input; `Posterior.concatenate` joins them to the result of `predict`.
+            Batches in the order of the input; `Posterior.concatenate` joins them to the result of
+            `predict`.
 
         Raises
         ------
@@ -222,21 +225,24 @@ class PropertyEstimator(ImageEstimator):
         Parameters
         ----------
         theta : mapping of str to Quantity, each of shape (n,) or (n, k)
-            All of `~astrogenspec.QUANTITIES`, or the first few without gaps, whose marginal density is then returned.
-            (The chain of flows has this order; the marginal density of other subsets would be an integral.)
+            All of `~astrogenspec.QUANTITIES`, or the first few without gaps, whose marginal density
+            is then returned. (The chain of flows has this order; the marginal density of other
+            subsets would be an integral.)
         cutouts, photometry, measure
             As for `predict`.
         calibrated : bool
-            Evaluate the density of the recalibrated draws, as `predict` returns them by default, rather than that of the
-            network. The recalibration of each galaxy is computed from 8000 draws, to about 0.01 in probability.
+            Evaluate the density of the recalibrated draws, as `predict` returns them by default,
+            rather than that of the network. The recalibration of each galaxy is computed from 8000
+            draws, to about 0.01 in probability.
         **options
             ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`.
 
         Returns
         -------
         log_prob : ndarray, shape (n,) or (n, k)
-            Natural logarithm of the density per unit redshift, dex, and log10 of line flux; minus infinity outside the
-            bounds of a quantity, NaN where a value is NaN or masked, or a galaxy has no valid data.
+            Natural logarithm of the density per unit redshift, dex, and log10 of line flux; minus
+            infinity outside the bounds of a quantity, NaN where a value is NaN or masked, or a
+            galaxy has no valid data.
 
         Raises
         ------
@@ -291,29 +297,31 @@ class PropertyEstimator(ImageEstimator):
     ) -> Self:
         """Fine-tune the network on labelled galaxies.
 
-        A part of the galaxies is used for validation; training stops when the validation loss no longer improves, and
-        the best weights are kept. Images are rotated and mirrored at random, photometry is varied within its errors, and
-        inputs (image, photometry, bands, morphology) are hidden at random, so that the network can still do without them.
-        Unlabelled quantities are supervised by samples from the posterior before the fit, with a lower weight, which
+        A part of the galaxies is used for validation; training stops when the validation loss no
+        longer improves, and the best weights are kept. Images are rotated and mirrored at random,
+        photometry is varied within its errors, and inputs (image, photometry, bands, morphology)
+        are hidden at random, so that the network can still do without them. Unlabelled quantities
+        are supervised by samples from the posterior before the fit, with a lower weight, which
         limits catastrophic forgetting. The image encoder of trained weights does not change.
 
-        If the validation galaxies show miscalibrated uncertainties, as a function of predicted value, magnitude and
-        colours, a recalibration is fitted to them, as by `recalibrated`.
+        If the validation galaxies show miscalibrated uncertainties, as a function of predicted
+        value, magnitude and colours, a recalibration is fitted to them, as by `recalibrated`.
 
         Parameters
         ----------
         cutouts, photometry
             As for `predict`.
         labels : mapping or table of Quantity, each of shape (n,)
-            Any of `~astrogenspec.QUANTITIES`; NaN or masked where unknown. Other columns of a table are ignored. Columns
-            whose metadata state another IMF or metallicity scale are converted (see `astrogenspec.quantities`).
+            Any of `~astrogenspec.QUANTITIES`; NaN or masked where unknown. Other columns of a table
+            are ignored. Columns whose metadata state another IMF or metallicity scale are converted
+            (see `astrogenspec.quantities`).
         known : mapping or table of Quantity, each of shape (n,), optional
-            Known quantities on which the posterior is conditioned but that are not labels, as in `predict`: for example
-            the redshifts of a sample selected by redshift, whose distribution is not representative. NaN or masked where
-            unknown.
+            Known quantities on which the posterior is conditioned but that are not labels, as in
+            `predict`: for example the redshifts of a sample selected by redshift, whose
+            distribution is not representative. NaN or masked where unknown.
         simulations : sequence of path, optional
-            Folders of simulated shards (``astrogenspec simulate --training``) to train on as well, which preserves the
-            accuracy with images and for unlabelled quantities.
+            Folders of simulated shards (``astrogenspec simulate --training``) to train on as well,
+            which preserves the accuracy with images and for unlabelled quantities.
         epochs : int
             Maximum number of epochs.
         batch_size : int
@@ -325,33 +333,35 @@ class PropertyEstimator(ImageEstimator):
         patience : int, optional
             Number of epochs without improvement after which training stops; None to use all epochs.
         heads : int, optional
-            Number of heads to train, each with a different validation set; their posteriors are averaged (deep
-            ensemble), which is more accurate and takes proportionally longer. By default as many as the estimator has.
-            Weights with separate heads for galaxies without images, such as the bundled ones, get as many of each. Heads
-            that read images are trained on galaxies with images, their own or imputed ones of ``simulations``, and are
+            Number of heads to train, each with a different validation set; their posteriors are
+            averaged (deep ensemble), which is more accurate and takes proportionally longer. By
+            default as many as the estimator has. Weights with separate heads for galaxies without
+            images, such as the bundled ones, get as many of each. Heads that read images are
+            trained on galaxies with images, their own or imputed ones of ``simulations``, and are
             otherwise unchanged.
         images_alone : bool
-            Train only the weights that read the image; predictions without an image remain bit-identical. For a small
-            sample with images, after a fit to a large one without.
+            Train only the weights that read the image; predictions without an image remain
+            bit-identical. For a small sample with images, after a fit to a large one without.
         seed : int, `torch.Generator` or None
             Seed of the random numbers; the same seed gives the same weights.
         progress : bool, optional
             Show a progress bar; by default on a terminal.
         report : path-like, optional
-            Write a calibration report (``.html``) of the new weights, see `calibration_report`. Each head is evaluated on
-            its own validation galaxies.
+            Write a calibration report (``.html``) of the new weights, see `calibration_report`.
+            Each head is evaluated on its own validation galaxies.
         overwrite : bool
             Replace an existing report.
         members, rehearsal
             Deprecated names of ``heads`` and ``simulations``.
         **options
-            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`. Flagged galaxies are
-            omitted.
+            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`.
+            Flagged galaxies are omitted.
 
         Returns
         -------
         PropertyEstimator
-            A new estimator; its card describes the training under ``"fits"``. This estimator does not change.
+            A new estimator; its card describes the training under ``"fits"``. This estimator does
+            not change.
 
         Raises
         ------
@@ -360,13 +370,14 @@ class PropertyEstimator(ImageEstimator):
         TypeError, astropy.units.UnitsError
             If an input or a label is invalid.
         FileExistsError, FileNotFoundError, ImportError
-            If the report exists and ``overwrite`` is False, its folder does not exist, or matplotlib is not installed;
-            raised before the training.
+            If the report exists and ``overwrite`` is False, its folder does not exist, or
+            matplotlib is not installed; raised before the training.
 
         Warns
         -----
         AstroGenSpecWarning
-            If the validation loss did not improve and the weights are unchanged, or if the report cannot be written.
+            If the validation loss did not improve and the weights are unchanged, or if the report
+            cannot be written.
         """
         heads = renamed_argument("PropertyEstimator.fit", "heads", heads, "members", members)
         simulations = renamed_argument(
@@ -398,7 +409,8 @@ class PropertyEstimator(ImageEstimator):
                 held_out.report().write(report, overwrite=overwrite)
             except OSError as error:
                 warnings.warn(
-                    f"the report could not be written to {os.fspath(report)!r} ({error}); the fit is complete.",
+                    f"the report could not be written to {os.fspath(report)!r} ({error}); the "
+                    "fit is complete.",
                     AstroGenSpecWarning,
                     stacklevel=2,
                 )
@@ -423,10 +435,11 @@ class PropertyEstimator(ImageEstimator):
         cutouts, photometry
             As for `predict`, of galaxies that were not used for training.
         truth : mapping or table of Quantity, each of shape (n,)
-            True values of any quantities, drawn or derived; NaN or masked where unknown. Other columns of a table are
-            ignored.
+            True values of any quantities, drawn or derived; NaN or masked where unknown. Other
+            columns of a table are ignored.
         out : path-like, optional
-            Write a page (``.html``) with verdicts, figures and tables, and the table of scores (``.ecsv``).
+            Write a page (``.html``) with verdicts, figures and tables, and the table of scores
+            (``.ecsv``).
         overwrite : bool
             Replace existing files.
         n_draws : int
@@ -471,15 +484,16 @@ class PropertyEstimator(ImageEstimator):
     ) -> Self:
         """Return a new estimator, recalibrated on labelled galaxies.
 
-        The network does not change. A new correction replaces that of the same quantity and input mode; other corrections
-        are kept.
+        The network does not change. A new correction replaces that of the same quantity and input
+        mode; other corrections are kept.
 
         Parameters
         ----------
         cutouts, photometry
             As for `predict`, of galaxies that were not used for training.
         truth : mapping or table of Quantity, each of shape (n,)
-            True values of any drawn quantities, at least 100 of one of them; NaN or masked where unknown.
+            True values of any drawn quantities, at least 100 of one of them; NaN or masked where
+            unknown.
         n_draws : int
             Number of draws per galaxy.
         seed : int
@@ -515,9 +529,9 @@ class PropertyEstimator(ImageEstimator):
         Returns
         -------
         `~astropy.table.QTable`
-            One row per labelled quantity: ``quantity``, number ``n`` of galaxies, and before and after the fit the
-            ``bias`` (mean error of the median), robust ``scatter`` and coverage of 68% intervals; errors are in dex, and
-            dz / (1 + z) for the redshift.
+            One row per labelled quantity: ``quantity``, number ``n`` of galaxies, and before and
+            after the fit the ``bias`` (mean error of the median), robust ``scatter`` and coverage
+            of 68% intervals; errors are in dex, and dz / (1 + z) for the redshift.
 
         Raises
         ------

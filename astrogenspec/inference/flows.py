@@ -327,8 +327,7 @@ class ChainPosterior:
         if known.ndim != 2 or len(known) != len(self) or q > self.chain.n_quantities:
             raise ValueError(
                 f"known has shape {tuple(known.shape)}; expected ({len(self)}, q), the first q "
-                "quantities of the "
-                "chain, with NaN where unknown."
+                "quantities of the chain, with NaN where unknown."
             )
         finite = known.isfinite()
         outside = finite & ~((known > self.chain.lower[:q]) & (known < self.chain.upper[:q]))

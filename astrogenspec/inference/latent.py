@@ -1,7 +1,8 @@
 """Methods of the image latent: encode, decode, reconstruct, sample, traverse, embed.
 
-The latent vector of a galaxy is the mean of the Gaussian to which the encoder of the variational autoencoder
-(`astrogenspec.inference.vae`) maps its image. Decoded images are noise-free and have all bands.
+The latent vector of a galaxy is the mean of the Gaussian to which the encoder of the variational
+autoencoder (`astrogenspec.inference.vae`) maps its image. Decoded images are noise-free and have
+all bands.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ _DRAWS_FOR_MEDIAN = 500
 class ImageEstimator(Estimator):
     """Estimator whose network has a latent representation of images.
 
-    In all methods ``**options`` are ``bands``, ``position``, ``pixel_scale``, ``ebv`` and ``on_error``, as for
-    `PropertyEstimator.predict`; here ``ebv`` is 0 by default. Images are Quantities in nmgy per pixel of 0.396 arcsec,
-    in the bands u, g, r, i, z.
+    In all methods ``**options`` are ``bands``, ``position``, ``pixel_scale``, ``ebv`` and
+    ``on_error``, as for `PropertyEstimator.predict`; here ``ebv`` is 0 by default. Images are
+    Quantities in nmgy per pixel of 0.396 arcsec, in the bands u, g, r, i, z.
     """
 
     def encode(
@@ -169,15 +170,16 @@ class ImageEstimator(Estimator):
     ) -> u.Quantity:
         """Decode the image of a galaxy for other values of one quantity.
 
-        The latent vector is shifted by the mean effect of the quantity, with the other quantities at the medians of
-        the posterior; everything else in the image is unchanged.
+        The latent vector is shifted by the mean effect of the quantity, with the other quantities
+        at the medians of the posterior; everything else in the image is unchanged.
 
         Parameters
         ----------
         cutout : see `~astrogenspec.coerce_cutouts`
             Image of one galaxy.
         quantity : str
-            ``"redshift"``, ``"stellar_mass"``, ``"sfr"``, ``"gas_metallicity"`` or ``"black_hole_mass"``.
+            ``"redshift"``, ``"stellar_mass"``, ``"sfr"``, ``"gas_metallicity"`` or
+            ``"black_hole_mass"``.
         values : Quantity, shape (n_values,)
             Values of the quantity; plain numbers are in its default unit.
         photometry : see `~astrogenspec.coerce_photometry`, optional
@@ -193,7 +195,8 @@ class ImageEstimator(Estimator):
         Raises
         ------
         ValueError
-            If the quantity is unknown, a value is outside its bounds, or more than one galaxy is given.
+            If the quantity is unknown, a value is outside its bounds, or more than one galaxy is
+            given.
         TypeError, astropy.units.UnitsError
             If an input or the values are invalid.
         """
@@ -236,9 +239,10 @@ class ImageEstimator(Estimator):
         Returns
         -------
         `~astropy.table.QTable`, n rows
-            ``name``; ``latent`` and ``latent_sigma``, shape (n, latent_size); with photometry ``context``, shape
-            (n, n_heads * context_size), of the heads that read images; ``flags`` (codes of `astrogenspec.Flag`) and
-            ``flag`` (text). NaN for a galaxy without a valid image.
+            ``name``; ``latent`` and ``latent_sigma``, shape (n, latent_size); with photometry
+            ``context``, shape (n, n_heads * context_size), of the heads that read images; ``flags``
+            (codes of `astrogenspec.Flag`) and ``flag`` (text). NaN for a galaxy without a valid
+            image.
 
         Raises
         ------

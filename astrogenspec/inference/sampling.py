@@ -1,7 +1,8 @@
 """Draws and densities of the posterior for a block of galaxies.
 
-Draws of the network are recalibrated if a recalibration is given, and flagged: outliers of the training distribution, inputs and
-posteriors outside the training range, and draws that are not finite.
+Draws of the network are recalibrated if a recalibration is given, and flagged: outliers of the
+training distribution, inputs and posteriors outside the training range, and draws that are not
+finite.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def draw_block(
 ) -> Posterior:
     """Draw from the posterior of every galaxy of a block.
 
-    Unusable galaxies are drawn as well and then set to NaN, so that all others get the same random numbers.
+    Unusable galaxies are drawn as well and then set to NaN, so that all others get the same random
+    numbers.
 
     Parameters
     ----------
@@ -58,7 +60,8 @@ def draw_block(
     n_draws : int
         Number of draws for each galaxy.
     generator : `torch.Generator`
-        Source of randomness; its state advances by an amount that depends on n and ``n_draws`` only.
+        Source of randomness; its state advances by an amount that depends on n and ``n_draws``
+        only.
     meta : mapping
         Metadata of the posterior.
     recalibration : Recalibration, optional
@@ -137,7 +140,8 @@ def log_densities(
     seen : Observations
         n galaxies.
     values : ndarray, shape (n, k, 9)
-        Values at which to evaluate, in units of theta; minus infinity for a flux that is not positive.
+        Values at which to evaluate, in units of theta; minus infinity for a flux that is not
+        positive.
     q : int
         Number of quantities, from the first of the chain.
     recalibration : Recalibration, optional
@@ -226,7 +230,8 @@ def chain_prefix(quantities: Mapping[str, u.Quantity], argument: str) -> tuple[n
         quantities = {name: quantities[name] for name in quantities.colnames}
     if not isinstance(quantities, Mapping):
         raise TypeError(
-            f"{argument} is of type {type(quantities).__name__}; a mapping of names to Quantities is expected."
+            f"{argument} is of type {type(quantities).__name__}; a mapping of names to "
+            "Quantities is expected."
         )
     if not quantities:
         raise ValueError(f"{argument} is empty; give at least the redshift.")
@@ -236,8 +241,8 @@ def chain_prefix(quantities: Mapping[str, u.Quantity], argument: str) -> tuple[n
     if missing:
         last = max(quantities, key=list(QUANTITIES).index)
         raise ValueError(
-            f"{argument} has {last} but not {missing[0]}; the first quantities of the chain are required without gaps "
-            f"({', '.join(QUANTITIES)})."
+            f"{argument} has {last} but not {missing[0]}; the first quantities of the chain are "
+            f"required without gaps ({', '.join(QUANTITIES)})."
         )
     for k, name in enumerate(first):
         if QUANTITIES[name].logarithmic:
@@ -262,7 +267,8 @@ def known_values(quantities: Mapping[str, u.Quantity]) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the shape is wrong, an earlier quantity is missing, or a value is outside the bounds of its quantity.
+        If the shape is wrong, an earlier quantity is missing, or a value is outside the bounds of
+        its quantity.
     TypeError, astropy.units.UnitConversionError
         As for `chain_prefix`.
     """
@@ -276,6 +282,7 @@ def known_values(quantities: Mapping[str, u.Quantity]) -> np.ndarray:
             value = "log10 of the flux" if info.logarithmic else "it"
             raise ValueError(
                 f"galaxy {galaxy}: the known {info.name} is {given[galaxy]:g}, but {value} must be "
-                f"between {info.lower:g} and {info.upper:g}; NaN or a masked value stands for unknown."
+                f"between {info.lower:g} and {info.upper:g}; NaN or a masked value stands for "
+                "unknown."
             )
     return theta[:, :q]

@@ -1,13 +1,15 @@
 r"""Photometry of cutouts: one elliptical aperture for all bands, determined in the r band.
 
-The galaxy is the source at the centre of the cutout.  Blended sources are separated by raising the threshold: a component
-that splits off is another source if it has at least `CONTRAST` of the flux (the idea of SExtractor [1]_) and a peak of at
-least `PROMINENCE` times the threshold; each pixel belongs to the peak that is reached by steepest ascent.  The second
-moments of the remaining light define an ellipse; the semi-major axis of the aperture is 2.5 times the first moment
-:math:`r_1 = \sum R f / \sum f` of Kron [2]_.  The same aperture is used in every band, so that colours refer to one
-region.  Bad pixels and pixels of neighbours are replaced by the mean of the good pixels at the same elliptical radius, and
-the error is increased accordingly.  Errors follow from the inverse variances alone.  Light outside the aperture (about 4%
-for an exponential disk) and outside the cutout is not included.
+The galaxy is the source at the centre of the cutout.  Blended sources are separated by raising the
+threshold: a component that splits off is another source if it has at least `CONTRAST` of the flux
+(the idea of SExtractor [1]_) and a peak of at least `PROMINENCE` times the threshold; each pixel
+belongs to the peak that is reached by steepest ascent.  The second moments of the remaining light
+define an ellipse; the semi-major axis of the aperture is 2.5 times the first moment :math:`r_1 =
+\sum R f / \sum f` of Kron [2]_.  The same aperture is used in every band, so that colours refer to
+one region.  Bad pixels and pixels of neighbours are replaced by the mean of the good pixels at the
+same elliptical radius, and the error is increased accordingly.  Errors follow from the inverse
+variances alone.  Light outside the aperture (about 4% for an exponential disk) and outside the
+cutout is not included.
 
 References
 ----------
@@ -167,7 +169,8 @@ def find_galaxy(flux: np.ndarray, ivar: np.ndarray) -> tuple[Ellipse, np.ndarray
     if not good.all():
         cover = ndimage.gaussian_filter(good.astype(np.float32), _SMOOTHING, truncate=3.0)
         smooth = np.where(cover > 0.3, smooth / np.maximum(cover, 0.3), 0)
-    # Noise of uncorrelated pixels after a Gaussian filter of standard deviation s: sigma / (2 sqrt(pi) s).
+    # Noise of uncorrelated pixels after a Gaussian filter of standard deviation s: sigma / (2
+    # sqrt(pi) s).
     sigma = 1 / (np.sqrt(np.median(ivar[good])) * 2 * np.sqrt(np.pi) * _SMOOTHING)
     threshold = _THRESHOLD * sigma
     above = smooth > threshold

@@ -1,7 +1,7 @@
 """Sky coordinates of cutouts: pixel scale, orientation, and transformations between bands.
 
-A world coordinate system is linearised around the galaxy by finite differences.  This works for every system that
-astropy can evaluate, including sliced and distorted ones.
+A world coordinate system is linearised around the galaxy by finite differences.  This works for
+every system that astropy can evaluate, including sliced and distorted ones.
 """
 
 from __future__ import annotations
@@ -184,7 +184,8 @@ def local_grid(wcs: BaseHighLevelWCS, x: float, y: float) -> LocalGrid:
         )
     if not np.isfinite(points).all():
         raise ValueError(
-            f"wcs gives no position on the sky for pixel (x, y) = ({x:g}, {y:g}); check its keywords."
+            f"wcs gives no position on the sky for pixel (x, y) = ({x:g}, {y:g}); check its "
+            "keywords."
         )
     axis = points[0]
     east = np.cross([0.0, 0.0, 1.0], axis)

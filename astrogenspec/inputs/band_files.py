@@ -1,10 +1,10 @@
 """Files with one image each: which of them are the bands of one galaxy.
 
-The band of a file is that of its header (`astrogenspec.inputs.image_files.inspect_band_file`) or, if the
-header names none, the only word of the file name that is a band: ``ngc7_r.fits``, ``r.fits``.  Files
-whose names differ in the band only belong together.  Files with other names belong together if their
-bands differ and each of them contains the centre of the first on the sky.  In all other cases every
-file is a galaxy of its own.
+The band of a file is that of its header (`astrogenspec.inputs.image_files.inspect_band_file`) or,
+if the header names none, the only word of the file name that is a band: ``ngc7_r.fits``,
+``r.fits``.  Files whose names differ in the band only belong together.  Files with other names
+belong together if their bands differ and each of them contains the centre of the first on the sky.
+In all other cases every file is a galaxy of its own.
 """
 
 from __future__ import annotations

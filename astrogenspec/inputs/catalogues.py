@@ -1,11 +1,13 @@
 r"""Catalogues: tables and mappings of photometry, converted to nanomaggies.
 
-The keys are listed in `astrogenspec.inputs.photometry`, and the names of SDSS in `astrogenspec.inputs.column_names`.  Axis
-ratios of model fits (``expAB_r``) are not used: they are corrected for seeing, unlike those of the training data.
+The keys are listed in `astrogenspec.inputs.photometry`, and the names of SDSS in
+`astrogenspec.inputs.column_names`.  Axis ratios of model fits (``expAB_r``) are not used: they are
+corrected for seeing, unlike those of the training data.
 
-**Galactic extinction of SDSS.**  The columns ``extinction_g`` of data releases 7 to 12 follow the coefficients of Schlegel,
-Finkbeiner & Davis (1998) [1]_, those of release 13 and later the coefficients of Schlafly & Finkbeiner (2011) [2]_, which are
-17% smaller in r and those of this package.  The former are recognised by their ratios and converted, with
+**Galactic extinction of SDSS.**  The columns ``extinction_g`` of data releases 7 to 12 follow the
+coefficients of Schlegel, Finkbeiner & Davis (1998) [1]_, those of release 13 and later the
+coefficients of Schlafly & Finkbeiner (2011) [2]_, which are 17% smaller in r and those of this
+package.  The former are recognised by their ratios and converted, with
 
 .. math:: E(B-V) = \sum_b A_b c_b / \sum_b c_b^2 ,
 
@@ -44,9 +46,11 @@ __all__ = [
 
 
 _COEFFICIENTS = np.array([SDSS.extinction_coefficient[band] for band in BANDS])
-#: Ratios of extinction to E(B-V) of Schlegel, Finkbeiner & Davis (1998, table 6), used by SDSS up to data release 12.
+#: Ratios of extinction to E(B-V) of Schlegel, Finkbeiner & Davis (1998, table 6), used by SDSS up
+#: to data release 12.
 _OLD_COEFFICIENTS = np.array([5.155, 3.793, 2.751, 2.086, 1.479])
-#: Maximum relative difference from these ratios; and the maximum in units of that from the ratios of the package.
+#: Maximum relative difference from these ratios; and the maximum in units of that from the ratios
+#: of the package.
 _RATIO_TOLERANCE, _RATIO_MARGIN = 0.015, 0.5
 
 
@@ -113,8 +117,8 @@ def read_catalogue(photometry: Table | Row | Mapping[str, object]) -> Catalogue:
         photometry = Table(photometry)
     if not isinstance(photometry, Table | Mapping):
         raise TypeError(
-            f"photometry is of type {type(photometry).__name__}, but it must be a table or a mapping with "
-            "keys such as 'g' and 'g_err'."
+            f"photometry is of type {type(photometry).__name__}, but it must be a table or a "
+            "mapping with keys such as 'g' and 'g_err'."
         )
     translation = translated(photometry)
     given = translation.columns
@@ -159,7 +163,8 @@ def _reason(
 
 
 _CONVERTED = (
-    "the extinction in the bands has the ratios of Schlegel, Finkbeiner & Davis (1998), as in SDSS releases 7 to 12; it "
+    "the extinction in the bands has the ratios of Schlegel, Finkbeiner & Davis (1998), as in "
+    "SDSS releases 7 to 12; it "
     "was converted to the coefficients of Schlafly & Finkbeiner (2011) at the same E(B-V)."
 )
 
@@ -173,9 +178,9 @@ def _check_keys(keys: list) -> None:
         if key not in known:
             raise ValueError(
                 f"photometry has the unknown key {ascii(str(key)[:40])}; the bands are "
-                f"{', '.join(BANDS)}, with keys such as 'g' and 'g_err', 'flux_g' and 'flux_err_g', "
-                "'mag_g' and 'mag_err_g', and 'ebv', 'extinction_g', 'petro_flux_g', 'petro_mag_g', 'r50', 'r90', "
-                "'axis_ratio', 'name'."
+                f"{', '.join(BANDS)}, with keys such as 'g' and 'g_err', 'flux_g' and "
+                "'flux_err_g', 'mag_g' and 'mag_err_g', and 'ebv', 'extinction_g', 'petro_flux_g', "
+                "'petro_mag_g', 'r50', 'r90', 'axis_ratio', 'name'."
             )
 
 
@@ -192,9 +197,9 @@ def _naming_scheme(photometry: Mapping[Any, Any], is_table: bool) -> tuple[str, 
         raise ValueError(f"photometry has bands given in two ways, {names}; keep one of them.")
     if not schemes:
         raise ValueError(
-            f"photometry has no band among its columns {list_columns(list(photometry))}; name "
-            "them 'g' and 'g_err', 'flux_g' and 'flux_err_g', or 'mag_g' and 'mag_err_g', or as SDSS does, 'modelMag_g' "
-            "and 'modelMagErr_g'."
+            f"photometry has no band among its columns {list_columns(list(photometry))}; name them "
+            "'g' and 'g_err', 'flux_g' and 'flux_err_g', or 'mag_g' and 'mag_err_g', or as SDSS "
+            "does, 'modelMag_g' and 'modelMagErr_g'."
         )
     return schemes[0], found[schemes[0]]
 
@@ -358,7 +363,8 @@ def _name_values(names: Any) -> list[Any]:
         values = np.asarray(names)
     if values.dtype.kind == "f" and np.any(np.abs(values[np.isfinite(values)]) >= 2**53):
         raise ValueError(
-            "name holds floating-point numbers with too few digits for these identifiers; give integers or strings."
+            "name holds floating-point numbers with too few digits for these identifiers; give "
+            "integers or strings."
         )
     masked = np.broadcast_to(np.asarray(getattr(names, "mask", False), bool), values.shape)
     return [
@@ -393,7 +399,8 @@ def join_catalogues(parts: list[Catalogue]) -> Catalogue:
     Raises
     ------
     ValueError
-        If only some galaxies have ``ebv`` or extinctions; its attribute ``galaxy`` is the first without.
+        If only some galaxies have ``ebv`` or extinctions; its attribute ``galaxy`` is the first
+        without.
     """
     dust: dict[str, np.ndarray | None] = {}
     for what in ("ebv", "extinction"):
@@ -403,7 +410,8 @@ def join_catalogues(parts: list[Catalogue]) -> Catalogue:
             given = next(k for k, value in enumerate(values) if value is not None)
             raise InputLog(len(parts), "raise").error(
                 absent[0],
-                f"photometry has no {what}, but that of galaxy {given} has; give it for all or for none.",
+                f"photometry has no {what}, but that of galaxy {given} has; give it for all or "
+                "for none.",
             )
         dust[what] = None if absent else np.concatenate(values)
     named = np.array([part.named is not None and bool(part.named[0]) for part in parts], bool)

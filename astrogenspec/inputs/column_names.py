@@ -1,24 +1,28 @@
 """Names of columns: those of SDSS catalogues, in upper or lower case, translated to the keys of this package.
 
-============================================== ======================================= ==================================
-SDSS                                           meaning                                 becomes
-============================================== ======================================= ==================================
-``modelFlux_g``, ``modelFluxIvar_g``           flux [nmgy], inverse variance           ``flux_g``, ``flux_ivar_g``
-``modelMag_g``, ``modelMagErr_g``              asinh magnitude [1]_                    ``flux_g``, ``flux_err_g``
-``g``, ``err_g``, without unit                 the same, names of SkyServer            ``flux_g``, ``flux_err_g``
-``dered_g``, ``err_g``                         the same, without Galactic extinction   ``flux_g``, ``flux_err_g``
-``petroFlux_g``, ``petroFluxIvar_g``           Petrosian flux [nmgy]                   ``petro_flux_g``, ``petro_flux_ivar_g``
-``petroMag_g``, ``petroMagErr_g``              Petrosian asinh magnitude               ``petro_flux_g``, ``petro_flux_err_g``
-``petroR50_r``, ``petroR90_r``                 radii [arcsec]                          ``r50``, ``r90``
-``objID``                                      object identifier                       ``name``, if there is none
-============================================== ======================================= ==================================
+============================================== =======================================
+================================== SDSS                                           meaning
+becomes ============================================== =======================================
+================================== ``modelFlux_g``, ``modelFluxIvar_g``           flux [nmgy],
+inverse variance           ``flux_g``, ``flux_ivar_g`` ``modelMag_g``, ``modelMagErr_g``
+asinh magnitude [1]_                    ``flux_g``, ``flux_err_g`` ``g``, ``err_g``, without unit
+the same, names of SkyServer            ``flux_g``, ``flux_err_g`` ``dered_g``, ``err_g``
+the same, without Galactic extinction   ``flux_g``, ``flux_err_g`` ``petroFlux_g``,
+``petroFluxIvar_g``           Petrosian flux [nmgy]                   ``petro_flux_g``,
+``petro_flux_ivar_g`` ``petroMag_g``, ``petroMagErr_g``              Petrosian asinh magnitude
+``petro_flux_g``, ``petro_flux_err_g`` ``petroR50_r``, ``petroR90_r``                 radii [arcsec]
+``r50``, ``r90`` ``objID``                                      object identifier
+``name``, if there is none ==============================================
+======================================= ==================================
 
-The case of letters does not matter in a table, except for the bands themselves: ``U``, ``G``, ``R``, ``I``, ``Z`` are read if
-all five are there.  Fluxes are preferred to magnitudes, and magnitudes as observed to dereddened ones if the Galactic
-extinction is given.  Dereddened magnitudes are restored to those observed if ``extinction_g`` and so on are given;
-without these, their extinction is 0.
+The case of letters does not matter in a table, except for the bands themselves: ``U``, ``G``,
+``R``, ``I``, ``Z`` are read if all five are there.  Fluxes are preferred to magnitudes, and
+magnitudes as observed to dereddened ones if the Galactic extinction is given.  Dereddened
+magnitudes are restored to those observed if ``extinction_g`` and so on are given; without these,
+their extinction is 0.
 
-If SDSS magnitudes have no errors at all, those of SDSS galaxies of the same magnitude are assumed, at least `ASSUMED_ERRORS`.
+If SDSS magnitudes have no errors at all, those of SDSS galaxies of the same magnitude are assumed,
+at least `ASSUMED_ERRORS`.
 
 References
 ----------
@@ -173,7 +177,8 @@ def translated(photometry: Table | Mapping[str, Any]) -> Translation:
     kept: dict[str, Any] = {key: photometry[key] for key in keys if key not in used}
     if read.dereddened:
         kept = {key: value for key, value in kept.items() if key not in DUST_KEYS}
-    # SDSS also uses these names for model magnitudes, without a unit; bands of this package have one.
+    # SDSS also uses these names for model magnitudes, without a unit; bands of this package have
+    # one.
     for band in BANDS if is_table else ():
         if band in kept and not getattr(kept[band], "unit", None):
             del kept[band]
@@ -210,7 +215,8 @@ def with_names(table: Table) -> Table:
     Returns
     -------
     Table
-        The same table if it has such a column, or no column of identifiers (``NAME`` or ``objID``, in any case).
+        The same table if it has such a column, or no column of identifiers (``NAME`` or ``objID``,
+        in any case).
     """
     if "name" in table.colnames:
         return table
@@ -382,7 +388,8 @@ def _numbers(column: Values, unit: u.UnitBase) -> np.ndarray:
     allowed = (None, unit, u.ABmag) if unit == u.mag else (None, unit)
     if column.unit not in allowed:
         raise u.UnitConversionError(
-            f"{column.key} is in {column.unit}, but SDSS gives it in {unit}; rename the column if it holds another quantity."
+            f"{column.key} is in {column.unit}, but SDSS gives it in {unit}; rename the column "
+            "if it holds another quantity."
         )
     return column.numbers
 
@@ -418,7 +425,8 @@ def with_flux_unit(table: Table, unit: str) -> Table:
     table : Table
         Photometry; it is not changed.
     unit : str
-        Unit of the columns ``flux_g``, ``flux_err_g``, and of ``flux_ivar_g`` to the power -1/2, if they have none.
+        Unit of the columns ``flux_g``, ``flux_err_g``, and of ``flux_ivar_g`` to the power -1/2, if
+        they have none.
 
     Returns
     -------

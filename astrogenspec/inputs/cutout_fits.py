@@ -1,28 +1,32 @@
 """FITS files of cutouts: one galaxy per file, in one of three layouts.
 
 One extension for each band
-    Image extensions whose ``EXTNAME`` is the band (u, g, r, i or z), with the unit in ``BUNIT``.  In addition, optionally
-    ``IVAR_g`` (inverse variance), ``UNCERT_g`` or ``ERR_g`` (standard deviation) or ``VAR_g``, and ``MASK_g`` or ``DQ_g``
-    (not zero where bad).  The order of the two words does not matter (``g_IVAR``), nor does the case.  ``WHT_g`` is an
-    inverse variance if its ``BUNIT`` is that of one; otherwise pixels with a weight of zero are bad.
+    Image extensions whose ``EXTNAME`` is the band (u, g, r, i or z), with the unit in ``BUNIT``.
+    In addition, optionally ``IVAR_g`` (inverse variance), ``UNCERT_g`` or ``ERR_g`` (standard
+    deviation) or ``VAR_g``, and ``MASK_g`` or ``DQ_g`` (not zero where bad).  The order of the two
+    words does not matter (``g_IVAR``), nor does the case.  ``WHT_g`` is an inverse variance if its
+    ``BUNIT`` is that of one; otherwise pixels with a weight of zero are bad.
 
 A cube
-    The first image of the file has three axes (band, y, x) in numpy's order, and the keyword ``BANDS``, such as
-    ``'gri'`` or ``'g,r,i'``; likewise ``IVAR``, ``UNCERT`` or ``VAR``, and ``MASK``, extensions of the same shape.
+    The first image of the file has three axes (band, y, x) in numpy's order, and the keyword
+    ``BANDS``, such as ``'gri'`` or ``'g,r,i'``; likewise ``IVAR``, ``UNCERT`` or ``VAR``, and
+    ``MASK``, extensions of the same shape.
 
 A single image
-    The only image has two axes, and the keyword ``FILTER`` or ``BAND`` names the band; ``IVAR`` and so on as above.  For
-    several files of one galaxy, give `~astrogenspec.coerce_cutouts` a mapping such as ``{"g": "g.fits", "r": "r.fits"}``.
+    The only image has two axes, and the keyword ``FILTER`` or ``BAND`` names the band; ``IVAR`` and
+    so on as above.  For several files of one galaxy, give `~astrogenspec.coerce_cutouts` a mapping
+    such as ``{"g": "g.fits", "r": "r.fits"}``.
 
-The unit of an uncertainty is its own ``BUNIT``, or that of the image if it has none.  Counts are converted with the zero
-point of the header, the AB magnitude of one count in the unit of the image: ``MAGZERO``, ``MAGZPT``, ``ZEROPNT``, ``ZP``,
-``PHOTZPT`` and similar, or ``PHOTFLAM`` with ``PHOTPLAM`` (`astrogenspec.inputs.image_units`).  Of several images of one
-band (``EXTVER``), the first is used.  The pixel scale is that of the celestial WCS in the header of the band (or cube),
-or else of the keyword ``PIXSCALE`` in arcsec.  The keyword ``NAME`` is the name of the galaxy.
+The unit of an uncertainty is its own ``BUNIT``, or that of the image if it has none.  Counts are
+converted with the zero point of the header, the AB magnitude of one count in the unit of the image:
+``MAGZERO``, ``MAGZPT``, ``ZEROPNT``, ``ZP``, ``PHOTZPT`` and similar, or ``PHOTFLAM`` with
+``PHOTPLAM`` (`astrogenspec.inputs.image_units`).  Of several images of one band (``EXTVER``), the
+first is used.  The pixel scale is that of the celestial WCS in the header of the band (or cube), or
+else of the keyword ``PIXSCALE`` in arcsec.  The keyword ``NAME`` is the name of the galaxy.
 
-Files are checked before their data are read (`astrogenspec.fits_files`): a file that is truncated, that declares more
-than 1 GB, or whose data do not match ``DATASUM`` is refused.  Written files have checksums and the number of extensions
-(``NEXTEND``).
+Files are checked before their data are read (`astrogenspec.fits_files`): a file that is truncated,
+that declares more than 1 GB, or whose data do not match ``DATASUM`` is refused.  Written files have
+checksums and the number of extensions (``NEXTEND``).
 """
 
 from __future__ import annotations
@@ -56,14 +60,14 @@ def read_cutout_fits(
     path : str or path
         File, compressed or not.
     zero_point : float, Quantity or dict, optional
-        AB magnitude of one count, or one for each band, for images in counts or without BUNIT; by default that of the
-        header. Images in flux units do not use it.
+        AB magnitude of one count, or one for each band, for images in counts or without BUNIT; by
+        default that of the header. Images in flux units do not use it.
 
     Returns
     -------
     dict of CCDData
-        Images by band, with the unit, uncertainty, mask and WCS that are in the file. Uncertainties are converted to
-        the unit of the image.
+        Images by band, with the unit, uncertainty, mask and WCS that are in the file. Uncertainties
+        are converted to the unit of the image.
 
     Raises
     ------
@@ -79,7 +83,8 @@ def read_cutout_fits(
     Warns
     -----
     AstroGenSpecWarning
-        If the first of several images of one band is used, or a zero point of the header is taken as an AB magnitude.
+        If the first of several images of one band is used, or a zero point of the header is taken
+        as an AB magnitude.
     """
     return read_image_file(path, zero_point)
 
@@ -103,7 +108,8 @@ def write_cutout_fits(
     index : int
         Index of the galaxy.
     position : SkyCoord, optional
-        Position of the centre of the cutout, for a WCS with north up; without it only the pixel scale is written.
+        Position of the centre of the cutout, for a WCS with north up; without it only the pixel
+        scale is written.
     overwrite : bool
         Whether to replace an existing file.
 
@@ -120,7 +126,8 @@ def write_cutout_fits(
     bands = [band for band, present in zip(BANDS, galaxy.bands_present[0], strict=True) if present]
     if not bands:
         raise ValueError(
-            f"galaxy {index} of the batch has no band to write: {galaxy.problems[0] or 'all blank'}."
+            f"galaxy {index} of the batch has no band to write: "
+            f"{galaxy.problems[0] or 'all blank'}."
         )
     header = fits.Header() if position is None else _header_at(position)
     header["PIXSCALE"] = (SDSS.pixel_scale.value, "arcsec per pixel")

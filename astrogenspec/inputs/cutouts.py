@@ -1,9 +1,11 @@
 """Cutouts: images of galaxies in any supported form, converted to one batch on the pixel grid of the networks.
 
-A cutout of the batch has 64 x 64 pixels of 0.396 arcsec in each of the bands u, g, r, i, z, in nanomaggies per pixel
-as observed, with the galaxy at its centre.  An image with this pixel scale (to 0.5%) is cropped or padded by whole pixels:
-its noise does not change, and the galaxy is centred to half a pixel.  Any other image is resampled with conservation of
-flux (`astrogenspec.inputs.images`) and centred exactly.  Pixels without data have an inverse variance of zero.
+A cutout of the batch has 64 x 64 pixels of 0.396 arcsec in each of the bands u, g, r, i, z, in
+nanomaggies per pixel as observed, with the galaxy at its centre.  An image with this pixel scale
+(to 0.5%) is cropped or padded by whole pixels: its noise does not change, and the galaxy is centred
+to half a pixel.  Any other image is resampled with conservation of flux
+(`astrogenspec.inputs.images`) and centred exactly.  Pixels without data have an inverse variance of
+zero.
 """
 
 from __future__ import annotations
@@ -52,8 +54,8 @@ __all__ = ["Cutout", "CutoutBatch", "Cutouts", "coerce_cutouts", "read_cutouts"]
 Cutout: TypeAlias = (
     NDData | u.Quantity | Mapping[str, NDData | u.Quantity | Cutout2D | str | PathLike]
 )
-#: Images of one or more galaxies, as `coerce_cutouts` accepts them; None for a galaxy without an image.
-#: Estimators also accept an iterator of galaxies.
+#: Images of one or more galaxies, as `coerce_cutouts` accepts them; None for a galaxy without an
+#: image. Estimators also accept an iterator of galaxies.
 Cutouts: TypeAlias = "Cutout | Iterable[Cutout | None] | CutoutBatch"
 
 
@@ -72,9 +74,11 @@ class CutoutBatch:
     problems : tuple of str, optional
         Reasons why galaxies cannot be used; empty strings by default.
     flag_codes : ndarray of int64, shape (n,), optional
-        Flag codes, see `~astrogenspec.decode_flags`; by default ``IMAGE_NOT_USED`` where there is a problem.
+        Flag codes, see `~astrogenspec.decode_flags`; by default ``IMAGE_NOT_USED`` where there is a
+        problem.
     named : ndarray of bool, shape (n,), optional
-        Whether a galaxy has a name of its own, rather than only a number; by default True if ``names`` are given.
+        Whether a galaxy has a name of its own, rather than only a number; by default True if
+        ``names`` are given.
 
     Raises
     ------
@@ -149,24 +153,27 @@ def coerce_cutouts(
     Parameters
     ----------
     cutouts : NDData, Quantity, dict, or a list of these
-        One galaxy is a cube (band, y, x), as an NDData or a Quantity, or a mapping from names of bands to
-        two-dimensional NDData (CCDData), Quantity or Cutout2D, or to FITS files with one image each. Many galaxies are
-        a list of these (None for a galaxy without an image) or an array (galaxy, band, y, x), as a Quantity or an
-        NDData. A batch is returned as it is. Units, masks, uncertainties and world coordinate systems are taken into
-        account. Fluxes are per pixel.
+        One galaxy is a cube (band, y, x), as an NDData or a Quantity, or a mapping from names of
+        bands to two-dimensional NDData (CCDData), Quantity or Cutout2D, or to FITS files with one
+        image each. Many galaxies are a list of these (None for a galaxy without an image) or an
+        array (galaxy, band, y, x), as a Quantity or an NDData. A batch is returned as it is. Units,
+        masks, uncertainties and world coordinate systems are taken into account. Fluxes are per
+        pixel.
     bands : str or sequence of str, optional
         Names of the bands of a cube, such as ``"gri"``; by default ``meta["bands"]`` of an NDData.
     position : SkyCoord, optional
-        Positions of the galaxies, one for each; by default the centres of the images. Requires a WCS.
+        Positions of the galaxies, one for each; by default the centres of the images. Requires a
+        WCS.
     pixel_scale : Quantity ['angle'], optional
         Pixel scale of images that have neither a WCS nor ``meta["PIXSCALE"]`` (arcsec).
     zero_point : float, Quantity or dict, optional
-        AB magnitude of one count, or one for each band, for images in counts or without a unit; by default that of the
-        header (`astrogenspec.inputs.image_units`). Images in flux units do not use it.
+        AB magnitude of one count, or one for each band, for images in counts or without a unit; by
+        default that of the header (`astrogenspec.inputs.image_units`). Images in flux units do not
+        use it.
     on_error : {"raise", "flag"}
-        What to do if a galaxy cannot be used: raise an exception whose attribute ``galaxy`` is its index, or leave the
-        galaxy blank and give the reason in ``problems`` and ``flag_codes``. Errors that concern the whole call are
-        always raised.
+        What to do if a galaxy cannot be used: raise an exception whose attribute ``galaxy`` is its
+        index, or leave the galaxy blank and give the reason in ``problems`` and ``flag_codes``.
+        Errors that concern the whole call are always raised.
 
     Returns
     -------
@@ -184,7 +191,8 @@ def coerce_cutouts(
     Warns
     -----
     AstroGenSpecWarning
-        If a pixel scale is assumed, or noise is estimated from the image (`astrogenspec.inputs.images`).
+        If a pixel scale is assumed, or noise is estimated from the image
+        (`astrogenspec.inputs.images`).
 
     Examples
     --------
@@ -293,9 +301,9 @@ def _list_of(cutouts: object) -> list:
         )
     if isinstance(cutouts, str | bytes) or not isinstance(cutouts, Iterable):
         raise TypeError(
-            f"cutouts is of type {type(cutouts).__name__}, but it must be an NDData cube, a mapping from "
-            "bands to CCDData, a Quantity array, or a list of these; "
-            "read a file with read_cutout_fits first."
+            f"cutouts is of type {type(cutouts).__name__}, but it must be an NDData cube, a "
+            "mapping from bands to CCDData, a Quantity array, or a list of these; read a file with "
+            "read_cutout_fits first."
         )
     items = list(cutouts)
     if not items:
@@ -321,8 +329,8 @@ def _positions(position: SkyCoord | None, n: int) -> list[SkyCoord | None]:
         return [None] * n
     if not isinstance(position, SkyCoord):
         raise TypeError(
-            f"position is of type {type(position).__name__}, but it must be a SkyCoord with one position "
-            "for each galaxy."
+            f"position is of type {type(position).__name__}, but it must be a SkyCoord with one "
+            "position for each galaxy."
         )
     if position.isscalar and n == 1:
         return [position]

@@ -106,8 +106,8 @@ class InputLog(FlagLog):
         Returns
         -------
         Exception
-            Its message names the galaxy unless it is the only one; its attribute ``galaxy`` is the index of the
-            galaxy in the whole input.
+            Its message names the galaxy unless it is the only one; its attribute ``galaxy`` is the
+            index of the galaxy in the whole input.
         """
         galaxy, text = self.first + index, str(error)
         several = self.first > 0 or len(self) > 1

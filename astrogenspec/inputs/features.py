@@ -1,16 +1,17 @@
 r"""Network inputs: scaled images with inverse variances, and features of photometry and morphology.
 
-A pixel of dereddened flux :math:`f` is scaled to :math:`x = \mathrm{asinh}(f / \sigma_b)`, linear in the sky and
-logarithmic in the galaxy, with a fixed :math:`\sigma_b` for each band (`PIXEL_SIGMA`). Its inverse variance is
+A pixel of dereddened flux :math:`f` is scaled to :math:`x = \mathrm{asinh}(f / \sigma_b)`, linear
+in the sky and logarithmic in the galaxy, with a fixed :math:`\sigma_b` for each band
+(`PIXEL_SIGMA`). Its inverse variance is
 
 .. math:: w = \frac{f^2 + \sigma_b^2}{1 / \mathrm{ivar} + (0.05 f)^2} ,
 
-where the term of 5% is a floor of the model error, so that bright pixels do not dominate. Bad pixels and missing bands have
-:math:`w = 0`.
+where the term of 5% is a floor of the model error, so that bright pixels do not dominate. Bad
+pixels and missing bands have :math:`w = 0`.
 
-Total fluxes become asinh magnitudes [1]_, adjacent colours, signal-to-noise ratios and presence flags
-(`PHOTOMETRY_FEATURES`). All constants of this module are part of the format of trained weights; they do not follow the
-description of a survey.
+Total fluxes become asinh magnitudes [1]_, adjacent colours, signal-to-noise ratios and presence
+flags (`PHOTOMETRY_FEATURES`). All constants of this module are part of the format of trained
+weights; they do not follow the description of a survey.
 
 References
 ----------
@@ -158,7 +159,8 @@ _COLOUR_CENTRE = (1.45, 0.75, 0.35, 0.25)
 _COLOUR_SCALE = (0.5, 0.3, 0.15, 0.15)
 _LOG_SNR_RANGE = (-1.0, 3.0)
 _LOG_SNR_CENTRE = 1.5
-#: Ranges of Petrosian minus model magnitude, of log10 of the half-light radius [arcsec], and of the concentration r90/r50.
+#: Ranges of Petrosian minus model magnitude, of log10 of the half-light radius [arcsec], and of the
+#: concentration r90/r50.
 _PETROSIAN_RANGE = (-1.0, 2.0)
 _LOG_RADIUS_RANGE = (-1.0, 2.0)
 _CONCENTRATION_RANGE = (1.0, 6.0)
@@ -175,7 +177,8 @@ class ModelInputs(TensorRecord):
     Attributes
     ----------
     image : Tensor, shape (n, 5, ny, nx), or None
-        asinh of dereddened flux over `PIXEL_SIGMA`; 0 where bad. None if no galaxy of the batch has an image.
+        asinh of dereddened flux over `PIXEL_SIGMA`; 0 where bad. None if no galaxy of the batch has
+        an image.
     image_weight : Tensor, shape (n, 5, ny, nx), or None
         Inverse variance of `image`, with a five per cent model floor; 0 where bad.
     image_bands : Tensor, shape (n, 5)
@@ -185,7 +188,8 @@ class ModelInputs(TensorRecord):
     photometry : Tensor, shape (n, 20)
         See `photometry_features`.
     morphology : Tensor, shape (n, 16), or None
-        See `morphology_features`. None, equivalent to zeros, if no galaxy of the batch has a morphology.
+        See `morphology_features`. None, equivalent to zeros, if no galaxy of the batch has a
+        morphology.
     """
 
     image: Tensor | None
@@ -236,7 +240,8 @@ def make_inputs(
     photometry : PhotometryBatch, optional
         Total fluxes as observed, for the same galaxies in the same order.
     extinction : ndarray, shape (n, 5), optional
-        Galactic extinction in each band [mag], applied to the images. By default that of `photometry`, else none.
+        Galactic extinction in each band [mag], applied to the images. By default that of
+        `photometry`, else none.
 
     Returns
     -------
@@ -252,7 +257,8 @@ def make_inputs(
     n = len(cutouts) if cutouts is not None else 0 if photometry is None else len(photometry)
     if photometry is not None and len(photometry) != n:
         raise ValueError(
-            f"there are {n} cutouts but photometry of {len(photometry)} galaxies; give one row each."
+            f"there are {n} cutouts but photometry of {len(photometry)} galaxies; give one row "
+            "each."
         )
     image = weight = None
     bands = noise = torch.zeros(n, len(BANDS), dtype=torch.float32)
@@ -271,7 +277,8 @@ def make_inputs(
             *(torch.as_tensor(np.asarray(a)) for a in (flux, error, photometry.measured))
         )
         if photometry.morphology is not None:
-            # Fluxes measured on a cutout are not model fluxes and cannot be compared with Petrosian fluxes.
+            # Fluxes measured on a cutout are not model fluxes and cannot be compared with Petrosian
+            # fluxes.
             model = np.where(photometry.measured[:, None], np.nan, photometry.flux)
             given = photometry.morphology
             morphology = morphology_features(
@@ -337,13 +344,15 @@ def photometry_features(flux: Tensor, error: Tensor, measured: Tensor | None = N
     flux, error : Tensor, shape (n, 5)
         Dereddened flux and its standard error [nmgy]; NaN where missing.
     measured : Tensor, shape (n,), optional
-        True where the fluxes were measured on the cutout, False (the default) where they come from a catalogue.
+        True where the fluxes were measured on the cutout, False (the default) where they come from
+        a catalogue.
 
     Returns
     -------
     features : Tensor, shape (n, 20), float32
-        Columns `PHOTOMETRY_FEATURES`: five asinh magnitudes, four adjacent colours and five log10 signal-to-noise ratios
-        (all standardised, 0 where missing), five presence flags, and the flag `measured`.
+        Columns `PHOTOMETRY_FEATURES`: five asinh magnitudes, four adjacent colours and five log10
+        signal-to-noise ratios (all standardised, 0 where missing), five presence flags, and the
+        flag `measured`.
     """
     present = torch.isfinite(flux) & torch.isfinite(error) & (error > 0)
     flux = torch.where(present, flux.float(), 1.0)
@@ -375,16 +384,18 @@ def morphology_features(
     Parameters
     ----------
     flux, petro_flux : Tensor, shape (n, 5)
-        Model and Petrosian flux [nmgy], both dereddened or both not; NaN where missing. Fluxes that are not positive
-        are missing.
+        Model and Petrosian flux [nmgy], both dereddened or both not; NaN where missing. Fluxes that
+        are not positive are missing.
     r50, r90, axis_ratio : Tensor, shape (n,)
-        Radii that enclose 50% and 90% of the light in r [arcsec], and minor over major axis; NaN where missing.
+        Radii that enclose 50% and 90% of the light in r [arcsec], and minor over major axis; NaN
+        where missing.
 
     Returns
     -------
     features : Tensor, shape (n, 16), float32
-        Columns `MORPHOLOGY_FEATURES`: Petrosian minus model magnitude in five bands, clipped to [-1, 2], divided by 0.15;
-        (log10(r50) - 0.5) / 0.3; (r90/r50 - 2.5) / 0.5; (axis ratio - 0.6) / 0.2; 0 where missing; eight presence flags.
+        Columns `MORPHOLOGY_FEATURES`: Petrosian minus model magnitude in five bands, clipped to
+        [-1, 2], divided by 0.15; (log10(r50) - 0.5) / 0.3; (r90/r50 - 2.5) / 0.5; (axis ratio -
+        0.6) / 0.2; 0 where missing; eight presence flags.
     """
     positive = (flux > 0) & (petro_flux > 0) & torch.isfinite(flux) & torch.isfinite(petro_flux)
     ratio = torch.where(positive, petro_flux, 1.0) / torch.where(positive, flux, 1.0)

@@ -1,7 +1,7 @@
 r"""Flux units and magnitudes, converted to nanomaggies.
 
-A maggy is the flux density of an object of AB magnitude zero, 3631 Jy, so that
-:math:`m_\mathrm{AB} = 22.5 - 2.5 \log_{10}(f / \mathrm{nmgy})` [1]_.  A flux per unit wavelength is converted at the
+A maggy is the flux density of an object of AB magnitude zero, 3631 Jy, so that :math:`m_\mathrm{AB}
+= 22.5 - 2.5 \log_{10}(f / \mathrm{nmgy})` [1]_.  A flux per unit wavelength is converted at the
 pivot wavelength of its band.
 
 References
@@ -54,7 +54,8 @@ def ab_magnitudes(flux: np.ndarray) -> np.ndarray:
         return 22.5 - 2.5 * np.log10(flux, out=missing, where=flux > 0)
 
 
-#: Values that stand for a missing magnitude or its error in catalogues; for fluxes, the negative ones.
+#: Values that stand for a missing magnitude or its error in catalogues; for fluxes, the negative
+#: ones.
 SENTINELS = (-9999.0, -999.0, -99.0, 99.0, 99.99, 999.0, 9999.0)
 #: Magnitudes outside these limits are fill values: no survey is as deep, and no galaxy as bright.
 FILL_LIMITS = (-5.0, 35.0)
@@ -119,8 +120,8 @@ def read_unit(unit: object) -> u.UnitBase | None:
     Parameters
     ----------
     unit : str, Unit or None
-        Unit or its name. The spellings of files are accepted in any case: "nanomaggies", "nMgy", "1/nanomaggy^2",
-        "mag(AB)", "ABmag", "uJy".
+        Unit or its name. The spellings of files are accepted in any case: "nanomaggies", "nMgy",
+        "1/nanomaggy^2", "mag(AB)", "ABmag", "uJy".
 
     Returns
     -------
@@ -149,7 +150,8 @@ def read_unit(unit: object) -> u.UnitBase | None:
         parsed = None
     if parsed is None or isinstance(parsed, u.UnrecognizedUnit):
         raise u.UnitTypeError(
-            f"the unit {name[:60]!r} is unknown to astropy; name a flux density, such as nmgy or uJy."
+            f"the unit {name[:60]!r} is unknown to astropy; name a flux density, such as nmgy or "
+            "uJy."
         )
     return parsed
 
@@ -329,7 +331,8 @@ def _number(key: str, value: Any, place: tuple[int, ...]) -> float:
         row = f" in row {place[0]}" if place else ""
         shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
         raise TypeError(
-            f"{key} holds {ascii(shown)[1:-1]}{row}, but it must hold numbers; use NaN or a mask for a missing value."
+            f"{key} holds {ascii(shown)[1:-1]}{row}, but it must hold numbers; use NaN or a mask "
+            "for a missing value."
         ) from None
 
 
@@ -341,13 +344,14 @@ def is_fill_value(numbers: np.ndarray, *, magnitude: bool) -> np.ndarray:
     numbers : ndarray
         Values of a catalogue, in its own unit.
     magnitude : bool
-        Whether they are magnitudes or errors of magnitudes. For others, only negative values are fill values.
+        Whether they are magnitudes or errors of magnitudes. For others, only negative values are
+        fill values.
 
     Returns
     -------
     ndarray of bool, of the same shape
-        True for the values of `SENTINELS`, in single precision too; for magnitudes, also outside `FILL_LIMITS`; and for
-        values that are not finite.
+        True for the values of `SENTINELS`, in single precision too; for magnitudes, also outside
+        `FILL_LIMITS`; and for values that are not finite.
     """
     numbers = np.asarray(numbers, dtype=float)
     codes = [code for code in SENTINELS if magnitude or code < 0]
@@ -457,8 +461,8 @@ def _from_magnitude(
         zero = 1e9
     else:
         raise u.UnitConversionError(
-            f"{value.key} is in {value.unit}, but by its name it is an AB magnitude; use u.ABmag, or "
-            f"name it {value.renamed('flux', band)}."
+            f"{value.key} is in {value.unit}, but by its name it is an AB magnitude; use u.ABmag, "
+            f"or name it {value.renamed('flux', band)}."
         )
     unit = error.unit
     unitless = unit is None and by_name

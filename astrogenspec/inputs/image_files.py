@@ -1,7 +1,8 @@
 """FITS files of images: which extension holds the image, noise and bad pixels of which band.
 
-The layouts are described in `astrogenspec.inputs.cutout_fits`.  Names of extensions are one word, or two in any order
-that are joined by an underscore, a hyphen, a full stop or a space: a band, and a kind of image (`KINDS`).
+The layouts are described in `astrogenspec.inputs.cutout_fits`.  Names of extensions are one word,
+or two in any order that are joined by an underscore, a hyphen, a full stop or a space: a band, and
+a kind of image (`KINDS`).
 """
 
 from __future__ import annotations
@@ -111,7 +112,8 @@ class _ImageFile:
                     value = header.get(keyword)
                 except fits.VerifyError:
                     raise OSError(
-                        f"{self.path} cannot be read as a FITS file: the keyword {keyword} is damaged."
+                        f"{self.path} cannot be read as a FITS file: the keyword {keyword} is "
+                        "damaged."
                     ) from None
                 if not (value is None or (isinstance(value, str) and not value.strip())):
                     return value
@@ -129,15 +131,15 @@ class _ImageFile:
         chosen = same or ([] if several else found)
         if found and not chosen:
             raise ValueError(
-                f"{self.path} has several extensions {found[0].name} or {image.label}, and none has the EXTVER "
-                f"{image.version} of the image; leave one of each."
+                f"{self.path} has several extensions {found[0].name} or {image.label}, and none "
+                f"has the EXTVER {image.version} of the image; leave one of each."
             )
         if not chosen:
             return None
         if chosen[0].data.shape != image.data.shape:
             raise ValueError(
-                f"extension {chosen[0].name} of {self.path} has shape {chosen[0].data.shape}, but its image has "
-                f"{image.data.shape}."
+                f"extension {chosen[0].name} of {self.path} has shape {chosen[0].data.shape}, but "
+                f"its image has {image.data.shape}."
             )
         return chosen[0]
 
@@ -223,12 +225,14 @@ def _images_by_band(file: _ImageFile, zero_point: ZeroPoint | None) -> dict[str,
             return {band: _ccd(file, single, band, None, zero_point)}
         if single is not None and (stated := file.value(single, *_FILTER_KEYWORDS)) is not None:
             raise ValueError(
-                f"the filter of {file.path} is {str(stated)[:60]!r}, which is none of the bands {', '.join(BANDS)}; if it "
+                f"the filter of {file.path} is {str(stated)[:60]!r}, which is none of the bands "
+                f"{', '.join(BANDS)}; if it "
                 'is the same as one, give {"r": path}.'
             )
         names = ", ".join(image.name[:40] or "unnamed" for image in file.images[:10]) or "none"
         raise ValueError(
-            f"{file.path} has no image extension named after a band ({', '.join(BANDS)}) and its first "
+            f"{file.path} has no image extension named after a band ({', '.join(BANDS)}) and its "
+            "first "
             f"image has no keyword BANDS (or, for a single image, FILTER); its images are: {names}."
         )
     bands = check_bands(str(text).strip(), f"the keyword BANDS of {file.path}")
@@ -278,13 +282,14 @@ def _band_image(file: _ImageFile, band: str, zero_point: ZeroPoint | None) -> CC
     if image is None:
         names = ", ".join(found.name[:40] or "unnamed" for found in file.images[:10]) or "none"
         raise ValueError(
-            f"{file.path} has no image extension {band.upper()} and not exactly one image (y, x); its images "
-            f"are: {names}."
+            f"{file.path} has no image extension {band.upper()} and not exactly one image (y, x); "
+            f"its images are: {names}."
         )
     stated = image.band or _filter(file, image)
     if stated not in (None, band):
         raise ValueError(
-            f"{file.path} is given for band {band}, but its image is in band {stated} by its header."
+            f"{file.path} is given for band {band}, but its image is in band {stated} by its "
+            "header."
         )
     return _ccd(file, image, band, image.band, zero_point)
 
@@ -458,8 +463,8 @@ def _units(
         warnings.warn(zero_point_note(keyword), AstroGenSpecWarning, stacklevel=5)
     if flux is None:
         raise u.UnitTypeError(
-            f"{what}, has no unit; write one into BUNIT, such as 'nmgy', or give zero_point (the AB magnitude of "
-            "one count)."
+            f"{what}, has no unit; write one into BUNIT, such as 'nmgy', or give zero_point (the "
+            "AB magnitude of one count)."
         )
     return unit, flux
 
@@ -492,8 +497,9 @@ def _noise(
             own = None
         if kind == "weight" and own is None:
             warnings.warn(
-                "a WEIGHT extension without the unit of an inverse variance is used as a mask only (bad where it "
-                "is not positive); noise is estimated from the image. Name it IVAR if it is an inverse variance.",
+                "a WEIGHT extension without the unit of an inverse variance is used as a mask only "
+                "(bad where it is not positive); noise is estimated from the image. Name it IVAR "
+                "if it is an inverse variance.",
                 AstroGenSpecWarning,
                 stacklevel=5,
             )
@@ -509,8 +515,8 @@ def _wcs(header: fits.Header, what: str) -> WCS | None:
             card.value, str
         ):
             raise ValueError(
-                f"{what}: its WCS cannot be used ({card.keyword} is {card.value[:40]!r}, not a number); correct its "
-                "keywords."
+                f"{what}: its WCS cannot be used ({card.keyword} is {card.value[:40]!r}, not a "
+                "number); correct its keywords."
             )
     with wcs_errors(f"{what}: its WCS"), warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)

@@ -1,9 +1,9 @@
 r"""Units of images: spellings in headers, counts with a zero point, and units of uncertainties.
 
-A zero point :math:`z` is the AB magnitude of one count, so that a count is :math:`10^{0.4 (22.5 - z)}` nmgy.  In headers of
-the Hubble Space Telescope, ``PHOTFLAM`` (erg s\ :sup:`-1` cm\ :sup:`-2` Å\ :sup:`-1` for one count per second) and
-``PHOTPLAM`` (pivot wavelength :math:`\lambda`, Å) give the flux density :math:`f_\nu = \mathrm{PHOTFLAM}\, \lambda^2 / c`
-of one count per second [1]_.
+A zero point :math:`z` is the AB magnitude of one count, so that a count is :math:`10^{0.4 (22.5 -
+z)}` nmgy.  In headers of the Hubble Space Telescope, ``PHOTFLAM`` (erg s\ :sup:`-1` cm\ :sup:`-2`
+Å\ :sup:`-1` for one count per second) and ``PHOTPLAM`` (pivot wavelength :math:`\lambda`, Å) give
+the flux density :math:`f_\nu = \mathrm{PHOTFLAM}\, \lambda^2 / c` of one count per second [1]_.
 
 References
 ----------
@@ -160,11 +160,13 @@ def _zero_point_value(value: Any, what: str) -> float:
         number = float(getattr(value, "value", value))
     except (TypeError, ValueError):
         raise TypeError(
-            f"{what} is {str(value)[:60]!r}, but it must be a number: the AB magnitude of one count."
+            f"{what} is {str(value)[:60]!r}, but it must be a number: the AB magnitude of one "
+            "count."
         ) from None
     if not low <= number <= high:
         raise ValueError(
-            f"{what} is {number:g}, but the AB magnitude of one count must be between {low:g} and {high:g}."
+            f"{what} is {number:g}, but the AB magnitude of one count must be between {low:g} "
+            f"and {high:g}."
         )
     return number
 
@@ -219,14 +221,14 @@ def flux_unit(
     for other, number in found.items():
         if abs(number - value) > _TOLERANCE:
             raise ValueError(
-                f"the zero points {keyword} = {value:g} and {other} = {number:.6g} of the header differ; delete "
-                "the wrong one, or give zero_point."
+                f"the zero points {keyword} = {value:g} and {other} = {number:.6g} of the header "
+                "differ; delete the wrong one, or give zero_point."
             )
     for system in _SYSTEM_KEYWORDS:
         if "VEGA" in str(_look_up(header, system)).upper():
             raise ValueError(
-                f"the zero point {keyword} is a Vega magnitude by the keyword {system}; give zero_point, the AB "
-                "magnitude of one count."
+                f"the zero point {keyword} is a Vega magnitude by the keyword {system}; give "
+                "zero_point, the AB magnitude of one count."
             )
     return _one_count(value), keyword
 
@@ -244,8 +246,8 @@ def zero_point_note(keyword: str) -> str:
     str
     """
     return (
-        f"images in counts are converted to fluxes with the zero point {keyword} of their headers, taken as the AB "
-        "magnitude of one count (argument zero_point)."
+        f"images in counts are converted to fluxes with the zero point {keyword} of their headers, "
+        "taken as the AB magnitude of one count (argument zero_point)."
     )
 
 
@@ -268,7 +270,8 @@ def _hubble_zero_point(unit: u.UnitBase | None, header: Mapping) -> float | None
         return None
     if unit is None or unit == u.dimensionless_unscaled:
         raise u.UnitTypeError(
-            "the header has PHOTFLAM but no BUNIT; write one, such as 'electron/s', or give zero_point."
+            "the header has PHOTFLAM but no BUNIT; write one, such as 'electron/s', or give "
+            "zero_point."
         )
     if not any(
         base == u.s and power == -1 for base, power in zip(unit.bases, unit.powers, strict=True)
@@ -281,8 +284,8 @@ def _hubble_zero_point(unit: u.UnitBase | None, header: Mapping) -> float | None
             raise ValueError
     except (TypeError, ValueError):
         raise ValueError(
-            f"the keywords {', '.join(names)} must be positive numbers to convert counts ({unit}) to fluxes; "
-            "correct them, or give zero_point."
+            f"the keywords {', '.join(names)} must be positive numbers to convert counts ({unit}) "
+            "to fluxes; correct them, or give zero_point."
         ) from None
     density = flux / seconds * u.erg / u.s / u.cm**2 / u.AA
     return float(density.to_value(u.ABmag, u.spectral_density(pivot * u.AA)))
@@ -327,6 +330,6 @@ def uncertainty_ratio(
         kind = {1: "a standard deviation", 2: "a variance", -2: "an inverse variance"}[power]
         wanted = "" if unit is None else f" ({unit**power} or the like)"
         raise u.UnitConversionError(
-            f"the uncertainty has the unit {own}, which is not that of {kind}{wanted} of an image in "
-            f"{unit or 'no unit'}; correct the unit, or leave it out if it is that of the image."
+            f"the uncertainty has the unit {own}, which is not that of {kind}{wanted} of an image "
+            f"in {unit or 'no unit'}; correct the unit, or leave it out if it is that of the image."
         ) from None

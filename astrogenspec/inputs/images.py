@@ -1,19 +1,22 @@
 r"""Images of galaxies: calibration, band images, sky coordinates, and the pixel grid of the networks.
 
-Noise.  If an image has no uncertainty, the noise of its sky is estimated from the image itself.  The second difference
-along both axes (the kernel [1, -2, 1] times itself) removes everything that varies slowly from pixel to pixel, so that
-its median absolute value measures the noise even where a galaxy fills the image:
-:math:`\sigma = 1.4826\, \mathrm{median}|L \ast f| / 6` after Immerkaer [1]_, with a median in place of the mean.  Shot
-noise of the galaxy, :math:`f \times` (nmgy per electron), is added for positive pixels, with the nominal calibration and
-gain of the survey.  Noise that is correlated between pixels, as in coadded or interpolated images, is underestimated;
-give an uncertainty for such images.
+Noise.  If an image has no uncertainty, the noise of its sky is estimated from the image itself.
+The second difference along both axes (the kernel [1, -2, 1] times itself) removes everything that
+varies slowly from pixel to pixel, so that its median absolute value measures the noise even where a
+galaxy fills the image: :math:`\sigma = 1.4826\, \mathrm{median}|L \ast f| / 6` after Immerkaer
+[1]_, with a median in place of the mean.  Shot noise of the galaxy, :math:`f \times` (nmgy per
+electron), is added for positive pixels, with the nominal calibration and gain of the survey.  Noise
+that is correlated between pixels, as in coadded or interpolated images, is underestimated; give an
+uncertainty for such images.
 
-Resampling.  Every pixel is a square of constant surface brightness.  An output pixel receives from each input pixel the
-fraction of its flux that lies inside the output pixel, so that the total flux is conserved to rounding.  For parallel
-grids this fraction is a product of two one-dimensional overlaps, and resampling a stack of images is two matrix products,
-:math:`F' = W_y F W_x^\mathsf{T}`.  The variance is distributed in the same way, :math:`V' = W_y V W_x^\mathsf{T}`.  If
-pixels become smaller, their noise is correlated and a single pixel is less noisy than this variance; the error of an
-aperture of many pixels, summed in quadrature without the correlations, is correct.
+Resampling.  Every pixel is a square of constant surface brightness.  An output pixel receives from
+each input pixel the fraction of its flux that lies inside the output pixel, so that the total flux
+is conserved to rounding.  For parallel grids this fraction is a product of two one-dimensional
+overlaps, and resampling a stack of images is two matrix products, :math:`F' = W_y F
+W_x^\mathsf{T}`.  The variance is distributed in the same way, :math:`V' = W_y V W_x^\mathsf{T}`.
+If pixels become smaller, their noise is correlated and a single pixel is less noisy than this
+variance; the error of an aperture of many pixels, summed in quadrature without the correlations, is
+correct.
 
 References
 ----------
@@ -75,7 +78,8 @@ __all__ = [
 MIN_COVERAGE = 0.5
 #: Pixels that are brighter than this (nmgy; AB magnitude -15) are bad.
 MAX_FLUX = 1e15
-#: Inverse variances (nmgy**-2) outside the range from this to its inverse are bad; their squares overflow.
+#: Inverse variances (nmgy**-2) outside the range from this to its inverse are bad; their squares
+#: overflow.
 _MIN_IVAR = 1e-30
 #: Minimum number of pixels on a side of an image.
 MIN_PIXELS = 8
@@ -89,7 +93,8 @@ _REFERENCE_ORDER = ("r", "i", "g", "z", "u")
 _POWER = {StdDevUncertainty: 1, VarianceUncertainty: 2, InverseVariance: -2}
 _CHUNK = 256
 
-#: Step of the resampling (y, x), None for whole pixels, and pixel (y, x) that becomes the centre of the cutout.
+#: Step of the resampling (y, x), None for whole pixels, and pixel (y, x) that becomes the centre of
+#: the cutout.
 Placement: TypeAlias = tuple[tuple[float, float] | None, tuple[float, float]]
 
 
@@ -127,8 +132,8 @@ def calibrate(
     flux : ndarray of float32, shape (..., n_bands, ny, nx)
         nmgy per pixel; 0 where bad.
     ivar : ndarray of float32, same shape
-        nmgy**-2; 0 where the pixel is masked, not finite, brighter than `MAX_FLUX`, or without a positive and finite
-        variance.
+        nmgy**-2; 0 where the pixel is masked, not finite, brighter than `MAX_FLUX`, or without a
+        positive and finite variance.
 
     Raises
     ------
@@ -210,8 +215,8 @@ def find_flux_units(
         flux, keyword = flux_unit(unit, image.meta, band, zero_point)
         if flux is not None and flux != u.dimensionless_unscaled and is_counts(flux):
             raise u.UnitConversionError(
-                f"the cutout is in counts ({flux}); apply the flux calibration, or give zero_point, the AB magnitude "
-                f"of one count in band {band}."
+                f"the cutout is in counts ({flux}); apply the flux calibration, or give "
+                f"zero_point, the AB magnitude of one count in band {band}."
             )
         if keyword:
             assumed.add(f"zero point {keyword}")
@@ -264,7 +269,8 @@ def _inverse_variance(
         )
     array = _broadcast(array, shape, "uncertainty")
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        # sigma, variance and inverse variance scale with the first, second and inverse second power.
+        # sigma, variance and inverse variance scale with the first, second and inverse second
+        # power.
         scaled = array * (ratios * factor**power)
         if power == 1:
             scaled = np.where(scaled > 0, scaled, np.nan) ** -2.0
@@ -464,7 +470,8 @@ def split_bands(item: object, bands: object) -> dict[str, BandImage]:
     Parameters
     ----------
     item : NDData, Quantity or mapping
-        Cube (band, y, x), image (y, x) if ``bands`` names one band, or mapping from bands to images.
+        Cube (band, y, x), image (y, x) if ``bands`` names one band, or mapping from bands to
+        images.
     bands : str or sequence of str or None
         Names of the bands of a cube.
 
@@ -484,8 +491,8 @@ def split_bands(item: object, bands: object) -> dict[str, BandImage]:
             raise ValueError("the cutout is an empty mapping; give at least one band.")
         if bands is not None and set(check_bands(bands)) != set(item):
             raise ValueError(
-                f"bands is {bands!r}, but the cutout is a mapping with {', '.join(map(str, item))}; "
-                "leave bands out."
+                f"bands is {bands!r}, but the cutout is a mapping with "
+                f"{', '.join(map(str, item))}; leave bands out."
             )
         names = check_bands(item, "the cutout's mapping")
         return {band: _band_image(item[band], f"band {band} of the cutout") for band in names}
@@ -496,8 +503,8 @@ def split_bands(item: object, bands: object) -> dict[str, BandImage]:
                 "multiply it by the unit of its pixels, such as u.nmgy."
             )
         raise TypeError(
-            f"the cutout is of type {type(item).__name__}, but it must be an NDData cube, a mapping from "
-            "bands to CCDData, or a Quantity array."
+            f"the cutout is of type {type(item).__name__}, but it must be an NDData cube, a "
+            "mapping from bands to CCDData, or a Quantity array."
         )
     shape = np.shape(item.data if isinstance(item, NDData) else item)
     if len(shape) == 2 and bands is not None and len(check_bands(bands)) == 1:
@@ -527,12 +534,14 @@ def _band_image(data: object, what: str) -> BandImage:
     elif isinstance(data, Cutout2D):
         if not isinstance(data.data, u.Quantity):
             raise u.UnitTypeError(
-                f"{what} is a Cutout2D without a unit; cut it out of a Quantity: Cutout2D(image * u.nmgy, ...)."
+                f"{what} is a Cutout2D without a unit; cut it out of a Quantity: Cutout2D(image "
+                "* u.nmgy, ...)."
             )
         image = replace(_with_metadata(data.data), wcs=data.wcs)
     else:
         raise TypeError(
-            f"{what} is of type {type(data).__name__}, but it must be a CCDData, an NDData, a Cutout2D or a Quantity."
+            f"{what} is of type {type(data).__name__}, but it must be a CCDData, an NDData, a "
+            "Cutout2D or a Quantity."
         )
     if np.ndim(image.values) != 2:
         raise ValueError(f"{what} has shape {np.shape(image.values)}, but it must be (y, x).")
@@ -552,7 +561,8 @@ def overlap_weights(n_in: int, n_out: int, *, step: float, start: float) -> np.n
     step : float
         Width of an output pixel in input pixels.
     start : float
-        Lower edge of the first output pixel, where input pixel ``i`` extends from ``i`` to ``i + 1``.
+        Lower edge of the first output pixel, where input pixel ``i`` extends from ``i`` to ``i +
+        1``.
 
     Returns
     -------
@@ -597,15 +607,16 @@ def resample(
     step : tuple of float
         Width of an output pixel in input pixels, along y and x.
     centre : tuple of float
-        Position (y, x) in the input, 0 at the centre of the first pixel, that becomes the centre of the output.
+        Position (y, x) in the input, 0 at the centre of the first pixel, that becomes the centre of
+        the output.
     size : int
         Pixels on a side of the output.
 
     Returns
     -------
     flux, ivar : ndarray, shape (..., size, size)
-        Both are zero where less than `MIN_COVERAGE` of the output pixel is covered by good input pixels; pixels
-        that are partly covered are scaled to their full area.
+        Both are zero where less than `MIN_COVERAGE` of the output pixel is covered by good input
+        pixels; pixels that are partly covered are scaled to their full area.
     """
     good = ivar > 0
     weights = [
@@ -678,8 +689,8 @@ def to_grid(
     flux, ivar : ndarray, shape (..., ny, nx)
         Flux per pixel and inverse variance.
     placement : tuple
-        Step of the resampling along y and x, or None to crop by whole pixels, and the pixel (y, x) that becomes the
-        centre.
+        Step of the resampling along y and x, or None to crop by whole pixels, and the pixel (y, x)
+        that becomes the centre.
 
     Returns
     -------
@@ -842,8 +853,8 @@ def place_on_grid(
     pixel_scale : float or None
         Arcsec per pixel of images without a WCS or ``PIXSCALE``.
     assumed : set of str
-        "noise" and "scale" are added if the noise is estimated or the pixel scale is assumed, "zero point" and the
-        keyword if a zero point is read from a header.
+        "noise" and "scale" are added if the noise is estimated or the pixel scale is assumed, "zero
+        point" and the keyword if a zero point is read from a header.
     zero_point : float, Quantity or mapping, optional
         AB magnitude of one count, for images in counts.
 

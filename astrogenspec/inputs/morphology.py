@@ -1,19 +1,22 @@
 """Morphology of galaxies from a catalogue: Petrosian fluxes, radii and axis ratios.
 
-Keys of a table or dictionary, in addition to those of the fluxes (`astrogenspec.inputs.photometry`):
+Keys of a table or dictionary, in addition to those of the fluxes
+(`astrogenspec.inputs.photometry`):
 
-==================== ============================================= ============================================
-key                  meaning                                       error, optional
-==================== ============================================= ============================================
-``petro_flux_g``     Petrosian flux of a band, flux density        ``petro_flux_err_g`` or ``petro_flux_ivar_g``
-``petro_mag_g``      Petrosian AB magnitude of a band              ``petro_mag_err_g``
-``r50``, ``r90``     radii that enclose 50% and 90% of the light   none
+==================== =============================================
+============================================ key                  meaning
+error, optional ==================== =============================================
+============================================ ``petro_flux_g``     Petrosian flux of a band, flux
+density        ``petro_flux_err_g`` or ``petro_flux_ivar_g`` ``petro_mag_g``      Petrosian AB
+magnitude of a band              ``petro_mag_err_g`` ``r50``, ``r90``     radii that enclose 50% and
+90% of the light   none
                      in r, angles
-``axis_ratio``       minor over major axis, in (0, 1]              none
-==================== ============================================= ============================================
+``axis_ratio``       minor over major axis, in (0, 1]              none ====================
+============================================= ============================================
 
-All keys are optional.  NaN, masked values and the negative values of `~astrogenspec.inputs.photometry.SENTINELS` are
-missing.  Fluxes are as observed, like those of the bands.
+All keys are optional.  NaN, masked values and the negative values of
+`~astrogenspec.inputs.photometry.SENTINELS` are missing.  Fluxes are as observed, like those of the
+bands.
 """
 
 from __future__ import annotations
@@ -63,7 +66,8 @@ class Morphology:
     problems : tuple of str, optional
         Reasons why values were rejected; empty strings by default.
     flag_codes : ndarray of int64, shape (n,), optional
-        Flag codes, see `~astrogenspec.decode_flags`; by default ``MORPHOLOGY_NOT_USED`` where there is a problem.
+        Flag codes, see `~astrogenspec.decode_flags`; by default ``MORPHOLOGY_NOT_USED`` where there
+        is a problem.
 
     Raises
     ------
@@ -218,7 +222,8 @@ def read_morphology(columns: dict[str, Values], n: int) -> Morphology | None:
         log,
         wrong,
         lambda k: (
-            f"r90 is {found.r90[k]:g} arcsec but r50 is {found.r50[k]:g} arcsec; r90 cannot be the smaller one"
+            f"r90 is {found.r90[k]:g} arcsec but r50 is {found.r50[k]:g} arcsec; r90 cannot be "
+            "the smaller one"
         ),
     )
     found.r50[wrong] = found.r90[wrong] = np.nan
@@ -288,8 +293,8 @@ def _angle(column: Values) -> np.ndarray:
         raise u.UnitTypeError(f"{column.key} has no unit; give it one, such as u.arcsec.")
     if not column.unit.is_equivalent(u.arcsec):
         raise u.UnitConversionError(
-            f"{column.key} is in {column.unit}, but a radius must be an angle, such as u.arcsec; convert "
-            "it, or rename the column if it is something else."
+            f"{column.key} is in {column.unit}, but a radius must be an angle, such as u.arcsec; "
+            "convert it, or rename the column if it is something else."
         )
     return _numbers(column) * column.unit.to(u.arcsec)
 
@@ -299,8 +304,8 @@ def _pure_number(column: Values) -> np.ndarray:
         return _numbers(column)
     if not column.unit.is_equivalent(u.dimensionless_unscaled):
         raise u.UnitConversionError(
-            f"{column.key} is in {column.unit}, but it must be a number without unit; rename the column "
-            "if it is something else."
+            f"{column.key} is in {column.unit}, but it must be a number without unit; rename the "
+            "column if it is something else."
         )
     return _numbers(column) * column.unit.to(u.dimensionless_unscaled)
 

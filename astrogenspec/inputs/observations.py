@@ -1,8 +1,9 @@
 """Observations: images and photometry of the same galaxies, read in batches.
 
-A galaxy may have an image, photometry, or both.  Missing photometry is measured on the image.  With ``on_error="flag"``,
-a galaxy of which only one of the two is usable is inferred from that one and flagged; a galaxy without usable data stays
-in the batch with a flag, so that the order of the galaxies and the results of all others are unchanged.
+A galaxy may have an image, photometry, or both.  Missing photometry is measured on the image.  With
+``on_error="flag"``, a galaxy of which only one of the two is usable is inferred from that one and
+flagged; a galaxy without usable data stays in the batch with a flag, so that the order of the
+galaxies and the results of all others are unchanged.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Observations:
     usable : ndarray of bool, shape (n,)
         Whether a galaxy has an image or photometry.
     flag_codes : ndarray of int64, shape (n,)
-        Flag codes, see `~astrogenspec.decode_flags`; by default ``TEXT_ONLY`` where there is a text.
+        Flag codes, see `~astrogenspec.decode_flags`; by default ``TEXT_ONLY`` where there is a
+        text.
     named : ndarray of bool, shape (n,)
         Whether a galaxy has a name of its own, rather than only a number; by default True.
     """
@@ -146,8 +148,8 @@ def observe(
     Raises
     ------
     ValueError
-        If a galaxy has no usable data, names differ, or ``ebv`` is wrong; the attribute ``galaxy`` of the exception is the
-        index of the galaxy in the whole input.
+        If a galaxy has no usable data, names differ, or ``ebv`` is wrong; the attribute ``galaxy``
+        of the exception is the index of the galaxy in the whole input.
     astropy.units.UnitConversionError
         If the unit of ``ebv`` is not a magnitude.
     """
@@ -286,7 +288,8 @@ def _common_names(
         if cutouts.named[k] and photometry.named[k] and image != other:
             raise InputLog(len(cutouts), "raise", first=start).error(
                 k,
-                f"the name is {image!r} in cutouts but {other!r} in photometry; give both in the same order.",
+                f"the name is {image!r} in cutouts but {other!r} in photometry; give both in the "
+                "same order.",
             )
         names.append(other if photometry.named[k] else image)
     return tuple(names), cutouts.named | photometry.named
@@ -437,19 +440,21 @@ class ObservationBatches:
         for argument, length in self._required.items():
             if differs(length):
                 raise ValueError(
-                    f"{argument} has {length} rows, but {n}{'' if complete else ' or more'} galaxies were given; one row "
-                    "for each is required, in the same order."
+                    f"{argument} has {length} rows, but {n}{'' if complete else ' or more'} "
+                    "galaxies were given; one row for each is required, in the same order."
                 )
         if self._photometry is not None and differs(len(self._photometry)):
             raise ValueError(
-                f"cutouts holds {n} galaxies but photometry {len(self._photometry)}: give one row of photometry "
-                "for each cutout, in the same order (with on_error='flag', None stands for no image and NaN for no photometry)."
+                f"cutouts holds {n} galaxies but photometry {len(self._photometry)}: give one row "
+                "of photometry for each cutout, in the same order (with on_error='flag', None "
+                "stands for no image and NaN for no photometry)."
             )
         if self._photometry is None:
             shape = np.asanyarray(self.options.ebv).shape
             if len(shape) > 1 or shape and differs(shape[0]):
                 raise ValueError(
-                    f"ebv has shape {shape} for {n} galaxies: give one value for all or one for each."
+                    f"ebv has shape {shape} for {n} galaxies: give one value for all or one for "
+                    "each."
                 )
         position = self.options.position
         if not isinstance(position, SkyCoord):

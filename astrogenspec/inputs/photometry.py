@@ -2,32 +2,36 @@
 
 Keys of a table or dictionary, for a band such as g (one of these schemes for all bands):
 
-===================== =========================================== ==============================================
-flux or magnitude     unit                                        error
-===================== =========================================== ==============================================
-``g``                 flux density, or ``u.ABmag``                ``g_err`` or, for a flux, ``g_ivar``
-``flux_g``            flux density                                ``flux_err_g`` or ``flux_ivar_g``
-``mag_g``             AB magnitude: ``u.ABmag``, ``u.mag``, none  ``mag_err_g``, magnitudes
-``gmag``              the same, with the names of VizieR          ``e_gmag``
-===================== =========================================== ==============================================
+===================== ===========================================
+============================================== flux or magnitude     unit
+error ===================== ===========================================
+============================================== ``g``                 flux density, or ``u.ABmag``
+``g_err`` or, for a flux, ``g_ivar`` ``flux_g``            flux density
+``flux_err_g`` or ``flux_ivar_g`` ``mag_g``             AB magnitude: ``u.ABmag``, ``u.mag``, none
+``mag_err_g``, magnitudes ``gmag``              the same, with the names of VizieR
+``e_gmag`` ===================== ===========================================
+==============================================
 
-The names of SDSS are accepted without units (`astrogenspec.inputs.column_names`): ``modelFlux_g`` and ``modelFluxIvar_g``,
-``modelMag_g`` and ``modelMagErr_g``, ``g`` and ``err_g``, or ``dered_g`` and ``err_g``; the same with ``petro``;
-``petroR50_r``, ``petroR90_r``; ``objID``.  In a table, the case of letters does not matter.
+The names of SDSS are accepted without units (`astrogenspec.inputs.column_names`): ``modelFlux_g``
+and ``modelFluxIvar_g``, ``modelMag_g`` and ``modelMagErr_g``, ``g`` and ``err_g``, or ``dered_g``
+and ``err_g``; the same with ``petro``; ``petroR50_r``, ``petroR90_r``; ``objID``.  In a table, the
+case of letters does not matter.
 
-Further keys: ``ebv``, the Galactic E(B-V) in magnitudes; ``extinction_g`` and so on, the Galactic extinction in a band in
-magnitudes, which takes precedence over ``ebv``; ``name``.  Every flux needs an error, unless it is an
-`astropy.uncertainty.Distribution`, of which the mean and the standard deviation are used.  Fluxes and magnitudes are
-as observed: they are corrected for Galactic extinction internally, with the coefficients of the survey.
+Further keys: ``ebv``, the Galactic E(B-V) in magnitudes; ``extinction_g`` and so on, the Galactic
+extinction in a band in magnitudes, which takes precedence over ``ebv``; ``name``.  Every flux needs
+an error, unless it is an `astropy.uncertainty.Distribution`, of which the mean and the standard
+deviation are used.  Fluxes and magnitudes are as observed: they are corrected for Galactic
+extinction internally, with the coefficients of the survey.
 
-A band is missing if it or its error is absent, masked, not finite or a fill value (`SENTINELS`; any magnitude outside
-`~astrogenspec.inputs.fluxes.FILL_LIMITS`), or if its error is not positive.  A band whose flux or error is outside the range of
-the training galaxies is not used, with the flag ``BAND_NOT_USED``; an error that is too small is raised, with the flag
-``HIGH_SIGNAL`` (`astrogenspec.inputs.screening`).
+A band is missing if it or its error is absent, masked, not finite or a fill value (`SENTINELS`; any
+magnitude outside `~astrogenspec.inputs.fluxes.FILL_LIMITS`), or if its error is not positive.  A
+band whose flux or error is outside the range of the training galaxies is not used, with the flag
+``BAND_NOT_USED``; an error that is too small is raised, with the flag ``HIGH_SIGNAL``
+(`astrogenspec.inputs.screening`).
 
-The morphology is optional (`astrogenspec.inputs.morphology`): Petrosian fluxes, as ``petro_flux_g`` or ``petro_mag_g``;
-the radii ``r50`` and ``r90`` that enclose 50% and 90% of the light in r, angles; and ``axis_ratio``, minor over major
-axis.
+The morphology is optional (`astrogenspec.inputs.morphology`): Petrosian fluxes, as ``petro_flux_g``
+or ``petro_mag_g``; the radii ``r50`` and ``r90`` that enclose 50% and 90% of the light in r,
+angles; and ``axis_ratio``, minor over major axis.
 """
 
 from __future__ import annotations
@@ -93,13 +97,16 @@ class PhotometryBatch:
     problems : tuple of str, optional
         Reasons why galaxies or some of their bands cannot be used; empty strings by default.
     extinction : ndarray, shape (n, 5), optional
-        Galactic extinction in the bands, mag; by default ``ebv`` times the coefficients of the survey.
+        Galactic extinction in the bands, mag; by default ``ebv`` times the coefficients of the
+        survey.
     morphology : Morphology, optional
         Morphology of the galaxies.
     flag_codes : ndarray of int64, shape (n,), optional
-        Flag codes, see `~astrogenspec.decode_flags`; by default ``PHOTOMETRY_NOT_USED`` where there is a problem.
+        Flag codes, see `~astrogenspec.decode_flags`; by default ``PHOTOMETRY_NOT_USED`` where there
+        is a problem.
     named : ndarray of bool, shape (n,), optional
-        Whether a galaxy has a name of its own, rather than only a number; by default True if ``names`` are given.
+        Whether a galaxy has a name of its own, rather than only a number; by default True if
+        ``names`` are given.
 
     Raises
     ------
@@ -202,16 +209,17 @@ def coerce_photometry(
     Parameters
     ----------
     photometry : Table, QTable, Row, mapping, or a list of rows or mappings
-        Columns or keys as listed in the module docstring, each with one value or one for each galaxy. Other columns of
-        a table are ignored; other keys of a mapping are an error. Of a batch, only bands and errors outside the training
-        range are changed.
+        Columns or keys as listed in the module docstring, each with one value or one for each
+        galaxy. Other columns of a table are ignored; other keys of a mapping are an error. Of a
+        batch, only bands and errors outside the training range are changed.
     ebv : float, array or Quantity ['mag'], optional
-        Galactic E(B-V), one for all galaxies or one for each. Without it and without such columns, 0 is assumed
-        with a warning.
+        Galactic E(B-V), one for all galaxies or one for each. Without it and without such columns,
+        0 is assumed with a warning.
     on_error : {"raise", "flag"}
-        What to do if a galaxy cannot be used: raise an exception whose attribute ``galaxy`` is its index, or leave the
-        galaxy blank and give the reason in ``problems`` and ``flag_codes``. An impossible value of the morphology is
-        removed, with the reason in those of ``morphology``. Errors that concern the whole call are always raised.
+        What to do if a galaxy cannot be used: raise an exception whose attribute ``galaxy`` is its
+        index, or leave the galaxy blank and give the reason in ``problems`` and ``flag_codes``. An
+        impossible value of the morphology is removed, with the reason in those of ``morphology``.
+        Errors that concern the whole call are always raised.
 
     Returns
     -------
@@ -229,8 +237,8 @@ def coerce_photometry(
     Warns
     -----
     AstroGenSpecWarning
-        If Galactic extinction is not given, or was converted from other coefficients; if names of SDSS magnitudes or their
-        errors rest on an assumption.
+        If Galactic extinction is not given, or was converted from other coefficients; if names of
+        SDSS magnitudes or their errors rest on an assumption.
 
     Examples
     --------
@@ -323,8 +331,9 @@ def _read(photometry: object) -> Catalogue:
         return read_catalogue(photometry)
     if isinstance(photometry, str | bytes | np.ndarray) or not isinstance(photometry, Sequence):
         raise TypeError(
-            f"photometry is of type {type(photometry).__name__}, but it must be a table or a mapping with "
-            "keys such as 'g' and 'g_err', or a list of these (astropy.table.Table.from_pandas makes a table)."
+            f"photometry is of type {type(photometry).__name__}, but it must be a table or a "
+            "mapping with keys such as 'g' and 'g_err', or a list of these "
+            "(astropy.table.Table.from_pandas makes a table)."
         )
     if not photometry:
         raise ValueError("photometry is empty; give at least one galaxy.")
@@ -427,13 +436,14 @@ def measure_photometry(
     cutouts : CutoutBatch
         Images.
     ebv : float, array or Quantity ['mag'], optional
-        Galactic E(B-V), one for all galaxies or one for each. Without it, 0 is assumed with a warning.
+        Galactic E(B-V), one for all galaxies or one for each. Without it, 0 is assumed with a
+        warning.
 
     Returns
     -------
     PhotometryBatch
-        A galaxy that cannot be measured has NaN and the flag ``PHOTOMETRY_NOT_MEASURED``; the flag of a cutout that
-        could not be used is kept.
+        A galaxy that cannot be measured has NaN and the flag ``PHOTOMETRY_NOT_MEASURED``; the flag
+        of a cutout that could not be used is kept.
 
     Raises
     ------

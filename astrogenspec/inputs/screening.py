@@ -1,19 +1,22 @@
 r"""Errors outside the range of the training galaxies: bands that are not used, and errors that are raised.
 
-The networks learned from the errors of SDSS galaxies, and cannot judge an error that no training galaxy had.
+The networks learned from the errors of SDSS galaxies, and cannot judge an error that no training
+galaxy had.
 
-**A band is not used** if its signal-to-noise ratio is below `MIN_SNR`; if its error exceeds `MAX_ERROR`; or if it is fainter
-or brighter than any galaxy of a survey (`MAGNITUDE_LIMITS`).  In u, in which galaxies of the training set may be undetected,
-a flux of low signal-to-noise ratio is used if its error is that of SDSS (`UNDETECTED`), unless it is exactly 0.
+**A band is not used** if its signal-to-noise ratio is below `MIN_SNR`; if its error exceeds
+`MAX_ERROR`; or if it is fainter or brighter than any galaxy of a survey (`MAGNITUDE_LIMITS`).  In
+u, in which galaxies of the training set may be undetected, a flux of low signal-to-noise ratio is
+used if its error is that of SDSS (`UNDETECTED`), unless it is exactly 0.
 
-**An error is raised** to the smallest error of SDSS galaxies of the same magnitude, if it is smaller.  The error in
-magnitudes, :math:`\sigma_m`, of SDSS galaxies of magnitude :math:`m` is
+**An error is raised** to the smallest error of SDSS galaxies of the same magnitude, if it is
+smaller.  The error in magnitudes, :math:`\sigma_m`, of SDSS galaxies of magnitude :math:`m` is
 
 .. math:: \log_{10} \sigma_m = a (m - 17)^2 + b (m - 17) + c ,
 
-constant beyond the range of the fit; the coefficients are those of the simulator (``priors/observation.ecsv``), and the floor
-is `FLOOR` dex lower.  The errors of SDSS model fluxes are above it, formal errors of deep surveys are not.  A signal-to-noise
-ratio above `MAX_SNR`, that of the brightest galaxies of the training set, is flagged as well.
+constant beyond the range of the fit; the coefficients are those of the simulator
+(``priors/observation.ecsv``), and the floor is `FLOOR` dex lower.  The errors of SDSS model fluxes
+are above it, formal errors of deep surveys are not.  A signal-to-noise ratio above `MAX_SNR`, that
+of the brightest galaxies of the training set, is flagged as well.
 """
 
 from __future__ import annotations
@@ -41,12 +44,14 @@ __all__ = [
 
 #: Minimum signal-to-noise ratio of a band.
 MIN_SNR = 1.0
-#: Bands in which a galaxy may be undetected: range of its error, nmgy, and minimum signal-to-noise ratio.  Of 7446 galaxies
-#: of SDSS, 33 have a signal-to-noise ratio below 1 in u, of at least -1.6, with errors of 0.36 to 1.8 nmgy.
+#: Bands in which a galaxy may be undetected: range of its error, nmgy, and minimum signal-to-noise
+#: ratio.  Of 7446 galaxies of SDSS, 33 have a signal-to-noise ratio below 1 in u, of at least -1.6,
+#: with errors of 0.36 to 1.8 nmgy.
 UNDETECTED = {"u": (0.2, 2.0, -3.0)}
 #: Maximum error of a band, nmgy; the largest of the training galaxies is 1.8e4 nmgy.
 MAX_ERROR = 2e4
-#: Signal-to-noise ratios above which a band is flagged; the largest of 13,206 galaxies of SDSS are 231, 660, 699, 702 and 584.
+#: Signal-to-noise ratios above which a band is flagged; the largest of 13,206 galaxies of SDSS are
+#: 231, 660, 699, 702 and 584.
 MAX_SNR = {"u": 250.0, "g": 700.0, "r": 750.0, "i": 750.0, "z": 600.0}
 #: AB magnitudes of galaxies, brightest and faintest.
 MAGNITUDE_LIMITS = (3.0, 30.0)
@@ -119,8 +124,9 @@ def screen(batch: Batch) -> Batch:
     Returns
     -------
     PhotometryBatch
-        With the flag ``BAND_NOT_USED`` where a band was removed, ``PHOTOMETRY_NOT_USED`` where no band is left, and
-        ``HIGH_SIGNAL`` where a signal-to-noise ratio is above `MAX_SNR`. The same object if nothing was changed.
+        With the flag ``BAND_NOT_USED`` where a band was removed, ``PHOTOMETRY_NOT_USED`` where no
+        band is left, and ``HIGH_SIGNAL`` where a signal-to-noise ratio is above `MAX_SNR`. The same
+        object if nothing was changed.
     """
     flux, error = batch.flux, batch.error
     given = batch.bands_present & ~np.asarray(batch.measured, bool)[:, None]

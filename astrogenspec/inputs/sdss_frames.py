@@ -1,14 +1,16 @@
 r"""Cutouts of corrected frames of the Sloan Digital Sky Survey, with their noise.
 
-A corrected frame holds an image in nanomaggies and, in two further extensions, the calibration vector and the subtracted
-sky.  They allow the counts to be reconstructed, whose noise is known [1]_:
+A corrected frame holds an image in nanomaggies and, in two further extensions, the calibration
+vector and the subtracted sky.  They allow the counts to be reconstructed, whose noise is known
+[1]_:
 
 .. math::
 
     \mathrm{dn} = I / c + s, \qquad
     \sigma_I = c \sqrt{\mathrm{dn} / \mathrm{gain} + \mathrm{dark\ variance}},
 
-with the calibration :math:`c` (nmgy per DN) of a column and the sky :math:`s` (DN), interpolated bilinearly.
+with the calibration :math:`c` (nmgy per DN) of a column and the sky :math:`s` (DN), interpolated
+bilinearly.
 
 References
 ----------
@@ -59,7 +61,8 @@ _DARK_VARIANCE = np.array(
         [7.0225, 1.8225, 0.9025, 5.0625, 1.21],
     ]
 )
-# Values after changes of the electronics: (camera column, band) -> value, for later runs than the given one.
+# Values after changes of the electronics: (camera column, band) -> value, for later runs than the
+# given one.
 _GAIN_AFTER = (1100, {(2, "u"): 1.825})
 _DARK_VARIANCE_AFTER = (
     1500,
@@ -149,8 +152,8 @@ def read_sdss_frame(frame: str | PathLike | fits.HDUList) -> CCDData:
         camcol, run = int(header["CAMCOL"]), int(header["RUN"])
     except (TypeError, ValueError):
         raise ValueError(
-            f"CAMCOL and RUN of the frame are {header['CAMCOL']!r} and {header['RUN']!r}, but both must be "
-            "integers."
+            f"CAMCOL and RUN of the frame are {header['CAMCOL']!r} and {header['RUN']!r}, but both "
+            "must be integers."
         ) from None
     gain, dark_variance = frame_noise(camcol, run, band)
     image = np.asarray(frame[0].data, np.float64)
@@ -187,7 +190,8 @@ def _sky(table: fits.FITS_rec, shape: tuple[int, int]) -> np.ndarray:
     x, y = (np.asarray(table[key], np.float64).ravel() for key in ("XINTERP", "YINTERP"))
     if (y.size, x.size) != shape:
         raise ValueError(
-            f"frame has a sky for {y.size} x {x.size} pixels but an image of {shape[0]} x {shape[1]}."
+            f"frame has a sky for {y.size} x {x.size} pixels but an image of {shape[0]} x "
+            f"{shape[1]}."
         )
     return map_coordinates(coarse, np.meshgrid(y, x, indexing="ij"), order=1, mode="nearest")
 
@@ -225,8 +229,8 @@ def cut_out(image: CCDData, position: SkyCoord, size: int = CUTOUT_SIZE) -> CCDD
         flux = None
     if flux is None or not np.isfinite(flux.data[size // 2, size // 2]):
         raise ValueError(
-            f"position {position.to_string('decimal')} is not on the {image.meta.get('FILTER', '')} "
-            "image; give an image that contains it."
+            f"position {position.to_string('decimal')} is not on the "
+            f"{image.meta.get('FILTER', '')} image; give an image that contains it."
         )
     mask = ~np.isfinite(flux.data)
     return CCDData(
@@ -253,8 +257,8 @@ def fetch_sdss_cutout(
 ) -> Mapping[str, CCDData]:
     """Download SDSS images and return cutouts of a galaxy.
 
-    Requires a network connection and the package ``astroquery`` (``pip install astrogenspec[fetch]``). The whole frame of
-    each band is downloaded, about 3 MB.
+    Requires a network connection and the package ``astroquery`` (``pip install
+    astrogenspec[fetch]``). The whole frame of each band is downloaded, about 3 MB.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Pixels without data: gaps in the wavelengths, zeros written for missing data, and spikes narrower than the resolution.
 
-A spike is a run of up to `MAX_SPIKE` pixels that deviates from a running median, and in which the flux changes from one
-pixel to the next by more than 80% of its maximum.  A line that is sampled with at least two pixels per FWHM changes by at
-most 66%.
+A spike is a run of up to `MAX_SPIKE` pixels that deviates from a running median, and in which the
+flux changes from one pixel to the next by more than 80% of its maximum.  A line that is sampled
+with at least two pixels per FWHM changes by at most 66%.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _MAX_CHANGE = 0.8
 _MIN_DEVIATION, _NOISE = 8.0, 3.0
 #: Widths of the running medians of the flux and of its changes (pixels).
 _BASELINE, _SCATTER = 51, 201
-#: Minimum number of zeros in a row, and level of a neighbour that is not zero, as a fraction of the typical flux.
+#: Minimum number of zeros in a row, and level of a neighbour that is not zero, as a fraction of the
+#: typical flux.
 _MIN_ZEROS, _ZERO_LEVEL = 3, 1e-6
 #: Maximum number of pixels that fill a gap.
 _MAX_FILL = 5000

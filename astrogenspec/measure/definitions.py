@@ -18,8 +18,9 @@ def line_definitions() -> QTable:
     Returns
     -------
     `~astropy.table.QTable`
-        Columns ``name``, ``label``, ``wavelength`` (vacuum), ``group`` (lines that share velocity and width),
-        ``tied_to`` and ``ratio`` (fixed flux ratio to another line), ``default``, ``source``.
+        Columns ``name``, ``label``, ``wavelength`` (vacuum), ``group`` (lines that share velocity
+        and width), ``tied_to`` and ``ratio`` (fixed flux ratio to another line), ``default``,
+        ``source``.
     """
     return definition_table("lines").copy()
 
@@ -30,8 +31,8 @@ def index_definitions() -> QTable:
     Returns
     -------
     `~astropy.table.QTable`
-        Columns ``name``, ``kind`` (``Angstrom``, ``mag`` or ``ratio``), the limits of the central, blue and red bands
-        (air wavelengths) and ``source``.
+        Columns ``name``, ``kind`` (``Angstrom``, ``mag`` or ``ratio``), the limits of the central,
+        blue and red bands (air wavelengths) and ``source``.
     """
     return definition_table("indices").copy()
 

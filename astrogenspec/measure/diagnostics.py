@@ -1,15 +1,16 @@
 r"""Classes of ionisation from the [N II] (BPT) diagram and the WHAN diagram, with probabilities.
 
-The [N II] diagram and its curves are described in `astrogenspec.derived`.  Galaxies of class ``agn`` are divided by
-y = 1.05 x + 0.45 (Schawinski et al. 2007, MNRAS 382, 1415), with x = log10([N II] 6584 / Halpha) and
-y = log10([O III] 5007 / Hbeta), into Seyfert nuclei (above) and LINERs (below).
+The [N II] diagram and its curves are described in `astrogenspec.derived`.  Galaxies of class
+``agn`` are divided by y = 1.05 x + 0.45 (Schawinski et al. 2007, MNRAS 382, 1415), with x =
+log10([N II] 6584 / Halpha) and y = log10([O III] 5007 / Hbeta), into Seyfert nuclei (above) and
+LINERs (below).
 
-The WHAN diagram (Cid Fernandes et al. 2011, MNRAS 413, 1687, section 6) uses x and the equivalent width W of Halpha: pure
-star formation x < -0.4 and W > 3 A; strong AGN x > -0.4, W > 6 A; weak AGN x > -0.4, 3 A < W < 6 A; retired W < 3 A;
-passive W of both Halpha and [N II] < 0.5 A.
+The WHAN diagram (Cid Fernandes et al. 2011, MNRAS 413, 1687, section 6) uses x and the equivalent
+width W of Halpha: pure star formation x < -0.4 and W > 3 A; strong AGN x > -0.4, W > 6 A; weak AGN
+x > -0.4, 3 A < W < 6 A; retired W < 3 A; passive W of both Halpha and [N II] < 0.5 A.
 
-Probabilities are fractions of draws of the fluxes from normal distributions truncated at zero, since a flux cannot be
-negative; an undetected line thus contributes what its upper limit allows.
+Probabilities are fractions of draws of the fluxes from normal distributions truncated at zero,
+since a flux cannot be negative; an undetected line thus contributes what its upper limit allows.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def is_seyfert(nii_halpha: np.ndarray, oiii_hbeta: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of bool
-        True above the line of Schawinski et al. (2007); meaningful only for galaxies of class ``agn``.
+        True above the line of Schawinski et al. (2007); meaningful only for galaxies of class
+        ``agn``.
     """
     return _plain(oiii_hbeta) > 1.05 * _plain(nii_halpha) + 0.45
 
@@ -109,7 +111,8 @@ def line_ratios(spectrum: Spectrum) -> dict[str, u.Quantity]:
     Returns
     -------
     dict of str to Quantity
-        ``nii_halpha`` and ``oiii_hbeta`` (dex; NaN if a flux is not positive) and ``halpha_ew`` (Angstrom, rest frame).
+        ``nii_halpha`` and ``oiii_hbeta`` (dex; NaN if a flux is not positive) and ``halpha_ew``
+        (Angstrom, rest frame).
     """
     table = measure_lines(spectrum, _BPT_LINES)
     halpha, hbeta, nii, oiii = np.where(table["flux"] > 0, table["flux"].value, np.nan)
@@ -126,7 +129,8 @@ def classify_bpt(lines: QTable, *, n_samples: int = 2000, seed: int = 0) -> QTab
     Parameters
     ----------
     lines : `~astropy.table.QTable`
-        Table of `~astrogenspec.measure.measure_lines`, with Halpha, Hbeta, [N II] 6584 and [O III] 5007.
+        Table of `~astrogenspec.measure.measure_lines`, with Halpha, Hbeta, [N II] 6584 and [O III]
+        5007.
     n_samples : int
         Number of draws of the fluxes.
     seed : int
@@ -135,10 +139,11 @@ def classify_bpt(lines: QTable, *, n_samples: int = 2000, seed: int = 0) -> QTab
     Returns
     -------
     `~astropy.table.QTable`
-        One row for each spectrum: ``nii_halpha`` and ``oiii_hbeta`` (dex), ``class`` (most probable of `BPT_CLASSES`,
-        empty if a line is not measured), ``p_star_forming``, ``p_composite`` and ``p_agn``, whose sum is 1,
-        ``p_seyfert`` and ``p_liner``, whose sum is ``p_agn``, ``flags`` (bit codes, 0 if nothing was found) and ``flag``
-        (text that lists lines not measured or below 3 sigma).
+        One row for each spectrum: ``nii_halpha`` and ``oiii_hbeta`` (dex), ``class`` (most probable
+        of `BPT_CLASSES`, empty if a line is not measured), ``p_star_forming``, ``p_composite`` and
+        ``p_agn``, whose sum is 1, ``p_seyfert`` and ``p_liner``, whose sum is ``p_agn``, ``flags``
+        (bit codes, 0 if nothing was found) and ``flag`` (text that lists lines not measured or
+        below 3 sigma).
 
     Raises
     ------
@@ -174,10 +179,10 @@ def classify_whan(lines: QTable, *, n_samples: int = 2000, seed: int = 0) -> QTa
     Returns
     -------
     `~astropy.table.QTable`
-        One row for each spectrum: ``nii_halpha`` (dex), ``halpha_ew`` (Angstrom), ``class`` (most probable of
-        `WHAN_CLASSES`, empty if a line is not measured), a probability for each class with the prefix ``p_``, whose sum
-        is 1, ``flags`` (bit codes, 0 if nothing was found) and ``flag`` (text that lists lines not measured or below 3
-        sigma).
+        One row for each spectrum: ``nii_halpha`` (dex), ``halpha_ew`` (Angstrom), ``class`` (most
+        probable of `WHAN_CLASSES`, empty if a line is not measured), a probability for each class
+        with the prefix ``p_``, whose sum is 1, ``flags`` (bit codes, 0 if nothing was found) and
+        ``flag`` (text that lists lines not measured or below 3 sigma).
 
     Raises
     ------
@@ -211,8 +216,8 @@ def _fluxes(lines: QTable, names: tuple[str, ...], column: str) -> tuple[np.ndar
     error_column = f"{column}_err"
     if not {"line", column, error_column} <= set(getattr(lines, "colnames", ())):
         raise TypeError(
-            f"lines is {type(lines).__name__}; give a table of measure_lines with the columns line, {column} and "
-            f"{error_column}."
+            f"lines is {type(lines).__name__}; give a table of measure_lines with the columns "
+            f"line, {column} and {error_column}."
         )
     missing = [name for name in names if name not in lines["line"]]
     if missing:

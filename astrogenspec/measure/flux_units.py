@@ -1,6 +1,7 @@
 r"""Conversion of flux densities of any form to flux per unit wavelength.
 
-With :math:`x` the frequency, wavenumber or energy per unit of which a flux density is given, :math:`f_\lambda = f_x\,
+With :math:`x` the frequency, wavenumber or energy per unit of which a flux density is given,
+:math:`f_\lambda = f_x\,
 |\mathrm{d}x / \mathrm{d}\lambda|`; photon fluxes are multiplied by the energy :math:`h c / \lambda` of a photon.  An AB
 maggy is 3631 Jy.  Solid angles and pixels in a unit, as in a surface brightness, are kept, and luminosities are converted
 like fluxes.
@@ -38,8 +39,8 @@ def flux_conversion(
     wavelength : ndarray, shape (m,)
         Wavelengths (Angstrom).
     axis_unit : `~astropy.units.Unit`
-        Unit of the spectral axis.  Power per length is a flux per wavenumber if the axis is one of wavenumbers, and a
-        luminosity per wavelength if the length is in Angstrom, nm or micron.
+        Unit of the spectral axis.  Power per length is a flux per wavenumber if the axis is one of
+        wavenumbers, and a luminosity per wavelength if the length is in Angstrom, nm or micron.
 
     Returns
     -------
@@ -66,8 +67,9 @@ def flux_conversion(
                 factor = core.to(reference) * constant * wavelength**power
                 return factor / 1e-17, u.Unit(1e-17 * result * _kept(form))
     raise u.UnitConversionError(
-        f"the flux of the spectrum is in {str(unit)!r}, which is not a flux density; give one per wavelength or "
-        "frequency, such as erg / (s cm2 Angstrom) or Jy, or without a unit if it is proportional to one per wavelength."
+        f"the flux of the spectrum is in {str(unit)!r}, which is not a flux density; give one per "
+        "wavelength or frequency, such as erg / (s cm2 Angstrom) or Jy, or without a unit if it is "
+        "proportional to one per wavelength."
     )
 
 

@@ -1,15 +1,16 @@
 r"""Spectral indices: Lick/IDS indices, higher-order Balmer indices, and the 4000 A break.
 
-An atomic index is an equivalent width, :math:`\int (1 - F_I / F_C)\,d\lambda` (Angstrom, positive for absorption); a
-molecular index is :math:`-2.5 \log_{10}\langle F_I / F_C\rangle` (mag).  The pseudo-continuum :math:`F_C` is the straight
-line through the mean flux densities of the two side bands at their centres (Worthey et al. 1994, equations 1-3; Trager
-et al. 1998).  D4000 and Dn4000 are the ratio of the mean :math:`F_\nu` of the red band to that of the blue band (Bruzual
-1983; Balogh et al. 1999).  Bands are defined in air and converted to vacuum; pixels partly inside a band are weighted by
-the fraction inside.
+An atomic index is an equivalent width, :math:`\int (1 - F_I / F_C)\,d\lambda` (Angstrom, positive
+for absorption); a molecular index is :math:`-2.5 \log_{10}\langle F_I / F_C\rangle` (mag).  The
+pseudo-continuum :math:`F_C` is the straight line through the mean flux densities of the two side
+bands at their centres (Worthey et al. 1994, equations 1-3; Trager et al. 1998).  D4000 and Dn4000
+are the ratio of the mean :math:`F_\nu` of the red band to that of the blue band (Bruzual 1983;
+Balogh et al. 1999).  Bands are defined in air and converted to vacuum; pixels partly inside a band
+are weighted by the fraction inside.
 
-Uncertainties are propagated to first order: the derivative of the index with respect to each pixel, times the uncertainty
-of the pixel.  They include the side bands and overlaps of bands (equivalent to first order to Cardiel et al. 1998, A&AS
-127, 597).  Pixels are assumed to be uncorrelated.
+Uncertainties are propagated to first order: the derivative of the index with respect to each pixel,
+times the uncertainty of the pixel.  They include the side bands and overlaps of bands (equivalent
+to first order to Cardiel et al. 1998, A&AS 127, 597).  Pixels are assumed to be uncorrelated.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def lick_fwhm(wavelength: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        FWHM (Angstrom): Worthey & Ottaviani (1997), table 8, interpolated linearly and constant outside its range.
+        FWHM (Angstrom): Worthey & Ottaviani (1997), table 8, interpolated linearly and constant
+        outside its range.
     """
     return np.interp(
         wavelength, [4000.0, 4400.0, 4900.0, 5400.0, 6000.0], [11.5, 9.2, 8.4, 8.4, 9.8]
@@ -111,24 +113,28 @@ def measure_indices(
     names : str or sequence of str, optional
         Names from `INDEX_NAMES`; all by default.
     redshift : float or array_like, shape (n,), optional
-        Redshift; that of the spectrum by default.  Give 0 for a spectrum in the rest frame; NaN is missing.
+        Redshift; that of the spectrum by default.  Give 0 for a spectrum in the rest frame; NaN is
+        missing.
     medium : {"vacuum", "air"}, optional
-        Medium of the wavelengths; by default that in the header of the spectrum (CTYPE, AIRORVAC), or vacuum.
+        Medium of the wavelengths; by default that in the header of the spectrum (CTYPE, AIRORVAC),
+        or vacuum.
     lick_resolution : bool
-        Smooth to the resolution of the Lick/IDS system (`lick_fwhm`) before measuring.  D4000 and Dn4000 are never
-        smoothed.
+        Smooth to the resolution of the Lick/IDS system (`lick_fwhm`) before measuring.  D4000 and
+        Dn4000 are never smoothed.
     resolution : float
         Resolving power of the spectrum; used only with ``lick_resolution``.
     dispersion : float or Quantity ['speed']
-        Velocity dispersion of the stars (km/s), which counts towards the resolution of the Lick/IDS system.
+        Velocity dispersion of the stars (km/s), which counts towards the resolution of the Lick/IDS
+        system.
 
     Returns
     -------
     `~astropy.table.QTable`
-        One row for each spectrum.  Each index has a column with its name and one with the suffix ``_err``, in Angstrom,
-        mag or dimensionless; ``flags`` are bit codes (0 if nothing was found) and ``flag`` the same as text.  An index
-        is NaN and flagged if a band is not fully covered, more than a fifth of a band is masked or cut out, or the
-        continuum is not positive.  Errors are NaN if the spectrum has no uncertainty.
+        One row for each spectrum.  Each index has a column with its name and one with the suffix
+        ``_err``, in Angstrom, mag or dimensionless; ``flags`` are bit codes (0 if nothing was
+        found) and ``flag`` the same as text.  An index is NaN and flagged if a band is not fully
+        covered, more than a fifth of a band is masked or cut out, or the continuum is not positive.
+        Errors are NaN if the spectrum has no uncertainty.
 
     Raises
     ------
@@ -213,7 +219,8 @@ def index(*names: str, **options: Any) -> IndexFunction:
     Returns
     -------
     IndexFunction
-        Takes a 1-D `~specutils.Spectrum` and returns a Quantity, or a dict of them for several names.
+        Takes a 1-D `~specutils.Spectrum` and returns a Quantity, or a dict of them for several
+        names.
 
     Raises
     ------

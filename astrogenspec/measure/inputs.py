@@ -1,7 +1,7 @@
 """Conversion of a `specutils.Spectrum` to plain arrays.
 
-All measurements use `SpectrumArrays`: vacuum wavelengths in Angstrom, flux density per unit wavelength, a variance that
-is infinite for unusable pixels, and one redshift for each spectrum.
+All measurements use `SpectrumArrays`: vacuum wavelengths in Angstrom, flux density per unit
+wavelength, a variance that is infinite for unusable pixels, and one redshift for each spectrum.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class SpectrumArrays:
     single : bool
         Whether the input was a single spectrum instead of a stack.
     scale : ndarray, shape (n,)
-        Number by which flux was divided; 1 except for extreme values, whose squares would not be finite.
+        Number by which flux was divided; 1 except for extreme values, whose squares would not be
+        finite.
     """
 
     wavelength: np.ndarray
@@ -134,8 +135,8 @@ def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        Vacuum wavelengths (Angstrom), with the refractive index of Ciddor (1996, Applied Optics 35, 1566), equation 1;
-        unchanged below 2000 Angstrom, where wavelengths are given in vacuum.
+        Vacuum wavelengths (Angstrom), with the refractive index of Ciddor (1996, Applied Optics 35,
+        1566), equation 1; unchanged below 2000 Angstrom, where wavelengths are given in vacuum.
     """
     wavelength = np.asarray(wavelength, dtype=float)
     s2 = (1e4 / np.maximum(wavelength, _MIN_AIR)) ** 2
@@ -164,7 +165,8 @@ def instrument_dispersion(resolution: float) -> float:
     value = np.asarray(resolution)
     if value.ndim or value.dtype.kind not in "iuf" or not np.isfinite(value) or value <= 0:
         raise ValueError(
-            f"resolution is {resolution!r}; give the resolving power as a positive number, such as 1850."
+            f"resolution is {resolution!r}; give the resolving power as a positive number, such "
+            "as 1850."
         )
     return LIGHT_SPEED / _FWHM / float(resolution)
 
@@ -180,8 +182,9 @@ def spectrum_arrays(
     Parameters
     ----------
     spectrum : `~specutils.Spectrum`
-        Flux of shape (m,) or (n, m), or (m, n) with ``spectral_axis_index=0``; observed frame; any spectral unit that
-        converts to a wavelength.  Flux densities are converted to flux per unit wavelength (`flux_conversion`).
+        Flux of shape (m,) or (n, m), or (m, n) with ``spectral_axis_index=0``; observed frame; any
+        spectral unit that converts to a wavelength.  Flux densities are converted to flux per unit
+        wavelength (`flux_conversion`).
     redshift : float or array_like, shape (n,), optional
         Redshift; that of the spectrum by default.  NaN and masked entries are missing.
     medium : {"vacuum", "air"}, optional
@@ -202,16 +205,19 @@ def spectrum_arrays(
 
     Notes
     -----
-    Unusable are masked pixels, pixels whose flux, uncertainty or wavelength is not valid, runs of zeros beside pixels
-    that are not zero, and gaps in the wavelengths, which are filled with unusable pixels.
+    Unusable are masked pixels, pixels whose flux, uncertainty or wavelength is not valid, runs of
+    zeros beside pixels that are not zero, and gaps in the wavelengths, which are filled with
+    unusable pixels.
     """
     if not isinstance(spectrum, Spectrum):
         raise TypeError(
-            f"spectrum is {type(spectrum).__name__}; give one specutils.Spectrum, not a list or collection."
+            f"spectrum is {type(spectrum).__name__}; give one specutils.Spectrum, not a list or "
+            "collection."
         )
     if spectrum.flux.ndim not in (1, 2):
         raise ValueError(
-            f"the flux of the spectrum has shape {spectrum.flux.shape}; give shape (m,), or (n, m) for a stack."
+            f"the flux of the spectrum has shape {spectrum.flux.shape}; give shape (m,), or (n, "
+            "m) for a stack."
         )
     wavelength = _wavelength(spectrum, medium)
     order = np.argsort(wavelength)
@@ -235,8 +241,8 @@ def spectrum_arrays(
         good &= (np.abs(flux) < _MAX_FLUX) & (error < _MAX_FLUX)
     if not good.any():
         raise ValueError(
-            "the spectrum has no usable pixel: all are masked, not finite or without a valid uncertainty; check the mask "
-            "and the uncertainty."
+            "the spectrum has no usable pixel: all are masked, not finite or without a valid "
+            "uncertainty; check the mask and the uncertainty."
         )
     wavelength, (flux, error, good) = _with_gaps(wavelength, flux, error, good)
     return SpectrumArrays(
@@ -286,7 +292,8 @@ def _wavelength(spectrum: Spectrum, medium: str | None) -> np.ndarray:
             wavelength = axis.to_value(u.AA, u.spectral()).astype(float)
     except u.UnitConversionError as error:
         raise u.UnitConversionError(
-            f"the spectral axis is in {axis.unit}; give a wavelength, frequency or energy, such as Angstrom."
+            f"the spectral axis is in {axis.unit}; give a wavelength, frequency or energy, such "
+            "as Angstrom."
         ) from error
     in_air = _says_air(spectrum) if medium is None else medium == "air"
     return air_to_vacuum(wavelength) if in_air else wavelength
@@ -328,8 +335,8 @@ def _error(
     power = next((p for cls, p in powers.items() if isinstance(uncertainty, cls)), None)
     if power is None:
         raise TypeError(
-            f"the uncertainty of the spectrum is {type(uncertainty).__name__}; give a StdDevUncertainty, "
-            "VarianceUncertainty or InverseVariance."
+            f"the uncertainty of the spectrum is {type(uncertainty).__name__}; give a "
+            "StdDevUncertainty, VarianceUncertainty or InverseVariance."
         )
     factor, unit = conversion
     if uncertainty.unit is not None:
@@ -351,12 +358,14 @@ def _redshift(spectrum: Spectrum, redshift: float | np.ndarray | None, n: int) -
     values = plain_values(given, u.dimensionless_unscaled, name="redshift").astype(float)
     if values.ndim > 1 or values.size not in (1, n):
         raise ValueError(
-            f"redshift has shape {values.shape}; give one number, or one for each of the {n} spectra."
+            f"redshift has shape {values.shape}; give one number, or one for each of the {n} "
+            "spectra."
         )
     wrong = values[~np.isnan(values) & ~((values > -1) & np.isfinite(values))]
     if len(np.atleast_1d(wrong)):
         raise ValueError(
-            f"redshift is {wrong.flat[0]}; give finite numbers above -1, or NaN where it is missing."
+            f"redshift is {wrong.flat[0]}; give finite numbers above -1, or NaN where it is "
+            "missing."
         )
     return np.broadcast_to(values.reshape(-1), (n,)).copy()
 

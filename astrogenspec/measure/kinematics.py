@@ -1,8 +1,9 @@
 r"""Velocity and velocity dispersion of the stars, by fitting templates (`astrogenspec.measure.stellar_fit`).
 
-The dispersion is corrected for the difference between the resolution of the spectrum and that of the templates,
-:math:`\sigma^2 = \sigma_\mathrm{fit}^2 - (\sigma_\mathrm{spectrograph}^2 - \sigma_\mathrm{library}^2)`, averaged over
-the fitted pixels.  All line-spread functions are assumed to be Gaussian.
+The dispersion is corrected for the difference between the resolution of the spectrum and that of
+the templates, :math:`\sigma^2 = \sigma_\mathrm{fit}^2 - (\sigma_\mathrm{spectrograph}^2 -
+\sigma_\mathrm{library}^2)`, averaged over the fitted pixels.  All line-spread functions are assumed
+to be Gaussian.
 """
 
 from __future__ import annotations
@@ -42,20 +43,22 @@ def measure_kinematics(
     spectrum : `~specutils.Spectrum`
         One spectrum, or a stack with flux of shape (n, m); observed frame.
     redshift : float or array_like, shape (n,), optional
-        Redshift, accurate to 1000 km/s; that of the spectrum by default.  Give 0 for a spectrum in the rest frame; NaN is
-        missing.
+        Redshift, accurate to 1000 km/s; that of the spectrum by default.  Give 0 for a spectrum in
+        the rest frame; NaN is missing.
     medium : {"vacuum", "air"}, optional
-        Medium of the wavelengths; by default that in the header of the spectrum (CTYPE, AIRORVAC), or vacuum.
+        Medium of the wavelengths; by default that in the header of the spectrum (CTYPE, AIRORVAC),
+        or vacuum.
     resolution : float
-        Resolving power, wavelength over FWHM; 1850 is that of the SDSS spectrographs in the blue (York et al. 2000,
-        AJ 120, 1579) and of generated spectra.
+        Resolving power, wavelength over FWHM; 1850 is that of the SDSS spectrographs in the blue
+        (York et al. 2000, AJ 120, 1579) and of generated spectra.
 
     Returns
     -------
     `~astropy.table.QTable`
-        One row for each spectrum: ``velocity`` relative to the redshift and ``dispersion`` corrected for the
-        spectrograph (km/s), each with an error (suffix ``_err``), ``reduced_chi2``, ``flags`` (bit codes, 0 if nothing
-        was found) and ``flag`` (the same as text).
+        One row for each spectrum: ``velocity`` relative to the redshift and ``dispersion``
+        corrected for the spectrograph (km/s), each with an error (suffix ``_err``),
+        ``reduced_chi2``, ``flags`` (bit codes, 0 if nothing was found) and ``flag`` (the same as
+        text).
 
     Raises
     ------
@@ -68,8 +71,8 @@ def measure_kinematics(
 
     Notes
     -----
-    Errors are scaled up if the reduced chi square exceeds 1.  Without an uncertainty of the spectrum they are estimated
-    from the residuals.
+    Errors are scaled up if the reduced chi square exceeds 1.  Without an uncertainty of the
+    spectrum they are estimated from the residuals.
     """
     templates = stellar_templates()
     arrays = spectrum_arrays(spectrum, redshift=redshift, medium=medium)

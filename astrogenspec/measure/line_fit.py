@@ -1,15 +1,16 @@
 r"""Joint fit of Gaussian emission lines with shared kinematics.
 
-Lines of one group share velocity and width; doublets with a common upper level have a fixed flux ratio.  For given
-kinematics the fluxes, local continua and stellar Balmer absorption are linear parameters with an exact solution
-(variable projection: Golub & Pereyra 1973, SIAM J. Numer. Anal. 10, 413); the kinematics are found by a search on a
-coarse grid followed by non-linear least squares.  Fluxes may be negative, so that those of absent lines scatter about
-zero.
+Lines of one group share velocity and width; doublets with a common upper level have a fixed flux
+ratio.  For given kinematics the fluxes, local continua and stellar Balmer absorption are linear
+parameters with an exact solution (variable projection: Golub & Pereyra 1973, SIAM J. Numer. Anal.
+10, 413); the kinematics are found by a search on a coarse grid followed by non-linear least
+squares.  Fluxes may be negative, so that those of absent lines scatter about zero.
 
-`specutils.fitting.fit_lines` is not used, because it treats every flux as a parameter of one non-linear fit and does not
-accept polynomials in such a sum (2.4), so that continua and absorption cannot be fitted jointly.  For eight strong lines
-with the same ties both agree to 1% and take 0.07 and 0.09 s; for all 15 default lines it took 0.57 s against 0.09 s per
-spectrum, with an error of 6% in the mean Halpha flux of six spectra with a noise of 2.5% per pixel.
+`specutils.fitting.fit_lines` is not used, because it treats every flux as a parameter of one
+non-linear fit and does not accept polynomials in such a sum (2.4), so that continua and absorption
+cannot be fitted jointly.  For eight strong lines with the same ties both agree to 1% and take 0.07
+and 0.09 s; for all 15 default lines it took 0.57 s against 0.09 s per spectrum, with an error of 6%
+in the mean Halpha flux of six spectra with a noise of 2.5% per pixel.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ from .log_grid import LogSpectrum
 
 __all__ = ["LineFit", "fit_lines", "unmeasured_lines"]
 
-#: Maximum dispersion of narrow lines, maximum velocity, and range of the dispersion of broad lines (km/s).
+#: Maximum dispersion of narrow lines, maximum velocity, and range of the dispersion of broad lines
+#: (km/s).
 _MAX_DISPERSION = 700.0
 _MAX_VELOCITY = 600.0
 _BROAD_LIMITS = (600.0, 5000.0)
 #: Trial dispersions of broad lines (km/s); the middle one is assumed if nothing is detected.
 _BROAD_TRIALS = (1000.0, 2000.0, 3500.0)
 _BROAD_ASSUMED = 2000.0
-#: Minimum signal-to-noise ratio of every group for separate kinematics, and of all lines for a detection.
+#: Minimum signal-to-noise ratio of every group for separate kinematics, and of all lines for a
+#: detection.
 _MIN_SEPARATE = 10.0
 _MIN_DETECTION = 6.0
 #: Dispersion assumed if no line is detected (km/s).
@@ -117,11 +120,13 @@ def fit_lines(
     redshift : float
         Redshift relative to which velocities are measured.
     lines : tuple of Line
-        Lines to fit.  Lines of the group "broad" have dispersions between 600 and 5000 km/s, all others up to 700 km/s.
+        Lines to fit.  Lines of the group "broad" have dispersions between 600 and 5000 km/s, all
+        others up to 700 km/s.
     instrument : float
         Dispersion of the spectrograph (km/s).
     absorption : bool
-        Without a stellar model, fit Balmer absorption lines of 5 Angstrom dispersion and one common strength.
+        Without a stellar model, fit Balmer absorption lines of 5 Angstrom dispersion and one common
+        strength.
     start : float
         Initial velocity (km/s).
 

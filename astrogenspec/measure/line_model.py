@@ -1,7 +1,8 @@
 """Linear part of the line fit: windows around lines, Gaussians of unit flux, local continua, stellar absorption.
 
-For given kinematics the spectrum in the windows is a linear combination of Gaussian profiles, Legendre polynomials (one
-set for each window) and, without a stellar model, Balmer absorption lines of one common strength.
+For given kinematics the spectrum in the windows is a linear combination of Gaussian profiles,
+Legendre polynomials (one set for each window) and, without a stellar model, Balmer absorption lines
+of one common strength.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from .log_grid import LogSpectrum
 
 __all__ = ["Line", "LineModel", "column_scale", "line_coverage", "line_model", "solve_linear"]
 
-#: Half widths (km/s) of the window around each line: with a stellar model, without one, and for broad lines.
+#: Half widths (km/s) of the window around each line: with a stellar model, without one, and for
+#: broad lines.
 _WINDOW, _WIDE_WINDOW, _BROAD_WINDOW = 2000.0, 3000.0, 7000.0
 #: Dispersion of the stellar absorption lines (Angstrom).
 _ABSORPTION_WIDTH = 5.0
 #: Uncertainty of the stellar model, as a fraction of the continuum.
 _MISMATCH = 0.01
-#: Velocities (km/s) about a line: within the first, few pixels may be bad; the second must be covered.
+#: Velocities (km/s) about a line: within the first, few pixels may be bad; the second must be
+#: covered.
 _CORE, _MARGIN = 250.0, 400.0
 #: Minimum fraction of good pixels in the core of a line.
 _MIN_GOOD = 0.7
@@ -246,7 +249,8 @@ def solve_linear(
     Returns
     -------
     coefficients, variances : ndarray, shape (k + n_fixed,)
-        Coefficients in the order of ``profiles``, ``model.continua``, ``model.absorption``, and their variances.
+        Coefficients in the order of ``profiles``, ``model.continua``, ``model.absorption``, and
+        their variances.
     residual : ndarray, shape (p,)
         Residual divided by the error.
     """

@@ -1,8 +1,9 @@
 """Emission lines: fluxes, equivalent widths, velocities and widths, corrected for stellar absorption.
 
-The stellar continuum is subtracted first: a non-negative fit of stellar templates if the extra ``simulate`` is installed,
-otherwise a local continuum with Gaussian absorption lines of one common strength under the Balmer lines.  The emission
-lines are then fitted jointly (`astrogenspec.measure.line_fit`).
+The stellar continuum is subtracted first: a non-negative fit of stellar templates if the extra
+``simulate`` is installed, otherwise a local continuum with Gaussian absorption lines of one common
+strength under the Balmer lines.  The emission lines are then fitted jointly
+(`astrogenspec.measure.line_fit`).
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ _BROAD_LINES = tuple(line for line in _LINES.values() if line.group == "broad")
 _SPEED = u.km / u.s
 #: Minimum signal-to-noise ratio of a detected line and of a broad component.
 _MIN_SNR, _MIN_BROAD_SNR = 3.0, 8.0
-#: Broad components are tried if Halpha is wider (km/s) or its fit worse (root of the reduced chi square) than this.
+#: Broad components are tried if Halpha is wider (km/s) or its fit worse (root of the reduced chi
+#: square) than this.
 _MAX_NARROW_WIDTH, _MAX_EXCESS = 350.0, 1.6
 #: Maximum shift of the emission lines from the stars as a starting value (km/s).
 _MAX_START = 300.0
@@ -83,28 +85,31 @@ def measure_lines(
     spectrum : `~specutils.Spectrum`
         One spectrum, or a stack with flux of shape (n, m); observed frame.
     lines : str or sequence of str
-        Names from `LINE_NAMES`.  All `DEFAULT_LINES` are always fitted, so that blends are separated correctly.
+        Names from `LINE_NAMES`.  All `DEFAULT_LINES` are always fitted, so that blends are
+        separated correctly.
     redshift : float or array_like, shape (n,), optional
-        Redshift, accurate to 300 km/s; that of the spectrum by default.  Give 0 for a spectrum in the rest frame; NaN is
-        missing.
+        Redshift, accurate to 300 km/s; that of the spectrum by default.  Give 0 for a spectrum in
+        the rest frame; NaN is missing.
     stellar_absorption : bool or {"templates", "local"}
-        Stellar continuum: a template fit ("templates"), a local continuum with Gaussian Balmer absorption of one common
-        strength ("local"), or a local continuum only (False).  True selects "templates" if the extra ``simulate`` is
-        installed, otherwise "local".
+        Stellar continuum: a template fit ("templates"), a local continuum with Gaussian Balmer
+        absorption of one common strength ("local"), or a local continuum only (False).  True
+        selects "templates" if the extra ``simulate`` is installed, otherwise "local".
     medium : {"vacuum", "air"}, optional
-        Medium of the wavelengths; by default that in the header of the spectrum (CTYPE, AIRORVAC), or vacuum.
+        Medium of the wavelengths; by default that in the header of the spectrum (CTYPE, AIRORVAC),
+        or vacuum.
     resolution : float
         Resolving power of the spectrum.
 
     Returns
     -------
     `~astropy.table.QTable`
-        One row for each line, and for each spectrum of a stack (index in ``spectrum``): ``line``, ``wavelength`` (rest
-        frame, vacuum), ``flux`` (observed, not corrected for dust), ``equivalent_width`` (rest frame, positive in
-        emission), ``velocity`` (relative to the redshift) and ``dispersion`` (corrected for the spectrograph), the last
-        four with errors (suffix ``_err``), ``continuum`` (level beside the line), ``flags`` (bit codes, 0 if nothing
-        was found) and ``flag`` (the same as text).  A line that is masked or outside the wavelength range is NaN and
-        flagged.
+        One row for each line, and for each spectrum of a stack (index in ``spectrum``): ``line``,
+        ``wavelength`` (rest frame, vacuum), ``flux`` (observed, not corrected for dust),
+        ``equivalent_width`` (rest frame, positive in emission), ``velocity`` (relative to the
+        redshift) and ``dispersion`` (corrected for the spectrograph), the last four with errors
+        (suffix ``_err``), ``continuum`` (level beside the line), ``flags`` (bit codes, 0 if nothing
+        was found) and ``flag`` (the same as text).  A line that is masked or outside the wavelength
+        range is NaN and flagged.
 
     Raises
     ------
@@ -117,11 +122,12 @@ def measure_lines(
 
     Notes
     -----
-    The fluxes of [O III] 4959 and [N II] 6548 are 1/2.98 and 1/3.05 of those of [O III] 5007 and [N II] 6584.  Hydrogen
-    and helium lines share one velocity and width and all other lines another; if one of the two groups is weak, all
-    lines share both.  Errors include those of the kinematics and the local continuum, and are scaled up if the reduced
-    chi square exceeds 1; template mismatch is included as 1% of the continuum.  If Halpha is wider than 350 km/s or
-    badly fitted, broad components of Halpha and Hbeta are fitted and kept if they are significant; request
+    The fluxes of [O III] 4959 and [N II] 6548 are 1/2.98 and 1/3.05 of those of [O III] 5007 and [N
+    II] 6584.  Hydrogen and helium lines share one velocity and width and all other lines another;
+    if one of the two groups is weak, all lines share both.  Errors include those of the kinematics
+    and the local continuum, and are scaled up if the reduced chi square exceeds 1; template
+    mismatch is included as 1% of the continuum.  If Halpha is wider than 350 km/s or badly fitted,
+    broad components of Halpha and Hbeta are fitted and kept if they are significant; request
     "broad_halpha" and "broad_hbeta" to obtain them.
     """
     chosen = checked_names(lines, LINE_NAMES, "line")
@@ -192,7 +198,8 @@ def line_flux(*names: str, **options: Any) -> LineFunction:
     Returns
     -------
     LineFunction
-        Takes a 1-D `~specutils.Spectrum` and returns a Quantity, or a dict of them for several names.
+        Takes a 1-D `~specutils.Spectrum` and returns a Quantity, or a dict of them for several
+        names.
 
     Raises
     ------
@@ -222,8 +229,8 @@ def equivalent_width(*names: str, **options: Any) -> LineFunction:
     Returns
     -------
     LineFunction
-        Takes a 1-D `~specutils.Spectrum` and returns a Quantity (rest frame, positive in emission), or a dict of them
-        for several names.
+        Takes a 1-D `~specutils.Spectrum` and returns a Quantity (rest frame, positive in emission),
+        or a dict of them for several names.
 
     Raises
     ------
@@ -241,7 +248,8 @@ def _absorption_mode(stellar_absorption: bool | str) -> str:
         return "none"
     if stellar_absorption not in ("templates", "local"):
         raise ValueError(
-            f"stellar_absorption is {stellar_absorption!r}; give True, False, 'templates' or 'local'."
+            f"stellar_absorption is {stellar_absorption!r}; give True, False, 'templates' or "
+            "'local'."
         )
     return stellar_absorption
 

@@ -61,8 +61,8 @@ def log_spectrum(arrays: SpectrumArrays, row: int = 0) -> LogSpectrum:
     Returns
     -------
     LogSpectrum
-        Variances are scaled to preserve the signal-to-noise ratio when pixels are split or merged; correlations between
-        neighbouring pixels are neglected.
+        Variances are scaled to preserve the signal-to-noise ratio when pixels are split or merged;
+        correlations between neighbouring pixels are neglected.
 
     Raises
     ------

@@ -1,12 +1,13 @@
 r"""Light-weighted age, metallicity and reddening of the stars by non-negative template fitting.
 
 With velocity and dispersion from `astrogenspec.measure.stellar_fit`, the spectrum is modelled as
-:math:`10^{-0.4\,E(B-V)\,k(\lambda)}\,\sum_k w_k\,T_k(\lambda)` with :math:`w_k \ge 0`.  The attenuation law of Calzetti et
-al. (2000, ApJ 533, 682, equation 4; :math:`R_V` = 4.05) is the only smooth term, so that the slope of the continuum
-constrains age and dust: E(B-V) is found by a one-dimensional search, the weights by non-negative least squares at each
-trial.  The means are of log age and log Z, weighted with the light between 5450 and 5550 A before attenuation.  Errors
-are the scatter of refits with noise drawn from the covariance of the normal equations, at values of E(B-V) within its
-error; they do not include template mismatch.
+:math:`10^{-0.4\,E(B-V)\,k(\lambda)}\,\sum_k w_k\,T_k(\lambda)` with :math:`w_k \ge 0`.  The
+attenuation law of Calzetti et al. (2000, ApJ 533, 682, equation 4; :math:`R_V` = 4.05) is the only
+smooth term, so that the slope of the continuum constrains age and dust: E(B-V) is found by a
+one-dimensional search, the weights by non-negative least squares at each trial.  The means are of
+log age and log Z, weighted with the light between 5450 and 5550 A before attenuation.  Errors are
+the scatter of refits with noise drawn from the covariance of the normal equations, at values of
+E(B-V) within its error; they do not include template mismatch.
 """
 
 from __future__ import annotations
@@ -100,11 +101,14 @@ def measure_populations(
     Parameters
     ----------
     spectrum : `~specutils.Spectrum`
-        One spectrum, or a stack with flux of shape (n, m); observed frame, corrected for Galactic extinction.
+        One spectrum, or a stack with flux of shape (n, m); observed frame, corrected for Galactic
+        extinction.
     redshift : float or array_like, shape (n,), optional
-        Redshift; that of the spectrum by default.  Give 0 for a spectrum in the rest frame; NaN is missing.
+        Redshift; that of the spectrum by default.  Give 0 for a spectrum in the rest frame; NaN is
+        missing.
     medium : {"vacuum", "air"}, optional
-        Medium of the wavelengths; by default that in the header of the spectrum (CTYPE, AIRORVAC), or vacuum.
+        Medium of the wavelengths; by default that in the header of the spectrum (CTYPE, AIRORVAC),
+        or vacuum.
     resolution : float
         Resolving power of the spectrum.
     seed : int
@@ -113,10 +117,11 @@ def measure_populations(
     Returns
     -------
     `~astropy.table.QTable`
-        One row for each spectrum: ``log_age`` (light-weighted mean log age, dex(yr)), ``metallicity`` (light-weighted
-        mean log Z/0.02, dex), ``ebv`` (stellar E(B-V), law of Calzetti et al., mag), ``mass_weighted_log_age`` and
-        ``mass_weighted_metallicity`` (weighted by surviving mass), each with an error (suffix ``_err``),
-        ``reduced_chi2``, ``flags`` (bit codes, 0 if nothing was found) and ``flag`` (the same as text).
+        One row for each spectrum: ``log_age`` (light-weighted mean log age, dex(yr)),
+        ``metallicity`` (light-weighted mean log Z/0.02, dex), ``ebv`` (stellar E(B-V), law of
+        Calzetti et al., mag), ``mass_weighted_log_age`` and ``mass_weighted_metallicity`` (weighted
+        by surviving mass), each with an error (suffix ``_err``), ``reduced_chi2``, ``flags`` (bit
+        codes, 0 if nothing was found) and ``flag`` (the same as text).
 
     Raises
     ------
@@ -129,10 +134,10 @@ def measure_populations(
 
     Notes
     -----
-    Age, metallicity and dust are degenerate, and the templates are from one library without alpha enhancement.  On
-    simulated spectra (S/N 15 per pixel, attenuation curves other than this one) log age is biased by +0.09 dex with a
-    scatter of 0.12 dex; the scatter is 0.09 dex in metallicity and 0.02 mag in E(B-V).  The scatter is 2, 1.7 and 5 times
-    the formal errors.
+    Age, metallicity and dust are degenerate, and the templates are from one library without alpha
+    enhancement.  On simulated spectra (S/N 15 per pixel, attenuation curves other than this one)
+    log age is biased by +0.09 dex with a scatter of 0.12 dex; the scatter is 0.09 dex in
+    metallicity and 0.02 mag in E(B-V).  The scatter is 2, 1.7 and 5 times the formal errors.
     """
     templates = stellar_templates()
     arrays = spectrum_arrays(spectrum, redshift=redshift, medium=medium)
@@ -212,7 +217,8 @@ def population(*names: str, **options: Any) -> PopulationFunction:
     Returns
     -------
     PopulationFunction
-        Takes a 1-D `~specutils.Spectrum` and returns a Quantity, or a dict of them for several names.
+        Takes a 1-D `~specutils.Spectrum` and returns a Quantity, or a dict of them for several
+        names.
 
     Raises
     ------

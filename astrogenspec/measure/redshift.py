@@ -1,11 +1,13 @@
 r"""Redshift by cross-correlation with templates.
 
-Spectrum and templates are rebinned to a grid in log wavelength, their continua are subtracted with a smoothing filter,
-and they are correlated in Fourier space with the inverse variances of the spectrum as weights (Tonry & Davis 1979, AJ 84,
-1511, with weights).  At each shift the correlation gives the decrease of chi square for the best multiple of the template.
-The highest separate peaks of all templates are refined by fitting all templates jointly, which gives the redshift and,
-from the curvature of chi square, its error.  R is the height of the correlation peak of the best single template over
-:math:`\sqrt{2}` times the rms of the antisymmetric part of its correlation function (Tonry & Davis, equation 23).
+Spectrum and templates are rebinned to a grid in log wavelength, their continua are subtracted with
+a smoothing filter, and they are correlated in Fourier space with the inverse variances of the
+spectrum as weights (Tonry & Davis 1979, AJ 84, 1511, with weights).  At each shift the correlation
+gives the decrease of chi square for the best multiple of the template. The highest separate peaks
+of all templates are refined by fitting all templates jointly, which gives the redshift and, from
+the curvature of chi square, its error.  R is the height of the correlation peak of the best single
+template over :math:`\sqrt{2}` times the rms of the antisymmetric part of its correlation function
+(Tonry & Davis, equation 23).
 """
 
 from __future__ import annotations
@@ -40,16 +42,19 @@ _MISMATCH = 0.01
 _N_CANDIDATES, _MIN_DISTANCE, _REFINE = 6, 15, 12
 #: Dispersion of the stellar templates (km/s).
 _BROADENING = 100.0
-#: Minimum R, and minimum decrease of chi square relative to other redshifts, of a reliable redshift.
+#: Minimum R, and minimum decrease of chi square relative to other redshifts, of a reliable
+#: redshift.
 _MIN_R, _MIN_DELTA_CHI2 = 4.0, 15
 #: Chi square of a spectrum without features, in which only rounding errors remain.
 _MIN_CHI2 = 1e-12
-#: Width of a feature (pixels), and maximum fraction of the decrease of chi square that need not be checked.
+#: Width of a feature (pixels), and maximum fraction of the decrease of chi square that need not be
+#: checked.
 _FEATURE, _MAX_FRACTION = 31, 0.5
 #: Minimum number of pixels that overlap with the templates.
 _MIN_OVERLAP = 500
 _EMISSION = ("star_forming", "metal_poor", "nucleus")
-#: Ages (log yr) and metallicities (log solar) of the stellar templates; the nearest of the grid are used.
+#: Ages (log yr) and metallicities (log solar) of the stellar templates; the nearest of the grid are
+#: used.
 _STARS = {
     "old": (10.0, 0.0),
     "intermediate": (9.13, 0.0),
@@ -81,14 +86,16 @@ def measure_redshift(
     redshift_range : (float, float)
         Minimum and maximum redshift.
     medium : {"vacuum", "air"}, optional
-        Medium of the wavelengths; by default that in the header of the spectrum (CTYPE, AIRORVAC), or vacuum.
+        Medium of the wavelengths; by default that in the header of the spectrum (CTYPE, AIRORVAC),
+        or vacuum.
 
     Returns
     -------
     `~astropy.table.QTable`
-        One row for each spectrum: ``redshift``, ``redshift_err``, ``r`` (of Tonry & Davis), ``template`` (best single
-        template), ``delta_chi2`` (increase of chi square for the next best redshift more than 1000 km/s away), ``flags``
-        (bit codes, 0 if nothing was found) and ``flag`` (the same as text).
+        One row for each spectrum: ``redshift``, ``redshift_err``, ``r`` (of Tonry & Davis),
+        ``template`` (best single template), ``delta_chi2`` (increase of chi square for the next
+        best redshift more than 1000 km/s away), ``flags`` (bit codes, 0 if nothing was found) and
+        ``flag`` (the same as text).
 
     Raises
     ------
@@ -99,9 +106,9 @@ def measure_redshift(
 
     Notes
     -----
-    Stellar templates are those of the simulator if the extra ``simulate`` is installed, otherwise a template made from a
-    list of absorption lines.  The error does not include template mismatch (some km/s); without an uncertainty of the
-    spectrum it is estimated from the residuals.
+    Stellar templates are those of the simulator if the extra ``simulate`` is installed, otherwise a
+    template made from a list of absorption lines.  The error does not include template mismatch
+    (some km/s); without an uncertainty of the spectrum it is estimated from the residuals.
     """
     low, high = _checked_range(redshift_range)
     arrays = spectrum_arrays(spectrum, medium=medium)
@@ -146,7 +153,8 @@ def _checked_range(redshift_range: tuple[float, float]) -> tuple[float, float]:
     values = np.asarray(redshift_range, dtype=float)
     if values.shape != (2,) or not (-0.5 < values[0] < values[1] < 5):
         raise ValueError(
-            f"redshift_range is {redshift_range!r}; give the minimum and the maximum redshift, such as (0, 0.6)."
+            f"redshift_range is {redshift_range!r}; give the minimum and the maximum redshift, "
+            "such as (0, 0.6)."
         )
     return float(values[0]), float(values[1])
 

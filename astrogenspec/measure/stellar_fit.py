@@ -1,13 +1,15 @@
 r"""Non-negative template fits of the stellar continuum.
 
-The model is :math:`m(\lambda)\,\sum_k w_k\,(T_k * G)(\lambda)` with :math:`w_k \ge 0`: templates :math:`T_k`, a Gaussian
-:math:`G` in log wavelength, and a smooth multiplicative term :math:`m`, either a Legendre polynomial (kinematics, and
-stellar continuum under emission lines) or the attenuation by dust (populations).  Weights are found by non-negative least
-squares on the normal equations, the mean velocity by Gauss-Newton steps with the best composite template, and the
-dispersion by a one-dimensional search with all weights free.  Emission lines and Na D are masked and outliers clipped.
+The model is :math:`m(\lambda)\,\sum_k w_k\,(T_k * G)(\lambda)` with :math:`w_k \ge 0`: templates
+:math:`T_k`, a Gaussian :math:`G` in log wavelength, and a smooth multiplicative term :math:`m`,
+either a Legendre polynomial (kinematics, and stellar continuum under emission lines) or the
+attenuation by dust (populations).  Weights are found by non-negative least squares on the normal
+equations, the mean velocity by Gauss-Newton steps with the best composite template, and the
+dispersion by a one-dimensional search with all weights free.  Emission lines and Na D are masked
+and outliers clipped.
 
-The approach is that of Cappellari & Emsellem (2004, PASP 116, 138) and Cid Fernandes et al. (2005, MNRAS 358, 363); this
-is an independent, simpler implementation.
+The approach is that of Cappellari & Emsellem (2004, PASP 116, 138) and Cid Fernandes et al. (2005,
+MNRAS 358, 363); this is an independent, simpler implementation.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ __all__ = [
     "non_negative",
 ]
 
-#: Rest-frame range of the fits (Angstrom); redward of it the stellar grid of the simulator is spliced.
+#: Rest-frame range of the fits (Angstrom); redward of it the stellar grid of the simulator is
+#: spliced.
 FIT_RANGE = (3750.0, 7300.0)
 #: Reasons for the flags of spectra that cannot be fitted.
 FIT_FAILED = "the template fit failed"
@@ -75,11 +78,13 @@ class StellarProblem:
     use : ndarray of int, shape (p,)
         Indices of the fitted pixels.
     error : ndarray, shape (p,)
-        Standard deviation of the flux of the fitted pixels, including 1% of the continuum for template mismatch.
+        Standard deviation of the flux of the fitted pixels, including 1% of the continuum for
+        template mismatch.
     basis : ndarray, shape (degree + 1, m)
         Legendre polynomials on the whole grid.
     missing : float
-        Squared dispersion of the spectrograph minus that of the template library (km2/s2); may be negative.
+        Squared dispersion of the spectrograph minus that of the template library (km2/s2); may be
+        negative.
     """
 
     spectrum: LogSpectrum
@@ -223,7 +228,8 @@ def non_negative(matrix: np.ndarray, vector: np.ndarray) -> tuple[np.ndarray, np
         factor = cholesky(matrix + ridge * np.eye(len(matrix)))
     except (LinAlgError, ValueError) as error:
         raise ValueError(
-            "the templates cannot be fitted; flux and uncertainty of the spectrum must be finite and not all zero."
+            "the templates cannot be fitted; flux and uncertainty of the spectrum must be finite "
+            "and not all zero."
         ) from error
     return nnls(factor, solve_triangular(factor, vector, trans="T"))[0], factor
 
@@ -236,7 +242,8 @@ def fit_stars(problem: StellarProblem, *, quick: bool = False) -> StellarFit:
     problem : StellarProblem
         Data and fixed parameters.
     quick : bool
-        Omit the search for the dispersion with free weights, which the continuum under emission lines does not need.
+        Omit the search for the dispersion with free weights, which the continuum under emission
+        lines does not need.
 
     Returns
     -------
@@ -251,7 +258,8 @@ def fit_stars(problem: StellarProblem, *, quick: bool = False) -> StellarFit:
         return _fit_stars(problem, quick)
     except LinAlgError as error:
         raise ValueError(
-            "the templates cannot be fitted; the flux of the spectrum must be positive and cover a range of wavelengths."
+            "the templates cannot be fitted; the flux of the spectrum must be positive and cover "
+            "a range of wavelengths."
         ) from error
 
 

@@ -1,7 +1,7 @@
 """Stellar templates for fits: the stellar grid of the simulator, binned in age, on a logarithmic wavelength grid.
 
-The grid requires the extra ``simulate`` and is read on first use.  Templates are normalised to a mean flux density of 1
-between 5450 and 5550 A, so that weights are fractions of the light there.
+The grid requires the extra ``simulate`` and is read on first use.  Templates are normalised to a
+mean flux density of 1 between 5450 and 5550 A, so that weights are fractions of the light there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ LIBRARY_FWHM = 2.5
 #: Length of the padded templates (pixels).
 _LENGTH = 8192
 _NORMALISATION_RANGE = (5450.0, 5550.0)
-#: Range of log10 Z/0.02; the ends of the grid, 0.005 and 5 solar, have hardly any stars in the library.
+#: Range of log10 Z/0.02; the ends of the grid, 0.005 and 5 solar, have hardly any stars in the
+#: library.
 _METALLICITY_RANGE = (-2.0, 0.5)
 #: Number of ages of the grid in each template.
 _AGES_PER_TEMPLATE = 4

@@ -68,8 +68,7 @@ def corner(
     if len(posterior) != 1:
         raise ValueError(
             f"a corner plot shows one galaxy, but the posterior has {len(posterior)}; select one "
-            "first, "
-            f"as in posterior[0]."
+            "first, as in posterior[0]."
         )
     if isinstance(quantities, str):
         quantities = [quantities]

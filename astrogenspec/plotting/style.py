@@ -73,8 +73,7 @@ def package(name: str) -> ModuleType:
     except ImportError as error:
         raise ImportError(
             f"figures need the package {name.split('.')[0]}, which is not installed; install it "
-            "with "
-            f"'pip install \"astrogenspec[plot]\"'."
+            "with 'pip install \"astrogenspec[plot]\"'."
         ) from error
 
 

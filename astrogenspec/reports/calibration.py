@@ -554,8 +554,7 @@ def _wide(table: QTable) -> str:
 
 def _verdict_table(report: CalibrationReport) -> str:
     rows = [
-        f"<tr><td>{_code(name)}</td><td>{_colour(verdict.trust)}</td>"
-        f"<td>{html.escape(verdict.reason)}</td></tr>"
+        f"<tr><td>{_code(name)}</td><td>{_colour(verdict.trust)}</td><td>{html.escape(verdict.reason)}</td></tr>"
         for name, verdict in report.verdicts.items()
     ]
     head = "<tr><th>quantity</th><th>verdict</th><th>reason</th></tr>"

@@ -272,8 +272,7 @@ def _width_finding(coverage: float, factor: float, wrong: bool, biased: bool) ->
     apart = "apart from the bias, " if biased else ""
     return (
         f"the 68% intervals are too {word}: they contain {coverage:.0%} of the true values "
-        f"({apart}uncertainties should be "
-        f"{factor:.2f} times as large)"
+        f"({apart}uncertainties should be {factor:.2f} times as large)"
     )
 
 

@@ -9,9 +9,9 @@ posterior in :math:`u`,
 It is estimated from the spacings of the sorted draws (Vasicek 1976, J. R. Stat. Soc. B 38, 54):
 around each draw, the distance in :math:`u` over :math:`j` steps.  In a region of constant density
 such a spacing follows a beta distribution whose mean logarithm is :math:`\psi(j) - \psi(n + 1)`
-plus the logarithm of the size of the region.  Subtracting
-:math:`\psi(j) - \psi(n + 1)`, also at the ends, where spacings have fewer steps, makes the estimate unbiased for a uniform
-posterior of any width.
+plus the logarithm of the size of the region.  Subtracting :math:`\psi(j) - \psi(n + 1)`, also at
+the ends, where spacings have fewer steps, makes the estimate unbiased for a uniform posterior of
+any width.
 
 For a Gaussian posterior in a Gaussian population, D is on average the binary logarithm of the ratio
 of their widths: one bit corresponds to half the uncertainty.

@@ -90,8 +90,7 @@ class Shards:
             if missing:
                 raise ValueError(
                     f"the shards of {folder} have no column {', '.join(missing)}; simulate them "
-                    "again with "
-                    "`astrogenspec simulate N --training`."
+                    "again with `astrogenspec simulate N --training`."
                 )
             names = [*labels, *(name for name in OBSERVED_COLUMNS if name in file)]
             shapes = {name: file[name].shape for name in names}

@@ -300,8 +300,7 @@ def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") ->
     if listed:
         warnings.warn(
             f"{argument} has values that are fill values or outside the bounds of their quantity "
-            f"({listed}); they count as "
-            "missing.",
+            f"({listed}); they count as missing.",
             AstroGenSpecWarning,
             stacklevel=5,
         )

@@ -427,8 +427,7 @@ def _check_photometry(
     def of_signal(row: int) -> str:
         return (
             f"the signal-to-noise ratio of the photometry, {signal[row]:.1f}, is below the "
-            "training "
-            "range"
+            "training range"
         )
 
     def of_colours(row: int) -> str:
