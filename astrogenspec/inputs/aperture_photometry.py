@@ -133,7 +133,7 @@ def measure_cutout(flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _detection_band(flux: np.ndarray, ivar: np.ndarray, good: np.ndarray) -> int | None:
-    """Return the index of r if usable, else of the band with the highest signal-to-noise ratio at the centre."""
+    """Return the index of r, or of the band of highest central signal-to-noise ratio."""
     red = BANDS.index("r")
     if 2 * np.count_nonzero(good[red, _BOX, _BOX]) > good[red, _BOX, _BOX].size:
         return red
@@ -224,7 +224,7 @@ def _blended_neighbours(
     threshold: float,
     sigma: float,
 ) -> np.ndarray:
-    """Return the pixels of a component that belong to sources other than the one with the given peak."""
+    """Return the pixels of a component that belong to sources with another peak."""
     nothing = np.zeros_like(galaxy)
     light = smooth[galaxy]
     needed, top = CONTRAST * light.sum(dtype=float), float(light.max())

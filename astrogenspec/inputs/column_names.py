@@ -1,4 +1,4 @@
-"""Names of columns: those of SDSS catalogues, in upper or lower case, translated to the keys of this package.
+"""Names of columns: SDSS catalogues, in any case, translated to the keys of this package.
 
 ============================================== =======================================
 ================================== SDSS                                           meaning
@@ -132,7 +132,7 @@ class Translation:
 
 
 def translated(photometry: Table | Mapping[str, Any]) -> Translation:
-    """Translate the names of columns of SDSS, and names in another case, to the keys of this package, with units.
+    """Translate column names of SDSS, in any case, to the keys of this package, with units.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def with_names(table: Table) -> Table:
 def _bare_magnitudes(
     photometry: Mapping[Any, Any], columns: Mapping[str, Values], is_table: bool
 ) -> dict[str, Values]:
-    """Return the columns u, g, r, i, z that hold magnitudes of SDSS by their names; empty if they do not."""
+    """Return the columns u, g, r, i, z if they are SDSS magnitudes by their names."""
     others = {SCHEMES[scheme][0].format(band) for scheme in SCHEMES for band in BANDS} - {*BANDS}
     if others & photometry.keys():
         return {}
@@ -333,7 +333,7 @@ class _SDSSColumns:
         return Values(column.key, np.where(fill, np.nan, observed), column.unit)
 
     def fluxes(self, kind: str, band: str) -> dict[str, Any]:
-        """Read one band of a type of magnitude, from its flux or else its magnitude; empty if it has neither."""
+        """Read one band of a type of magnitude from its flux or magnitude; empty without either."""
         columns_of = (
             (_from_flux, f"{kind}Flux_{band}", f"{kind}FluxIvar_{band}"),
             (_from_asinh_magnitude, f"{kind}Mag_{band}", f"{kind}MagErr_{band}"),
@@ -369,7 +369,7 @@ def _from_flux(band: str, flux: Values, ivar: Values | None) -> dict[str, u.Quan
 def _from_asinh_magnitude(
     band: str, magnitude: Values, error: Values | None
 ) -> dict[str, u.Quantity]:
-    r"""Return the flux :math:`2 b \sinh[-m \ln(10)/2.5 - \ln b]`, and its error from the derivative."""
+    r"""Return flux :math:`2 b \sinh[-m \ln(10)/2.5 - \ln b]` and error (from the derivative)."""
     softening = SDSS.asinh_softening[band]
     slope = 0.4 * np.log(10)
     numbers = _numbers(magnitude, u.mag)

@@ -53,7 +53,7 @@ __all__ = ["read_cutout_fits", "write_cutout_fits"]
 def read_cutout_fits(
     path: str | PathLike, *, zero_point: ZeroPoint | None = None
 ) -> dict[str, CCDData]:
-    """Read the images of one galaxy from a FITS file (layouts: see `astrogenspec.inputs.cutout_fits`).
+    """Read the images of one galaxy from a FITS file in one of the layouts of this module.
 
     Parameters
     ----------

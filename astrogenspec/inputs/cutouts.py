@@ -1,4 +1,4 @@
-"""Cutouts: images of galaxies in any supported form, converted to one batch on the pixel grid of the networks.
+"""Cutouts: images in any supported form, converted to the pixel grid of the networks.
 
 A cutout of the batch has 64 x 64 pixels of 0.396 arcsec in each of the bands u, g, r, i, z, in
 nanomaggies per pixel as observed, with the galaxy at its centre.  An image with this pixel scale
@@ -200,7 +200,8 @@ def coerce_cutouts(
     >>> import numpy as np
     >>> from astropy.nddata import NDData, StdDevUncertainty
     >>> from astrogenspec.inputs.cutouts import coerce_cutouts
-    >>> cube = NDData(np.ones((3, 64, 64)), unit=u.nmgy, uncertainty=StdDevUncertainty(np.ones((3, 64, 64))))
+    >>> ones = np.ones((3, 64, 64))
+    >>> cube = NDData(ones, unit=u.nmgy, uncertainty=StdDevUncertainty(ones))
     >>> batch = coerce_cutouts(cube, bands="gri", pixel_scale=0.396 * u.arcsec)
     >>> batch.bands_present
     array([[False,  True,  True,  True, False]])

@@ -105,7 +105,7 @@ class _ImageFile:
     extensions: tuple[FitsExtension, ...]
 
     def value(self, image: _Image, *keywords: str) -> Any:
-        """Look keywords up in the header of an image, then in the primary header; None if absent or blank."""
+        """Look keywords up in the header of an image, then in the primary header, or None."""
         for header in (image.header, self.primary):
             for keyword in keywords:
                 try:
@@ -168,7 +168,7 @@ def _load(path: str | PathLike) -> _ImageFile:
 
 
 def _meaning(name: str) -> tuple[str, str | None]:
-    """Return the kind and band of an extension; the kind is empty if the name has no meaning here."""
+    """Return the kind and band of an extension; the kind is empty for other names."""
     name = name.strip().lower()
     if name in ("", *KINDS["image"]):
         return "image", None

@@ -1,7 +1,7 @@
-r"""Images of galaxies: calibration, band images, sky coordinates, and the pixel grid of the networks.
+r"""Images of galaxies: calibration, band images, sky coordinates, grid of the networks.
 
-Noise.  If an image has no uncertainty, the noise of its sky is estimated from the image itself.
-The second difference along both axes (the kernel [1, -2, 1] times itself) removes everything that
+Noise.  If an image has no uncertainty, the noise of its sky is estimated from the image itself. The
+second difference along both axes (the kernel [1, -2, 1] times itself) removes everything that
 varies slowly from pixel to pixel, so that its median absolute value measures the noise even where a
 galaxy fills the image: :math:`\sigma = 1.4826\, \mathrm{median}|L \ast f| / 6` after Immerkaer
 [1]_, with a median in place of the mean.  Shot noise of the galaxy, :math:`f \times` (nmgy per
@@ -400,12 +400,12 @@ class BandImage:
 
 @dataclass(frozen=True, eq=False)
 class ImageStack(BandImage):
-    """Images (..., band, y, x) of one or more galaxies with a common unit, pixel scale and list of bands."""
+    """Images (..., band, y, x) of galaxies with a common unit, pixel scale and list of bands."""
 
     bands: tuple[str, ...] = ()
 
     def scale(self, pixel_scale: float | None, assumed: set[str]) -> tuple[float, float]:
-        """Return the pixel scale along y and x in arcsec; add "scale" to `assumed` if it is assumed."""
+        """Return the pixel scale along y and x (arcsec); add "scale" to `assumed` if assumed."""
         _check_size(self.values.shape[-2:])
         wcs = celestial(self.wcs)
         if wcs is None:

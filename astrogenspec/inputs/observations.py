@@ -84,7 +84,7 @@ class Observations:
 
     @property
     def modes(self) -> np.ndarray:
-        """Input mode of each galaxy, str, shape (n,): "image", "photometry", "both", or "" without usable data.
+        """Input mode of each galaxy, str, shape (n,): "image", "photometry", "both" or "" (none).
 
         Photometry that was measured on the image does not count as photometry.
         """
@@ -98,7 +98,7 @@ class Observations:
         return make_inputs(self.cutouts, self.photometry)
 
     def photometry_table(self) -> QTable:
-        """Return a table of the photometry used, as observed, with Galactic extinction and morphology."""
+        """Return a table of the photometry as observed, with extinction and morphology."""
         batch = self.photometry
         table = QTable()
         for k, band in enumerate(BANDS):
@@ -266,7 +266,7 @@ def _without(photometry: PhotometryBatch, rows: np.ndarray) -> PhotometryBatch:
 def _filled(
     photometry: PhotometryBatch, rows: np.ndarray, other: PhotometryBatch
 ) -> PhotometryBatch:
-    """Replace the fluxes of some galaxies by those of another batch; the extinction does not change."""
+    """Replace the fluxes of some galaxies by those of another batch, but not the extinction."""
     flux, error, measured = (
         np.array(a) for a in (photometry.flux, photometry.error, photometry.measured)
     )
@@ -334,7 +334,7 @@ class InputOptions:
 
 
 class ObservationBatches:
-    """Iterator over images and photometry in batches, so that memory does not grow with the number of galaxies.
+    """Iterator over images and photometry in batches of bounded memory.
 
     Parameters
     ----------
@@ -388,7 +388,7 @@ class ObservationBatches:
             self._check_lengths(self.n_galaxies)
 
     def require(self, n: int, argument: str) -> None:
-        """Require a number of galaxies, which is checked at the latest when the last batch was read.
+        """Require a number of galaxies; it is checked when the last batch was read.
 
         Parameters
         ----------
@@ -432,7 +432,7 @@ class ObservationBatches:
             start += n
 
     def _check_lengths(self, n: int, *, complete: bool = True) -> None:
-        """Raise unless all arguments are those of n galaxies, or, if this is not the complete number, of n or more."""
+        """Raise unless all arguments are of n galaxies (n or more, if n is not complete)."""
 
         def differs(length: int) -> bool:
             return length != n if complete else length < n

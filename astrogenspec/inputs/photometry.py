@@ -1,4 +1,4 @@
-"""Photometry: fluxes of galaxies in the five bands, from catalogues or measured on cutouts, and Galactic extinction.
+"""Photometry: fluxes in the five bands, from catalogues or cutouts, and extinction.
 
 Keys of a table or dictionary, for a band such as g (one of these schemes for all bands):
 
@@ -305,7 +305,7 @@ def coerce_photometry(
 
 
 def _screened(batch: PhotometryBatch, on_error: str) -> PhotometryBatch:
-    """Remove bands outside the training range; raise for a galaxy without any other band, if asked for."""
+    """Remove bands outside the training range; if asked for, raise without any other band."""
     screened = screen(batch)
     lost = screened.flag_codes & ~batch.flag_codes & Flag.PHOTOMETRY_NOT_USED
     log = InputLog(len(batch), on_error)
@@ -388,7 +388,7 @@ def _dust_text(key: str, value: float, high: float) -> str:
 def _check_extinction(
     flux: np.ndarray, extinction: np.ndarray, rejected: dict[int, str], notes: FlagLog
 ) -> None:
-    """Remove bands whose extinction is negative or not finite; galaxies without any other band are rejected.
+    """Remove bands whose extinction is invalid; reject galaxies without any other band.
 
     An invalid extinction is replaced by that of the E(B-V) of the other bands.
 
@@ -429,7 +429,7 @@ def _warn_no_ebv() -> None:
 def measure_photometry(
     cutouts: CutoutBatch, ebv: float | np.ndarray | u.Quantity | None = None
 ) -> PhotometryBatch:
-    """Measure the fluxes of galaxies on their cutouts (method: `astrogenspec.inputs.aperture_photometry`).
+    """Measure fluxes on cutouts (method: `astrogenspec.inputs.aperture_photometry`).
 
     Parameters
     ----------

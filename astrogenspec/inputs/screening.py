@@ -1,4 +1,4 @@
-r"""Errors outside the range of the training galaxies: bands that are not used, and errors that are raised.
+r"""Errors outside the training range: bands that are ignored, and errors that are raised.
 
 The networks learned from the errors of SDSS galaxies, and cannot judge an error that no training
 galaxy had.
@@ -112,7 +112,7 @@ def error_floor(flux: np.ndarray) -> np.ndarray:
 
 
 def screen(batch: Batch) -> Batch:
-    """Remove bands whose fluxes or errors are outside the training range, and raise errors that are too small.
+    """Remove bands outside the training range, and raise errors that are too small.
 
     Fluxes measured on images are not changed.
 

@@ -1,4 +1,4 @@
-"""Match the galaxies of an input with those of a result: by name, or by order where one side has no names."""
+"""Match the galaxies of an input and a result by name, or by order without names."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def summary_table(
         table[PREDICTIVE].info.format = ".3f"
         table[
             PREDICTIVE
-        ].info.description = "Posterior predictive p-value of the photometry; if very small, the draws do not explain it."
+        ].info.description = "Posterior predictive p-value of the photometry; very small if the draws do not explain it."
     table["flags"] = galaxies.flag_codes.copy()
     table["flags"].info.description = "Flag code (see astrogenspec.Flag); 0 if nothing was found."
     table["flag"] = np.array(galaxies.flags, dtype=str)

@@ -78,7 +78,8 @@ class SpectrumDraws(SpectrumArrays):
     >>> import numpy as np
     >>> from astrogenspec import SpectrumDraws
     >>> wavelength = np.geomspace(3800, 9200, 500) * u.AA
-    >>> flux = np.random.default_rng(1).normal(20, 2, (1, 16, 500)) * 1e-17 * u.erg / u.s / u.cm**2 / u.AA
+    >>> unit = 1e-17 * u.erg / u.s / u.cm**2 / u.AA
+    >>> flux = np.random.default_rng(1).normal(20, 2, (1, 16, 500)) * unit
     >>> spectra = SpectrumDraws(flux, wavelength, np.full((1, 16), 0.07), names=["NGC 1"])
     >>> spectra
     <SpectrumDraws: 1 galaxy, 16 draws of 500 pixels, 3800-9200 Angstrom>
@@ -120,14 +121,14 @@ class SpectrumDraws(SpectrumArrays):
 
     @property
     def median(self) -> Spectrum | SpectrumList:
-        """The weighted median of the draws at each pixel, with their mean redshift; otherwise like `best`."""
+        """Weighted median of the draws at each pixel, with their mean redshift; see `best`."""
         from .specutils_views import mean_spectra
 
         return mean_spectra(self, median=True)
 
     @property
     def draws(self) -> Spectrum | SpectrumList:
-        """All draws as a `specutils.Spectrum` of shape (n_draws, n_wavelength), without uncertainty.
+        """All draws as a `specutils.Spectrum`, shape (n_draws, n_wavelength), no uncertainty.
 
         Its redshift is the mean; redshifts and weights of the draws are in its meta data. For
         several galaxies, a `specutils.SpectrumList`. Not all functions of specutils treat the draws
@@ -358,7 +359,7 @@ class SpectrumDraws(SpectrumArrays):
         return cls(**read_spectra(path, galaxies))
 
     def plot(self, galaxy: int | str = 0, *, ax: Axes | None = None, **kwargs: Any) -> Axes:
-        """Draw the spectra of one galaxy: best draw, median, ranges of 68% and 95%, and line labels.
+        """Draw the spectra of one galaxy: best draw, median, 68% and 95% ranges, line labels.
 
         Parameters
         ----------

@@ -306,7 +306,10 @@ def _text_column(name: str, entries: list[bytes]) -> fits.Column:
 
 
 def _spectral_wcs(wavelength: np.ndarray) -> dict[str, Any]:
-    """Return the keywords of a logarithmic wavelength axis (Greisen et al. 2006, A&A 446, 747, table 2), if it is one."""
+    """Return the keywords of a logarithmic wavelength axis, empty for another axis.
+
+    They follow Greisen et al. 2006, A&A 446, 747, table 2.
+    """
     try:
         step = log_step(wavelength, "a logarithmic axis")
     except ValueError:

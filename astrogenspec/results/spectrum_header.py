@@ -1,4 +1,4 @@
-"""FITS keywords of generated spectra, which `specutils.Spectrum.write` stores and a reader for specutils restores.
+"""FITS keywords of generated spectra, written and restored through specutils.
 
 `specutils` writes flux, uncertainty and mask, and the header in the meta data, but not the
 redshift.  The header of a generated spectrum therefore has ``OBJECT``, ``REDSHIFT``, ``FRAME``,

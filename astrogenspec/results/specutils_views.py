@@ -286,7 +286,7 @@ def _meta(spectra: SpectrumArrays, number: int, kind: str) -> dict[str, Any]:
 
 
 def _draw_numbers(spectra: SpectrumArrays, number: int, draw: int) -> dict[str, int | None]:
-    """Return the number of a draw and that of its posterior draw, None where missing, as meta data."""
+    """Return the index of a draw and of its posterior draw as meta data; None if missing."""
     of_posterior = int(spectra.posterior_draw[number, draw]) if draw >= 0 else -1
     numbers = {"draw": draw, "posterior_draw": of_posterior}
     return {key: value if value >= 0 else None for key, value in numbers.items()}

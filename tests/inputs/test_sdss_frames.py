@@ -21,7 +21,7 @@ TARGET = SkyCoord(180.02 * u.deg, 0.51 * u.deg)
 
 
 def make_frame(band="r", *, camcol=3, run=3900, seed=0, shift=0.0):
-    """Write counts, calibrate them, and subtract the sky, as the survey does; return the file and the counts."""
+    """Write calibrated, sky-subtracted counts as the survey does; return file and counts."""
     rng = np.random.default_rng(seed)
     ny, nx = SHAPE
     wcs = WCS(naxis=2)
