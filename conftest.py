@@ -1,4 +1,4 @@
-"""Fixtures of all tests and doctests: no display, no user settings, seeds, and unchanged global state of torch."""
+"""Fixtures of all tests and doctests: no display or user settings, seeds, state of torch kept."""
 
 import os
 import tempfile

@@ -147,7 +147,9 @@ def write_bytes(path: Path, content: bytes, *, overwrite: bool = True) -> None:
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Make a locked temporary folder, after removing those of killed processes; remove it at the end.
+    """Make a locked temporary folder and remove it at the end.
+
+    Folders left by killed processes are removed first.
 
     Parameters
     ----------

@@ -109,7 +109,8 @@ class Estimator(ABC):
     ...         return self.network.slope.item() * colour.to_value(u.mag) * u.dimensionless_unscaled
     ...     def fit(self, colour, redshift):
     ...         x = colour.to_value(u.mag)
-    ...         return ColourRedshift(Line(float(x @ redshift / (x @ x))), card={"n_galaxies": len(x)})
+    ...         slope = float(x @ redshift / (x @ x))
+    ...         return ColourRedshift(Line(slope), card={"n_galaxies": len(x)})
 
     ``fit`` returns a new estimator, which predicts:
 
@@ -123,7 +124,7 @@ class Estimator(ABC):
     >>> untrained.predict([0.8] * u.mag)
     Traceback (most recent call last):
     ...
-    astrogenspec.base.NotFittedError: this ColourRedshift was never trained: use from_pretrained(), ...
+    astrogenspec.base.NotFittedError: this ColourRedshift was never trained: use ...
 
     Weights and card are written to a file and read again:
 

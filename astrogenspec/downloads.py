@@ -134,7 +134,7 @@ def _copy(source: Path, path: Path, max_bytes: int) -> None:
 
 
 def _resolved(url: str) -> str:
-    """Return the http address of a file in an archive that is given by its DOI; other addresses unchanged."""
+    """Return the http address of a file in an archive given by its DOI, else the same address."""
     if urlsplit(url).scheme != "doi":
         return url
     import pooch

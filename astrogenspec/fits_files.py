@@ -6,7 +6,8 @@ neither hangs the program nor fills its memory.  The rules are those of the FITS
 
 .. math::
 
-    |\\mathrm{BITPIX}| / 8 \\times \\mathrm{GCOUNT} \\times (\\mathrm{PCOUNT} + \\prod_n \\mathrm{NAXIS}n)
+    |\\mathrm{BITPIX}| / 8 \\times \\mathrm{GCOUNT} \\times
+    (\\mathrm{PCOUNT} + \\prod_n \\mathrm{NAXIS}n)
 
 bytes of data, and headers and data fill blocks of 2880 bytes.  ``DATASUM`` and ``CHECKSUM`` are
 sums of 32-bit words in ones' complement arithmetic.

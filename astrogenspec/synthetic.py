@@ -3,7 +3,8 @@ r"""Synthetic broad-band photometry of spectra.
 The flux of a source of spectral flux density :math:`f_\lambda` in a band of photon response
 :math:`R` is, in maggies (Fukugita et al. 1996, AJ 111, 1748; Hogg et al. 2002, astro-ph/0210394),
 
-.. math:: \int \lambda f_\lambda R\,\mathrm{d}\lambda \Big/ \int \lambda g_\lambda R\,\mathrm{d}\lambda,
+.. math:: \int \lambda f_\lambda R\,\mathrm{d}\lambda \Big/
+          \int \lambda g_\lambda R\,\mathrm{d}\lambda,
           \qquad g_\lambda = 3631\,\mathrm{Jy}\, c / \lambda^2 .
 
 Both integrals are evaluated over the pixels with a finite flux, which must cover nearly all of the
@@ -141,7 +142,7 @@ def band_coverage(
 def response_weights(
     wavelength: u.Quantity, survey: str | Survey = SDSS, bands: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Return weights whose matrix product with spectra on a wavelength grid gives broad-band fluxes.
+    """Return weights whose matrix product with spectra on a grid gives broad-band fluxes.
 
     Parameters
     ----------
@@ -247,7 +248,7 @@ def _integrate(values: np.ndarray, source: np.ndarray, reference: np.ndarray) ->
 def _weights(
     grid: np.ndarray, survey: Survey, bands: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return weights of the source and the reference integral, each of shape (n_wavelength, n_bands).
+    """Return weights of the source and reference integrals, of shape (n_wavelength, n_bands).
 
     The weights of the source convert 1e-17 erg/s/cm2/AA to nmgy.  The weights of the reference are
     the fractions of the integral in each pixel; their sum is 1 for a fully covered band.

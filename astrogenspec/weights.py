@@ -271,7 +271,9 @@ def save_weights(
     keep: Sequence[str] = (),
     overwrite: bool = False,
 ) -> WeightsFile:
-    """Write tensors, configuration and card to a ``safetensors`` file, and a copy of the card to a JSON file beside it.
+    """Write tensors, configuration and card to a ``safetensors`` file.
+
+    A copy of the card is written to a JSON file beside it.
 
     If the call is interrupted, the old pair of files or the new one can be read: the tensors are
     replaced first, and their metadata hold the new card.
@@ -540,7 +542,7 @@ def _header_hash(header: Mapping[str, Any]) -> Any:
 
 
 def _embedded_card(path: Path, advice: str) -> dict[str, Any] | None:
-    """Return the card in the metadata of a weights file; None if it has none or the header cannot be read."""
+    """Return the card in a weights file; None if it has none or its header cannot be read."""
     with path.open("rb") as opened:
         try:
             (length,) = struct.unpack("<Q", opened.read(8))
@@ -630,7 +632,10 @@ def _download(name: str, entry: Mapping[str, Any]) -> WeightsFile:
 
 def _mirror(name: str) -> str:
     url = os.environ.get(_ENVIRONMENT) or conf.weights_url
-    how = f"set {_ENVIRONMENT} or astrogenspec.conf.weights_url to the address of a folder with its files"
+    how = (
+        f"set {_ENVIRONMENT} or astrogenspec.conf.weights_url to the address of a folder with its "
+        "files"
+    )
     if not url:
         raise WeightsError(f"model {name!r} is not bundled and no mirror is set; {how}.")
     if urlsplit(url).scheme not in _SCHEMES:
@@ -649,7 +654,10 @@ def _fetch_file(url: str, path: Path, sha256: str, size: int | None) -> None:
         with temporary_folder(path.parent) as folder:
             new = folder / path.name
             _get(url, new, size)
-            advice = f"The download from {url} was discarded; the mirror is damaged or has another version."
+            advice = (
+                f"The download from {url} was discarded; the mirror is damaged or has another "
+                "version."
+            )
             check_file(new, sha256, advice, path.name)
             move_into_place(new, path, overwrite=True)
     except WeightsError:

@@ -274,7 +274,8 @@ _KILLED_SAVE = """
 import os, pathlib, signal, sys
 import torch
 from astrogenspec.weights import save_weights
-path, name, step, overwrite = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4] == "True"
+path, name, step = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+overwrite = sys.argv[4] == "True"
 real, calls = getattr(os, name), []
 def killed(*arguments, **options):
     calls.append(arguments)
@@ -458,7 +459,7 @@ def test_configuration_item_sets_the_mirror(mirror, monkeypatch):
 
 
 def test_configuration_file_is_written_and_read(tmp_path):
-    """The configuration file is in the folder of astropy, has every item, and its values are used."""
+    """The configuration file is in the folder of astropy, is complete, and its values are used."""
     with set_temp_config(tmp_path):
         assert create_config_file("astrogenspec")
         (path,) = tmp_path.rglob("astrogenspec.cfg")

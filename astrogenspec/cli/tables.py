@@ -91,7 +91,7 @@ def read_table(path: Path) -> QTable:
 
 
 def _is_fits(path: Path) -> bool:
-    """Return whether a file is a FITS file, by its first bytes or, if it is compressed, by its name."""
+    """Return whether a file is FITS, by its first bytes or, if it is compressed, by its name."""
     with path.open("rb") as stream:
         if stream.read(6) == b"SIMPLE":
             return True

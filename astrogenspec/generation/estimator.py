@@ -170,11 +170,14 @@ class SpectrumEstimator(Estimator):
     --------
     >>> import astropy.units as u
     >>> from astrogenspec import PropertyEstimator, SpectrumEstimator
-    >>> galaxy = {"g": 17.6 * u.ABmag, "r": 16.8 * u.ABmag, "i": 16.4 * u.ABmag, "ebv": 0.03 * u.mag}
-    >>> galaxy |= {f"{band}_err": 0.02 * u.mag for band in "gri"}
-    >>> posterior = PropertyEstimator.from_pretrained().predict(photometry=galaxy, seed=1)  # doctest: +SKIP
+    >>> galaxy = {"g": 17.6 * u.ABmag, "r": 16.8 * u.ABmag, "i": 16.4 * u.ABmag}
+    >>> galaxy |= {f"{band}_err": 0.02 * u.mag for band in "gri"} | {"ebv": 0.03 * u.mag}
+    >>> properties = PropertyEstimator.from_pretrained()  # doctest: +SKIP
+    >>> posterior = properties.predict(photometry=galaxy, seed=1)  # doctest: +SKIP
     >>> estimator = SpectrumEstimator.from_pretrained()  # doctest: +SKIP
-    >>> spectra = estimator.predict(photometry=galaxy, posterior=posterior, seed=1)  # doctest: +SKIP
+    >>> spectra = estimator.predict(  # doctest: +SKIP
+    ...     photometry=galaxy, posterior=posterior, seed=1
+    ... )
     >>> spectra.best  # doctest: +SKIP
     """
 
@@ -326,7 +329,7 @@ class SpectrumEstimator(Estimator):
         return self._predict_batches(batches, predict_batch, progress)
 
     def fit(self, *args: Any, **kwargs: Any) -> Self:
-        """Raise an error: spectra are trained on simulations only, by ``astrogenspec train spectra``.
+        """Raise an error: only ``astrogenspec train spectra`` trains, on simulations.
 
         Raises
         ------
@@ -465,7 +468,7 @@ def _current_options(
 
 
 def _posterior_theta(posterior: Posterior) -> np.ndarray:
-    """Return the draws of a posterior in internal units, shape (n, m, 9); NaN for a missing quantity."""
+    """Return the draws of a posterior in internal units, shape (n, m, 9); NaN if missing."""
     if not isinstance(posterior, Posterior):
         raise TypeError(
             f"posterior is a {type(posterior).__name__}: it must be the Posterior that "
@@ -521,7 +524,7 @@ def _same_fluxes(flux: np.ndarray, row: Row) -> bool:
 def _target_photometry(
     seen: Observations, seeing: np.ndarray | None, zero_points: torch.Tensor, *, in_fibre: bool
 ) -> TargetPhotometry:
-    """Return the photometry to which spectra are scaled; for the fibre also that of the light in it."""
+    """Return the photometry to which spectra are scaled, and for the fibre also that in it."""
     flux, error = seen.photometry.dereddened()
     fibre: tuple[np.ndarray, np.ndarray] | None = None
     seeing_known: np.ndarray | bool = False

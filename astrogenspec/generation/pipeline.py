@@ -160,12 +160,15 @@ def _log_wavelength() -> Tensor:
 
 
 def synthetic_nmgy(flux: Tensor) -> Tensor:
-    """Return AB fluxes in ugriz (nmgy, shape (n, 5)) of spectra (n, 5880) on `WIDE`, 1e-17 erg/s/cm2/A."""
+    """Return AB fluxes in ugriz (nmgy), shape (n, 5), of spectra on `WIDE`.
+
+    The spectra have shape (n, 5880) and are in 1e-17 erg/s/cm2/A.
+    """
     return flux @ _filters().to(flux)
 
 
 def ab_flux(galaxies: Galaxy) -> Tensor:
-    """Return synthetic AB fluxes in ugriz per nmgy in r, shape (n, 5), of galaxies at full resolution."""
+    """Return synthetic AB fluxes in ugriz per nmgy in r, shape (n, 5), at full resolution."""
     continuum = to_observed(galaxies.continuum, galaxies.redshift)
     return synthetic_nmgy(_with_broad(_with_lines(continuum, galaxies, galaxies.narrow), galaxies))
 

@@ -1,4 +1,7 @@
-"""Estimator of galaxy properties from images and photometry: joint posterior, fine-tuning and recalibration."""
+"""Estimator of galaxy properties from images and photometry, with their joint posterior.
+
+It can be fine-tuned and recalibrated.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,9 @@ _MAX_DENSITIES = 50_000
 
 
 class PropertyEstimator(ImageEstimator):
-    """Infer redshift, stellar mass, star-formation rate, metallicity, black-hole mass and line fluxes.
+    """Infer redshift, masses, star-formation rate, metallicity and line fluxes.
+
+    The masses are those of the stars and of the black hole.
 
     Parameters
     ----------
@@ -64,8 +69,8 @@ class PropertyEstimator(ImageEstimator):
     >>> import astropy.units as u
     >>> from astrogenspec import PropertyEstimator
     >>> estimator = PropertyEstimator.from_pretrained()  # doctest: +SKIP
-    >>> galaxy = {"g": 17.6 * u.ABmag, "r": 16.8 * u.ABmag, "i": 16.4 * u.ABmag, "ebv": 0.03 * u.mag}
-    >>> galaxy |= {f"{band}_err": 0.02 * u.mag for band in "gri"}
+    >>> galaxy = {"g": 17.6 * u.ABmag, "r": 16.8 * u.ABmag, "i": 16.4 * u.ABmag}
+    >>> galaxy |= {f"{band}_err": 0.02 * u.mag for band in "gri"} | {"ebv": 0.03 * u.mag}
     >>> posterior = estimator.predict(photometry=galaxy, seed=1)  # doctest: +SKIP
     >>> posterior["stellar_mass"].median()  # doctest: +SKIP
     """
@@ -181,7 +186,9 @@ class PropertyEstimator(ImageEstimator):
         progress: bool | None = None,
         **options: Unpack[InputArguments],
     ) -> Iterator[Posterior]:
-        """Infer the posterior batch by batch, in memory that does not grow with the number of galaxies.
+        """Infer the posterior batch by batch.
+
+        The memory needed does not grow with the number of galaxies.
 
         Parameters
         ----------

@@ -225,7 +225,9 @@ class ImageEstimator(Estimator):
         photometry: Photometry | None = None,
         **options: Unpack[InputArguments],
     ) -> QTable:
-        """Tabulate the latent vectors of galaxies, for example for UMAP (`astrogenspec.plotting.latent_map`).
+        """Tabulate the latent vectors of galaxies.
+
+        The table can be mapped with UMAP, for example (`astrogenspec.plotting.latent_map`).
 
         Parameters
         ----------
@@ -301,7 +303,7 @@ class ImageEstimator(Estimator):
 
 
 def _concatenate_heads(contexts: Contexts, n_heads: int) -> Tensor:
-    """Return the contexts of the first heads, shape (n, n_heads * context_size); NaN for heads that are not used."""
+    """Return the contexts of the first heads, shape (n, n_heads * context_size); NaN if unused."""
     _, n, size = contexts.vectors.shape
     joined = contexts.vectors.new_full((n, n_heads, size), torch.nan)
     for k, vectors, weight in zip(contexts.heads, contexts.vectors, contexts.weight, strict=True):

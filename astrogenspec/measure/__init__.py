@@ -1,4 +1,4 @@
-"""Spectroscopic measurements: emission lines, indices, redshift, kinematics, populations and classes.
+"""Spectroscopic measurements: lines, indices, redshift, kinematics, populations and classes.
 
 The ``measure_*`` functions take a `specutils.Spectrum`, generated or observed, single or a stack,
 and return a `~astropy.table.QTable` with uncertainties, a column ``flags`` (bit codes of

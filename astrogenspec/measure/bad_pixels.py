@@ -1,8 +1,8 @@
-"""Pixels without data: gaps in the wavelengths, zeros written for missing data, and spikes narrower than the resolution.
+"""Pixels without data: gaps in the wavelengths, zeros for missing data, and narrow spikes.
 
-A spike is a run of up to `MAX_SPIKE` pixels that deviates from a running median, and in which the
-flux changes from one pixel to the next by more than 80% of its maximum.  A line that is sampled
-with at least two pixels per FWHM changes by at most 66%.
+A spike is narrower than the resolution: a run of up to `MAX_SPIKE` pixels that deviates from a
+running median, and in which the flux changes from one pixel to the next by more than 80% of its
+maximum.  A line that is sampled with at least two pixels per FWHM changes by at most 66%.
 """
 
 from __future__ import annotations

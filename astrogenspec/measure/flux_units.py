@@ -1,10 +1,9 @@
 r"""Conversion of flux densities of any form to flux per unit wavelength.
 
 With :math:`x` the frequency, wavenumber or energy per unit of which a flux density is given,
-:math:`f_\lambda = f_x\,
-|\mathrm{d}x / \mathrm{d}\lambda|`; photon fluxes are multiplied by the energy :math:`h c / \lambda` of a photon.  An AB
-maggy is 3631 Jy.  Solid angles and pixels in a unit, as in a surface brightness, are kept, and luminosities are converted
-like fluxes.
+:math:`f_\lambda = f_x\,|\mathrm{d}x / \mathrm{d}\lambda|`; photon fluxes are multiplied by the
+energy :math:`h c / \lambda` of a photon.  An AB maggy is 3631 Jy.  Solid angles and pixels in a
+unit, as in a surface brightness, are kept, and luminosities are converted like fluxes.
 """
 
 from __future__ import annotations
@@ -85,7 +84,10 @@ def _kept(unit: u.UnitBase) -> u.UnitBase:
 def _densities(
     core: u.UnitBase, axis_unit: u.UnitBase
 ) -> Iterator[tuple[u.UnitBase, u.UnitBase, float, float]]:
-    """Yield units, those per unit wavelength, and the factor between them: a constant times a power of the wavelength."""
+    """Yield units, those per unit wavelength, and the factor between them.
+
+    The factor is given as a constant and a power of the wavelength.
+    """
     short = any(base.is_equivalent(u.AA) and base in _SHORT_LENGTHS for base in core.bases)
     wavenumbers = axis_unit.is_equivalent(u.AA**-1)
     for area in (u.cm**2, u.dimensionless_unscaled):

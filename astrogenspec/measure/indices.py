@@ -151,7 +151,8 @@ def measure_indices(
     >>> from astrogenspec.measure import measure_indices
     >>> wavelength = np.linspace(3700, 5500, 3000) * u.AA
     >>> flux = np.where(wavelength < 4001 * u.AA, 1.0, 1.5) * u.Unit("erg / (s cm2 AA)")
-    >>> table = measure_indices(Spectrum(flux=flux, spectral_axis=wavelength), ["Dn4000", "Mgb", "TiO2"])
+    >>> spectrum = Spectrum(flux=flux, spectral_axis=wavelength)
+    >>> table = measure_indices(spectrum, ["Dn4000", "Mgb", "TiO2"])
     >>> print(table["Dn4000"].round(2), table["Mgb"].round(2))
     [1.62] [0.] Angstrom
     >>> print(table["flag"][0])
@@ -239,7 +240,10 @@ def index(*names: str, **options: Any) -> IndexFunction:
 def _measure(
     arrays: SpectrumArrays, definition: _Index, known: float | None, log: FlagLog
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return values and errors, shape (n,), and log flags; spectra of one redshift are measured together."""
+    """Return values and errors, shape (n,), and log flags.
+
+    Spectra of one redshift are measured together.
+    """
     values, errors = np.full((2, len(arrays)), np.nan)
 
     def flag(rows: np.ndarray, code: Flag, reason: str) -> None:
@@ -274,9 +278,9 @@ def _measure(
 def _weights(
     arrays: SpectrumArrays, redshift: float, definition: _Index, known: float | None
 ) -> tuple[list[np.ndarray] | None, csr_array | None, slice]:
-    """Return the width of each pixel inside each band (Angstrom), the smoothing matrix, and the pixels used.
+    """Return the width of each pixel in each band (Angstrom), the smoothing matrix, and the pixels.
 
-    The widths are None if the spectrum does not cover the bands.
+    The pixels are those used.  The widths are None if the spectrum does not cover the bands.
     """
     wavelength, edges = arrays.wavelength, arrays.edges
     bands = [np.array(band) * (1 + redshift) for band in definition.bands]
@@ -295,7 +299,7 @@ def _weights(
 
 
 def _smoothing(wavelength: np.ndarray, redshift: float, known: float) -> csr_array:
-    """Return the matrix that smooths a spectrum of known dispersion (km/s) to the Lick resolution."""
+    """Return the matrix that smooths spectra of known dispersion (km/s) to Lick resolution."""
     rest = wavelength / (1 + redshift)
     missing = (lick_fwhm(rest) / _FWHM) ** 2 - (known / LIGHT_SPEED * rest) ** 2
     sigma = np.sqrt(np.maximum(missing, 1e-4)) * (1 + redshift)
@@ -308,7 +312,10 @@ def _smoothing(wavelength: np.ndarray, redshift: float, known: float) -> csr_arr
 def _pseudo_continuum(
     flux: np.ndarray, weights: list[np.ndarray], wavelength: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the continuum, shape (n, m), and the weights of the blue and red side bands in it, shape (m,)."""
+    """Return the continuum, shape (n, m), and the weights of the two side bands in it, shape (m,).
+
+    The blue band is first.
+    """
     _, blue, red = weights
     blue_centre, red_centre = (wavelength @ w / w.sum() for w in (blue, red))
     red_weight = (wavelength - blue_centre) / (red_centre - blue_centre)
@@ -320,7 +327,10 @@ def _pseudo_continuum(
 def _absorbed(
     flux: np.ndarray, weights: list[np.ndarray], wavelength: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the integral of flux over continuum, shape (n,), and its derivative by each pixel, shape (n, m)."""
+    """Return the integral of flux over continuum, shape (n,), and its derivatives, shape (n, m).
+
+    The derivatives are by each pixel.
+    """
     central, blue, red = weights
     continuum, blue_weight, red_weight = _pseudo_continuum(flux, weights, wavelength)
     inside = central > 0
@@ -355,7 +365,10 @@ def _magnitude(
 def _ratio(
     flux: np.ndarray, weights: list[np.ndarray], wavelength: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ratio of the mean flux densities per unit frequency, wavelength squared times flux, and its derivative."""
+    """Return the ratio of the mean flux densities per unit frequency, and its derivative.
+
+    Per unit frequency the flux density is proportional to wavelength squared times flux.
+    """
     blue, red = (w / w.sum() * wavelength**2 for w in weights)
     below, above = flux @ blue, flux @ red
     below = np.where(below > 0, below, np.nan)

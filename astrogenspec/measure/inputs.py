@@ -91,7 +91,10 @@ class SpectrumArrays:
 
     @property
     def edges(self) -> np.ndarray:
-        """Edges of the pixels (Angstrom), midway between their centres, shape (m + 1,); no width for one pixel."""
+        """Edges of the pixels (Angstrom), midway between their centres, shape (m + 1,).
+
+        A single pixel has no width.
+        """
         if len(self.wavelength) == 1:
             return self.wavelength[[0, 0]]
         middle = 0.5 * (self.wavelength[1:] + self.wavelength[:-1])
@@ -300,7 +303,7 @@ def _wavelength(spectrum: Spectrum, medium: str | None) -> np.ndarray:
 
 
 def _says_air(spectrum: Spectrum) -> bool:
-    """Return whether the world coordinates or the header of a spectrum state that its wavelengths are in air."""
+    """Return whether the world coordinates or the header of a spectrum state air wavelengths."""
     header = spectrum.meta.get("header", {})
     entries = {
         str(key).upper(): value
@@ -327,7 +330,10 @@ def _error(
     order: np.ndarray,
     conversion: tuple[np.ndarray, u.UnitBase],
 ) -> tuple[np.ndarray, bool]:
-    """Return the standard deviation of the converted flux and whether there is one; NaN where invalid, zeros if absent."""
+    """Return the standard deviation of the converted flux and whether there is one.
+
+    It is NaN where it is invalid, and zeros if it is absent.
+    """
     uncertainty = spectrum.uncertainty
     if uncertainty is None:
         return np.zeros_like(_rows(spectrum, spectrum.flux.value)[:, order], dtype=float), False
@@ -371,7 +377,10 @@ def _redshift(spectrum: Spectrum, redshift: float | np.ndarray | None, n: int) -
 
 
 def _scale(flux: np.ndarray, error: np.ndarray) -> float:
-    """Return the median absolute flux, or the median error if that is larger, if nearly all pixels are extreme, else 1."""
+    """Return the scale of spectra in which nearly all pixels are extreme, else 1.
+
+    The scale is the median absolute flux, or the median error if that is larger.
+    """
     flux = np.abs(flux[flux != 0])
     usual = (flux > _MIN_FLUX) & (flux < _MAX_FLUX)
     if 2 * np.count_nonzero(usual) >= min(len(flux), _MIN_USUAL):
@@ -381,7 +390,7 @@ def _scale(flux: np.ndarray, error: np.ndarray) -> float:
 
 
 def _with_gaps(wavelength: np.ndarray, *arrays: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Insert pixels into gaps of the wavelengths; the arrays, shape (n, m), are zero or False there."""
+    """Insert pixels into wavelength gaps; the arrays, shape (n, m), are zero or False there."""
     inserted = gap_pixels(wavelength)
     if not len(inserted):
         return wavelength, list(arrays)

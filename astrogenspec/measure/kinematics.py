@@ -1,9 +1,10 @@
-r"""Velocity and velocity dispersion of the stars, by fitting templates (`astrogenspec.measure.stellar_fit`).
+r"""Velocity and velocity dispersion of the stars, by fitting templates.
 
-The dispersion is corrected for the difference between the resolution of the spectrum and that of
-the templates, :math:`\sigma^2 = \sigma_\mathrm{fit}^2 - (\sigma_\mathrm{spectrograph}^2 -
-\sigma_\mathrm{library}^2)`, averaged over the fitted pixels.  All line-spread functions are assumed
-to be Gaussian.
+The fit is that of `astrogenspec.measure.stellar_fit`.  The dispersion is corrected for the
+difference between the resolution of the spectrum and that of the templates,
+:math:`\sigma^2 = \sigma_\mathrm{fit}^2 -
+(\sigma_\mathrm{spectrograph}^2 - \sigma_\mathrm{library}^2)`, averaged over the fitted pixels.  All
+line-spread functions are assumed to be Gaussian.
 """
 
 from __future__ import annotations

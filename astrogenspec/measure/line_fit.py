@@ -58,7 +58,9 @@ _ARRAYS = (
 
 @dataclass(frozen=True)
 class LineFit:
-    """Result of `fit_lines`; arrays of shape (n_lines,) in the order of the lines, NaN for lines not measured.
+    """Result of `fit_lines`: arrays of shape (n_lines,) in the order of the lines.
+
+    Lines that are not measured are NaN.
 
     Attributes
     ----------
@@ -91,7 +93,7 @@ class LineFit:
 
 @dataclass(frozen=True)
 class _Kinematics:
-    """Velocity and total dispersion of each group (km/s), whether they are measured, and which are at a limit."""
+    """Velocity and total dispersion of each group (km/s), whether measured and at a limit."""
 
     velocity: np.ndarray
     sigma: np.ndarray
@@ -244,7 +246,7 @@ def _kinematics(model: LineModel, instrument: float, start: float) -> _Kinematic
 def _grid_search(
     model: LineModel, broad: np.ndarray, instrument: float, start: float
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return velocities and dispersions with the highest sum of squared signal-to-noise ratios, and that sum."""
+    """Return the velocities and dispersions of highest summed squared S/N ratios, and the sum."""
     trials = [
         (
             np.full(len(broad), start + shift),
@@ -266,7 +268,10 @@ def _refined(
     limits: np.ndarray,
     shared: np.ndarray,
 ) -> np.ndarray:
-    """Return least-squares kinematics, shape (n_groups, 2); groups with equal ``shared`` have common kinematics."""
+    """Return least-squares kinematics, shape (n_groups, 2).
+
+    Groups with equal ``shared`` have common kinematics.
+    """
     numbers, first_index = np.unique(shared, return_index=True)
     of_group = np.searchsorted(numbers, shared)
 
@@ -291,7 +296,10 @@ def _refined(
 def _solution(
     model: LineModel, motion: _Kinematics
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return fluxes and errors of the components, errors of velocity and dispersion, shape (n_groups, 2), and excess."""
+    """Return fluxes and errors of the components, errors of the kinematics, and excess.
+
+    The errors of velocity and dispersion have shape (n_groups, 2).
+    """
     profiles = model.profiles(motion.velocity, motion.sigma)
     coefficients, _, residual = solve_linear(model, profiles)
     n, n_groups = len(model.components), len(model.groups)

@@ -1,8 +1,8 @@
-"""Linear part of the line fit: windows around lines, Gaussians of unit flux, local continua, stellar absorption.
+"""Linear part of the line fit: windows, Gaussian lines, local continua, stellar absorption.
 
-For given kinematics the spectrum in the windows is a linear combination of Gaussian profiles,
-Legendre polynomials (one set for each window) and, without a stellar model, Balmer absorption lines
-of one common strength.
+For given kinematics the spectrum in the windows around lines is a linear combination of
+Gaussian profiles of unit flux, Legendre polynomials (one set for each window) and, without a
+stellar model, Balmer absorption lines of one common strength.
 """
 
 from __future__ import annotations
@@ -104,7 +104,10 @@ class LineModel:
         return self.groups.index(self.lines[self.components[component][0]].group)
 
     def profiles(self, velocity: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-        """Return profiles of unit flux divided by the error, for velocity and dispersion of each group (km/s)."""
+        """Return profiles of unit flux divided by the error.
+
+        ``velocity`` and ``sigma`` are those of each group (km/s).
+        """
         return self.gaussians(self.log_wavelength, velocity, sigma) / self.error
 
     def gaussians(
@@ -161,7 +164,7 @@ def line_model(
     *,
     absorption: bool,
 ) -> LineModel | None:
-    """Select the pixels, subtract the stars, and compute the terms that do not depend on the kinematics.
+    """Select pixels, subtract the stars, and compute the terms independent of the kinematics.
 
     Parameters
     ----------
@@ -266,7 +269,10 @@ def solve_linear(
 
 
 def _continua(near: np.ndarray, window: np.ndarray, windows: np.ndarray, degree: int) -> np.ndarray:
-    """Return Legendre polynomials in each window, zero outside of it, shape (n_windows * (degree + 1), m)."""
+    """Return Legendre polynomials in each window, shape (n_windows * (degree + 1), m).
+
+    They are zero outside of their window.
+    """
     columns = []
     for index in windows:
         inside = near & (window == index)
@@ -276,7 +282,10 @@ def _continua(near: np.ndarray, window: np.ndarray, windows: np.ndarray, degree:
 
 
 def _components(lines: tuple[Line, ...]) -> tuple[tuple[Line, ...], tuple[tuple[int, ...], ...]]:
-    """Group lines that share a flux; the flux of a line is free if the line it is tied to is not measured."""
+    """Group lines that share a flux.
+
+    The flux of a line is free if the line it is tied to is not measured.
+    """
     names = [line.name for line in lines]
     lines = tuple(
         line if line.tied_to in names else replace(line, tied_to="", ratio=1.0) for line in lines

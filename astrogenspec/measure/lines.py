@@ -1,4 +1,6 @@
-"""Emission lines: fluxes, equivalent widths, velocities and widths, corrected for stellar absorption.
+"""Emission lines: fluxes, equivalent widths, velocities and widths.
+
+The lines are corrected for stellar absorption.
 
 The stellar continuum is subtracted first: a non-negative fit of stellar templates if the extra
 ``simulate`` is installed, otherwise a local continuum with Gaussian absorption lines of one common
@@ -217,7 +219,7 @@ def line_flux(*names: str, **options: Any) -> LineFunction:
 
 
 def equivalent_width(*names: str, **options: Any) -> LineFunction:
-    """Return a function that measures equivalent widths of emission lines, for `SpectrumDraws.measure`.
+    """Return a function for `SpectrumDraws.measure` that measures equivalent widths of lines.
 
     Parameters
     ----------
@@ -291,7 +293,7 @@ def _suggests_broad_lines(fit: LineFit, lines: tuple[Line, ...]) -> bool:
 
 
 def _selected(fit: LineFit, fitted: tuple[Line, ...], lines: tuple[Line, ...]) -> LineFit:
-    """Reorder a fit to the requested lines; broad lines that were not fitted are NaN and flagged."""
+    """Reorder a fit to the requested lines; broad lines not fitted are NaN and flagged."""
     names = [line.name for line in fitted]
     index = np.array([names.index(line.name) if line.name in names else -1 for line in lines])
     columns = {

@@ -1,4 +1,7 @@
-"""Spectra on a grid with equal steps in log10 wavelength, on which a velocity is a shift by a number of pixels."""
+"""Spectra on a grid with equal steps in log10 wavelength.
+
+On this grid a velocity is a shift by a number of pixels.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 r"""Light-weighted age, metallicity and reddening of the stars by non-negative template fitting.
 
 With velocity and dispersion from `astrogenspec.measure.stellar_fit`, the spectrum is modelled as
-:math:`10^{-0.4\,E(B-V)\,k(\lambda)}\,\sum_k w_k\,T_k(\lambda)` with :math:`w_k \ge 0`.  The
-attenuation law of Calzetti et al. (2000, ApJ 533, 682, equation 4; :math:`R_V` = 4.05) is the only
-smooth term, so that the slope of the continuum constrains age and dust: E(B-V) is found by a
+:math:`10^{-0.4\,E(B-V)\,k(\lambda)}\,\sum_k w_k\,T_k(\lambda)` with :math:`w_k \ge 0`.
+The attenuation law of Calzetti et al. (2000, ApJ 533, 682, equation 4; :math:`R_V` = 4.05) is the
+only smooth term, so that the slope of the continuum constrains age and dust: E(B-V) is found by a
 one-dimensional search, the weights by non-negative least squares at each trial.  The means are of
 log age and log Z, weighted with the light between 5450 and 5550 A before attenuation.  Errors are
 the scatter of refits with noise drawn from the covariance of the normal equations, at values of

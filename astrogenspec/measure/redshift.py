@@ -167,7 +167,10 @@ def _measured(
     *,
     single_feature: bool = True,
 ) -> tuple[tuple[float, float, float, str, float], list[tuple[Flag, str]]]:
-    """Return the columns of the table for one spectrum, and its flags; check for dependence on a single feature."""
+    """Return the columns of the table for one spectrum, and its flags.
+
+    With ``single_feature``, check for dependence on a single feature.
+    """
     spectrum = _trimmed(spectrum, low, high)
     data, weight = _prepared(spectrum)
     if np.count_nonzero(weight) < _MIN_OVERLAP:
@@ -214,7 +217,7 @@ def _measured(
 
 
 def _dominant(contribution: np.ndarray) -> np.ndarray | None:
-    """Return a mask around the feature that contributes most of the decrease of chi square, if one does."""
+    """Return a mask around the feature with most of the decrease of chi square, if there is one."""
     part = np.convolve(contribution, np.ones(_FEATURE), mode="same")
     centre = int(np.argmax(part))
     if not part[centre] > _MAX_FRACTION * contribution.sum():
@@ -255,7 +258,7 @@ def _prepared(spectrum: LogSpectrum) -> tuple[np.ndarray, np.ndarray]:
 def _correlated(
     data: np.ndarray, weight: np.ndarray, templates: np.ndarray, offset: float, shifts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the correlation coefficient and the decrease of chi square, shape (n_templates, n_shifts)."""
+    """Return correlation coefficient and decrease of chi square, shape (n_templates, n_shifts)."""
     n = max(_MIN_FFT_LENGTH, next_fast_len(len(data) + _SIZE))
     transforms = np.fft.rfft([weight * data, weight], n=n)
     of_templates = np.fft.rfft([templates, templates**2], n=n)
@@ -283,7 +286,10 @@ def _peaks(height: np.ndarray) -> list[int]:
 def _joint(
     data: np.ndarray, weight: np.ndarray, templates: np.ndarray, offset: float, shift: int
 ) -> tuple[float, float, float]:
-    """Return the best shift near a given one for all templates, the decrease of chi square, and its curvature."""
+    """Return the best shift near ``shift`` for all templates, with the decrease of chi square.
+
+    The third value is the curvature of the decrease.
+    """
     trials = np.arange(-_REFINE, _REFINE + 1)
     gains = np.array([_gain(data, weight, templates, offset - shift - dx) for dx in trials])
     k = int(np.clip(np.argmax(gains), 1, len(trials) - 2))
@@ -298,7 +304,10 @@ def _joint(
 
 
 def _gain(data: np.ndarray, weight: np.ndarray, templates: np.ndarray, position: float) -> float:
-    """Return the decrease of chi square by all templates; ``position`` is that of the first pixel in the templates."""
+    """Return the decrease of chi square by all templates.
+
+    ``position`` is that of the first pixel in the templates.
+    """
     return _fitted(data, weight, templates, position)[0]
 
 

@@ -148,7 +148,10 @@ class StellarProblem:
     def observed(
         self, velocity: float, sigma: float, weights: np.ndarray | None = None
     ) -> np.ndarray:
-        """Return the templates, or their weighted sum, on the grid of the spectrum; see `TemplateSet.observed`."""
+        """Return the templates, or their weighted sum, on the grid of the spectrum.
+
+        See `TemplateSet.observed`.
+        """
         redshift = (1 + self.redshift) * (1 + velocity / LIGHT_SPEED) - 1
         size = len(self.spectrum.flux)
         return self.templates.observed(self.spectrum.start, size, redshift, sigma, weights)
@@ -192,7 +195,10 @@ class StellarFit:
 
     @property
     def dispersion(self) -> float:
-        """Velocity dispersion of the stars, corrected for the spectrograph (km/s); 0 if it is not resolved."""
+        """Velocity dispersion of the stars (km/s), corrected for the spectrograph.
+
+        It is 0 if it is not resolved.
+        """
         return float(np.sqrt(max(self.sigma**2 - self.problem.missing, 0.0)))
 
     @property
@@ -307,7 +313,10 @@ def _alternated(
     smooth: np.ndarray,
     n_alternations: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit weights and polynomial alternately; given ``stars``, the polynomial is free to first order in both."""
+    """Fit weights and polynomial alternately.
+
+    Given ``stars``, the polynomial is free to first order in both.
+    """
     weights = _weights(problem, templates, smooth, stars)[0]
     stars = weights @ templates
     smooth = _polynomial(problem, stars)
@@ -332,7 +341,10 @@ def _weights(
     smooth: np.ndarray,
     stars: np.ndarray | None = None,
 ) -> tuple[np.ndarray, float]:
-    """Return weights and chi square; with the previous ``stars`` the polynomial is free to first order."""
+    """Return weights and chi square.
+
+    With the previous ``stars`` the polynomial is free to first order.
+    """
     scaled = templates[:, problem.use] * (smooth[problem.use] / problem.error)
     data = problem.flux / problem.error
     if stars is not None:
@@ -347,7 +359,7 @@ def _weights(
 
 
 def _polynomial(problem: StellarProblem, stars: np.ndarray) -> np.ndarray:
-    """Return the best multiplicative polynomial for a composite template, on the grid of the spectrum."""
+    """Return the best polynomial factor of a composite template, on the grid of the spectrum."""
     design = problem.basis[:, problem.use] * (stars[problem.use] / problem.error)
     normal = design @ design.T
     normal[np.diag_indices_from(normal)] *= 1 + 1e-10
@@ -368,7 +380,10 @@ def _clipped(problem: StellarProblem, model: np.ndarray) -> StellarProblem:
 def _fit_kinematics(
     problem: StellarProblem, weights: np.ndarray, velocity: float, sigma: float
 ) -> tuple[float, float, np.ndarray]:
-    """Return velocity and dispersion of a composite template, polynomial free, and errors for a reduced chi square of 1."""
+    """Return velocity and dispersion of a composite template, polynomial free, and their errors.
+
+    The errors are for a reduced chi square of 1.
+    """
 
     def residual(parameters: np.ndarray) -> np.ndarray:
         stars = problem.observed(parameters[0], parameters[1], weights)

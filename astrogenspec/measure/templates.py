@@ -1,4 +1,4 @@
-"""Stellar templates for fits: the stellar grid of the simulator, binned in age, on a logarithmic wavelength grid.
+"""Stellar templates for fits: the grid of the simulator, binned in age, in log wavelength.
 
 The grid requires the extra ``simulate`` and is read on first use.  Templates are normalised to a
 mean flux density of 1 between 5450 and 5550 A, so that weights are fractions of the light there.

@@ -18,7 +18,7 @@ def card():
 
 
 def changed(card, path, value):
-    """Return a copy with another value at a path such as "novelty.image.signal"; without it for "missing"."""
+    """Return a copy with another value, or none for "missing", at e.g. "novelty.image.signal"."""
     new = copy.deepcopy(card)
     part = new
     *keys, last = [int(key) if key.isdigit() else key for key in path.split(".")]

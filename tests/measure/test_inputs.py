@@ -86,8 +86,11 @@ def test_air_wavelengths_are_converted_to_vacuum():
     [
         (lambda: spectrum_arrays(np.ones(5)), TypeError, "specutils.Spectrum"),
         (lambda: spectrum_arrays(spectrum(np.ones(3841)), medium="glass"), ValueError, "'air'"),
-        (lambda: spectrum_arrays(spectrum(np.ones(3841)), redshift=[0.1, 0.2]), ValueError, "one for each of the 1 "
-                                                                                            "spectra"),
+        (
+            lambda: spectrum_arrays(spectrum(np.ones(3841)), redshift=[0.1, 0.2]),
+            ValueError,
+            "one for each of the 1 spectra",
+        ),
         (lambda: spectrum_arrays(spectrum(np.ones(3841)), redshift=-2), ValueError, "above -1"),
         (lambda: spectrum_arrays(spectrum(np.full(3841, np.nan))), ValueError, "no usable pixel"),
         (lambda: spectrum_arrays(spectrum(np.ones((2, 2, 3841)))), ValueError, "stack"),

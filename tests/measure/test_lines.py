@@ -1,4 +1,7 @@
-"""Emission lines of known flux, with continuum, absorption, noise, masks and broad wings; no stellar grid needed."""
+"""Emission lines of known flux, with continuum, absorption, noise, masks and broad wings.
+
+No stellar grid is needed.
+"""
 
 import pickle
 
@@ -15,7 +18,8 @@ from astrogenspec.measure import lines as lines_module
 
 Z, INSTRUMENT = 0.06, 299792.458 / 2.35482 / 1850
 FLUXES = {
-    "oii3726": 60.0, "oii3729": 80.0, "hgamma": 45.0, "hbeta": 100.0, "oiii4959": 70 / 2.98, "oiii5007": 70.0,
+    "oii3726": 60.0, "oii3729": 80.0, "hgamma": 45.0, "hbeta": 100.0,
+    "oiii4959": 70 / 2.98, "oiii5007": 70.0,
     "nii6548": 90 / 3.05, "halpha": 310.0, "nii6584": 90.0, "sii6717": 50.0, "sii6731": 40.0,
 }  # fmt: skip
 CONTINUUM = 8 + 2 * (WAVELENGTH / 6000 - 1)

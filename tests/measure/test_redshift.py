@@ -9,10 +9,13 @@ from astrogenspec.measure import cross_correlation_redshift, measure_redshift
 from astrogenspec.measure import redshift as module
 
 LINES = {
-    "oii3726": 85.0, "oii3729": 120.0, "hbeta": 100.0, "oiii4959": 17.0, "oiii5007": 50.0, "nii6548": 40.0, "halpha": 310.0,
-    "nii6584": 120.0, "sii6717": 50.0, "sii6731": 40.0,
+    "oii3726": 85.0, "oii3729": 120.0, "hbeta": 100.0, "oiii4959": 17.0, "oiii5007": 50.0,
+    "nii6548": 40.0, "halpha": 310.0, "nii6584": 120.0, "sii6717": 50.0, "sii6731": 40.0,
 }  # fmt: skip
-ABSORBED = {3934.8: 80.0, 3969.6: 80.0, 4305.6: 50.0, 4862.7: 20.0, 5176.6: 50.0, 5270.0: 30.0, 5895.6: 30.0}  # fmt: skip
+ABSORBED = {
+    3934.8: 80.0, 3969.6: 80.0, 4305.6: 50.0, 4862.7: 20.0,
+    5176.6: 50.0, 5270.0: 30.0, 5895.6: 30.0,
+}  # fmt: skip
 
 
 @pytest.fixture
