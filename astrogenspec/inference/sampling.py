@@ -185,7 +185,7 @@ def _before_recalibration(
     values: np.ndarray,
     q: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return recalibrated values before the recalibration, and the logarithm of the Jacobian, shape (n, k)."""
+    """Invert the recalibration of values (n, k); also return the logarithm of the Jacobian."""
     draws = np.where(np.isfinite(draws).all(axis=(1, 2), keepdims=True), draws, np.nan)
     magnitudes = ab_magnitudes(seen.photometry.dereddened()[0])
     moved = recalibration.correct_theta(draws, magnitudes, seen.modes)

@@ -363,7 +363,7 @@ def _ebv_for(ebv: object, n: int) -> np.ndarray:
 
 
 def check_reddening(ebv: np.ndarray, rejected: dict[int, str]) -> None:
-    """Add the galaxies whose E(B-V) is negative, not finite or too large to those that are rejected.
+    """Reject galaxies whose E(B-V) is negative, not finite or too large.
 
     Parameters
     ----------

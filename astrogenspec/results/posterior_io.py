@@ -139,9 +139,8 @@ def summary_table(
     if predictive is not None:
         table[PREDICTIVE] = predictive
         table[PREDICTIVE].info.format = ".3f"
-        table[
-            PREDICTIVE
-        ].info.description = "Posterior predictive p-value of the photometry; very small if the draws do not explain it."
+        text = "Posterior predictive p-value of the photometry; very small if the draws miss it."
+        table[PREDICTIVE].info.description = text
     table["flags"] = galaxies.flag_codes.copy()
     table["flags"].info.description = "Flag code (see astrogenspec.Flag); 0 if nothing was found."
     table["flag"] = np.array(galaxies.flags, dtype=str)
