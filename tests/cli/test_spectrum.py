@@ -104,7 +104,7 @@ def test_catalogue_gives_spectra_of_its_posterior(spectrum, tmp_path):
     )
     assert_alike(found, expected)
     np.testing.assert_allclose(found.redshift, posterior["redshift"].draws.value, rtol=1e-5)
-    assert dict(found.meta) == dict(expected.meta)
+    assert dict(found.meta) == dict(expected.meta) | {"version": "spectra.safetensors"}
     assert Spectrum.read(tmp_path / "out.fits").flux.shape == found.wavelength.shape
     lines = out.splitlines()
     assert len(lines) == N + 3 and lines[0].split() == ["name", "redshift", "residual", "[mag]"]
