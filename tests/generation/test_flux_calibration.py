@@ -208,7 +208,7 @@ def test_fibre_fraction_with_photometry_measured_on_the_image():
     ("psf", "cutouts", "n", "error", "message"),
     [
         (1.3, "some", 3, TypeError, "psf_fwhm is a float: give a Quantity"),
-        (1.3 * u.m, "some", 3, u.UnitConversionError, "not convertible"),
+        (1.3 * u.m, "some", 3, u.UnitConversionError, "the unit 'arcsec' is expected"),
         (-1 * u.arcsec, "some", 3, ValueError, "must be positive"),
         (np.full(3, np.nan) * u.arcsec, "some", 3, ValueError, "must be positive"),
         ([1, 2] * u.arcsec, "some", 3, ValueError, r"psf_fwhm has shape \(2,\) for 3 galaxies"),
