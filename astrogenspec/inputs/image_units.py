@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import astropy.units as u
@@ -119,6 +120,12 @@ def is_counts(unit: u.UnitBase | None) -> bool:
         return True
     if isinstance(unit, u.function.FunctionUnitBase):
         return False
+    return _counts_units(unit)
+
+
+@lru_cache(maxsize=256)
+def _counts_units(unit: u.UnitBase) -> bool:
+    """Return whether a unit is a number of counts; comparing units is slow, hence the cache."""
     return unit == u.dimensionless_unscaled or any(count in unit.bases for count in _COUNTS)
 
 
