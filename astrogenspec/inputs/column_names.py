@@ -1,19 +1,21 @@
 """Names of columns: SDSS catalogues, in any case, translated to the keys of this package.
 
-============================================== =======================================
-================================== SDSS                                           meaning
-becomes ============================================== =======================================
-================================== ``modelFlux_g``, ``modelFluxIvar_g``           flux [nmgy],
-inverse variance           ``flux_g``, ``flux_ivar_g`` ``modelMag_g``, ``modelMagErr_g``
-asinh magnitude [1]_                    ``flux_g``, ``flux_err_g`` ``g``, ``err_g``, without unit
-the same, names of SkyServer            ``flux_g``, ``flux_err_g`` ``dered_g``, ``err_g``
-the same, without Galactic extinction   ``flux_g``, ``flux_err_g`` ``petroFlux_g``,
-``petroFluxIvar_g``           Petrosian flux [nmgy]                   ``petro_flux_g``,
-``petro_flux_ivar_g`` ``petroMag_g``, ``petroMagErr_g``              Petrosian asinh magnitude
-``petro_flux_g``, ``petro_flux_err_g`` ``petroR50_r``, ``petroR90_r``                 radii [arcsec]
-``r50``, ``r90`` ``objID``                                      object identifier
-``name``, if there is none ==============================================
-======================================= ==================================
+===================================== =========================== ====================
+columns of SDSS                       meaning                     keys
+===================================== =========================== ====================
+``modelFlux_g``                       flux [nmgy]                 ``flux_g``
+``modelFluxIvar_g``                   its inverse variance        ``flux_ivar_g``
+``modelMag_g``                        asinh magnitude [1]_        ``flux_g``
+``modelMagErr_g``                     its error                   ``flux_err_g``
+``g``, ``err_g`` (no unit)            the same, of SkyServer      as above
+``dered_g``, ``err_g``                dereddened magnitude        as above
+``petroFlux_g``                       Petrosian flux [nmgy]       ``petro_flux_g``
+``petroFluxIvar_g``                   its inverse variance        ``petro_flux_ivar_g``
+``petroMag_g``                        Petrosian asinh magnitude   ``petro_flux_g``
+``petroMagErr_g``                     its error                   ``petro_flux_err_g``
+``petroR50_r``, ``petroR90_r``        radii [arcsec]              ``r50``, ``r90``
+``objID``                             object identifier           ``name``, if absent
+===================================== =========================== ====================
 
 The case of letters does not matter in a table, except for the bands themselves: ``U``, ``G``,
 ``R``, ``I``, ``Z`` are read if all five are there.  Fluxes are preferred to magnitudes, and

@@ -3,16 +3,16 @@
 Keys of a table or dictionary, in addition to those of the fluxes
 (`astrogenspec.inputs.photometry`):
 
-==================== =============================================
-============================================ key                  meaning
-error, optional ==================== =============================================
-============================================ ``petro_flux_g``     Petrosian flux of a band, flux
-density        ``petro_flux_err_g`` or ``petro_flux_ivar_g`` ``petro_mag_g``      Petrosian AB
-magnitude of a band              ``petro_mag_err_g`` ``r50``, ``r90``     radii that enclose 50% and
-90% of the light   none
-                     in r, angles
-``axis_ratio``       minor over major axis, in (0, 1]              none ====================
-============================================= ============================================
+================== =========================================== ========================
+key                meaning                                     error, optional
+================== =========================================== ========================
+``petro_flux_g``   Petrosian flux of a band, flux density      ``petro_flux_err_g`` or
+                                                               ``petro_flux_ivar_g``
+``petro_mag_g``    Petrosian AB magnitude of a band            ``petro_mag_err_g``
+``r50``, ``r90``   radii that enclose 50% and 90% of the       none
+                   light in r, angles
+``axis_ratio``     minor over major axis, in (0, 1]            none
+================== =========================================== ========================
 
 All keys are optional.  NaN, masked values and the negative values of
 `~astrogenspec.inputs.photometry.SENTINELS` are missing.  Fluxes are as observed, like those of the

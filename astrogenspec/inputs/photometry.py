@@ -2,15 +2,14 @@
 
 Keys of a table or dictionary, for a band such as g (one of these schemes for all bands):
 
-===================== ===========================================
-============================================== flux or magnitude     unit
-error ===================== ===========================================
-============================================== ``g``                 flux density, or ``u.ABmag``
-``g_err`` or, for a flux, ``g_ivar`` ``flux_g``            flux density
-``flux_err_g`` or ``flux_ivar_g`` ``mag_g``             AB magnitude: ``u.ABmag``, ``u.mag``, none
-``mag_err_g``, magnitudes ``gmag``              the same, with the names of VizieR
-``e_gmag`` ===================== ===========================================
-==============================================
+===================== ================================ ====================================
+flux or magnitude     unit                             error
+===================== ================================ ====================================
+``g``                 flux density, or ``u.ABmag``     ``g_err`` or, for a flux, ``g_ivar``
+``flux_g``            flux density                     ``flux_err_g`` or ``flux_ivar_g``
+``mag_g``             ``u.ABmag``, ``u.mag`` or none   ``mag_err_g``, magnitudes
+``gmag`` (VizieR)     ``u.ABmag``, ``u.mag`` or none   ``e_gmag``
+===================== ================================ ====================================
 
 The names of SDSS are accepted without units (`astrogenspec.inputs.column_names`): ``modelFlux_g``
 and ``modelFluxIvar_g``, ``modelMag_g`` and ``modelMagErr_g``, ``g`` and ``err_g``, or ``dered_g``

@@ -7,18 +7,17 @@ cannot be measured are NaN and flagged.  The functions `line_flux`, `equivalent_
 `population`, `line_ratios`, `velocity_dispersion` and `cross_correlation_redshift` measure single
 values and are meant for ``SpectrumDraws.measure``.
 
-=========================  =======================================================
-================= function                   measures
-stellar templates =========================  =======================================================
-================= `measure_lines`            fluxes, equivalent widths, kinematics of emission lines
-used if installed `measure_indices`          Lick/IDS indices, Balmer indices, Dn4000, D4000
-no `measure_redshift`         redshift by cross-correlation                            used if
-installed `measure_kinematics`       velocity and velocity dispersion of the stars
-required `measure_populations`      age, metallicity, E(B-V) of the stars
-required `classify_bpt`             star formation or active nucleus, from four lines        no
-`classify_whan`            the same, also for weak lines                            no
-=========================  =======================================================
-=================
+====================== ==================================================== =================
+function               measures                                             stellar templates
+====================== ==================================================== =================
+`measure_lines`        fluxes, equivalent widths, kinematics of lines       used if installed
+`measure_indices`      Lick/IDS indices, Balmer indices, Dn4000, D4000      no
+`measure_redshift`     redshift by cross-correlation                        used if installed
+`measure_kinematics`   velocity and velocity dispersion of the stars        required
+`measure_populations`  age, metallicity, E(B-V) of the stars                required
+`classify_bpt`         star formation or active nucleus, from four lines    no
+`classify_whan`        the same, also for weak lines                        no
+====================== ==================================================== =================
 
 The stellar templates require the extra ``simulate``.
 """
