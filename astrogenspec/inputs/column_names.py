@@ -5,7 +5,7 @@ columns of SDSS                       meaning                     keys
 ===================================== =========================== ====================
 ``modelFlux_g``                       flux [nmgy]                 ``flux_g``
 ``modelFluxIvar_g``                   its inverse variance        ``flux_ivar_g``
-``modelMag_g``                        asinh magnitude [1]_        ``flux_g``
+``modelMag_g``                        asinh magnitude             ``flux_g``
 ``modelMagErr_g``                     its error                   ``flux_err_g``
 ``g``, ``err_g`` (no unit)            the same, of SkyServer      as above
 ``dered_g``, ``err_g``                dereddened magnitude        as above
@@ -17,11 +17,11 @@ columns of SDSS                       meaning                     keys
 ``objID``                             object identifier           ``name``, if absent
 ===================================== =========================== ====================
 
-The case of letters does not matter in a table, except for the bands themselves: ``U``, ``G``,
-``R``, ``I``, ``Z`` are read if all five are there.  Fluxes are preferred to magnitudes, and
-magnitudes as observed to dereddened ones if the Galactic extinction is given.  Dereddened
-magnitudes are restored to those observed if ``extinction_g`` and so on are given; without these,
-their extinction is 0.
+Magnitudes of SDSS are asinh magnitudes [1]_.  The case of letters does not matter in a table,
+except for the bands themselves: ``U``, ``G``, ``R``, ``I``, ``Z`` are read if all five are there.
+Fluxes are preferred to magnitudes, and magnitudes as observed to dereddened ones if the Galactic
+extinction is given.  Dereddened magnitudes are restored to those observed if ``extinction_g`` and
+so on are given; without these, their extinction is 0.
 
 If SDSS magnitudes have no errors at all, those of SDSS galaxies of the same magnitude are assumed,
 at least `ASSUMED_ERRORS`.
