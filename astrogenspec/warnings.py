@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 from astropy.utils.exceptions import AstropyUserWarning
 
 __all__ = [
     "AstroGenSpecDeprecationWarning",
     "AstroGenSpecWarning",
+    "filtered_warnings",
     "renamed_argument",
     "warn_deprecated",
 ]
@@ -18,6 +22,8 @@ __all__ = [
 _REPORTED: set[str] = set()
 #: Release in which names deprecated in this release are removed.
 _REMOVAL = "0.2"
+#: `warnings.catch_warnings` changes the filters of all threads: one block at a time.
+_FILTERS = threading.RLock()
 
 
 class AstroGenSpecWarning(AstropyUserWarning):
@@ -26,6 +32,31 @@ class AstroGenSpecWarning(AstropyUserWarning):
 
 class AstroGenSpecDeprecationWarning(AstroGenSpecWarning, DeprecationWarning):
     """A name will be removed in a later release."""
+
+
+@contextmanager
+def filtered_warnings(
+    action: Literal["ignore", "error", "always"],
+    category: type[Warning],
+    message: str = "",
+) -> Iterator[None]:
+    """Apply a warning filter in a block, in one thread of the package at a time.
+
+    `warnings.catch_warnings` restores the filters that it found. When the blocks of two threads
+    overlap, the filters of one apply in the other, and may stay after both.
+
+    Parameters
+    ----------
+    action : {"ignore", "error", "always"}
+        What to do with the warnings.
+    category : type
+        Class of the warnings.
+    message : str
+        Regular expression that the start of the message matches; "" matches all.
+    """
+    with _FILTERS, warnings.catch_warnings():
+        warnings.filterwarnings(action, message, category)
+        yield
 
 
 def warn_deprecated(name: str, replacement: str, *, stacklevel: int = 3) -> None:

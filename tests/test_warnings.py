@@ -1,11 +1,13 @@
 """Tests of warning classes and of the deprecation of names."""
 
+import threading
+import time
 import warnings
 
 import pytest
 
 from astrogenspec import AstroGenSpecDeprecationWarning, AstroGenSpecWarning
-from astrogenspec.warnings import renamed_argument, warn_deprecated
+from astrogenspec.warnings import filtered_warnings, renamed_argument, warn_deprecated
 
 
 @pytest.fixture(autouse=True)
@@ -39,3 +41,37 @@ def test_renamed_argument():
         assert renamed_argument("fit", "heads", None, "members", 2) == 2
     with pytest.raises(ValueError, match="fit got both heads and its old name members"):
         renamed_argument("fit", "heads", 3, "members", 2)
+
+
+def test_filters_of_threads_do_not_overlap():
+    before = list(warnings.filters)
+    inside, outcomes = threading.Barrier(2), []
+
+    def run(action, pause):
+        inside.wait()
+        with filtered_warnings(action, AstroGenSpecWarning):
+            for _ in range(20):
+                time.sleep(pause)
+                try:
+                    warnings.warn("text", AstroGenSpecWarning, stacklevel=1)
+                    outcomes.append((action, "ignored"))
+                except AstroGenSpecWarning:
+                    outcomes.append((action, "raised"))
+
+    threads = [
+        threading.Thread(target=run, args=args) for args in (("ignore", 0.001), ("error", 0.002))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(set(outcomes)) == [("error", "raised"), ("ignore", "ignored")]
+    assert len(outcomes) == 40
+    assert warnings.filters == before
+
+
+def test_filter_by_message():
+    with filtered_warnings("ignore", AstroGenSpecWarning, "text of"):
+        warnings.warn("text of one", AstroGenSpecWarning, stacklevel=1)
+        with pytest.raises(AstroGenSpecWarning, match="another"):
+            warnings.warn("another", AstroGenSpecWarning, stacklevel=1)

@@ -33,7 +33,7 @@ from astropy.table import Table
 
 from ..cards import check_layout, check_text, entries, entry
 from ..quantities import QUANTITIES, QuantityInfo
-from ..warnings import AstroGenSpecWarning
+from ..warnings import AstroGenSpecWarning, filtered_warnings
 from .diagnostics import values_in_dex
 from .features import (
     INPUT_MODES,
@@ -574,8 +574,7 @@ def fit_if_enough(
     Recalibration, Posterior or None
         None if there are too few galaxies.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstroGenSpecWarning)
+    with filtered_warnings("ignore", AstroGenSpecWarning):
         try:
             return fit(posterior, truth, **options)
         except TooFewGalaxiesError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..inputs.band_files import BandFiles, group_band_files
 from ..inputs.catalogues import read_names
 from ..inputs.errors import INPUT_ERRORS, galaxy_of, reason_of, rewrite_error, with_advice
 from ..inputs.fluxes import check_bands
-from ..warnings import AstroGenSpecWarning
+from ..warnings import AstroGenSpecWarning, filtered_warnings
 from .tables import is_table, prepare_catalogue, read_table
 
 if TYPE_CHECKING:
@@ -103,9 +102,8 @@ class Galaxies:
         if self.photometry is None:
             return
         try:
-            with warnings.catch_warnings():
-                # They are issued again by the estimator.
-                warnings.simplefilter("ignore", AstroGenSpecWarning)
+            # Warnings are issued again by the estimator.
+            with filtered_warnings("ignore", AstroGenSpecWarning):
                 coerce_photometry(self.photometry, ebv=ebv, on_error=on_error)
         except INPUT_ERRORS as error:
             if galaxy_of(error) is None:

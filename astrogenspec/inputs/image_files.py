@@ -30,7 +30,7 @@ from astropy.wcs import WCS, WcsError
 
 from ..fits_files import MAX_BYTES, FitsExtension, check_damage, scan_fits
 from ..surveys import BANDS
-from ..warnings import AstroGenSpecWarning
+from ..warnings import AstroGenSpecWarning, filtered_warnings
 from .astrometry import wcs_errors
 from .fluxes import check_bands
 from .image_units import (
@@ -151,17 +151,19 @@ def _load(path: str | PathLike) -> _ImageFile:
     extensions = scan_fits(path, max_bytes=MAX_BYTES)
     images = []
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore", AstropyWarning)
-            with fits.open(path, memmap=False) as hdus:
-                for hdu in hdus:
-                    if hdu.is_image and hdu.data is not None and hdu.data.size:
-                        name = hdu.name if hdu is not hdus[0] or "EXTNAME" in hdu.header else ""
-                        kind, band = _meaning(name)
-                        if kind == "std" and "UTYPE" in hdu.header:
-                            kind = _UTYPES.get(str(hdu.header["UTYPE"]), "unknown")
-                        images.append(_Image(name, hdu.ver, kind, band, hdu.data, hdu.header))
-                return _ImageFile(path, hdus[0].header, tuple(images), tuple(extensions))
+        with (
+            filtered_warnings("ignore", AstropyWarning),
+            np.errstate(all="ignore"),
+            fits.open(path, memmap=False) as hdus,
+        ):
+            for hdu in hdus:
+                if hdu.is_image and hdu.data is not None and hdu.data.size:
+                    name = hdu.name if hdu is not hdus[0] or "EXTNAME" in hdu.header else ""
+                    kind, band = _meaning(name)
+                    if kind == "std" and "UTYPE" in hdu.header:
+                        kind = _UTYPES.get(str(hdu.header["UTYPE"]), "unknown")
+                    images.append(_Image(name, hdu.ver, kind, band, hdu.data, hdu.header))
+            return _ImageFile(path, hdus[0].header, tuple(images), tuple(extensions))
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
         raise OSError(f"{path} cannot be read as a FITS file: {reason}.") from error
@@ -518,8 +520,7 @@ def _wcs(header: fits.Header, what: str) -> WCS | None:
                 f"{what}: its WCS cannot be used ({card.keyword} is {card.value[:40]!r}, not a "
                 "number); correct its keywords."
             )
-    with wcs_errors(f"{what}: its WCS"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
+    with wcs_errors(f"{what}: its WCS"), filtered_warnings("ignore", AstropyWarning):
         try:
             for keyword in ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"):
                 if keyword in header and not 0 <= int(header[keyword]) <= _MAX_SIP_ORDER:

@@ -20,7 +20,6 @@ References
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
@@ -35,6 +34,7 @@ from scipy.ndimage import map_coordinates
 
 from ..fits_files import MAX_BYTES, check_fits
 from ..surveys import BANDS, CUTOUT_SIZE
+from ..warnings import filtered_warnings
 from .astrometry import wcs_errors
 from .fluxes import check_bands
 
@@ -170,9 +170,8 @@ def read_sdss_frame(frame: str | PathLike | fits.HDUList) -> CCDData:
         # Columns without calibration have no usable pixel.
         ivar = np.where((variance > 0) & np.isfinite(variance), 1 / variance, 0).astype(np.float32)
         pixels = image.astype(np.float32)
-    with wcs_errors("the WCS of the frame"), warnings.catch_warnings():
+    with wcs_errors("the WCS of the frame"), filtered_warnings("ignore", FITSFixedWarning):
         # The headers use an older keyword for the reference system.
-        warnings.simplefilter("ignore", FITSFixedWarning)
         wcs = WCS(header)
     return CCDData(
         pixels,

@@ -12,7 +12,6 @@ import html
 import importlib.util
 import io
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from astropy.utils.masked import Masked
 from ..atomic import atomic_write, check_target
 from ..fits_files import CREATOR, check_fits
 from ..quantities import plain_values
+from ..warnings import filtered_warnings
 from .base import GalaxyDraws, html_intervals
 from .files import (
     check_layout,
@@ -489,10 +489,9 @@ def _format_of(path: Path) -> tuple[str, str]:
 
 
 def _write_table(table: QTable, path: Path, form: str) -> None:
-    with warnings.catch_warnings():
-        # Units of dex are not FITS units; astropy keeps them in comments of the header and reads
-        # them from there.
-        warnings.filterwarnings("ignore", "The unit .* could not be saved", AstropyUserWarning)
+    # Units of dex are not FITS units; astropy keeps them in comments of the header and reads them
+    # from there.
+    with filtered_warnings("ignore", AstropyUserWarning, "The unit .* could not be saved"):
         if form == "hdf5":
             _write_hdf5(table, path)
         else:
@@ -528,8 +527,7 @@ def _read_columns(path: Path, form: str) -> tuple[dict[str, np.ndarray], dict[st
             columns, meta = _read_parquet(path)
         else:
             options = {"path": "posterior"} if form == "hdf5" else {}
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", AstropyWarning)
+            with filtered_warnings("ignore", AstropyWarning):
                 table = QTable.read(path, format=form, **options)
             columns = {name: _plain_column(table[name]) for name in table.colnames}
             meta = table.meta

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,6 +36,7 @@ from ..atomic import check_target, move_into_place, temporary_folder, write_erro
 from ..fits_files import check_fits
 from ..quantities import FLUX_UNIT
 from ..surveys import BANDS
+from ..warnings import filtered_warnings
 from .base import GalaxyIndex, common_meta
 from .files import check_layout, decoded_texts, encoded_document, parsed_document, read_errors
 from .spectral_grid import log_step
@@ -383,9 +383,8 @@ def read_spectra(path: str | os.PathLike[str], galaxies: GalaxyIndex | None) -> 
 @contextmanager
 def _read_errors(path: Path) -> Iterator[None]:
     """Convert all errors and warnings to one error that names the file."""
-    with read_errors(path, "a FITS file"), warnings.catch_warnings():
-        # astropy only warns of a file that is cut off
-        warnings.simplefilter("error", AstropyWarning)
+    # astropy only warns of a file that is cut off
+    with read_errors(path, "a FITS file"), filtered_warnings("error", AstropyWarning):
         yield
 
 
