@@ -1,27 +1,34 @@
-"""Imaging surveys: bands, filters, pixels, seeing, noise and Galactic extinction coefficients.
-
-The bundled networks were trained on `SDSS`; every input is converted to its bands and pixels.
-"""
+"""Description of an imaging survey: bands, filters, pixels, seeing, depth, noise and extinction."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import astropy.units as u
 
-__all__ = ["BANDS", "CUTOUT_SIZE", "SDSS", "Survey", "get_survey"]
+from ..atomic import check_target, write_bytes
+from .catalogue_format import CatalogueFormat
+from .filters import Filter, get_filter
+from .survey_files import BAND_KEYS, dump_survey, parse_survey, read_yaml
 
-#: Order of the bands in every array of the package.
-BANDS = ("u", "g", "r", "i", "z")
-#: Pixels on a side of the cutouts of the networks.
-CUTOUT_SIZE = 64
+__all__ = ["Survey"]
+
+#: Area of the optimal weighting of a Gaussian point source in units of its FWHM squared:
+#: 4 pi / (8 ln 2).
+_NOISE_AREA = math.pi / (2 * math.log(2))
 
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """Description of an imaging survey, for its simulation and for reading its images.
+    """Description of an imaging survey, for its simulation and for reading its images and tables.
 
-    Every mapping has one entry for each band of ``bands``.
+    Every mapping has one entry for each band of ``bands``; numbers that are not known are NaN, and
+    other attributes that are not known None.
 
     Attributes
     ----------
@@ -29,113 +36,239 @@ class Survey:
         Name, as for `get_survey`.
     bands : tuple of str
         Names of the bands, blue to red.
-    pixel_scale : `~astropy.units.Quantity`
+    filter_names : dict of str to str
+        Names of the filters, as for `get_filter`.
+    title : str or None
+        Full name.
+    pixel_scale : `~astropy.units.Quantity` or None
         Side of a pixel, angle.
     psf_fwhm : dict of str to `~astropy.units.Quantity`
         Median full width at half maximum of the point-spread function, angle.
+    depth : dict of str to float
+        AB magnitude of a point source with a signal-to-noise ratio of 5.
     sky_brightness : dict of str to `~astropy.units.Quantity`
         Typical brightness of the dark sky, AB magnitudes per square arcsecond.
+    exposure_time : dict of str to `~astropy.units.Quantity`
+        Total exposure time of a typical position.
+    zero_point : dict of str to float
+        AB magnitude of a source of one electron per second.
     gain : dict of str to float
         Electrons per data number (DN).
     dark_variance : dict of str to float
         Variance of read noise and dark current, DN squared.
     nmgy_per_dn : dict of str to float
         Typical flux calibration, nanomaggies per DN.
-    extinction_coefficient : dict of str to float
-        Ratio of the Galactic extinction in the band to E(B-V).
-    pivot_wavelength : dict of str to `~astropy.units.Quantity`
-        Pivot wavelength of the band, for the conversion between flux per frequency and per
-        wavelength.
-    filter_names : dict of str to str
-        Names of the transmission curves in the ``speclite`` package.
-    fibre_diameter : `~astropy.units.Quantity`
-        Diameter of the fibres of the spectrograph, angle.
     pixel_sigma : dict of str to float
-        Nominal noise of a sky pixel, nanomaggies.
+        Nominal noise of a sky pixel, nanomaggies; from depth, seeing and pixel scale if it is not
+        given.
     asinh_softening : dict of str to float
         Softening parameter of the asinh magnitudes of the catalogue, nanomaggies.
-    """
-
-    name: str
-    bands: tuple[str, ...]
-    pixel_scale: u.Quantity
-    psf_fwhm: dict[str, u.Quantity]
-    sky_brightness: dict[str, u.Quantity]
-    gain: dict[str, float]
-    dark_variance: dict[str, float]
-    nmgy_per_dn: dict[str, float]
-    extinction_coefficient: dict[str, float]
-    pivot_wavelength: dict[str, u.Quantity]
-    filter_names: dict[str, str]
-    fibre_diameter: u.Quantity
-    pixel_sigma: dict[str, float]
-    asinh_softening: dict[str, float]
-
-    def __repr__(self) -> str:
-        scale = f"{self.pixel_scale.to_value(u.arcsec):g} arcsec per pixel"
-        return f"<Survey {self.name}: bands {', '.join(self.bands)}; {scale}>"
-
-
-def _by_band(*values: float | str, unit: u.UnitBase | None = None) -> dict:
-    return {
-        band: value if unit is None else u.Quantity(value, unit, subok=True)
-        for band, value in zip(BANDS, values, strict=True)
-    }
-
-
-#: Imaging of the Sloan Digital Sky Survey: corrected frames of data release 8 and later.
-#:
-#: Seeing, sky and calibration are typical values from the imaging pages of the survey; gain and
-#: dark variance are those of camera column 3 in the data model of the corrected frames; the
-#: extinction coefficients are those of Schlafly & Finkbeiner (2011, arXiv:1012.4804, table 6) for
-#: R_V = 3.1; the curves are those of Doi et al. (2010); the softening is that of Stoughton et al.
-#: (2002, AJ 123, 485, table 21), 1.4, 0.9, 1.2, 1.8, 7.4 e-10 of the zero point.
-SDSS = Survey(
-    name="sdss",
-    bands=BANDS,
-    pixel_scale=0.396 * u.arcsec,
-    psf_fwhm=_by_band(1.53, 1.44, 1.32, 1.26, 1.29, unit=u.arcsec),
-    sky_brightness=_by_band(22.0, 21.85, 20.86, 20.2, 18.95, unit=u.mag(u.AB / u.arcsec**2)),
-    gain=_by_band(1.59, 3.845, 4.72, 4.86, 4.885),
-    dark_variance=_by_band(8.7025, 1.3225, 1.3225, 4.6225, 1.0),
-    nmgy_per_dn=_by_band(0.0093, 0.0038, 0.0052, 0.0067, 0.034),
-    extinction_coefficient=_by_band(4.239, 3.303, 2.285, 1.698, 1.263),
-    pivot_wavelength=_by_band(3589.3, 4701.4, 6177.2, 7496.5, 8904.2, unit=u.AA),
-    filter_names=_by_band(*(f"sdss2010-{band}" for band in BANDS)),
-    fibre_diameter=3.0 * u.arcsec,
-    pixel_sigma=_by_band(0.047, 0.017, 0.029, 0.045, 0.18),
-    asinh_softening=_by_band(0.14, 0.09, 0.12, 0.18, 0.74),
-)
-_SURVEYS = {survey.name: survey for survey in (SDSS,)}
-
-
-def get_survey(name: str | Survey) -> Survey:
-    """Return a survey by its name.
-
-    Parameters
-    ----------
-    name : str or Survey
-        Name, in upper or lower case; a `Survey` is returned as it is.
-
-    Returns
-    -------
-    Survey
+    calibration_error : dict of str to float
+        Uncertainty of the photometric zero point, mag.
+    extinction_coefficient : dict of str to float
+        Ratio of the Galactic extinction in the band to E(B-V); from the curve if it is not given.
+    pivot_wavelength : dict of str to `~astropy.units.Quantity`
+        Pivot wavelength of the band, for the conversion between flux per frequency and per
+        wavelength; from the curve if it is not given.
+    fibre_diameter : `~astropy.units.Quantity` or None
+        Diameter of the fibres of the spectrograph, angle.
+    reference_band : str or None
+        Band of ``magnitude_range``.
+    magnitude_range, redshift_range : tuple of float or None
+        Range of AB magnitudes and redshifts of galaxies with useful photometry.
+    catalogue : tuple of CatalogueFormat
+        Names, units and fill values of the columns of catalogues.
+    references : tuple of str
+        Sources of the numbers.
+    curves : dict of str to Filter
+        Curves of the bands whose filters are not those of the ``speclite`` package.
+    curves_note : str or None
+        Where to get the curves, if they are not available.
 
     Raises
     ------
     ValueError
-        If no survey has that name.
-
-    Examples
-    --------
-    >>> from astrogenspec.surveys import get_survey
-    >>> get_survey("SDSS").pixel_scale
-    <Quantity 0.396 arcsec>
+        If bands are repeated, a mapping lacks a band, or a filter is unknown.
     """
-    if isinstance(name, Survey):
-        return name
-    try:
-        return _SURVEYS[str(name).lower()]
-    except KeyError:
-        known = ", ".join(_SURVEYS)
-        raise ValueError(f"name is {name!r}, but the known surveys are: {known}.") from None
+
+    name: str
+    bands: tuple[str, ...]
+    filter_names: dict[str, str]
+    title: str | None = None
+    pixel_scale: u.Quantity | None = None
+    psf_fwhm: dict[str, u.Quantity] = field(default_factory=dict)
+    depth: dict[str, float] = field(default_factory=dict)
+    sky_brightness: dict[str, u.Quantity] = field(default_factory=dict)
+    exposure_time: dict[str, u.Quantity] = field(default_factory=dict)
+    zero_point: dict[str, float] = field(default_factory=dict)
+    gain: dict[str, float] = field(default_factory=dict)
+    dark_variance: dict[str, float] = field(default_factory=dict)
+    nmgy_per_dn: dict[str, float] = field(default_factory=dict)
+    pixel_sigma: dict[str, float] = field(default_factory=dict)
+    asinh_softening: dict[str, float] = field(default_factory=dict)
+    calibration_error: dict[str, float] = field(default_factory=dict)
+    extinction_coefficient: dict[str, float] = field(default_factory=dict)
+    pivot_wavelength: dict[str, u.Quantity] = field(default_factory=dict)
+    fibre_diameter: u.Quantity | None = None
+    reference_band: str | None = None
+    magnitude_range: tuple[float, float] | None = None
+    redshift_range: tuple[float, float] | None = None
+    catalogue: tuple[CatalogueFormat, ...] = ()
+    references: tuple[str, ...] = ()
+    curves: dict[str, Filter] = field(default_factory=dict)
+    curves_note: str | None = None
+
+    def __post_init__(self) -> None:
+        bands = tuple(self.bands)
+        object.__setattr__(self, "bands", bands)
+        if not bands or len(set(bands)) < len(bands):
+            raise ValueError(
+                f"bands of the survey {self.name} is {bands}; give each band once, blue to red."
+            )
+        for key in ("filter_names", *BAND_KEYS):
+            given = getattr(self, key)
+            if set(given) not in ({*bands}, set()):
+                raise ValueError(
+                    f"{key} of the survey {self.name} has the keys {', '.join(given)}, but its "
+                    f"bands are {', '.join(bands)}."
+                )
+        if self.reference_band not in (None, *bands):
+            raise ValueError(
+                f"reference_band of the survey {self.name} is {self.reference_band!r}, but its "
+                f"bands are {', '.join(bands)}."
+            )
+        for key, unit in BAND_KEYS.items():
+            if not getattr(self, key):
+                unknown = math.nan if unit is None else u.Quantity(math.nan, unit, subok=True)
+                object.__setattr__(self, key, dict.fromkeys(bands, unknown))
+        self._complete("pixel_sigma", self._noise_of_depth)
+        if self.curves_note is None:
+            self._complete(
+                "extinction_coefficient", lambda b: self.filters[b].extinction_coefficient
+            )
+            self._complete("pivot_wavelength", lambda b: self.filters[b].pivot)
+
+    def __repr__(self) -> str:
+        scale = ""
+        if self.pixel_scale is not None:
+            scale = f"; {self.pixel_scale.to_value(u.arcsec):g} arcsec per pixel"
+        return f"<Survey {self.name}: bands {', '.join(self.bands)}{scale}>"
+
+    @cached_property
+    def filters(self) -> dict[str, Filter]:
+        """Filters by band; their curves are read when they are first needed.
+
+        Raises
+        ------
+        ValueError
+            If a filter is unknown, or its curve is not available.
+        """
+        if self.curves_note is not None:
+            raise ValueError(
+                f"the curves of the survey {self.name} are not available: {self.curves_note}"
+            )
+        found = {
+            band: self.curves[band] if band in self.curves else get_filter(self.filter_names[band])
+            for band in self.bands
+        }
+        return {
+            band: one if one.band == band else replace(one, band=band)
+            for band, one in found.items()
+        }
+
+    @cached_property
+    def electrons_per_nmgy(self) -> dict[str, float]:
+        """Number of electrons per nanomaggy: from gain and calibration, or time and zero point."""
+        result = {}
+        for band in self.bands:
+            number = self.gain[band] / self.nmgy_per_dn[band]
+            if not math.isfinite(number):
+                time = self.exposure_time[band].to_value(u.s)
+                number = time * 10 ** (0.4 * (self.zero_point[band] - 22.5))
+            result[band] = number
+        return result
+
+    @classmethod
+    def read(cls, path: str | Path) -> Survey:
+        """Read a survey from a file.
+
+        Parameters
+        ----------
+        path : str or Path
+            YAML file; curves that are not in the ``speclite`` package are ECSV files whose names it
+            gives, relative to its folder.
+
+        Returns
+        -------
+        Survey
+
+        Raises
+        ------
+        OSError
+            If a file cannot be read.
+        ValueError
+            If the file is invalid, a filter is unknown, or a curve cannot be used.
+        """
+        path = Path(path)
+        survey = cls._read(path)
+        if survey.curves_note is None:
+            _ = survey.filters
+        return survey
+
+    @classmethod
+    def _read(cls, path: Path) -> Survey:
+        """Read a survey without reading the curves that are not needed."""
+        given = parse_survey(read_yaml(path), path.name)
+        names: dict[str, str] = given["filter_names"]
+        curves = {}
+        for band, name in names.items():
+            if name.lower().endswith(".ecsv"):
+                names[band] = f"{given['name']}-{band}"
+                curves[band] = Filter.read(path.parent / name, name=names[band], band=band)
+        try:
+            return cls(**given, curves=curves)
+        except ValueError as error:
+            raise ValueError(f"{path.name}: {error}") from None
+
+    def write(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the survey to a file that `Survey.read` reads.
+
+        Parameters
+        ----------
+        path : str or Path
+            YAML file to write; curves that are not in the ``speclite`` package are written beside
+            it.
+        overwrite : bool
+            Whether to replace existing files.
+
+        Raises
+        ------
+        OSError
+            If a file exists or cannot be written.
+        """
+        path = Path(path)
+        names = dict(self.filter_names)
+        files = {band: path.with_name(f"{path.stem}_{band}.ecsv") for band in self.curves}
+        for target in (path, *files.values()):
+            check_target(target, overwrite)
+        for band, target in files.items():
+            self.curves[band].write(target, overwrite=overwrite)
+            names[band] = target.name
+        write_bytes(path, dump_survey(self, names), overwrite=overwrite)
+
+    def _complete(self, key: str, compute: Any) -> None:
+        """Replace the NaN of a mapping."""
+        given: Mapping[str, Any] = getattr(self, key)
+        if any(math.isnan(getattr(value, "value", value)) for value in given.values()):
+            complete = {
+                band: compute(band) if math.isnan(getattr(value, "value", value)) else value
+                for band, value in given.items()
+            }
+            object.__setattr__(self, key, complete)
+
+    def _noise_of_depth(self, band: str) -> float:
+        """Noise of a pixel (nmgy) from the depth: 5 sigma with optimal weights."""
+        if self.pixel_scale is None:
+            return math.nan
+        pixels = _NOISE_AREA * float(self.psf_fwhm[band] / self.pixel_scale) ** 2
+        return 10 ** (0.4 * (22.5 - self.depth[band])) / (5 * math.sqrt(pixels))
