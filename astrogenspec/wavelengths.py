@@ -22,6 +22,7 @@ __all__ = [
     "LINE_NAMES",
     "PIXEL_VELOCITY",
     "REST",
+    "SED_GRID",
     "WIDE",
     "LogGrid",
     "add_lines",
@@ -77,6 +78,9 @@ REST = LogGrid(3.398, 1e-4, 6400)
 WIDE = LogGrid(3.4698, 1e-4, 5880)
 #: Observed-frame grid of generated spectra, 3800-9200 A; a subset of the pixels of `WIDE`.
 GENERATED = LogGrid(3.5798, 1e-4, 3841)
+#: Observed-frame grid of the spectral energy distributions of whole galaxies, 1496-25,113 A, in
+#: bins of 0.0025 dex with the mean flux density per unit of frequency.
+SED_GRID = LogGrid(3.17615, 0.0025, 490)
 
 
 #: Vacuum wavelengths (Angstrom) of the narrow lines.

@@ -6,6 +6,11 @@ Writes ``{"novelty": ..., "population": ..., "predictive": ...}`` (the keys of t
 for outlier detection, the distribution of the labels, and the emulator of the predictive p-value.
 They are computed from N galaxies with images and ten times as many without.  The functions that
 simulate galaxies are used by the benchmarks too.
+
+    python recipes/training_set.py seds --seds --n 1000000 --seed 1
+
+Writes N galaxies without images to shards in the folder ``seds``, with the spectral energy
+distributions from which photometry in any filters is made for training.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.inputs.photometry import PhotometryBatch
 from astrogenspec.results.information import population_of
 from astrogenspec.simulate import GalaxyStream, Simulator
-from astrogenspec.simulate.dataset import TRAINING_SAMPLES, Contents
+from astrogenspec.simulate.dataset import TRAINING_SAMPLES, Contents, write_shards
 
 
 def photometry_batch(
@@ -81,15 +86,28 @@ def training_statistics(n: int, seed: int) -> dict:
     }
 
 
+def write_seds(folder: Path, n: int, seed: int, workers: int | None = None) -> list[Path]:
+    """Write n galaxies with spectral energy distributions to shards, without images."""
+    contents = Contents("none", "none", seds=True)
+    return write_shards(
+        n, folder, seed=seed, samples=TRAINING_SAMPLES, contents=contents, workers=workers
+    )
+
+
 def main() -> None:
-    """Write the statistics to a file."""
+    """Write the statistics to a file, or shards to a folder."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("out", type=Path, help="JSON file to write")
-    parser.add_argument("--n", type=int, default=6000, help="simulated galaxies with images")
+    parser.add_argument("out", type=Path, help="JSON file, or with --seds folder, to write")
+    parser.add_argument("--n", type=int, default=6000, help="simulated galaxies")
+    parser.add_argument("--seds", action="store_true", help="write shards for photometry training")
+    parser.add_argument("--workers", type=int, help="processes for --seds; one per core by default")
     parser.add_argument("--seed", type=int, default=5010)
     arguments = parser.parse_args()
+    if arguments.seds:
+        write_seds(arguments.out, arguments.n, arguments.seed, arguments.workers)
+        return
     arguments.out.write_text(json.dumps(training_statistics(arguments.n, arguments.seed)))
 
 

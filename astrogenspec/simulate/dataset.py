@@ -17,6 +17,7 @@ from pathlib import Path
 import astropy.units as u
 import h5py
 import numpy as np
+import speclite.filters
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
@@ -26,9 +27,11 @@ from ..atomic import atomic_write
 from ..inputs.cutouts import CutoutBatch
 from ..inputs.photometry import measure_photometry
 from ..quantities import QUANTITIES
-from ..surveys import BANDS
+from ..surveys import BANDS, SDSS
+from ..wavelengths import SED_GRID
 from .apertures import measure_petrosian
 from .images import add_noise
+from .photometry import sed_weights
 from .simulator import Sample, SimulatedGalaxies, Simulator
 from .spectrum import OBSERVED
 
@@ -38,6 +41,7 @@ __all__ = [
     "Contents",
     "GalaxyStream",
     "rest_frame_columns",
+    "sed_columns",
     "write_shards",
 ]
 
@@ -75,10 +79,14 @@ class Contents:
         ``continuum`` per nmgy in r at rest-frame wavelengths, ``aperture_flux`` (nmgy in r), and
         line fluxes ``narrow_flux`` and ``broad_flux``.  All are noise-free, spectra in half
         precision.
+    seds : bool
+        The noise-free spectral energy distribution of the whole galaxy (see `sed_columns`), for
+        fluxes in any filter.
     """
 
     images: str = "observed"
     spectra: str = "observed"
+    seds: bool = False
 
     def __post_init__(self):
         if self.images not in ("observed", "noiseless", "none"):
@@ -145,6 +153,28 @@ def rest_frame_columns(simulator: Simulator, galaxies: SimulatedGalaxies) -> dic
     }
 
 
+def sed_columns(simulator: Simulator, galaxies: SimulatedGalaxies) -> dict[str, Tensor]:
+    """Compute the columns of ``Contents(seds=True)``.
+
+    Parameters
+    ----------
+    simulator : Simulator
+    galaxies : SimulatedGalaxies
+        n galaxies.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``sed``, shape (n, 490), half precision: the spectral energy distribution in the bins of
+        `~astrogenspec.wavelengths.SED_GRID` over its flux in the r band of SDSS, without the
+        zero-point offsets of the survey; ``sed_flux``, shape (n,): that flux (nmgy).
+    """
+    sed = simulator.seds(galaxies)
+    curve = speclite.filters.load_filter(SDSS.filter_names["r"])
+    flux = sed @ sed_weights(curve.wavelength, curve.response).to(sed)
+    return {"sed": (sed / flux[:, None]).half(), "sed_flux": flux}
+
+
 class GalaxyStream(IterableDataset):
     """Endless torch dataset of simulated galaxies, as batches of varying length.
 
@@ -203,6 +233,8 @@ class GalaxyStream(IterableDataset):
             result["spectrum"] = self.simulator.spectra(galaxies).half()
         elif self.contents.spectra == "rest":
             result |= rest_frame_columns(self.simulator, galaxies)
+        if self.contents.seds:
+            result |= sed_columns(self.simulator, galaxies)
         return {name: value.cpu() for name, value in result.items()}
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -266,7 +298,7 @@ def write_shards(
         {
             "seed": seed,
             "shard_size": shard_size,
-            "contents": asdict(contents),
+            "contents": _contents_settings(contents),
             "samples": [asdict(sample) for sample in samples],
         },
         sort_keys=True,
@@ -285,6 +317,11 @@ def write_shards(
         for size in _finished(job, todo, workers):
             bar.update(size)
     return paths
+
+
+def _contents_settings(contents: Contents) -> dict:
+    """Return the settings of the contents; shards without ``seds`` do not mention it."""
+    return {name: value for name, value in asdict(contents).items() if name != "seds" or value}
 
 
 @dataclass(frozen=True)
@@ -378,5 +415,7 @@ def _write(path: Path, columns: dict[str, np.ndarray], settings: str) -> None:
         file.attrs["bands"] = list(BANDS)
         file.attrs["wavelength_log10_start"] = OBSERVED.start
         file.attrs["wavelength_log10_step"] = OBSERVED.step
+        file.attrs["sed_log10_start"] = SED_GRID.start
+        file.attrs["sed_log10_step"] = SED_GRID.step
         for name, values in columns.items():
             file.create_dataset(name, data=values)

@@ -26,11 +26,28 @@ from .dust import lines_curve
 from .population import Galaxies, Normal
 from .priors import Priors
 
-__all__ = ["NebularLines", "nebular_lines", "o3n2_abundance"]
+__all__ = ["RED_LINES", "NebularLines", "nebular_lines", "o3n2_abundance", "red_lines"]
 
 _LSUN_OF_LOG_ERG = -float(np.log10(3.828e33))
 #: Case B ratios to Hbeta of Hgamma and Hdelta (Osterbrock & Ferland 2006).
 _HGAMMA, _HDELTA = 0.468, 0.259
+#: Lines redward of `LINES`: vacuum wavelength (A), and ratio before dust to a line of `LINES`.
+#: [SIII] has the ratio of its transition probabilities (Mendoza & Zeippen 1982, MNRAS 199, 1025);
+#: hydrogen and helium have those of a photoionisation model (Cloudy, Ferland et al. 2017) of solar
+#: abundance and log U = -3.
+RED_LINES = {
+    "SIII9533": (9533.2, "SIII9071", 2.48),
+    "Paepsilon": (9548.6, "Halpha", 0.0133),
+    "Padelta": (10052.1, "Halpha", 0.0201),
+    "HeI10833": (10833.3, "Halpha", 0.0845),
+    "Pagamma": (10941.1, "Halpha", 0.0324),
+    "Pabeta": (12821.6, "Halpha", 0.0577),
+    "Paalpha": (18756.1, "Halpha", 0.1146),
+    "Brdelta": (19450.9, "Halpha", 0.0065),
+    "Brgamma": (21661.2, "Halpha", 0.0098),
+}
+#: Fraction of the optical depth of HII regions in front of the lines of an active nucleus.
+_NUCLEAR_DEPTH = 0.5
 
 
 @dataclass(frozen=True)
@@ -155,24 +172,51 @@ def nebular_lines(galaxies: Galaxies, priors: Priors, abundance: Tensor) -> Nebu
         0.0 * full,
         -0.6 * full,
     )
-    curve = torch.tensor(lines_curve(np.array(list(LINES.values()))), dtype=torch.float32).to(x)
-    optical_depth = (
-        0.4
-        * np.log(10)
-        * galaxies["attenuation_lines"][:, None]
-        * curve
-        / curve[line_index("Halpha")]
-    )
+    optical_depth = _optical_depth(galaxies, list(LINES.values()))
     broad_halpha, continuum = _broad_line_nucleus(galaxies)
     return NebularLines(
         star_forming=10**star_forming * torch.exp(-optical_depth),
-        nuclear=10**nuclear * torch.exp(-0.5 * optical_depth),
+        nuclear=10**nuclear * torch.exp(-_NUCLEAR_DEPTH * optical_depth),
         old_gas=10**old_gas,
         broad_halpha=broad_halpha,
         broad_hbeta=broad_halpha / BROAD_DECREMENT,
         continuum_5100=continuum,
         halpha_intrinsic=10**halpha,
     )
+
+
+def _optical_depth(galaxies: Galaxies, wavelengths: list[float]) -> Tensor:
+    """Optical depth in front of the lines of HII regions, shape (n, k)."""
+    at_halpha = galaxies["attenuation_lines"][:, None]
+    curve, halpha = (
+        torch.tensor(lines_curve(np.array(values)), dtype=torch.float32).to(at_halpha)
+        for values in (wavelengths, [LINES["Halpha"]])
+    )
+    return 0.4 * np.log(10) * at_halpha * curve / halpha
+
+
+def red_lines(galaxies: Galaxies, narrow: Tensor) -> Tensor:
+    """Compute the luminosities of `RED_LINES` from those of the lines that they follow.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        n galaxies with their attenuations.
+    narrow : Tensor, shape (n, 17, 3)
+        Luminosities of `LINE_NAMES` after attenuation, of old gas, HII regions and the nucleus.
+
+    Returns
+    -------
+    Tensor, shape (n, 9, 3)
+        Luminosities after attenuation, in the unit of ``narrow``.
+    """
+    wavelengths, followed, ratios = zip(*RED_LINES.values(), strict=True)
+    excess = _optical_depth(galaxies, list(wavelengths)) - _optical_depth(
+        galaxies, [LINES[name] for name in followed]
+    )
+    depth = torch.tensor([0.0, 1.0, _NUCLEAR_DEPTH]).to(narrow)
+    ratio = torch.tensor(ratios).to(narrow)[:, None] * torch.exp(-excess[..., None] * depth)
+    return narrow[:, [line_index(name) for name in followed]] * ratio
 
 
 def _broad_line_nucleus(galaxies: Galaxies) -> tuple[Tensor, Tensor]:

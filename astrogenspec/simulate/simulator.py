@@ -336,6 +336,26 @@ class Simulator:
         )
 
     @single_precision()
+    def seds(self, galaxies: SimulatedGalaxies) -> Tensor:
+        """Compute the observed spectral energy distributions of whole galaxies.
+
+        Parameters
+        ----------
+        galaxies : SimulatedGalaxies
+            n galaxies.
+
+        Returns
+        -------
+        Tensor, shape (n, 490)
+            AB nanomaggies in the bins of `~astrogenspec.wavelengths.SED_GRID`; see
+            `~astrogenspec.simulate.spectrum.SpectralSynthesis.seds`.
+        """
+        parts = (galaxies[k : k + _CHUNK] for k in range(0, len(galaxies), _CHUNK))
+        return torch.cat(
+            [self.synthesis.seds(part.properties, part.weights, part.lines) for part in parts]
+        )
+
+    @single_precision()
     def spectra(self, galaxies: SimulatedGalaxies) -> Tensor:
         """Compute fibre spectra.
 

@@ -6,6 +6,8 @@ formed, times the transmission of the dust.  The observed flux density at :math:
 .. math:: f_\lambda = \frac{L_\lambda}{4 \pi d_L^2 (1 + z)} .
 
 `SpectralSynthesis.broad_band` integrates the filters on the coarse grid (fast);
+`SpectralSynthesis.seds` averages the light of whole galaxies, lines included, over the bins of
+`~astrogenspec.wavelengths.SED_GRID`, from which the flux in any filter follows;
 `SpectralSynthesis.spectra` makes the observed spectrum in the fibre on a vacuum grid of 1e-4 dex,
 broadened by the velocity dispersion and the spectrograph.  Both use the same components, dust and
 lines.
@@ -28,6 +30,7 @@ from ..wavelengths import (
     LINES,
     PIXEL_VELOCITY,
     REST,
+    SED_GRID,
     LogGrid,
     add_lines,
     line_index,
@@ -36,11 +39,11 @@ from ..wavelengths import (
 from .dust import stellar_transmission
 from .histories import COMPONENTS
 from .interpolation import interpolate
-from .nebular import NebularLines
+from .nebular import RED_LINES, NebularLines, red_lines
 from .photometry import shifted_filters
 from .population import Distances, Galaxies, Normal
 from .priors import Priors
-from .ssp import COARSE, FINE, StellarGrid
+from .ssp import COARSE, FINE, TOTAL, StellarGrid
 
 __all__ = ["OBSERVED", "PARTS", "BroadBand", "RestFrame", "SpectralSynthesis", "flux_factor"]
 
@@ -54,6 +57,8 @@ _SPECTROGRAPH = 0.6  # dispersion of the spectrograph in excess of that of the l
 _FFT = 8192
 _NUCLEAR_SLOPE = -1.56  # f_lambda of the nuclear continuum, Vanden Berk et al. (2001)
 _LN10 = float(np.log(10))
+#: Nanomaggies per 1e-17 erg/s/cm2/A times A**2: the AB system, 3631 Jy for a maggy.
+_NMGY = 1e-17 * 1e9 / (2.99792458e18 * 3.631e-20)
 #: Wavelength (A) beyond which the slopes of galaxies scatter by more than stars and dust explain.
 _RED = 6000.0
 _NUCLEUS = PARTS.index("nucleus")
@@ -143,9 +148,11 @@ class SpectralSynthesis:
     def __post_init__(self):
         device = self.grid.coarse.device
         self._filters = shifted_filters(self.survey).to(device)
-        self._coarse = self._corrected(self.grid.coarse, COARSE)
-        self._fine = self._corrected(self.grid.fine, FINE)
-        self._rest = torch.tensor(list(LINES.values()), dtype=torch.float64, device=device)
+        self._basis = {
+            COARSE: (self._corrected(self.grid.coarse, COARSE), self.grid.nebular_coarse),
+            FINE: (self._corrected(self.grid.fine, FINE), self.grid.nebular_fine),
+            TOTAL: (self._corrected(self.grid.total, TOTAL), self.grid.nebular_total),
+        }
 
     def _corrected(self, spectra: Tensor, grid: LogGrid) -> Tensor:
         """Spectra times the empirical corrections of old and young stars."""
@@ -170,9 +177,7 @@ class SpectralSynthesis:
         self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines, grid: LogGrid
     ) -> tuple[Tensor, Tensor]:
         """Rest-frame continua of `PARTS` (n, 4, m), and that of old stars at Halpha (n, 1)."""
-        fine = grid is FINE
-        basis = self._fine if fine else self._coarse
-        nebular = self.grid.nebular_fine if fine else self.grid.nebular_coarse
+        basis, nebular = self._basis[grid]
         wavelength = torch.tensor(grid.wavelength, dtype=torch.float32).to(basis)
         stars, clouds = stellar_transmission(galaxies, wavelength, self.dust.bump)
         mass = dict(zip(COMPONENTS, weights, strict=True))
@@ -215,8 +220,7 @@ class SpectralSynthesis:
         spectrum, at_halpha = self._parts(galaxies, weights, lines, COARSE)
         near = np.abs(COARSE.log_wavelength - np.log10(LINES["Halpha"])) < 0.008
         continuum = spectrum[:, :, torch.tensor(near)].mean(2)
-        pixel = torch.round((torch.log10(self._rest) - COARSE.start) / COARSE.step).long()
-        width = torch.tensor(COARSE.wavelength).to(spectrum)[pixel] * COARSE.step * _LN10
+        pixel, width = _line_bins(list(LINES.values()), COARSE, spectrum)
         narrow = self._narrow_lines(galaxies, lines, at_halpha)
         for part in range(len(PARTS)):
             spectrum[:, part].index_add_(1, pixel, narrow[..., part] / width)
@@ -233,6 +237,37 @@ class SpectralSynthesis:
             line_flux=narrow * of_lines[:, None],
             halpha_continuum=continuum * of_lines,
         )
+
+    def seds(self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines) -> Tensor:
+        r"""Compute the observed spectral energy distributions of whole galaxies.
+
+        Photons are conserved: the light of each rest-frame bin is shared among the observed bins
+        that it overlaps, as :math:`\lambda^2 f_\lambda\, d\ln\lambda`.
+
+        Returns
+        -------
+        Tensor, shape (n, 490)
+            Mean flux density per unit of frequency in the bins of
+            `~astrogenspec.wavelengths.SED_GRID`, AB nanomaggies: stars, dust, nucleus, nebular
+            continuum and lines, on the AB system (without the zero-point offsets of a survey).
+        """
+        parts, at_halpha = self._parts(galaxies, weights, lines, TOTAL)
+        rest = parts.sum(1)
+        narrow = self._narrow_lines(galaxies, lines, at_halpha)
+        by_depth = torch.stack([narrow[..., :2].sum(2), narrow[..., 2], narrow[..., 3]], dim=2)
+        broad = torch.stack([lines.broad_hbeta, lines.broad_halpha], dim=1)
+        wavelengths = [
+            *LINES.values(),
+            *(wavelength for wavelength, _, _ in RED_LINES.values()),
+            *(LINES[name] for name in BROAD_LINES),
+        ]
+        luminosity = torch.cat([narrow.sum(2), red_lines(galaxies, by_depth).sum(2), broad], dim=1)
+        pixel, width = _line_bins(wavelengths, TOTAL, rest)
+        rest = rest.index_add(1, pixel, luminosity / width)
+        photons = rest.double() * torch.tensor(TOTAL.wavelength, device=rest.device) ** 2
+        z = galaxies["redshift"].double()[:, None]
+        mean = _rebinned(photons, torch.log10(1 + z)) * (1 + z) ** 2
+        return (mean * flux_factor(galaxies["redshift"], self.distances) * _NMGY).float()
 
     def spectra(
         self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines, fibre: Tensor
@@ -312,6 +347,37 @@ class SpectralSynthesis:
             torch.stack([lines.broad_hbeta, lines.broad_halpha], 1) * fraction[:, _NUCLEUS, None]
         )
         return luminosity * factor, broad * factor
+
+
+def _line_bins(wavelengths: list[float], grid: LogGrid, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Bins (k,) that contain lines of k rest-frame wavelengths, and their widths (A)."""
+    position = torch.tensor(wavelengths, dtype=torch.float64, device=like.device)
+    pixel = torch.round((torch.log10(position) - grid.start) / grid.step).long()
+    return pixel, torch.tensor(grid.wavelength).to(like)[pixel] * grid.step * _LN10
+
+
+def _rebinned(values: Tensor, shift: Tensor) -> Tensor:
+    """Average values on `TOTAL` over the bins of `SED_GRID`.
+
+    Parameters
+    ----------
+    values : Tensor, shape (n, 1440)
+        Values per logarithm of the wavelength; zero outside the grid.
+    shift : Tensor, shape (n, 1)
+        log10(1 + z).
+
+    Returns
+    -------
+    Tensor, shape (n, 490)
+    """
+    cumulative = torch.nn.functional.pad(values.cumsum(1), (1, 0))
+    edges = torch.tensor(np.log10(SED_GRID.edges), device=values.device)
+    position = (edges - shift - (TOTAL.start - TOTAL.step / 2)) / TOTAL.step
+    position = position.clamp(0, TOTAL.size)
+    low = position.long().clamp(max=TOTAL.size - 1)
+    below, above = cumulative.gather(1, low), cumulative.gather(1, low + 1)
+    at_edges = below + (position - low) * (above - below)
+    return at_edges.diff(dim=1) * (TOTAL.step / SED_GRID.step)
 
 
 def _shift_and_broaden(rest: Tensor, shift: Tensor, dispersion: Tensor, grid: LogGrid) -> Tensor:

@@ -19,13 +19,15 @@ from .augmentation import MORPHOLOGY_COLUMNS, AugmentationConfig, augment, augme
 __all__ = ["OBSERVED_COLUMNS", "Shards"]
 
 #: Columns from which network inputs are made; ``image`` and the measured fluxes exist for galaxies
-#: with images only.
+#: with images only, ``sed`` and ``sed_flux`` for shards written with ``Contents(seds=True)``.
 OBSERVED_COLUMNS = (
     "true_flux",
     "error",
     "measured_flux",
     "measured_error",
     "image",
+    "sed",
+    "sed_flux",
     *MORPHOLOGY_COLUMNS,
 )
 

@@ -3,12 +3,16 @@
 import h5py
 import numpy as np
 import pytest
+import speclite.filters
 import torch
 
 from astrogenspec.simulate import dataset
 from astrogenspec.simulate.dataset import Contents, GalaxyStream, write_shards
+from astrogenspec.simulate.photometry import sed_weights
 from astrogenspec.simulate.simulator import Simulator
 from astrogenspec.simulate.spectrum import OBSERVED
+from astrogenspec.training.shards import Shards
+from astrogenspec.wavelengths import SED_GRID
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,6 +59,26 @@ def test_shards_are_reproducible_and_resumable(tmp_path):
         assert np.array_equal(file["theta"][:], second)
         assert "image" not in file
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [p.name for p in paths]
+
+
+def test_shards_hold_spectral_energy_distributions(tmp_path):
+    options = {"shard_size": 20, "workers": 1, "progress": False, "seed": 3}
+    plain = Contents("none", "none")
+    (path,) = write_shards(20, tmp_path / "plain", contents=plain, **options)
+    with h5py.File(path) as file:
+        assert "seds" not in file.attrs["settings"] and "sed" not in file
+        theta = file["theta"][:]
+    write_shards(20, tmp_path / "seds", contents=Contents("none", "none", seds=True), **options)
+    shards = Shards.read(tmp_path / "seds")
+    assert np.array_equal(shards.columns["theta"].numpy(), theta, equal_nan=True)
+    sed, flux = shards.columns["sed"], shards.columns["sed_flux"]
+    assert sed.shape == (20, SED_GRID.size) and sed.dtype == torch.float16
+    curve = speclite.filters.load_filter("sdss2010-r")
+    r = sed.float() @ sed_weights(curve.wavelength, curve.response)
+    assert r.numpy() == pytest.approx(1, abs=1e-3)
+    # The zero point of SDSS in r is 0.
+    assert torch.allclose(flux, shards.columns["true_flux"][:, 2], rtol=0.5)
+    assert (flux / shards.columns["true_flux"][:, 2]).median() == pytest.approx(1, abs=2e-3)
 
 
 def test_an_interrupted_shard_leaves_no_file(tmp_path, monkeypatch):

@@ -3,19 +3,28 @@
 import astropy.units as u
 import numpy as np
 import pytest
+import speclite.filters
 import torch
 from astropy.cosmology import z_at_value
 
 from astrogenspec.cosmology import default_cosmology
 from astrogenspec.quantities import QUANTITIES
+from astrogenspec.simulate import nebular
+from astrogenspec.simulate.dust import lines_curve
 from astrogenspec.simulate.interpolation import interpolate, inverse_cdf
-from astrogenspec.simulate.photometry import observe, observed_filters, selection_probability
+from astrogenspec.simulate.photometry import (
+    observe,
+    observed_filters,
+    sed_weights,
+    selection_probability,
+    zero_point_curve,
+)
 from astrogenspec.simulate.priors import load_priors
 from astrogenspec.simulate.simulator import Sample, Simulator
 from astrogenspec.simulate.spectrum import OBSERVED
-from astrogenspec.simulate.ssp import FINE, StellarGrid
+from astrogenspec.simulate.ssp import COARSE, FINE, TOTAL, StellarGrid
 from astrogenspec.surveys import BANDS
-from astrogenspec.wavelengths import LINES, LogGrid, line_index
+from astrogenspec.wavelengths import LINES, SED_GRID, LogGrid, line_index
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +122,7 @@ def test_spectra_agree_with_photometry(simulator, galaxies):
 
 def test_stellar_corrections_have_no_steps(simulator):
     grid = simulator.synthesis.grid
-    correction = torch.log(simulator.synthesis._fine / grid.fine)
+    correction = torch.log(simulator.synthesis._basis[FINE][0] / grid.fine)
     assert correction.abs().max() > 0.1
     assert correction.diff(dim=1).abs().max() < 0.002
 
@@ -207,3 +216,95 @@ def test_rest_frame_spectra_do_not_depend_on_the_chunks(simulator, galaxies, mon
     assert len(parts) == 5 and parts.continuum.shape[:2] == (5, 2)
     torch.testing.assert_close(parts.continuum, whole.continuum, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(parts.narrow, whole.narrow, rtol=1e-4, atol=1e-3)
+
+
+def band_flux(sed, name):
+    """Flux of spectral energy distributions (n, 490) in a filter of speclite, shape (n,)."""
+    curve = speclite.filters.load_filter(name)
+    return sed @ sed_weights(curve.wavelength, curve.response)
+
+
+def test_total_grid_continues_the_coarse_one():
+    offset = (COARSE.start - TOTAL.start) / TOTAL.step
+    assert offset == pytest.approx(round(offset), abs=1e-9)
+    grid = StellarGrid.load()
+    assert grid.coarse.shape == (7 * 61, COARSE.size)
+    assert torch.equal(grid.coarse, grid.total[:, round(offset) :][:, : COARSE.size])
+    assert TOTAL.edges[0] > 911.76 and TOTAL.edges[-1] > SED_GRID.edges[-1]
+    assert SED_GRID.edges[[0, -1]] == pytest.approx([1496, 25113], rel=1e-4)
+
+
+def test_seds_agree_with_the_broad_bands(simulator, galaxies, monkeypatch):
+    # Lines redward of 9071 A are part of the distributions only.
+    without = {name: (*line[:2], 0.0) for name, line in nebular.RED_LINES.items()}
+    monkeypatch.setattr(nebular, "RED_LINES", without)
+    sed = simulator.seds(galaxies)
+    light = simulator.synthesis.broad_band(galaxies.properties, galaxies.weights, galaxies.lines)
+    names = [f"sdss2010-{band}" for band in BANDS]
+    flux = torch.stack([band_flux(sed, name) for name in names], dim=1)
+    difference = -2.5 * torch.log10(flux / light.flux[:, :5].sum(2))
+    # A broad line near an edge of a filter is 40 A wide in one and 17 A in the other.
+    narrow = ~galaxies.properties["broad_line"].bool()
+    assert (difference**2).mean().sqrt() < 0.0005
+    assert difference[narrow].abs().max() < 0.01
+    assert difference.abs().max() < 0.02
+    j = band_flux(sed, "twomass-J")
+    assert torch.allclose(j, light.flux[:, 5].sum(1), rtol=0.01)
+
+
+def test_seds_do_not_depend_on_the_chunks(simulator, galaxies):
+    sed = simulator.seds(galaxies[:300])
+    assert torch.allclose(sed[:30], simulator.seds(galaxies[:30]), rtol=1e-5)
+    assert (sed > 0).all()
+
+
+def test_seds_of_a_flat_spectrum_and_of_a_line(simulator, galaxies, monkeypatch):
+    """A spectrum of 3631 Jy in the rest frame is flat when it is observed; a line keeps photons."""
+    synthesis, few = simulator.synthesis, galaxies[:4]
+    wavelength = torch.tensor(TOTAL.wavelength, dtype=torch.float32)
+    flat = (wavelength**-2).expand(len(few), 4, -1).clone()
+    monkeypatch.setattr(type(synthesis), "_parts", lambda *a: (flat, torch.ones(len(few), 1)))
+    dark = {f: torch.zeros_like(v) for f, v in vars(few.lines).items()}
+    sed = synthesis.seds(few.properties, few.weights, type(few.lines)(**dark))
+    assert torch.allclose(sed, sed[:, :1].expand_as(sed), rtol=1e-3)
+    lit = type(few.lines)(**dark | {"broad_halpha": torch.full((len(few),), 1e-4)})
+    with_line = synthesis.seds(few.properties, few.weights, lit)
+    z = few.properties["redshift"]
+    excess = (with_line / sed - 1).double()
+    # Equivalent width over the wavelength: that of a line of 1e-4 on a continuum 4 lambda^-2.
+    integral = excess.sum(1) * SED_GRID.step * np.log(10)
+    assert integral.numpy() == pytest.approx(1e-4 / 4 * LINES["Halpha"], rel=1e-3)
+    centre = (excess * torch.tensor(SED_GRID.wavelength)).sum(1) / excess.sum(1)
+    assert centre.numpy() == pytest.approx(LINES["Halpha"] * (1 + z.numpy()), rel=0.003)
+
+
+def test_red_lines_follow_their_ratios_and_the_dust(galaxies):
+    few = galaxies[galaxies.properties["attenuation_lines"] > 0.3][:5]
+    narrow = torch.ones(len(few), len(LINES), 3)
+    lines = nebular.red_lines(few.properties, narrow)
+    wavelength, _, ratio = nebular.RED_LINES["Pabeta"]
+    old, star_forming, nuclear = lines[:, list(nebular.RED_LINES).index("Pabeta")].unbind(1)
+    assert torch.allclose(old, torch.full_like(old, ratio))
+    curve = lines_curve(np.array([wavelength, LINES["Halpha"]]))
+    at_halpha = few.properties["attenuation_lines"].double()
+    extra = 10 ** (0.4 * at_halpha * (1 - curve[0] / curve[1]))
+    assert (star_forming / old).numpy() == pytest.approx(extra.numpy(), rel=1e-4)
+    assert (nuclear / old).numpy() == pytest.approx(np.sqrt(extra.numpy()), rel=1e-4)
+
+
+def test_sed_weights_of_a_box_and_of_a_filter_outside():
+    inside = sed_weights(np.array([5000.0, 6000.0]), np.array([3.0, 3.0]))
+    covered = (SED_GRID.wavelength > 5040) & (SED_GRID.wavelength < 5960)
+    share = SED_GRID.step * np.log(10) / np.log(1.2)
+    assert inside[covered].numpy() == pytest.approx(share, rel=1e-4)
+    assert inside.sum() == pytest.approx(1, abs=1e-6)
+    half = sed_weights(np.array([24000.0, 26223.0]), np.array([1.0, 1.0]))
+    assert half.sum() == pytest.approx(np.log(25113 / 24000) / np.log(26223 / 24000), abs=1e-3)
+
+
+def test_zero_points_are_those_of_the_bands_at_their_wavelengths():
+    priors = load_priors("observation")
+    curve = zero_point_curve(priors, [2000, 3589.3, 4701.4, 8904.2, 20000])
+    u, g, z = (priors[f"zero_point_{band}"] for band in "ugz")
+    assert curve == pytest.approx([u, u, g, z, z])
+    assert zero_point_curve(priors).shape == (SED_GRID.size,)
