@@ -363,7 +363,13 @@ class Estimator(ABC):
         """Check that the network is trained; return the input, to be read in batches."""
         self.check_fitted()
         size = self._batch_size if batch_size is None else batch_size
-        return ObservationBatches(cutouts, photometry, options, batch_size=size)
+        batches = ObservationBatches(cutouts, photometry, options, batch_size=size)
+        self._check_filters(batches)
+        return batches
+
+    def _check_filters(self, batches: ObservationBatches) -> None:
+        """Raise unless the network takes the filters of the photometry: those of SDSS."""
+        batches.require_sdss()
 
     def _metadata(self, seed: int | torch.Generator | None) -> dict[str, Any]:
         """Return the metadata that all results have."""

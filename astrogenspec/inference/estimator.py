@@ -403,6 +403,7 @@ class PropertyEstimator(ImageEstimator):
             images_alone,
         )
         blocks = ObservationBatches(cutouts, photometry, InputOptions(**options))
+        self._check_filters(blocks)
         folders = [os.fspath(folder) for folder in simulations or ()]
         examples = FineTuningData(blocks, labels, known, folders)
         network, card, held_out = fine_tune(

@@ -29,9 +29,10 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Row, Table
 
-from ..surveys import BANDS, SDSS
+from ..surveys import BANDS, SDSS, Filter
 from .column_names import DUST_KEYS, MAGNITUDES, SCHEMES, list_columns, translated
 from .errors import InputLog
+from .filter_sets import sdss_filters
 from .fluxes import SENTINELS, Values, common_length, to_flux
 from .morphology import MORPHOLOGY_KEYS, Morphology, morphology_columns, read_morphology
 
@@ -60,11 +61,11 @@ class Catalogue:
 
     Attributes
     ----------
-    flux, error : ndarray, shape (n, 5)
+    flux, error : ndarray, shape (n, m)
         nmgy as observed; NaN where missing.
     ebv : ndarray, shape (n,), or None
         Galactic E(B-V), mag.
-    extinction : ndarray, shape (n, 5), or None
+    extinction : ndarray, shape (n, m), or None
         Galactic extinction, mag.
     names : tuple of str or None
         Names of the galaxies; the number of a galaxy without one.
@@ -76,6 +77,8 @@ class Catalogue:
         Whether a galaxy has a name; None if no names were given.
     notices : tuple of str
         Assumptions to warn of.
+    filters : tuple of Filter
+        Filters of the m columns; by default those of SDSS.
     """
 
     flux: np.ndarray
@@ -87,6 +90,7 @@ class Catalogue:
     morphology: Morphology | None = None
     named: np.ndarray | None = None
     notices: tuple[str, ...] = ()
+    filters: tuple[Filter, ...] = field(default_factory=sdss_filters)
 
     def __len__(self) -> int:
         return len(self.flux)

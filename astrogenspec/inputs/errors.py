@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -315,7 +315,11 @@ def resolve_named(named: Sequence[bool] | np.ndarray | None, given: bool, n: int
     return resolved
 
 
-def select_galaxies(record: Record, item: int | slice | np.ndarray | Sequence[int]) -> Record:
+def select_galaxies(
+    record: Record,
+    item: int | slice | np.ndarray | Sequence[int],
+    shared: Collection[str] = (),
+) -> Record:
     """Select galaxies of a dataclass whose fields have one entry for each galaxy.
 
     Parameters
@@ -324,6 +328,8 @@ def select_galaxies(record: Record, item: int | slice | np.ndarray | Sequence[in
         Its fields are arrays, records, tuples or None.
     item : int, slice, array of int or array of bool
         Galaxies to select; an integer selects one galaxy.
+    shared : collection of str
+        Names of fields that concern all galaxies, which are kept.
 
     Returns
     -------
@@ -335,6 +341,8 @@ def select_galaxies(record: Record, item: int | slice | np.ndarray | Sequence[in
     rows = np.arange(len(record))[item]
     selected: dict[str, Any] = {}
     for field in fields(record):
+        if field.name in shared:
+            continue
         values = getattr(record, field.name)
         if isinstance(values, tuple):
             selected[field.name] = tuple(values[k] for k in rows)

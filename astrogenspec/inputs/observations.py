@@ -32,6 +32,7 @@ from .errors import (
     resolve_named,
 )
 from .features import ModelInputs, make_inputs
+from .filter_sets import union
 from .photometry import (
     Photometry,
     PhotometryBatch,
@@ -94,14 +95,21 @@ class Observations:
         return np.select([image & catalogue, image, catalogue], ["both", "image", "photometry"], "")
 
     def inputs(self) -> ModelInputs:
-        """Return the tensors for the networks."""
-        return make_inputs(self.cutouts, self.photometry)
+        """Return the tensors for networks that read the filters of SDSS."""
+        return make_inputs(self.cutouts, self.photometry.in_sdss())
 
     def photometry_table(self) -> QTable:
-        """Return a table of the photometry as observed, with extinction and morphology."""
+        """Return a table of the photometry as observed, with extinction and morphology.
+
+        Returns
+        -------
+        QTable
+            Columns ``flux_g``, ``flux_err_g``, ``extinction_g`` and so on, with the labels
+            `PhotometryBatch.bands` of the filters.
+        """
         batch = self.photometry
         table = QTable()
-        for k, band in enumerate(BANDS):
+        for k, band in enumerate(batch.bands):
             table[f"flux_{band}"] = batch.flux[:, k] * u.nmgy
             table[f"flux_err_{band}"] = batch.error[:, k] * u.nmgy
             table[f"extinction_{band}"] = batch.extinction[:, k] * u.mag
@@ -266,7 +274,14 @@ def _without(photometry: PhotometryBatch, rows: np.ndarray) -> PhotometryBatch:
 def _filled(
     photometry: PhotometryBatch, rows: np.ndarray, other: PhotometryBatch
 ) -> PhotometryBatch:
-    """Replace the fluxes of some galaxies by those of another batch, but not the extinction."""
+    """Replace the fluxes of some galaxies by those of another batch, but not the extinction.
+
+    The columns of the result are the filters of both.
+    """
+    filters = union([photometry.filters, other.filters])
+    if len(filters) > len(photometry.filters):
+        photometry = photometry.with_filters(filters)
+    other = other.with_filters(photometry.filters)
     flux, error, measured = (
         np.array(a) for a in (photometry.flux, photometry.error, photometry.measured)
     )
@@ -323,6 +338,8 @@ class InputOptions:
         What to do if a galaxy cannot be used.
     measure : bool
         Whether to measure missing photometry on the image.
+    screening : bool
+        Whether to apply the limits of the training galaxies of SDSS to bands of SDSS.
     """
 
     bands: str | Sequence[str] | None = None
@@ -331,6 +348,7 @@ class InputOptions:
     ebv: float | np.ndarray | u.Quantity | None = None
     on_error: str = "raise"
     measure: bool = True
+    screening: bool = True
 
 
 class ObservationBatches:
@@ -372,20 +390,35 @@ class ObservationBatches:
             raise ValueError(_NO_INPUT)
         check_on_error(options.on_error)
         check_bool(options.measure, "measure")
+        check_bool(options.screening, "screening")
         self.batch_size = check_count(batch_size, "batch_size")
         self.options = options
         self._cutouts = cutouts
-        self._photometry = None
+        self._photometry: PhotometryBatch | None = None
         self._required: dict[str, int] = {}
         self.n_galaxies = None if cutouts is None else _number_of(cutouts)
         if photometry is not None:
             self._photometry = coerce_photometry(
-                photometry, ebv=options.ebv, on_error=options.on_error
+                photometry,
+                ebv=options.ebv,
+                on_error=options.on_error,
+                screening=options.screening,
             )
             if cutouts is None:
                 self.n_galaxies = len(self._photometry)
         if self.n_galaxies is not None:
             self._check_lengths(self.n_galaxies)
+
+    def require_sdss(self) -> None:
+        """Read the photometry in the five filters of SDSS, for weights that take no others.
+
+        Raises
+        ------
+        ValueError
+            If a galaxy has photometry in another filter; the message names weights for any filters.
+        """
+        if self._photometry is not None:
+            self._photometry = self._photometry.in_sdss()
 
     def require(self, n: int, argument: str) -> None:
         """Require a number of galaxies; it is checked when the last batch was read.

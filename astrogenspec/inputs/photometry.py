@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import astropy.units as u
@@ -45,17 +45,29 @@ import numpy as np
 from astropy.table import Row, Table
 
 from ..flags import Flag, FlagLog
-from ..surveys import BANDS, SDSS
+from ..surveys import BANDS, Filter
 from ..warnings import AstroGenSpecWarning
 from .catalogues import SENTINELS, Catalogue, dust_values, join_catalogues, read_catalogue
+from .column_names import list_columns
 from .cutouts import CutoutBatch
 from .errors import (
     INPUT_ERRORS,
     InputLog,
+    check_bool,
     check_on_error,
     resolve_flag_codes,
     resolve_named,
     select_galaxies,
+)
+from .filter_sets import (
+    band_labels,
+    calibration_errors,
+    check_filters,
+    extinction_coefficients,
+    is_sdss,
+    sdss_bands,
+    sdss_filters,
+    union,
 )
 from .morphology import Morphology
 from .screening import screen
@@ -74,18 +86,19 @@ __all__ = [
 Photometry: TypeAlias = (
     "Table | Row | Mapping[str, Any] | Sequence[Row | Mapping[str, Any]] | PhotometryBatch"
 )
+#: Weights that take photometry in any filters.
+ANY_FILTER_MODEL = "astrogenspec-properties-simulated"
 #: Maximum Galactic E(B-V), and extinction in a band, mag; larger values are errors or fill values.
 _MAX_EBV, _MAX_EXTINCTION = 10.0, 50.0
-_COEFFICIENTS = np.array([SDSS.extinction_coefficient[band] for band in BANDS])
 
 
 @dataclass(frozen=True, eq=False)
 class PhotometryBatch:
-    """Photometry of many galaxies in the bands u, g, r, i, z.
+    """Photometry of many galaxies in m filters, by default those of SDSS: u, g, r, i, z.
 
     Parameters
     ----------
-    flux, error : ndarray, shape (n, 5)
+    flux, error : ndarray, shape (n, m)
         nmgy as observed, not corrected for Galactic extinction; NaN where missing.
     ebv : ndarray, shape (n,)
         Galactic E(B-V), mag.
@@ -95,9 +108,9 @@ class PhotometryBatch:
         Names of the galaxies; "0", "1", ... by default.
     problems : tuple of str, optional
         Reasons why galaxies or some of their bands cannot be used; empty strings by default.
-    extinction : ndarray, shape (n, 5), optional
+    extinction : ndarray, shape (n, m), optional
         Galactic extinction in the bands, mag; by default ``ebv`` times the coefficients of the
-        survey.
+        filters.
     morphology : Morphology, optional
         Morphology of the galaxies.
     flag_codes : ndarray of int64, shape (n,), optional
@@ -106,11 +119,20 @@ class PhotometryBatch:
     named : ndarray of bool, shape (n,), optional
         Whether a galaxy has a name of its own, rather than only a number; by default True if
         ``names`` are given.
+    filters : tuple of `~astrogenspec.surveys.Filter`, optional
+        Filters of the columns; by default the five of SDSS.
+    calibration_error : ndarray, shape (m,), optional
+        Uncertainty of the zero point of each filter, mag, common to all galaxies; by default that
+        of the simulator for SDSS, else
+        `~astrogenspec.inputs.filter_sets.DEFAULT_CALIBRATION_ERROR`.
 
     Raises
     ------
+    TypeError
+        If ``filters`` does not hold filters.
     ValueError
-        If shapes or lengths differ.
+        If shapes or lengths differ, a filter is given twice, or a calibration error is negative or
+        not finite.
     """
 
     flux: np.ndarray
@@ -123,12 +145,17 @@ class PhotometryBatch:
     morphology: Morphology | None = None
     flag_codes: np.ndarray = None  # type: ignore[assignment]  # filled in below
     named: np.ndarray = None  # type: ignore[assignment]  # filled in below
+    filters: tuple[Filter, ...] = None  # type: ignore[assignment]  # filled in below
+    calibration_error: np.ndarray = None  # type: ignore[assignment]  # filled in below
 
     def __post_init__(self) -> None:
         n = len(self.flux)
+        given: tuple[Filter, ...] | None = self.filters
+        filters = sdss_filters() if given is None else check_filters(given)
+        m = len(filters)
         extinction: np.ndarray | None = self.extinction
         if extinction is None:
-            extinction = np.asarray(self.ebv)[:, None] * _COEFFICIENTS
+            extinction = np.asarray(self.ebv)[:, None] * extinction_coefficients(filters)
         named = resolve_named(self.named, bool(self.names), n)
         names = tuple(self.names) or tuple(str(k) for k in range(n))
         problems = tuple(self.problems) or ("",) * n
@@ -137,10 +164,8 @@ class PhotometryBatch:
             ("error", self.error),
             ("extinction", extinction),
         ):
-            if np.shape(values) != (n, len(BANDS)):
-                raise ValueError(
-                    f"{what} has shape {np.shape(values)}, but it must be ({n}, {len(BANDS)})."
-                )
+            if np.shape(values) != (n, m):
+                raise ValueError(f"{what} has shape {np.shape(values)}, but it must be ({n}, {m}).")
         lists: dict[str, Sized] = {
             "ebv": self.ebv,
             "measured": self.measured,
@@ -158,13 +183,16 @@ class PhotometryBatch:
         object.__setattr__(self, "problems", problems)
         codes = resolve_flag_codes(self.flag_codes, problems, Flag.PHOTOMETRY_NOT_USED)
         object.__setattr__(self, "flag_codes", codes)
+        object.__setattr__(self, "filters", filters)
+        errors = _check_calibration(self.calibration_error, filters)
+        object.__setattr__(self, "calibration_error", errors)
 
     def __len__(self) -> int:
         return len(self.flux)
 
     def __getitem__(self, item: int | slice | np.ndarray | Sequence[int]) -> PhotometryBatch:
         """Select galaxies: an integer, a slice, integers, or an array of bool."""
-        return select_galaxies(self, item)
+        return select_galaxies(self, item, shared=("filters", "calibration_error"))
 
     def __repr__(self) -> str:
         bad = sum(map(bool, self.problems))
@@ -181,8 +209,13 @@ class PhotometryBatch:
         return self.morphology
 
     @property
+    def bands(self) -> tuple[str, ...]:
+        """Labels of the filters, such as "g"; the name of the filter where bands are the same."""
+        return band_labels(self.filters)
+
+    @property
     def bands_present(self) -> np.ndarray:
-        """Whether a band has a flux and an error; bool, shape (n, 5)."""
+        """Whether a band has a flux and an error; bool, shape (n, m)."""
         return np.isfinite(self.flux) & np.isfinite(self.error)
 
     def dereddened(self) -> tuple[np.ndarray, np.ndarray]:
@@ -190,11 +223,142 @@ class PhotometryBatch:
 
         Returns
         -------
-        flux, error : ndarray, shape (n, 5)
+        flux, error : ndarray, shape (n, m)
             nmgy; NaN where missing.
         """
         factor = 10 ** (0.4 * self.extinction)
         return self.flux * factor, self.error * factor
+
+    def with_filters(self, filters: Sequence[Filter]) -> PhotometryBatch:
+        """Return a copy whose columns are those of other filters.
+
+        Parameters
+        ----------
+        filters : sequence of `~astrogenspec.surveys.Filter`
+            Filters of the columns of the copy. A filter that this batch lacks has NaN as flux and
+            error, ``ebv`` times its coefficient as extinction, and the default calibration error; a
+            filter of this batch that is not among them is left out.
+
+        Returns
+        -------
+        PhotometryBatch
+        """
+        filters = check_filters(filters)
+        index = {each.name: k for k, each in enumerate(self.filters)}
+        old = [index[each.name] for each in filters if each.name in index]
+        new = [k for k, each in enumerate(filters) if each.name in index]
+        arrays = {
+            "flux": np.full((len(self), len(filters)), np.nan),
+            "error": np.full((len(self), len(filters)), np.nan),
+            "extinction": np.asarray(self.ebv)[:, None] * extinction_coefficients(filters),
+        }
+        for name, values in arrays.items():
+            values[:, new] = getattr(self, name)[:, old]
+        errors = calibration_errors(filters)
+        errors[new] = self.calibration_error[old]
+        fields: dict[str, Any] = {**arrays, "filters": filters, "calibration_error": errors}
+        return replace(self, **fields)
+
+    def in_sdss(self) -> PhotometryBatch:
+        """Return the photometry in the five filters of SDSS, u, g, r, i, z.
+
+        Returns
+        -------
+        PhotometryBatch
+            The same object if it has these filters.
+
+        Raises
+        ------
+        ValueError
+            If a galaxy has photometry in another filter; the message names weights for any filters.
+        """
+        if is_sdss(self.filters):
+            return self
+        used = np.any(self.bands_present, axis=0).tolist()
+        bands = sdss_bands(self.filters)
+        other = [each.name for k, each in enumerate(self.filters) if used[k] and bands[k] is None]
+        if other:
+            raise ValueError(
+                f"photometry is in the filters {list_columns(other)}, but these weights read those "
+                f"of SDSS only; use weights for any filters, {ANY_FILTER_MODEL!r}."
+            )
+        return self.with_filters(sdss_filters())
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[PhotometryBatch]) -> PhotometryBatch:
+        """Concatenate galaxies.
+
+        Parameters
+        ----------
+        parts : sequence of PhotometryBatch
+            At least one. The columns of the result are the filters of all parts, each once; a
+            galaxy has NaN in a filter that its part lacks. The calibration error of a filter is the
+            largest of those of the parts.
+
+        Returns
+        -------
+        PhotometryBatch
+
+        Raises
+        ------
+        ValueError
+            If there are no parts.
+        """
+        if not parts:
+            raise ValueError("parts is empty; give at least one batch.")
+        filters = union([part.filters for part in parts])
+        errors = [
+            max(
+                part.calibration_error[k]
+                for part in parts
+                for k, other in enumerate(part.filters)
+                if other.name == each.name
+            )
+            for each in filters
+        ]
+        parts = [part.with_filters(filters) for part in parts]
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("flux", "error", "ebv", "measured", "extinction", "flag_codes", "named")
+        }
+        shapes = [part.morphology for part in parts]
+        if any(shape is not None for shape in shapes):
+            arrays["morphology"] = Morphology.concatenate(
+                [
+                    Morphology.missing(len(part)) if part.morphology is None else part.morphology
+                    for part in parts
+                ]
+            )
+        return cls(
+            **arrays,
+            names=tuple(name for part in parts for name in part.names),
+            problems=tuple(problem for part in parts for problem in part.problems),
+            filters=filters,
+            calibration_error=np.array(errors),
+        )
+
+
+def _check_calibration(errors: object, filters: tuple[Filter, ...]) -> np.ndarray:
+    """Return the calibration errors of filters, or raise."""
+    if errors is None:
+        return calibration_errors(filters)
+    try:
+        values = np.array(
+            errors.to_value(u.mag) if isinstance(errors, u.Quantity) else errors, float
+        )
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"calibration_error is {ascii(errors)[:60]}, but it must be numbers, in magnitudes."
+        ) from None
+    if values.shape not in ((), (len(filters),)):
+        raise ValueError(
+            f"calibration_error has shape {values.shape}, but it must be ({len(filters)},)."
+        )
+    if not (np.isfinite(values) & (values >= 0)).all():
+        raise ValueError(
+            f"calibration_error is {ascii(errors)[:60]}, but it must be 0 mag or more, and finite."
+        )
+    return np.array(np.broadcast_to(values, len(filters)))
 
 
 def coerce_photometry(
@@ -202,6 +366,7 @@ def coerce_photometry(
     *,
     ebv: float | np.ndarray | u.Quantity | None = None,
     on_error: str = "raise",
+    screening: bool = True,
 ) -> PhotometryBatch:
     """Convert photometry, in any supported form, to one batch of fluxes.
 
@@ -219,6 +384,9 @@ def coerce_photometry(
         index, or leave the galaxy blank and give the reason in ``problems`` and ``flag_codes``. An
         impossible value of the morphology is removed, with the reason in those of ``morphology``.
         Errors that concern the whole call are always raised.
+    screening : bool
+        Whether to apply the limits of the training galaxies of SDSS to bands of SDSS
+        (`astrogenspec.inputs.screening`). Without them, only impossible values are removed.
 
     Returns
     -------
@@ -250,9 +418,10 @@ def coerce_photometry(
     100.0
     """
     check_on_error(on_error)
+    check_bool(screening, "screening")
     if isinstance(photometry, PhotometryBatch):
         if ebv is None:
-            return _screened(photometry, on_error)
+            return _screened(photometry, on_error, screening)
         raise ValueError("ebv was given with a PhotometryBatch, which has its own; leave it out.")
     catalogue = _read(photometry)
     n = len(catalogue)
@@ -272,7 +441,7 @@ def coerce_photometry(
     if catalogue.extinction is None:
         check_reddening(reddening, rejected)
     else:
-        _check_extinction(flux, extinction, rejected, notes)
+        _check_extinction(flux, extinction, catalogue.filters, rejected, notes)
     log = InputLog(n, on_error)
     for index, text in sorted(rejected.items()):
         log.reject(index, Flag.PHOTOMETRY_NOT_USED, text)
@@ -299,13 +468,14 @@ def coerce_photometry(
         morphology,
         log.codes,
         np.zeros(n, bool) if catalogue.named is None else catalogue.named,
+        catalogue.filters,
     )
-    return _screened(batch, on_error)
+    return _screened(batch, on_error, screening)
 
 
-def _screened(batch: PhotometryBatch, on_error: str) -> PhotometryBatch:
+def _screened(batch: PhotometryBatch, on_error: str, sdss: bool) -> PhotometryBatch:
     """Remove bands outside the training range; if asked for, raise without any other band."""
-    screened = screen(batch)
+    screened = screen(batch, sdss=sdss)
     lost = screened.flag_codes & ~batch.flag_codes & Flag.PHOTOMETRY_NOT_USED
     log = InputLog(len(batch), on_error)
     for k in np.flatnonzero(lost):
@@ -315,14 +485,15 @@ def _screened(batch: PhotometryBatch, on_error: str) -> PhotometryBatch:
 
 def _extinction_of(catalogue: Catalogue, ebv: object) -> tuple[np.ndarray, np.ndarray]:
     """Return E(B-V) and the extinction in each band."""
+    coefficients = extinction_coefficients(catalogue.filters)
     if catalogue.extinction is not None:
         extinction = catalogue.extinction
         good = np.isfinite(extinction) & (extinction >= 0)
-        derived = np.where(good, extinction / _COEFFICIENTS, 0.0).max(axis=1)
+        derived = np.where(good, extinction / coefficients, 0.0).max(axis=1)
         reddening = derived if catalogue.ebv is None else catalogue.ebv
         return np.array(reddening), extinction.copy()
     reddening = _ebv_for(ebv, len(catalogue)) if catalogue.ebv is None else catalogue.ebv
-    return reddening, reddening[:, None] * _COEFFICIENTS
+    return reddening, reddening[:, None] * coefficients
 
 
 def _read(photometry: object) -> Catalogue:
@@ -385,7 +556,11 @@ def _dust_text(key: str, value: float, high: float) -> str:
 
 
 def _check_extinction(
-    flux: np.ndarray, extinction: np.ndarray, rejected: dict[int, str], notes: FlagLog
+    flux: np.ndarray,
+    extinction: np.ndarray,
+    filters: Sequence[Filter],
+    rejected: dict[int, str],
+    notes: FlagLog,
 ) -> None:
     """Remove bands whose extinction is invalid; reject galaxies without any other band.
 
@@ -393,28 +568,31 @@ def _check_extinction(
 
     Parameters
     ----------
-    flux, extinction : ndarray, shape (n, 5)
+    flux, extinction : ndarray, shape (n, m)
         Changed in place.
+    filters : sequence of Filter
+        Filters of the columns.
     rejected : dict of int to str
         Reasons why galaxies cannot be used, by index; changed in place.
     notes : FlagLog
         Log of bands that are not used.
     """
     valid = _is_between(extinction, _MAX_EXTINCTION)
+    bands, coefficients = band_labels(filters), extinction_coefficients(filters)
     for row in np.flatnonzero(~valid.all(axis=1)):
         wrong = np.flatnonzero(~valid[row] & np.isfinite(flux[row]))
         texts = [
-            _dust_text(f"extinction_{BANDS[k]}", extinction[row, k], _MAX_EXTINCTION) for k in wrong
+            _dust_text(f"extinction_{bands[k]}", extinction[row, k], _MAX_EXTINCTION) for k in wrong
         ]
         if not (np.isfinite(flux[row]) & valid[row]).any() and len(wrong):
             rejected.setdefault(int(row), texts[0])
             continue
         for k, text in zip(wrong, texts, strict=True):
-            notes.add(int(row), Flag.BAND_NOT_USED, f"{BANDS[k]} not used: {text.rstrip('.')}")
+            notes.add(int(row), Flag.BAND_NOT_USED, f"{bands[k]} not used: {text.rstrip('.')}")
         flux[row, wrong] = np.nan
         known = valid[row] & (extinction[row] > 0)
-        reddening = np.median((extinction[row] / _COEFFICIENTS)[known]) if known.any() else 0.0
-        extinction[row] = np.where(valid[row], extinction[row], reddening * _COEFFICIENTS)
+        reddening = np.median((extinction[row] / coefficients)[known]) if known.any() else 0.0
+        extinction[row] = np.where(valid[row], extinction[row], reddening * coefficients)
 
 
 def _warn_no_ebv() -> None:

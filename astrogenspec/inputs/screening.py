@@ -17,10 +17,15 @@ constant beyond the range of the fit; the coefficients are those of the simulato
 (``priors/observation.ecsv``), and the floor is `FLOOR` dex lower.  The errors of SDSS model fluxes
 are above it, formal errors of deep surveys are not.  A signal-to-noise ratio above `MAX_SNR`, that
 of the brightest galaxies of the training set, is flagged as well.
+
+**Other filters**, and those of SDSS if the weights take any errors, are only screened for values
+that no measurement of a galaxy has: brighter or fainter than `MAGNITUDE_LIMITS`, an error larger
+than the flux of the brightest galaxy, or negative by more than `MAX_NEGATIVE` standard deviations.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -28,12 +33,14 @@ import numpy as np
 
 from ..flags import Flag, FlagLog
 from ..surveys import BANDS
+from .filter_sets import sdss_bands
 from .fluxes import ab_magnitudes
 
 __all__ = [
     "FLOOR",
     "MAGNITUDE_LIMITS",
     "MAX_ERROR",
+    "MAX_NEGATIVE",
     "MAX_SNR",
     "MIN_SNR",
     "UNDETECTED",
@@ -53,6 +60,9 @@ MAX_ERROR = 2e4
 #: Signal-to-noise ratios above which a band is flagged; the largest of 13,206 galaxies of SDSS are
 #: 231, 660, 699, 702 and 584.
 MAX_SNR = {"u": 250.0, "g": 700.0, "r": 750.0, "i": 750.0, "z": 600.0}
+#: Maximum significance of a negative flux, in any filter: noise alone exceeds it in one of 3.5
+#: million measurements.
+MAX_NEGATIVE = 5.0
 #: AB magnitudes of galaxies, brightest and faintest.
 MAGNITUDE_LIMITS = (3.0, 30.0)
 #: Difference between the typical error and the smallest one, dex.
@@ -104,14 +114,10 @@ def error_floor(flux: np.ndarray) -> np.ndarray:
     ndarray, shape (n, 5)
         nmgy; NaN where the flux is missing or not positive.
     """
-    magnitudes = ab_magnitudes(flux)
-    floors = [
-        typical_error(magnitudes[:, k], band) * 10 ** -FLOOR[band] for k, band in enumerate(BANDS)
-    ]
-    return np.stack(floors, axis=1) * flux / _MAG
+    return _floors(np.asarray(flux, dtype=float), BANDS)
 
 
-def screen(batch: Batch) -> Batch:
+def screen(batch: Batch, *, sdss: bool = True) -> Batch:
     """Remove bands outside the training range, and raise errors that are too small.
 
     Fluxes measured on images are not changed.
@@ -120,6 +126,9 @@ def screen(batch: Batch) -> Batch:
     ----------
     batch : PhotometryBatch
         Photometry as observed.
+    sdss : bool
+        Whether to apply the limits of the training galaxies of SDSS to the filters of SDSS. Without
+        them, and in other filters, only impossible values are removed.
 
     Returns
     -------
@@ -130,28 +139,30 @@ def screen(batch: Batch) -> Batch:
     """
     flux, error = batch.flux, batch.error
     given = batch.bands_present & ~np.asarray(batch.measured, bool)[:, None]
+    bands = tuple(band if sdss else None for band in sdss_bands(batch.filters))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        reasons = _reasons(flux, error)
+        reasons = _reasons(flux, error, bands)
         dropped = given & np.any(list(reasons.values()), axis=0)
-        floor = error_floor(flux)
+        floor = _floors(flux, bands)
         small = given & ~dropped & (error < floor * (1 - 1e-9))
-        high = given & ~dropped & (flux > error * np.array([MAX_SNR[band] for band in BANDS]))
+        high = given & ~dropped & (flux > error * np.array([_max_snr(band) for band in bands]))
     high &= ((np.asarray(batch.flag_codes) & Flag.HIGH_SIGNAL) == 0)[:, None]
     if not (dropped.any() or small.any() or high.any()):
         return batch
     log = FlagLog(len(batch))
     log.extend(batch.flag_codes, batch.problems)
-    for k, band in enumerate(BANDS):
+    labels = batch.bands
+    for k, label in enumerate(labels):
         left = dropped[:, k].copy()
         for reason, rows in reasons.items():
             found = left & rows[:, k]
             left &= ~found
             for row in np.flatnonzero(found):
                 measured = f"{flux[row, k]:.3g} +- {error[row, k]:.3g} nmgy"
-                log.add(int(row), Flag.BAND_NOT_USED, f"{band} not used: {measured}, {reason}")
+                log.add(int(row), Flag.BAND_NOT_USED, f"{label} not used: {measured}, {reason}")
     for row in np.flatnonzero(high.any(axis=1)):
-        bands = ", ".join(band for k, band in enumerate(BANDS) if high[row, k])
-        text = f"the signal-to-noise ratio in {bands} is above the training range"
+        shown = ", ".join(label for k, label in enumerate(labels) if high[row, k])
+        text = f"the signal-to-noise ratio in {shown} is above the training range"
         log.add(int(row), Flag.HIGH_SIGNAL, text)
     empty = dropped.any(axis=1) & ~(batch.bands_present & ~dropped).any(axis=1)
     log.add(empty, Flag.PHOTOMETRY_NOT_USED, "no band is left")
@@ -164,17 +175,41 @@ def screen(batch: Batch) -> Batch:
     )
 
 
-def _reasons(flux: np.ndarray, error: np.ndarray) -> dict[str, np.ndarray]:
-    """Return where a band cannot be used, by reason."""
+def _max_snr(band: str | None) -> float:
+    return np.inf if band is None else MAX_SNR[band]
+
+
+def _floors(flux: np.ndarray, bands: Sequence[str | None]) -> np.ndarray:
+    """Return the smallest errors of SDSS galaxies, nmgy; 0 in the columns of other filters."""
+    floors = np.zeros(flux.shape)
+    for k, band in enumerate(bands):
+        if band is not None:
+            typical = typical_error(ab_magnitudes(flux[:, k]), band)
+            floors[:, k] = typical * 10 ** -FLOOR[band] * flux[:, k] / _MAG
+    return floors
+
+
+def _reasons(
+    flux: np.ndarray, error: np.ndarray, bands: Sequence[str | None]
+) -> dict[str, np.ndarray]:
+    """Return where a band cannot be used, by reason; ``bands`` has None for other filters."""
     bright, faint = (10 ** (0.4 * (22.5 - limit)) for limit in MAGNITUDE_LIMITS)
-    weak = ~(flux >= MIN_SNR * error)
-    for band, (low, high, snr) in UNDETECTED.items():
-        k = BANDS.index(band)
-        usual = (error[:, k] >= low) & (error[:, k] <= high) & (flux[:, k] > snr * error[:, k])
+    limited = np.array([band is not None for band in bands])
+    low = ~(flux >= MIN_SNR * error)
+    weak = low & limited
+    for band, (smallest, largest, snr) in UNDETECTED.items():
+        if band not in bands:
+            continue
+        k = bands.index(band)
+        usual = (error[:, k] >= smallest) & (error[:, k] <= largest)
+        usual &= flux[:, k] > snr * error[:, k]
         weak[:, k] &= ~usual | (flux[:, k] == 0)
+    faded = np.where(limited, weak, low)
     return {
-        "an error larger than that of any training galaxy": error > MAX_ERROR,
+        "an error larger than that of any training galaxy": (error > MAX_ERROR) & limited,
         f"a signal-to-noise ratio below {MIN_SNR:g}": weak,
         "brighter than any galaxy": flux > bright,
-        "fainter than any galaxy of a survey": (flux > 0) & (flux < faint) & ~weak,
+        "fainter than any galaxy of a survey": (flux > 0) & (flux < faint) & ~faded,
+        "an error larger than the flux of any galaxy": error > bright,
+        f"negative by more than {MAX_NEGATIVE:g} standard deviations": flux < -MAX_NEGATIVE * error,
     }

@@ -1,0 +1,177 @@
+"""Filter sets: labels, Galactic extinction and calibration errors of the columns of photometry.
+
+Column k of a flux array is the flux through filter k of a tuple of filters.  The default is the
+five filters of SDSS, in the order u, g, r, i, z.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from ..surveys import SDSS, Filter
+
+__all__ = [
+    "DEFAULT_CALIBRATION_ERROR",
+    "band_labels",
+    "calibration_errors",
+    "check_filters",
+    "extinction_coefficients",
+    "is_sdss",
+    "sdss_bands",
+    "sdss_filters",
+    "union",
+]
+
+#: Uncertainty of the zero point of a filter of no survey, mag: the surveys that the package knows
+#: state 0.005 to 0.02 mag.
+DEFAULT_CALIBRATION_ERROR = 0.02
+#: Uncertainties of the magnitudes of SDSS relative to r, mag: the scatter beyond the errors of the
+#: catalogue that the simulator adds (``simulate/priors/observation.ecsv``).
+_SDSS_ERRORS = {"u": 0.005, "g": 0.0161, "r": 0.0, "i": 0.0098, "z": 0.0042}
+_SDSS_BANDS = {SDSS.filter_names[band]: band for band in SDSS.bands}
+
+
+@cache
+def sdss_filters() -> tuple[Filter, ...]:
+    """Return the filters of SDSS, in the order u, g, r, i, z."""
+    return tuple(SDSS.filters[band] for band in SDSS.bands)
+
+
+def is_sdss(filters: Sequence[Filter]) -> bool:
+    """Return whether filters are the five of SDSS, in the order u, g, r, i, z.
+
+    Parameters
+    ----------
+    filters : sequence of Filter
+
+    Returns
+    -------
+    bool
+    """
+    return [each.name for each in filters] == list(_SDSS_BANDS)
+
+
+def sdss_bands(filters: Sequence[Filter]) -> tuple[str | None, ...]:
+    """Return the bands of SDSS among filters.
+
+    Parameters
+    ----------
+    filters : sequence of Filter
+
+    Returns
+    -------
+    tuple of str or None
+        Name of the band; None for a filter of another survey.
+    """
+    return tuple(_SDSS_BANDS.get(each.name) for each in filters)
+
+
+def band_labels(filters: Sequence[Filter]) -> tuple[str, ...]:
+    """Return one label for each filter, for columns and messages.
+
+    Parameters
+    ----------
+    filters : sequence of Filter
+
+    Returns
+    -------
+    tuple of str
+        The band, such as "g"; the name, such as "lsst2023-y", where bands differ at most in the
+        case of letters.
+    """
+    count = Counter(each.band.lower() for each in filters)
+    return tuple(each.name if count[each.band.lower()] > 1 else each.band for each in filters)
+
+
+def extinction_coefficients(filters: Sequence[Filter]) -> np.ndarray:
+    """Return the ratios of the Galactic extinction in each filter to E(B-V).
+
+    Parameters
+    ----------
+    filters : sequence of Filter
+
+    Returns
+    -------
+    ndarray, shape (m,)
+        Those of the survey for SDSS, else those of the curve of the filter.
+    """
+    bands = sdss_bands(filters)
+    return np.array(
+        [
+            each.extinction_coefficient if band is None else SDSS.extinction_coefficient[band]
+            for each, band in zip(filters, bands, strict=True)
+        ],
+        dtype=float,
+    )
+
+
+def calibration_errors(filters: Sequence[Filter]) -> np.ndarray:
+    """Return the default uncertainties of the zero points.
+
+    Parameters
+    ----------
+    filters : sequence of Filter
+
+    Returns
+    -------
+    ndarray, shape (m,)
+        Magnitudes; those of the simulator for SDSS, else `DEFAULT_CALIBRATION_ERROR`.
+    """
+    return np.array(
+        [
+            DEFAULT_CALIBRATION_ERROR if band is None else _SDSS_ERRORS[band]
+            for band in sdss_bands(filters)
+        ],
+        dtype=float,
+    )
+
+
+def check_filters(filters: object) -> tuple[Filter, ...]:
+    """Check a tuple of filters.
+
+    Parameters
+    ----------
+    filters : sequence of Filter
+
+    Returns
+    -------
+    tuple of Filter
+
+    Raises
+    ------
+    TypeError
+        If it is not a sequence of filters.
+    ValueError
+        If it is empty, or a filter is given twice.
+    """
+    found = tuple(filters) if isinstance(filters, Sequence) else ()
+    if not isinstance(filters, Sequence) or not all(isinstance(each, Filter) for each in found):
+        raise TypeError(
+            f"filters is {ascii(filters)[:80]}, but it must be a sequence of Filter objects, such "
+            "as those of a survey, or of get_filter."
+        )
+    if not found:
+        raise ValueError("filters is empty; give at least one filter.")
+    count = Counter(each.name for each in found)
+    twice = next((name for name, n in count.items() if n > 1), None)
+    if twice is not None:
+        raise ValueError(f"filters holds {twice} more than once; give each filter once.")
+    return found
+
+
+def union(parts: Sequence[Sequence[Filter]]) -> tuple[Filter, ...]:
+    """Return the filters of several sets, each once, in the order of their first appearance.
+
+    Parameters
+    ----------
+    parts : sequence of sequences of Filter
+
+    Returns
+    -------
+    tuple of Filter
+    """
+    return tuple({each.name: each for part in parts for each in part}.values())
