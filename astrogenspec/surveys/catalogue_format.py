@@ -63,6 +63,9 @@ class CatalogueFormat:
     identifying : tuple of str
         Names of columns, with shell-style wildcards, that only this survey uses: one of them in a
         table is enough to recognise the survey.
+    shared : tuple of str
+        Names of columns, with wildcards, that several surveys use and that SDSS does not have: the
+        survey of a table with one of them has to be named.
     total : bool
         Whether the fluxes are total fluxes; False for fixed apertures, whose colours are better
         than their sums.
@@ -96,6 +99,7 @@ class CatalogueFormat:
     ebv: str | None = None
     names: tuple[str, ...] = ()
     identifying: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
     total: bool = True
     note: str = ""
 
@@ -227,5 +231,23 @@ class CatalogueFormat:
         -------
         bool
         """
-        patterns = [pattern.lower() for pattern in self.identifying]
-        return any(fnmatchcase(name.lower(), pattern) for name in names for pattern in patterns)
+        return _any_match(names, self.identifying)
+
+    def shares(self, names: Iterable[str]) -> bool:
+        """Return whether a table has a column of this survey that others use as well, but not SDSS.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Names of the columns of the table.
+
+        Returns
+        -------
+        bool
+        """
+        return _any_match(names, self.shared)
+
+
+def _any_match(names: Iterable[str], patterns: Iterable[str]) -> bool:
+    lower = [pattern.lower() for pattern in patterns]
+    return any(fnmatchcase(name.lower(), pattern) for name in names for pattern in lower)

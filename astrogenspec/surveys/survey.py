@@ -185,7 +185,7 @@ class Survey:
             if not math.isfinite(number):
                 time = self.exposure_time[band].to_value(u.s)
                 number = time * 10 ** (0.4 * (self.zero_point[band] - 22.5))
-            result[band] = number
+            result[band] = float(number)
         return result
 
     @classmethod

@@ -238,7 +238,7 @@ def _format(content: Any) -> CatalogueFormat:
             raise ValueError(f"an item of catalogue has no key {key!r}.")
     given: dict[str, Any] = {}
     for key, value in content.items():
-        if key in ("names", "identifying"):
+        if key in ("names", "identifying", "shared"):
             if not isinstance(value, list):
                 raise ValueError(f"{key} in catalogue must be a list of names of columns.")
             given[key] = tuple(_text(key, text) for text in value)
