@@ -13,6 +13,8 @@ of O'Donnell (1994, ApJ 422, 158).
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,7 +29,7 @@ _R_V = 3.1
 _HALPHA_OVER_V = 0.82
 
 
-def add_dust(galaxies: Galaxies, priors: Priors) -> None:
+def add_dust(galaxies: Galaxies, priors: Priors | SimpleNamespace) -> None:
     """Add the attenuations (mag) of each galaxy.
 
     Adds ``attenuation_lines`` (A at Halpha of the lines), ``attenuation_stars`` (A_V of all stars),
@@ -38,8 +40,8 @@ def add_dust(galaxies: Galaxies, priors: Priors) -> None:
     ----------
     galaxies : Galaxies
         Modified in place.
-    priors : Priors
-        Group ``dust``.
+    priors : Priors or SimpleNamespace
+        Group ``dust``; in a namespace, values may be tensors of shape (n,).
     """
     x, e = galaxies["log_mass"] - 10, galaxies["normal"]
     quiescent = galaxies["quiescent"]

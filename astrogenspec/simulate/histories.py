@@ -3,7 +3,8 @@ r"""Star-formation and enrichment histories, as masses formed on the stellar gri
 The disk forms stars at the rate :math:`\psi \propto t\,e^{-kt}` (delayed exponential), where *t* is
 the time since the onset and *k* is chosen to give the required mean rate over the last 100 Myr.
 The rate is multiplied by log-normal excursions, and bursts are added.  The bulge forms early and
-quickly.  Each component has a Gaussian distribution of the logarithm of metallicity.
+quickly.  Each component has a Gaussian distribution of the logarithm of metallicity.  Onsets, and
+decline times of bulges, are shorter by the factor ``age_scale`` of a galaxy, if it has one.
 """
 
 from __future__ import annotations
@@ -42,14 +43,17 @@ class Histories:
         Group ``population``.
     distances : Distances
         On the device of the grid.
+    youngest : float
+        Latest onset (Gyr before observation) of the table of decline rates.
     """
 
     grid: StellarGrid
     priors: Priors
     distances: Distances
+    youngest: float = 3.0
 
     def __post_init__(self):
-        onsets = torch.linspace(3, 13.4, 27)
+        onsets = torch.linspace(self.youngest, 13.4, 27)
         rates = torch.cat([torch.linspace(-1.5, 0, 16)[:-1], torch.linspace(0, 5, 51)])
         recent, span = self._recent()
         table = torch.stack(
@@ -113,9 +117,8 @@ class Histories:
             p.onset_quiescent + p.onset_quiescent_slope * x,
             p.onset_star_forming + p.onset_star_forming_slope * x,
         )
-        onset = torch.minimum(
-            (onset + p.onset_scatter * e[Normal.DISK_ONSET]).clamp(min=3.2), oldest
-        )
+        onset = (onset + p.onset_scatter * e[Normal.DISK_ONSET]).clamp(min=3.2)
+        onset = torch.minimum(onset * galaxies.get("age_scale", 1.0), oldest)
         log_disk_fraction = torch.log10((1 - galaxies["bulge_fraction"]).clamp(min=0.05))
         log_rate = galaxies["log_ssfr"] + torch.log10(torch.tensor(_SURVIVING)) - log_disk_fraction
         formed = self._delayed(onset, self._rate_for(onset, log_rate.clamp(min=-13.5)))
@@ -164,10 +167,10 @@ class Histories:
             p.onset_bulge + p.onset_bulge_slope * (x - 0.2),
             torch.full_like(x, p.onset_bulge_star_forming),
         )
-        begin = torch.minimum(
-            (begin + p.onset_scatter * e[Normal.BULGE_ONSET]).clamp(min=3.2), oldest
-        )
-        bulge = self._delayed(begin, 0.9 + 2.6 * u[Uniform.BULGE_RATE])
+        scale = galaxies.get("age_scale", 1.0)
+        begin = (begin + p.onset_scatter * e[Normal.BULGE_ONSET]).clamp(min=3.2)
+        begin = torch.minimum(begin * scale, oldest)
+        bulge = self._delayed(begin, (0.9 + 2.6 * u[Uniform.BULGE_RATE]) / scale)
         width = torch.where(
             quiescent, p.metallicity_width_quiescent, p.metallicity_width_star_forming
         )

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -30,7 +31,17 @@ from ..cosmology import default_cosmology
 from .interpolation import interpolate, inverse_cdf
 from .priors import Priors
 
-__all__ = ["Distances", "Galaxies", "Normal", "Uniform", "draw_population"]
+__all__ = [
+    "Distances",
+    "Galaxies",
+    "Normal",
+    "Uniform",
+    "add_properties",
+    "draw_population",
+    "local_main_sequence",
+    "random_deviates",
+    "schechter",
+]
 
 Galaxies = dict[str, Tensor]
 
@@ -116,10 +127,20 @@ class Distances:
     age: Tensor
 
     @classmethod
-    def tabulate(cls, device: str | torch.device = "cpu") -> Distances:
-        """Tabulate the default cosmology up to z = 0.4."""
+    def tabulate(
+        cls, device: str | torch.device = "cpu", *, max_redshift: float = _MAX_REDSHIFT
+    ) -> Distances:
+        """Tabulate the default cosmology.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            Device of the tensors.
+        max_redshift : float
+            Largest redshift.
+        """
         cosmology = default_cosmology()
-        z = np.linspace(0.0005, _MAX_REDSHIFT, 800)
+        z = np.linspace(0.0005, max_redshift, 800)
         columns = (
             z,
             cosmology.luminosity_distance(z).to_value("Mpc"),
@@ -175,17 +196,92 @@ def draw_population(
         ``uniform``, shape (24, n), and ``normal``, shape (40, n), with rows named by `Uniform` and
         `Normal`.
     """
-    device = generator.device
-    uniform = torch.rand(_N_UNIFORM, n, generator=generator, device=device)
-    normal = torch.randn(_N_NORMAL, n, generator=generator, device=device)
+    uniform, normal = random_deviates(n, generator)
     mass, redshift = _masses_and_redshifts(
         uniform[Uniform.MASS], uniform[Uniform.REDSHIFT], priors, distances, magnitude_limit, volume
     )
     galaxies = {"log_mass": mass, "redshift": redshift, "uniform": uniform, "normal": normal}
-    _star_formation(galaxies, priors)
+    sequence = local_main_sequence(mass, redshift, priors)
+    add_properties(galaxies, sequence, priors, line_priors)
+    return galaxies
+
+
+def random_deviates(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw the uniform deviates, shape (24, n), and the normal ones, shape (40, n), of n galaxies.
+
+    Parameters
+    ----------
+    n : int
+        Number of galaxies.
+    generator : torch.Generator
+        Its device is the device of the result.
+    """
+    device = generator.device
+    uniform = torch.rand(_N_UNIFORM, n, generator=generator, device=device)
+    return uniform, torch.randn(_N_NORMAL, n, generator=generator, device=device)
+
+
+def add_properties(
+    galaxies: Galaxies,
+    sequence: Tensor,
+    priors: Priors | SimpleNamespace,
+    line_priors: Priors | SimpleNamespace,
+) -> None:
+    """Add star formation, chemistry, bulges and nuclei to galaxies of given masses and redshifts.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        With ``log_mass``, ``redshift``, ``uniform`` and ``normal``; modified in place.
+    sequence : Tensor, shape (n,)
+        Mean log10 of the star-formation rate of the main sequence at the masses and redshifts.
+    priors, line_priors : Priors or SimpleNamespace
+        Groups ``population`` and ``lines``; in a namespace, values may be tensors of shape (n,).
+    """
+    _star_formation(galaxies, sequence, priors)
     _structure_and_chemistry(galaxies, priors)
     _nuclei(galaxies, line_priors)
-    return galaxies
+
+
+def schechter(
+    x: Tensor,
+    phi1: Tensor | float,
+    slope1: Tensor | float,
+    phi2: Tensor | float,
+    slope2: Tensor | float,
+) -> Tensor:
+    """Compute the double Schechter function per unit of ln M.
+
+    Parameters
+    ----------
+    x : Tensor
+        log10 of the mass over the knee.
+    phi1, slope1 : Tensor or float
+        Normalisation and slope of the first component.
+    phi2, slope2 : Tensor or float
+        Normalisation and slope of the second component.
+    """
+    ratio = 10**x
+    return torch.exp(-ratio) * (phi1 * ratio ** (1 + slope1) + phi2 * ratio ** (1 + slope2))
+
+
+def local_main_sequence(mass: Tensor, redshift: Tensor, priors: Priors) -> Tensor:
+    """Compute the mean log10 of the star-formation rate (Msun/yr) of local galaxies.
+
+    Parameters
+    ----------
+    mass : Tensor
+        log10 Msun.
+    redshift : Tensor
+        Shape that broadcasts with that of ``mass``.
+    priors : Priors
+        Group ``population``.
+    """
+    return (
+        priors.main_sequence_slope * mass
+        + priors.main_sequence_intercept
+        + priors.main_sequence_evolution * torch.log10((1 + redshift) / 1.05)
+    )
 
 
 def _masses_and_redshifts(
@@ -197,10 +293,12 @@ def _masses_and_redshifts(
     volume: tuple[float, float, float] | None,
 ) -> tuple[Tensor, Tensor]:
     mass = torch.linspace(7.5, 12.2, 500, device=u_mass.device)
-    x = 10 ** (mass - priors.mass_function_knee)
-    density = torch.exp(-x) * (
-        priors.mass_function_phi1 * x ** (1 + priors.mass_function_slope1)
-        + priors.mass_function_phi2 * x ** (1 + priors.mass_function_slope2)
+    density = schechter(
+        mass - priors.mass_function_knee,
+        priors.mass_function_phi1,
+        priors.mass_function_slope1,
+        priors.mass_function_phi2,
+        priors.mass_function_slope2,
     )
     tables = distances.redshift, distances.comoving_volume
     if volume is None:
@@ -222,18 +320,13 @@ def _masses_and_redshifts(
     return drawn, redshift.clamp(min=0.003)
 
 
-def _star_formation(galaxies: Galaxies, priors: Priors) -> None:
-    mass, z, u, e = (galaxies[k] for k in ("log_mass", "redshift", "uniform", "normal"))
+def _star_formation(galaxies: Galaxies, sequence: Tensor, priors: Priors | SimpleNamespace) -> None:
+    mass, u, e = (galaxies[k] for k in ("log_mass", "uniform", "normal"))
     by_mass = 1 - torch.exp(-((10 ** (mass - priors.quenched_mass)) ** priors.quenched_power))
     fraction = priors.quenched_base + (1 - priors.quenched_base) * priors.quenched_max * by_mass
     quiescent = u[Uniform.QUIESCENT] < fraction
     green = ~quiescent & (u[Uniform.GREEN_VALLEY] < priors.green_valley_fraction)
-    sequence = (
-        priors.main_sequence_slope * mass
-        + priors.main_sequence_intercept
-        + priors.main_sequence_evolution * torch.log10((1 + z) / 1.05)
-        + priors.main_sequence_scatter * e[Normal.MAIN_SEQUENCE]
-    )
+    sequence = sequence + priors.main_sequence_scatter * e[Normal.MAIN_SEQUENCE]
     valley = mass + priors.green_valley_ssfr + priors.green_valley_scatter * e[Normal.LOW_SFR]
     quenched = mass + priors.quiescent_ssfr + priors.quiescent_scatter * e[Normal.LOW_SFR]
     sfr = torch.where(quiescent, quenched, torch.where(green, valley, sequence))
@@ -245,7 +338,7 @@ def _star_formation(galaxies: Galaxies, priors: Priors) -> None:
     }
 
 
-def _structure_and_chemistry(galaxies: Galaxies, priors: Priors) -> None:
+def _structure_and_chemistry(galaxies: Galaxies, priors: Priors | SimpleNamespace) -> None:
     mass, u, e = (galaxies[k] for k in ("log_mass", "uniform", "normal"))
     quiescent, green = galaxies["quiescent"], galaxies["green_valley"]
     x = mass - 10
@@ -283,7 +376,7 @@ def _structure_and_chemistry(galaxies: Galaxies, priors: Priors) -> None:
             quiescent,
             priors.stellar_metallicity_quiescent
             + priors.stellar_metallicity_quiescent_slope * (x - 0.7),
-            torch.full_like(mass, priors.stellar_metallicity_star_forming),
+            priors.stellar_metallicity_star_forming + torch.zeros_like(mass),
         )
     )
     slope = torch.where(mass < 10.26, 0.403, 0.293)
@@ -306,7 +399,7 @@ def _structure_and_chemistry(galaxies: Galaxies, priors: Priors) -> None:
     }
 
 
-def _nuclei(galaxies: Galaxies, priors: Priors) -> None:
+def _nuclei(galaxies: Galaxies, priors: Priors | SimpleNamespace) -> None:
     mass, u, e = (galaxies[k] for k in ("log_mass", "uniform", "normal"))
     active = u[Uniform.ACTIVE] < priors.agn_fraction * torch.sigmoid(
         (mass - priors.agn_mass) / priors.agn_mass_width

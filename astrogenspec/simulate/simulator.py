@@ -19,17 +19,18 @@ from ..surveys import SDSS, Survey
 from ..wavelengths import line_index
 from .apertures import fibre_fractions
 from .dust import add_dust
+from .evolution import MAX_REDSHIFT, MIN_ONSET, Evolution
 from .histories import Histories
 from .images import ImageRenderer, RenderedImages
 from .nebular import NebularLines, nebular_lines, o3n2_abundance
 from .photometry import Observation, observe, selection_probability
 from .population import Distances, Galaxies, Normal, draw_population
 from .priors import Priors, load_priors, prior_groups
-from .spectrum import PARTS, RestFrame, SpectralSynthesis
+from .spectrum import PARTS, BroadBand, RestFrame, SpectralSynthesis
 from .ssp import StellarGrid
 from .structure import Structure, draw_structure
 
-__all__ = ["Sample", "SimulatedGalaxies", "Simulator"]
+__all__ = ["POPULATIONS", "Sample", "SimulatedGalaxies", "Simulator"]
 
 #: Lines whose fluxes are labels, by the name of the quantity.
 _LABEL_LINES = {
@@ -40,7 +41,7 @@ _LABEL_LINES = {
 }
 _CANDIDATES = 4096
 #: Number of spectra per chunk; larger chunks do not fit the cache of a core.
-_CHUNK = 256
+_CHUNK = 128
 #: Index of the point source in the centre, the last of `PARTS`.
 _NUCLEUS = PARTS.index("nucleus")
 
@@ -62,6 +63,10 @@ class Sample:
     magnitude_limit: float = 17.77
     near_infrared: bool = False
     volume: tuple[float, float, float] | None = None
+
+
+#: Populations, with the selection of samples drawn without one.
+POPULATIONS = {"local": Sample(), "deep": Sample(magnitude_limit=23.5)}
 
 
 @dataclass(frozen=True)
@@ -114,10 +119,7 @@ class SimulatedGalaxies:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, dict):
-                chosen[field.name] = {
-                    k: v[:, index] if k in ("uniform", "normal") else v[index]
-                    for k, v in value.items()
-                }
+                chosen[field.name] = _rows(value, index)
             elif isinstance(value, list):
                 chosen[field.name] = [v[index] for v in value]
             else:
@@ -133,6 +135,11 @@ class SimulatedGalaxies:
                 for field in fields(cls)
             }
         )
+
+
+def _rows(galaxies: Galaxies, index: Tensor | slice) -> Galaxies:
+    """Select galaxies of a population."""
+    return {k: v[:, index] if k in ("uniform", "normal") else v[index] for k, v in galaxies.items()}
 
 
 def _joined(values: list) -> Any:
@@ -156,6 +163,9 @@ class Simulator:
     ----------
     survey : Survey
         Bands, pixels, seeing and noise.
+    population : {"local", "deep"}
+        ``local``: fitted to the main galaxy sample of SDSS, z < 0.4.  ``deep``: evolves to z = 1.3,
+        for samples to r = 23.5; see `~astrogenspec.simulate.evolution`.
     priors : dict of str to Priors, optional
         Groups that replace the default ones.
     device : str or torch.device
@@ -172,15 +182,28 @@ class Simulator:
         self,
         survey: Survey = SDSS,
         *,
+        population: str = "local",
         priors: dict[str, Priors] | None = None,
         device: str | torch.device = "cpu",
     ):
+        if population not in POPULATIONS:
+            raise ValueError(
+                f"population is {population!r}; one of {', '.join(POPULATIONS)} is expected."
+            )
         self.survey = survey
+        self.population = population
         self.device = torch.device(device)
         self.priors = {name: load_priors(name) for name in prior_groups()} | (priors or {})
-        self.distances = Distances.tabulate(self.device)
         grid = StellarGrid.load().to(self.device)
-        self.histories = Histories(grid, self.priors["population"], self.distances)
+        if population == "deep":
+            self.distances = Distances.tabulate(self.device, max_redshift=MAX_REDSHIFT)
+            self.evolution: Evolution | None = Evolution(self.priors, self.distances)
+            youngest = MIN_ONSET
+        else:
+            self.distances = Distances.tabulate(self.device)
+            self.evolution = None
+            youngest = 3.0
+        self.histories = Histories(grid, self.priors["population"], self.distances, youngest)
         self.synthesis = SpectralSynthesis(
             grid, self.distances, self.priors["dust"], self.priors["stellar_correction"], survey
         )
@@ -194,16 +217,7 @@ class Simulator:
     def candidates(self, n: int, generator: torch.Generator, sample: Sample) -> SimulatedGalaxies:
         """Draw galaxies before selection."""
         population, line_priors = self.priors["population"], self.priors["lines"]
-        properties = draw_population(
-            n,
-            generator,
-            population,
-            line_priors,
-            self.distances,
-            magnitude_limit=sample.magnitude_limit,
-            volume=sample.volume,
-        )
-        add_dust(properties, self.priors["dust"])
+        properties = self._properties(n, generator, sample)
         structure = draw_structure(
             properties,
             self.priors["structure"],
@@ -217,7 +231,7 @@ class Simulator:
         )
         lines = nebular_lines(properties, line_priors, abundance.clamp(7.6, 9.05))
         weights = self.histories.weights(properties)
-        light = self.synthesis.broad_band(properties, weights, lines)
+        light = self._broad_band(properties, weights, lines)
         total = light.flux
         fluxes = (light.line_flux * fibre[:, None]).sum(2)
         continuum = (light.halpha_continuum * fibre).sum(1)
@@ -238,6 +252,38 @@ class Simulator:
             properties=properties,
             weights=weights,
             lines=lines,
+        )
+
+    def _properties(self, n: int, generator: torch.Generator, sample: Sample) -> Galaxies:
+        """Physical properties, with the attenuations, of galaxies before selection."""
+        if self.evolution is not None:
+            return self.evolution.draw(n, generator, sample.magnitude_limit, sample.volume)
+        properties = draw_population(
+            n,
+            generator,
+            self.priors["population"],
+            self.priors["lines"],
+            self.distances,
+            magnitude_limit=sample.magnitude_limit,
+            volume=sample.volume,
+        )
+        add_dust(properties, self.priors["dust"])
+        return properties
+
+    def _broad_band(
+        self, properties: Galaxies, weights: list[Tensor], lines: NebularLines
+    ) -> BroadBand:
+        """Broad-band and line fluxes; the spectra of the deep population are made in chunks."""
+        if self.evolution is None:
+            return self.synthesis.broad_band(properties, weights, lines)
+        chunks = [slice(k, k + _CHUNK) for k in range(0, len(properties["redshift"]), _CHUNK)]
+        return BroadBand.concatenate(
+            [
+                self.synthesis.broad_band(
+                    _rows(properties, chunk), [w[chunk] for w in weights], lines[chunk]
+                )
+                for chunk in chunks
+            ]
         )
 
     def _labels(self, properties: Galaxies, fluxes: Tensor) -> Tensor:
@@ -266,7 +312,8 @@ class Simulator:
         seed : int
             Random seed.
         sample : Sample, optional
-            Selection; by default, the main galaxy sample of SDSS.
+            Selection; by default, the main galaxy sample of SDSS, or r < 23.5 in the deep
+            population.
 
         Raises
         ------
@@ -294,11 +341,11 @@ class Simulator:
             Batch k is drawn with a generator seeded by seed and k, and can be drawn on its own with
             `batch`.
         sample : Sample, optional
-            Selection; by default, the main galaxy sample of SDSS.
+            Selection, as for `draw`.
         candidates : int
             Number of galaxies drawn for each batch before selection.
         """
-        sample = sample or Sample()
+        sample = sample or POPULATIONS[self.population]
         batch = 0
         while True:
             yield self.batch(seed, batch, sample, candidates=candidates)

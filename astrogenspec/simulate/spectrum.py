@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..nn.records import TensorRecord
-from ..surveys import SDSS, Survey
+from ..surveys import SDSS, Survey, get_filter
 from ..wavelengths import (
     BROAD_LINES,
     BROAD_VELOCITY,
@@ -40,7 +40,7 @@ from .dust import stellar_transmission
 from .histories import COMPONENTS
 from .interpolation import interpolate
 from .nebular import RED_LINES, NebularLines, red_lines
-from .photometry import shifted_filters
+from .photometry import MAX_SHIFT, sed_weights, shifted_filters
 from .population import Distances, Galaxies, Normal
 from .priors import Priors
 from .ssp import COARSE, FINE, TOTAL, StellarGrid
@@ -148,6 +148,8 @@ class SpectralSynthesis:
     def __post_init__(self):
         device = self.grid.coarse.device
         self._filters = shifted_filters(self.survey).to(device)
+        self._projection = _sed_filters(self.survey).to(device)
+        self._local = float(torch.log10(1 + self.distances.redshift[-1])) < 1e-4 * (MAX_SHIFT + 1)
         self._basis = {
             COARSE: (self._corrected(self.grid.coarse, COARSE), self.grid.nebular_coarse),
             FINE: (self._corrected(self.grid.fine, FINE), self.grid.nebular_fine),
@@ -217,10 +219,11 @@ class SpectralSynthesis:
         -------
         BroadBand
         """
-        spectrum, at_halpha = self._parts(galaxies, weights, lines, COARSE)
-        near = np.abs(COARSE.log_wavelength - np.log10(LINES["Halpha"])) < 0.008
+        grid = COARSE if self._local else TOTAL
+        spectrum, at_halpha = self._parts(galaxies, weights, lines, grid)
+        near = np.abs(grid.log_wavelength - np.log10(LINES["Halpha"])) < 0.008
         continuum = spectrum[:, :, torch.tensor(near)].mean(2)
-        pixel, width = _line_bins(list(LINES.values()), COARSE, spectrum)
+        pixel, width = _line_bins(list(LINES.values()), grid, spectrum)
         narrow = self._narrow_lines(galaxies, lines, at_halpha)
         for part in range(len(PARTS)):
             spectrum[:, part].index_add_(1, pixel, narrow[..., part] / width)
@@ -228,8 +231,11 @@ class SpectralSynthesis:
             k = line_index(name)
             spectrum[:, _NUCLEUS, pixel[k]] += luminosity / width[k]
         z = galaxies["redshift"]
-        shift = torch.round(torch.log10(1 + z.double()) * 1e4).long()
-        fluxes = torch.einsum("npl,nlb->nbp", spectrum, self._filters[shift])
+        if self._local:
+            shift = torch.round(torch.log10(1 + z.double()) * 1e4).long()
+            fluxes = torch.einsum("npl,nlb->nbp", spectrum, self._filters[shift])
+        else:
+            fluxes = torch.einsum("npl,lb->nbp", _observed(spectrum, z), self._projection)
         factor = flux_factor(z, self.distances)
         of_lines = factor * (1 + z)[:, None]
         return BroadBand(
@@ -264,10 +270,8 @@ class SpectralSynthesis:
         luminosity = torch.cat([narrow.sum(2), red_lines(galaxies, by_depth).sum(2), broad], dim=1)
         pixel, width = _line_bins(wavelengths, TOTAL, rest)
         rest = rest.index_add(1, pixel, luminosity / width)
-        photons = rest.double() * torch.tensor(TOTAL.wavelength, device=rest.device) ** 2
-        z = galaxies["redshift"].double()[:, None]
-        mean = _rebinned(photons, torch.log10(1 + z)) * (1 + z) ** 2
-        return (mean * flux_factor(galaxies["redshift"], self.distances) * _NMGY).float()
+        z = galaxies["redshift"]
+        return _observed(rest[:, None], z)[:, 0] * flux_factor(z, self.distances)
 
     def spectra(
         self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines, fibre: Tensor
@@ -354,6 +358,33 @@ def _line_bins(wavelengths: list[float], grid: LogGrid, like: Tensor) -> tuple[T
     position = torch.tensor(wavelengths, dtype=torch.float64, device=like.device)
     pixel = torch.round((torch.log10(position) - grid.start) / grid.step).long()
     return pixel, torch.tensor(grid.wavelength).to(like)[pixel] * grid.step * _LN10
+
+
+def _observed(rest: Tensor, redshift: Tensor) -> Tensor:
+    """Convert rest-frame spectra to nanomaggies per Lsun/A times the flux factor.
+
+    Parameters
+    ----------
+    rest : Tensor, shape (n, k, 1440)
+        L_lambda on `TOTAL`.
+    redshift : Tensor, shape (n,)
+
+    Returns
+    -------
+    Tensor, shape (n, k, 490)
+        On `SED_GRID`.
+    """
+    z = redshift.double()[:, None]
+    photons = rest.double() * torch.tensor(TOTAL.wavelength, device=rest.device) ** 2
+    shift = torch.log10(1 + z).expand(rest.shape[:2]).flatten()[:, None]
+    mean = _rebinned(photons.flatten(0, 1), shift).reshape(*rest.shape[:2], -1)
+    return (mean * ((1 + z) ** 2 * _NMGY)[:, :, None]).float()
+
+
+def _sed_filters(survey: Survey) -> Tensor:
+    """Weights of the survey's bands and 2MASS J on `SED_GRID`, shape (490, n_bands + 1)."""
+    curves = [survey.filters[band] for band in survey.bands] + [get_filter("twomass-J")]
+    return torch.stack([sed_weights(c.wavelength, c.response) for c in curves], dim=1)
 
 
 def _rebinned(values: Tensor, shift: Tensor) -> Tensor:

@@ -164,7 +164,7 @@ def draw_structure(
     galaxies : mapping of str to Tensor, shape (n,)
         ``log_mass``, ``quiescent``, ``green_valley``, ``bulge_fraction`` (more than 0.9: a pure
         spheroid), ``cos_inclination`` and ``size_deviate`` (standard normal deviate from the
-        size-mass relation).
+        size-mass relation); optionally ``size_factor`` on the sizes.
     priors : Priors
         ``load_priors("structure")``.
     generator : torch.Generator
@@ -210,6 +210,8 @@ def _sizes(
     scatter = high + (low - high) / (1 + (mass / priors.late_size_mass) ** 2)
     factor_on_scatter = torch.where(quiescent, priors.size_scatter_early, priors.size_scatter_late)
     size = torch.where(quiescent, early, late)
+    if "size_factor" in galaxies:
+        size = size * galaxies["size_factor"]
     size = size * torch.exp(factor_on_scatter * scatter * galaxies["size_deviate"].float())
     size = size.clamp(priors.size_minimum, priors.size_maximum)
 
