@@ -24,7 +24,7 @@ import astropy.units as u
 import numpy as np
 
 from .quantities import FLUX_UNIT, plain_values
-from .surveys import SDSS, Survey, get_survey
+from .surveys import SDSS, Filter, Survey, get_survey
 
 __all__ = [
     "MIN_COVERAGE",
@@ -259,7 +259,7 @@ def _weights(
     high[gaps], low[gaps + 1] = grid[gaps] + before / 2, grid[gaps + 1] - after / 2
     source, reference = [], []
     for band in bands:
-        grid_of, source_integral, integral = _cumulative_response(survey.filter_names[band])
+        grid_of, source_integral, integral = _cumulative_response(survey.filters[band])
         for parts, cumulative in ((source, source_integral), (reference, integral)):
             inside = np.interp(high, grid_of, cumulative) - np.interp(low, grid_of, cumulative)
             parts.append(inside / integral[-1])
@@ -268,15 +268,12 @@ def _weights(
 
 
 @cache
-def _cumulative_response(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cumulative_response(curve: Filter) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return wavelengths (AA) and the cumulative integrals of R * wavelength and R / wavelength."""
-    # Imported here because the import takes half a second.
-    import speclite.filters
-
-    curve = speclite.filters.load_filter(name)
-    known = np.asarray(curve.wavelength, dtype=float)
-    at = np.linspace(known[0], known[-1], 20 * len(known))
-    response = np.interp(at, known, np.asarray(curve.response, dtype=float))
+    known = curve.wavelength
+    # A curve of a few points is sampled finely enough for the factor of wavelength.
+    at = np.linspace(known[0], known[-1], 20 * max(len(known), 50))
+    response = np.interp(at, known, curve.response)
 
     def integral(values: np.ndarray) -> np.ndarray:
         steps = (values[1:] + values[:-1]) / 2 * np.diff(at)

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from speclite import filters
 
 from astrogenspec.simulate.photometry import observed_filters
-from astrogenspec.surveys import SDSS
+from astrogenspec.surveys import SDSS, Filter, Survey, get_survey
 from astrogenspec.synthetic import band_coverage, pixel_edges, sampling_gaps, synthetic_flux
 from astrogenspec.wavelengths import REST
 
@@ -175,3 +175,25 @@ def test_edges_are_between_the_pixels():
 def test_invalid_input_raises(wavelength, flux, kwargs, error, message):
     with pytest.raises(error, match=message):
         synthetic_flux(wavelength, flux, **kwargs)
+
+
+@pytest.mark.parametrize("name", ["des", "panstarrs", "lsst", "2mass"])
+def test_flat_spectra_have_the_same_flux_in_all_surveys(name):
+    wavelength = np.geomspace(3000, 26000, 20_000) * u.AA
+    flux = np.full(20_000, 3.631e-6) * u.Jy
+    fluxes = synthetic_flux(wavelength, flux, name).to_value(u.nmgy)
+    assert fluxes == pytest.approx(np.ones(len(get_survey(name).bands)), rel=1e-5)
+
+
+def test_filters_of_a_survey_from_curves():
+    """A top hat gives the mean of the photon-weighted flux."""
+    curve = Filter("box-x", "x", [4999.9, 5000, 6000, 6000.1], [0, 1, 1, 0])
+    box = Survey("box", ("x",), {"x": "box-x"}, curves={"x": curve})
+    wavelength = np.arange(4000, 7000, 0.5) * u.AA
+    flux = (wavelength.value / 5500) ** 2 * u.Unit("1e-17 erg s-1 cm-2 AA-1")
+    # Ratio of the integrals of wavelength^3 and of 1 / wavelength, each over the band.
+    ratio = (6000**4 - 5000**4) / 4 / 5500**2 / np.log(6000 / 5000)
+    light = 2.99792458e18
+    wanted = ratio * 1e-17 / (3.631e-20 * light) * 1e9
+    found = synthetic_flux(wavelength, flux, box).to_value(u.nmgy)
+    assert found == pytest.approx([wanted], rel=1e-4)
