@@ -92,7 +92,7 @@ class Filter:
     --------
     >>> from astrogenspec.surveys import get_filter
     >>> get_filter("decamDR1-g")
-    <Filter decamDR1-g: pivot 4826 Angstrom>
+    <Filter decamDR1-g: pivot 4809 Angstrom>
     """
 
     name: str
@@ -246,7 +246,7 @@ def get_filter(name: Any) -> Filter:
     --------
     >>> from astrogenspec.surveys import get_filter
     >>> print(get_filter("sdss2010-r").pivot.round(0))
-    6176.0 Angstrom
+    6177.0 Angstrom
     """
     if isinstance(name, Filter):
         return name

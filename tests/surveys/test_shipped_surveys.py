@@ -18,8 +18,8 @@ WITH_CURVES = tuple(name for name in NAMES if name not in WITHOUT_CURVES)
 
 #: Pivot wavelengths (Angstrom) of Doi et al. (2010); Abbott et al. (2018); Tonry et al. (2012);
 #: Kawanomoto et al. (2018); the Rubin throughputs; Schirmer et al. (2022); Cohen et al. (2003);
-#: Wright et al. (2010); Morrissey et al. (2007), or computed from their curves by the filter profile
-#: service of the Spanish Virtual Observatory.
+#: Wright et al. (2010); Morrissey et al. (2007), or computed from their curves by the service of
+#: filter profiles of the Spanish Virtual Observatory.
 PIVOT = {
     "sdss": {"u": 3588, "g": 4702, "r": 6175, "i": 7490, "z": 8900},
     "des": {"g": 4810, "r": 6417, "i": 7814, "z": 9168, "Y": 9896},
