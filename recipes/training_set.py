@@ -10,7 +10,8 @@ simulate galaxies are used by the benchmarks too.
     python recipes/training_set.py seds --seds --n 1000000 --seed 1
 
 Writes N galaxies without images to shards in the folder ``seds``, with the spectral energy
-distributions from which photometry in any filters is made for training.
+distributions from which photometry in any filters is made for training.  With ``--population
+deep``, galaxies are those of the deep population, to r = 23.5 and z = 1.3.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.inputs.photometry import PhotometryBatch
 from astrogenspec.results.information import population_of
 from astrogenspec.simulate import GalaxyStream, Simulator
-from astrogenspec.simulate.dataset import TRAINING_SAMPLES, Contents, write_shards
+from astrogenspec.simulate.dataset import DEEP_SAMPLES, TRAINING_SAMPLES, Contents, write_shards
+
+#: Samples of the training set of each population.
+SAMPLES = {"local": TRAINING_SAMPLES, "deep": DEEP_SAMPLES}
 
 
 def photometry_batch(
@@ -56,14 +60,17 @@ def take(
     return {k: torch.cat([p[k] for p in parts])[:n].float().numpy() for k in parts[0]}
 
 
-def simulate(n: int, seed: int, *, images: bool) -> dict[str, np.ndarray]:
+def simulate(
+    n: int, seed: int, *, images: bool, population: str = "local"
+) -> dict[str, np.ndarray]:
     """Simulate galaxies like those of the training set, with or without observed images."""
     contents = Contents("observed" if images else "none", "none")
     columns = ["theta", "measurable", "flux", "error"] + ["image", "ivar"] * images
-    return take(GalaxyStream(Simulator(), seed, TRAINING_SAMPLES, contents), n, columns)
+    simulator = Simulator(population=population)
+    return take(GalaxyStream(simulator, seed, SAMPLES[population], contents), n, columns)
 
 
-def training_statistics(n: int, seed: int) -> dict:
+def training_statistics(n: int, seed: int, population: str = "local") -> dict:
     """Compute the statistics of the training set.
 
     Parameters
@@ -72,8 +79,11 @@ def training_statistics(n: int, seed: int) -> dict:
         Number of galaxies with images; ten times as many are drawn without.
     seed : int
         Seed of the galaxies with images; those without have the next seed.
+    population : {"local", "deep"}
+        Population of the simulator.
     """
-    imaged, many = simulate(n, seed, images=True), simulate(10 * n, seed + 1, images=False)
+    imaged = simulate(n, seed, images=True, population=population)
+    many = simulate(10 * n, seed + 1, images=False, population=population)
     theta = many["theta"].astype(float)
     theta[many["measurable"] < 0.5, 3] = np.nan
     photometry = photometry_batch(many["flux"], many["error"])
@@ -86,11 +96,18 @@ def training_statistics(n: int, seed: int) -> dict:
     }
 
 
-def write_seds(folder: Path, n: int, seed: int, workers: int | None = None) -> list[Path]:
+def write_seds(
+    folder: Path, n: int, seed: int, workers: int | None = None, population: str = "local"
+) -> list[Path]:
     """Write n galaxies with spectral energy distributions to shards, without images."""
-    contents = Contents("none", "none", seds=True)
     return write_shards(
-        n, folder, seed=seed, samples=TRAINING_SAMPLES, contents=contents, workers=workers
+        n,
+        folder,
+        seed=seed,
+        population=population,
+        samples=SAMPLES[population],
+        contents=Contents("none", "none", seds=True),
+        workers=workers,
     )
 
 
@@ -104,11 +121,13 @@ def main() -> None:
     parser.add_argument("--seds", action="store_true", help="write shards for photometry training")
     parser.add_argument("--workers", type=int, help="processes for --seds; one per core by default")
     parser.add_argument("--seed", type=int, default=5010)
+    parser.add_argument("--population", choices=tuple(SAMPLES), default="local")
     arguments = parser.parse_args()
+    n, seed, population = arguments.n, arguments.seed, arguments.population
     if arguments.seds:
-        write_seds(arguments.out, arguments.n, arguments.seed, arguments.workers)
+        write_seds(arguments.out, n, seed, arguments.workers, population)
         return
-    arguments.out.write_text(json.dumps(training_statistics(arguments.n, arguments.seed)))
+    arguments.out.write_text(json.dumps(training_statistics(n, seed, population)))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,12 @@ def add_simulate(commands: Any, common: argparse.ArgumentParser) -> None:
     add(
         "--out", type=Path, required=True, metavar="DIR", help="folder for the shards or the report"
     )
+    add(
+        "--population",
+        choices=("local", "deep"),
+        default="local",
+        help="galaxies of the main sample of SDSS (default), or to r = 23.5 and z = 1.3",
+    )
     add("--seed", type=int, default=0, help="seed (default 0)")
     add("--no-images", action="store_true", help="write photometry and labels only (much faster)")
     add("--no-spectra", action="store_true", help="do not write spectra")
@@ -53,19 +59,20 @@ def _simulate(options: argparse.Namespace) -> int:
 
         print(write_report(options.report, options.out, seed=options.seed))
         return 0
-    from ..simulate.dataset import TRAINING_SAMPLES, Contents, write_shards
-    from ..simulate.simulator import Sample
+    from ..simulate.dataset import DEEP_SAMPLES, TRAINING_SAMPLES, Contents, write_shards
 
     images, spectra = ("noiseless", "rest") if options.training else ("observed", "observed")
     contents = Contents(
         images="none" if options.no_images else images,
         spectra="none" if options.no_spectra else spectra,
     )
+    training = TRAINING_SAMPLES if options.population == "local" else DEEP_SAMPLES
     paths = write_shards(
         options.n,
         options.out,
         seed=options.seed,
-        samples=TRAINING_SAMPLES if options.training else (Sample(),),
+        population=options.population,
+        samples=training if options.training else None,
         contents=contents,
         workers=options.workers,
         progress=not options.quiet,

@@ -32,10 +32,11 @@ from ..wavelengths import SED_GRID
 from .apertures import measure_petrosian
 from .images import add_noise
 from .photometry import sed_weights
-from .simulator import Sample, SimulatedGalaxies, Simulator
+from .simulator import Sample, SimulatedGalaxies, Simulator, default_sample
 from .spectrum import OBSERVED
 
 __all__ = [
+    "DEEP_SAMPLES",
     "SHARD_SIZES",
     "TRAINING_SAMPLES",
     "Contents",
@@ -55,6 +56,15 @@ TRAINING_SAMPLES = (
     Sample(near_infrared=True),
     Sample(),
     Sample(magnitude_limit=18.4),
+)
+#: Samples of a training set of the deep population: 40% to its limit, the others brighter, so that
+#: bright galaxies are not too rare.
+DEEP_SAMPLES = (
+    Sample(magnitude_limit=23.5),
+    Sample(magnitude_limit=21.5),
+    Sample(magnitude_limit=23.5),
+    Sample(magnitude_limit=22.5),
+    Sample(magnitude_limit=19.5),
 )
 #: Properties of the population that are written to shards.
 _PROPERTIES = (
@@ -249,7 +259,8 @@ def write_shards(
     out: Path | str,
     *,
     seed: int = 0,
-    samples: Sequence[Sample] = (Sample(),),
+    population: str = "local",
+    samples: Sequence[Sample] | None = None,
     contents: Contents | None = None,
     shard_size: int | None = None,
     workers: int | None = None,
@@ -265,8 +276,10 @@ def write_shards(
         Folder; it is created if it does not exist.
     seed : int
         Random seed.
-    samples : sequence of Sample
-        Selections, used in turn, batch by batch.
+    population : {"local", "deep"}
+        Population, as for `~astrogenspec.simulate.Simulator`.
+    samples : sequence of Sample, optional
+        Selections, used in turn, batch by batch; by default, that of the population.
     contents : Contents, optional
         Images and spectra; both observed by default.
     shard_size : int, optional
@@ -285,10 +298,12 @@ def write_shards(
     Raises
     ------
     ValueError
-        If ``n`` is not positive, or the folder holds shards with other settings.
+        If ``n`` is not positive, there is no such population, or the folder holds shards with other
+        settings.
     """
     if n <= 0:
         raise ValueError(f"n is {n}; a positive number of galaxies is expected.")
+    samples = tuple(samples or (default_sample(population),))
     contents = contents or Contents()
     if shard_size is None:
         shard_size = SHARD_SIZES[contents.images == "none" and contents.spectra == "none"]
@@ -300,7 +315,8 @@ def write_shards(
             "shard_size": shard_size,
             "contents": _contents_settings(contents),
             "samples": [asdict(sample) for sample in samples],
-        },
+        }
+        | ({} if population == "local" else {"population": population}),
         sort_keys=True,
     )
     sizes = [min(shard_size, n - start) for start in range(0, n, shard_size)]
@@ -310,7 +326,7 @@ def write_shards(
         for k, (path, size) in enumerate(zip(paths, sizes, strict=True))
         if not _is_done(path, settings, size)
     ]
-    job = _Job(seed, tuple(samples), contents, settings)
+    job = _Job(seed, population, samples, contents, settings)
     workers = min(len(todo), workers or len(os.sched_getaffinity(0)))
     with tqdm(total=n, unit="galaxy", disable=not progress) as bar:
         bar.update(n - sum(shard.size for shard in todo))
@@ -338,6 +354,7 @@ class _Job:
     """Settings with which a worker makes any shard."""
 
     seed: int
+    population: str
     samples: tuple[Sample, ...]
     contents: Contents
     settings: str
@@ -346,7 +363,8 @@ class _Job:
         _write(shard.path, _fill(stream, shard.index, shard.size), self.settings)
 
     def stream(self) -> GalaxyStream:
-        return GalaxyStream(Simulator(), self.seed, self.samples, self.contents)
+        simulator = Simulator(population=self.population)
+        return GalaxyStream(simulator, self.seed, self.samples, self.contents)
 
 
 #: Job and stream of this process, set by `_start_worker`.

@@ -30,7 +30,7 @@ from .spectrum import PARTS, BroadBand, RestFrame, SpectralSynthesis
 from .ssp import StellarGrid
 from .structure import Structure, draw_structure
 
-__all__ = ["POPULATIONS", "Sample", "SimulatedGalaxies", "Simulator"]
+__all__ = ["Sample", "SimulatedGalaxies", "Simulator", "default_sample"]
 
 #: Lines whose fluxes are labels, by the name of the quantity.
 _LABEL_LINES = {
@@ -65,8 +65,28 @@ class Sample:
     volume: tuple[float, float, float] | None = None
 
 
-#: Populations, with the selection of samples drawn without one.
-POPULATIONS = {"local": Sample(), "deep": Sample(magnitude_limit=23.5)}
+#: Populations, and the selection of their samples by default.
+_POPULATIONS = {"local": Sample(), "deep": Sample(magnitude_limit=23.5)}
+
+
+def default_sample(population: str) -> Sample:
+    """Return the selection of samples of a population that is used if none is given.
+
+    Parameters
+    ----------
+    population : {"local", "deep"}
+        Population, as for `Simulator`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such population.
+    """
+    if population not in _POPULATIONS:
+        raise ValueError(
+            f"population is {population!r}; one of {', '.join(_POPULATIONS)} is expected."
+        )
+    return _POPULATIONS[population]
 
 
 @dataclass(frozen=True)
@@ -186,10 +206,7 @@ class Simulator:
         priors: dict[str, Priors] | None = None,
         device: str | torch.device = "cpu",
     ):
-        if population not in POPULATIONS:
-            raise ValueError(
-                f"population is {population!r}; one of {', '.join(POPULATIONS)} is expected."
-            )
+        self.default_sample = default_sample(population)
         self.survey = survey
         self.population = population
         self.device = torch.device(device)
@@ -345,7 +362,7 @@ class Simulator:
         candidates : int
             Number of galaxies drawn for each batch before selection.
         """
-        sample = sample or POPULATIONS[self.population]
+        sample = sample or self.default_sample
         batch = 0
         while True:
             yield self.batch(seed, batch, sample, candidates=candidates)

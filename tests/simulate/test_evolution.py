@@ -1,11 +1,13 @@
 """The deep population: published relations, its junction with the local one, and samples."""
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
 from astrogenspec.cosmology import default_cosmology
 from astrogenspec.quantities import QUANTITIES
+from astrogenspec.simulate.dataset import Contents, write_shards
 from astrogenspec.simulate.photometry import sed_weights
 from astrogenspec.simulate.population import local_main_sequence
 from astrogenspec.simulate.simulator import Sample, Simulator
@@ -187,6 +189,20 @@ def test_sizes_shrink_with_redshift(simulator):
     assert float(factor[~quiescent].mean()) == pytest.approx((2 / 1.1) ** -0.75, rel=0.01)
 
 
-def test_unknown_population():
+def test_shards_of_the_deep_population(simulator, tmp_path):
+    options = {"seed": 3, "contents": Contents("none", "none", seds=True), "progress": False}
+    (path,) = write_shards(30, tmp_path, population="deep", workers=1, **options)
+    with h5py.File(path) as file:
+        theta, sed = file["theta"][:], file["sed"][:]
+    assert np.array_equal(theta, simulator.draw(30, seed=3).theta.numpy())
+    assert sed.shape == (30, 490) and np.isfinite(sed).all()
+    with pytest.raises(ValueError, match="other settings"):
+        write_shards(30, tmp_path, workers=1, **options)
+
+
+def test_unknown_population(tmp_path):
+    with pytest.raises(ValueError, match="population is 'far'; one of local, deep"):
+        write_shards(30, tmp_path, population="far")
+
     with pytest.raises(ValueError, match="population is 'far'; one of local, deep"):
         Simulator(population="far")
