@@ -22,7 +22,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import astropy.units as u
@@ -32,17 +32,20 @@ from astropy.table import Row, Table
 from ..surveys import BANDS, SDSS, Filter
 from .column_names import DUST_KEYS, MAGNITUDES, SCHEMES, list_columns, translated
 from .errors import InputLog
-from .filter_sets import sdss_filters
+from .filter_sets import calibration_errors, extinction_coefficients, sdss_filters, union
 from .fluxes import SENTINELS, Values, common_length, to_flux
 from .morphology import MORPHOLOGY_KEYS, Morphology, morphology_columns, read_morphology
+from .survey_names import check_shared_names, matching_surveys
 
 __all__ = [
     "SENTINELS",
     "Catalogue",
+    "checked_photometry",
     "dust_values",
     "join_catalogues",
     "read_catalogue",
     "read_names",
+    "without_missing",
 ]
 
 
@@ -79,6 +82,11 @@ class Catalogue:
         Assumptions to warn of.
     filters : tuple of Filter
         Filters of the m columns; by default those of SDSS.
+    calibration_error : ndarray, shape (m,)
+        Uncertainty of the zero points, mag; by default that of the filters.
+    coefficient : ndarray, shape (m,)
+        Ratio of the Galactic extinction to E(B-V), 0 where fluxes are corrected for it; by default
+        that of the filters.
     """
 
     flux: np.ndarray
@@ -91,18 +99,70 @@ class Catalogue:
     named: np.ndarray | None = None
     notices: tuple[str, ...] = ()
     filters: tuple[Filter, ...] = field(default_factory=sdss_filters)
+    calibration_error: np.ndarray = None  # type: ignore[assignment]  # filled in below
+    coefficient: np.ndarray = None  # type: ignore[assignment]  # filled in below
+
+    def __post_init__(self) -> None:
+        errors: np.ndarray | None = self.calibration_error
+        coefficient: np.ndarray | None = self.coefficient
+        if errors is None:
+            object.__setattr__(self, "calibration_error", calibration_errors(self.filters))
+        if coefficient is None:
+            object.__setattr__(self, "coefficient", extinction_coefficients(self.filters))
 
     def __len__(self) -> int:
         return len(self.flux)
 
+    def with_filters(self, filters: Sequence[Filter]) -> Catalogue:
+        """Return a copy with further columns, which are missing.
 
-def read_catalogue(photometry: Table | Row | Mapping[str, object]) -> Catalogue:
-    """Read a table, a row or a mapping.
+        Parameters
+        ----------
+        filters : sequence of Filter
+            Filters of the columns of the copy, among them those of this catalogue.
+
+        Returns
+        -------
+        Catalogue
+            The same object if it has these filters.
+        """
+        if tuple(filters) == self.filters:
+            return self
+        index = [list(filters).index(each) for each in self.filters]
+        shape = len(self), len(filters)
+        flux, error, extinction = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape)
+        flux[:, index], error[:, index] = self.flux, self.error
+        if self.extinction is not None:
+            extinction[:, index] = self.extinction
+        errors, coefficient = calibration_errors(filters), extinction_coefficients(filters)
+        errors[index], coefficient[index] = self.calibration_error, self.coefficient
+        return replace(
+            self,
+            flux=flux,
+            error=error,
+            extinction=None if self.extinction is None else extinction,
+            filters=tuple(filters),
+            calibration_error=errors,
+            coefficient=coefficient,
+        )
+
+
+def read_catalogue(
+    photometry: Table | Row | Mapping[Any, object],
+    *,
+    is_table: bool | None = None,
+    guessing: bool = False,
+) -> Catalogue:
+    """Read photometry in the bands of SDSS from a table, a row or a mapping.
 
     Parameters
     ----------
     photometry : Table, QTable, Row or mapping
         Photometry of one or more galaxies.
+    is_table : bool, optional
+        Whether names are read in any case and other columns are ignored; by default for a table.
+    guessing : bool
+        Whether SDSS is only the default: names that other surveys use too are then checked.
 
     Returns
     -------
@@ -117,18 +177,14 @@ def read_catalogue(photometry: Table | Row | Mapping[str, object]) -> Catalogue:
     astropy.units.UnitsError
         If units are missing or wrong.
     """
-    if isinstance(photometry, Row):
-        photometry = Table(photometry)
-    if not isinstance(photometry, Table | Mapping):
-        raise TypeError(
-            f"photometry is of type {type(photometry).__name__}, but it must be a table or a "
-            "mapping with keys such as 'g' and 'g_err'."
-        )
-    translation = translated(photometry)
+    photometry = checked_photometry(photometry)
+    is_table = isinstance(photometry, Table) if is_table is None else is_table
+    translation = translated(photometry, is_table=is_table)
     given = translation.columns
-    if not isinstance(photometry, Table):
+    if not is_table:
         _check_keys(list(given))
-    scheme, bands = _naming_scheme(given, isinstance(photometry, Table))
+    scheme, bands = _naming_scheme(given, is_table)
+    doubt = "" if translation.renamed or not guessing else check_shared_names(given, scheme, bands)
     columns = {band: _band_columns(given, scheme, band) for band in bands}
     dust = {key: Values.read(key, given[key]) for key in given if key in DUST_KEYS}
     shape = morphology_columns(given)
@@ -138,27 +194,73 @@ def read_catalogue(photometry: Table | Row | Mapping[str, object]) -> Catalogue:
     for band, pair in columns.items():
         k = BANDS.index(band)
         flux[:, k], error[:, k] = to_flux(band, *pair, is_magnitude=scheme in MAGNITUDES)
+    rejected = without_missing(flux, error, {BANDS.index(b): columns[b][1] for b in columns})
+    ebv, extinction, converted = _dust_of(dust, bands, n)
+    notices = (doubt, *translation.notices, _CONVERTED if converted else "")
+    if translation.dereddened:
+        extinction = np.zeros((n, len(BANDS)))
+    names, named = read_names(given["name"], n) if "name" in given else (None, None)
+    morphology = read_morphology(shape, n)
+    shown = tuple(notice for notice in notices if notice)
+    return Catalogue(flux, error, ebv, extinction, names, rejected, morphology, named, shown)
+
+
+def checked_photometry(photometry: object) -> Table | Mapping[Any, Any]:
+    """Return photometry as a table or a mapping, or raise.
+
+    Parameters
+    ----------
+    photometry : Table, Row or mapping
+        A row becomes a table.
+
+    Returns
+    -------
+    Table or mapping
+
+    Raises
+    ------
+    TypeError
+        If it is of another type.
+    """
+    if isinstance(photometry, Row):
+        return Table(photometry)
+    if not isinstance(photometry, Table | Mapping):
+        raise TypeError(
+            f"photometry is of type {type(photometry).__name__}, but it must be a table or a "
+            "mapping with keys such as 'g' and 'g_err'."
+        )
+    return photometry
+
+
+def without_missing(
+    flux: np.ndarray, error: np.ndarray, columns: Mapping[int, Values]
+) -> dict[int, str]:
+    """Set missing measurements to NaN.
+
+    Parameters
+    ----------
+    flux, error : ndarray, shape (n, m)
+        nmgy; changed in place.
+    columns : mapping of int to Values
+        Columns of the errors, by the index of the band.
+
+    Returns
+    -------
+    dict of int to str
+        Reasons why galaxies have no photometry, by index.
+    """
     missing = ~(np.isfinite(flux) & np.isfinite(error) & (error > 0))
     rejected = {
         int(index): _reason(columns, flux[index], error[index], int(index))
         for index in np.flatnonzero(missing.all(axis=1))
     }
     flux[missing] = error[missing] = np.nan
-    ebv, extinction, converted = _dust_of(dust, bands, n)
-    notices = (*translation.notices, *((_CONVERTED,) if converted else ()))
-    if translation.dereddened:
-        extinction = np.zeros((n, len(BANDS)))
-    names, named = read_names(given["name"], n) if "name" in given else (None, None)
-    morphology = read_morphology(shape, n)
-    return Catalogue(flux, error, ebv, extinction, names, rejected, morphology, named, notices)
+    return rejected
 
 
-def _reason(
-    columns: Mapping[str, tuple[Values, Values]], flux: np.ndarray, error: np.ndarray, index: int
-) -> str:
+def _reason(columns: Mapping[int, Values], flux: np.ndarray, error: np.ndarray, index: int) -> str:
     """Return why a galaxy has no photometry."""
-    for band, (_, column) in columns.items():
-        k = BANDS.index(band)
+    for k, column in columns.items():
         if np.isfinite(flux[k]) and np.isfinite(error[k]):
             numbers = np.ravel(column.numbers)
             value = numbers[index if numbers.size > 1 else 0]
@@ -200,10 +302,12 @@ def _naming_scheme(photometry: Mapping[Any, Any], is_table: bool) -> tuple[str, 
         names = " and ".join(SCHEMES[scheme][0].format(found[scheme][0]) for scheme in schemes)
         raise ValueError(f"photometry has bands given in two ways, {names}; keep one of them.")
     if not schemes:
+        known = matching_surveys(photometry)
+        hint = f", or name their survey, such as survey={known[0]!r}" if known else ""
         raise ValueError(
             f"photometry has no band among its columns {list_columns(list(photometry))}; name them "
             "'g' and 'g_err', 'flux_g' and 'flux_err_g', or 'mag_g' and 'mag_err_g', or as SDSS "
-            "does, 'modelMag_g' and 'modelMagErr_g'."
+            f"does, 'modelMag_g' and 'modelMagErr_g'{hint}."
         )
     return schemes[0], found[schemes[0]]
 
@@ -406,6 +510,8 @@ def join_catalogues(parts: list[Catalogue]) -> Catalogue:
         If only some galaxies have ``ebv`` or extinctions; its attribute ``galaxy`` is the first
         without.
     """
+    filters = union([part.filters for part in parts])
+    parts = [part.with_filters(filters) for part in parts]
     dust: dict[str, np.ndarray | None] = {}
     for what in ("ebv", "extinction"):
         values = [getattr(part, what) for part in parts]
@@ -440,4 +546,7 @@ def join_catalogues(parts: list[Catalogue]) -> Catalogue:
         morphology,
         named,
         tuple(notices),
+        filters,
+        np.max([part.calibration_error for part in parts], axis=0),
+        parts[0].coefficient,
     )

@@ -33,7 +33,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -43,7 +43,7 @@ import numpy as np
 from astropy.table import Table
 
 from ..surveys import BANDS, SDSS
-from .fluxes import SENTINELS, Values, is_fill_value, read_unit
+from .fluxes import SENTINELS, Values, from_asinh_magnitude, is_fill_value, read_unit
 from .morphology import MORPHOLOGY_KEYS
 from .screening import MAGNITUDE_LIMITS, typical_error
 
@@ -53,6 +53,7 @@ __all__ = [
     "MAGNITUDES",
     "SCHEMES",
     "Translation",
+    "has_sdss_names",
     "list_columns",
     "select_bands",
     "translated",
@@ -126,20 +127,27 @@ class Translation:
         Assumptions to warn of.
     dereddened : bool
         Whether the fluxes are corrected for Galactic extinction.
+    renamed : bool
+        Whether there were names of SDSS.
     """
 
     columns: dict[Any, Any]
     notices: tuple[str, ...] = ()
     dereddened: bool = False
+    renamed: bool = False
 
 
-def translated(photometry: Table | Mapping[str, Any]) -> Translation:
+def translated(
+    photometry: Table | Mapping[Any, Any], *, is_table: bool | None = None
+) -> Translation:
     """Translate column names of SDSS, in any case, to the keys of this package, with units.
 
     Parameters
     ----------
     photometry : Table or mapping
         Photometry; it is not changed.
+    is_table : bool, optional
+        Whether names are read in any case and other columns are ignored; by default for a table.
 
     Returns
     -------
@@ -152,7 +160,7 @@ def translated(photometry: Table | Mapping[str, Any]) -> Translation:
     astropy.units.UnitsError
         If a column has a unit that differs from that of SDSS.
     """
-    is_table = isinstance(photometry, Table)
+    is_table = isinstance(photometry, Table) if is_table is None else is_table
     photometry = {key: photometry[key] for key in list(photometry.keys())}
     if is_table:
         photometry = _with_name(_in_known_case(photometry))
@@ -184,7 +192,29 @@ def translated(photometry: Table | Mapping[str, Any]) -> Translation:
     for band in BANDS if is_table else ():
         if band in kept and not getattr(kept[band], "unit", None):
             del kept[band]
-    return Translation(kept | new, tuple(read.notices), read.dereddened)
+    return Translation(kept | new, tuple(read.notices), read.dereddened, renamed=True)
+
+
+def has_sdss_names(names: Iterable[Any], *, is_table: bool) -> bool:
+    """Return whether there are names of bands of this package or of SDSS, for the bands of SDSS.
+
+    Parameters
+    ----------
+    names : iterable
+        Names of columns.
+    is_table : bool
+        Whether the case of letters does not matter.
+
+    Returns
+    -------
+    bool
+        True also for the names of bands alone, such as "g", if there is an error.
+    """
+    given = {name.lower() if is_table else name for name in names if isinstance(name, str)}
+    patterns = [keys[0] for scheme, keys in SCHEMES.items() if scheme != "bare"]
+    patterns += ["modelFlux_{}", "modelMag_{}", "dered_{}", *SCHEMES["bare"][1:], "err_{}"]
+    known = [pattern.format(band) for pattern in patterns for band in BANDS]
+    return any((name.lower() if is_table else name) in given for name in known)
 
 
 def _in_known_case(columns: dict[Any, Any]) -> dict[Any, Any]:
@@ -371,17 +401,13 @@ def _from_flux(band: str, flux: Values, ivar: Values | None) -> dict[str, u.Quan
 def _from_asinh_magnitude(
     band: str, magnitude: Values, error: Values | None
 ) -> dict[str, u.Quantity]:
-    r"""Return flux :math:`2 b \sinh[-m \ln(10)/2.5 - \ln b]` and error (from the derivative)."""
-    softening = SDSS.asinh_softening[band]
-    slope = 0.4 * np.log(10)
+    """Return the flux, and its error if that of the magnitude is given."""
     numbers = _numbers(magnitude, u.mag)
-    numbers = np.where(is_fill_value(numbers, magnitude=True), np.nan, numbers)
-    scaled = -slope * (numbers - 22.5) - np.log(softening)
-    found = {"flux": 2 * softening * np.sinh(scaled) * u.nmgy}
-    if error is not None:
-        sigma = _numbers(error, u.mag)
-        sigma = np.where(is_fill_value(sigma, magnitude=True), np.nan, sigma)
-        found["flux_err"] = 2 * softening * slope * np.cosh(scaled) * sigma * u.nmgy
+    sigma = None if error is None else _numbers(error, u.mag)
+    flux, flux_error = from_asinh_magnitude(numbers, sigma, SDSS.asinh_softening[band])
+    found = {"flux": flux * u.nmgy}
+    if flux_error is not None:
+        found["flux_err"] = flux_error * u.nmgy
     return found
 
 

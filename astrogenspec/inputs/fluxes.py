@@ -19,7 +19,7 @@ import astropy.units as u
 import numpy as np
 from astropy.uncertainty import Distribution
 
-from ..surveys import BANDS, SDSS
+from ..surveys import BANDS, SDSS, Filter
 
 __all__ = [
     "FILL_LIMITS",
@@ -29,6 +29,7 @@ __all__ = [
     "check_bands",
     "common_length",
     "flux_factor",
+    "from_asinh_magnitude",
     "is_fill_value",
     "read_unit",
     "to_flux",
@@ -173,15 +174,15 @@ def _unit_message(unit: u.UnitBase, what: str) -> str:
     return f"{what} has the unit {unit}, which is not a flux density; give {wanted}."
 
 
-def flux_factor(unit: u.UnitBase | None, band: str, what: str = "the cutout") -> float:
+def flux_factor(unit: u.UnitBase | None, band: str | Filter, what: str = "the cutout") -> float:
     """Return the number of nanomaggies in one unit.
 
     Parameters
     ----------
     unit : Unit or None
         Flux density per frequency or per wavelength, or maggies; "per pixel" is accepted.
-    band : str
-        Band, whose pivot wavelength converts a flux per wavelength.
+    band : str or Filter
+        Band of SDSS or filter, whose pivot wavelength converts a flux per wavelength.
     what : str
         Description of the value, for the error message.
 
@@ -209,8 +210,8 @@ def flux_factor(unit: u.UnitBase | None, band: str, what: str = "the cutout") ->
         if candidate.is_equivalent(u.Jy):
             return float(candidate.to(u.AB)) * 1e9
         if candidate.is_equivalent(_PER_WAVELENGTH):
-            pivot = u.spectral_density(SDSS.pivot_wavelength[band])
-            return float(candidate.to(u.AB, equivalencies=pivot)) * 1e9
+            pivot = SDSS.pivot_wavelength[band] if isinstance(band, str) else band.pivot
+            return float(candidate.to(u.AB, equivalencies=u.spectral_density(pivot))) * 1e9
     raise u.UnitConversionError(_unit_message(unit, what))
 
 
@@ -228,12 +229,15 @@ class Values:
         Unit; None if there is none or if it is dimensionless.
     scatter : ndarray of float, or None
         Standard deviation of a `~astropy.uncertainty.Distribution`.
+    inverse : bool or None
+        Whether they are inverse variances; by default if the name contains "ivar".
     """
 
     key: str
     numbers: np.ndarray
     unit: u.UnitBase | None
     scatter: np.ndarray | None = None
+    inverse: bool | None = None
 
     @classmethod
     def read(cls, key: str, value: Any) -> Values:
@@ -277,8 +281,8 @@ class Values:
 
     @property
     def is_inverse_variance(self) -> bool:
-        """Whether the name is that of an inverse variance."""
-        return "ivar" in self.key
+        """Whether the numbers are inverse variances."""
+        return "ivar" in self.key.lower() if self.inverse is None else self.inverse
 
     @property
     def has_magnitude_unit(self) -> bool:
@@ -392,14 +396,14 @@ def common_length(values: list[Values]) -> int:
 
 
 def to_flux(
-    band: str, value: Values, error: Values, *, is_magnitude: bool
+    band: str | Filter, value: Values, error: Values, *, is_magnitude: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Convert a column and its error to nanomaggies.
 
     Parameters
     ----------
-    band : str
-        Name of the band.
+    band : str or Filter
+        Band of SDSS, or filter.
     value, error : Values
         Column and its error or inverse variance.
     is_magnitude : bool
@@ -420,7 +424,7 @@ def to_flux(
     if value.unit is not None and value.unit.is_equivalent(u.mag):
         raise u.UnitTypeError(
             f"{value.key} is in {value.unit}, without a magnitude system; use "
-            f"u.ABmag, or name it {value.renamed('mag', band)} if it is an AB magnitude."
+            f"u.ABmag, or name it {value.renamed('mag', _label(band))} if it is an AB magnitude."
         )
     if value.unit is None or error.unit is None:
         key = value.key if value.unit is None else error.key
@@ -446,8 +450,12 @@ def to_flux(
         return flux, np.where(sigma < 0, sigma, deviation)
 
 
+def _label(band: str | Filter) -> str:
+    return band if isinstance(band, str) else band.band
+
+
 def _from_magnitude(
-    band: str, value: Values, error: Values, by_name: bool
+    band: str | Filter, value: Values, error: Values, by_name: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     if error.is_inverse_variance:
         raise u.UnitTypeError(
@@ -462,7 +470,7 @@ def _from_magnitude(
     else:
         raise u.UnitConversionError(
             f"{value.key} is in {value.unit}, but by its name it is an AB magnitude; use u.ABmag, "
-            f"or name it {value.renamed('flux', band)}."
+            f"or name it {value.renamed('flux', _label(band))}."
         )
     unit = error.unit
     unitless = unit is None and by_name
@@ -476,3 +484,32 @@ def _from_magnitude(
     )
     flux = zero * 10 ** (-0.4 * numbers)
     return flux, flux * sigma * (0.4 * np.log(10))
+
+
+def from_asinh_magnitude(
+    magnitude: np.ndarray, error: np.ndarray | None, softening: float
+) -> tuple[np.ndarray, np.ndarray | None]:
+    r"""Convert asinh magnitudes to fluxes.
+
+    Parameters
+    ----------
+    magnitude, error : ndarray
+        Asinh magnitudes and their errors; fill values are missing.
+    softening : float
+        Softening parameter b, nmgy.
+
+    Returns
+    -------
+    flux : ndarray, of the same shape
+        :math:`2 b \sinh[-m \ln(10)/2.5 - \ln b]`, nmgy; NaN where missing.
+    error : ndarray, of the same shape, or None
+        From the derivative; None without errors.
+    """
+    slope = 0.4 * np.log(10)
+    numbers = np.where(is_fill_value(magnitude, magnitude=True), np.nan, magnitude)
+    scaled = -slope * (numbers - 22.5) - np.log(softening)
+    flux = 2 * softening * np.sinh(scaled)
+    if error is None:
+        return flux, None
+    sigma = np.where(is_fill_value(error, magnitude=True), np.nan, error)
+    return flux, 2 * softening * slope * np.cosh(scaled) * sigma

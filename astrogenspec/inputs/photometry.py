@@ -45,9 +45,9 @@ import numpy as np
 from astropy.table import Row, Table
 
 from ..flags import Flag, FlagLog
-from ..surveys import BANDS, Filter
+from ..surveys import BANDS, Filter, Survey
 from ..warnings import AstroGenSpecWarning
-from .catalogues import SENTINELS, Catalogue, dust_values, join_catalogues, read_catalogue
+from .catalogues import SENTINELS, Catalogue, dust_values, join_catalogues
 from .column_names import list_columns
 from .cutouts import CutoutBatch
 from .errors import (
@@ -71,6 +71,8 @@ from .filter_sets import (
 )
 from .morphology import Morphology
 from .screening import screen
+from .survey_catalogues import read_photometry
+from .survey_names import SurveyLike, resolve_surveys
 
 __all__ = [
     "SENTINELS",
@@ -364,6 +366,7 @@ def _check_calibration(errors: object, filters: tuple[Filter, ...]) -> np.ndarra
 def coerce_photometry(
     photometry: Photometry,
     *,
+    survey: SurveyLike | None = None,
     ebv: float | np.ndarray | u.Quantity | None = None,
     on_error: str = "raise",
     screening: bool = True,
@@ -376,6 +379,11 @@ def coerce_photometry(
         Columns or keys as listed in the module docstring, each with one value or one for each
         galaxy. Other columns of a table are ignored; other keys of a mapping are an error. Of a
         batch, only bands and errors outside the training range are changed.
+    survey : str, Survey, or a sequence of these, optional
+        Survey or surveys of the photometry, such as ``"legacy-dr10"`` or ``["lsst", "euclid"]``
+        (`astrogenspec.surveys.survey_names` lists them), whose names of columns and units are read
+        as well. By default SDSS for its names and those of this package; other surveys are
+        recognised by their names, with a warning, where these leave no doubt.
     ebv : float, array or Quantity ['mag'], optional
         Galactic E(B-V), one for all galaxies or one for each. Without it and without such columns,
         0 is assumed with a warning.
@@ -420,10 +428,14 @@ def coerce_photometry(
     check_on_error(on_error)
     check_bool(screening, "screening")
     if isinstance(photometry, PhotometryBatch):
+        if survey is not None:
+            raise ValueError(
+                "survey was given with a PhotometryBatch, which has its own filters; leave it out."
+            )
         if ebv is None:
             return _screened(photometry, on_error, screening)
         raise ValueError("ebv was given with a PhotometryBatch, which has its own; leave it out.")
-    catalogue = _read(photometry)
+    catalogue = _read(photometry, resolve_surveys(survey))
     n = len(catalogue)
     has_dust = catalogue.ebv is not None or catalogue.extinction is not None
     if ebv is not None and has_dust:
@@ -441,7 +453,7 @@ def coerce_photometry(
     if catalogue.extinction is None:
         check_reddening(reddening, rejected)
     else:
-        _check_extinction(flux, extinction, catalogue.filters, rejected, notes)
+        _check_extinction(flux, extinction, catalogue, rejected, notes)
     log = InputLog(n, on_error)
     for index, text in sorted(rejected.items()):
         log.reject(index, Flag.PHOTOMETRY_NOT_USED, text)
@@ -469,6 +481,7 @@ def coerce_photometry(
         log.codes,
         np.zeros(n, bool) if catalogue.named is None else catalogue.named,
         catalogue.filters,
+        catalogue.calibration_error,
     )
     return _screened(batch, on_error, screening)
 
@@ -485,20 +498,21 @@ def _screened(batch: PhotometryBatch, on_error: str, sdss: bool) -> PhotometryBa
 
 def _extinction_of(catalogue: Catalogue, ebv: object) -> tuple[np.ndarray, np.ndarray]:
     """Return E(B-V) and the extinction in each band."""
-    coefficients = extinction_coefficients(catalogue.filters)
+    coefficient = catalogue.coefficient
     if catalogue.extinction is not None:
         extinction = catalogue.extinction
-        good = np.isfinite(extinction) & (extinction >= 0)
-        derived = np.where(good, extinction / coefficients, 0.0).max(axis=1)
+        good = np.isfinite(extinction) & (extinction >= 0) & (coefficient > 0)
+        ratio = extinction / np.where(coefficient > 0, coefficient, 1.0)
+        derived = np.where(good, ratio, 0.0).max(axis=1)
         reddening = derived if catalogue.ebv is None else catalogue.ebv
         return np.array(reddening), extinction.copy()
     reddening = _ebv_for(ebv, len(catalogue)) if catalogue.ebv is None else catalogue.ebv
-    return reddening, reddening[:, None] * coefficients
+    return reddening, reddening[:, None] * coefficient
 
 
-def _read(photometry: object) -> Catalogue:
+def _read(photometry: object, surveys: Sequence[Survey] | None) -> Catalogue:
     if isinstance(photometry, Table | Row | Mapping):
-        return read_catalogue(photometry)
+        return read_photometry(photometry, surveys)
     if isinstance(photometry, str | bytes | np.ndarray) or not isinstance(photometry, Sequence):
         raise TypeError(
             f"photometry is of type {type(photometry).__name__}, but it must be a table or a "
@@ -511,7 +525,7 @@ def _read(photometry: object) -> Catalogue:
     parts = []
     for index, row in enumerate(photometry):
         try:
-            part = read_catalogue(row)
+            part = read_photometry(row, surveys)
         except INPUT_ERRORS as error:
             raise log.error(index, error) from error
         if len(part) != 1:
@@ -558,7 +572,7 @@ def _dust_text(key: str, value: float, high: float) -> str:
 def _check_extinction(
     flux: np.ndarray,
     extinction: np.ndarray,
-    filters: Sequence[Filter],
+    catalogue: Catalogue,
     rejected: dict[int, str],
     notes: FlagLog,
 ) -> None:
@@ -570,15 +584,15 @@ def _check_extinction(
     ----------
     flux, extinction : ndarray, shape (n, m)
         Changed in place.
-    filters : sequence of Filter
-        Filters of the columns.
+    catalogue : Catalogue
+        Catalogue that they are from.
     rejected : dict of int to str
         Reasons why galaxies cannot be used, by index; changed in place.
     notes : FlagLog
         Log of bands that are not used.
     """
     valid = _is_between(extinction, _MAX_EXTINCTION)
-    bands, coefficients = band_labels(filters), extinction_coefficients(filters)
+    bands, coefficients = band_labels(catalogue.filters), catalogue.coefficient
     for row in np.flatnonzero(~valid.all(axis=1)):
         wrong = np.flatnonzero(~valid[row] & np.isfinite(flux[row]))
         texts = [
@@ -590,8 +604,8 @@ def _check_extinction(
         for k, text in zip(wrong, texts, strict=True):
             notes.add(int(row), Flag.BAND_NOT_USED, f"{bands[k]} not used: {text.rstrip('.')}")
         flux[row, wrong] = np.nan
-        known = valid[row] & (extinction[row] > 0)
-        reddening = np.median((extinction[row] / coefficients)[known]) if known.any() else 0.0
+        known = valid[row] & (extinction[row] > 0) & (coefficients > 0)
+        reddening = np.median(extinction[row, known] / coefficients[known]) if known.any() else 0.0
         extinction[row] = np.where(valid[row], extinction[row], reddening * coefficients)
 
 
