@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,17 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import astropy.units as u
+import numpy as np
 
 from ..atomic import check_target, write_bytes
 from .catalogue_format import CatalogueFormat
 from .filters import Filter, get_filter
-from .survey_files import BAND_KEYS, dump_survey, parse_survey, read_yaml
+from .survey_files import BAND_KEYS, SURVEY_KEYS, dump_survey, parse_survey, read_yaml
 
 __all__ = ["Survey"]
 
 #: Area of the optimal weighting of a Gaussian point source in units of its FWHM squared:
 #: 4 pi / (8 ln 2).
 _NOISE_AREA = math.pi / (2 * math.log(2))
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
+
+
+def _unknown(unit: u.UnitBase | None) -> Any:
+    return math.nan if unit is None else u.Quantity(math.nan, unit, subok=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +96,11 @@ class Survey:
 
     Raises
     ------
+    TypeError
+        If a number is not a Quantity of the right kind, or not a number.
     ValueError
-        If bands are repeated, a mapping lacks a band, or a filter is unknown.
+        If the name cannot be used, bands are repeated, a mapping lacks a band, or a filter is
+        unknown.
     """
 
     name: str
@@ -119,28 +131,34 @@ class Survey:
     curves_note: str | None = None
 
     def __post_init__(self) -> None:
+        if not _NAME.match(str(self.name)):
+            raise ValueError(
+                f"name is {self.name!r}, but a survey has a name of letters, digits, '_', '.' and "
+                "'-', such as 'legacy-dr10'."
+            )
         bands = tuple(self.bands)
         object.__setattr__(self, "bands", bands)
         if not bands or len(set(bands)) < len(bands):
             raise ValueError(
                 f"bands of the survey {self.name} is {bands}; give each band once, blue to red."
             )
-        for key in ("filter_names", *BAND_KEYS):
-            given = getattr(self, key)
-            if set(given) not in ({*bands}, set()):
-                raise ValueError(
-                    f"{key} of the survey {self.name} has the keys {', '.join(given)}, but its "
-                    f"bands are {', '.join(bands)}."
-                )
         if self.reference_band not in (None, *bands):
             raise ValueError(
                 f"reference_band of the survey {self.name} is {self.reference_band!r}, but its "
                 f"bands are {', '.join(bands)}."
             )
+        self._check_keys("filter_names", set(self.filter_names) == {*bands})
+        self._check_keys("curves", set(self.curves) <= {*bands})
         for key, unit in BAND_KEYS.items():
-            if not getattr(self, key):
-                unknown = math.nan if unit is None else u.Quantity(math.nan, unit, subok=True)
-                object.__setattr__(self, key, dict.fromkeys(bands, unknown))
+            given = getattr(self, key)
+            self._check_keys(key, set(given) in ({*bands}, set()))
+            for band, value in given.items():
+                self._check_unit(f"{key}[{band!r}]", value, unit)
+            if not given:
+                object.__setattr__(self, key, dict.fromkeys(bands, _unknown(unit)))
+        for key, unit in SURVEY_KEYS.items():
+            if getattr(self, key) is not None:
+                self._check_unit(key, getattr(self, key), unit)
         self._complete("pixel_sigma", self._noise_of_depth)
         if self.curves_note is None:
             self._complete(
@@ -255,6 +273,23 @@ class Survey:
             self.curves[band].write(target, overwrite=overwrite)
             names[band] = target.name
         write_bytes(path, dump_survey(self, names), overwrite=overwrite)
+
+    def _check_keys(self, key: str, valid: bool) -> None:
+        if not valid:
+            keys = ", ".join(getattr(self, key))
+            raise ValueError(
+                f"{key} of the survey {self.name} has the keys {keys}, but its bands are "
+                f"{', '.join(self.bands)}."
+            )
+
+    def _check_unit(self, key: str, value: Any, unit: u.UnitBase | None) -> None:
+        given = getattr(value, "unit", None)
+        matches = given is None if unit is None else given is not None and given.is_equivalent(unit)
+        if not matches or np.ndim(value) != 0 or isinstance(value, str | bool):
+            wanted = "a number" if unit is None else f"a Quantity in {unit}"
+            raise TypeError(
+                f"{key} of the survey {self.name} is {value!r}, but it must be {wanted}."
+            )
 
     def _complete(self, key: str, compute: Any) -> None:
         """Replace the NaN of a mapping."""

@@ -166,7 +166,9 @@ def _bands(content: Any) -> dict[str, Any]:
             given[key] = {
                 band: _quantity(key, numbers[key], unit, band)
                 if key in numbers
-                else (math.nan if unit is None else u.Quantity(math.nan, unit, subok=True))
+                else u.Quantity(math.nan, unit, subok=True)
+                if unit is not None
+                else math.nan
                 for band, numbers in content.items()
             }
     return given

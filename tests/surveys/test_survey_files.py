@@ -168,6 +168,14 @@ def test_registration(tmp_path):
         ("F_{BAND}", "FLUX", "must contain {band}"),
         ("-99: missing", "-99: lost", "means 'lost', but it must be one of missing"),
         ("bands:", "bands: [1", "is not a valid YAML file"),
+        ("name: mine", "name: my survey", "a survey has a name of letters"),
+        ("name: mine", "name: 3", "name is 3, but it must be a text"),
+        ("name: mine", "name: mine\n? [1]\n: 2", "unhashable|unknown key"),
+        ("name: mine", "name: !!python/name:os.system", "is not a valid YAML file"),
+        ("filter: decamDR1-g", "filter: 3", "filter of band g is 3, but it must be a text"),
+        ('error: "E_{band_lower}"', "error: 3", "error is 3, but it must be a text"),
+        ("{99: non-detection, -99: missing}", "[99]", "fill_values .* must be a mapping"),
+        ("[F_G]", "F_G", "identifying in catalogue must be a list"),
         (EXAMPLE, "just text", "must hold a mapping with the keys name and bands"),
         (EXAMPLE, "name: x\nbands: {1: {filter: decamDR1-g}}", "bands has the key 1"),
         (EXAMPLE, "name: x\nbands: []", "bands must be a mapping"),
@@ -178,6 +186,12 @@ def test_invalid_files(tmp_path, old, new, words):
     with pytest.raises(ValueError, match=words) as caught:
         read(tmp_path, EXAMPLE.replace(old, new, 1))
     assert "\n" not in str(caught.value)
+
+
+def test_other_encodings_are_refused(tmp_path):
+    (tmp_path / "x.yaml").write_bytes("name: \xe9".encode("latin-1"))
+    with pytest.raises(ValueError, match="is not a valid YAML file"):
+        Survey.read(tmp_path / "x.yaml")
 
 
 def test_missing_file(tmp_path):
@@ -198,6 +212,23 @@ def test_mistakes_in_constructors():
         Survey("x", ("g", "g"), {"g": "decamDR1-g"})
     with pytest.raises(ValueError, match="depth of the survey x has the keys r, but its bands"):
         Survey("x", ("g",), {"g": "decamDR1-g"}, depth={"r": 24.0})
+    with pytest.raises(ValueError, match="name is 'a survey', but a survey has a name of letters"):
+        Survey("a survey", ("g",), {"g": "decamDR1-g"})
+    with pytest.raises(ValueError, match="curves of the survey x has the keys r"):
+        Survey("x", ("g",), {"g": "decamDR1-g"}, curves={"r": get_filter("decamDR1-r")})
+    for given, words in (
+        (
+            {"psf_fwhm": {"g": 1.2}},
+            r"psf_fwhm\['g'\] .* is 1.2, but it must be a Quantity in arcsec",
+        ),
+        ({"psf_fwhm": {"g": 1.2 * u.s}}, "must be a Quantity in arcsec"),
+        ({"psf_fwhm": {"g": [1, 2] * u.arcsec}}, "must be a Quantity in arcsec"),
+        ({"depth": {"g": 24 * u.ABmag}}, "must be a number"),
+        ({"depth": {"g": "24"}}, "must be a number"),
+        ({"pixel_scale": 0.3}, "pixel_scale of the survey x is 0.3, but it must be a Quantity"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            Survey("x", ("g",), {"g": "decamDR1-g"}, **given)
     minimal = Survey("x", ("g",), {"g": "decamDR1-g"})
     assert repr(minimal) == "<Survey x: bands g>"
     assert math.isnan(minimal.pixel_sigma["g"])
