@@ -308,3 +308,15 @@ def test_zero_points_are_those_of_the_bands_at_their_wavelengths():
     u, g, z = (priors[f"zero_point_{band}"] for band in "ugz")
     assert curve == pytest.approx([u, u, g, z, z])
     assert zero_point_curve(priors).shape == (SED_GRID.size,)
+
+
+def test_young_stars_are_as_bright_in_the_ultraviolet_as_in_real_galaxies(simulator, galaxies):
+    """Hosts of supernovae with g - r of 0.4 to 0.6 have NUV - r of 2.4 to 2.8."""
+    near = galaxies[(galaxies.theta[:, 0] < 0.06) & (galaxies.theta[:, 0] > 0.01)]
+    magnitude = {
+        band: -2.5 * torch.log10(band_flux(simulator.seds(near), name))
+        for band, name in {"nuv": "galex-nuv", "g": "sdss2010-g", "r": "sdss2010-r"}.items()
+    }
+    blue = (magnitude["g"] - magnitude["r"] - 0.5).abs() < 0.1
+    assert blue.sum() > 20
+    assert (magnitude["nuv"] - magnitude["r"])[blue].median() == pytest.approx(2.6, abs=0.2)
