@@ -28,6 +28,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
@@ -39,6 +40,7 @@ from .cards import check_text
 from .inputs.cutouts import Cutouts
 from .inputs.observations import InputOptions, ObservationBatches, Observations
 from .inputs.photometry import Photometry
+from .inputs.sed_features import SEDComponents
 from .nn.precision import single_precision
 from .weights import DEFAULT_MODEL, WeightsError, fetch_weights, read_weights, save_weights
 
@@ -363,13 +365,17 @@ class Estimator(ABC):
         """Check that the network is trained; return the input, to be read in batches."""
         self.check_fitted()
         size = self._batch_size if batch_size is None else batch_size
+        if self._components is not None:
+            # Errors of any size have their exact weight.
+            options = replace(options, screening=False)
         batches = ObservationBatches(cutouts, photometry, options, batch_size=size)
-        self._check_filters(batches)
+        batches.require_filters(self._components)
         return batches
 
-    def _check_filters(self, batches: ObservationBatches) -> None:
-        """Raise unless the network takes the filters of the photometry: those of SDSS."""
-        batches.require_sdss()
+    @property
+    def _components(self) -> SEDComponents | None:
+        """Components of a network that reads photometry in any filters; None for SDSS only."""
+        return None
 
     def _metadata(self, seed: int | torch.Generator | None) -> dict[str, Any]:
         """Return the metadata that all results have."""

@@ -70,6 +70,33 @@ class LogGrid:
         """Bin widths (Angstrom)."""
         return np.diff(self.edges)
 
+    def average_weights(self, wavelength: np.ndarray, response: np.ndarray) -> np.ndarray:
+        r"""Compute the weights of the bins in the average over a filter.
+
+        The AB flux of a spectral energy distribution in a filter is the sum over the bins of its
+        mean flux densities per unit of frequency times :math:`\int R\, d\ln\lambda` of each bin,
+        in units of that of the whole filter.
+
+        Parameters
+        ----------
+        wavelength : ndarray, shape (m,)
+            Angstrom, increasing.
+        response : ndarray, shape (m,)
+            Response per photon, on any scale; zero outside.
+
+        Returns
+        -------
+        ndarray, shape (size,)
+            The sum is one if the grid covers the filter.
+        """
+        known = np.log(np.asarray(wavelength, dtype=float))
+        edges = np.log(self.edges)
+        dense = np.union1d(known, edges[(edges > known[0]) & (edges < known[-1])])
+        values = np.interp(dense, known, np.asarray(response, dtype=float))
+        area = 0.5 * (values[1:] + values[:-1]) * np.diff(dense)
+        cumulative = np.concatenate([[0], np.cumsum(area)])
+        return np.diff(np.interp(edges, dense, cumulative)) / cumulative[-1]
+
 
 #: Rest-frame grid on which spectra are generated, 2500-10912 A; it covers ugriz at all redshifts of
 #: the training set.

@@ -15,8 +15,8 @@ def seeded(seed=0):
 
 def make_network(**config):
     torch.manual_seed(0)
-    return PropertyNetwork(
-        **({"latent_size": 6, "context_size": 16, "width": 32, "factor_width": 16} | config)
+    return PropertyNetwork.from_config(
+        {"latent_size": 6, "context_size": 16, "width": 32, "factor_width": 16} | config
     )
 
 

@@ -76,6 +76,12 @@ def _add_properties(lanes: Any, common: argparse.ArgumentParser) -> None:
     )
     _add_training(properties)
     add("--model", metavar="NAME", help="trained weights to continue from")
+    add(
+        "--any-filters",
+        action="store_true",
+        help="train a network that reads photometry in any filters; the shards need spectral "
+        "energy distributions (with --data, without --model)",
+    )
     _add_fine_tuning(properties)
     part = properties.add_mutually_exclusive_group()
     part.add_argument(
@@ -203,9 +209,11 @@ def _train_properties(options: argparse.Namespace) -> int:
         )
     from ..inference.estimator import PropertyEstimator
     from ..inference.training import DEFAULT_TRAINING, RecipeConfig, train_properties
+    from ..inputs.sed_features import N_COMPONENTS
 
     training = _training(DEFAULT_TRAINING, options)
     recipe = RecipeConfig(
+        network={"sed_components": N_COMPONENTS} if options.any_filters else {},
         seed=options.seed,
         heads_alone=options.heads_alone,
         photometry_alone=options.photometry_alone,

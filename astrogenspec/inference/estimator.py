@@ -28,6 +28,7 @@ from ..inputs.observations import (
     Observations,
 )
 from ..inputs.photometry import Photometry
+from ..inputs.sed_features import SEDComponents
 from ..quantities import QUANTITIES, converted_labels
 from ..reports.calibration import CalibrationReport, calibration_report, checked_page
 from ..results.posterior import Posterior
@@ -402,8 +403,9 @@ class PropertyEstimator(ImageEstimator):
             heads,
             images_alone,
         )
-        blocks = ObservationBatches(cutouts, photometry, InputOptions(**options))
-        self._check_filters(blocks)
+        reading = InputOptions(**options, screening=self._components is None)
+        blocks = ObservationBatches(cutouts, photometry, reading)
+        blocks.require_filters(self._components)
         folders = [os.fspath(folder) for folder in simulations or ()]
         examples = FineTuningData(blocks, labels, known, folders)
         network, card, held_out = fine_tune(
@@ -552,6 +554,10 @@ class PropertyEstimator(ImageEstimator):
         return scores_table(fits[-1]["held_out"])
 
     # ---- internal
+
+    @property
+    def _components(self) -> SEDComponents | None:
+        return self.network.components
 
     def _batch_predictor(
         self,

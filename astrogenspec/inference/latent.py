@@ -20,6 +20,7 @@ from ..base import Estimator, make_generator
 from ..inputs.cutouts import Cutouts
 from ..inputs.errors import check_count
 from ..inputs.features import to_flux
+from ..inputs.filter_sets import sdss_filters
 from ..inputs.observations import (
     InputArguments,
     InputOptions,
@@ -125,7 +126,8 @@ class ImageEstimator(Estimator):
         parts = []
         for seen, mean, _ in self._encoded(cutouts, None, options):
             image = self._decode(torch.from_numpy(np.nan_to_num(mean)))
-            extinction = np.asarray(seen.photometry.extinction)[:, :, None, None]
+            sdss = seen.photometry.with_filters(sdss_filters())
+            extinction = np.asarray(sdss.extinction)[:, :, None, None]
             image *= 10 ** (-0.4 * extinction.astype(np.float32))
             image[~seen.usable] = np.nan
             parts.append(image)
@@ -212,7 +214,7 @@ class ImageEstimator(Estimator):
                 f"cutout holds {len(seen)} galaxies: traverse needs one galaxy with a valid image."
             )
         with torch.inference_mode():
-            inputs = seen.inputs().to(self.device)
+            inputs = seen.inputs(self.network.components).to(self.device)
             draws = self.network.posterior(inputs).sample(_DRAWS_FOR_MEDIAN, make_generator(0))
             theta = draws.median(dim=1).values
             target = torch.as_tensor(target_values, dtype=theta.dtype, device=self.device)
@@ -263,7 +265,8 @@ class ImageEstimator(Estimator):
             columns["latent_sigma"].append(sigma)
             if photometry is not None:
                 with torch.inference_mode():
-                    contexts = self.network.contexts(seen.inputs().to(self.device))
+                    inputs = seen.inputs(self.network.components).to(self.device)
+                    contexts = self.network.contexts(inputs)
                     n_heads = self.network.config["members"]
                     context = _concatenate_heads(contexts, n_heads).cpu().numpy()
                 context[~seen.usable] = np.nan
@@ -286,7 +289,8 @@ class ImageEstimator(Estimator):
         empty = True
         for seen in self._read(cutouts, photometry, InputOptions(**options, measure=False)):
             with torch.inference_mode():
-                mean, logvar = self.network.latent(seen.inputs().to(self.device))
+                inputs = seen.inputs(self.network.components).to(self.device)
+                mean, logvar = self.network.latent(inputs)
                 mean, sigma = mean.cpu().numpy(), torch.exp(0.5 * logvar).cpu().numpy()
             blank = np.ones(len(seen), dtype=bool)
             if seen.cutouts is not None:

@@ -32,6 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..inputs.features import N_MORPHOLOGY_FEATURES, N_PHOTOMETRY_FEATURES, ModelInputs
+from ..inputs.sed_features import SEDComponents, sed_feature_layout
 from ..nn.chunks import map_chunks
 from ..nn.layers import ResidualLinear, make_mlp
 from ..nn.noise import standard_normal
@@ -79,17 +80,18 @@ class Contexts:
         )
 
 
-def _context_inputs(latent_size: int) -> dict[str, int]:
+def _context_inputs(config: dict[str, Any]) -> dict[str, int]:
     """Return the lengths of the inputs of a context network by name, in order."""
-    n_bands = len(BANDS)
+    n_bands, n_components = len(BANDS), config.get("sed_components", 0)
+    n_photometry = len(sed_feature_layout(n_components)) if n_components else N_PHOTOMETRY_FEATURES
     return {
-        "mu": latent_size,
-        "logvar": latent_size,
+        "mu": config["latent_size"],
+        "logvar": config["latent_size"],
         "has_image": 1,
         "has_photometry": 1,
         "image_bands": n_bands,
         "image_noise": n_bands,
-        "photometry": N_PHOTOMETRY_FEATURES,
+        "photometry": n_photometry,
     }
 
 
@@ -108,8 +110,8 @@ class PropertyHead(nn.Module):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         width, size = config["width"], config["context_size"]
-        self.latent_size = config["latent_size"]
-        n_inputs = sum(_context_inputs(self.latent_size).values())
+        self._sizes = _context_inputs(config)
+        n_inputs = sum(self._sizes.values())
         self.context_network = nn.Sequential(
             nn.Linear(n_inputs, width),
             ResidualLinear(width),
@@ -139,7 +141,7 @@ class PropertyHead(nn.Module):
         columns = torch.cat(
             [
                 weight.new_full((size,), float(name in _IMAGE_INPUTS))
-                for name, size in _context_inputs(self.latent_size).items()
+                for name, size in self._sizes.items()
             ]
         )
         self.requires_grad_(False)
@@ -347,16 +349,18 @@ class PropertyNetwork(nn.Module):
     frozen_vae : bool, optional
         If True, the loss of the flows does not train the encoder, which then learns from the images
         only.
-    members : int, optional
-        Number of heads, whose posteriors are averaged.
-    photometry_members : int, optional
-        Number of additional heads for galaxies without images; with 0, all heads serve all
-        galaxies.
+    heads : tuple of int, optional
+        Number of heads, whose posteriors are averaged, and of additional heads for galaxies without
+        images; with 0 of the latter, all heads serve all galaxies.
+    sed_components : int, optional
+        Number of SED coefficients with which photometry in any filters is described
+        (`astrogenspec.inputs.sed_features`); with 0, photometry is that of SDSS.
 
     Attributes
     ----------
     config : dict
-        The arguments, for `from_config`.
+        The arguments, for `from_config`; the numbers of heads are ``members`` and
+        ``photometry_members``.
     """
 
     def __init__(
@@ -368,8 +372,8 @@ class PropertyNetwork(nn.Module):
         factor_width: int = 64,
         n_bins: Sequence[int] = (16, 8, 8, 8, 8, 8, 8, 8, 8),
         frozen_vae: bool = False,
-        members: int = 1,
-        photometry_members: int = 0,
+        heads: tuple[int, int] = (1, 0),
+        sed_components: int = 0,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -379,18 +383,27 @@ class PropertyNetwork(nn.Module):
             "factor_width": factor_width,
             "n_bins": list(n_bins),
             "frozen_vae": frozen_vae,
-            "members": members,
-            "photometry_members": photometry_members,
+            "members": heads[0],
+            "photometry_members": heads[1],
         }
+        if sed_components:
+            self.config["sed_components"] = sed_components
+            self.sed = SEDComponents(sed_components)
         self.vae = ImageVAE(latent_size)
-        n_heads = members + photometry_members
-        self.heads = nn.ModuleList(PropertyHead(self.config) for _ in range(n_heads))
+        self.heads = nn.ModuleList(PropertyHead(self.config) for _ in range(sum(heads)))
         self.latent_of_properties = make_mlp((_N_DECODED, 64, 64, latent_size))
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> PropertyNetwork:
-        """Build an untrained network from the ``config`` of another."""
-        return cls(**config)
+        """Build an untrained network from the ``config`` of another, or from a part of it."""
+        arguments = dict(config)
+        heads = (arguments.pop("members", 1), arguments.pop("photometry_members", 0))
+        return cls(**arguments, heads=heads)
+
+    @property
+    def components(self) -> SEDComponents | None:
+        """Components for photometry in any filters; None if photometry is that of SDSS."""
+        return self.sed if "sed_components" in self.config else None
 
     @property
     def chain(self) -> FlowChain:

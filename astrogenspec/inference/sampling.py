@@ -8,6 +8,7 @@ finite.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import astropy.units as u
@@ -21,6 +22,8 @@ from ..calibration.recalibration import Recalibration
 from ..flags import Flag, FlagLog, combine_texts
 from ..inputs.fluxes import ab_magnitudes
 from ..inputs.observations import Observations
+from ..inputs.sed_features import SEDComponents
+from ..inputs.virtual_photometry import in_sdss_bands
 from ..quantities import QUANTITIES, plain_values, quantities_to_theta, theta_to_quantities
 from ..results.posterior import Posterior
 from ..results.posterior_io import PREDICTIVE
@@ -81,7 +84,7 @@ def draw_block(
     if known is not None:
         modes[np.isfinite(known).any(axis=1)] = ""
     with torch.inference_mode():
-        contexts = network.contexts(seen.inputs().to(device))
+        contexts = network.contexts(seen.inputs(network.components).to(device))
         if known is not None:
             known = torch.as_tensor(known, dtype=torch.float32, device=device)
         theta = network.posterior_of(contexts).sample(n_draws, generator, known).cpu().numpy()
@@ -90,15 +93,16 @@ def draw_block(
     blank = ~(seen.usable & finite)
     theta[blank] = np.nan
     measurable[blank] = np.nan
+    sdss = in_sdss_bands(seen.photometry, network.components)
     if recalibration is not None:
-        magnitudes = ab_magnitudes(seen.photometry.dereddened()[0])
+        magnitudes = ab_magnitudes(sdss.dereddened()[0])
         theta = recalibration.correct_theta(theta, magnitudes, modes)
     card = estimator.card or {}
     limits = card.get("training_range") or {}
     log = FlagLog(len(seen))
     for part in (
-        outlier_flags(card.get("novelty") or {}, seen),
-        input_range_flags(limits, seen.photometry),
+        outlier_flags(card.get("novelty") or {}, replace(seen, photometry=sdss)),
+        input_range_flags(limits, sdss),
         posterior_range_flags(limits, theta),
     ):
         log.extend(part.codes, part.texts)
@@ -106,7 +110,7 @@ def draw_block(
     photometry = seen.photometry_table()
     if card.get("predictive") is not None:
         emulator = PhotometryEmulator.from_dict(card["predictive"])
-        observed = magnitudes_and_errors(seen.photometry)
+        observed = magnitudes_and_errors(sdss)
         photometry[PREDICTIVE] = emulator.p_values(theta, *observed)
     return Posterior(
         theta_to_quantities(theta),
@@ -155,13 +159,13 @@ def log_densities(
     n, k, _ = values.shape
     network, device = estimator.network, estimator.device
     with torch.inference_mode():
-        contexts = network.contexts(seen.inputs().to(device))
+        contexts = network.contexts(seen.inputs(network.components).to(device))
         log_derivative = np.zeros((n, k))
         if recalibration is not None:
             # A fixed seed: a density is a function of its arguments.
             draws = network.posterior_of(contexts).sample(DRAWS_FOR_MAP, make_generator(0))
             values, log_derivative = _before_recalibration(
-                recalibration, seen, draws.cpu().numpy(), values, q
+                recalibration, seen, network.components, draws.cpu().numpy(), values, q
             )
         theta = torch.as_tensor(values, dtype=torch.float32, device=device).flatten(0, 1)
         valid = torch.zeros(theta.shape, dtype=torch.bool, device=device)
@@ -181,13 +185,14 @@ def log_densities(
 def _before_recalibration(
     recalibration: Recalibration,
     seen: Observations,
+    components: SEDComponents | None,
     draws: np.ndarray,
     values: np.ndarray,
     q: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Invert the recalibration of values (n, k); also return the logarithm of the Jacobian."""
     draws = np.where(np.isfinite(draws).all(axis=(1, 2), keepdims=True), draws, np.nan)
-    magnitudes = ab_magnitudes(seen.photometry.dereddened()[0])
+    magnitudes = ab_magnitudes(in_sdss_bands(seen.photometry, components).dereddened()[0])
     moved = recalibration.correct_theta(draws, magnitudes, seen.modes)
     values, log_derivative = values.copy(), np.zeros(values.shape[:2])
     for j, info in enumerate(list(QUANTITIES.values())[:q]):

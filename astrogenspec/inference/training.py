@@ -24,6 +24,7 @@ from ..nn.precision import single_precision
 from ..nn.records import TensorRecord
 from ..quantities import QUANTITIES, quantity_index
 from ..training.augmentation import AugmentationConfig
+from ..training.filter_sets import FilterBank, FilterObserver
 from ..training.loop import BatchStream, History, TrainingConfig
 from ..training.recipe import ShardSource, TrainingRecipe, TrainingTask, train
 from ..training.shards import Shards
@@ -45,6 +46,8 @@ DEFAULT_TRAINING = TrainingConfig(max_seconds=7200, learning_rate=1.2e-3, valida
 _METALLICITY = tuple(QUANTITIES).index("gas_metallicity")
 #: Galaxies encoded at once.
 _BLOCK = 512
+#: Galaxies from which the components of the SEDs are computed, at most.
+_N_SEDS = 20_000
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ class RecipeConfig(TrainingRecipe):
     image_augmentation, photometry_augmentation : AugmentationConfig
         Noise and missing inputs of galaxies with images, and of galaxies with photometry only.
     network : dict
-        Arguments of `PropertyNetwork`; ignored if a trained network is given.
+        Items of the ``config`` of `PropertyNetwork`; ignored if a trained network is given.
     seed : int
         Seed of initial weights, batches and augmentation.
     elbo_weight, kl_weight : float
@@ -176,6 +179,7 @@ def encode_galaxies(
     rows: Tensor,
     config: AugmentationConfig,
     generator: torch.Generator,
+    observer: FilterObserver | None = None,
 ) -> EncodedGalaxies:
     """Observe galaxies once and encode their images.
 
@@ -191,6 +195,8 @@ def encode_galaxies(
         Noise and missing inputs.
     generator : `torch.Generator`
         Source of randomness.
+    observer : FilterObserver, optional
+        Catalogue photometry in random sets of filters.
 
     Returns
     -------
@@ -199,7 +205,7 @@ def encode_galaxies(
     device = network.chain.lower.device
     parts = []
     for chunk in rows.split(_BLOCK):
-        inputs = shards.inputs(chunk, config, generator)
+        inputs = shards.inputs(chunk, config, generator, observer)
         mu, logvar = (part.cpu() for part in network.latent(inputs.to(device)))
         inputs = replace(inputs, image=None, image_weight=None)
         labels = shards.labels(chunk)
@@ -211,10 +217,14 @@ def encode_galaxies(
 
 
 def make_batch(
-    shards: Shards, indices: Tensor, config: AugmentationConfig, generator: torch.Generator
+    shards: Shards,
+    indices: Tensor,
+    config: AugmentationConfig,
+    generator: torch.Generator,
+    observer: FilterObserver | None = None,
 ) -> TrainingBatch:
     """Make augmented inputs of some galaxies, with their labels."""
-    inputs = shards.inputs(indices, config, generator)
+    inputs = shards.inputs(indices, config, generator, observer)
     labels = shards.labels(indices)
     return TrainingBatch(inputs, labels["theta"], labels["measurable"].float())
 
@@ -228,14 +238,22 @@ class PropertyTask(TrainingTask):
         Settings.
     encoder : PropertyNetwork, optional
         Network with a fixed encoder, with which images are encoded before the training.
+    observer : FilterObserver, optional
+        Photometry in random sets of filters.
     """
 
     n_validation_batches = 6
     recipe: RecipeConfig
 
-    def __init__(self, recipe: RecipeConfig, encoder: PropertyNetwork | None = None) -> None:
+    def __init__(
+        self,
+        recipe: RecipeConfig,
+        encoder: PropertyNetwork | None = None,
+        observer: FilterObserver | None = None,
+    ) -> None:
         super().__init__(recipe)
         self.encoder = encoder
+        self.observer = observer
 
     def make_batch(
         self,
@@ -245,7 +263,7 @@ class PropertyTask(TrainingTask):
         generator: torch.Generator,
     ) -> TrainingBatch:
         """Make a batch; see `make_batch`."""
-        return make_batch(shards, indices, augmentation, generator)
+        return make_batch(shards, indices, augmentation, generator, self.observer)
 
     def make_stream(self, source: ShardSource, seed: int) -> BatchStream:
         """Stream new observations, or with an encoder some stored views of every image."""
@@ -254,7 +272,9 @@ class PropertyTask(TrainingTask):
             return super().make_stream(source, seed)
         rows = torch.arange(len(shards)).repeat(self.recipe.views)
         generator = torch.Generator().manual_seed(seed)
-        pool = encode_galaxies(self.encoder, shards, rows, source.augmentation, generator)
+        pool = encode_galaxies(
+            self.encoder, shards, rows, source.augmentation, generator, self.observer
+        )
 
         def batch(indices: Tensor, _: torch.Generator) -> TrainingBatch:
             chosen = pool[indices]
@@ -329,15 +349,20 @@ def train_properties(
     torch.manual_seed(recipe.seed)
     sources = [_read_source(folder, recipe) for folder in data]
     if network is None:
-        network = PropertyNetwork(**recipe.network)
+        network = PropertyNetwork.from_config(recipe.network)
         _standardise(network, sources[0].training)
+        if network.components is not None:
+            network.components.fit(_first_seds(sources[0].training))
     whole = network = copy.deepcopy(network).to(training.device)
     if recipe.photometry_alone:
         network = whole.extract_head(next(iter(whole.photometry_heads), 0))
     if recipe.heads_alone or recipe.photometry_alone:
         network.vae.requires_grad_(False)
         network.latent_of_properties.requires_grad_(False)
-    task = PropertyTask(recipe, network if recipe.heads_alone else None)
+    observer = None
+    if network.components is not None:
+        observer = FilterObserver(FilterBank(), network.components)
+    task = PropertyTask(recipe, network if recipe.heads_alone else None, observer)
     history = train(task, network, sources, out, training)
     if recipe.photometry_alone:
         heads = [whole.extract_head(k) for k in range(whole.config["members"])]
@@ -362,3 +387,9 @@ def _standardise(network: PropertyNetwork, shards: Shards) -> None:
     valid = torch.isfinite(theta)
     valid[:, _METALLICITY] &= shards.columns["measurable"]
     network.set_standardisation(theta, valid)
+
+
+def _first_seds(shards: Shards) -> Tensor:
+    """Return spectral energy distributions, each relative to its flux in r."""
+    rows = torch.arange(min(_N_SEDS, len(shards)))
+    return shards.seds(rows) / shards.columns["sed_flux"][rows, None]

@@ -31,6 +31,9 @@ from torch import Tensor
 
 from ..nn.records import TensorRecord
 from ..surveys import BANDS, SDSS
+from .feature_layout import SED_SUMMARY, FeatureLayout
+from .filter_sets import sdss_filters
+from .sed_features import SEDComponents, infer_photometry
 
 if TYPE_CHECKING:
     from .cutouts import CutoutBatch
@@ -43,9 +46,11 @@ __all__ = [
     "N_PHOTOMETRY_FEATURES",
     "PHOTOMETRY_FEATURES",
     "PIXEL_SIGMA",
+    "SED_SUMMARY",
     "SHAPE_FEATURES",
     "FeatureLayout",
     "ModelInputs",
+    "SEDInputs",
     "image_features",
     "make_inputs",
     "morphology_features",
@@ -55,80 +60,6 @@ __all__ = [
 
 #: Reference noise of a pixel in u, g, r, i, z [nmgy].
 PIXEL_SIGMA = (0.047, 0.017, 0.029, 0.045, 0.18)
-
-
-class FeatureLayout:
-    """Names of the columns of a feature vector.
-
-    Parameters
-    ----------
-    **groups : tuple of str
-        Names of the columns, by group, in the order of the columns.
-
-    Examples
-    --------
-    >>> from astrogenspec.inputs.features import PHOTOMETRY_FEATURES
-    >>> PHOTOMETRY_FEATURES.slice("log_snr")
-    slice(9, 14, None)
-    >>> PHOTOMETRY_FEATURES.index("magnitude_r")
-    2
-    """
-
-    def __init__(self, **groups: tuple[str, ...]) -> None:
-        self._groups = groups
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of all columns."""
-        return tuple(name for group in self._groups.values() for name in group)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def index(self, name: str) -> int:
-        """Return the index of a column.
-
-        Parameters
-        ----------
-        name : str
-            Name of the column.
-
-        Returns
-        -------
-        int
-        """
-        return self.names.index(name)
-
-    def slice(self, group: str) -> slice:
-        """Return the slice of the columns of a group.
-
-        Parameters
-        ----------
-        group : str
-            Name of the group.
-
-        Returns
-        -------
-        slice
-        """
-        start = self.index(self._groups[group][0])
-        return slice(start, start + len(self._groups[group]))
-
-    def columns(self, *groups: str) -> tuple[int, ...]:
-        """Return the indices of the columns of one or more groups.
-
-        Parameters
-        ----------
-        *groups : str
-            Names of the groups.
-
-        Returns
-        -------
-        tuple of int
-        """
-        return tuple(self.index(name) for group in groups for name in self._groups[group])
-
-
 #: Columns of the photometric features.
 PHOTOMETRY_FEATURES = FeatureLayout(
     magnitude=tuple(f"magnitude_{band}" for band in BANDS),
@@ -225,11 +156,37 @@ class ModelInputs(TensorRecord):
         return replace(self, image=None, image_weight=None, image_bands=empty, image_noise=empty)
 
 
+@dataclass(frozen=True)
+class SEDInputs(ModelInputs):
+    """Network inputs with photometry in any filters.
+
+    The attribute `photometry` has the columns of
+    `~astrogenspec.inputs.sed_features.sed_feature_layout`; all other attributes are those of
+    `ModelInputs`.
+    """
+
+    @property
+    def has_photometry(self) -> Tensor:
+        """Whether a galaxy has photometry in at least one band, shape (n,), bool."""
+        return self.photometry[:, SED_SUMMARY.index("n_bands")] > 0
+
+    @property
+    def photometry_bands(self) -> Tensor:
+        """Number of bands with photometry, shape (n, 1)."""
+        return self.photometry[:, SED_SUMMARY.slice("n_bands")]
+
+    @property
+    def measured(self) -> Tensor:
+        """Whether the photometry was measured on the image, shape (n,), bool."""
+        return self.photometry[:, SED_SUMMARY.index("measured")] > 0
+
+
 def make_inputs(
     cutouts: CutoutBatch | None = None,
     photometry: PhotometryBatch | None = None,
     *,
     extinction: np.ndarray | None = None,
+    components: SEDComponents | None = None,
 ) -> ModelInputs:
     """Convert observed batches to network inputs, corrected for Galactic extinction.
 
@@ -242,15 +199,19 @@ def make_inputs(
     extinction : ndarray, shape (n, 5), optional
         Galactic extinction in each band [mag], applied to the images. By default that of
         `photometry`, else none.
+    components : SEDComponents, optional
+        Components of the spectra with which photometry in any filters is described; without them,
+        the features are those of SDSS (`photometry_features`).
 
     Returns
     -------
     inputs : ModelInputs
+        With components, `SEDInputs`.
 
     Raises
     ------
     ValueError
-        If both are missing, or their lengths differ.
+        If both are missing, their lengths differ, or the filters cannot be used.
     """
     if cutouts is None and photometry is None:
         raise ValueError("neither cutouts nor photometry were given: pass at least one of them.")
@@ -262,7 +223,11 @@ def make_inputs(
         )
     image = weight = None
     bands = noise = torch.zeros(n, len(BANDS), dtype=torch.float32)
-    features, morphology = torch.zeros(n, N_PHOTOMETRY_FEATURES, dtype=torch.float32), None
+    morphology = None
+    if components is not None:
+        features = _sed_features(components, photometry, n)
+    else:
+        features = _sdss_features(photometry, n)
     if cutouts is not None:
         if extinction is None:
             extinction = np.zeros((n, len(BANDS))) if photometry is None else photometry.extinction
@@ -271,23 +236,37 @@ def make_inputs(
         image, weight, bands, noise = image_features(
             torch.as_tensor(cutouts.flux * factor), torch.as_tensor(ivar)
         )
-    if photometry is not None:
-        flux, error = photometry.dereddened()
-        features = photometry_features(
-            *(torch.as_tensor(np.asarray(a)) for a in (flux, error, photometry.measured))
-        )
-        if photometry.morphology is not None:
-            # Fluxes measured on a cutout are not model fluxes and cannot be compared with Petrosian
-            # fluxes.
-            model = np.where(photometry.measured[:, None], np.nan, photometry.flux)
-            given = photometry.morphology
-            morphology = morphology_features(
-                *(
-                    torch.as_tensor(np.asarray(a))
-                    for a in (model, given.petro_flux, given.r50, given.r90, given.axis_ratio)
-                )
+    if photometry is not None and photometry.morphology is not None:
+        # Fluxes measured on a cutout are not model fluxes and cannot be compared with Petrosian
+        # fluxes.
+        observed = photometry.with_filters(sdss_filters()).flux
+        model = np.where(photometry.measured[:, None], np.nan, observed)
+        given = photometry.morphology
+        morphology = morphology_features(
+            *(
+                torch.as_tensor(np.asarray(a))
+                for a in (model, given.petro_flux, given.r50, given.r90, given.axis_ratio)
             )
-    return ModelInputs(image, weight, bands, noise, features, morphology)
+        )
+    kind = ModelInputs if components is None else SEDInputs
+    return kind(image, weight, bands, noise, features, morphology)
+
+
+def _sdss_features(photometry: PhotometryBatch | None, n: int) -> Tensor:
+    """Return the features of n galaxies in the bands of SDSS."""
+    if photometry is None:
+        return torch.zeros(n, N_PHOTOMETRY_FEATURES, dtype=torch.float32)
+    flux, error = photometry.dereddened()
+    arrays = (flux, error, photometry.measured)
+    return photometry_features(*(torch.as_tensor(np.asarray(a)) for a in arrays))
+
+
+def _sed_features(components: SEDComponents, photometry: PhotometryBatch | None, n: int) -> Tensor:
+    """Return the features of n galaxies in any filters."""
+    if photometry is None:
+        return components.mean.new_zeros(n, len(components.layout))
+    inferred = infer_photometry(components, photometry)
+    return components.features(inferred, torch.as_tensor(np.asarray(photometry.measured)))
 
 
 def image_features(flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

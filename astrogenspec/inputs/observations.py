@@ -32,7 +32,7 @@ from .errors import (
     resolve_named,
 )
 from .features import ModelInputs, make_inputs
-from .filter_sets import union
+from .filter_sets import sdss_filters, union
 from .photometry import (
     Photometry,
     PhotometryBatch,
@@ -40,6 +40,7 @@ from .photometry import (
     coerce_photometry,
     measure_photometry,
 )
+from .sed_features import SEDComponents
 
 __all__ = ["InputArguments", "InputOptions", "ObservationBatches", "Observations", "observe"]
 
@@ -94,9 +95,25 @@ class Observations:
         catalogue = self.photometry.bands_present.any(axis=1) & ~self.photometry.measured
         return np.select([image & catalogue, image, catalogue], ["both", "image", "photometry"], "")
 
-    def inputs(self) -> ModelInputs:
-        """Return the tensors for networks that read the filters of SDSS."""
-        return make_inputs(self.cutouts, self.photometry.in_sdss())
+    def inputs(self, components: SEDComponents | None = None) -> ModelInputs:
+        """Return the tensors for the networks.
+
+        Parameters
+        ----------
+        components : SEDComponents, optional
+            Components of a network that reads photometry in any filters; without them, photometry
+            is that of SDSS.
+
+        Returns
+        -------
+        ModelInputs
+        """
+        if components is None:
+            return make_inputs(self.cutouts, self.photometry.in_sdss())
+        extinction = self.photometry.with_filters(sdss_filters()).extinction
+        return make_inputs(
+            self.cutouts, self.photometry, extinction=extinction, components=components
+        )
 
     def photometry_table(self) -> QTable:
         """Return a table of the photometry as observed, with extinction and morphology.
@@ -409,16 +426,27 @@ class ObservationBatches:
         if self.n_galaxies is not None:
             self._check_lengths(self.n_galaxies)
 
-    def require_sdss(self) -> None:
-        """Read the photometry in the five filters of SDSS, for weights that take no others.
+    def require_filters(self, components: SEDComponents | None) -> None:
+        """Check that a network can read the filters of the photometry.
+
+        Parameters
+        ----------
+        components : SEDComponents or None
+            Components of a network for any filters; None for a network that reads the five filters
+            of SDSS, in which the photometry is then read.
 
         Raises
         ------
         ValueError
-            If a galaxy has photometry in another filter; the message names weights for any filters.
+            If a filter reaches beyond the spectra of the network, or a galaxy has photometry in a
+            filter other than those of SDSS; the message names weights for any filters.
         """
-        if self._photometry is not None:
+        if self._photometry is None:
+            return
+        if components is None:
             self._photometry = self._photometry.in_sdss()
+        else:
+            components.responses_of(self._photometry.filters)
 
     def require(self, n: int, argument: str) -> None:
         """Require a number of galaxies; it is checked when the last batch was read.

@@ -17,7 +17,6 @@ from pathlib import Path
 import astropy.units as u
 import h5py
 import numpy as np
-import speclite.filters
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
@@ -26,12 +25,13 @@ from tqdm.auto import tqdm
 from ..atomic import atomic_write
 from ..inputs.cutouts import CutoutBatch
 from ..inputs.photometry import measure_photometry
+from ..inputs.sed_features import filter_curve
 from ..quantities import QUANTITIES
 from ..surveys import BANDS, SDSS
 from ..wavelengths import SED_GRID
 from .apertures import measure_petrosian
 from .images import add_noise
-from .photometry import sed_weights
+from .photometry import zero_point_curve
 from .simulator import Sample, SimulatedGalaxies, Simulator, default_sample
 from .spectrum import OBSERVED
 
@@ -176,12 +176,15 @@ def sed_columns(simulator: Simulator, galaxies: SimulatedGalaxies) -> dict[str, 
     -------
     dict of str to Tensor
         ``sed``, shape (n, 490), half precision: the spectral energy distribution in the bins of
-        `~astrogenspec.wavelengths.SED_GRID` over its flux in the r band of SDSS, without the
-        zero-point offsets of the survey; ``sed_flux``, shape (n,): that flux (nmgy).
+        `~astrogenspec.wavelengths.SED_GRID` over its flux in the r band of SDSS, on the
+        zero points of SDSS (see `~astrogenspec.simulate.photometry.zero_point_curve`);
+        ``sed_flux``, shape (n,): that flux (nmgy).
     """
+    offset = zero_point_curve(simulator.priors["observation"])
     sed = simulator.seds(galaxies)
-    curve = speclite.filters.load_filter(SDSS.filter_names["r"])
-    flux = sed @ sed_weights(curve.wavelength, curve.response).to(sed)
+    sed = sed * torch.as_tensor(10 ** (-0.4 * offset), dtype=torch.float32).to(sed)
+    r = torch.as_tensor(filter_curve(SDSS.filters["r"]), dtype=torch.float32)
+    flux = sed @ r.to(sed)
     return {"sed": (sed / flux[:, None]).half(), "sed_flux": flux}
 
 

@@ -37,7 +37,6 @@ __all__ = [
     "Observation",
     "observe",
     "observed_filters",
-    "sed_weights",
     "selection_probability",
     "shifted_filters",
     "zero_point_curve",
@@ -55,6 +54,8 @@ _R = BANDS.index("r")
 _J_AB = 0.91
 #: Pivot wavelengths (A) of the bands of SDSS, from the curves of Doi et al. (2010).
 _PIVOT = (3589.3, 4701.4, 6177.2, 7496.5, 8904.2)
+#: Wavelength (A) from which the zero points are those of the stellar spectra.
+_NO_OFFSET = 12_500.0
 #: Mean and scatter of u-g, g-r, r-i, i-z of unrelated objects at r ~ 18-20 (stars and galaxies
 #: together).
 _BLEND_COLOURS = ((1.6, 0.6), (0.8, 0.4), (0.35, 0.25), (0.25, 0.2))
@@ -127,41 +128,13 @@ def observed_filters(grid: LogGrid, survey: Survey = SDSS) -> Tensor:
     return torch.tensor(np.stack(columns, axis=1), dtype=torch.float32)
 
 
-def sed_weights(wavelength: np.ndarray, response: np.ndarray) -> Tensor:
-    r"""Compute the weights of a filter on `~astrogenspec.wavelengths.SED_GRID`.
-
-    The flux of a spectral energy distribution in the filter is the sum over the bins of its mean
-    flux densities per unit of frequency times :math:`\int R\, d\ln\lambda` of each bin, in units
-    of that of the whole filter.
-
-    Parameters
-    ----------
-    wavelength : ndarray, shape (m,)
-        Angstrom, increasing.
-    response : ndarray, shape (m,)
-        Response per photon, on any scale; zero outside.
-
-    Returns
-    -------
-    Tensor, shape (490,)
-        The sum is one if the grid covers the filter.
-    """
-    known = np.log(np.asarray(wavelength, dtype=float))
-    edges = np.log(SED_GRID.edges)
-    dense = np.union1d(known, edges[(edges > known[0]) & (edges < known[-1])])
-    values = np.interp(dense, known, np.asarray(response, dtype=float))
-    area = 0.5 * (values[1:] + values[:-1]) * np.diff(dense)
-    cumulative = np.concatenate([[0], np.cumsum(area)])
-    inside = np.diff(np.interp(edges, dense, cumulative))
-    return torch.tensor(inside / cumulative[-1], dtype=torch.float32)
-
-
 def zero_point_curve(priors: Priors, wavelength: np.ndarray | None = None) -> np.ndarray:
     """Interpolate the zero-point offsets of SDSS in the logarithm of the wavelength.
 
     The offsets were fitted together with the correction of the stellar spectra and cannot be told
     from it; fluxes in the filters of other surveys have the same correction, so that the same
-    offsets apply to them.
+    offsets apply to them.  The values at the knots are such that the median offset of galaxies in
+    each band of SDSS is the ``zero_point`` of the band.
 
     Parameters
     ----------
@@ -173,11 +146,12 @@ def zero_point_curve(priors: Priors, wavelength: np.ndarray | None = None) -> np
     Returns
     -------
     ndarray, shape (m,)
-        Magnitudes to add to those of a spectral energy distribution; constant beyond u and z.
+        Magnitudes to add to those of a spectral energy distribution; constant blueward of u, and 0
+        redward of 12,500 A, where 2MASS agrees with the stellar spectra to a few 0.01 mag.
     """
     wavelength = SED_GRID.wavelength if wavelength is None else np.asarray(wavelength, float)
-    offsets = [priors[f"zero_point_{band}"] for band in BANDS]
-    return np.interp(np.log(wavelength), np.log(_PIVOT), offsets)
+    offsets = [priors[f"zero_point_curve_{band}"] for band in BANDS]
+    return np.interp(np.log(wavelength), np.log([*_PIVOT, _NO_OFFSET]), [*offsets, 0.0])
 
 
 def _response(name: str, log_wavelength: np.ndarray, step: float) -> np.ndarray:

@@ -40,7 +40,7 @@ from .dust import stellar_transmission
 from .histories import COMPONENTS
 from .interpolation import interpolate
 from .nebular import RED_LINES, NebularLines, red_lines
-from .photometry import MAX_SHIFT, sed_weights, shifted_filters
+from .photometry import MAX_SHIFT, shifted_filters
 from .population import Distances, Galaxies, Normal
 from .priors import Priors
 from .ssp import COARSE, FINE, TOTAL, StellarGrid
@@ -384,7 +384,8 @@ def _observed(rest: Tensor, redshift: Tensor) -> Tensor:
 def _sed_filters(survey: Survey) -> Tensor:
     """Weights of the survey's bands and 2MASS J on `SED_GRID`, shape (490, n_bands + 1)."""
     curves = [survey.filters[band] for band in survey.bands] + [get_filter("twomass-J")]
-    return torch.stack([sed_weights(c.wavelength, c.response) for c in curves], dim=1)
+    weights = [SED_GRID.average_weights(c.wavelength, c.response) for c in curves]
+    return torch.tensor(np.stack(weights, axis=1), dtype=torch.float32)
 
 
 def _rebinned(values: Tensor, shift: Tensor) -> Tensor:

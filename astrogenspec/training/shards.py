@@ -7,14 +7,16 @@ them does not need the simulator.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..inputs.features import ModelInputs
+from ..inputs.features import ModelInputs, SEDInputs
 from .augmentation import MORPHOLOGY_COLUMNS, AugmentationConfig, augment, augment_photometry
+from .filter_sets import FilterObserver
 
 __all__ = ["OBSERVED_COLUMNS", "Shards"]
 
@@ -51,6 +53,25 @@ class Shards:
     def has_images(self) -> bool:
         """True if the galaxies have images."""
         return "image" in self.columns
+
+    @property
+    def has_seds(self) -> bool:
+        """True if the spectral energy distributions of the galaxies are known."""
+        return "sed" in self.columns
+
+    def seds(self, indices: Tensor) -> Tensor:
+        """Return spectral energy distributions on the grid `~astrogenspec.wavelengths.SED_GRID`.
+
+        Parameters
+        ----------
+        indices : Tensor of int, shape (n,)
+
+        Returns
+        -------
+        Tensor, shape (n, SED_GRID.size)
+            nmgy.
+        """
+        return self.columns["sed"][indices].float() * self.columns["sed_flux"][indices, None]
 
     @property
     def has_morphology(self) -> bool:
@@ -134,9 +155,38 @@ class Shards:
         }
 
     def inputs(
+        self,
+        indices: Tensor,
+        config: AugmentationConfig,
+        generator: torch.Generator,
+        observer: FilterObserver | None = None,
+    ) -> ModelInputs:
+        """Make augmented network inputs of galaxies; see `astrogenspec.training.augmentation`.
+
+        Parameters
+        ----------
+        indices : Tensor of int, shape (n,)
+            Galaxies.
+        config : AugmentationConfig
+            Noise and missing inputs.
+        generator : `torch.Generator`
+            Source of randomness.
+        observer : FilterObserver, optional
+            Catalogue photometry in random sets of filters; by default it is that of SDSS.
+
+        Returns
+        -------
+        ModelInputs
+        """
+        inputs = self._in_sdss(indices, config, generator)
+        if observer is None:
+            return inputs
+        return self._in_any_filters(inputs, indices, generator, observer)
+
+    def _in_sdss(
         self, indices: Tensor, config: AugmentationConfig, generator: torch.Generator
     ) -> ModelInputs:
-        """Make augmented network inputs of galaxies; see `astrogenspec.training.augmentation`."""
+        """Make inputs whose photometry is that of SDSS."""
         chosen = {
             name: self.columns[name][indices] for name in OBSERVED_COLUMNS if name in self.columns
         }
@@ -157,3 +207,23 @@ class Shards:
             config=config,
             generator=generator,
         )
+
+    def _in_any_filters(
+        self,
+        inputs: ModelInputs,
+        indices: Tensor,
+        generator: torch.Generator,
+        observer: FilterObserver,
+    ) -> SEDInputs:
+        """Replace catalogue photometry of SDSS by that in random sets of filters."""
+        catalogue = observer(self.seds(indices), self.columns["error"][indices], generator)
+        features = catalogue * inputs.has_photometry[:, None]
+        rows = inputs.measured.nonzero()[:, 0]
+        if len(rows):
+            flux, error = (
+                self.columns[name][indices[rows]] for name in ("measured_flux", "measured_error")
+            )
+            flux = torch.where(inputs.photometry_bands[rows], flux, torch.nan)
+            features[rows] = observer.measured_on_image(flux, error)
+        columns = {item.name: getattr(inputs, item.name) for item in fields(inputs)}
+        return SEDInputs(**columns | {"photometry": features})

@@ -41,7 +41,7 @@ def test_a_missing_column_is_reported(folders):
 def test_loss_averages_both_sources(folders):
     from astrogenspec.inference.network import PropertyNetwork
 
-    network = PropertyNetwork(**NETWORK)
+    network = PropertyNetwork.from_config(NETWORK)
     batches = [
         make_batch(Shards.read(folder), torch.arange(12), config, torch.Generator().manual_seed(1))
         for folder, config in zip(
@@ -129,7 +129,7 @@ def test_encoded_batches_give_the_same_contexts(folders):
     from astrogenspec.inference.network import PropertyNetwork
     from astrogenspec.inference.training import encode_galaxies
 
-    network = PropertyNetwork(**NETWORK).eval()
+    network = PropertyNetwork.from_config(NETWORK).eval()
     shards, rows = Shards.read(folders[0]), torch.arange(12)
     config = RECIPE.image_augmentation
     seen = encode_galaxies(network, shards, rows, config, torch.Generator().manual_seed(5))

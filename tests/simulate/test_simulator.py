@@ -15,7 +15,6 @@ from astrogenspec.simulate.interpolation import interpolate, inverse_cdf
 from astrogenspec.simulate.photometry import (
     observe,
     observed_filters,
-    sed_weights,
     selection_probability,
     zero_point_curve,
 )
@@ -221,7 +220,8 @@ def test_rest_frame_spectra_do_not_depend_on_the_chunks(simulator, galaxies, mon
 def band_flux(sed, name):
     """Flux of spectral energy distributions (n, 490) in a filter of speclite, shape (n,)."""
     curve = speclite.filters.load_filter(name)
-    return sed @ sed_weights(curve.wavelength, curve.response)
+    weights = SED_GRID.average_weights(curve.wavelength, curve.response)
+    return sed @ torch.tensor(weights, dtype=torch.float32)
 
 
 def test_total_grid_continues_the_coarse_one():
@@ -292,22 +292,18 @@ def test_red_lines_follow_their_ratios_and_the_dust(galaxies):
     assert (nuclear / old).numpy() == pytest.approx(np.sqrt(extra.numpy()), rel=1e-4)
 
 
-def test_sed_weights_of_a_box_and_of_a_filter_outside():
-    inside = sed_weights(np.array([5000.0, 6000.0]), np.array([3.0, 3.0]))
-    covered = (SED_GRID.wavelength > 5040) & (SED_GRID.wavelength < 5960)
-    share = SED_GRID.step * np.log(10) / np.log(1.2)
-    assert inside[covered].numpy() == pytest.approx(share, rel=1e-4)
-    assert inside.sum() == pytest.approx(1, abs=1e-6)
-    half = sed_weights(np.array([24000.0, 26223.0]), np.array([1.0, 1.0]))
-    assert half.sum() == pytest.approx(np.log(25113 / 24000) / np.log(26223 / 24000), abs=1e-3)
-
-
-def test_zero_points_are_those_of_the_bands_at_their_wavelengths():
+def test_zero_points_of_the_bands_follow_from_the_curve(simulator, galaxies):
     priors = load_priors("observation")
-    curve = zero_point_curve(priors, [2000, 3589.3, 4701.4, 8904.2, 20000])
-    u, g, z = (priors[f"zero_point_{band}"] for band in "ugz")
-    assert curve == pytest.approx([u, u, g, z, z])
-    assert zero_point_curve(priors).shape == (SED_GRID.size,)
+    sed = simulator.seds(galaxies)
+    shifted = sed * torch.tensor(10 ** (-0.4 * zero_point_curve(priors)), dtype=torch.float32)
+    for band in BANDS:
+        before, after = (band_flux(values, f"sdss2010-{band}") for values in (sed, shifted))
+        offset = -2.5 * torch.log10(after / before)
+        assert offset.median() == pytest.approx(priors[f"zero_point_{band}"], abs=1.5e-3)
+        assert offset.std() < 0.003
+    assert zero_point_curve(priors, [1600, 3589.3, 20000]) == pytest.approx(
+        [priors.zero_point_curve_u, priors.zero_point_curve_u, 0]
+    )
 
 
 def test_young_stars_are_as_bright_in_the_ultraviolet_as_in_real_galaxies(simulator, galaxies):
