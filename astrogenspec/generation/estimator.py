@@ -380,6 +380,7 @@ class SpectrumEstimator(Estimator):
     ) -> Callable[[Observations, slice], SpectrumDraws]:
         """Check the arguments; return the function that draws the spectra of a batch."""
         theta = None if posterior is None else _posterior_theta(posterior)
+        gaps = None if posterior is None else _incomplete_draws(posterior)
         rows_of = None if posterior is None else _row_finder(posterior, batches)
         generator = make_generator(seed)
         root = int(torch.randint(2**62, (), generator=generator, device=generator.device))
@@ -390,7 +391,10 @@ class SpectrumEstimator(Estimator):
         }
 
         def predict_batch(seen: Observations, rows: slice) -> SpectrumDraws:
-            part = None if theta is None or rows_of is None else theta[rows_of(seen, rows)]
+            part = incomplete = None
+            if theta is not None and rows_of is not None and gaps is not None:
+                found = rows_of(seen, rows)
+                part, incomplete = theta[found], gaps[found]
             target = _target_photometry(
                 seen,
                 None if seeing is None else seeing[rows],
@@ -398,7 +402,7 @@ class SpectrumEstimator(Estimator):
                 in_fibre=request.aperture == "fibre",
             )
             generators = list(galaxy_generators(root, rows.start, len(seen)))
-            return self._draw_batch(seen, target, part, generators, request, meta)
+            return self._draw_batch(seen, target, part, incomplete, generators, request, meta)
 
         return predict_batch
 
@@ -407,6 +411,7 @@ class SpectrumEstimator(Estimator):
         seen: Observations,
         target: TargetPhotometry,
         theta: np.ndarray | None,
+        incomplete: np.ndarray | None,
         generators: list[torch.Generator],
         request: Request,
         meta: dict[str, Any],
@@ -421,10 +426,14 @@ class SpectrumEstimator(Estimator):
             "there is no photometry to which the spectrum can be scaled",
         )
         properties = None
-        if theta is not None:
+        if theta is not None and incomplete is not None:
             drawn_before = np.isfinite(theta).any(axis=(1, 2))
             log.add(usable & ~drawn_before, Flag.NO_DRAWS, "the posterior has no finite draws")
             usable = usable & drawn_before
+            log.add(
+                usable & incomplete, Flag.NO_DRAWS, "some draws of the posterior are not finite"
+            )
+            usable = usable & ~incomplete
             properties = torch.as_tensor(theta, dtype=torch.float32, device=device)
         drawn = draw_spectra(
             network, seen.inputs().to(device), target.to(device), properties, generators, request
@@ -481,6 +490,16 @@ def _posterior_theta(posterior: Posterior) -> np.ndarray:
     return quantities_to_theta(
         {name: draws for name, draws in posterior.draws.items() if name in QUANTITIES}
     )
+
+
+def _incomplete_draws(posterior: Posterior) -> np.ndarray:
+    """Return the galaxies in which draws of a quantity are NaN while others are not, shape (n,)."""
+    missing = np.stack(
+        [np.isnan(draws.value) for name, draws in posterior.draws.items() if name in QUANTITIES]
+    )
+    partly = (missing.any(axis=2) & ~missing.all(axis=2)).any(axis=0)
+    no_redshift = np.isnan(posterior.draws["redshift"].value).any(axis=1)
+    return partly | (no_redshift & ~missing.all(axis=(0, 2)))
 
 
 def _row_finder(

@@ -109,6 +109,28 @@ def test_few_draws_of_a_posterior_are_repeated(estimator):
     assert np.array_equal(spectra.posterior_draw, np.tile([0, 1, 0, 1], (3, 1)))
 
 
+@pytest.mark.parametrize("quantity", ["redshift", "halpha_flux"])
+def test_missing_draws_of_a_posterior_are_flagged_and_not_generated(estimator, quantity):
+    draws = dict(posterior().draws)
+    damaged = draws[quantity].copy()
+    damaged[1, 2] = np.nan
+    properties = Posterior(draws | {quantity: damaged}, names=posterior().names)
+    spectra = predict(estimator, None, photometry(), properties)
+    assert spectra.flags == ("", "some draws of the posterior are not finite", "")
+    assert spectra.flag_codes.tolist() == [0, Flag.NO_DRAWS, 0]
+    assert np.isnan(spectra.redshift[1]).all() and np.isnan(spectra.flux.value[1]).all()
+    intact = predict(estimator, None, photometry(), posterior())
+    assert np.array_equal(spectra.flux.value[[0, 2]], intact.flux.value[[0, 2]])
+
+
+def test_redshifts_are_not_generated_for_a_posterior_without_any(estimator):
+    draws = dict(posterior().draws)
+    draws["redshift"] = draws["redshift"] * np.array([[1], [np.nan], [1]])
+    spectra = predict(estimator, None, photometry(), Posterior(draws, names=posterior().names))
+    assert spectra.usable.tolist() == [True, False, True]
+    assert spectra.flags[1] == "some draws of the posterior are not finite"
+
+
 def test_selection_and_weights(estimator):
     weighted = predict(estimator, None, photometry(), posterior(), select="weighted")
     assert np.allclose(weighted.weights.sum(1), 1) and weighted.weights.std() > 0
