@@ -1,7 +1,8 @@
 """True values of the galaxies of a posterior: matching by name, and missing values.
 
-A table or mapping of true values with a column ``name`` is matched to the posterior by the names of
-the galaxies; otherwise row k belongs to galaxy k.  Values that are masked, not finite, fill values
+A table or mapping of true values with a column ``name`` (in a table also ``NAME`` or ``objID``, in
+any case) is matched to the posterior by the names of the galaxies; otherwise row k belongs to
+galaxy k.  Values that are masked, not finite, fill values
 or outside the physical limits of the quantity are missing
 (`astrogenspec.quantities.known_numbers`).
 """
@@ -19,6 +20,7 @@ import numpy as np
 from astropy.table import Table
 
 from ..inputs.catalogues import read_names
+from ..inputs.column_names import with_names
 from ..quantities import known_numbers
 from ..warnings import AstroGenSpecWarning
 
@@ -85,6 +87,7 @@ def read_truth(
             f"truth is of type {type(truth).__name__}; a table, or a mapping of names of "
             "quantities to Quantities, is expected."
         )
+    truth = with_names(truth) if isinstance(truth, Table) else truth
     rows = _rows(posterior, truth)
     names = [name for name in truth.keys() if name != _NAME or name in posterior]  # noqa: SIM118
     if drawn_only:
@@ -136,15 +139,14 @@ def match_names(wanted: Sequence[str], names: Sequence[str], argument: str = "tr
         if repeated:
             raise ValueError(
                 f"{owner}: {repeated[0][:80]!r} is repeated, so rows cannot be matched by name; "
-                "give each galaxy its own name, or omit the column name to match by order."
+                "give each galaxy its own name, or omit the names to match by order."
             )
     rows = {name: row for row, name in enumerate(names)}
     missing = [name for name in wanted if name not in rows]
     if missing:
         raise ValueError(
             f"{argument} has no row for {len(missing)} of {len(wanted)} galaxies, such as "
-            f"{missing[0][:80]!r}; add these rows with NaN, or omit the column name to match by "
-            "order."
+            f"{missing[0][:80]!r}; add these rows with NaN, or omit the names to match by order."
         )
     return np.array([rows[name] for name in wanted], dtype=int)
 
@@ -176,7 +178,9 @@ def matched_rows(
 
 
 def listed_names(labels: Mapping[str, Any] | Table) -> list[str] | None:
-    """Return the column ``name`` of labels as a list; None if there is none.
+    """Return the names of the rows of labels as a list; None if there are none.
+
+    They are in the column ``name``, in a table also ``NAME`` or ``objID`` (in any case).
 
     Parameters
     ----------
@@ -192,6 +196,7 @@ def listed_names(labels: Mapping[str, Any] | Table) -> list[str] | None:
     ValueError
         If it is not one name for each row.
     """
+    labels = with_names(labels) if isinstance(labels, Table) else labels
     if _NAME not in labels.keys():  # noqa: SIM118
         return None
     column = labels[_NAME]

@@ -321,12 +321,14 @@ class PropertyEstimator(ImageEstimator):
             As for `predict`.
         labels : mapping or table of Quantity, each of shape (n,)
             Any of `~astrogenspec.QUANTITIES`; NaN or masked where unknown. Other columns of a table
-            are ignored. Columns whose metadata state another IMF or metallicity scale are converted
+            are ignored, except ``name`` (or ``objID``), by which rows are matched to the
+            galaxies. Columns whose metadata state another IMF or metallicity scale are converted
             (see `astrogenspec.quantities`).
         known : mapping or table of Quantity, each of shape (n,), optional
             Known quantities on which the posterior is conditioned but that are not labels, as in
             `predict`: for example the redshifts of a sample selected by redshift, whose
-            distribution is not representative. NaN or masked where unknown.
+            distribution is not representative. NaN or masked where unknown; a value outside the
+            bounds of its quantity is an error.
         simulations : sequence of path, optional
             Folders of simulated shards (``astrogenspec simulate --training``) to train on as well,
             which preserves the accuracy with images and for unlabelled quantities.
@@ -446,7 +448,8 @@ class PropertyEstimator(ImageEstimator):
             As for `predict`, of galaxies that were not used for training.
         truth : mapping or table of Quantity, each of shape (n,)
             True values of any quantities, drawn or derived; NaN or masked where unknown. Other
-            columns of a table are ignored.
+            columns of a table are ignored, except ``name`` (or ``objID``), by which rows are
+            matched to the galaxies.
         out : path-like, optional
             Write a page (``.html``) with verdicts, figures and tables, and the table of scores
             (``.ecsv``).

@@ -15,6 +15,7 @@ from astrogenspec.calibration import (
     pit,
     tarp,
 )
+from astrogenspec.calibration.truth import listed_names
 from astrogenspec.metrics import crps, point_metrics, redshift_metrics
 from astrogenspec.quantities import converted_labels, known_numbers
 from astrogenspec.warnings import AstroGenSpecWarning
@@ -110,6 +111,18 @@ def test_rows_are_matched_by_name(sample):
     assert tarp(posterior, table).max_deviation == tarp(posterior, truth).max_deviation
     report = calibration_report(posterior, table)
     np.testing.assert_array_equal(report.truth["redshift"].value, truth["redshift"].value)
+
+
+@pytest.mark.parametrize("column", ["objID", "OBJID", "NAME", "objid"])
+def test_rows_are_matched_by_identifiers(sample, column):
+    posterior, truth = sample
+    table = in_order(sample, np.random.default_rng(0).permutation(40))
+    table.rename_column("name", column)
+    expected = calibration_table(posterior, truth)["rmse"]
+    assert calibration_table(posterior, table)["rmse"].tolist() == expected.tolist()
+    assert listed_names(table) == list(table[column])
+    with pytest.raises(ValueError, match="no row for 1 of 40 galaxies"):
+        calibration_table(posterior, table[1:])
 
 
 def test_numbered_galaxies_are_matched_by_order_or_number():

@@ -29,6 +29,7 @@ from ...quantities import (
     QUANTITIES,
     converted_labels,
     known_numbers,
+    plain_values,
     quantities_to_theta,
     quantity_index,
 )
@@ -225,7 +226,9 @@ class _Rows:
             )
 
 
-def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") -> np.ndarray:
+def stack_labels(
+    labels: Mapping[str, Any] | Table, argument: str = "labels", *, strict: bool = False
+) -> np.ndarray:
     """Stack labels in internal units.
 
     Values that are masked, not finite, fill values (`~astrogenspec.quantities.known_numbers`) or
@@ -238,6 +241,8 @@ def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") ->
         `astrogenspec.quantities`).
     argument : str
         Name of the argument, for error messages.
+    strict : bool
+        Raise an error if there are fill values, or values outside the bounds of their quantity.
 
     Returns
     -------
@@ -258,7 +263,7 @@ def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") ->
             f"{argument} is a {type(labels).__name__}; a table or a mapping of names to "
             "Quantities is expected."
         )
-    labels = converted_labels(labels)
+    original, labels = labels, converted_labels(labels)
     names = list(labels.keys())
     chosen = [
         name
@@ -278,9 +283,9 @@ def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") ->
                 f"{', '.join(QUANTITIES)}."
             )
         unit = QUANTITIES[name].unit
-        numbers, fill[name] = known_numbers(
-            labels[name], unit, quantity=name, name=f"{argument}[{name!r}]"
-        )
+        label = f"{argument}[{name!r}]"
+        _, fill[name] = known_numbers(original[name], unit, quantity=name, name=label)
+        numbers, _ = known_numbers(labels[name], unit, quantity=name, name=label)
         values[name] = u.Quantity(numbers, unit, subok=True)
     theta = quantities_to_theta(values)
     if theta.ndim != 2:
@@ -293,9 +298,10 @@ def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") ->
     with np.errstate(invalid="ignore"):
         inside = (theta > lower) & (theta < upper)
     dropped = np.isfinite(theta) & ~inside
-    counts = {
-        name: np.count_nonzero(dropped[:, quantity_index(name)] | fill[name]) for name in chosen
-    }
+    outside = {name: dropped[:, quantity_index(name)] | fill[name] for name in chosen}
+    if strict:
+        _refuse_values(original, outside, argument)
+    counts = {name: np.count_nonzero(rows) for name, rows in outside.items()}
     listed = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
     if listed:
         warnings.warn(
@@ -305,6 +311,22 @@ def stack_labels(labels: Mapping[str, Any] | Table, argument: str = "labels") ->
             stacklevel=5,
         )
     return np.where(inside, theta, np.nan)
+
+
+def _refuse_values(labels: Any, outside: Mapping[str, np.ndarray], argument: str) -> None:
+    """Raise an error that names the first value outside the bounds of its quantity, if any."""
+    for name, rows in outside.items():
+        info = QUANTITIES[name]
+        values = plain_values(labels[name], info.unit, name=f"{argument}[{name!r}]")
+        # The logarithm of a flux that is not positive does not exist.
+        rows = rows | (values <= 0) if info.logarithmic else rows
+        if rows.any():
+            row = int(np.argmax(rows))
+            value = "log10 of the flux" if info.logarithmic else "it"
+            raise ValueError(
+                f"row {row} of {argument}: {name} is {values[row]:g}, but {value} must be between "
+                f"{info.lower:g} and {info.upper:g}; NaN or a masked value stands for unknown."
+            )
 
 
 def frequent_band_sets(galaxies: LabelledGalaxies) -> Tensor:

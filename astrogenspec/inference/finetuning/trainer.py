@@ -208,7 +208,7 @@ def fine_tune(
     ValueError
         If there are too few labelled galaxies, or labels and galaxies do not match.
     """
-    known = None if data.known is None else stack_labels(data.known, "known")
+    known = None if data.known is None else stack_labels(data.known, "known", strict=True)
     galaxies, limits = read_labelled_galaxies(
         data.batches,
         stack_labels(data.labels),

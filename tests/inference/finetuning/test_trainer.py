@@ -308,6 +308,9 @@ def test_labels_are_matched_by_name():
     expected = read(table, {"redshift": redshift})
     assert torch.equal(read(table, shuffled).theta[:, 0], expected.theta[:, 0])
     assert torch.equal(read(table, dict(shuffled.items())).theta[:, 0], expected.theta[:, 0])
+    identified = shuffled.copy()
+    identified.rename_column("name", "objID")
+    assert torch.equal(read(table, identified).theta[:, 0], expected.theta[:, 0])
     with pytest.raises(ValueError, match="labels has no row for 1 of 20 galaxies"):
         read(table, shuffled[1:])
     twice = shuffled.copy()
@@ -330,6 +333,38 @@ def test_fill_values_of_labels_are_not_learnt(number):
     with pytest.warns(AstroGenSpecWarning, match=r"labels has .* \(4 of redshift\); they count"):
         found = read(table, {"redshift": redshift})
     assert len(found) == 16 and float(found.theta[:, 0].max()) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ({"redshift": 3.0}, "row 4 of known: redshift is 3, but it must be between 0 and 0.5; NaN"),
+        ({"redshift": -9999.0}, "row 4 of known: redshift is -9999, but it must be between"),
+        ({"redshift": 0.0}, "row 4 of known: redshift is 0, but"),
+        ({"stellar_mass": 10**10.5}, "stellar_mass is 3.16228e.10, but it must be between 5 and"),
+        ({"halpha_flux": 0.0}, "halpha_flux is 0, but log10 of the flux must be between"),
+        ({"halpha_flux": 1e12}, "halpha_flux is 1e.12, but log10 of the flux must be between"),
+    ],
+)
+def test_known_values_outside_their_bounds_are_refused(known, message):
+    table, labels = galaxies(20)
+    usual = {"redshift": 0.1, "stellar_mass": 10.0, "halpha_flux": 30.0}
+    given = {name: np.full(20, usual[name]) for name in known}
+    for name, value in known.items():
+        given[name][:3] = np.nan
+        given[name][4] = value
+    for form in (given, QTable(given)):
+        with pytest.raises(ValueError, match=message):
+            make_estimator().fit(photometry=table, labels=labels, known=form)
+
+
+def test_known_values_of_another_convention_are_checked_as_given():
+    table, labels = galaxies(20)
+    known = QTable({"stellar_mass": np.full(20, 10.0) * u.dex(u.Msun)})
+    known["stellar_mass"].info.meta = {"imf": "Salpeter"}
+    known["stellar_mass"][2] = -9999 * u.dex(u.Msun)
+    with pytest.raises(ValueError, match="row 2 of known: stellar_mass is -9999, but it must"):
+        make_estimator().fit(photometry=table, labels=labels, known=known)
 
 
 @pytest.mark.parametrize(
