@@ -461,7 +461,8 @@ def plain_values(values: Any, unit: u.UnitBase | None, *, name: str = "values") 
 
     Notes
     -----
-    Linear values that are not positive become infinite or NaN in a dex unit.
+    Linear values that are not positive become infinite or NaN in a dex unit, and logarithmic values
+    too large for a number become infinite in a linear unit.
     """
     mask = getattr(values, "mask", None)
     if isinstance(values, Masked):
@@ -475,7 +476,7 @@ def plain_values(values: Any, unit: u.UnitBase | None, *, name: str = "values") 
             if np.asarray(values).dtype.kind not in "biuf":
                 raise TypeError
             wanted = u.dimensionless_unscaled if unit is None else unit
-            with np.errstate(divide="ignore", invalid="ignore"):
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
                 values = u.Quantity(values, subok=True).to_value(wanted)
         if np.asarray(values).dtype.kind not in "biuf":
             raise TypeError

@@ -11,6 +11,7 @@ from astrogenspec.quantities import (
     chabrier_mass,
     chabrier_sfr,
     o3n2_metallicity,
+    plain_values,
     quantity_index,
 )
 
@@ -78,3 +79,15 @@ def test_unknown_conventions_raise(name, meta, message):
     table[name].info.meta = meta
     with pytest.raises(ValueError, match=message):
         stack_labels(table)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("unit", [u.dex(u.Msun), u.dex(u.one), u.ABmag, u.STmag, u.mag(u.one)])
+@pytest.mark.parametrize("value", [-1e300, -999.0, 1e300])
+def test_logarithms_beyond_the_range_of_numbers_are_infinite(unit, value):
+    given = u.Magnitude(value, unit) if "mag" in str(unit) else u.Dex(value, unit)
+    physical = unit.physical_unit
+    number = plain_values(given, physical)
+    assert np.isinf(number) or number == 0
+    with pytest.raises(u.UnitConversionError, match="x has the unit"):
+        plain_values(given, u.s, name="x")

@@ -2,7 +2,7 @@
 
 A spike is narrower than the resolution: a run of up to `MAX_SPIKE` pixels that deviates from a
 running median, and in which the flux changes from one pixel to the next by more than 80% of its
-maximum.  A line that is sampled with at least two pixels per FWHM changes by at most 66%.
+range there.  A line that is sampled with at least two pixels per FWHM changes by at most 66%.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ __all__ = ["MAX_SPIKE", "gap_pixels", "interpolated", "missing_zeros", "spikes"]
 
 #: Maximum width of a spike (pixels).
 MAX_SPIKE = 8
-#: Maximum change from one pixel to the next, as a fraction of the maximum of a line.
-_MAX_CHANGE = 0.8
+#: Maximum change from one pixel to the next, as a fraction of the range of a line, and pixels on
+#: either side in which the range is measured.
+_MAX_CHANGE, _AROUND = 0.8, 3
 #: Minimum deviation of a spike, and allowance for noise in its changes, in standard deviations.
 _MIN_DEVIATION, _NOISE = 8.0, 3.0
 #: Widths of the running medians of the flux and of its changes (pixels).
@@ -124,10 +125,11 @@ def spikes(flux: np.ndarray, variance: np.ndarray, good: np.ndarray) -> np.ndarr
     result = np.zeros(len(flux), dtype=bool)
     if len(flux) < _BASELINE:
         return result
-    deviation = flux - median_filter(flux, _BASELINE, mode="nearest")
-    changes = np.abs(np.diff(flux, prepend=flux[0]))
+    deviation = flux - median_filter(flux, _BASELINE, mode="reflect")
+    changes = np.abs(np.diff(flux))
+    changes = np.concatenate([changes[:1], changes])
     # The median of the change of normal noise is 0.954 standard deviations.
-    scatter = median_filter(changes, _SCATTER, mode="nearest") / 0.954
+    scatter = median_filter(changes, _SCATTER, mode="reflect") / 0.954
     noise = np.maximum(np.sqrt(np.where(good, variance, 0)), scatter)
     for sign in (1, -1):
         height = sign * deviation
@@ -135,9 +137,10 @@ def spikes(flux: np.ndarray, variance: np.ndarray, good: np.ndarray) -> np.ndarr
             low, high = max(first - 1, 0), min(last + 1, len(flux))
             if last - first > MAX_SPIKE:
                 continue
-            inside = np.maximum(height[low:high], 0)
-            change = np.abs(np.diff(inside)).max(initial=0) - _NOISE * noise[first:last].max()
-            if change > _MAX_CHANGE * inside.max():
+            change = np.abs(np.diff(height[low:high])).max(initial=0)
+            # The range includes the lines on both sides of a narrow minimum between them.
+            around = height[max(low - _AROUND, 0) : high + _AROUND]
+            if change - _NOISE * noise[first:last].max() > _MAX_CHANGE * np.ptp(around):
                 result[low:high] = True
     return result & good
 

@@ -133,8 +133,9 @@ def measure_indices(
         One row for each spectrum.  Each index has a column with its name and one with the suffix
         ``_err``, in Angstrom, mag or dimensionless; ``flags`` are bit codes (0 if nothing was
         found) and ``flag`` the same as text.  An index is NaN and flagged if a band is not fully
-        covered, more than a fifth of a band is masked or cut out, or the continuum is not positive.
-        Errors are NaN if the spectrum has no uncertainty.
+        covered, more than a fifth of a band is masked, cut out or bad, or the continuum is not
+        positive.  Spikes narrower than the resolution, such as hot pixels, are bad, and indices
+        whose bands have them are flagged.  Errors are NaN if the spectrum has no uncertainty.
 
     Raises
     ------
@@ -160,6 +161,7 @@ def measure_indices(
     """
     chosen = INDEX_NAMES if names is None else checked_names(names, INDEX_NAMES, "index")
     arrays = spectrum_arrays(spectrum, redshift=redshift, medium=medium)
+    arrays = arrays.without(arrays.spikes())
     width = u.Quantity(dispersion, u.km / u.s).value
     known = np.hypot(instrument_dispersion(resolution), width) if lick_resolution else None
     table, log = QTable(), FlagLog(len(arrays))
@@ -265,8 +267,11 @@ def _measure(
         slope /= 1 + redshift if definition.kind == "Angstrom" else 1
         slope = slope if smoothing is None else slope @ smoothing
         variance = np.where(good, arrays.variance[rows][:, pixels], 0.0)
-        error = np.sqrt(np.sum(slope**2 * variance, axis=1)) if arrays.noisy else np.nan
-        covered, finite = masked <= _MAX_MASKED, np.isfinite(value)
+        # The error is infinite where the continuum is zero within rounding errors.
+        with np.errstate(over="ignore", invalid="ignore"):
+            error = np.sqrt(np.sum(slope**2 * variance, axis=1))
+        covered, finite = masked <= _MAX_MASKED, np.isfinite(value) & np.isfinite(error)
+        error = error if arrays.noisy else np.nan
         values[rows] = np.where(covered & finite, value, np.nan)
         errors[rows] = np.where(covered & finite, error, np.nan)
         flag(rows[~covered], Flag.BAD_PIXELS, "masked")

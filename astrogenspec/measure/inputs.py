@@ -17,7 +17,7 @@ from specutils import Spectrum
 from ..flags import Flag, FlagLog
 from ..quantities import plain_values
 from ..results.spectrum_header import register_reader, stored_redshift
-from .bad_pixels import gap_pixels, interpolated, missing_zeros
+from .bad_pixels import gap_pixels, interpolated, missing_zeros, spikes
 from .flux_units import flux_conversion
 
 __all__ = [
@@ -101,29 +101,36 @@ class SpectrumArrays:
         ends = 2 * self.wavelength[[0, -1]] - middle[[0, -1]]
         return np.concatenate([ends[:1], middle, ends[1:]])
 
-    def without(self, row: int, bad: np.ndarray) -> SpectrumArrays:
-        """Return one spectrum with further unusable pixels.
+    def spikes(self) -> np.ndarray:
+        """Find pixels that no spectrum of this resolution can have (`bad_pixels.spikes`).
+
+        Returns
+        -------
+        ndarray of bool, shape (n, m)
+        """
+        rows = zip(self.flux, self.variance, self.good, strict=True)
+        return np.array([spikes(*row) for row in rows], dtype=bool).reshape(self.good.shape)
+
+    def without(self, bad: np.ndarray) -> SpectrumArrays:
+        """Return the spectra with further unusable pixels.
 
         Parameters
         ----------
-        row : int
-            Index of the spectrum.
-        bad : ndarray of bool, shape (m,)
+        bad : ndarray of bool, shape (n, m)
             Pixels to exclude.
 
         Returns
         -------
         SpectrumArrays
-            A stack of one spectrum.
         """
-        good = self.good[row : row + 1] & ~bad
+        if not bad.any():
+            return self
+        good = self.good & ~bad
         return replace(
             self,
-            flux=interpolated(self.flux[row : row + 1], good),
-            variance=np.where(good, self.variance[row : row + 1], np.inf),
+            flux=interpolated(self.flux, good),
+            variance=np.where(good, self.variance, np.inf),
             good=good,
-            redshift=self.redshift[row : row + 1],
-            scale=self.scale[row : row + 1],
         )
 
 
@@ -241,6 +248,8 @@ def spectrum_arrays(
     scale = np.array([_scale(values[inside], errors[inside]) for values, errors, inside in rows])
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         flux, error = flux / scale[:, None], error / scale[:, None]
+        # Products of smaller numbers would not be finite.
+        flux[np.abs(flux) < _MIN_FLUX] = 0.0
         good &= (np.abs(flux) < _MAX_FLUX) & (error < _MAX_FLUX)
     if not good.any():
         raise ValueError(

@@ -23,6 +23,7 @@ from specutils import Spectrum
 from ..flags import Flag, FlagLog
 from .definitions import checked_names, line_definitions
 from .inputs import (
+    LIGHT_SPEED,
     NO_REDSHIFT,
     Medium,
     SpectrumArrays,
@@ -67,6 +68,8 @@ _MIN_SNR, _MIN_BROAD_SNR = 3.0, 8.0
 #: Broad components are tried if Halpha is wider (km/s) or its fit worse (root of the reduced chi
 #: square) than this.
 _MAX_NARROW_WIDTH, _MAX_EXCESS = 350.0, 1.6
+#: Distance within which bad pixels are mentioned (km/s).
+_MAX_DISTANCE = 1000.0
 #: Maximum shift of the emission lines from the stars as a starting value (km/s).
 _MAX_START = 300.0
 
@@ -111,7 +114,8 @@ def measure_lines(
         redshift) and ``dispersion`` (corrected for the spectrograph), the last four with errors
         (suffix ``_err``), ``continuum`` (level beside the line), ``flags`` (bit codes, 0 if nothing
         was found) and ``flag`` (the same as text).  A line that is masked or outside the wavelength
-        range is NaN and flagged.
+        range is NaN and flagged.  Spikes narrower than the resolution, such as hot pixels, are
+        excluded, and lines within 1000 km/s of one are flagged.
 
     Raises
     ------
@@ -135,6 +139,8 @@ def measure_lines(
     chosen = checked_names(lines, LINE_NAMES, "line")
     mode = _absorption_mode(stellar_absorption)
     arrays = spectrum_arrays(spectrum, redshift=redshift, medium=medium)
+    bad = arrays.spikes()
+    arrays = arrays.without(bad)
     fitted = tuple(name for name in LINE_NAMES if name in {*chosen, *DEFAULT_LINES})
     parts = []
     for row in range(len(arrays)):
@@ -144,7 +150,7 @@ def measure_lines(
             fit = unmeasured_lines([(Flag.NO_REDSHIFT, NO_REDSHIFT)] * len(lines_of))
         else:
             fit = _fit(log_spectrum(arrays, row), redshift_of, lines_of, mode, resolution)
-        parts.append(_rows(fit, fitted, chosen, arrays, row))
+        parts.append(_rows(fit, fitted, chosen, arrays, row, arrays.wavelength[bad[row]]))
     table = QTable({name: _concatenated([part[name] for part in parts]) for name in parts[0]})
     if not arrays.single:
         table.add_column(np.repeat(np.arange(len(arrays)), len(chosen)), index=0, name="spectrum")
@@ -337,7 +343,9 @@ def _rows(
     chosen: tuple[str, ...],
     arrays: SpectrumArrays,
     row: int,
+    spikes: np.ndarray,
 ) -> dict[str, object]:
+    """Return the columns of the table; ``spikes`` are the wavelengths of excluded pixels."""
     order = [fitted.index(name) for name in chosen]
     unit = arrays.unit * u.AA
     factor = 1 / (1 + arrays.redshift[row])
@@ -348,6 +356,10 @@ def _rows(
     scale = arrays.scale[row]
     log = FlagLog(len(order))
     log.extend(fit.codes[order], [fit.texts[k] for k in order])
+    centres = np.array([_LINES[name].wavelength for name in chosen]) / factor
+    distance = LIGHT_SPEED * np.abs(spikes / centres[:, None] - 1)
+    near = (distance < _MAX_DISTANCE).any(axis=1) & (log.codes & Flag.BAD_PIXELS == 0)
+    log.add(near, Flag.BAD_PIXELS, "bad pixels nearby are excluded")
     undetected = np.isfinite(flux) & ~(flux > _MIN_SNR * error)
     log.add(undetected & (log.codes & Flag.WEAK_LINE == 0), Flag.WEAK_LINE, "not detected")
     return {

@@ -23,7 +23,7 @@ from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from specutils import Spectrum
 
 from ..flags import Flag, FlagLog
-from .bad_pixels import interpolated, spikes
+from .bad_pixels import interpolated
 from .definitions import definition_table
 from .inputs import LIGHT_SPEED, Medium, spectrum_arrays
 from .log_grid import PIXEL_VELOCITY, STEP, LogSpectrum, log_spectrum
@@ -112,12 +112,13 @@ def measure_redshift(
     """
     low, high = _checked_range(redshift_range)
     arrays = spectrum_arrays(spectrum, medium=medium)
+    bad = arrays.spikes()
+    cleaned = arrays.without(bad)
     templates, log = _templates(), FlagLog(len(arrays))
     rows = []
     for row in range(len(arrays)):
-        bad = spikes(arrays.flux[row], arrays.variance[row], arrays.good[row])
-        values, flags = _measured(log_spectrum(arrays.without(row, bad)), templates, low, high)
-        if bad.any():
+        values, flags = _measured(log_spectrum(cleaned, row), templates, low, high)
+        if bad[row].any():
             with_spikes, _ = _measured(
                 log_spectrum(arrays, row), templates, low, high, single_feature=False
             )
@@ -175,7 +176,8 @@ def _measured(
     data, weight = _prepared(spectrum)
     if np.count_nonzero(weight) < _MIN_OVERLAP:
         return (np.nan, np.nan, np.nan, "", np.nan), [(Flag.NOT_COVERED, "too few pixels")]
-    if not np.sum(weight * data**2) > _MIN_CHI2:
+    total = np.sum(weight * data**2)
+    if not total > _MIN_CHI2:
         return (np.nan, np.nan, np.nan, "", np.nan), [(Flag.WEAK_CORRELATION, "no features")]
     offset = (spectrum.start - _START) / STEP
     shifts = np.arange(int(np.ceil(np.log10(1 + low) / STEP)), int(np.log10(1 + high) / STEP) + 1)
@@ -184,7 +186,8 @@ def _measured(
     fits = [_joint(data, weight, templates.flux, offset, shifts[k]) for k in candidates]
     order = np.argsort([-gain for _, gain, _ in fits])
     shift, gain, curvature = fits[order[0]]
-    residual = np.sum(weight * data**2) - gain
+    # The gain is interpolated, and may exceed the total by a little.
+    residual = max(total - gain, np.finfo(float).eps * total)
     scale = residual / max(np.count_nonzero(weight) - len(templates.flux), 1)
     if spectrum.variance[np.isfinite(spectrum.variance)].any():
         scale = max(scale, 1.0)

@@ -113,6 +113,13 @@ def test_uncovered_masked_and_dark_spectra_are_flagged():
     assert table.colnames[-2:] == ["flags", "flag"]
 
 
+@pytest.mark.parametrize("level", [1e-299, 1e-200, 1e-100, 1e-70])
+def test_flux_that_is_zero_within_its_error_has_no_continuum(level):
+    table = measure_indices(spectrum(np.full(3841, level), error=1.0), ["Mgb", "TiO2"])
+    assert np.isnan(table["Mgb"][0]) and np.isnan(table["Mgb_err"][0])
+    assert table["flag"][0] == "Mgb: continuum not positive; TiO2: continuum not positive"
+
+
 def test_clean_spectrum_has_no_flags():
     table = measure_indices(spectrum(np.ones(3841), error=0.1), "Mgb")
     assert table["flags"].dtype == np.int64 and table["flags"][0] == 0 and table["flag"][0] == ""

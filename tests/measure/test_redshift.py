@@ -161,3 +161,14 @@ def test_spectra_without_features_are_flagged(level, error):
     flux = np.full(len(WAVELENGTH), level)
     row = measure_redshift(spectrum(flux, error=error))[0]
     assert np.isnan(row["redshift"]) and row["flags"] in (Flag.NOT_COVERED, Flag.WEAK_CORRELATION)
+
+
+@pytest.mark.parametrize("pixel", [44, 47])
+def test_a_few_pixels_that_the_templates_fit_exactly(pixel):
+    rng = np.random.default_rng(0)
+    rng.uniform(size=50)
+    flux = rng.normal(20, 1, 50)
+    flux[pixel] = 0.0
+    wavelength = np.linspace(9000, 3800, 50)
+    row = measure_redshift(spectrum(flux, wavelength=wavelength))[0]
+    assert np.isfinite(row["redshift"]) and row["redshift_err"] > 0 and row["flags"]
