@@ -224,7 +224,8 @@ class SpectrumEstimator(Estimator):
         Parameters
         ----------
         cutouts : see `~astrogenspec.coerce_cutouts`, or an iterator of galaxies, optional
-            Images of one or more galaxies.
+            Images of one or more galaxies. For images in counts without a zero point in the header,
+            give ``coerce_cutouts(images, zero_point=...)``.
         photometry : see `~astrogenspec.coerce_photometry`, optional
             Observed fluxes or magnitudes of the same galaxies, in the same order. It sets the
             absolute flux. Missing photometry is measured on the image.

@@ -44,6 +44,7 @@ from astropy.nddata import (
 )
 from astropy.wcs.wcsapi import BaseHighLevelWCS
 
+from ..quantities import plain_values
 from ..surveys import CUTOUT_SIZE, SDSS
 from .astrometry import LocalGrid, celestial, check_scale, local_grid, to_pixel
 from .fluxes import check_bands, flux_factor, read_unit
@@ -216,7 +217,7 @@ def find_flux_units(
         if flux is not None and flux != u.dimensionless_unscaled and is_counts(flux):
             raise u.UnitConversionError(
                 f"the cutout is in counts ({flux}); apply the flux calibration, or give "
-                f"zero_point, the AB magnitude of one count in band {band}."
+                f"coerce_cutouts a zero_point, the AB magnitude of one count in band {band}."
             )
         if keyword:
             assumed.add(f"zero point {keyword}")
@@ -795,6 +796,13 @@ def _placements_by_sky(
     ny, nx = images[reference].values.shape
     x, y = (nx - 1) / 2, (ny - 1) / 2
     if position is not None:
+        sphere = position.spherical
+        angles = [plain_values(angle, u.deg) for angle in (sphere.lon, sphere.lat)]
+        if not np.isfinite(angles).all():
+            raise ValueError(
+                "position is not finite; give the position of the galaxy on the sky, or omit "
+                "position to use the image centre."
+            )
         x, y = to_pixel(position, np.nan, np.nan, middle)
         _check_inside(images[reference], reference, x, y, "position")
     grid = local_grid(middle, x, y)

@@ -723,6 +723,17 @@ class TestBadGalaxies:
         with pytest.raises(ValueError, match="at least 8 x 8"):
             coerce_cutouts(nd((3, 5, 1, 1)), bands=BANDS, pixel_scale=SCALE, on_error="flag")
 
+    @pytest.mark.parametrize("ra, dec", [(np.nan, 10.0), (150.0, np.nan), (np.nan, np.nan)])
+    def test_position_that_is_not_finite(self, ra, dec):
+        where = SkyCoord(ra * u.deg, dec * u.deg)
+        message = "position is not finite; give the position of the galaxy on the sky, or omit"
+        with pytest.raises(ValueError, match=message):
+            coerce_cutouts({"r": make_ccd()}, position=where)
+        two = SkyCoord([CENTRE.ra.deg, ra], [CENTRE.dec.deg, dec], unit="deg")
+        images = [{"r": make_ccd()}, {"r": make_ccd()}]
+        batch = coerce_cutouts(images, position=two, on_error="flag")
+        assert batch.problems[0] == "" and "position is not finite" in batch.problems[1]
+
     def test_position_outside_the_image(self):
         away = CENTRE.directional_offset_by(0 * u.deg, 1 * u.arcmin)
         with pytest.raises(ValueError, match="position lies outside the image in band r: pixel"):

@@ -299,7 +299,7 @@ class TestZeroPoints:
 
     def test_counts_without_zero_point(self, tmp_path):
         path = self.path(tmp_path, {"BUNIT": "adu"})
-        with pytest.raises(u.UnitsError, match="in counts .* or give zero_point"):
+        with pytest.raises(u.UnitsError, match="in counts .* or give coerce_cutouts a zero_point"):
             coerce_cutouts(read_cutout_fits(path))
         for zero_point, message in (
             (5.0, "zero_point is 5, but"),
