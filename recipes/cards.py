@@ -22,9 +22,11 @@ from commands import (
 )
 from training_set import training_statistics
 
+from astrogenspec.inputs.screening import error_floor
 from astrogenspec.quantities import QUANTITIES
 from astrogenspec.simulate import load_priors
 from astrogenspec.simulate.priors import prior_groups
+from astrogenspec.surveys import BANDS
 from astrogenspec.weights import load_card
 
 #: Name, file and description of each bundled model.
@@ -150,6 +152,7 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
             "are not measurements.",
             "Galaxies fainter than r = 18.5, beyond z = 0.36, stars and quasars are outside the "
             "training set.",
+            error_floor_limitation(),
         ],
     }
     return card | recalibration_of(results, SOURCES["simulated"])
@@ -176,6 +179,18 @@ def with_stage(
         "training_set": card["training_set"] | galaxies | {"priors": numbers_of_priors()},
         **training_statistics(*_STATISTICS),
     }
+
+
+def error_floor_limitation() -> str:
+    """Describe the error floor of the photometry (`astrogenspec.inputs.screening`)."""
+    flux = np.full((1, len(BANDS)), 10 ** (0.4 * (22.5 - 17)))
+    floors = 2.5 / np.log(10) * error_floor(flux)[0] / flux[0]
+    listed = ", ".join(f"{floor:.3f} in {band}" for band, floor in zip(BANDS, floors, strict=True))
+    return (
+        "Errors of photometry are raised to a floor, the smallest error of SDSS galaxies of the "
+        f"same magnitude (in mag, at magnitude 17: {listed}); larger errors of the zero points "
+        "are not included and must be part of the given errors."
+    )
 
 
 def recalibration_of(results: Path | None, name: str) -> dict:
@@ -240,5 +255,6 @@ def spectra_card(run: Path, commit: str) -> dict:
             "no alpha enhancement.",
             "Beyond 8750 A (rest frame) the stellar library has no narrow features.",
             "The draws contain no noise of a spectrograph.",
+            error_floor_limitation(),
         ],
     }

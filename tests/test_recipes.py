@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from astrogenspec import list_models, load_card
 from astrogenspec.cli.commands import make_parser
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +54,13 @@ def test_commands_of_the_weights_are_valid(kind, run_script, capsys):
             make_parser().parse_args(arguments)
         else:
             assert program == "python" and (ROOT / arguments[0]).is_file()
+
+
+@pytest.mark.parametrize("name", list_models()["name"])
+def test_bundled_cards_state_the_error_floor(name, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(ROOT / "recipes"), *sys.path])
+    cards = runpy.run_path(str(ROOT / "recipes/cards.py"))
+    assert cards["error_floor_limitation"]() in load_card(name)["limitations"]
 
 
 def test_running_needs_the_folder_of_real_galaxies(run_script, capsys):
