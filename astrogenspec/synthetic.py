@@ -10,7 +10,7 @@ The flux of a source of spectral flux density :math:`f_\lambda` in a band of pho
 Both integrals are evaluated over the pixels with a finite flux, which must cover nearly all of the
 band.  The response is averaged over each pixel, so that the result does not depend on the pixel
 size as long as the spectrum itself is well sampled.  Gaps in the wavelengths, where pixels were cut
-out, are not covered.
+out, are not covered, and neither are runs of zeros that stand for missing data (`missing_zeros`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from .surveys import SDSS, Filter, Survey, get_survey
 __all__ = [
     "MIN_COVERAGE",
     "band_coverage",
+    "missing_zeros",
     "pixel_edges",
     "response_weights",
     "sampling_gaps",
@@ -42,6 +43,9 @@ _NMGY = 1e9
 _BLOCK = 20_000_000
 #: A step is a gap if it exceeds this many local steps and their scatter times the second number.
 _GAP_RATIO, _GAP_SCATTER = 1.5, 5.0
+#: Minimum number of zeros in a row, and level of a neighbour that is not zero, as a fraction of the
+#: typical flux.
+_MIN_ZEROS, _ZERO_LEVEL = 3, 1e-6
 #: Number of steps on either side of a gap that define the local step, and the fewest in all.
 _GAP_WINDOW, _MIN_GAP_STEPS = 7, 4
 
@@ -69,7 +73,9 @@ def synthetic_flux(
     -------
     Quantity ['nmgy'], shape (..., n_bands)
         AB nanomaggies.  NaN if the pixels with a finite flux cover less than 99.5% of the response
-        of the band; otherwise missing pixels and gaps are excluded from both integrals.
+        of the band; otherwise missing pixels and gaps are excluded from both integrals. Three or
+        more zeros in a row beside other pixels are missing; where a model is zero, give a small
+        number instead.
 
     Raises
     ------
@@ -102,6 +108,8 @@ def synthetic_flux(
     values = _checked_flux(flux, grid)
     source, reference = _weights(grid, survey, bands)
     rows = values.reshape(-1, len(grid))
+    for row in np.flatnonzero(np.count_nonzero(rows == 0, axis=1) >= _MIN_ZEROS):
+        rows[row, missing_zeros(rows[row])] = np.nan
     result = np.empty((len(rows), len(bands)))
     n_rows = max(_BLOCK // len(grid), 1)
     for start in range(0, len(rows), n_rows):
@@ -211,6 +219,34 @@ def sampling_gaps(wavelength: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     found = [k for k in np.flatnonzero(larger).tolist() if all(_is_gap(step, k) for step in steps)]
     sides = np.array([_local_steps(steps[0], k) for k in found]).reshape(-1, 2)
     return np.array(found, dtype=int), sides[:, 0], sides[:, 1]
+
+
+def missing_zeros(flux: np.ndarray) -> np.ndarray:
+    """Find runs of zeros that stand for missing data, next to pixels that are not nearly zero.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (m,)
+        Flux of one spectrum.
+
+    Returns
+    -------
+    ndarray of bool, shape (m,)
+    """
+    zero = flux == 0
+    result = np.zeros(len(flux), dtype=bool)
+    if np.count_nonzero(zero) < _MIN_ZEROS or zero.all():
+        return result
+    present = flux[~zero & np.isfinite(flux)]
+    if not len(present):
+        return result
+    level = _ZERO_LEVEL * np.percentile(np.abs(present), 90)
+    ends = np.flatnonzero(np.diff(zero, prepend=False, append=False)).reshape(-1, 2)
+    for first, last in ends:
+        beside = flux[[k for k in (first - 1, last) if 0 <= k < len(flux)]]
+        if last - first >= _MIN_ZEROS and np.any(~(np.abs(beside) < level)):
+            result[first:last] = True
+    return result
 
 
 def _sides(steps: np.ndarray, k: int) -> list[np.ndarray]:

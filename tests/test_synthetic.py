@@ -80,6 +80,25 @@ def test_missing_pixels_count_as_not_covered():
     assert_allclose(part.value, 10, rtol=1e-4)
 
 
+@pytest.mark.parametrize("zeros", [slice(0, 2500), slice(-1500, None), slice(3000, 3200)])
+def test_zeros_for_missing_data_are_not_covered(zeros):
+    values = np.tile(flat(WIDE), (3, 1))
+    values[1, zeros] = 0
+    values[2, 3000] = 0
+    missing = np.tile(flat(WIDE), (3, 1))
+    missing[1, zeros] = np.nan
+    expected = synthetic_flux(WIDE, missing)
+    assert np.isnan(expected[1]).any() and np.isfinite(expected[[0, 2]]).all()
+    found = synthetic_flux(WIDE, values)
+    assert_array_equal(found[:2].value, expected[:2].value)
+    assert_allclose(found[2], expected[2], rtol=2e-3)
+    assert (values[1, zeros] == 0).all()
+    assert (synthetic_flux(WIDE, 0 * values) == 0).all()
+    # A model that is really zero has a small number there.
+    values[1, zeros] = 1e-30 * FLUX_UNIT
+    assert np.isfinite(synthetic_flux(WIDE, values)).all()
+
+
 def test_pixels_cut_out_are_not_covered():
     gap = (GENERATED.value > 5600) & (GENERATED.value < 6700)
     flux = flat(GENERATED)

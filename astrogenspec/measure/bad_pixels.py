@@ -1,4 +1,4 @@
-"""Pixels without data: gaps in the wavelengths, zeros for missing data, and narrow spikes.
+"""Pixels without data: gaps in the wavelengths, and narrow spikes.
 
 A spike is narrower than the resolution: a run of up to `MAX_SPIKE` pixels that deviates from a
 running median, and in which the flux changes from one pixel to the next by more than 80% of its
@@ -12,7 +12,7 @@ from scipy.ndimage import median_filter
 
 from ..synthetic import sampling_gaps
 
-__all__ = ["MAX_SPIKE", "gap_pixels", "interpolated", "missing_zeros", "spikes"]
+__all__ = ["MAX_SPIKE", "gap_pixels", "interpolated", "spikes"]
 
 #: Maximum width of a spike (pixels).
 MAX_SPIKE = 8
@@ -23,9 +23,6 @@ _MAX_CHANGE, _AROUND = 0.8, 3
 _MIN_DEVIATION, _NOISE = 8.0, 3.0
 #: Widths of the running medians of the flux and of its changes (pixels).
 _BASELINE, _SCATTER = 51, 201
-#: Minimum number of zeros in a row, and level of a neighbour that is not zero, as a fraction of the
-#: typical flux.
-_MIN_ZEROS, _ZERO_LEVEL = 3, 1e-6
 #: Maximum number of pixels that fill a gap.
 _MAX_FILL = 5000
 
@@ -76,33 +73,6 @@ def interpolated(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
     for row in np.flatnonzero(good.any(axis=1) & ~good.all(axis=1)):
         filled[row] = np.interp(pixel, pixel[good[row]], flux[row, good[row]])
     return filled
-
-
-def missing_zeros(flux: np.ndarray) -> np.ndarray:
-    """Find runs of zeros that stand for missing data, next to pixels that are not nearly zero.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (m,)
-        Flux of one spectrum.
-
-    Returns
-    -------
-    ndarray of bool, shape (m,)
-    """
-    zero = flux == 0
-    result = np.zeros(len(flux), dtype=bool)
-    if np.count_nonzero(zero) < _MIN_ZEROS or zero.all():
-        return result
-    present = flux[~zero & np.isfinite(flux)]
-    if not len(present):
-        return result
-    level = _ZERO_LEVEL * np.percentile(np.abs(present), 90)
-    for first, last in _runs(zero):
-        beside = flux[[k for k in (first - 1, last) if 0 <= k < len(flux)]]
-        if last - first >= _MIN_ZEROS and np.any(~(np.abs(beside) < level)):
-            result[first:last] = True
-    return result
 
 
 def spikes(flux: np.ndarray, variance: np.ndarray, good: np.ndarray) -> np.ndarray:

@@ -17,7 +17,8 @@ from specutils import Spectrum
 from ..flags import Flag, FlagLog
 from ..quantities import plain_values
 from ..results.spectrum_header import register_reader, stored_redshift
-from .bad_pixels import gap_pixels, interpolated, missing_zeros, spikes
+from ..synthetic import missing_zeros
+from .bad_pixels import gap_pixels, interpolated, spikes
 from .flux_units import flux_conversion
 
 __all__ = [
