@@ -3,7 +3,7 @@
 A file is one table with a row for each galaxy: the summaries of `astrogenspec.Posterior.to_table`
 and, if the draws are written too, a column ``<quantity>_draws`` for each quantity and
 ``photometry_<column>`` for each column of the photometry.  The meta data of the table hold a JSON
-text with units, the layout and the meta data of the posterior.
+text with units, the layout, a checksum of the draws and the meta data of the posterior.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import html
 import importlib.util
 import io
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,10 @@ PREDICTIVE = "predictive_p_value"
 _LAYOUT = 1
 _DOCUMENT = "AGSPEC"
 _DRAWS = "_draws"
+#: Key of the checksum of the draws in the document.
+_CHECKSUM = "draws_crc32"
+#: Number of galaxies whose draws are summed at once.
+_ROWS = 256
 _PHOTOMETRY = "photometry_"
 _FORMATS = {
     ".fits": "fits",
@@ -385,6 +390,10 @@ def _read_arguments(columns: dict[str, np.ndarray], document: dict[str, Any]) ->
         if values.shape != shape:
             raise ValueError(f"the draws of {name} have shape {values.shape} instead of {shape}")
         draws[name] = u.Quantity(plain_values(values, None), unit, subok=True, copy=False)
+    # Files of older versions have no checksum.
+    checksum = document.get(_CHECKSUM)
+    if checksum is not None and checksum != _draws_checksum(draws):
+        raise ValueError("the checksum of the draws is wrong")
     return {
         "draws": draws,
         "names": names,
@@ -442,6 +451,7 @@ def _file_table(
         "n_galaxies": len(table),
         "n_draws": next(iter(draws.values())).shape[1],
         "draws": {name: str(q.unit) for name, q in draws.items()} if with_draws else {},
+        _CHECKSUM: _draws_checksum(draws) if with_draws else None,
         "photometry": units,
         "meta": dict(meta),
     }
@@ -449,6 +459,18 @@ def _file_table(
         document["unnamed"] = np.flatnonzero(~named).tolist() if named.any() else "all"
     table.meta[_DOCUMENT] = encoded_document(document)
     return table
+
+
+def _draws_checksum(draws: Mapping[str, u.Quantity]) -> int:
+    """Return the checksum of the values of the draws, whatever their precision."""
+    checksum = 0
+    for values in draws.values():
+        for start in range(0, len(values), _ROWS):
+            block = values.value[start : start + _ROWS]
+            # All NaN have the same bytes.
+            plain = np.where(np.isnan(block), np.nan, block).astype("<f8")
+            checksum = zlib.crc32(plain.tobytes(), checksum)
+    return checksum
 
 
 def _named(document: Mapping[str, Any], n_galaxies: int) -> np.ndarray:

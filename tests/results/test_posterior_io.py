@@ -4,7 +4,7 @@ import stat
 import astropy.units as u
 import numpy as np
 import pytest
-from astropy.table import QTable
+from astropy.table import QTable, Table
 from astropy.utils.masked import Masked
 from numpy.testing import assert_allclose, assert_array_equal
 from posterior_cases import flagged_posterior, gaussian_posterior
@@ -259,6 +259,36 @@ def test_damaged_files_raise_an_error(tmp_path, ending):
             (OSError, ValueError), match="cannot read .*it is damaged|was not made by"
         ):
             Posterior.read(path)
+
+
+@pytest.mark.parametrize("ending", ENDINGS[1:])
+def test_changed_draws_raise_an_error(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    options = {"path": "posterior"} if ending == ".hdf5" else {}
+    rich_posterior().write(path, draws=True)
+    table = QTable.read(path, **options) if ending != ".parquet" else Table.read(path)
+    table["halpha_flux_draws"][0, 3] *= 1.001
+    if ending == ".hdf5":
+        options["serialize_meta"] = True
+    table.write(path, overwrite=True, **options)
+    with pytest.raises(OSError, match="the checksum of the draws is wrong"):
+        Posterior.read(path)
+
+
+def test_files_without_checksum_of_the_draws_are_read(tmp_path, ending, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr("astrogenspec.results.posterior_io._draws_checksum", lambda draws: None)
+        rich_posterior().write(tmp_path / f"a{ending}", draws=True)
+    assert_same(Posterior.read(tmp_path / f"a{ending}"), rich_posterior())
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_missing_draws_do_not_change_the_checksum(tmp_path, ending, dtype):
+    draws = np.random.default_rng(0).normal(0.1, 0.01, (300, 5)).astype(dtype)
+    draws[3], draws[4, 2] = np.nan, -0.0
+    posterior = Posterior({"redshift": draws * u.one})
+    posterior.write(tmp_path / f"a{ending}", draws=True)
+    assert_array_equal(Posterior.read(tmp_path / f"a{ending}").draws["redshift"].value, draws)
 
 
 def test_tables_of_other_programs_raise_an_error(tmp_path, ending):
