@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 if sys.platform != "win32":
     import fcntl
@@ -28,6 +29,7 @@ __all__ = [
     "atomic_write",
     "check_target",
     "move_into_place",
+    "save_figure",
     "temporary_folder",
     "write_bytes",
     "write_errors",
@@ -143,6 +145,27 @@ def write_bytes(path: Path, content: bytes, *, overwrite: bool = True) -> None:
     """
     with atomic_write(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(content)
+
+
+def save_figure(figure: Any, path: Path, **options: Any) -> None:
+    """Write a figure atomically; an existing file is replaced.
+
+    Parameters
+    ----------
+    figure : `~matplotlib.figure.Figure`
+        Figure to write.
+    path : Path
+        File to write; its ending selects the format.
+    **options : object
+        Keyword arguments of ``figure.savefig``.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    with atomic_write(path, overwrite=True) as temporary:
+        figure.savefig(temporary, **options)
 
 
 @contextmanager

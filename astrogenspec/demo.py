@@ -18,6 +18,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable, Table
 
+from .atomic import save_figure
 from .quantities import QUANTITIES
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ def _number(value: Any, name: str) -> str:
 def _save(figure: Any, path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)
     plt.close(figure)
 
 

@@ -19,7 +19,7 @@ from astrogenspec import (
     read_cutout_fits,
     write_cutout_fits,
 )
-from astrogenspec.atomic import atomic_write, temporary_folder, write_bytes
+from astrogenspec.atomic import atomic_write, save_figure, temporary_folder, write_bytes
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals and locks of POSIX")
 NAMES = ["out.fits", "out.ecsv", "out.parquet", "out.hdf5", "spectra.fits", "cutout.fits"]
@@ -53,6 +53,20 @@ def test_content_is_written(tmp_path):
     with pytest.raises(FileExistsError, match="pass overwrite=True"):
         write_bytes(tmp_path / "a", b"three", overwrite=False)
     assert names(tmp_path) == ["a"]
+
+
+def test_an_incomplete_figure_leaves_the_old_one(tmp_path):
+    class Figure:
+        def savefig(self, path, dpi):
+            assert path.name == "figure.png" and dpi == 90
+            path.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    path = tmp_path / "figure.png"
+    path.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt):
+        save_figure(Figure(), path, dpi=90)
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_file_that_appears_meanwhile_is_kept(tmp_path):

@@ -12,6 +12,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
+from ..atomic import save_figure
 from ..inputs.errors import INPUT_ERRORS
 from .inputs import (
     FLAGGED,
@@ -134,7 +135,7 @@ def _plot(posterior: Posterior, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for k in np.flatnonzero(posterior.usable):
         figure = posterior.plot_corner(int(k))
-        figure.savefig(figure_path(folder, posterior.names, int(k)))
+        save_figure(figure, figure_path(folder, posterior.names, int(k)))
         plt.close(figure)
 
 

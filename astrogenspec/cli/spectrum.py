@@ -15,6 +15,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
+from ..atomic import save_figure
 from ..inputs.errors import INPUT_ERRORS, check_count
 from ..warnings import AstroGenSpecWarning
 from ..wavelengths import GENERATED
@@ -346,5 +347,5 @@ def _plot(path: Path, folder: Path, names: Sequence[str], size: int) -> None:
         spectra = SpectrumDraws.read(path, slice(start, start + size))
         for k in np.flatnonzero(spectra.usable):
             figure: Any = spectra.plot(int(k)).figure
-            figure.savefig(figure_path(folder, names, start + int(k)), dpi=150)
+            save_figure(figure, figure_path(folder, names, start + int(k)), dpi=150)
             plt.close(figure)

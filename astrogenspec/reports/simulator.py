@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import QTable, Table
 
+from ..atomic import atomic_write, save_figure, write_bytes
 from ..simulate.samples import SOURCES, read_real_samples, simulate_samples
 from ..simulate.simulator import Simulator
 from ..simulate.statistics import STATISTICS, recorded_masses, with_errors
@@ -58,7 +59,7 @@ def record_statistics(folder: Path | str, out: Path | str) -> Table:
         for statistic, (value, error) in with_errors(STATISTICS[name], sample).items()
     ]
     table = Table(rows=rows, names=("sample", "statistic", "value", "error", "source"))
-    table.write(out, format="ascii.ecsv", overwrite=True)
+    _write_table(table, Path(out))
     return table
 
 
@@ -128,7 +129,7 @@ def write_report(
         Simulator(), n=n, n_images=n_images, seed=seed, masses=real["lines"]["log_mass"]
     )
     table = _with_simulated(record_statistics(folder, out / _RECORD), simulated)
-    table.write(out / "comparison.ecsv", overwrite=True)
+    _write_table(table, out / "comparison.ecsv")
     figures = _draw(real, simulated, out)
     page = out / "index.html"
     images = "".join(
@@ -139,14 +140,20 @@ def write_report(
         for row in table
     )
     head = "".join(f"<th>{name}</th>" for name in table.colnames)
-    page.write_text(
+    text = (
         "<!doctype html><meta charset=utf-8><title>Simulated and real galaxies</title>"
         "<style>body{font:15px sans-serif;max-width:1100px;margin:2em auto}img{max-width:100%}"
         "td,th{padding:2px 8px;text-align:left;font-size:13px}</style>"
         "<h1>Simulated and real "
         f"galaxies</h1>{images}<h2>Statistics</h2><table><tr>{head}</tr>{rows}</table>"
     )
+    write_bytes(page, text.encode())
     return page
+
+
+def _write_table(table: Table, path: Path) -> None:
+    with atomic_write(path, overwrite=True) as temporary:
+        table.write(temporary, format="ascii.ecsv")
 
 
 def _draw(real: dict, simulated: dict, out: Path) -> list[tuple[str, str]]:
@@ -161,7 +168,7 @@ def _draw(real: dict, simulated: dict, out: Path) -> list[tuple[str, str]]:
         ("Sizes and black holes", "sizes.png", _draw_sizes),
     ):
         figure = draw(plt, real, simulated)
-        figure.savefig(out / name, dpi=90)
+        save_figure(figure, out / name, dpi=90)
         plt.close(figure)
         figures.append((title, name))
     return figures

@@ -723,7 +723,7 @@ class TestBadGalaxies:
         with pytest.raises(ValueError, match="at least 8 x 8"):
             coerce_cutouts(nd((3, 5, 1, 1)), bands=BANDS, pixel_scale=SCALE, on_error="flag")
 
-    @pytest.mark.parametrize("ra, dec", [(np.nan, 10.0), (150.0, np.nan), (np.nan, np.nan)])
+    @pytest.mark.parametrize(("ra", "dec"), [(np.nan, 10.0), (150.0, np.nan), (np.nan, np.nan)])
     def test_position_that_is_not_finite(self, ra, dec):
         where = SkyCoord(ra * u.deg, dec * u.deg)
         message = "position is not finite; give the position of the galaxy on the sky, or omit"
