@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from specutils import Spectrum
 
 from astrogenspec import AstroGenSpecWarning
+from astrogenspec.surveys import survey_names
 
 #: Number of cases of each entry; they are the same in every run unless this variable is set.
 VARIABLE = "ASTROGENSPEC_FUZZ_CASES"
@@ -88,6 +89,29 @@ NAMES = st.sampled_from(
     + ["name", "objID", "r50", "r90", "axis_ratio", "petroR50_r"]
     + ["\x00", "<script>", "é", "x" * 300]
 )
+SURVEY_NAMES = st.sampled_from(
+    [f"{kind}{band}" for band in "gyYJ" for kind in ("flux_", "flux_err_", "flux_ivar_", "mag_")]
+    + ["FLUX_G", "FLUX_IVAR_G", "MW_TRANSMISSION_G", "maskbits", "FLUX_AUTO_R", "FLUXERR_AUTO_R"]
+    + [
+        "MAG_AUTO_R",
+        "MAGERR_AUTO_R",
+        "EBV_SFD98",
+        "gKronMag",
+        "gKronMagErr",
+        "a_g",
+        "g_cmodel_flux",
+    ]
+    + ["g_cmodel_fluxerr", "g_cModelFlux", "g_cModelFluxErr", "mag_r_lsst", "mag_err_r_lsst"]
+    + ["FLUX_VIS_SERSIC", "FLUXERR_VIS_SERSIC", "GAL_EBV", "j_m_ext", "j_msig_ext", "objectId"]
+    + ["decamDR1-g", "decamDR1-g_err", "flux_twomass-J", "flux_err_twomass-J", "mag_des-r"]
+    + ["mag_err_des-r", "extinction_y", "nuv_mag", "nuv_magerr", "e_bv", "MAG_GAAP_r"]
+)
+#: The argument ``survey``.
+SURVEYS = st.one_of(
+    st.none(),
+    st.sampled_from(["sdss", "DES", "lsst", "2mass", "nonsense", "", 3, [], ["lsst", None]]),
+    st.lists(st.sampled_from(survey_names()), min_size=1, max_size=3),
+)
 FORMS = st.sampled_from(
     ["array", "quantity", "masked", "masked array", "masked quantity", "list", "column"]
     + ["distribution", "two-dimensional"]
@@ -130,7 +154,8 @@ def columns(draw, n):
 def catalogues(draw):
     """Draw a table or mapping of up to four galaxies; in half of them the r band is usable."""
     n = draw(st.integers(min_value=0, max_value=4))
-    names = draw(st.lists(NAMES, min_size=0, max_size=8, unique=True))
+    known = st.one_of(NAMES, SURVEY_NAMES)
+    names = draw(st.lists(known, min_size=0, max_size=8, unique=True))
     content = {name: draw(columns(n)) for name in names}
     if draw(st.booleans()) and n:
         content |= {"mag_r": np.full(n, 17.0), "mag_err_r": np.full(n, 0.02), "ebv": np.zeros(n)}

@@ -18,6 +18,7 @@ from fuzz_cases import (
     MAX_MESSAGE,
     NUMBERS,
     OPTIONS,
+    SURVEYS,
     UNITS,
     catalogues,
     columns,
@@ -72,11 +73,13 @@ def files(tmp_path_factory):
 
 
 @fuzz
-@given(catalogue=catalogues(), on_error=st.sampled_from(["raise", "flag"]))
-def test_photometry(catalogue, on_error):
-    batch = outcome(coerce_photometry, catalogue, on_error=on_error)
+@given(catalogue=catalogues(), survey=SURVEYS, on_error=st.sampled_from(["raise", "flag"]))
+def test_photometry(catalogue, survey, on_error):
+    batch = outcome(coerce_photometry, catalogue, survey=survey, on_error=on_error)
     if batch is None:
         return
+    assert batch.flux.shape == batch.extinction.shape == (len(batch), len(batch.filters))
+    assert np.isfinite(batch.extinction[batch.bands_present]).all()
     assert np.array_equal(np.isfinite(batch.flux), np.isfinite(batch.error))
     assert (batch.error[np.isfinite(batch.error)] > 0).all()
     assert len(batch.names) == len(batch.problems) == len(batch.flag_codes)
@@ -84,11 +87,10 @@ def test_photometry(catalogue, on_error):
 
 
 @fuzz
-@given(catalogue=catalogues())
-def test_prediction_from_photometry(catalogue):
-    drawn = outcome(
-        make_estimator().predict, photometry=catalogue, n_draws=3, seed=1, on_error="flag"
-    )
+@given(catalogue=catalogues(), survey=SURVEYS)
+def test_prediction_from_photometry(catalogue, survey):
+    options = {"survey": survey, "n_draws": 3, "seed": 1, "on_error": "flag"}
+    drawn = outcome(make_estimator().predict, photometry=catalogue, **options)
     if drawn is None:
         return
     assert (drawn.flag_codes[~drawn.usable] != 0).all()

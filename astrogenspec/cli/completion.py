@@ -7,7 +7,7 @@ without the package.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 __all__ = ["SHELLS", "add_completion", "completion_script"]
@@ -16,6 +16,7 @@ __all__ = ["SHELLS", "add_completion", "completion_script"]
 SHELLS = ("bash", "zsh")
 #: Arguments that take the name of a model or a file.
 _MODELS = ("model", "properties_model", "name")
+_SURVEY = "survey"
 _EXPLANATION = """\
 bash (add to ~/.bashrc):
   eval "$(astrogenspec completion bash)"
@@ -90,17 +91,23 @@ def add_completion(
     parser.add_argument("shell", choices=SHELLS, help="shell")
 
     def run(options: argparse.Namespace) -> int:
+        from ..surveys import survey_names
         from ..weights import list_models
 
         models = [str(name) for name in list_models()["name"]]
-        print(completion_script(whole, options.shell, models=models), end="")
+        script = completion_script(whole, options.shell, models=models, surveys=survey_names())
+        print(script, end="")
         return 0
 
     parser.set_defaults(run=run, parser=parser)
 
 
 def completion_script(
-    parser: argparse.ArgumentParser, shell: str, *, models: list[str] | None = None
+    parser: argparse.ArgumentParser,
+    shell: str,
+    *,
+    models: Sequence[str] = (),
+    surveys: Sequence[str] = (),
 ) -> str:
     """Return the completion script of a parser.
 
@@ -110,8 +117,8 @@ def completion_script(
         Main parser.
     shell : {"bash", "zsh"}
         Shell.
-    models : list of str, optional
-        Names offered for arguments that take a model.
+    models, surveys : sequence of str
+        Names offered for arguments that take a model or a survey.
 
     Returns
     -------
@@ -124,6 +131,7 @@ def completion_script(
     """
     if shell not in SHELLS:
         raise ValueError(f"shell is {shell!r}: it must be one of {', '.join(SHELLS)}.")
+    names = {_SURVEY: surveys} | dict.fromkeys(_MODELS, models)
     paths, words, values = [], [], []
     for path, each in _commands(parser):
         paths.append(path)
@@ -132,7 +140,7 @@ def completion_script(
             word
             for action in each._actions
             if not action.option_strings
-            for word in _words(action, models or [])
+            for word in _words(action, names)
         ]
         words.append(
             f'        "{path}") options="{" ".join(options)}" arguments="{" ".join(arguments)}" ;;'
@@ -140,7 +148,7 @@ def completion_script(
         for action in each._actions:
             if action.option_strings and action.nargs != 0:
                 pattern = "|".join(f'"{path}:{name}"' for name in action.option_strings)
-                offer = " ".join(_words(action, models or []))
+                offer = " ".join(_words(action, names))
                 values.append(f'        {pattern}) offer="{offer}" ;;')
     return _SCRIPT.format(
         shell=shell,
@@ -162,8 +170,8 @@ def _commands(
                 yield from _commands(inner, f"{path}/{name}")
 
 
-def _words(action: argparse.Action, models: list[str]) -> list[str]:
+def _words(action: argparse.Action, names: Mapping[str, Sequence[str]]) -> list[str]:
     """List the allowed values of an argument; empty for a file or free text."""
     if action.choices is not None:
         return [str(choice) for choice in action.choices]
-    return models if action.dest in _MODELS else []
+    return list(names.get(action.dest, ()))

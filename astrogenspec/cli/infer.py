@@ -65,6 +65,7 @@ def infer(options: argparse.Namespace) -> int:
             galaxies.images,
             galaxies.photometry,
             ebv=options.ebv,
+            survey=galaxies.surveys,
             n_draws=options.draws,
             seed=options.seed,
             on_error=options.on_error,

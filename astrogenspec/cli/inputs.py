@@ -17,12 +17,15 @@ from ..inputs.band_files import BandFiles, group_band_files
 from ..inputs.catalogues import read_names
 from ..inputs.errors import INPUT_ERRORS, galaxy_of, reason_of, rewrite_error, with_advice
 from ..inputs.fluxes import check_bands
+from ..surveys import BANDS
 from ..warnings import AstroGenSpecWarning, filtered_warnings
-from .tables import is_table, prepare_catalogue, read_table
+from .tables import is_table, named_surveys, prepare_catalogue, read_table
 
 if TYPE_CHECKING:
     from astropy.nddata import CCDData
     from astropy.table import QTable, Table
+
+    from ..surveys import Survey
 
 __all__ = [
     "FLAGGED",
@@ -42,7 +45,19 @@ FLAGGED = 3
 #: Columns of a catalogue, in lower case, that are copied to the output.
 _KEPT_COLUMNS = frozenset(
     ("ra", "dec", "raj2000", "dej2000", "ra_icrs", "de_icrs", "coord_ra", "coord_dec")
-    + ("id", "objid", "object_id", "objectid", "source_id", "specobjid", "plate", "mjd", "fiberid")
+    + (
+        "id",
+        "objid",
+        "coadd_object_id",
+        "designation",
+        "object_id",
+        "objectid",
+        "source_id",
+        "specobjid",
+        "plate",
+        "mjd",
+        "fiberid",
+    )
 )
 _INPUT_FLAGS = (
     Flag.IMAGE_NOT_USED | Flag.PHOTOMETRY_NOT_USED | Flag.MORPHOLOGY_NOT_USED | Flag.NO_DATA
@@ -59,10 +74,13 @@ class Galaxies:
         Cutouts, one file for each galaxy.
     photometry : `~astropy.table.QTable` or None
         Photometry, one row for each galaxy.
+    surveys : tuple of `~astrogenspec.surveys.Survey`, or None
+        Surveys of the photometry, if they were named.
     """
 
     images: Images | None
     photometry: QTable | None
+    surveys: tuple[Survey, ...] | None = None
 
     def kept_columns(self) -> Table | None:
         """Return the positions and identifiers of the catalogue, which the output keeps.
@@ -104,7 +122,7 @@ class Galaxies:
         try:
             # Warnings are issued again by the estimator.
             with filtered_warnings("ignore", AstroGenSpecWarning):
-                coerce_photometry(self.photometry, ebv=ebv, on_error=on_error)
+                coerce_photometry(self.photometry, survey=self.surveys, ebv=ebv, on_error=on_error)
         except INPUT_ERRORS as error:
             if galaxy_of(error) is None:
                 raise
@@ -296,7 +314,7 @@ def read_inputs(options: argparse.Namespace) -> Galaxies:
     Parameters
     ----------
     options : `argparse.Namespace`
-        Options ``input``, ``photometry``, ``bands``, ``flux_unit`` and ``on_error``.
+        Options ``input``, ``photometry``, ``survey``, ``bands``, ``flux_unit`` and ``on_error``.
 
     Returns
     -------
@@ -307,17 +325,25 @@ def read_inputs(options: argparse.Namespace) -> Galaxies:
     FileNotFoundError, OSError
         If a file does not exist or cannot be read as a table.
     ValueError
-        If files of different kinds are mixed, or bands or units are unknown.
+        If files of different kinds are mixed, or surveys, bands or units are unknown.
     """
-    bands = None if options.bands is None else check_bands(options.bands, "--bands")
+    surveys = named_surveys(options.survey)
+    known = BANDS if surveys is None else [band for each in surveys for band in each.bands]
+    bands = None
+    if options.bands is not None:
+        bands = check_bands(options.bands, "--bands", tuple(dict.fromkeys(known)))
     files, table = _sorted_out(options)
-    photometry = None if table is None else prepare_catalogue(table, bands, options.flux_unit)
+    photometry = None
+    if table is not None:
+        photometry = prepare_catalogue(table, bands, options.flux_unit, surveys)
+    elif surveys is not None:
+        raise ValueError("--survey is that of photometry, but none was given; leave it out.")
     if not files:
-        return Galaxies(None, photometry)
+        return Galaxies(None, photometry, surveys)
     unnamed = photometry is None or "name" not in photometry.colnames
     groups = group_band_files(files, None if photometry is None else len(photometry))
     images = Images(groups, bands, options.on_error, unnamed, zero_point=options.zero_point)
-    return Galaxies(images, photometry)
+    return Galaxies(images, photometry, surveys)
 
 
 def _sorted_out(options: argparse.Namespace) -> tuple[list[Path], QTable | None]:

@@ -14,6 +14,9 @@ examples:
       photometry only: columns flux_g and flux_err_g (with units), or mag_g and mag_err_g, for any
       of the bands u, g, r, i, z; ebv or extinction_g; name. The names of SDSS (modelMag_g,
       modelMagErr_g) and of VizieR (gmag, e_gmag) are also read
+  astrogenspec infer sweep.fits --survey legacy-dr10 -o properties.fits
+      photometry of another survey, with the columns of its catalogues (flux_g, flux_ivar_g,
+      mw_transmission_g), for weights that take any filters
   astrogenspec infer ngc*.fits --ebv 0.03 -o properties.ecsv --plot figures
       images: one FITS file for each galaxy, with one extension for each band (or a cube with the
       keyword BANDS)
@@ -179,6 +182,12 @@ def _add_input(parser: argparse.ArgumentParser, target: str, kinds: str) -> None
         type=Path,
         metavar="TABLE",
         help="photometry of the cutouts, in the same order",
+    )
+    add(
+        "--survey",
+        metavar="NAME",
+        help="survey of the photometry, such as legacy-dr10, or several, such as lsst,euclid, or "
+        "the YAML file of a survey (default: SDSS, or recognised by the names of the columns)",
     )
     add(
         "--flux-unit",

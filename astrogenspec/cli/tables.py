@@ -13,9 +13,12 @@ from astropy.table import MaskedColumn, QTable
 
 from ..fits_files import check_fits
 from ..inputs.column_names import select_bands, with_flux_unit, with_names
+from ..inputs.survey_columns import select_survey_bands
+from ..inputs.survey_names import resolve_surveys
+from ..surveys import SDSS, Survey
 from .xml_tables import check_xml
 
-__all__ = ["is_table", "prepare_catalogue", "read_table", "rows_by_name"]
+__all__ = ["is_table", "named_surveys", "prepare_catalogue", "read_table", "rows_by_name"]
 
 _TABLES = {
     ".ecsv": "ascii.ecsv",
@@ -138,7 +141,36 @@ def rows_by_name(wanted: Sequence[str], names: Sequence[str], path: Path) -> np.
     return np.array([rows[name] for name in wanted])
 
 
-def prepare_catalogue(table: QTable, bands: Sequence[str] | None, flux_unit: str | None) -> QTable:
+def named_surveys(names: str | None) -> tuple[Survey, ...] | None:
+    """Return the surveys named on the command line.
+
+    Parameters
+    ----------
+    names : str, optional
+        Names or YAML files, separated by commas.
+
+    Returns
+    -------
+    tuple of `~astrogenspec.surveys.Survey`, or None
+
+    Raises
+    ------
+    ValueError
+        If a survey is unknown.
+    OSError
+        If a file cannot be read.
+    """
+    if names is None:
+        return None
+    return resolve_surveys([name.strip() for name in names.split(",") if name.strip()])
+
+
+def prepare_catalogue(
+    table: QTable,
+    bands: Sequence[str] | None,
+    flux_unit: str | None,
+    surveys: Sequence[Survey] | None = None,
+) -> QTable:
     """Select bands, set the unit of fluxes that have none, and name the galaxies.
 
     Parameters
@@ -149,6 +181,8 @@ def prepare_catalogue(table: QTable, bands: Sequence[str] | None, flux_unit: str
         Bands to keep; all by default.
     flux_unit : str, optional
         Unit of flux columns that have none.
+    surveys : sequence of `~astrogenspec.surveys.Survey`, optional
+        Surveys of the photometry.
 
     Returns
     -------
@@ -164,12 +198,15 @@ def prepare_catalogue(table: QTable, bands: Sequence[str] | None, flux_unit: str
         If the unit is unknown.
     """
     if flux_unit is not None:
-        table = with_flux_unit(table, flux_unit)
+        known = [band for survey in surveys or (SDSS,) for band in survey.bands]
+        table = with_flux_unit(table, flux_unit, known)
     if bands is not None:
         table = select_bands(table, bands)
+        table = select_survey_bands(table, bands, surveys or ())
     if not len(table):
         raise ValueError("the catalogue has no rows.")
-    return with_names(table)
+    forms = [form for survey in surveys or () for form in survey.catalogue]
+    return with_names(table, [name for form in forms for name in form.names])
 
 
 def _read_parquet(path: Path) -> QTable:

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 
 if TYPE_CHECKING:
+    from astropy.table import Table
+
     from ..base import Estimator
     from ..training.loop import History, TrainingConfig
+    from .inputs import Images
 
 __all__ = ["add_train"]
 
@@ -120,6 +123,11 @@ def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="CUTOUT",
         help="FITS cutouts, one for each row of the tables, in the same order (with --fine-tune)",
+    )
+    add(
+        "--survey",
+        metavar="NAME",
+        help="survey of the photometry, or several, separated by commas (with --fine-tune)",
     )
     add(
         "--epochs",
@@ -238,8 +246,7 @@ def _fine_tune(options: argparse.Namespace) -> int:
     from ..inference.estimator import PropertyEstimator
     from ..quantities import QUANTITIES
     from ..warnings import AstroGenSpecWarning
-    from .inputs import Images
-    from .tables import read_table
+    from .tables import named_surveys, read_table
 
     table = vstack([read_table(path) for path in options.fine_tune], metadata_conflicts="silent")
     labels = {name: table[name] for name in QUANTITIES if name in table.colnames}
@@ -251,19 +258,13 @@ def _fine_tune(options: argparse.Namespace) -> int:
             f"{options.fine_tune[0]} has no label column; expected at least one of "
             f"{', '.join(QUANTITIES)}."
         )
-    images = None
-    if options.images is not None:
-        if len(options.images) != len(table):
-            raise ValueError(
-                f"--images lists {len(options.images)} files, but the tables of --fine-tune have "
-                f"{len(table)} rows; one image for each row is required."
-            )
-        images = Images(options.images, None, "flag", "name" not in table.colnames)
+    images = _images_of(options, table)
     options.out.mkdir(parents=True, exist_ok=True)
     page = options.out / "report.html" if find_spec("matplotlib") else None
     estimator = PropertyEstimator.from_pretrained(options.model, device=options.device).fit(
         images,
         photometry=table[[name for name in table.colnames if name not in QUANTITIES]],
+        survey=named_surveys(options.survey),
         labels=labels,
         known=known or None,
         simulations=options.data,
@@ -291,6 +292,20 @@ def _fine_tune(options: argparse.Namespace) -> int:
         where = "not written: it requires the extra plot" if page is None else str(page)
         print(f"Calibration report: {where}.")
     return _save(estimator, "properties", options)
+
+
+def _images_of(options: argparse.Namespace, table: Table) -> Images | None:
+    """Return the images of labelled galaxies, if any were given."""
+    from .inputs import Images
+
+    if options.images is None:
+        return None
+    if len(options.images) != len(table):
+        raise ValueError(
+            f"--images lists {len(options.images)} files, but the tables of --fine-tune have "
+            f"{len(table)} rows; one image for each row is required."
+        )
+    return Images(options.images, None, "flag", "name" not in table.colnames)
 
 
 def _train_spectra(options: argparse.Namespace) -> int:

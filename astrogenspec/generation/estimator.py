@@ -24,6 +24,7 @@ from ..inputs.observations import (
     Observations,
 )
 from ..inputs.photometry import Photometry
+from ..inputs.survey_names import SurveyLike
 from ..quantities import FLUX_UNIT, QUANTITIES, plain_values, quantities_to_theta
 from ..results.matching import GalaxyMatcher
 from ..results.posterior import Posterior
@@ -209,6 +210,7 @@ class SpectrumEstimator(Estimator):
         position: SkyCoord | None = None,
         pixel_scale: u.Quantity | None = None,
         ebv: float | np.ndarray | u.Quantity | None = None,
+        survey: SurveyLike | None = None,
         on_error: str = "raise",
         calibrated: bool = True,
         seed: int | torch.Generator | None = None,
@@ -239,7 +241,7 @@ class SpectrumEstimator(Estimator):
             Light in a fibre of 3 arcsec on the centre, or in the aperture of the photometry.
         options : SpectrumOptions, optional
             Rarely used options: selection of draws, sampler, seeing.
-        bands, position, pixel_scale, ebv, on_error
+        bands, position, pixel_scale, ebv, survey, on_error
             As for `PropertyEstimator.predict`.
         calibrated : bool
             Apply the recalibration in the card, if any, to the spread of the continua about their
@@ -272,7 +274,7 @@ class SpectrumEstimator(Estimator):
         """
         chosen = _current_options(options, n_candidates, select, sampler, psf_fwhm)
         request = self._request(n_draws, aperture, chosen, calibrated)
-        reading = InputOptions(bands, position, pixel_scale, ebv, on_error)
+        reading = InputOptions(bands, position, pixel_scale, ebv, on_error, survey=survey)
         batches = self._read(cutouts, photometry, reading, batch_size)
         seeing = chosen.seeing(cutouts, batches.n_galaxies)
         predict_batch = self._batch_predictor(batches, posterior, seeing, request, seed)
@@ -310,7 +312,8 @@ class SpectrumEstimator(Estimator):
         n_candidates, select, sampler, psf_fwhm
             Deprecated; use ``options``.
         **input_options
-            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`.
+            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``survey``, ``on_error``: as for
+            `predict`.
 
         Returns
         -------

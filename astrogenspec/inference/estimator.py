@@ -29,6 +29,7 @@ from ..inputs.observations import (
 )
 from ..inputs.photometry import Photometry
 from ..inputs.sed_features import SEDComponents
+from ..inputs.survey_names import SurveyLike
 from ..quantities import QUANTITIES, converted_labels
 from ..reports.calibration import CalibrationReport, calibration_report, checked_page
 from ..results.posterior import Posterior
@@ -97,6 +98,7 @@ class PropertyEstimator(ImageEstimator):
         position: SkyCoord | None = None,
         pixel_scale: u.Quantity | None = None,
         ebv: float | np.ndarray | u.Quantity | None = None,
+        survey: SurveyLike | None = None,
         known: Mapping[str, u.Quantity] | None = None,
         n_draws: int = 1000,
         seed: int | torch.Generator | None = None,
@@ -125,6 +127,9 @@ class PropertyEstimator(ImageEstimator):
         ebv : float, array or Quantity ['mag'], optional
             Galactic E(B-V), one value or one per galaxy, if the photometry does not include it. 0,
             with a warning, by default.
+        survey : str, Survey, or a sequence of these, optional
+            Survey or surveys of the photometry, such as ``"legacy-dr10"`` or ``["lsst",
+            "euclid"]``, see `~astrogenspec.coerce_photometry`; SDSS by default.
         known : mapping of str to Quantity, each of shape (n,), optional
             Known quantities, such as ``{"redshift": z}``: the first one or more of
             `~astrogenspec.QUANTITIES`, without gaps; NaN or masked where unknown. The posterior of
@@ -169,7 +174,7 @@ class PropertyEstimator(ImageEstimator):
             If a default is assumed (noise, pixel scale, no Galactic extinction), or if cutouts are
             given to weights trained without images.
         """
-        options = InputOptions(bands, position, pixel_scale, ebv, on_error, measure)
+        options = InputOptions(bands, position, pixel_scale, ebv, on_error, measure, survey=survey)
         batches = self._read(cutouts, photometry, options, batch_size)
         predict_batch = self._batch_predictor(batches, known, n_draws, seed, calibrated)
         return self._predict_all(batches, predict_batch, progress, n_draws=n_draws)
@@ -201,7 +206,8 @@ class PropertyEstimator(ImageEstimator):
         progress : bool, optional
             Show a progress bar; by default for long runs on a terminal.
         **options
-            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`.
+            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``survey``, ``on_error``: as for
+            `predict`.
 
         Returns
         -------
@@ -244,7 +250,8 @@ class PropertyEstimator(ImageEstimator):
             rather than that of the network. The recalibration of each galaxy is computed from 8000
             draws, to about 0.01 in probability.
         **options
-            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`.
+            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``survey``, ``on_error``: as for
+            `predict`.
 
         Returns
         -------
@@ -365,8 +372,8 @@ class PropertyEstimator(ImageEstimator):
         members, rehearsal
             Deprecated names of ``heads`` and ``simulations``.
         **options
-            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`.
-            Flagged galaxies are omitted.
+            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``survey``, ``on_error``: as for
+            `predict`. Flagged galaxies are omitted.
 
         Returns
         -------
@@ -461,7 +468,8 @@ class PropertyEstimator(ImageEstimator):
         seed : int
             Seed of the random numbers.
         **options
-            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``on_error``: as for `predict`.
+            ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``survey``, ``on_error``: as for
+            `predict`.
 
         Returns
         -------

@@ -41,8 +41,8 @@ _DRAWS_FOR_MEDIAN = 500
 class ImageEstimator(Estimator):
     """Estimator whose network has a latent representation of images.
 
-    In all methods ``**options`` are ``bands``, ``position``, ``pixel_scale``, ``ebv`` and
-    ``on_error``, as for `PropertyEstimator.predict`; here ``ebv`` is 0 by default. Images are
+    In all methods ``**options`` are ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``survey``
+    and ``on_error``, as for `PropertyEstimator.predict`; here ``ebv`` is 0 by default. Images are
     Quantities in nmgy per pixel of 0.396 arcsec, in the bands u, g, r, i, z.
     """
 

@@ -236,24 +236,26 @@ def _with_name(columns: dict[Any, Any]) -> dict[Any, Any]:
     return columns | {"name": columns[_IDENTIFIER]}
 
 
-def with_names(table: Table) -> Table:
+def with_names(table: Table, identifiers: Sequence[str] = ()) -> Table:
     """Return a table with a column ``name``.
 
     Parameters
     ----------
     table : Table
         Any table; it is not changed.
+    identifiers : sequence of str
+        Names of columns of identifiers of other surveys, in order of preference.
 
     Returns
     -------
     Table
-        The same table if it has such a column, or no column of identifiers (``NAME`` or ``objID``,
-        in any case).
+        The same table if it has such a column, or no column of identifiers (``NAME``, the given
+        ones, or ``objID``, in any case).
     """
     if "name" in table.colnames:
         return table
     found = {name.lower(): name for name in reversed(table.colnames)}
-    for key in ("name", _IDENTIFIER.lower()):
+    for key in ("name", *map(str.lower, identifiers), _IDENTIFIER.lower()):
         if key in found:
             table = type(table)(table, copy=False)
             table["name"] = table[found[key]]
@@ -445,7 +447,7 @@ def select_bands(table: Table, bands: Sequence[str]) -> Table:
     return table[kept]
 
 
-def with_flux_unit(table: Table, unit: str) -> Table:
+def with_flux_unit(table: Table, unit: str, bands: Sequence[str] = BANDS) -> Table:
     """Return a table whose columns of fluxes have a unit.
 
     Parameters
@@ -455,6 +457,8 @@ def with_flux_unit(table: Table, unit: str) -> Table:
     unit : str
         Unit of the columns ``flux_g``, ``flux_err_g``, and of ``flux_ivar_g`` to the power -1/2, if
         they have none.
+    bands : sequence of str
+        Bands of these columns.
 
     Returns
     -------
@@ -467,7 +471,7 @@ def with_flux_unit(table: Table, unit: str) -> Table:
     """
     parsed = read_unit(unit) or u.dimensionless_unscaled
     powers = {"flux_{}": 1, "flux_err_{}": 1, "flux_ivar_{}": -2}
-    wanted = {key.format(band): power for key, power in powers.items() for band in BANDS}
+    wanted = {key.format(band).lower(): n for key, n in powers.items() for band in bands}
     new = type(table)(table, copy=False)
     for name in table.colnames:
         power = wanted.get(name.lower())

@@ -12,6 +12,7 @@ References
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +74,9 @@ _PER_WAVELENGTH = u.erg / u.s / u.cm**2 / u.AA
 _COUNTS = (u.adu, u.electron, u.count, u.DN, u.photon)
 
 
-def check_bands(bands: Any, argument: str = "bands") -> tuple[str, ...]:
+def check_bands(
+    bands: Any, argument: str = "bands", known: Sequence[str] = BANDS
+) -> tuple[str, ...]:
     """Check names of bands.
 
     Parameters
@@ -82,6 +85,8 @@ def check_bands(bands: Any, argument: str = "bands") -> tuple[str, ...]:
         For instance ``"gri"`` or ``["g", "r", "i"]``.
     argument : str
         Name of the argument, for the error message.
+    known : sequence of str
+        Bands of the survey.
 
     Returns
     -------
@@ -94,6 +99,8 @@ def check_bands(bands: Any, argument: str = "bands") -> tuple[str, ...]:
     ValueError
         If a name is not a band, a band is given twice, or no band is given.
     """
+    if isinstance(bands, str) and bands in known:
+        bands = [bands]
     if isinstance(bands, str):
         bands = bands.replace(",", " ").split() if set(bands) & set(", ") else list(bands)
     try:
@@ -103,15 +110,15 @@ def check_bands(bands: Any, argument: str = "bands") -> tuple[str, ...]:
             f'{argument} is {bands!r}, but it must be names of bands, such as "gri" or ["g", "r"].'
         ) from None
     for name in names:
-        if name not in BANDS:
+        if name not in known:
             raise ValueError(
-                f"{argument} contains {name!r}, which is no band: the bands are {', '.join(BANDS)}."
+                f"{argument} contains {name!r}, which is no band: the bands are {', '.join(known)}."
             )
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{argument} contains {twice!r} more than once; give each band once.")
     if not names:
-        raise ValueError(f"{argument} is empty; name at least one of {', '.join(BANDS)}.")
+        raise ValueError(f"{argument} is empty; name at least one of {', '.join(known)}.")
     return names
 
 

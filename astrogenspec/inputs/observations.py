@@ -41,6 +41,7 @@ from .photometry import (
     measure_photometry,
 )
 from .sed_features import SEDComponents
+from .survey_names import SurveyLike, resolve_surveys
 
 __all__ = ["InputArguments", "InputOptions", "ObservationBatches", "Observations", "observe"]
 
@@ -334,6 +335,7 @@ class InputArguments(TypedDict, total=False):
     position: SkyCoord | None
     pixel_scale: u.Quantity | None
     ebv: float | np.ndarray | u.Quantity | None
+    survey: SurveyLike | None
     on_error: str
 
 
@@ -357,6 +359,8 @@ class InputOptions:
         Whether to measure missing photometry on the image.
     screening : bool
         Whether to apply the limits of the training galaxies of SDSS to bands of SDSS.
+    survey : str, Survey, or a sequence of these, optional
+        Survey or surveys of the photometry, see `~astrogenspec.coerce_photometry`.
     """
 
     bands: str | Sequence[str] | None = None
@@ -366,6 +370,7 @@ class InputOptions:
     on_error: str = "raise"
     measure: bool = True
     screening: bool = True
+    survey: SurveyLike | None = None
 
 
 class ObservationBatches:
@@ -414,9 +419,12 @@ class ObservationBatches:
         self._photometry: PhotometryBatch | None = None
         self._required: dict[str, int] = {}
         self.n_galaxies = None if cutouts is None else _number_of(cutouts)
-        if photometry is not None:
+        if photometry is None:
+            resolve_surveys(options.survey)
+        else:
             self._photometry = coerce_photometry(
                 photometry,
+                survey=options.survey,
                 ebv=options.ebv,
                 on_error=options.on_error,
                 screening=options.screening,

@@ -1,4 +1,4 @@
-"""Photometry: fluxes in the five bands, from catalogues or cutouts, and extinction.
+"""Photometry: fluxes in the bands of a survey, from catalogues or cutouts, and extinction.
 
 Keys of a table or dictionary, for a band such as g (one of these schemes for all bands):
 
@@ -14,7 +14,9 @@ flux or magnitude     unit                             error
 The names of SDSS are accepted without units (`astrogenspec.inputs.column_names`): ``modelFlux_g``
 and ``modelFluxIvar_g``, ``modelMag_g`` and ``modelMagErr_g``, ``g`` and ``err_g``, or ``dered_g``
 and ``err_g``; the same with ``petro``; ``petroR50_r``, ``petroR90_r``; ``objID``.  In a table, the
-case of letters does not matter.
+case of letters does not matter.  With the argument ``survey``, the names of the catalogues of any
+survey are accepted, and those above for its bands (`astrogenspec.inputs.survey_columns`); single
+filters are called after their names, such as ``decamDR1-g`` and ``decamDR1-g_err``.
 
 Further keys: ``ebv``, the Galactic E(B-V) in magnitudes; ``extinction_g`` and so on, the Galactic
 extinction in a band in magnitudes, which takes precedence over ``ebv``; ``name``.  Every flux needs

@@ -28,6 +28,7 @@ from typing import Any, TypeAlias
 
 import astropy.units as u
 import numpy as np
+from astropy.table import Table
 from astropy.uncertainty import Distribution
 
 from ..surveys import SDSS, CatalogueFormat, Filter, Survey, get_filter
@@ -42,6 +43,7 @@ __all__ = [
     "filter_columns",
     "named_filters",
     "sdss_columns",
+    "select_survey_bands",
     "survey_columns",
     "with_filter_names",
 ]
@@ -490,6 +492,37 @@ def sdss_columns(columns: Columns) -> dict[Any, Any]:
         for key, values in columns.content.items()
         if key not in columns.used
     }
+
+
+def select_survey_bands(table: Table, bands: Sequence[str], surveys: Sequence[Survey]) -> Table:
+    """Return a table without the fluxes and magnitudes of other bands of surveys.
+
+    Parameters
+    ----------
+    table : Table
+        Photometry; it is not changed.
+    bands : sequence of str
+        Bands to keep.
+    surveys : sequence of Survey
+        Surveys of the table.
+
+    Returns
+    -------
+    Table
+    """
+    columns = Columns(dict.fromkeys(table.colnames), is_table=True)
+    dropped: set[str | None] = set()
+    for survey in surveys:
+        for band in survey.bands:
+            if band in bands:
+                continue
+            for form in survey.catalogue:
+                patterns = (form.value, form.error) if form.error is not None else (form.value,)
+                dropped |= {columns.find(form.column(pattern, band)) for pattern in patterns}
+            for stem, exact in _stems(survey, band, surveys):
+                for pattern in (each for patterns in SCHEMES.values() for each in patterns):
+                    dropped.add(columns.find(pattern.format(stem), exact=exact))
+    return table[[name for name in table.colnames if name not in dropped]]
 
 
 def _bands_of(columns: Columns, survey: Survey, surveys: Sequence[Survey]) -> list[BandColumns]:

@@ -35,7 +35,9 @@ def complete(request):
     shell = request.param
     if shell == "zsh" and shutil.which(shell) is None:
         pytest.skip("zsh is not installed; what its script holds is tested without it below")
-    script = completion_script(make_parser(), shell, models=["one-model", "other-model"])
+    script = completion_script(
+        make_parser(), shell, models=["one-model", "other-model"], surveys=["des", "lsst"]
+    )
 
     def run(*words):
         quoted = " ".join(f"'{word}'" for word in ("astrogenspec", *words))
@@ -65,6 +67,8 @@ def complete(request):
         (["infer", "a.fits", "--on"], {"--on-error"}),
         (["infer", "a.fits", "--on-error", ""], {"raise", "flag"}),
         (["infer", "--model", "one"], {"one-model"}),
+        (["infer", "a.fits", "--survey", "d"], {"des"}),
+        (["train", "properties", "--survey", ""], {"des", "lsst"}),
         (["spectrum", "weights", "--sel"], {"--select"}),
         (["train", "spectra", "--st"], {"--steps"}),
         (["completion", ""], set(SHELLS)),
@@ -103,6 +107,7 @@ def test_command_prints_script(capsys, shell):
     out = capsys.readouterr().out
     assert out.startswith(f"# Completion of astrogenspec for {shell}")
     assert "astrogenspec-properties" in out
+    assert "legacy-dr10" in out
 
 
 def test_help_explains_installation(capsys):
