@@ -62,11 +62,12 @@ def magnitudes_of(posterior: Posterior) -> np.ndarray:
     Returns
     -------
     ndarray, shape (n_galaxies, 5)
-        AB magnitudes in u, g, r, i, z, corrected for Galactic extinction; NaN where missing.
+        AB magnitudes in u, g, r, i, z, corrected for Galactic extinction; NaN where missing, and
+        for photometry in other filters than those of SDSS.
     """
     table = posterior.photometry
     columns = [f"{prefix}_{band}" for band in BANDS for prefix in ("flux", "extinction")]
-    if table is None or not set(columns) <= set(table.colnames):
+    if table is None or "filters" in posterior.meta or not set(columns) <= set(table.colnames):
         return np.full((len(posterior), len(BANDS)), np.nan)
     flux = np.stack([u.Quantity(table[f"flux_{b}"]).to_value(u.nmgy) for b in BANDS], axis=1)
     dust = np.stack([u.Quantity(table[f"extinction_{b}"]).to_value(u.mag) for b in BANDS], axis=1)

@@ -20,9 +20,10 @@ from ..base import Estimator, make_generator
 from ..calibration.densities import before_recalibration
 from ..calibration.recalibration import Recalibration
 from ..flags import Flag, FlagLog, combine_texts
+from ..inputs.filter_sets import is_sdss, sdss_fluxes
 from ..inputs.fluxes import ab_magnitudes
 from ..inputs.observations import Observations
-from ..inputs.sed_features import SEDComponents
+from ..inputs.photometry import PhotometryBatch
 from ..inputs.virtual_photometry import in_sdss_bands
 from ..quantities import QUANTITIES, plain_values, quantities_to_theta, theta_to_quantities
 from ..results.posterior import Posterior
@@ -95,7 +96,7 @@ def draw_block(
     measurable[blank] = np.nan
     sdss = in_sdss_bands(seen.photometry, network.components)
     if recalibration is not None:
-        magnitudes = ab_magnitudes(sdss.dereddened()[0])
+        magnitudes = _magnitudes(seen.photometry)
         theta = recalibration.correct_theta(theta, magnitudes, modes)
     card = estimator.card or {}
     limits = card.get("training_range") or {}
@@ -119,9 +120,15 @@ def draw_block(
         flag_codes=seen.flag_codes | log.codes,
         measurable=measurable,
         photometry=photometry,
-        meta=meta,
+        meta=dict(meta) | _filters_entry(seen.photometry),
         named=seen.named,
     )
+
+
+def _filters_entry(photometry: PhotometryBatch) -> dict[str, list[str]]:
+    """Return the metadata that name the filters, unless they are those of SDSS."""
+    filters = photometry.filters
+    return {} if is_sdss(filters) else {"filters": [band.name for band in filters]}
 
 
 #: Number of draws from which the map of the recalibration is computed.
@@ -165,7 +172,7 @@ def log_densities(
             # A fixed seed: a density is a function of its arguments.
             draws = network.posterior_of(contexts).sample(DRAWS_FOR_MAP, make_generator(0))
             values, log_derivative = _before_recalibration(
-                recalibration, seen, network.components, draws.cpu().numpy(), values, q
+                recalibration, seen, draws.cpu().numpy(), values, q
             )
         theta = torch.as_tensor(values, dtype=torch.float32, device=device).flatten(0, 1)
         valid = torch.zeros(theta.shape, dtype=torch.bool, device=device)
@@ -182,18 +189,21 @@ def log_densities(
     return result
 
 
+def _magnitudes(photometry: PhotometryBatch) -> np.ndarray:
+    """Return the magnitudes on which a recalibration depends: those of SDSS, else NaN."""
+    return ab_magnitudes(sdss_fluxes(photometry.dereddened()[0], photometry.filters))
+
+
 def _before_recalibration(
     recalibration: Recalibration,
     seen: Observations,
-    components: SEDComponents | None,
     draws: np.ndarray,
     values: np.ndarray,
     q: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Invert the recalibration of values (n, k); also return the logarithm of the Jacobian."""
     draws = np.where(np.isfinite(draws).all(axis=(1, 2), keepdims=True), draws, np.nan)
-    magnitudes = ab_magnitudes(in_sdss_bands(seen.photometry, components).dereddened()[0])
-    moved = recalibration.correct_theta(draws, magnitudes, seen.modes)
+    moved = recalibration.correct_theta(draws, _magnitudes(seen.photometry), seen.modes)
     values, log_derivative = values.copy(), np.zeros(values.shape[:2])
     for j, info in enumerate(list(QUANTITIES.values())[:q]):
         changed = (moved[:, :, j] != draws[:, :, j]).any(axis=1) & np.isfinite(draws[:, 0, j])

@@ -32,8 +32,8 @@ from torch import Tensor
 from ..nn.records import TensorRecord
 from ..surveys import BANDS, SDSS
 from .feature_layout import SED_SUMMARY, FeatureLayout
-from .filter_sets import sdss_filters
-from .sed_features import SEDComponents, infer_photometry
+from .filter_sets import is_sdss, sdss_filters
+from .sed_features import SEDComponents, infer_fluxes, infer_photometry
 
 if TYPE_CHECKING:
     from .cutouts import CutoutBatch
@@ -50,6 +50,7 @@ __all__ = [
     "SHAPE_FEATURES",
     "FeatureLayout",
     "ModelInputs",
+    "PhotometryReader",
     "SEDInputs",
     "image_features",
     "make_inputs",
@@ -250,6 +251,46 @@ def make_inputs(
         )
     kind = ModelInputs if components is None else SEDInputs
     return kind(image, weight, bands, noise, features, morphology)
+
+
+class PhotometryReader:
+    """Features of photometry in fixed filters, from fluxes that vary.
+
+    Parameters
+    ----------
+    photometry : PhotometryBatch
+        Photometry in the filters.
+    components : SEDComponents, optional
+        Components for photometry in any filters; without them, the filters are those of SDSS.
+    """
+
+    def __init__(self, photometry: PhotometryBatch, components: SEDComponents | None) -> None:
+        self._template = photometry[:0]
+        self._components = components
+
+    @property
+    def is_sdss(self) -> bool:
+        """Whether the filters are those of SDSS."""
+        return is_sdss(self._template.filters)
+
+    def __call__(self, flux: Tensor, error: Tensor, measured: Tensor) -> Tensor:
+        """Return features.
+
+        Parameters
+        ----------
+        flux, error : Tensor, shape (n, m)
+            Dereddened flux and its standard error [nmgy]; NaN where missing.
+        measured : Tensor of bool, shape (n,)
+            Whether the fluxes were measured on the image.
+
+        Returns
+        -------
+        Tensor, shape (n, n_features)
+        """
+        if self._components is None:
+            return photometry_features(flux, error, measured)
+        inferred = infer_fluxes(self._components, flux, error, self._template)
+        return self._components.features(inferred, measured)
 
 
 def _sdss_features(photometry: PhotometryBatch | None, n: int) -> Tensor:

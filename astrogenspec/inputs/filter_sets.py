@@ -24,6 +24,7 @@ __all__ = [
     "is_sdss",
     "sdss_bands",
     "sdss_filters",
+    "sdss_fluxes",
     "union",
 ]
 
@@ -189,6 +190,25 @@ def check_filters(filters: object) -> tuple[Filter, ...]:
     if twice is not None:
         raise ValueError(f"filters holds {twice} more than once; give each filter once.")
     return found
+
+
+def sdss_fluxes(flux: np.ndarray, filters: Sequence[Filter]) -> np.ndarray:
+    """Return fluxes in ugriz if the filters are those of SDSS.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (n, m)
+        Fluxes in the filters.
+    filters : sequence of Filter
+
+    Returns
+    -------
+    ndarray, shape (n, 5)
+        ``flux`` for the five filters of SDSS, else NaN.
+    """
+    if is_sdss(filters):
+        return flux
+    return np.full((len(flux), len(SDSS.bands)), np.nan)
 
 
 def union(parts: Sequence[Sequence[Filter]]) -> tuple[Filter, ...]:

@@ -66,6 +66,7 @@ __all__ = [
     "SEDComponents",
     "SEDInference",
     "filter_curve",
+    "infer_fluxes",
     "infer_photometry",
     "sed_feature_layout",
 ]
@@ -423,6 +424,27 @@ def infer_photometry(components: SEDComponents, photometry: PhotometryBatch) -> 
         If a filter reaches beyond the modelled spectra.
     """
     flux, error = (torch.as_tensor(np.asarray(a, float)) for a in photometry.dereddened())
+    return infer_fluxes(components, flux, error, photometry)
+
+
+def infer_fluxes(
+    components: SEDComponents, flux: Tensor, error: Tensor, photometry: PhotometryBatch
+) -> SEDInference:
+    """Infer the coefficients of galaxies from fluxes in the filters of some photometry.
+
+    Parameters
+    ----------
+    components : SEDComponents
+        Components of the spectra of the population.
+    flux, error : Tensor, shape (n, m)
+        Dereddened flux and its standard error [nmgy]; NaN where missing.
+    photometry : PhotometryBatch
+        Photometry, of any galaxies, with the m filters and their calibration errors.
+
+    Returns
+    -------
+    SEDInference
+    """
     aperture = aperture_errors(photometry.filters)
     return components.infer(
         flux,

@@ -258,7 +258,7 @@ def test_missing_image_is_not_flagged(estimator):
 
 def test_non_finite_draws_are_flagged():
     estimator = make_estimator()
-    estimator.network = type(estimator.network)(**estimator.network.config).eval()
+    estimator.network = type(estimator.network).from_config(estimator.network.config).eval()
     torch.nn.init.constant_(estimator.network.chain.factors[2].out.bias, torch.nan)
     posterior = estimator.predict(photometry=make_photometry(), n_draws=3)
     assert posterior.flags == ("the draws of the network are not finite",) * N

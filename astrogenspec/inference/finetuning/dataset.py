@@ -21,9 +21,12 @@ from astropy.table import Table
 from torch import Tensor
 
 from ...calibration.truth import match_names, matched_rows
-from ...inputs.features import ModelInputs, photometry_features
-from ...inputs.observations import ObservationBatches, Observations
+from ...inputs.features import ModelInputs, PhotometryReader
+from ...inputs.filter_sets import sdss_fluxes
+from ...inputs.observations import ObservationBatches
 from ...inputs.photometry import PhotometryBatch
+from ...inputs.sed_features import SEDComponents
+from ...inputs.virtual_photometry import in_sdss_bands
 from ...nn.records import TensorRecord
 from ...quantities import (
     QUANTITIES,
@@ -57,6 +60,8 @@ _HIDDEN_PHOTOMETRY = 0.1
 _HIDDEN_MORPHOLOGY = 0.3
 #: Random sets of bands that are kept in a step.
 _BAND_SETS = AugmentationConfig(full_bands=0.7, gri_bands=0.1)
+#: Probability that a band of photometry in other filters is kept, where not all are.
+_KEPT_BAND = 0.7
 _GRI = tuple(band in "gri" for band in BANDS)
 #: Minimum fraction of the galaxies with a set of bands for it to count as frequent.
 _FREQUENT = 0.05
@@ -75,8 +80,10 @@ class LabelledGalaxies(TensorRecord):
     ----------
     inputs : ModelInputs
         Network inputs without augmentation.
-    flux, error : Tensor, shape (n, 5)
+    flux, error : Tensor, shape (n, m)
         Dereddened photometry [nmgy], NaN where missing.
+    sdss_flux : Tensor, shape (n, 5)
+        The same fluxes if they are those of SDSS, else NaN.
     measured : Tensor of bool, shape (n,)
         Whether the photometry was measured on the image.
     theta : Tensor, shape (n, 9)
@@ -88,6 +95,7 @@ class LabelledGalaxies(TensorRecord):
     inputs: ModelInputs
     flux: Tensor
     error: Tensor
+    sdss_flux: Tensor
     measured: Tensor
     theta: Tensor
     learnt: Tensor
@@ -116,7 +124,8 @@ def read_labelled_galaxies(
     *,
     names: Sequence[str] | None = None,
     known_names: Sequence[str] | None = None,
-) -> tuple[LabelledGalaxies, dict[str, list[float]]]:
+    components: SEDComponents | None = None,
+) -> tuple[LabelledGalaxies, PhotometryReader, dict[str, list[float]]]:
     """Read all galaxies, and select those with usable inputs and a label.
 
     Parameters
@@ -130,11 +139,15 @@ def read_labelled_galaxies(
     names, known_names : sequence of str, optional
         Names of the rows of ``theta`` and ``known``, which are then matched to the galaxies by
         name.
+    components : SEDComponents, optional
+        Components of a network for photometry in any filters.
 
     Returns
     -------
     galaxies : LabelledGalaxies
         The selected galaxies.
+    reader : PhotometryReader
+        Reader of their photometry.
     limits : dict
         Their range, see `training_range_of`.
 
@@ -146,7 +159,7 @@ def read_labelled_galaxies(
     """
     label_rows = _Rows("labels", theta, names)
     known_rows = None if known is None else _Rows("known", known, known_names)
-    parts, fluxes, labels, masks, start = [], [], [], [], 0
+    parts, seen_photometry, labels, masks, start = [], [], [], [], 0
     for seen in batches:
         named = bool(seen.named.any())
         true = label_rows.of(seen.names, named)
@@ -157,8 +170,8 @@ def read_labelled_galaxies(
             true = np.where(np.isfinite(fixed), fixed, true)
         start += len(seen)
         keep = seen.usable & learnt.any(axis=1)
-        parts.append(_tensors(seen, keep))
-        fluxes.append(seen.photometry[keep])
+        parts.append(seen.inputs(components)[torch.from_numpy(keep)])
+        seen_photometry.append(seen.photometry[keep])
         labels.append(true[keep])
         masks.append(learnt[keep])
     for rows in (label_rows, known_rows):
@@ -170,16 +183,19 @@ def read_labelled_galaxies(
             f"only {len(theta)} of {start} galaxies have usable inputs and a label within the "
             f"bounds of its quantity; fit needs at least {MIN_GALAXIES}."
         )
-    inputs, flux, error, measured = zip(*parts, strict=True)
+    photometry = PhotometryBatch.concatenate(seen_photometry)
+    flux, error = photometry.dereddened()
     galaxies = LabelledGalaxies(
-        ModelInputs.concatenate(inputs),
-        torch.cat(flux),
-        torch.cat(error),
-        torch.cat(measured),
+        type(parts[0]).concatenate(parts),
+        torch.as_tensor(flux),
+        torch.as_tensor(error),
+        torch.as_tensor(sdss_fluxes(flux, photometry.filters)),
+        torch.as_tensor(np.asarray(photometry.measured, dtype=bool)),
         torch.as_tensor(theta, dtype=torch.float32),
         torch.as_tensor(known_mask),
     )
-    return galaxies, training_range_of(_joined_photometry(fluxes), theta)
+    limits = training_range_of(in_sdss_bands(photometry, components), theta)
+    return galaxies, PhotometryReader(photometry, components), limits
 
 
 class _Rows:
@@ -341,14 +357,16 @@ def frequent_band_sets(galaxies: LabelledGalaxies) -> Tensor:
     Tensor of bool, shape (k, 5)
         k sets of bands; none if no redshift is learnt.
     """
-    present = torch.isfinite(galaxies.flux[galaxies.learnt[:, _REDSHIFT]])
+    present = torch.isfinite(galaxies.sdss_flux[galaxies.learnt[:, _REDSHIFT]])
     subsets, counts = present.unique(dim=0, return_counts=True)
     frequent = subsets[counts >= _FREQUENT * len(present)]
     shown = torch.cat([frequent, frequent & torch.tensor(_GRI)]).unique(dim=0)
     return shown[shown.any(dim=1)]
 
 
-def augment_galaxies(galaxies: LabelledGalaxies, generator: torch.Generator) -> LabelledGalaxies:
+def augment_galaxies(
+    galaxies: LabelledGalaxies, generator: torch.Generator, reader: PhotometryReader
+) -> LabelledGalaxies:
     """Vary bands, fluxes, errors and orientation, and hide some of the inputs.
 
     Parameters
@@ -356,6 +374,8 @@ def augment_galaxies(galaxies: LabelledGalaxies, generator: torch.Generator) -> 
     galaxies : LabelledGalaxies
     generator : `torch.Generator`
         Source of randomness.
+    reader : PhotometryReader
+        Reader of their photometry.
 
     Returns
     -------
@@ -363,13 +383,16 @@ def augment_galaxies(galaxies: LabelledGalaxies, generator: torch.Generator) -> 
         With other ``inputs``.
     """
     n = len(galaxies)
-    bands = draw_band_subsets(n, _BAND_SETS, generator)
+    if reader.is_sdss:
+        bands = draw_band_subsets(n, _BAND_SETS, generator)
+    else:
+        bands = _any_bands(galaxies.flux.shape, generator)
     # A galaxy that has none of the drawn bands keeps all of its own.
     bands |= ~(bands & torch.isfinite(galaxies.flux)).any(1, keepdim=True)
     noise = (
         _JITTER
         * galaxies.error
-        * torch.randn(n, len(BANDS), generator=generator, dtype=torch.float32)
+        * torch.randn(galaxies.flux.shape, generator=generator, dtype=torch.float32)
     )
     flux = torch.where(bands, galaxies.flux + noise, torch.nan)
     increased = torch.rand(n, 1, generator=generator, dtype=torch.float32) < _INCREASED_ERRORS
@@ -377,15 +400,21 @@ def augment_galaxies(galaxies: LabelledGalaxies, generator: torch.Generator) -> 
         _MAX_SYSTEMATIC * torch.rand(n, 1, generator=generator, dtype=torch.float32) * increased
     )
     error = torch.hypot(galaxies.error, systematic * galaxies.flux)
-    inputs = replace(
-        galaxies.inputs, photometry=photometry_features(flux, error, galaxies.measured)
-    )
+    inputs = replace(galaxies.inputs, photometry=reader(flux, error, galaxies.measured))
     if inputs.morphology is not None:
         keep = torch.rand(n, 1, generator=generator, dtype=torch.float32) > _HIDDEN_MORPHOLOGY
         inputs = replace(inputs, morphology=inputs.morphology * keep)
     if inputs.image is not None:
         inputs = _augment_images(inputs, generator)
     return replace(galaxies, inputs=inputs)
+
+
+def _any_bands(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Draw the bands of galaxies in any filters that are kept, shape (n, m)."""
+    n, m = shape
+    every = torch.rand(n, 1, generator=generator, dtype=torch.float32) < _BAND_SETS.full_bands
+    kept = torch.rand(n, m, generator=generator, dtype=torch.float32) < _KEPT_BAND
+    return kept | every
 
 
 def _augment_images(inputs: ModelInputs, generator: torch.Generator) -> ModelInputs:
@@ -406,17 +435,3 @@ def _augment_images(inputs: ModelInputs, generator: torch.Generator) -> ModelInp
         image_noise=inputs.image_noise * keep_image[:, None],
         photometry=inputs.photometry * keep_flux[:, None],
     )
-
-
-def _tensors(seen: Observations, keep: np.ndarray) -> tuple[ModelInputs, Tensor, Tensor, Tensor]:
-    flux, error = (torch.as_tensor(v[keep]) for v in seen.photometry.dereddened())
-    measured = torch.as_tensor(np.asarray(seen.photometry.measured, dtype=bool)[keep])
-    return seen.inputs()[torch.from_numpy(keep)], flux, error, measured
-
-
-def _joined_photometry(parts: list[PhotometryBatch]) -> PhotometryBatch:
-    flux, error, ebv, measured, extinction = (
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("flux", "error", "ebv", "measured", "extinction")
-    )
-    return PhotometryBatch(flux, error, ebv, measured, extinction=extinction)

@@ -41,6 +41,7 @@ from ...inputs.features import ModelInputs
 from ...nn.records import TensorRecord
 from ...quantities import quantity_index
 from ...surveys import BANDS
+from ...training.filter_sets import FilterBank, FilterObserver
 from ...training.shards import Shards
 from ..flows import ChainPosterior
 from ..network import Contexts, PropertyNetwork
@@ -279,9 +280,10 @@ class DistillationLoss:
     ) -> Tensor:
         inputs, targets = batch.galaxies.inputs, batch.targets
         weight = torch.ones_like(targets.theta)
-        same_bands = inputs.photometry_bands[:, None] == self.band_sets.to(weight.device)
-        labelled = same_bands.all(-1).any(-1) & ~inputs.measured
-        weight[labelled & (matching | ~inputs.has_image), _REDSHIFT] = 0.0
+        if len(self.band_sets):
+            same_bands = inputs.photometry_bands[:, None] == self.band_sets.to(weight.device)
+            labelled = same_bands.all(-1).any(-1) & ~inputs.measured
+            weight[labelled & (matching | ~inputs.has_image), _REDSHIFT] = 0.0
         return network.loss(
             inputs,
             targets.theta,
@@ -320,7 +322,10 @@ def encode_shards(
         config = replace(recipe.image_augmentation, mode_weights=_MODES)
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(shards), generator=generator)[:n_max]
-    return encode_galaxies(network, shards, chosen, config, generator)
+    observer = None
+    if network.components is not None:
+        observer = FilterObserver(FilterBank(), network.components)
+    return encode_galaxies(network, shards, chosen, config, generator, observer)
 
 
 def _chain_posterior(network: PropertyNetwork, contexts: Contexts) -> ChainPosterior:

@@ -56,7 +56,7 @@ class MatchedGalaxies:
         self.pool = pool
         candidates = _has_image_or_shape(pool.inputs).nonzero()[:, 0]
         points = _match_features(pool.flux[candidates], pool.redshift[candidates])
-        wanted = _match_features(galaxies.flux, galaxies.theta[:, _REDSHIFT])
+        wanted = _match_features(galaxies.sdss_flux, galaxies.theta[:, _REDSHIFT])
         learnt = galaxies.learnt[:, _REDSHIFT].numpy()
         complete = np.flatnonzero(np.isfinite(wanted).all(1) & learnt)
         matches = np.full((len(galaxies), _N_MATCHES), -1)

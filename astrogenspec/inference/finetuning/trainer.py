@@ -29,6 +29,7 @@ from torch import Tensor
 
 from ...base import make_generator
 from ...calibration.truth import listed_names
+from ...inputs.features import PhotometryReader
 from ...inputs.observations import ObservationBatches
 from ...nn.precision import single_precision
 from ...quantities import QUANTITIES
@@ -162,12 +163,13 @@ class TrainedHead:
 
 @dataclass(frozen=True)
 class _Setup:
-    """Setup of all heads: whether the network is trained, simulated galaxies, settings, seed."""
+    """Setup of all heads: whether the network is trained, and what all of them are trained with."""
 
     trained: bool
     pools: Sequence[EncodedGalaxies]
     settings: FineTuningSettings
     seed: int
+    reader: PhotometryReader
 
 
 @single_precision()
@@ -209,12 +211,13 @@ def fine_tune(
         If there are too few labelled galaxies, or labels and galaxies do not match.
     """
     known = None if data.known is None else stack_labels(data.known, "known", strict=True)
-    galaxies, limits = read_labelled_galaxies(
+    galaxies, reader, limits = read_labelled_galaxies(
         data.batches,
         stack_labels(data.labels),
         known,
         names=listed_names(data.labels),
         known_names=None if data.known is None else listed_names(data.known),
+        components=network.components,
     )
     _check_request(network, card is not None, galaxies, data, settings)
     network = network.to(device)
@@ -224,7 +227,7 @@ def fine_tune(
         encode_shards(network, folder, n_simulated, seed + k)
         for k, folder in enumerate(data.simulations, start=1)
     ]
-    setup = _Setup(card is not None, pools, settings, seed)
+    setup = _Setup(card is not None, pools, settings, seed, reader)
     heads = _train_image_heads(network, galaxies, setup)
     photometry_heads: list[TrainedHead] = []
     if card is None:
@@ -374,7 +377,9 @@ def train_head(
         after.set_standardisation(training.theta)
     before = copy.deepcopy(after).eval()
     streams = _streams(before if setup.trained else None, training, setup)
-    loss = DistillationLoss(frequent_band_sets(training))
+    # The bands of simulated galaxies are known for networks of SDSS only.
+    band_sets = None if after.components is not None else frequent_band_sets(training)
+    loss = DistillationLoss(band_sets)
     images_alone = setup.settings.images_alone
     with after.heads[0].train_image_weights_only() if images_alone else nullcontext():
         history = _run(after, streams, held_out, loss, setup)
@@ -393,7 +398,7 @@ def _streams(
     if teacher is None:
 
         def labels_only(rows: Tensor, generator: torch.Generator) -> LabelledBatch:
-            return LabelledBatch(augment_galaxies(training[rows], generator))
+            return LabelledBatch(augment_galaxies(training[rows], generator, setup.reader))
 
         return [BatchStream(labels_only, len(training), size, seed=setup.seed)]
     samples = TeacherSamples(
@@ -402,7 +407,7 @@ def _streams(
     matched = None if training.inputs.image is not None else _matches(training, setup.pools)
 
     def labelled(rows: Tensor, generator: torch.Generator) -> LabelledBatch:
-        seen = augment_galaxies(training[rows], generator)
+        seen = augment_galaxies(training[rows], generator, setup.reader)
         targets = samples.pick(rows, generator)
         if matched is None:
             return LabelledBatch(seen, targets)

@@ -46,7 +46,7 @@ class HeldOutResult:
     learnt : ndarray of bool, shape (n, 9)
         Whether a known quantity was to be learnt; otherwise it was a condition.
     flux : ndarray, shape (n, 5)
-        Dereddened fluxes [nmgy]; NaN where missing.
+        Dereddened fluxes [nmgy] in ugriz; NaN where missing, and for other filters.
     modes : ndarray of str, shape (n,)
         Input modes, see `~astrogenspec.calibration.INPUT_MODES`.
     weights : mapping of str to str
@@ -87,7 +87,7 @@ class HeldOutResult:
             np.concatenate([_draws(new, rows) for _, new, rows in parts]),
             np.concatenate([rows.theta.numpy() for rows in galaxies]),
             np.concatenate([rows.learnt.numpy() for rows in galaxies]),
-            np.concatenate([rows.flux.numpy() for rows in galaxies]),
+            np.concatenate([rows.sdss_flux.numpy() for rows in galaxies]),
             np.concatenate([rows.modes for rows in galaxies]),
         )
 

@@ -23,8 +23,9 @@ from astrogenspec.inference.finetuning.distillation import (
     encode_shards,
 )
 from astrogenspec.inference.training import EncodedGalaxies
-from astrogenspec.inputs.features import photometry_features
+from astrogenspec.inputs.features import PhotometryReader, photometry_features
 from astrogenspec.inputs.observations import InputOptions, ObservationBatches
+from astrogenspec.inputs.photometry import coerce_photometry
 
 N, N_SIMULATED = 40, 300
 
@@ -168,7 +169,8 @@ def test_augmentation_increases_half_of_the_errors():
     galaxies.error[:] = 0.005 * galaxies.flux
     log_snr_r, has_r = slice(11, 12), slice(16, 17)
     generator = torch.Generator().manual_seed(2)
-    seen = [augment_galaxies(galaxies, generator).inputs.photometry for _ in range(20)]
+    reader = PhotometryReader(coerce_photometry(make_photometry()), None)
+    seen = [augment_galaxies(galaxies, generator, reader).inputs.photometry for _ in range(20)]
     snr = torch.cat([v[:, log_snr_r][v[:, has_r] > 0] for v in seen])
     stated = snr.max()  # up to noise of a quarter of sigma
     assert 0.4 < (snr > stated - 0.01).float().mean() < 0.6

@@ -1,0 +1,197 @@
+"""Networks that read photometry in any filters, from a table to a posterior."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+import torch
+from astropy.table import QTable
+from estimator_cases import make_estimator, make_stack
+from network_cases import make_network
+
+from astrogenspec import PropertyEstimator
+from astrogenspec.flags import Flag
+from astrogenspec.inputs.photometry import coerce_photometry
+from astrogenspec.inputs.virtual_photometry import in_sdss_bands, virtual_photometry
+from astrogenspec.surveys import SDSS, get_filter, get_survey
+from astrogenspec.wavelengths import SED_GRID
+
+N = 6
+
+
+def seds(n, seed=0):
+    """Spectra of 50 nmgy at 6200 A: power laws with a break."""
+    rng = np.random.default_rng(seed)
+    x = SED_GRID.log_wavelength - np.log10(6200)
+    log = rng.normal(0.8, 0.6, (n, 1)) * x + rng.normal(0.3, 0.1, (n, 1)) / (1 + np.exp(-x / 0.02))
+    return torch.tensor(50 * 10**log, dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def estimator():
+    network = make_network(sed_components=8, n_bins=[4] * 9)
+    population = seds(500)
+    network.components.fit(population / population[:, [240]])
+    torch.manual_seed(5)
+    for factor in network.chain.factors:
+        torch.nn.init.normal_(factor.out.weight, std=0.5)
+    return PropertyEstimator(network, card={"name": "any filters"})
+
+
+def fluxes(names, n=N, seed=1):
+    """Fluxes (nmgy) of n galaxies through filters."""
+    curves = [
+        SED_GRID.average_weights(get_filter(name).wavelength, get_filter(name).response)
+        for name in names
+    ]
+    return seds(n, seed).double().numpy() @ np.array(curves).T
+
+
+def table_of(survey, bands, n=N, error=0.02):
+    """A table of a survey in the columns of this package."""
+    names = [get_survey(survey).filter_names[band] for band in bands]
+    table = QTable({"ebv": np.full(n, 0.0) * u.mag})
+    for band, column in zip(bands, fluxes(names, n).T, strict=True):
+        table[f"flux_{band}"] = column * u.nmgy
+        table[f"flux_err_{band}"] = error * column * u.nmgy
+    return table
+
+
+@pytest.mark.parametrize(
+    ("survey", "bands"),
+    [("des", "griz"), ("lsst", "ugrizy"), ("panstarrs", "grizy"), ("sdss", "gri")],
+)
+def test_a_table_of_any_survey_gives_a_posterior(estimator, survey, bands):
+    posterior = estimator.predict(photometry=table_of(survey, bands), survey=survey, seed=1)
+    assert len(posterior) == N
+    assert np.isfinite(posterior["redshift"].median().value).all()
+    assert posterior["redshift"].median().value.std() > 0
+    assert not (posterior.flag_codes & Flag.NO_DRAWS).any()
+    if survey == "sdss":
+        assert "filters" not in posterior.meta
+    else:
+        wanted = [get_survey(survey).filter_names[band] for band in bands]
+        assert set(wanted) <= set(posterior.meta["filters"])
+
+
+def test_order_of_bands_and_missing_columns_do_not_matter(estimator):
+    table = table_of("lsst", "ugrizy")
+    first = estimator.predict(photometry=table, survey="lsst", n_draws=50, seed=1)
+    again = table[table.colnames[::-1]]
+    second = estimator.predict(photometry=again, survey="lsst", n_draws=50, seed=1)
+    np.testing.assert_allclose(
+        first["redshift"].draws.value, second["redshift"].draws.value, rtol=1e-3, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("error", [1e10, 9.9e30])
+def test_a_band_without_information_does_not_change_the_posterior(estimator, error):
+    """Flux 0 with a huge error: as missing, whichever band it is, without a flag."""
+    table = table_of("sdss", "ugriz")
+    for band in "ugriz":
+        missing, empty = table.copy(), table.copy()
+        missing[f"flux_{band}"] = np.nan * u.nmgy
+        empty[f"flux_{band}"] = 0 * u.nmgy
+        empty[f"flux_err_{band}"] = error * u.nmgy
+        first, second = (
+            estimator.predict(photometry=one, survey="sdss", n_draws=200, seed=1)
+            for one in (missing, empty)
+        )
+        shift = (first["redshift"].median().value - second["redshift"].median().value) / first[
+            "redshift"
+        ].std().value
+        assert np.abs(shift).max() < 0.2
+
+
+def test_densities_and_draws_agree(estimator):
+    table = table_of("des", "griz", n=2)
+    posterior = estimator.predict(photometry=table, survey="des", n_draws=4000, seed=2)
+    grid = np.linspace(0.001, 0.45, 300)
+    for k in range(2):
+        density = np.exp(
+            estimator.log_prob(
+                {"redshift": grid[None] * u.one}, photometry=table[k : k + 1], survey="des"
+            )
+        )[0]
+        cumulative = np.cumsum(density) / density.sum()
+        median = np.interp(0.5, cumulative, grid)
+        sigma = float(posterior["redshift"].std().value[k])
+        assert abs(median - float(posterior["redshift"].median().value[k])) < 0.15 * sigma
+
+
+def test_filters_beyond_the_spectra_are_refused_before_the_work(estimator):
+    with pytest.raises(ValueError, match="wise2010-W1 reaches beyond the modelled spectra"):
+        estimator.predict(
+            photometry={"wise2010-W1": 17 * u.ABmag, "wise2010-W1_err": 0.1 * u.mag, "ebv": 0}
+        )
+
+
+def test_networks_of_sdss_refuse_other_filters():
+    with pytest.raises(ValueError, match="read those of SDSS only; use weights for any filters"):
+        make_estimator().predict(photometry=table_of("des", "griz"), survey="des")
+
+
+def test_images_are_read_with_photometry_of_another_survey(estimator):
+    table = table_of("des", "griz", n=5)
+    posterior = estimator.predict(make_stack(), photometry=table, survey="des", seed=1)
+    assert np.isfinite(posterior["redshift"].median().value).all()
+
+
+def test_virtual_photometry_is_that_of_the_spectrum(estimator):
+    components = estimator.network.components
+    batch = coerce_photometry(table_of("lsst", "ugrizy", error=0.005), survey="lsst")
+    filters = [SDSS.filters[band] for band in "ugriz"]
+    virtual = virtual_photometry(batch, filters, components)
+    true = fluxes([band.name for band in filters])
+    pull = (virtual.flux - true) / np.hypot(virtual.error, 0.01 * true)
+    assert np.abs(pull).max() < 3.5
+    assert (np.abs(virtual.flux[:, 1:4] / true[:, 1:4] - 1) < 0.05).all()
+
+
+def test_virtual_photometry_has_the_extinction_of_its_filters(estimator):
+    table = table_of("des", "griz")
+    table["ebv"] = 0.3 * u.mag
+    batch = coerce_photometry(table, survey="des")
+    sdss = in_sdss_bands(batch, estimator.network.components)
+    np.testing.assert_allclose(
+        sdss.extinction, 0.3 * np.array([[SDSS.extinction_coefficient[b] for b in "ugriz"]] * N)
+    )
+    plain = in_sdss_bands(batch, estimator.network.components).dereddened()[0]
+    factor = 10 ** (0.4 * batch.extinction)
+    blue = batch.flux[:, 0] * factor[:, 0]
+    assert (np.abs(plain[:, 1] / blue - 1) < 0.2).all()
+
+
+def test_bands_of_sdss_are_kept_beside_those_of_another_survey(estimator):
+    """Measured ugriz stay as they are; virtual fluxes fill in what is missing."""
+    table = QTable({"ebv": np.full(N, 0.02) * u.mag})
+    names = ["sdss2010-g", "sdss2010-r", "twomass-J"]
+    for name, column in zip(names, fluxes(names).T, strict=True):
+        table[name] = column * u.nmgy
+        table[f"{name}_err"] = 0.02 * column * u.nmgy
+    batch = coerce_photometry(table)
+    sdss = in_sdss_bands(batch, estimator.network.components)
+    np.testing.assert_array_equal(sdss.flux[:, 1:3], batch.flux[:, :2])
+    assert np.isfinite(sdss.flux).all()
+
+
+def test_fine_tuning_on_another_survey(estimator):
+    n = 60
+    table = table_of("des", "griz", n=n)
+    labels = QTable({"redshift": np.linspace(0.05, 0.25, n) * u.one})
+    fitted = estimator.fit(
+        photometry=table, labels=labels, survey="des", epochs=2, batch_size=20, seed=1
+    )
+    posterior = fitted.predict(photometry=table, survey="des", n_draws=20, seed=1)
+    assert np.isfinite(posterior["redshift"].median().value).all()
+    assert len(fitted.card["fits"]) == 1
+
+
+def test_weights_keep_the_components(estimator, tmp_path):
+    estimator.save(tmp_path / "any.safetensors")
+    again = PropertyEstimator.from_pretrained(tmp_path / "any.safetensors")
+    table = table_of("des", "griz")
+    first, second = (
+        each.predict(photometry=table, survey="des", n_draws=30, seed=3)
+        for each in (estimator, again)
+    )
+    np.testing.assert_array_equal(first["redshift"].draws.value, second["redshift"].draws.value)
