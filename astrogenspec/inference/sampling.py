@@ -8,7 +8,6 @@ finite.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import astropy.units as u
@@ -102,7 +101,7 @@ def draw_block(
     limits = card.get("training_range") or {}
     log = FlagLog(len(seen))
     for part in (
-        outlier_flags(card.get("novelty") or {}, replace(seen, photometry=sdss)),
+        outlier_flags(card.get("novelty") or {}, seen, network.components),
         input_range_flags(limits, sdss),
         posterior_range_flags(limits, theta),
     ):

@@ -107,7 +107,7 @@ class Survey:
     bands: tuple[str, ...]
     filter_names: dict[str, str]
     title: str | None = None
-    pixel_scale: u.Quantity | None = None
+    pixel_scale: Any = None
     psf_fwhm: dict[str, u.Quantity] = field(default_factory=dict)
     depth: dict[str, float] = field(default_factory=dict)
     sky_brightness: dict[str, u.Quantity] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class Survey:
     calibration_error: dict[str, float] = field(default_factory=dict)
     extinction_coefficient: dict[str, float] = field(default_factory=dict)
     pivot_wavelength: dict[str, u.Quantity] = field(default_factory=dict)
-    fibre_diameter: u.Quantity | None = None
+    fibre_diameter: Any = None
     reference_band: str | None = None
     magnitude_range: tuple[float, float] | None = None
     redshift_range: tuple[float, float] | None = None

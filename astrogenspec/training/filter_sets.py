@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..inputs.filter_sets import calibration_errors, sdss_filters
-from ..inputs.sed_features import FilterResponses, SEDComponents, filter_curve
+from ..inputs.sed_features import FilterResponses, SEDComponents, SEDInference, filter_curve
 from ..nn.noise import normal, uniform
 from ..surveys import get_filter
 from ..wavelengths import SED_GRID
@@ -233,14 +233,27 @@ class FilterObserver:
         -------
         features : Tensor, shape (n, len(components.layout))
         """
+        return self.components.features(self.infer(sed, sdss_error, generator))
+
+    def infer(self, sed: Tensor, sdss_error: Tensor, generator: torch.Generator) -> SEDInference:
+        """Observe galaxies and infer the coefficients of their spectra.
+
+        Parameters
+        ----------
+        sed, sdss_error, generator
+            As for `FilterBank.observe`.
+
+        Returns
+        -------
+        SEDInference
+        """
         seen = self.bank.observe(sed, sdss_error, generator)
         responses = FilterResponses(
             self._responses.template[seen.index], self._responses.matrix[seen.index]
         )
-        inferred = self.components.infer(
+        return self.components.infer(
             seen.flux, seen.error, responses, seen.calibration_error, seen.aperture_error
         )
-        return self.components.features(inferred)
 
     def measured_on_image(self, flux: Tensor, error: Tensor) -> Tensor:
         """Return the features of fluxes in ugriz that were measured on images of SDSS.

@@ -10,7 +10,10 @@ from network_cases import make_network
 
 from astrogenspec import PropertyEstimator
 from astrogenspec.flags import Flag
+from astrogenspec.inference.outliers.detector import sed_limit
+from astrogenspec.inference.outliers.seds import sed_log_tail
 from astrogenspec.inputs.photometry import coerce_photometry
+from astrogenspec.inputs.sed_features import infer_photometry
 from astrogenspec.inputs.virtual_photometry import in_sdss_bands, virtual_photometry
 from astrogenspec.surveys import SDSS, get_filter, get_survey
 from astrogenspec.wavelengths import SED_GRID
@@ -195,3 +198,18 @@ def test_weights_keep_the_components(estimator, tmp_path):
         for each in (estimator, again)
     )
     np.testing.assert_array_equal(first["redshift"].draws.value, second["redshift"].draws.value)
+
+
+def test_unusual_spectra_are_flagged(estimator):
+    """Galaxies of the population are not flagged; those with one odd band are."""
+    components = estimator.network.components
+    table = table_of("lsst", "ugrizy", n=400)
+    batch = coerce_photometry(table, survey="lsst")
+    limit = sed_limit(infer_photometry(components, batch))
+    tails = sed_log_tail(components, batch)
+    assert np.mean(tails < limit) <= 0.01
+    table["flux_r"] *= 3
+    odd = sed_log_tail(components, coerce_photometry(table, survey="lsst"))
+    assert np.mean(odd < limit) > 0.95
+    alone = coerce_photometry(table["flux_r", "flux_err_r", "ebv"], survey="lsst")
+    assert np.isnan(sed_log_tail(components, alone)).all()

@@ -9,6 +9,10 @@ Three tests are made, each with limits from the card of the weights:
 * Image statistics (card key ``novelty``): size, centring, noise, sky, neighbours and artefacts
   (`image_statistics`) are compared with their quantiles 0.0005 and 0.9995 in the training set, plus
   a margin for what simulations leave out.
+* Spectral energy distributions, of networks that read photometry in any filters (card key
+  ``novelty``): the tail probability of the fluxes (`astrogenspec.inference.outliers.seds`) is
+  compared with its quantile 0.002 in the training set, minus half a dex.  The other tests use
+  virtual photometry in ugriz then.
 * Colours (card key ``novelty``): the tail probability of the magnitudes under a Gaussian mixture
   (`ColourMixture`) is compared with its quantile 0.002 in the training set, minus half a dex.
 
@@ -30,10 +34,13 @@ from ...inputs.cutouts import CutoutBatch
 from ...inputs.fluxes import ab_magnitudes
 from ...inputs.observations import Observations
 from ...inputs.photometry import PhotometryBatch
+from ...inputs.sed_features import SEDComponents, SEDInference
+from ...inputs.virtual_photometry import in_sdss_bands
 from ...quantities import QUANTITIES, quantity_index
 from ...surveys import BANDS
 from .colours import ColourMixture, near_stellar_locus
 from .image_statistics import aperture_magnitudes, image_statistics
+from .seds import sed_log_tail, sed_log_tails
 
 __all__ = [
     "check_outlier_statistics",
@@ -42,6 +49,7 @@ __all__ = [
     "outlier_flags",
     "outlier_statistics",
     "posterior_range_flags",
+    "sed_limit",
     "training_range_of",
 ]
 
@@ -197,7 +205,27 @@ def outlier_statistics(
     return statistics
 
 
-def outlier_flags(statistics: Mapping[str, Any], seen: Observations) -> FlagLog:
+def sed_limit(inferred: SEDInference) -> float:
+    """Compute the limit of the tail probability of SEDs from a training set.
+
+    Parameters
+    ----------
+    inferred : SEDInference
+        Galaxies of the training set in realistic sets of filters.
+
+    Returns
+    -------
+    float
+        Value of ``least_sed_log_tail`` in the card's ``novelty``.
+    """
+    return round(float(np.nanquantile(sed_log_tails(inferred), _COLOUR_TAIL)) - _COLOUR_MARGIN, 3)
+
+
+def outlier_flags(
+    statistics: Mapping[str, Any],
+    seen: Observations,
+    components: SEDComponents | None = None,
+) -> FlagLog:
     """Flag images and photometry outside the training distribution.
 
     Parameters
@@ -206,6 +234,8 @@ def outlier_flags(statistics: Mapping[str, Any], seen: Observations) -> FlagLog:
         The card's ``novelty``; if empty, nothing is flagged.
     seen : Observations
         Observations of n galaxies.
+    components : SEDComponents, optional
+        Components of a network that reads photometry in any filters.
 
     Returns
     -------
@@ -220,9 +250,15 @@ def outlier_flags(statistics: Mapping[str, Any], seen: Observations) -> FlagLog:
     if not statistics:
         return log
     check_layout(statistics, _LAYOUT, _ENTRY)
+    sdss = in_sdss_bands(seen.photometry, components)
     if seen.cutouts is not None and "image" in statistics:
-        _check_images(log, statistics, seen.cutouts, seen.photometry)
-    _check_photometry(log, statistics, seen.photometry)
+        _check_images(log, statistics, seen.cutouts, sdss)
+    unusual = np.zeros(len(seen), dtype=bool)
+    if components is not None and "least_sed_log_tail" in statistics:
+        with np.errstate(invalid="ignore"):
+            tails = sed_log_tail(components, seen.photometry)
+            unusual = tails < statistics["least_sed_log_tail"]
+    _check_photometry(log, statistics, seen.photometry, sdss, unusual)
     return log
 
 
@@ -241,6 +277,8 @@ def check_outlier_statistics(statistics: Mapping[str, Any]) -> None:
     """
     check_layout(statistics, _LAYOUT, _ENTRY)
     check_number(entry(statistics, "least_signal", _ENTRY), f"{_ENTRY}.least_signal")
+    if "least_sed_log_tail" in statistics:
+        check_number(statistics["least_sed_log_tail"], f"{_ENTRY}.least_sed_log_tail")
     with_images = "image" in statistics
     for key in ("colours", "image_colours") if with_images else ("colours",):
         colours, where = entry(statistics, key, _ENTRY), f"{_ENTRY}.{key}"
@@ -414,10 +452,15 @@ def _check_images(
 
 
 def _check_photometry(
-    log: FlagLog, statistics: Mapping[str, Any], photometry: PhotometryBatch
+    log: FlagLog,
+    statistics: Mapping[str, Any],
+    photometry: PhotometryBatch,
+    sdss: PhotometryBatch,
+    unusual: np.ndarray,
 ) -> None:
-    magnitudes, errors = magnitudes_and_errors(photometry)
-    unusual = _unusual(statistics["colours"], magnitudes, errors)
+    """Flag faint galaxies and those with unusual colours, among them those that are ``unusual``."""
+    magnitudes, errors = magnitudes_and_errors(sdss)
+    unusual = unusual | _unusual(statistics["colours"], magnitudes, errors)
     signal = _signal(photometry)
     present = photometry.bands_present.any(axis=1)
     with np.errstate(invalid="ignore"):
