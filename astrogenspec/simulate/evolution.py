@@ -57,6 +57,8 @@ _ANCHORS = (0.2, 1.6, 3.0)
 #: Redshift and mass grids of the joint distribution.
 _N_REDSHIFTS, _N_MASSES = 260, 320
 _MASSES = (6.5, 12.2)
+#: Area of the sky.
+_SQUARE_DEGREES = 41252.96
 #: Magnitude limit to which the priors ``reach_*`` refer.
 _REFERENCE_LIMIT = 23.5
 
@@ -240,6 +242,36 @@ class Evolution:
         galaxies["age_scale"] = (self._age(redshift) / self._age(start)).clamp(max=1)
         return galaxies
 
+    def surface_density(self, magnitude_limit: float) -> float:
+        """Return the number of galaxies per square degree among which `draw` draws.
+
+        Parameters
+        ----------
+        magnitude_limit : float
+            Limit in r (mag).
+        """
+        _, _, number = self._distribution(magnitude_limit, None)
+        return float(number.sum()) / _SQUARE_DEGREES
+
+    def _distribution(
+        self, magnitude_limit: float, volume: tuple[float, float, float] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Redshifts (m,), masses (k,), and the number of galaxies of the whole sky (m, k)."""
+        own, device = self._own, self.distances.redshift.device
+        z_min, z_max = (0.003, MAX_REDSHIFT) if volume is None else volume[:2]
+        z = torch.linspace(z_min, z_max, _N_REDSHIFTS, device=device)
+        mass = torch.linspace(*_MASSES, _N_MASSES, device=device)
+        if volume is None:
+            smallest = own.reach_mass + own.reach_distance * torch.log10(z)
+            smallest = smallest + own.reach_redshift * (z - 1)
+            smallest = smallest - 0.4 * (magnitude_limit - _REFERENCE_LIMIT)
+        else:
+            smallest = torch.full_like(z, volume[2])
+        density = self.mass_function(mass, z[:, None]) * (mass > smallest[:, None])
+        tables = self.distances.redshift, self.distances.comoving_volume
+        shells = torch.gradient(interpolate(z, *tables))[0]
+        return z, mass, density * shells[:, None] * (mass[1] - mass[0])
+
     def _masses_and_redshifts(
         self,
         u_mass: Tensor,
@@ -247,32 +279,16 @@ class Evolution:
         magnitude_limit: float,
         volume: tuple[float, float, float] | None,
     ) -> tuple[Tensor, Tensor]:
-        """Masses and redshifts, shape (n,), in proportion to the number of galaxies per volume."""
-        own = self._own
-        z_min, z_max = (0.003, MAX_REDSHIFT) if volume is None else volume[:2]
-        z = torch.linspace(z_min, z_max, _N_REDSHIFTS, device=u_mass.device)
-        mass = torch.linspace(*_MASSES, _N_MASSES, device=u_mass.device)
-        density = self.mass_function(mass, z[:, None])
-        smallest = (
-            own.reach_mass
-            + own.reach_distance * torch.log10(z)
-            + own.reach_redshift * (z - 1)
-            - 0.4 * (magnitude_limit - _REFERENCE_LIMIT)
-            if volume is None
-            else torch.full_like(z, volume[2])
-        )
-        density = density * (mass > smallest[:, None])
-        tables = self.distances.redshift, self.distances.comoving_volume
-        shells = torch.gradient(interpolate(z, *tables))[0]
-        redshift = inverse_cdf(u_z, z, density.sum(1) * shells)
-        row = torch.round((redshift - z_min) / (z_max - z_min) * (_N_REDSHIFTS - 1)).long()
-        cumulative = torch.cumsum(density, 1)
-        cumulative = cumulative / cumulative[:, -1:]
-        above = torch.searchsorted(cumulative[row], u_mass[:, None]).clamp(1, _N_MASSES - 1)
-        low, high = (cumulative[row].gather(1, above - k)[:, 0] for k in (1, 0))
+        """Masses and redshifts, shape (n,)."""
+        z, mass, number = self._distribution(magnitude_limit, volume)
+        redshift = inverse_cdf(u_z, z, number.sum(1))
+        row = torch.round((redshift - z[0]) / (z[1] - z[0])).long().clamp(0, len(z) - 1)
+        cumulative = torch.cumsum(number, 1)
+        cumulative = (cumulative / cumulative[:, -1:])[row]
+        above = torch.searchsorted(cumulative, u_mass[:, None]).clamp(1, len(mass) - 1)
+        low, high = (cumulative.gather(1, above - k)[:, 0] for k in (1, 0))
         part = ((u_mass - low) / (high - low).clamp(min=1e-9)).clamp(0, 1)
-        step = (_MASSES[1] - _MASSES[0]) / (_N_MASSES - 1)
-        return mass[above[:, 0] - 1] + part * step, redshift
+        return mass[above[:, 0] - 1] + part * (mass[1] - mass[0]), redshift
 
 
 def _polynomial(coefficients: np.ndarray, x: Tensor) -> Tensor:
