@@ -11,13 +11,18 @@ and evolves beyond.
 
   Both relations are reached at z = 0.3, and joined linearly to the local ones.
 - The mass scale of quenching increases, and the quenched fraction at low mass decreases, with
-  redshift, as do the quiescent fractions of Tomczak et al. (2014) and Muzzin et al. (2013).
+  redshift, as do published fractions of quiescent galaxies (Muzzin et al. 2013, Tomczak et al.
+  2014).  Dwarf galaxies beyond z = 0.1, which the local sample does not contain, are quenched less
+  often and have less dust than an extrapolation of the local relations gives.
 - Star formation began, and declined, in proportion to the age of the universe: onsets and decline
-  times are those of the local population times :math:`t(z) / t(0.1)`.
+  times are those of the local population times :math:`t(z) / t(0.1)`, and still shorter for
+  quenched galaxies.
 - Gas abundances follow the same fundamental relation of mass and star-formation rate; stellar
-  metallicities decrease (Gallazzi et al. 2014), sizes shrink as powers of 1 + z (van der Wel et al.
-  2014), Seyferts become more frequent (Aird et al. 2012), and attenuation at given mass does not
-  change (Whitaker et al. 2017).
+  metallicities decrease (Gallazzi et al. 2014, Beverage et al. 2021), sizes shrink as powers of
+  1 + z (van der Wel et al. 2014), Seyferts become more frequent (Aird et al. 2012), and attenuation
+  at given mass does not change (Whitaker et al. 2017).
+- The empirical correction of the stellar spectra below 3500 A, which the bands of SDSS constrain
+  for bright galaxies of z < 0.3 only, has other values.
 
 Values and sources are in ``priors/evolution.ecsv``.
 """
@@ -30,6 +35,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from astropy.table import vstack
 from torch import Tensor
 
 from .dust import add_dust
@@ -94,6 +100,10 @@ class Evolution:
         own = self._own
         return (self._since(redshift) / (own.joined_redshift - own.local_redshift)).clamp(max=1)
 
+    def _joined(self, value: Tensor | float, local: Tensor | float, redshift: Tensor) -> Tensor:
+        """Interpolate from the local value to that beyond z = 0.3."""
+        return local + self._published(redshift) * (value - local)
+
     def _age(self, redshift: Tensor) -> Tensor:
         return interpolate(redshift, self.distances.redshift, self.distances.age)
 
@@ -113,15 +123,13 @@ class Evolution:
             values = [own[f"mass_function_{name}_{at}"] for at in ("low", "middle", "high")]
             return _polynomial(np.polyfit(_ANCHORS, values, 2), redshift)
 
-        def joined(published: Tensor | float, value: float) -> Tensor:
-            return value + self._published(redshift) * (published - value)
-
+        log_phi1, log_phi2 = np.log10([local.mass_function_phi1, local.mass_function_phi2])
         return np.log(10) * schechter(
-            log_mass - joined(quadratic("knee"), local.mass_function_knee),
-            10 ** joined(quadratic("log_phi1"), np.log10(local.mass_function_phi1)),
-            joined(own.mass_function_slope1, local.mass_function_slope1),
-            10 ** joined(quadratic("log_phi2"), np.log10(local.mass_function_phi2)),
-            joined(own.mass_function_slope2, local.mass_function_slope2),
+            log_mass - self._joined(quadratic("knee"), local.mass_function_knee, redshift),
+            10 ** self._joined(quadratic("log_phi1"), log_phi1, redshift),
+            self._joined(own.mass_function_slope1, local.mass_function_slope1, redshift),
+            10 ** self._joined(quadratic("log_phi2"), log_phi2, redshift),
+            self._joined(own.mass_function_slope2, local.mass_function_slope2, redshift),
         )
 
     def main_sequence(self, log_mass: Tensor, redshift: Tensor) -> Tensor:
@@ -140,24 +148,30 @@ class Evolution:
         published = maximum - torch.log10(1 + 10 ** (turn_over - log_mass))
         published = published + own.main_sequence_offset
         local = local_main_sequence(log_mass, redshift, self._local)
-        return local + self._published(redshift) * (published - local)
+        return self._joined(published, local, redshift)
 
-    def population(self, redshift: Tensor) -> SimpleNamespace:
+    def population(self, log_mass: Tensor, redshift: Tensor) -> SimpleNamespace:
         """Return the group ``population`` with values for each galaxy where it evolves.
 
         Parameters
         ----------
-        redshift : Tensor, shape (n,)
+        log_mass, redshift : Tensor, shape (n,)
         """
         local, own, since = self._local, self._own, self._since(redshift)
         typical = torch.full_like(redshift, 10.5)
         start = torch.full_like(redshift, own.local_redshift)
         faster = self.main_sequence(typical, torch.maximum(redshift, start))
         faster = faster - self.main_sequence(typical, start)
+        dwarf = (own.dwarf_mass - log_mass).clamp(0, 1) * self._published(redshift)
         evolved = dict(local) | {
             "quenched_mass": local.quenched_mass + own.quenched_mass_evolution * since,
             "quenched_base": local.quenched_base
-            * self._growth(redshift) ** own.quenched_base_evolution,
+            * self._growth(redshift) ** own.quenched_base_evolution
+            * (1 - own.quenched_dwarfs * dwarf),
+            "green_valley_fraction": self._joined(
+                own.green_valley_fraction, local.green_valley_fraction, redshift
+            )
+            * (1 - own.green_valley_dwarfs * dwarf),
             "green_valley_ssfr": local.green_valley_ssfr + own.green_valley_evolution * faster,
             "quiescent_ssfr": local.quiescent_ssfr + own.quiescent_ssfr_evolution * faster,
             "stellar_metallicity_quiescent": local.stellar_metallicity_quiescent
@@ -185,17 +199,33 @@ class Evolution:
         )
         return SimpleNamespace(**evolved)
 
-    def dust(self, redshift: Tensor) -> SimpleNamespace:
+    def dust(self, log_mass: Tensor, redshift: Tensor) -> SimpleNamespace:
         """Return the group ``dust`` with values for each galaxy where it evolves.
 
         Parameters
         ----------
-        redshift : Tensor, shape (n,)
+        log_mass, redshift : Tensor, shape (n,)
         """
-        local = self.priors["dust"]
-        change = self._own.dust_evolution * self._since(redshift)
-        evolved = {name: local[name] + change for name in ("halpha_offset", "gas_offset")}
-        return SimpleNamespace(**dict(local) | evolved)
+        local, own = self.priors["dust"], self._own
+        change = own.dust_evolution * self._since(redshift)
+        dwarf = (log_mass - own.dust_dwarf_mass).clamp(max=0) * self._published(redshift)
+        return SimpleNamespace(
+            **dict(local)
+            | {
+                "halpha_offset": local.halpha_offset + change + own.dust_dwarfs * dwarf,
+                "gas_offset": local.gas_offset + change,
+                "green_valley_factor": self._joined(
+                    own.green_valley_dust, local.green_valley_factor, redshift
+                ),
+            }
+        )
+
+    def stellar_correction(self) -> Priors:
+        """Return the group ``stellar_correction`` with the knots of the deep population."""
+        local, own = self.priors["stellar_correction"].table, self._own.table
+        knots = [str(name).startswith(("old_", "young_")) for name in own["name"]]
+        kept = ~np.isin(local["name"], own["name"][knots])
+        return Priors(vstack([local[kept], own[knots]]))
 
     def draw(
         self,
@@ -231,15 +261,16 @@ class Evolution:
         )
         galaxies = {"log_mass": mass, "redshift": redshift, "uniform": uniform, "normal": normal}
         sequence = self.main_sequence(mass, redshift)
-        add_properties(galaxies, sequence, self.population(redshift), self.lines(redshift))
-        add_dust(galaxies, self.dust(redshift))
+        add_properties(galaxies, sequence, self.population(mass, redshift), self.lines(redshift))
+        add_dust(galaxies, self.dust(mass, redshift))
         own, growth = self._own, self._growth(redshift)
         slope = torch.where(
             galaxies["quiescent"], own.size_early_evolution, own.size_late_evolution
         )
         start = torch.tensor(own.local_redshift).to(redshift)
         galaxies["size_factor"] = growth**slope
-        galaxies["age_scale"] = (self._age(redshift) / self._age(start)).clamp(max=1)
+        younger = torch.where(galaxies["quiescent"], growth**own.quiescent_age_evolution, 1.0)
+        galaxies["age_scale"] = (self._age(redshift) / self._age(start)).clamp(max=1) * younger
         return galaxies
 
     def surface_density(self, magnitude_limit: float) -> float:

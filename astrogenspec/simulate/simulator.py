@@ -215,14 +215,15 @@ class Simulator:
         if population == "deep":
             self.distances = Distances.tabulate(self.device, max_redshift=MAX_REDSHIFT)
             self.evolution: Evolution | None = Evolution(self.priors, self.distances)
+            correction = self.evolution.stellar_correction()
             youngest = MIN_ONSET
         else:
             self.distances = Distances.tabulate(self.device)
-            self.evolution = None
+            self.evolution, correction = None, self.priors["stellar_correction"]
             youngest = 3.0
         self.histories = Histories(grid, self.priors["population"], self.distances, youngest)
         self.synthesis = SpectralSynthesis(
-            grid, self.distances, self.priors["dust"], self.priors["stellar_correction"], survey
+            grid, self.distances, self.priors["dust"], correction, survey
         )
         self._renderer = ImageRenderer(survey, device=self.device)
 

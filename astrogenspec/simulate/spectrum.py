@@ -162,8 +162,9 @@ class SpectralSynthesis:
 
         def curve(prefix: str) -> Tensor:
             knots = {k: v for k, v in self.correction.items() if k.startswith(prefix)}
-            positions = np.log([float(name.removeprefix(prefix)) for name in knots])
-            values = list(knots.values())
+            order = sorted(knots, key=lambda name: float(name.removeprefix(prefix)))
+            positions = np.log([float(name.removeprefix(prefix)) for name in order])
+            values = [knots[name] for name in order]
             factor = np.exp(np.interp(log_wavelength, positions, values))
             return torch.tensor(factor, dtype=torch.float32).to(spectra)
 
