@@ -3,6 +3,7 @@
     python recipes/bundle.py simulated runs/properties --commit COMMIT [--results RESULTS]
     python recipes/bundle.py simulated --photometry runs/heads --commit COMMIT [--results RESULTS]
     python recipes/bundle.py simulated --images runs/image-network --commit COMMIT
+    python recipes/bundle.py simulated --any-filters runs/any-both --commit COMMIT
     python recipes/bundle.py properties runs/finetuned-images --commit COMMIT [--results RESULTS]
     python recipes/bundle.py spectra runs/spectra --commit COMMIT [--results RESULTS]
     python recipes/bundle.py KIND --results RESULTS
@@ -22,9 +23,12 @@ from pathlib import Path
 
 import torch
 from cards import (
+    ANY_FILTER_LIMITATIONS,
+    ANY_FILTER_PREPROCESSING,
     MODELS,
     SOURCES,
     architecture_of,
+    error_floor_limitation,
     properties_card,
     recalibration_of,
     simulated_card,
@@ -34,17 +38,24 @@ from cards import (
 from commands import (
     JOIN_HEADS,
     SIMULATE_IMAGES,
+    SIMULATE_IMAGES_WITH_SEDS,
     SIMULATE_MORE_IMAGES,
     SIMULATE_MORE_PHOTOMETRY,
+    SIMULATE_SEDS,
+    TRAIN_ANY_FILTERS,
+    TRAIN_ANY_IMAGE_HEADS,
     TRAIN_HEADS,
     TRAIN_IMAGE_HEADS,
     TRAIN_IMAGES,
+    WITH_ENCODER,
 )
+from training_set import sed_statistics
 
 from astrogenspec import PropertyEstimator
 from astrogenspec.generation.estimator import SpectrumEstimator
 from astrogenspec.generation.training import LABELS, fit_scales
 from astrogenspec.inference.network import PropertyNetwork
+from astrogenspec.training.filter_sets import TRAINING_SETS
 from astrogenspec.training.shards import Shards
 from astrogenspec.weights import register_weights, save_weights
 
@@ -61,6 +72,21 @@ _IMAGE_NETWORK = (
     (SIMULATE_IMAGES, TRAIN_IMAGE_HEADS, JOIN_HEADS, SIMULATE_MORE_IMAGES, TRAIN_IMAGES),
     {"with_images": 172_800},
 )
+#: Stages of the network for any filters, by the folder of the run.
+_ANY_FILTERS = {
+    "any": (
+        "Heads for photometry in any filters",
+        (SIMULATE_SEDS, TRAIN_ANY_FILTERS),
+        {"photometry_only": 384_000},
+    ),
+    "any-images": (
+        "Head that reads images and photometry in any filters",
+        (SIMULATE_IMAGES_WITH_SEDS, WITH_ENCODER, TRAIN_ANY_IMAGE_HEADS),
+        {"with_images_and_any_filters": 48_000},
+    ),
+}
+#: Galaxies and seed of the statistics of the photometry in any filters.
+_N_SEDS, _SEED = 40_000, 902
 #: Use of real galaxies in the stage with images.
 _LENGTH_BY_REAL_IMAGES = (
     "; the number of steps of the encoder was chosen by the redshifts of 201 SDSS galaxies "
@@ -95,6 +121,22 @@ def with_image_network(
     card = with_stage(card, run, commit, *_IMAGE_NETWORK)
     card["training_set"]["real_galaxies"] += _LENGTH_BY_REAL_IMAGES
     return network, card
+
+
+def with_any_filters(run: Path, commit: str, results: Path | None) -> tuple[PropertyNetwork, dict]:
+    """Replace the heads of the bundled network by those of a run for photometry in any filters."""
+    _, card = of_package("simulated", results)
+    network = PropertyEstimator.load(run / "properties.safetensors").network
+    for name in ("metrics", "recalibration"):
+        card.pop(name, None)
+    for part, stage in _ANY_FILTERS.items():
+        card = with_stage(card, run.parent / part, commit, *stage)
+    card["novelty"] |= sed_statistics(network.sed, _N_SEDS, _SEED)
+    card["filters"] = [list(item.filters + item.second) for item in TRAINING_SETS]
+    card["preprocessing"] = ANY_FILTER_PREPROCESSING
+    limits = [text for text in card["limitations"] if text != error_floor_limitation()]
+    card["limitations"] = [*limits, *ANY_FILTER_LIMITATIONS]
+    return network, card | recalibration_of(results, SOURCES["simulated"])
 
 
 def of_run(kind: str, arguments: argparse.Namespace) -> tuple[torch.nn.Module, dict]:
@@ -141,6 +183,9 @@ def main() -> None:
         metavar="RUN",
         help="run with the encoder and the heads that read images",
     )
+    parser.add_argument(
+        "--any-filters", type=Path, metavar="RUN", help="joined heads of `any_filters.py`"
+    )
     parser.add_argument("--commit", help="commit of the code that trained the network")
     parser.add_argument("--results", type=Path, help="folder with results of the benchmarks")
     parser.add_argument(
@@ -148,13 +193,13 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     kind, results = arguments.kind, arguments.results
-    parts = arguments.photometry, arguments.images
+    parts = arguments.photometry, arguments.images, arguments.any_filters
     if any((arguments.run, *parts)) and arguments.commit is None:
         parser.error("--commit is required with a training run.")
-    if any(parts) and (kind != "simulated" or arguments.run or all(parts)):
+    if any(parts) and (kind != "simulated" or arguments.run or sum(map(bool, parts)) > 1):
         parser.error(
-            "--photometry and --images replace parts of the weights 'simulated': give one of "
-            "them, without a run."
+            "--photometry, --images and --any-filters replace parts of the weights 'simulated': "
+            "give one of them, without a run."
         )
     if arguments.run is not None:
         network, card = of_run(kind, arguments)
@@ -162,6 +207,8 @@ def main() -> None:
         network, card = with_photometry_heads(arguments.photometry, arguments.commit, results)
     elif arguments.images is not None:
         network, card = with_image_network(arguments.images, arguments.commit, results)
+    elif arguments.any_filters is not None:
+        network, card = with_any_filters(arguments.any_filters, arguments.commit, results)
     elif results is not None:
         network, card = of_package(kind, results)
     else:

@@ -39,9 +39,9 @@ MODELS = {
     ),
     "simulated": (
         "astrogenspec-properties-simulated",
-        "properties-simulated-v6.safetensors",
-        "The same, trained on simulations alone; redshifts from photometry recalibrated on real "
-        "galaxies",
+        "properties-simulated-v7.safetensors",
+        "Properties and line fluxes from photometry in any filters and SDSS-like ugriz images, "
+        "trained on simulations alone",
     ),
     "spectra": (
         "astrogenspec-spectra",
@@ -78,6 +78,20 @@ _FEW_IMAGES = (
     "and star-formation rate of 33), which were made from colour pictures: survey frames were not "
     "tested."
 )
+
+
+ANY_FILTER_PREPROCESSING = (
+    "asinh images in units of nominal SDSS sky noise, 64 x 64 pixels of 0.396 arcsec; photometry "
+    "in any filters as mean and covariance of 16 coefficients of the spectral energy distribution, "
+    "1500 A to 2.5 micron; corrected for Galactic extinction (Schlafly & Finkbeiner 2011)"
+)
+ANY_FILTER_LIMITATIONS = [
+    "Photometry in any filters was trained on galaxies of the depth of SDSS (r < 18.4, z < 0.36): "
+    "fainter galaxies of deeper surveys are outside the training set.",
+    "The zero points of SDSS relative to the spectra of the simulator were fitted to SDSS colours "
+    "and are interpolated in wavelength for other surveys.",
+    "Images are read in the bands of SDSS.",
+]
 
 
 def numbers_of_priors() -> dict[str, int]:

@@ -47,6 +47,20 @@ TRAIN_IMAGES = (
     "--data runs/images runs/images3 runs/photometry --steps {steps} --learning-rate 5e-4 "
     "--final-rate 2e-4 --out runs/image-network"
 )
+SIMULATE_SEDS = "python recipes/training_set.py runs/seds --seds --n 400000 --seed 2"
+TRAIN_ANY_FILTERS = (
+    "astrogenspec train properties --any-filters --data runs/seds --hours {hours:.2f} "
+    "--learning-rate 1.5e-3 --out runs/any"
+)
+SIMULATE_IMAGES_WITH_SEDS = (
+    "python recipes/training_set.py runs/images-seds --seds --images --n 50000 --seed 1"
+)
+WITH_ENCODER = "python recipes/any_filters.py encoder runs/any --out runs/any-encoder"
+TRAIN_ANY_IMAGE_HEADS = (
+    "astrogenspec train properties --model runs/any-encoder/properties.safetensors --heads-only "
+    "--data runs/images-seds --hours {hours:.2f} --learning-rate 6e-4 --out runs/any-images"
+)
+JOIN_ANY_FILTERS = "python recipes/any_filters.py join runs/any-images runs/any --out runs/any-both"
 FINETUNING_TABLE = "python recipes/finetune.py table FOLDER --out runs/finetuning.ecsv"
 FINETUNE = (
     f"astrogenspec train properties --anchor runs/finetuning.ecsv --model {BASE} "
@@ -118,6 +132,13 @@ RECIPES = {
         SIMULATE_MORE_IMAGES,
         TRAIN_IMAGES.format(steps=1400),
         _bundle("simulated", "--images runs/image-network"),
+        SIMULATE_SEDS,
+        TRAIN_ANY_FILTERS.format(hours=0.58),
+        SIMULATE_IMAGES_WITH_SEDS,
+        WITH_ENCODER,
+        TRAIN_ANY_IMAGE_HEADS.format(hours=0.30),
+        JOIN_ANY_FILTERS,
+        _bundle("simulated", "--any-filters runs/any-both"),
         f"python benchmarks/finetuning.py recalibration FOLDER --model {BASE} --out "
         "results/simulated",
         "python recipes/bundle.py simulated --results results/simulated",

@@ -10,8 +10,9 @@ simulate galaxies are used by the benchmarks too.
     python recipes/training_set.py seds --seds --n 1000000 --seed 1
 
 Writes N galaxies without images to shards in the folder ``seds``, with the spectral energy
-distributions from which photometry in any filters is made for training.  With ``--population
-deep``, galaxies are those of the deep population, to r = 23.5 and z = 1.3.
+distributions from which photometry in any filters is made for training.  With ``--images``, they
+have noise-free images too.  With ``--population deep``, galaxies are those of the deep population,
+to r = 23.5 and z = 1.3.
 """
 
 from __future__ import annotations
@@ -24,13 +25,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from astrogenspec.inference.outliers.detector import magnitudes_and_errors, outlier_statistics
+from astrogenspec.inference.outliers.detector import (
+    magnitudes_and_errors,
+    outlier_statistics,
+    sed_limit,
+)
 from astrogenspec.inference.outliers.predictive import PhotometryEmulator
 from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.inputs.photometry import PhotometryBatch
+from astrogenspec.inputs.sed_features import SEDComponents
 from astrogenspec.results.information import population_of
 from astrogenspec.simulate import GalaxyStream, Simulator
 from astrogenspec.simulate.dataset import DEEP_SAMPLES, TRAINING_SAMPLES, Contents, write_shards
+from astrogenspec.training.filter_sets import FilterBank, FilterObserver
 
 #: Samples of the training set of each population.
 SAMPLES = {"local": TRAINING_SAMPLES, "deep": DEEP_SAMPLES}
@@ -96,18 +103,46 @@ def training_statistics(n: int, seed: int, population: str = "local") -> dict:
     }
 
 
-def write_seds(
-    folder: Path, n: int, seed: int, workers: int | None = None, population: str = "local"
-) -> list[Path]:
-    """Write n galaxies with spectral energy distributions to shards, without images."""
+def sed_statistics(components: SEDComponents, n: int, seed: int, population: str = "local") -> dict:
+    """Compute the statistics of the photometry in any filters.
+
+    Parameters
+    ----------
+    components : SEDComponents
+        Components of the network.
+    n : int
+        Number of galaxies.
+    seed : int
+        Seed of the galaxies.
+    population : {"local", "deep"}
+        Population of the simulator.
+
+    Returns
+    -------
+    dict
+        Items of the entry ``novelty`` of the card.
+    """
+    simulator = Simulator(population=population)
+    contents = Contents("none", "none", seds=True)
+    stream = GalaxyStream(simulator, seed, SAMPLES[population], contents)
+    drawn = take(stream, n, ["sed", "sed_flux", "error"])
+    sed, flux, error = (torch.as_tensor(drawn[name]) for name in ("sed", "sed_flux", "error"))
+    observer = FilterObserver(FilterBank(), components)
+    generator = torch.Generator().manual_seed(seed)
+    return {"least_sed_log_tail": sed_limit(observer.infer(sed * flux[:, None], error, generator))}
+
+
+def write_seds(folder: Path, options: argparse.Namespace) -> list[Path]:
+    """Write galaxies with spectral energy distributions to shards."""
+    images = "noiseless" if options.images else "none"
     return write_shards(
-        n,
+        options.n,
         folder,
-        seed=seed,
-        population=population,
-        samples=SAMPLES[population],
-        contents=Contents("none", "none", seds=True),
-        workers=workers,
+        seed=options.seed,
+        population=options.population,
+        samples=SAMPLES[options.population],
+        contents=Contents(images, "none", seds=True),
+        workers=options.workers,
     )
 
 
@@ -119,15 +154,16 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="JSON file, or with --seds folder, to write")
     parser.add_argument("--n", type=int, default=6000, help="simulated galaxies")
     parser.add_argument("--seds", action="store_true", help="write shards for photometry training")
+    parser.add_argument("--images", action="store_true", help="with images, with --seds")
     parser.add_argument("--workers", type=int, help="processes for --seds; one per core by default")
     parser.add_argument("--seed", type=int, default=5010)
     parser.add_argument("--population", choices=tuple(SAMPLES), default="local")
     arguments = parser.parse_args()
-    n, seed, population = arguments.n, arguments.seed, arguments.population
     if arguments.seds:
-        write_seds(arguments.out, n, seed, arguments.workers, population)
+        write_seds(arguments.out, arguments)
         return
-    arguments.out.write_text(json.dumps(training_statistics(n, seed, population)))
+    statistics = training_statistics(arguments.n, arguments.seed, arguments.population)
+    arguments.out.write_text(json.dumps(statistics))
 
 
 if __name__ == "__main__":

@@ -27,9 +27,15 @@ from ..inputs.observations import (
     ObservationBatches,
     Observations,
 )
-from ..inputs.photometry import Photometry
+from ..inputs.photometry import (
+    ANY_FILTER_MODEL,
+    Photometry,
+    PhotometryBatch,
+    coerce_photometry,
+)
 from ..inputs.sed_features import SEDComponents
-from ..inputs.survey_names import SurveyLike
+from ..inputs.survey_names import SurveyLike, resolve_surveys
+from ..inputs.virtual_photometry import virtual_photometry
 from ..quantities import QUANTITIES, converted_labels
 from ..reports.calibration import CalibrationReport, calibration_report, checked_page
 from ..results.posterior import Posterior
@@ -287,6 +293,66 @@ class PropertyEstimator(ImageEstimator):
         if not parts:
             raise ValueError("cutouts is empty: give at least one galaxy.")
         return np.concatenate(parts).reshape(values.shape[:-1])
+
+    def predict_photometry(
+        self,
+        photometry: Photometry,
+        target: SurveyLike = "sdss",
+        *,
+        survey: SurveyLike | None = None,
+        ebv: float | np.ndarray | u.Quantity | None = None,
+        on_error: str = "raise",
+    ) -> PhotometryBatch:
+        """Predict the fluxes of galaxies in the filters of another survey.
+
+        They follow from the spectral energy distribution that the photometry implies, with the
+        population of the training as the prior (`astrogenspec.inputs.virtual_photometry`). Such
+        fluxes in the bands of SDSS are photometry for `SpectrumEstimator.predict`.
+
+        Parameters
+        ----------
+        photometry : see `~astrogenspec.coerce_photometry`
+            Photometry of n galaxies in any filters.
+        target : str, Survey, or a sequence of these
+            Survey whose fluxes are predicted.
+        survey, ebv, on_error
+            As for `predict`.
+
+        Returns
+        -------
+        PhotometryBatch
+            Fluxes as they would be observed, with the same Galactic E(B-V) and names; their errors
+            are those of the prediction, and are correlated.
+
+        Raises
+        ------
+        ValueError
+            If the weights read photometry of SDSS only, or the photometry or a survey cannot be
+            used.
+        TypeError, astropy.units.UnitsError
+            If the photometry cannot be read.
+
+        Examples
+        --------
+        >>> import astropy.units as u
+        >>> from astrogenspec import PropertyEstimator                       # doctest: +SKIP
+        >>> name = "astrogenspec-properties-simulated"
+        >>> estimator = PropertyEstimator.from_pretrained(name)              # doctest: +SKIP
+        >>> estimator.predict_photometry(table, "lsst", survey="des").bands  # doctest: +SKIP
+        ('u', 'g', 'r', 'i', 'z', 'y')
+        """
+        self.check_fitted()
+        if self._components is None:
+            raise ValueError(
+                f"these weights read photometry of SDSS only; use {ANY_FILTER_MODEL!r}, which read "
+                "any filters."
+            )
+        batch = coerce_photometry(
+            photometry, survey=survey, ebv=ebv, on_error=on_error, screening=False
+        )
+        surveys = resolve_surveys(target) or ()
+        filters = [each.filters[band] for each in surveys for band in each.bands]
+        return virtual_photometry(batch, filters, self._components)
 
     def fit(
         self,

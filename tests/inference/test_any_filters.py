@@ -213,3 +213,19 @@ def test_unusual_spectra_are_flagged(estimator):
     assert np.mean(odd < limit) > 0.95
     alone = coerce_photometry(table["flux_r", "flux_err_r", "ebv"], survey="lsst")
     assert np.isnan(sed_log_tail(components, alone)).all()
+
+
+def test_photometry_of_another_survey_is_predicted(estimator):
+    table = table_of("des", "griz", error=0.005)
+    found = estimator.predict_photometry(table, "lsst", survey="des")
+    names = [get_survey("lsst").filter_names[band] for band in "ugrizy"]
+    assert [band.name for band in found.filters] == names
+    ratio = found.flux / fluxes(names)
+    assert (np.abs(ratio[:, 1:5] - 1) < 0.06).all()
+    # The u band is not covered by DES.
+    relative = found.error / found.flux
+    assert (relative[:, 0] > 3 * relative[:, 2]).all()
+    with pytest.raises(ValueError, match="these weights read photometry of SDSS only; use"):
+        make_estimator().predict_photometry(table, survey="des")
+    with pytest.raises(ValueError, match="survey is 'nowhere', but the known surveys are"):
+        estimator.predict_photometry(table, "nowhere", survey="des")
