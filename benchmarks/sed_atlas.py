@@ -30,7 +30,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.stats import gaussian_kde
 
 from astrogenspec.simulate import Sample, Simulator
-from astrogenspec.simulate.photometry import sed_weights, zero_point_curve
+from astrogenspec.simulate.photometry import zero_point_curve
 from astrogenspec.wavelengths import SED_GRID
 
 BANDS = {"NUV": "galex-nuv"} | {band: f"sdss2010-{band}" for band in "ugriz"}
@@ -84,7 +84,7 @@ def colours(sed: np.ndarray) -> dict[str, np.ndarray]:
     magnitudes = {}
     for band, name in BANDS.items():
         curve = speclite.filters.load_filter(name)
-        weights = sed_weights(curve.wavelength, curve.response).numpy()
+        weights = SED_GRID.average_weights(curve.wavelength, curve.response)
         magnitudes[band] = -2.5 * np.log10(sed @ weights)
     return {c: magnitudes[c.split("-")[0]] - magnitudes[c.split("-")[1]] for c in COLOURS}
 
