@@ -1,4 +1,4 @@
-"""Measure other methods on the folds of `finetuning.py`: boosting, perceptrons, and flows."""
+"""Measure other methods on the same galaxies: boosting, perceptrons, flows and others."""
 
 from __future__ import annotations
 
@@ -7,16 +7,25 @@ import numpy as np
 from astropy.table import QTable
 from real_tables import inputs_of
 
-from astrogenspec import PropertyEstimator
+from astrogenspec import PhotometryBatch, PropertyEstimator
 from astrogenspec.inference.network import PropertyNetwork
 from astrogenspec.quantities import QUANTITIES
 
-__all__ = ["flow_medians", "label_medians", "redshift_medians"]
+__all__ = [
+    "colours_of",
+    "density_network_draws",
+    "flow_medians",
+    "label_medians",
+    "neighbour_draws",
+    "redshift_medians",
+]
 
 #: Number of flows whose medians are combined.
 _N_FLOWS = 3
 #: Width of the network without simulations; small ones are best for a few thousand galaxies.
 _WIDTH = 64
+#: Mixture density networks, and Gaussians of each.
+_N_NETWORKS, _N_GAUSSIANS = 3, 5
 
 
 def redshift_medians(train: QTable, test: QTable, inputs: str) -> dict[str, np.ndarray]:
@@ -136,6 +145,134 @@ def label_medians(train: QTable, test: QTable, *, redshift: bool = True) -> dict
             )
             found[name] = boosting.fit(x[known], y[known]).predict(at)
     return found
+
+
+def colours_of(photometry: PhotometryBatch, training: PhotometryBatch) -> np.ndarray:
+    """Return dereddened colours and one magnitude, standardised with the training galaxies.
+
+    Missing bands have the median colour of the training galaxies.
+
+    Parameters
+    ----------
+    photometry, training : PhotometryBatch
+        Galaxies, and training galaxies in the same filters.
+
+    Returns
+    -------
+    ndarray, shape (n, m)
+    """
+
+    def colours(batch: PhotometryBatch) -> np.ndarray:
+        flux, error = batch.dereddened()
+        softening = np.nanmedian(training.dereddened()[1], axis=0)
+        magnitude = -1.0857 * (np.arcsinh(flux / (2 * softening)) + np.log(softening))
+        order = np.argsort([each.pivot.value for each in batch.filters])
+        magnitude = np.where(np.isfinite(error), magnitude, np.nan)[:, order]
+        middle = magnitude[:, len(order) // 2]
+        middle = np.where(np.isfinite(middle), middle, np.nanmedian(magnitude, axis=1))
+        return np.column_stack([magnitude[:, :-1] - magnitude[:, 1:], middle])
+
+    reference, found = colours(training), colours(photometry)
+    centre = np.nanmedian(reference, axis=0)
+    width = 1.4826 * np.nanmedian(np.abs(reference - centre), axis=0)
+    return np.clip(np.nan_to_num((found - centre) / width), -8, 8)
+
+
+def neighbour_draws(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Return the redshifts of the nearest neighbours, whose number leave-one-out chooses.
+
+    Parameters
+    ----------
+    x, at : ndarray, shape (n, m)
+        Features of the training galaxies and of others.
+    y : ndarray, shape (n,)
+        Redshifts of the training galaxies.
+
+    Returns
+    -------
+    ndarray, shape (n, k)
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    largest = min(50, len(x) // 4)
+    tree = NearestNeighbors(n_neighbors=largest).fit(x)
+    others = y[tree.kneighbors(return_distance=False)]
+
+    def error(k: int) -> float:
+        deviation = (np.median(others[:, :k], axis=1) - y) / (1 + y)
+        return float(np.median(np.abs(deviation - np.median(deviation))))
+
+    best = min((k for k in (5, 8, 12, 18, 25, 35, 50) if k <= largest), key=error)
+    return y[tree.kneighbors(at, n_neighbors=best, return_distance=False)]
+
+
+def density_network_draws(
+    x: np.ndarray, y: np.ndarray, at: np.ndarray, *, n_draws: int, seed: int
+) -> np.ndarray:
+    """Draw redshifts from an ensemble of three mixture density networks of five Gaussians.
+
+    Each is trained with early stopping on another fifth of the galaxies.
+
+    Parameters
+    ----------
+    x, at : ndarray, shape (n, m)
+        Features of the training galaxies and of others.
+    y : ndarray, shape (n,)
+        Redshifts of the training galaxies.
+    n_draws : int
+        Number of draws.
+    seed : int
+        Seed of the random numbers.
+
+    Returns
+    -------
+    ndarray, shape (n, n_draws)
+    """
+    import torch
+
+    torch.manual_seed(seed)
+    centre, width = float(y.mean()), float(y.std())
+    features, others = (torch.tensor(values, dtype=torch.float32) for values in (x, at))
+    target = torch.tensor((y - centre) / width, dtype=torch.float32)
+
+    def mixture(output: torch.Tensor) -> torch.distributions.MixtureSameFamily:
+        logits, means, scales = output.chunk(3, dim=-1)
+        components = torch.distributions.Normal(means, scales.clamp(-6, 3).exp())
+        weights = torch.distributions.Categorical(logits=logits)
+        return torch.distributions.MixtureSameFamily(weights, components)
+
+    draws = []
+    fold = torch.randperm(len(y)) % 5
+    for k in range(_N_NETWORKS):
+        network = torch.nn.Sequential(
+            torch.nn.Linear(x.shape[1], _WIDTH),
+            torch.nn.SiLU(),
+            torch.nn.Linear(_WIDTH, _WIDTH),
+            torch.nn.SiLU(),
+            torch.nn.Linear(_WIDTH, 3 * _N_GAUSSIANS),
+        )
+        optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-3)
+        inside, outside = torch.nonzero(fold != k)[:, 0], fold == k
+        best, state, waited = np.inf, network.state_dict(), 0
+        for _ in range(300):
+            for rows in inside[torch.randperm(len(inside))].split(64):
+                loss = -mixture(network(features[rows])).log_prob(target[rows]).mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            with torch.no_grad():
+                held_out = -mixture(network(features[outside])).log_prob(target[outside]).mean()
+            waited += 1
+            if float(held_out) < best:
+                best, waited = float(held_out), 0
+                state = {name: value.clone() for name, value in network.state_dict().items()}
+            if waited > 20:
+                break
+        network.load_state_dict(state)
+        with torch.no_grad():
+            draws.append(mixture(network(others)).sample((-(-n_draws // _N_NETWORKS),)))
+    found = torch.cat(draws).T.numpy()[:, :n_draws]
+    return centre + width * found
 
 
 def _magnitudes(table: QTable, subset: str) -> dict[str, np.ndarray]:
