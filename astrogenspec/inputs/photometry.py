@@ -284,7 +284,7 @@ class PhotometryBatch:
         if other:
             raise ValueError(
                 f"photometry is in the filters {list_columns(other)}, but these weights read those "
-                f"of SDSS only; use weights for any filters, {ANY_FILTER_MODEL!r}, or the fluxes in "
+                f"of SDSS only; use weights for any filters, {ANY_FILTER_MODEL!r}, or fluxes in "
                 "ugriz that their predict_photometry predicts."
             )
         return self.with_filters(sdss_filters())
