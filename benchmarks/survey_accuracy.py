@@ -1,6 +1,6 @@
 """Accuracy in the filters of many surveys, on simulated galaxies that no network was trained on.
 
-    python benchmarks/survey_accuracy.py [--model NAME] [--n 5000] [--out results/survey_accuracy.json]
+    python benchmarks/survey_accuracy.py [--model NAME] [--n 5000] [--out FILE.json]
 
 The sets of filters include two that are left out of the training, Pan-STARRS and Bessell BVRI. All
 galaxies are those of the depth of SDSS (r < 18.4).  Fluxes have Gaussian errors of the stated depth
