@@ -202,7 +202,18 @@ def read_catalogue(
     names, named = read_names(given["name"], n) if "name" in given else (None, None)
     morphology = read_morphology(shape, n)
     shown = tuple(notice for notice in notices if notice)
-    return Catalogue(flux, error, ebv, extinction, names, rejected, morphology, named, shown)
+    return Catalogue(
+        flux,
+        error,
+        ebv,
+        extinction,
+        names,
+        rejected,
+        morphology,
+        named,
+        shown,
+        coefficient=np.zeros(len(BANDS)) if translation.dereddened else None,  # type: ignore[arg-type]
+    )
 
 
 def checked_photometry(photometry: object) -> Table | Mapping[Any, Any]:

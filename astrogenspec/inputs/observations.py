@@ -204,6 +204,11 @@ def observe(
         shape = photometry.morphology
         _add(shape_log, ["morphology not used: "] * n, shape.problems, shape.flag_codes)
     photometry = _without(photometry, rejected)
+    if measure and cutouts is not None:
+        # The same columns in every batch, whether or not a galaxy of it is measured.
+        filters = union([photometry.filters, sdss_filters()])
+        if len(filters) > len(photometry.filters):
+            photometry = photometry.with_filters(filters)
     wanted = has_image & ~photometry.bands_present.any(axis=1)
     if measure and cutouts is not None and wanted.any():
         measured = measure_photometry(cutouts[wanted], None if assumed else 0.0)
@@ -292,13 +297,7 @@ def _without(photometry: PhotometryBatch, rows: np.ndarray) -> PhotometryBatch:
 def _filled(
     photometry: PhotometryBatch, rows: np.ndarray, other: PhotometryBatch
 ) -> PhotometryBatch:
-    """Replace the fluxes of some galaxies by those of another batch, but not the extinction.
-
-    The columns of the result are the filters of both.
-    """
-    filters = union([photometry.filters, other.filters])
-    if len(filters) > len(photometry.filters):
-        photometry = photometry.with_filters(filters)
+    """Replace the fluxes of some galaxies by those of another batch, but not the extinction."""
     other = other.with_filters(photometry.filters)
     flux, error, measured = (
         np.array(a) for a in (photometry.flux, photometry.error, photometry.measured)

@@ -200,7 +200,8 @@ class PhotometryBatch:
 
     def __repr__(self) -> str:
         bad = sum(map(bool, self.problems))
-        return f"<PhotometryBatch of {len(self)} galaxies, {bad} with problems>"
+        bands = "" if is_sdss(self.filters) else f" in {', '.join(self.bands)}"
+        return f"<PhotometryBatch of {len(self)} galaxies{bands}, {bad} with problems>"
 
     @property
     def n_galaxies(self) -> int:

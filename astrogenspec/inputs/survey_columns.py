@@ -51,6 +51,8 @@ __all__ = [
 #: Magnitudes that the error of a non-detection can be, if it is that of a limit.
 LIMITS = (10.0, 35.0)
 _EXTINCTION = "extinction_{}"
+#: Extinction, mag, below which a transmission is 1 in single precision.
+_ROUNDING = 1e-6
 #: Names of a column and of its error; None for the standard deviation of a distribution.
 Names: TypeAlias = tuple[str, str | None]
 _COUNTS = (u.adu, u.electron, u.count, u.DN, u.dimensionless_unscaled)
@@ -107,13 +109,27 @@ class Columns:
         """
         if exact:
             return name if name in self.content else None
-        found = self._names.get(name.lower(), [])
+        found = self.spellings(name)
         if len(found) > 1:
             raise ValueError(
                 f"photometry has the columns {list_columns(found)}, whose names differ in case "
                 "only; keep one of them."
             )
         return found[0] if found else None
+
+    def spellings(self, name: str) -> list[str]:
+        """Return the names of the columns that are the same but for the case of letters.
+
+        Parameters
+        ----------
+        name : str
+            Name to look for.
+
+        Returns
+        -------
+        list of str
+        """
+        return self._names.get(name.lower(), [])
 
     def read(self, name: str, owner: str) -> Values:
         """Read a column.
@@ -530,7 +546,7 @@ def _bands_of(columns: Columns, survey: Survey, surveys: Sequence[Survey]) -> li
     form, native = _native_columns(columns, survey)
     stems = {band: _stems(survey, band, surveys) for band in survey.bands}
     scheme, own = _own_columns(columns, stems, survey.name)
-    if {value for value, _ in own.values()} <= {value for value, _ in native.values()}:
+    if native and {value for value, _ in own.values()} <= _native_values(columns, survey):
         own = {}
     if native and own:
         first, second = (next(iter(found.values()))[0] for found in (own, native))
@@ -571,6 +587,15 @@ def _native_columns(
         if len(found) > len(best[1]):
             best = form, found
     return best
+
+
+def _native_values(columns: Columns, survey: Survey) -> set[str | None]:
+    """Return the names of all columns of values that a catalogue of the survey has."""
+    return {
+        columns.find(form.column(form.value, band))
+        for form in survey.catalogue
+        for band in survey.bands
+    }
 
 
 def _check_complete(
@@ -666,23 +691,27 @@ def _extinction(
             if key is not None:
                 given = columns.read(key, survey.name)
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    return Values(key, -2.5 * np.log10(given.numbers), None)
+                    magnitudes = -2.5 * np.log10(given.numbers)
+                rounded = np.abs(magnitudes) < _ROUNDING
+                return Values(key, np.where(rounded, 0.0, magnitudes), None)
     return None
 
 
 def _check_shared(columns: Columns, surveys: Sequence[Survey]) -> None:
-    """Raise if a column is called after a band of several surveys."""
-    owners: dict[str, list[str]] = {}
+    """Raise if a column is called after a band of several surveys, in any case of letters."""
+    owners: dict[str, list[tuple[str, str]]] = {}
     for survey in surveys:
         for band in survey.bands:
-            owners.setdefault(band, []).append(survey.name)
-    for band, names in owners.items():
-        for patterns in SCHEMES.values() if len(names) > 1 else ():
-            key = columns.find(patterns[0].format(band), exact=True)
-            error = [columns.find(each.format(band), exact=True) for each in patterns[1:]]
-            if key is not None and key not in columns.used and any(error):
-                better = patterns[0].format(f"{names[0]}-{band}")
-                raise ValueError(
-                    f"the column {key} of photometry could be of {' or '.join(names)}; name the "
-                    f"survey, such as {better}, in it and in its error."
-                )
+            owners.setdefault(band.lower(), []).append((survey.name, band))
+    for lower, pairs in owners.items():
+        for patterns in SCHEMES.values() if len(pairs) > 1 else ():
+            errors = [columns.spellings(each.format(lower)) for each in patterns[1:]]
+            for key in columns.spellings(patterns[0].format(lower)) if any(errors) else ():
+                if key not in columns.used:
+                    name, band = pairs[0]
+                    better = patterns[0].format(f"{name}-{band}")
+                    raise ValueError(
+                        f"the column {key} of photometry could be of "
+                        f"{' or '.join(name for name, _ in pairs)}; name the survey, such as "
+                        f"{better}, in it and in its error."
+                    )

@@ -17,7 +17,7 @@ from astrogenspec.inputs.filter_sets import (
     union,
 )
 from astrogenspec.inputs.morphology import Morphology
-from astrogenspec.inputs.observations import Observations, observe
+from astrogenspec.inputs.observations import observe
 from astrogenspec.inputs.photometry import PhotometryBatch, coerce_photometry
 from astrogenspec.inputs.screening import screen
 from astrogenspec.surveys import BANDS, SDSS, get_filter
@@ -118,6 +118,9 @@ class TestBatch:
     def test_wrong_calibration_error(self, given, kind, message):
         with pytest.raises(kind, match=message):
             decam(calibration_error=given)
+
+    def test_representation(self):
+        assert repr(decam()) == "<PhotometryBatch of 2 galaxies in g, r, z, 0 with problems>"
 
     def test_shapes_are_those_of_the_filters(self):
         with pytest.raises(ValueError, match=r"flux has shape \(2, 3\), but it must be \(2, 5\)"):
@@ -220,4 +223,8 @@ class TestObservations:
             seen.photometry.bands_present, [[True] * 3 + [False] * 5, [False] * 3 + [True] * 5]
         )
         assert seen.modes.tolist() == ["both", "image"]
-        assert isinstance(seen, Observations)
+        # The columns do not depend on the galaxies of the batch.
+        assert (
+            observe(cutouts[:1], decam(flux=flux)[:1]).photometry.filters == DECAM + sdss_filters()
+        )
+        assert observe(cutouts, decam(), measure=False).photometry.filters == DECAM

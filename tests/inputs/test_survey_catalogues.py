@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import speclite.filters
 from astropy.table import QTable, Table
+from astropy.uncertainty import Distribution
 
 from astrogenspec import AstroGenSpecWarning, coerce_photometry
 from astrogenspec.inputs.filter_sets import extinction_coefficients, sdss_filters
@@ -235,6 +236,23 @@ class TestSeveralSurveys:
         # Names of SDSS alone still mean SDSS.
         assert coerce_photometry(table).filters == sdss_filters()
 
+    def test_band_in_another_case(self):
+        table = Table({"MAG_Y": [20.0], "MAG_ERR_Y": [0.1], "mag_g": [20.0], "mag_err_g": [0.1]})
+        with pytest.raises(ValueError, match="MAG_Y of photometry could be of lsst or euclid"):
+            coerce_photometry(table, survey=["lsst", "euclid"], ebv=0.0)
+        assert coerce_photometry(table, survey="lsst", ebv=0.0).bands == ("g", "y")
+
+    def test_dereddened_sdss_says_nothing_of_the_reddening(self):
+        table = twomass()
+        for band in SDSS.bands:
+            table[f"dered_{band}"], table[f"err_{band}"] = [17.5, 18.0], [0.1, 0.1]
+        batch = coerce_photometry(table, survey=["sdss", "2mass"], ebv=0.1)
+        np.testing.assert_array_equal(batch.extinction[:, :5], 0)
+        coefficients = extinction_coefficients(batch.filters[5:])
+        np.testing.assert_allclose(batch.extinction[0, 5:], 0.1 * coefficients, 2e-3)
+        with pytest.warns(AstroGenSpecWarning, match="ebv = 0 is assumed"):
+            coerce_photometry(table, survey=["sdss", "2mass"])
+
     def test_shared_bands(self):
         content = {"mag_g": 20.0, "mag_err_g": 0.1, "ebv": 0.0}
         with pytest.raises(ValueError, match="mag_g of photometry could be of hsc or panstarrs"):
@@ -283,6 +301,12 @@ class TestExtinction:
         coefficients = extinction_coefficients(batch.filters[9:])
         np.testing.assert_allclose(batch.extinction[:, :9], 0)
         np.testing.assert_allclose(batch.extinction[0, 9:], 0.1 * coefficients, 2e-3)
+
+    def test_transmission_of_one_in_single_precision(self):
+        table = legacy()
+        table["MW_TRANSMISSION_R"] = np.array([1 + 1e-7, 1.0], "f4")
+        batch = coerce_photometry(table, survey="legacy-dr10")
+        np.testing.assert_array_equal(batch.extinction[:, 1], 0)
 
     @pytest.mark.parametrize("value", [0.0, -1.0, 1.2, np.nan])
     def test_impossible_transmission(self, value):
@@ -379,6 +403,50 @@ class TestUnits:
         table["gKronMag"] = [1, 2] * u.uJy
         with pytest.raises(u.UnitsError, match="gKronMag is in uJy, but by its name"):
             coerce_photometry(table, survey="panstarrs", ebv=0.0)
+
+
+class TestVizieR:
+    def test_kron_magnitudes_are_preferred(self):
+        table = Table()
+        for band in "grizy":
+            table[f"{band}Kmag"], table[f"e_{band}Kmag"] = [17.5], [0.1]
+            table[f"{band}mag"], table[f"e_{band}mag"] = [18.0], [0.1]
+        with pytest.raises(ValueError, match="beside ymag, which SDSS does not have"):
+            coerce_photometry(table, ebv=0.0)
+        batch, texts = read(table, survey="panstarrs", ebv=0.0)
+        np.testing.assert_allclose(batch.flux, [[100] * 5])
+        assert texts == [
+            "photometry: gKmag and so on: Kron magnitudes miss about 10% of the light of galaxies."
+        ]
+        table = table[[name for name in table.colnames if "K" not in name]]
+        batch, texts = read(table, survey="panstarrs", ebv=0.0)
+        np.testing.assert_allclose(batch.flux, [[10**1.8] * 5])
+        assert "PSF magnitudes are those of point sources" in texts[0]
+
+    @pytest.mark.parametrize(
+        ("survey", "bands", "offsets"),
+        [
+            ("2mass", ("J", "H", "K"), (0.91, 1.39, 1.85)),
+            ("wise", ("W1", "W2", "W3", "W4"), (2.699, 3.339, 5.174, 6.62)),
+        ],
+    )
+    def test_vega_magnitudes(self, survey, bands, offsets):
+        content = {"ebv": 0.0}
+        for band, offset in zip(bands, offsets, strict=True):
+            content |= {f"{band}mag": (17.5 - offset) * u.mag, f"e_{band}mag": 0.1 * u.mag}
+        batch = coerce_photometry(content, survey=survey)
+        np.testing.assert_allclose(batch.flux, [[100] * len(bands)])
+
+
+def test_distributions_need_no_error():
+    rng = np.random.default_rng(1)
+    samples = Distribution(rng.normal(10, 0.5, (1, 5000)) * u.nmgy)
+    for kind in (dict, QTable):
+        batch = coerce_photometry(kind({"y": samples, "ebv": [0.0]}), survey="lsst")
+        np.testing.assert_allclose(batch.flux, [[10]], rtol=0.01)
+        np.testing.assert_allclose(batch.error, [[0.5]], rtol=0.05)
+        batch = coerce_photometry(kind({"twomass-J": samples, "ebv": [0.0]}))
+        np.testing.assert_allclose(batch.error, [[0.5]], rtol=0.05)
 
 
 WRONG = {

@@ -155,6 +155,8 @@ COLUMNS = {
     ("panstarrs", "forced-kron"): ("gFKronFlux", "gFKronFluxErr"),
     ("panstarrs", "forced-kron-mag"): ("gFKronMag", "gFKronMagErr"),
     ("panstarrs", "stack-psf"): ("gPSFMag", "gPSFMagErr"),
+    ("panstarrs", "vizier-kron"): ("gKmag", "e_gKmag"),
+    ("panstarrs", "vizier-psf"): ("gmag", "e_gmag"),
     ("hsc", "pdr3-cmodel-flux"): ("g_cmodel_flux", "g_cmodel_fluxerr"),
     ("hsc", "pdr2-cmodel-flux"): ("g_cmodel_flux", "g_cmodel_fluxsigma"),
     ("hsc", "pdr3-cmodel"): ("g_cmodel_mag", "g_cmodel_magerr"),
@@ -172,8 +174,10 @@ COLUMNS = {
     ("2mass", "extended-total"): ("k_m_ext", "k_msig_ext"),
     ("2mass", "extended-isophotal"): ("j_m_k20fe", "j_msig_k20fe"),
     ("2mass", "point"): ("j_m", "j_msigcom"),
+    ("2mass", "vizier-point"): ("Kmag", "e_Kmag"),
     ("galex", "mcat"): ("nuv_mag", "nuv_magerr"),
     ("wise", "allwise"): ("w1mpro", "w1sigmpro"),
+    ("wise", "vizier"): ("W1mag", "e_W1mag"),
 }
 
 
