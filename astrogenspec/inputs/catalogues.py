@@ -126,7 +126,7 @@ class Catalogue:
         Catalogue
             The same object if it has these filters.
         """
-        if tuple(filters) == self.filters:
+        if filters is self.filters or tuple(filters) == self.filters:
             return self
         index = [list(filters).index(each) for each in self.filters]
         shape = len(self), len(filters)

@@ -92,6 +92,11 @@ _OURS = [
 ]
 #: Names that are read in any case, by the name in lower case.
 _KNOWN = {key.lower(): key for key in (*_OURS, *_BAND_COLUMNS, *_SKYSERVER, *_RADII, _IDENTIFIER)}
+_SDSS_PATTERNS = [keys[0] for scheme, keys in SCHEMES.items() if scheme != "bare"]
+_SDSS_PATTERNS += ["modelFlux_{}", "modelMag_{}", "dered_{}", *SCHEMES["bare"][1:], "err_{}"]
+#: Names of bands of SDSS, except those of the bands alone.
+_SDSS_NAMES = {pattern.format(band) for pattern in _SDSS_PATTERNS for band in BANDS}
+_SDSS_LOWER_NAMES = {name.lower() for name in _SDSS_NAMES}
 #: A column z without unit is a redshift if its median is below this number, and a magnitude if not.
 _REDSHIFT_LIMIT = 9.0
 _SHOWN = 8
@@ -211,10 +216,7 @@ def has_sdss_names(names: Iterable[Any], *, is_table: bool) -> bool:
         True also for the names of bands alone, such as "g", if there is an error.
     """
     given = {name.lower() if is_table else name for name in names if isinstance(name, str)}
-    patterns = [keys[0] for scheme, keys in SCHEMES.items() if scheme != "bare"]
-    patterns += ["modelFlux_{}", "modelMag_{}", "dered_{}", *SCHEMES["bare"][1:], "err_{}"]
-    known = [pattern.format(band) for pattern in patterns for band in BANDS]
-    return any((name.lower() if is_table else name) in given for name in known)
+    return not given.isdisjoint(_SDSS_LOWER_NAMES if is_table else _SDSS_NAMES)
 
 
 def _in_known_case(columns: dict[Any, Any]) -> dict[Any, Any]:

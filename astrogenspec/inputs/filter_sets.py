@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -61,7 +61,7 @@ def is_sdss(filters: Sequence[Filter]) -> bool:
     -------
     bool
     """
-    return [each.name for each in filters] == list(_SDSS_BANDS)
+    return filters is sdss_filters() or [each.name for each in filters] == list(_SDSS_BANDS)
 
 
 def sdss_bands(filters: Sequence[Filter]) -> tuple[str | None, ...]:
@@ -108,13 +108,14 @@ def extinction_coefficients(filters: Sequence[Filter]) -> np.ndarray:
     ndarray, shape (m,)
         Those of the survey for SDSS, else those of the curve of the filter.
     """
-    bands = sdss_bands(filters)
-    return np.array(
-        [
-            each.extinction_coefficient if band is None else SDSS.extinction_coefficient[band]
-            for each, band in zip(filters, bands, strict=True)
-        ],
-        dtype=float,
+    return np.array(_coefficients(tuple(filters)))
+
+
+@lru_cache(maxsize=256)
+def _coefficients(filters: tuple[Filter, ...]) -> tuple[float, ...]:
+    return tuple(
+        float(each.extinction_coefficient if band is None else SDSS.extinction_coefficient[band])
+        for each, band in zip(filters, sdss_bands(filters), strict=True)
     )
 
 
@@ -133,9 +134,8 @@ def calibration_errors(filters: Sequence[Filter]) -> np.ndarray:
     return np.array(
         [
             DEFAULT_CALIBRATION_ERROR if band is None else _SDSS_ERRORS[band]
-            for band in sdss_bands(filters)
-        ],
-        dtype=float,
+            for band in map(_SDSS_BANDS.get, [each.name for each in filters])
+        ]
     )
 
 
@@ -178,6 +178,8 @@ def check_filters(filters: object) -> tuple[Filter, ...]:
     ValueError
         If it is empty, or a filter is given twice.
     """
+    if filters is sdss_filters():
+        return sdss_filters()
     found = tuple(filters) if isinstance(filters, Sequence) else ()
     if not isinstance(filters, Sequence) or not all(isinstance(each, Filter) for each in found):
         raise TypeError(
@@ -223,4 +225,6 @@ def union(parts: Sequence[Sequence[Filter]]) -> tuple[Filter, ...]:
     -------
     tuple of Filter
     """
+    if all(part is parts[0] for part in parts):
+        return tuple(parts[0])
     return tuple({each.name: each for part in parts for each in part}.values())

@@ -205,11 +205,15 @@ def _reasons(
         usual &= flux[:, k] > snr * error[:, k]
         weak[:, k] &= ~usual | (flux[:, k] == 0)
     faded = np.where(limited, weak, low)
-    return {
+    reasons = {
         "an error larger than that of any training galaxy": (error > MAX_ERROR) & limited,
         f"a signal-to-noise ratio below {MIN_SNR:g}": weak,
         "brighter than any galaxy": flux > bright,
         "fainter than any galaxy of a survey": (flux > 0) & (flux < faint) & ~faded,
+    }
+    if limited.all():  # stricter limits
+        return reasons
+    return reasons | {
         "an error larger than the flux of any galaxy": error > bright,
         f"negative by more than {MAX_NEGATIVE:g} standard deviations": flux < -MAX_NEGATIVE * error,
     }

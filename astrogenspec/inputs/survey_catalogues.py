@@ -25,7 +25,6 @@ from .catalogues import (
     without_missing,
 )
 from .column_names import has_sdss_names, list_columns
-from .filter_sets import union
 from .fluxes import Values, common_length
 from .morphology import read_morphology
 from .survey_columns import (
@@ -75,7 +74,7 @@ def read_photometry(
     is_table = isinstance(photometry, Table)
     content, given = with_filter_names({key: photometry[key] for key in list(photometry.keys())})
     columns = Columns(content, is_table)
-    filters = union([given, named_filters(columns)])
+    filters = (*given, *(each for each in named_filters(columns) if each not in given))
     guessing, notice = surveys is None, ""
     if surveys is None:
         surveys = (SDSS,) if has_sdss_names(content, is_table=is_table) else ()
