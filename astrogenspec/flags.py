@@ -116,6 +116,10 @@ class Flag(IntFlag):
     #: The redshift that the measurement needs is missing.
     NO_REDSHIFT = 1 << 41
 
+    # Change of the prior.
+    #: With the new prior of a posterior, its draws are worth few draws.
+    LOW_EFFECTIVE_SAMPLE = 1 << 42
+
 
 class FlagLog:
     """Collect the flags of a number of galaxies.

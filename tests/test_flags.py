@@ -24,6 +24,7 @@ def test_bits_in_files_keep_their_values():
     assert int(Flag.ASSUMPTION) == 2**36
     assert int(Flag.LINE_NOT_MEASURED) == 2**40
     assert int(Flag.NO_REDSHIFT) == 2**41
+    assert int(Flag.LOW_EFFECTIVE_SAMPLE) == 2**42
 
 
 def test_log_collects_codes_and_texts():

@@ -31,9 +31,11 @@ from ..quantities import QUANTITIES
 __all__ = [
     "GRADES",
     "MINIMUM_DRAWS",
+    "beyond_population",
     "check_population",
     "divergence",
     "grades",
+    "population_log_density",
     "population_of",
     "population_rank",
     "shared_population",
@@ -45,6 +47,8 @@ GRADES = (("mostly prior", -np.inf), ("partly informed", 0.5), ("informed", 1.5)
 MINIMUM_DRAWS = 4
 _N_QUANTILES = 201
 _MIN_FRACTION = 1e-12
+#: Densities are those between quantiles at this number of steps on both sides.
+_HALF_WINDOW = 4
 _BLOCK = 4_000_000
 
 
@@ -132,20 +136,80 @@ def population_rank(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarra
     ndarray, of the same shape
         Fractions between 0 and 1; NaN where a value is NaN.
     """
-    table = np.maximum.accumulate(np.asarray(quantiles, dtype=float))
+    table = _increasing(quantiles)
     n = len(table)
-    fractions = (np.arange(n) + 0.5) / n
-    # Equal quantiles, which result from the rounding of the table, are separated slightly.
-    table = table + np.arange(n) * 1e-9 * max(np.ptp(table), 1e-9)
     values = np.asarray(values, dtype=float)
-    rank = np.interp(values, table, fractions)
-    few = min(4, n - 1)
-    for end, inner, outside in ((0, few, values < table[0]), (-1, -1 - few, values > table[-1])):
-        length = abs(table[inner] - table[end]) / np.log((few + 0.5) / 0.5)
+    rank = np.interp(values, table, (np.arange(n) + 0.5) / n)
+    for end, outside in ((0, values < table[0]), (-1, values > table[-1])):
         distance = np.abs(values[outside] - table[end])
-        tail = np.maximum(0.5 / n * np.exp(-distance / length), _MIN_FRACTION)
+        tail = np.maximum(0.5 / n * np.exp(-distance / _tail_length(table, end)), _MIN_FRACTION)
         rank[outside] = tail if end == 0 else 1 - tail
     return np.where(np.isnan(values), np.nan, rank)
+
+
+def population_log_density(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
+    """Compute the logarithm of the density of a population.
+
+    Parameters
+    ----------
+    values : ndarray
+        Values in the unit of the table.
+    quantiles : sequence of float
+        Table of `population_of`.
+
+    Returns
+    -------
+    ndarray, of the same shape
+        Natural logarithm of the density per unit of the values, from the distances of quantiles;
+        beyond the ends of the table the density is assumed to decrease exponentially. NaN where a
+        value is NaN.
+    """
+    table = _increasing(quantiles)
+    n = len(table)
+    # Over up to eight steps, which reduces the sampling noise, but two in the tails.
+    middle = np.arange(1, n - 1)
+    half = np.minimum(1 + np.minimum(middle, n - 1 - middle) // 8, _HALF_WINDOW)
+    low, high = (middle - half, middle + half) if n > 2 else (np.array([0]), np.array([1]))
+    centre = (table[low] + table[high]) / 2
+    height = np.log((high - low) / n / (table[high] - table[low]))
+    values = np.asarray(values, dtype=float)
+    density = np.interp(values, centre, height)
+    for end, outside in ((0, values < table[0]), (-1, values > table[-1])):
+        length = _tail_length(table, end)
+        distance = np.abs(values[outside] - table[end])
+        density[outside] = np.log(0.5 / n / length) - distance / length
+    return np.where(np.isnan(values), np.nan, density)
+
+
+def beyond_population(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
+    """Return which values are outside the tabulated population.
+
+    Parameters
+    ----------
+    values : ndarray
+        Values in the unit of the table.
+    quantiles : sequence of float
+        Table of `population_of`.
+
+    Returns
+    -------
+    ndarray of bool, of the same shape
+        False where a value is NaN.
+    """
+    return (values < min(quantiles)) | (values > max(quantiles))
+
+
+def _increasing(quantiles: Sequence[float]) -> np.ndarray:
+    """Return the table with equal quantiles, which result from its rounding, separated slightly."""
+    table = np.maximum.accumulate(np.asarray(quantiles, dtype=float))
+    return table + np.arange(len(table)) * 1e-9 * max(np.ptp(table), 1e-9)
+
+
+def _tail_length(table: np.ndarray, end: int) -> float:
+    """Return the scale of the exponential decrease beyond an end (0 or -1) of the table."""
+    few = min(4, len(table) - 1)
+    inner = few if end == 0 else -1 - few
+    return float(abs(table[inner] - table[end]) / np.log((few + 0.5) / 0.5))
 
 
 def divergence(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
@@ -235,7 +299,7 @@ def shared_population(population: Any, name: str, draws: Mapping[str, Any]) -> l
     if not population:
         raise ValueError(
             "the posterior has no population to compare with (meta['population']), because the "
-            "card of the weights has none."
+            "card of the weights has none, or because the posterior was reweighted."
         )
     check_population(population, "meta.population")
     if name not in population:

@@ -13,6 +13,7 @@ from astropy.table import QTable, Table, vstack
 from astropy.uncertainty import Distribution
 
 from ..derived import bpt_fractions, derivable
+from ..flags import FlagLog
 from ..quantities import internal_values
 from .base import GalaxyDraws, GalaxyIndex, check_same_number_of_draws
 from .information import (
@@ -23,6 +24,14 @@ from .information import (
     shared_population,
 )
 from .quantity import QuantityPosterior, posterior_of
+from .reweighting import (
+    Prior,
+    effective_draws,
+    flag_reweighted,
+    log_weights,
+    random_generator,
+    resampled_indices,
+)
 from .validation import checked_draws, checked_measurable, checked_photometry
 
 if TYPE_CHECKING:
@@ -83,7 +92,15 @@ class Posterior(GalaxyDraws):
     <Dex [ -9.9, -12.2] dex(1 / yr)>
     """
 
-    _PER_GALAXY = (*GalaxyDraws._PER_GALAXY, "_draws", "_measurable", "_photometry")
+    _PER_GALAXY = (
+        *GalaxyDraws._PER_GALAXY,
+        "_draws",
+        "_measurable",
+        "_photometry",
+        "_effective_draws",
+    )
+    #: Set by `reweighted`.
+    _effective_draws: np.ndarray | None = None
 
     def __init__(
         self,
@@ -135,6 +152,14 @@ class Posterior(GalaxyDraws):
     def photometry(self) -> QTable | None:
         """Copy of the photometry on which the posterior is conditioned, or None."""
         return None if self._photometry is None else self._photometry.copy()
+
+    @property
+    def effective_draws(self) -> np.ndarray | None:
+        """Effective number of draws after `reweighted`, shape (n_galaxies,), or None.
+
+        The accuracy of averages over the draws is that of this number of independent draws.
+        """
+        return self._effective_draws
 
     @property
     def usable(self) -> np.ndarray:
@@ -213,9 +238,9 @@ class Posterior(GalaxyDraws):
             ``name``; for each quantity ``<quantity>_median``, ``<quantity>_p16``,
             ``<quantity>_p84`` (percentiles), ``<quantity>_std``, and ``<quantity>_information`` if
             the population is known (see `information`); ``measurable`` (probability that the gas
-            metallicity is measurable) if known; ``flags`` (codes of `~astrogenspec.flags.Flag`, 0
-            where nothing was found) and ``flag`` (their text). Summaries are masked where a galaxy
-            has no draws.
+            metallicity is measurable) if known; ``effective_draws`` after `reweighted`; ``flags``
+            (codes of `~astrogenspec.flags.Flag`, 0 where nothing was found) and ``flag`` (their
+            text). Summaries are masked where a galaxy has no draws.
         """
         from .posterior_io import PREDICTIVE, summary_table
 
@@ -232,6 +257,7 @@ class Posterior(GalaxyDraws):
             information={q.name: self.information(q.name) for q in chosen if q.name in known},
             measurable=self._measurable,
             predictive=photometry.get(PREDICTIVE),
+            effective_draws=self._effective_draws,
         )
 
     def write(
@@ -301,7 +327,9 @@ class Posterior(GalaxyDraws):
         """
         from .posterior_io import read_posterior
 
-        return cls(**read_posterior(path))
+        arguments = read_posterior(path)
+        effective = arguments.pop("effective_draws")
+        return cls(**arguments)._replaced(_effective_draws=effective)
 
     @classmethod
     def concatenate(cls, posteriors: Iterable[Self]) -> Self:
@@ -315,8 +343,9 @@ class Posterior(GalaxyDraws):
         Returns
         -------
         Posterior
-            ``measurable`` is NaN for the galaxies of a part without it; photometry is kept if
-            every part has it; of the meta data, the entries on which all parts agree are kept.
+            ``measurable`` and ``effective_draws`` are NaN for the galaxies of a part without
+            them; photometry is kept if every part has it; of the meta data, the entries on which
+            all parts agree are kept.
 
         Raises
         ------
@@ -339,7 +368,11 @@ class Posterior(GalaxyDraws):
         if all(table is not None for table in tables):
             photometry = vstack(tables, metadata_conflicts="silent")
         return cls._joined(
-            parts, _draws=draws, _measurable=_joined_measurable(parts), _photometry=photometry
+            parts,
+            _draws=draws,
+            _measurable=_joined_numbers([part.measurable for part in parts], parts),
+            _photometry=photometry,
+            _effective_draws=_joined_numbers([part.effective_draws for part in parts], parts),
         )
 
     def information(self, name: str) -> u.Quantity:
@@ -384,6 +417,95 @@ class Posterior(GalaxyDraws):
             those of `information`.
         """
         return grades(self.information(name).value)
+
+    def reweighted(self, prior: Prior, *, seed: int | np.random.Generator | None = 0) -> Self:
+        """Change the prior of the posterior, by importance weights.
+
+        The prior of a posterior is the population of galaxies that the weights were trained on.
+        This method replaces it by another one: a redshift distribution, a mass function, or the
+        selection of a sample. It needs the ratio of the two densities only.
+
+        Parameters
+        ----------
+        prior : callable or mapping
+            A function that is given the draws, a mapping of names to Quantities of shape
+            (n_galaxies, n_draws), and returns the ratio of the new prior to the old one for each
+            draw, an array of this shape. Or a mapping from names of quantities to their new
+            densities: pairs ``(grid, density)``, linear between the values of the grid and 0
+            outside it, or functions that are given an array of values. The values are redshifts,
+            or the base-10 logarithms of masses, rates and line fluxes in the units of the
+            quantities; a grid may have another unit. Densities are those per unit of redshift or
+            per dex, at any scale. The old densities are those of ``meta["population"]``.
+        seed : int, `numpy.random.Generator` or None
+            Seed of the random numbers.
+
+        Returns
+        -------
+        Posterior
+            Draws of equal weight, some of them several times, with `effective_draws`. Galaxies with
+            fewer than 50 effective draws have the flag ``LOW_EFFECTIVE_SAMPLE``; those of which the
+            new prior excludes all draws have no draws, and also the flag ``NO_DRAWS``. If more than
+            5% of the weight is outside the tabulated population, the flag is ``ASSUMPTION``.
+            ``meta["reweighted"]`` lists the changes, and ``meta["population"]`` is removed.
+
+        Raises
+        ------
+        TypeError
+            If ``prior`` is neither a function nor a mapping.
+        ValueError
+            If a ratio or density is negative or not finite, or has the wrong shape; if the
+            population of a quantity is not known; or if ``seed`` is invalid.
+
+        Notes
+        -----
+        Draws cannot move to where the posterior has none: a new prior helps only within the
+        population of the weights. Densities of several quantities are multiplied, each relative to
+        its own distribution in the population, so that the relations between the quantities are
+        kept; the result has exactly the new distributions if the quantities are independent in the
+        population. Galaxies of which a quantity was given as known do not change by its prior.
+        ``measurable`` and ``predictive_p_value`` remain those of the old prior.
+
+        Examples
+        --------
+        A posterior of N(1, 1) under a flat prior becomes N(0.5, 0.71) under the prior N(0, 1):
+
+        >>> import astropy.units as u
+        >>> import numpy as np
+        >>> from astrogenspec import Posterior
+        >>> draws = np.random.default_rng(1).normal(1, 1, (1, 100_000)) * u.one
+        >>> posterior = Posterior({"redshift": draws})
+        >>> better = posterior.reweighted(lambda draws: np.exp(-draws["redshift"].value**2 / 2))
+        >>> print(better["redshift"].mean().round(1), better["redshift"].std().round(2))
+        [0.5] [0.71]
+        """
+        rng = random_generator(seed)
+        weights, outside = log_weights(prior, self.draws, self._meta.get("population"))
+        effective = effective_draws(weights)
+        log = FlagLog(len(self))
+        log.extend(self._flag_codes, self.flags)
+        if self._effective_draws is not None:
+            # The draws are not independent.
+            effective = effective * np.nan_to_num(self._effective_draws / self.n_draws, nan=1.0)
+        found = flag_reweighted(weights, effective, self.usable, outside)
+        log.extend(found.codes, found.texts)
+        index = resampled_indices(weights, rng)
+        rows = np.arange(len(self))[:, None]
+        draws = {name: values[rows, index] for name, values in self._draws.items()}
+        for values in draws.values():
+            values.value[effective == 0] = np.nan
+        quantities = "function" if callable(prior) else ", ".join(prior)
+        record = {
+            "prior": quantities,
+            "seed": int(seed) if isinstance(seed, int | np.integer) else None,
+        }
+        meta = {key: value for key, value in self._meta.items() if key != "population"}
+        return self._replaced(
+            _draws=draws,
+            _effective_draws=effective,
+            _flags=np.array(log.texts, dtype=object),
+            _flag_codes=log.codes,
+            _meta=meta | {"reweighted": [*meta.get("reweighted", []), record]},
+        )
 
     def to_qp(self, name: str) -> Any:
         """Convert the marginal distributions of a quantity to an ensemble of the package qp.
@@ -454,13 +576,15 @@ def _check_part(part: Any, first: Posterior, argument: str) -> None:
     check_same_number_of_draws(part, first, argument)
 
 
-def _joined_measurable(parts: Sequence[Posterior]) -> np.ndarray | None:
-    if all(part.measurable is None for part in parts):
+def _joined_numbers(
+    columns: Sequence[np.ndarray | None], parts: Sequence[Posterior]
+) -> np.ndarray | None:
+    """Join numbers of the galaxies of several parts; NaN for a part without them."""
+    if all(column is None for column in columns):
         return None
-    missing = [np.full(len(part), np.nan) for part in parts]
     return np.concatenate(
         [
-            nothing if part.measurable is None else part.measurable
-            for part, nothing in zip(parts, missing, strict=True)
+            np.full(len(part), np.nan) if column is None else column
+            for column, part in zip(columns, parts, strict=True)
         ]
     )

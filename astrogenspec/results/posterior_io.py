@@ -39,6 +39,7 @@ from .files import (
 from .quantity import QuantityPosterior
 
 __all__ = [
+    "EFFECTIVE",
     "PREDICTIVE",
     "SUMMARIES",
     "html_column",
@@ -58,6 +59,8 @@ SUMMARIES = {
 }
 #: Column of the photometry, and of the summary, with the posterior predictive p-value.
 PREDICTIVE = "predictive_p_value"
+#: Column with the effective number of draws.
+EFFECTIVE = "effective_draws"
 #: Version of the layout of the files.
 _LAYOUT = 1
 _DOCUMENT = "AGSPEC"
@@ -95,6 +98,7 @@ def summary_table(
     information: Mapping[str, u.Quantity],
     measurable: np.ndarray | None,
     predictive: Any = None,
+    effective_draws: np.ndarray | None = None,
 ) -> QTable:
     """Summarise every galaxy in one row.
 
@@ -110,6 +114,8 @@ def summary_table(
         Probability that the gas metallicity is measurable.
     predictive : column of n_galaxies rows, optional
         Posterior predictive p-values of the photometry.
+    effective_draws : ndarray, shape (n_galaxies,), or None
+        Effective number of draws of a posterior with another prior.
 
     Returns
     -------
@@ -146,6 +152,9 @@ def summary_table(
         table[PREDICTIVE].info.format = ".3f"
         text = "Posterior predictive p-value of the photometry; very small if the draws miss it."
         table[PREDICTIVE].info.description = text
+    if effective_draws is not None:
+        text = "Effective number of draws after the change of the prior."
+        _add_column(table, EFFECTIVE, effective_draws.copy(), ".0f", text)
     table["flags"] = galaxies.flag_codes.copy()
     table["flags"].info.description = "Flag code (see astrogenspec.Flag); 0 if nothing was found."
     table["flag"] = np.array(galaxies.flags, dtype=str)
@@ -347,7 +356,7 @@ def read_posterior(path: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Arguments of `astrogenspec.Posterior`.
+        Arguments of `astrogenspec.Posterior`, and ``effective_draws``.
 
     Raises
     ------
@@ -375,7 +384,7 @@ def read_posterior(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _read_arguments(columns: dict[str, np.ndarray], document: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `astrogenspec.Posterior`."""
+    """Return the arguments of `astrogenspec.Posterior`, and ``effective_draws``."""
     names = decoded_texts(columns["name"])
     _check_document(document, len(names))
     photometry = {
@@ -404,7 +413,13 @@ def _read_arguments(columns: dict[str, np.ndarray], document: dict[str, Any]) ->
         "photometry": QTable(photometry) if photometry else None,
         "named": _named(document, len(columns["name"])),
         "meta": document["meta"],
+        "effective_draws": _numbers_or_none(columns.get(EFFECTIVE)),
     }
+
+
+def _numbers_or_none(column: np.ndarray | None) -> np.ndarray | None:
+    """Return a column of numbers with NaN where it is masked; None if there is no column."""
+    return None if column is None else plain_values(column, None)
 
 
 def _check_document(document: dict[str, Any], n_galaxies: int) -> None:
