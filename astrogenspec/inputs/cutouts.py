@@ -22,7 +22,7 @@ from astropy.coordinates import SkyCoord
 from astropy.nddata import Cutout2D, NDData
 
 from ..flags import Flag
-from ..surveys import BANDS, CUTOUT_SIZE, SDSS
+from ..surveys import BANDS, CUTOUT_SIZE, SDSS, Filter
 from ..warnings import AstroGenSpecWarning
 from .astrometry import check_scale
 from .errors import (
@@ -33,6 +33,7 @@ from .errors import (
     resolve_named,
     select_galaxies,
 )
+from .filter_sets import sdss_filters
 from .image_files import read_band_files
 from .image_units import ZeroPoint, check_zero_point, read_image_unit, zero_point_note
 from .images import (
@@ -79,6 +80,9 @@ class CutoutBatch:
     named : ndarray of bool, shape (n,), optional
         Whether a galaxy has a name of its own, rather than only a number; by default True if
         ``names`` are given.
+    filters : tuple of `~astrogenspec.surveys.Filter`, optional
+        Filters of the five bands, by default those of SDSS; see
+        `astrogenspec.inputs.survey_images`.
 
     Raises
     ------
@@ -92,6 +96,7 @@ class CutoutBatch:
     problems: tuple[str, ...] = ()
     flag_codes: np.ndarray = None  # type: ignore[assignment]  # filled in below
     named: np.ndarray = None  # type: ignore[assignment]  # filled in below
+    filters: tuple[Filter, ...] = None  # type: ignore[assignment]  # filled in below
 
     def __post_init__(self) -> None:
         wanted = (len(self.flux), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE)
@@ -111,6 +116,8 @@ class CutoutBatch:
         object.__setattr__(self, "problems", tuple(problems))
         codes = resolve_flag_codes(self.flag_codes, problems, Flag.IMAGE_NOT_USED)
         object.__setattr__(self, "flag_codes", codes)
+        filters: tuple[Filter, ...] | None = self.filters
+        object.__setattr__(self, "filters", sdss_filters() if filters is None else filters)
 
     @property
     def n_galaxies(self) -> int:
@@ -132,7 +139,7 @@ class CutoutBatch:
 
     def __getitem__(self, item: int | slice | np.ndarray | Sequence[int]) -> CutoutBatch:
         """Select galaxies: an integer, a slice, integers, or an array of bool."""
-        return select_galaxies(self, item)
+        return select_galaxies(self, item, shared=("filters",))
 
     def __repr__(self) -> str:
         bad = sum(map(bool, self.problems))

@@ -20,7 +20,7 @@ from astropy.nddata import NDData
 from astropy.table import QTable
 
 from ..flags import Flag, FlagLog
-from ..surveys import BANDS
+from ..surveys import BANDS, SDSS
 from .catalogues import dust_values
 from .cutouts import CutoutBatch, Cutouts, read_cutouts
 from .errors import (
@@ -32,8 +32,9 @@ from .errors import (
     resolve_named,
 )
 from .features import ModelInputs, make_inputs
-from .filter_sets import sdss_filters, union
+from .filter_sets import union
 from .photometry import (
+    ANY_FILTER_MODEL,
     Photometry,
     PhotometryBatch,
     check_reddening,
@@ -41,6 +42,7 @@ from .photometry import (
     measure_photometry,
 )
 from .sed_features import SEDComponents
+from .survey_images import as_sdss_images, colour_terms
 from .survey_names import SurveyLike, resolve_surveys
 
 __all__ = ["InputArguments", "InputOptions", "ObservationBatches", "Observations", "observe"]
@@ -111,7 +113,10 @@ class Observations:
         """
         if components is None:
             return make_inputs(self.cutouts, self.photometry.in_sdss())
-        extinction = self.photometry.with_filters(sdss_filters()).extinction
+        extinction = None
+        if self.cutouts is not None:
+            extinction = self.photometry.with_filters(self.cutouts.filters).extinction
+            extinction = extinction + colour_terms(self.cutouts, self.photometry, components)
         return make_inputs(
             self.cutouts, self.photometry, extinction=extinction, components=components
         )
@@ -206,7 +211,7 @@ def observe(
     photometry = _without(photometry, rejected)
     if measure and cutouts is not None:
         # The same columns in every batch, whether or not a galaxy of it is measured.
-        filters = union([photometry.filters, sdss_filters()])
+        filters = union([photometry.filters, cutouts.filters])
         if len(filters) > len(photometry.filters):
             photometry = photometry.with_filters(filters)
     wanted = has_image & ~photometry.bands_present.any(axis=1)
@@ -359,7 +364,8 @@ class InputOptions:
     screening : bool
         Whether to apply the limits of the training galaxies of SDSS to bands of SDSS.
     survey : str, Survey, or a sequence of these, optional
-        Survey or surveys of the photometry, see `~astrogenspec.coerce_photometry`.
+        Survey or surveys of the photometry, see `~astrogenspec.coerce_photometry`; images are those
+        of the first one (`astrogenspec.inputs.survey_images`).
     """
 
     bands: str | Sequence[str] | None = None
@@ -445,9 +451,15 @@ class ObservationBatches:
         Raises
         ------
         ValueError
-            If a filter reaches beyond the spectra of the network, or a galaxy has photometry in a
-            filter other than those of SDSS; the message names weights for any filters.
+            If a filter reaches beyond the spectra of the network, or images or photometry are not
+            those of SDSS; the message names weights for any filters.
         """
+        surveys = resolve_surveys(self.options.survey)
+        if components is None and self._cutouts is not None and surveys and surveys[0] is not SDSS:
+            raise ValueError(
+                f"survey is {surveys[0].name!r}, but these weights read images of SDSS only; use "
+                f"weights for any filters, {ANY_FILTER_MODEL!r}."
+            )
         if self._photometry is None:
             return
         if components is None:
@@ -547,6 +559,9 @@ class ObservationBatches:
             on_error=options.on_error,
             first=start,
         )
+        surveys = resolve_surveys(options.survey)
+        if surveys is not None:
+            cutouts = as_sdss_images(cutouts, surveys[0])
         photometry = None if self._photometry is None else self._photometry[rows]
         return observe(
             cutouts,

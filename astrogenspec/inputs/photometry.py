@@ -680,4 +680,5 @@ def measure_photometry(
         log.texts,
         flag_codes=log.codes,
         named=cutouts.named,
+        filters=cutouts.filters,
     )

@@ -12,8 +12,10 @@ from astrogenspec import PropertyEstimator
 from astrogenspec.flags import Flag
 from astrogenspec.inference.outliers.detector import sed_limit
 from astrogenspec.inference.outliers.seds import sed_log_tail
+from astrogenspec.inputs.cutouts import CutoutBatch, coerce_cutouts
 from astrogenspec.inputs.photometry import coerce_photometry
 from astrogenspec.inputs.sed_features import infer_photometry
+from astrogenspec.inputs.survey_images import as_sdss_images, colour_terms
 from astrogenspec.inputs.virtual_photometry import in_sdss_bands, virtual_photometry
 from astrogenspec.surveys import SDSS, get_filter, get_survey
 from astrogenspec.wavelengths import SED_GRID
@@ -229,3 +231,57 @@ def test_photometry_of_another_survey_is_predicted(estimator):
         make_estimator().predict_photometry(table, survey="des")
     with pytest.raises(ValueError, match="survey is 'nowhere', but the known surveys are"):
         estimator.predict_photometry(table, "nowhere", survey="des")
+
+
+def test_images_of_another_survey_are_those_that_sdss_would_have_taken(estimator):
+    cutouts = coerce_cutouts(make_stack())
+    des = as_sdss_images(cutouts, get_survey("des"))
+    assert [band.name for band in des.filters[1:]] == [
+        get_survey("des").filter_names[band] for band in "griz"
+    ]
+    # DES has no u band, and its images are sharper.
+    assert not des.bands_present[:, 0].any() and des.bands_present[:, 1:].all()
+    np.testing.assert_allclose(
+        des.flux[:, 1:].sum((2, 3)), cutouts.flux[:, 1:].sum((2, 3)), rtol=0.1
+    )
+    assert as_sdss_images(cutouts, SDSS) is cutouts
+    again = as_sdss_images(cutouts, get_survey("des"))
+    np.testing.assert_array_equal(again.flux, des.flux)
+
+
+def test_blurred_images_have_the_seeing_of_sdss():
+    """A point source of the seeing of LSST in r, and deep noise."""
+    y, x = np.indices((64, 64)) - 31.5
+    pixel = 0.396
+    own = get_survey("lsst").psf_fwhm["r"].to_value(u.arcsec) / 2.3548 / pixel
+    wanted = SDSS.psf_fwhm["r"].to_value(u.arcsec) / 2.3548 / pixel
+    flux = np.zeros((1, 5, 64, 64), np.float32)
+    flux[0, 2] = 1e4 * np.exp(-0.5 * (x**2 + y**2) / own**2) / (2 * np.pi * own**2)
+    deep = CutoutBatch(flux, np.full_like(flux, 1e8))
+    found = as_sdss_images(deep, get_survey("lsst"))
+    image = found.flux[0, 2].astype(float)
+    near = np.hypot(x, y) < 8
+    width = np.sqrt((image * x**2)[near].sum() / image[near].sum())
+    assert width == pytest.approx(wanted, rel=0.05)
+    noise = image[np.hypot(x, y) > 20]
+    assert noise.std() == pytest.approx(SDSS.pixel_sigma["r"], rel=0.1)
+    assert 1 / np.sqrt(found.ivar[0, 2, 0, 0]) == pytest.approx(SDSS.pixel_sigma["r"], rel=1e-3)
+
+
+def test_colour_terms_are_the_ratio_of_the_filters(estimator):
+    components = estimator.network.components
+    batch = coerce_photometry(table_of("des", "griz", error=0.002, n=5), survey="des")
+    cutouts = as_sdss_images(coerce_cutouts(make_stack()), get_survey("des"))
+    terms = colour_terms(cutouts, batch, components)
+    names = [band.name for band in cutouts.filters]
+    own, sdss = (fluxes(each, 5) for each in (names, [f"sdss2010-{band}" for band in "ugriz"]))
+    np.testing.assert_allclose(terms[:, 1:4], -2.5 * np.log10(own / sdss)[:, 1:4], atol=0.02)
+    assert (colour_terms(coerce_cutouts(make_stack()), batch, components) == 0).all()
+
+
+def test_images_of_another_survey_need_weights_for_any_filters(estimator):
+    table = table_of("des", "griz", n=5)
+    assert len(estimator.predict(make_stack(), survey="des", ebv=0.0, seed=1)) == 5
+    assert len(estimator.predict(make_stack(), photometry=table, survey="des", seed=1)) == 5
+    with pytest.raises(ValueError, match="'des', but these weights read images of SDSS only"):
+        make_estimator().predict(make_stack(), survey="des", ebv=0.0)
