@@ -22,7 +22,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import speclite.filters
 import torch
 from astropy.io import fits
 from astropy.table import Table
@@ -31,6 +30,7 @@ from scipy.stats import gaussian_kde
 
 from astrogenspec.simulate import Sample, Simulator
 from astrogenspec.simulate.photometry import zero_point_curve
+from astrogenspec.surveys import get_filter
 from astrogenspec.wavelengths import SED_GRID
 
 BANDS = {"NUV": "galex-nuv"} | {band: f"sdss2010-{band}" for band in "ugriz"}
@@ -83,7 +83,7 @@ def colours(sed: np.ndarray) -> dict[str, np.ndarray]:
     """Return the colours of distributions (n, 490)."""
     magnitudes = {}
     for band, name in BANDS.items():
-        curve = speclite.filters.load_filter(name)
+        curve = get_filter(name)
         weights = SED_GRID.average_weights(curve.wavelength, curve.response)
         magnitudes[band] = -2.5 * np.log10(sed @ weights)
     return {c: magnitudes[c.split("-")[0]] - magnitudes[c.split("-")[1]] for c in COLOURS}

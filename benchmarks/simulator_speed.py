@@ -4,7 +4,9 @@
 
 *Galaxies*: properties, coarse spectrum and magnitudes of candidates before the selection.  *Fibre
 spectra*: spectra of selected galaxies on the grid of the survey.  *Images*: noise-free images of 64
-x 64 pixels in five bands, with neighbours.
+x 64 pixels in five bands, with neighbours.  *Seds*: spectral energy distributions of selected
+galaxies.  *LSST images*: 64 x 64 pixels in six bands, of galaxies to r = 18.4, with fluxes,
+neighbours and noise.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 import torch
 
 from astrogenspec.simulate import Sample, Simulator
+from astrogenspec.simulate.images import add_noise
 
 _CANDIDATES, _SELECTED, _REPEATS = 4096, 512, 5
 
@@ -41,6 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     simulator, sample = Simulator(), Sample()
     galaxies = simulator.draw(_SELECTED, 0, sample)
+    deeper = simulator.draw(_SELECTED, 0, Sample(magnitude_limit=18.4))
     generator = simulator.generator(1)
     result = {
         "threads": torch.get_num_threads(),
@@ -49,6 +53,12 @@ def main() -> None:
         ),
         "fibre_spectra_per_second": rate(lambda k: simulator.spectra(galaxies)),
         "images_per_second": rate(lambda k: simulator.images(galaxies, generator).flux),
+        "seds_per_second": rate(lambda k: simulator.seds(galaxies)),
+        "lsst_images_per_second": rate(
+            lambda k: add_noise(
+                simulator.images(deeper, generator, survey="lsst").flux, "lsst", generator
+            )[0]
+        ),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "speed.json").write_text(json.dumps(result, indent=1))

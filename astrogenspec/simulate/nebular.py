@@ -202,19 +202,20 @@ def red_lines(galaxies: Galaxies, narrow: Tensor) -> Tensor:
     ----------
     galaxies : Galaxies
         n galaxies with their attenuations.
-    narrow : Tensor, shape (n, 17, 3)
-        Luminosities of `LINE_NAMES` after attenuation, of old gas, HII regions and the nucleus.
+    narrow : Tensor, shape (n, 17, 4)
+        Luminosities of `LINE_NAMES` after attenuation, of the parts of a galaxy: bulge and old disk
+        (without attenuation), young disk, and nucleus.
 
     Returns
     -------
-    Tensor, shape (n, 9, 3)
+    Tensor, shape (n, 9, 4)
         Luminosities after attenuation, in the unit of ``narrow``.
     """
     wavelengths, followed, ratios = zip(*RED_LINES.values(), strict=True)
     excess = _optical_depth(galaxies, list(wavelengths)) - _optical_depth(
         galaxies, [LINES[name] for name in followed]
     )
-    depth = torch.tensor([0.0, 1.0, _NUCLEAR_DEPTH]).to(narrow)
+    depth = torch.tensor([0.0, 0.0, 1.0, _NUCLEAR_DEPTH]).to(narrow)
     ratio = torch.tensor(ratios).to(narrow)[:, None] * torch.exp(-excess[..., None] * depth)
     return narrow[:, [line_index(name) for name in followed]] * ratio
 

@@ -1,6 +1,8 @@
 """Unrelated stars and galaxies in the field of a galaxy.
 
-Positions are uniform, magnitudes follow power-law number counts, and colours the main sequence.
+Positions are uniform, magnitudes follow power-law number counts, which continue to the depth of
+surveys deeper than SDSS, to 25 mag at most, and colours the main sequence of stars, as a function
+of wavelength that is constant beyond the u and z bands of SDSS.
 Sources are circular sums of Gaussians, so that the image of all sources is a product of two
 matrices.  Values and sources are in ``priors/structure.ecsv``.
 """
@@ -10,9 +12,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import astropy.units as u
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..surveys import SDSS, Survey
 from .priors import Priors
 from .psf import PointSpread
 
@@ -20,6 +25,8 @@ __all__ = ["Neighbours", "contamination", "draw_neighbours", "magnitude_shift", 
 
 #: Sources up to this distance outside the image are included (arcsec).
 _MARGIN = 2.0
+#: Faintest r magnitude of neighbours in deep surveys; 50 per square arcminute are brighter.
+_FAINTEST = 25.0
 #: Main-sequence colours: u, g, r, i, z minus r per magnitude of g-r, and their constant parts.
 _COLOUR_SLOPE, _COLOUR_ZERO = (1.5, 1.0, 0.0, -0.45, -0.7), (0.3, 0.0, 0.0, 0.0, 0.0)
 #: An exponential disk as two Gaussians: weights, and widths in half-light radii, fitted between 0.2
@@ -47,10 +54,23 @@ class Neighbours:
     half_light: Tensor
 
 
+def _in_bands(values: tuple[float, ...], survey: Survey, device: torch.device | str) -> Tensor:
+    """Interpolate values for ugriz in the logarithm of the wavelength, shape (n_bands,)."""
+    known, wanted = (
+        np.log([q.to_value(u.AA) for q in s.pivot_wavelength.values()]) for s in (SDSS, survey)
+    )
+    return torch.tensor(np.interp(wanted, known, values), dtype=torch.float32, device=device)
+
+
 def draw_neighbours(
-    n: int, width: float, priors: Priors, generator: torch.Generator, device: torch.device | str
+    n: int,
+    width: float,
+    priors: Priors,
+    generator: torch.Generator,
+    device: torch.device | str,
+    survey: Survey = SDSS,
 ) -> Neighbours:
-    """Draw the neighbours of n galaxies in the five bands of SDSS.
+    """Draw the neighbours of n galaxies in the bands of a survey.
 
     Parameters
     ----------
@@ -64,20 +84,24 @@ def draw_neighbours(
         Source of randomness.
     device : torch.device or str
         Device of the result.
+    survey : Survey
+        Bands.
     """
     half = width / 2 + _MARGIN
     draw = {"generator": generator, "device": generator.device}
-    expected = priors.neighbour_density / 3600 * (2 * half) ** 2
+    limit = _limit(survey, priors)
+    deeper = 10 ** (priors.neighbour_slope * (limit - priors.neighbour_limit))
+    expected = deeper * priors.neighbour_density / 3600 * (2 * half) ** 2
     count = torch.poisson(torch.full((n,), expected, device=generator.device), generator=generator)
     k = max(int(count.max()), 1) if n else 1
     uniform = torch.rand(6, n, k, **draw).to(device)
     exists = (torch.arange(k, device=device) < count.to(device)[:, None]).float()
-    magnitude = priors.neighbour_limit + torch.log10(uniform[0]) / priors.neighbour_slope
+    magnitude = limit + torch.log10(uniform[0]) / priors.neighbour_slope
     magnitude = magnitude.clamp(min=priors.neighbour_bright)
     low, high = priors.neighbour_colour_low, priors.neighbour_colour_high
     colour = low + (high - low) * uniform[1]
-    zero = torch.tensor(_COLOUR_ZERO, device=device)
-    magnitudes = magnitude[..., None] + magnitude_shift(colour) + zero
+    zero = _in_bands(_COLOUR_ZERO, survey, device)
+    magnitudes = magnitude[..., None] + magnitude_shift(colour, survey) + zero
     flux = exists[..., None] * 10 ** (0.4 * (22.5 - magnitudes))
     size = torch.lerp(
         torch.full_like(uniform[2], priors.neighbour_size_low),
@@ -88,9 +112,15 @@ def draw_neighbours(
     return Neighbours(flux, half * (2 * uniform[4] - 1), half * (2 * uniform[5] - 1), size)
 
 
-def magnitude_shift(colour: Tensor) -> Tensor:
-    """Return magnitudes in ugriz relative to r, shape (..., 5), for g-r colours, shape (...)."""
-    return colour[..., None] * torch.tensor(_COLOUR_SLOPE, device=colour.device)
+def _limit(survey: Survey, priors: Priors) -> float:
+    """Faintest r magnitude of the neighbours in images of a survey."""
+    depth = survey.depth[survey.reference_band or survey.bands[0]]
+    return max(priors.neighbour_limit, min(depth, _FAINTEST))
+
+
+def magnitude_shift(colour: Tensor, survey: Survey = SDSS) -> Tensor:
+    """Return magnitudes in bands relative to r, shape (..., b), for g-r colours, shape (...)."""
+    return colour[..., None] * _in_bands(_COLOUR_SLOPE, survey, colour.device)
 
 
 def render_neighbours(

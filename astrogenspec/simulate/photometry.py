@@ -14,6 +14,8 @@ errors is a quadratic function of the magnitude with scatter; a fraction of the 
 outliers or contain the light of an unrelated object.  A galaxy is selected by its Petrosian r
 magnitude and, optionally, by the detection probability of a 2MASS extended source, a logistic
 function of J.  Values and sources are in ``priors/observation.ecsv``.
+
+`observe_in` simulates the catalogue of any other survey from its depth, seeing and calibration.
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+import astropy.units as u
 import numpy as np
 import speclite.filters
 import torch
 from torch import Tensor
 
+from ..inputs.sed_features import filter_curve
 from ..nn.records import TensorRecord
-from ..surveys import BANDS, SDSS, Survey
+from ..surveys import BANDS, SDSS, Survey, get_survey
 from ..wavelengths import SED_GRID, LogGrid
 from .priors import Priors
 from .ssp import COARSE
@@ -35,7 +39,10 @@ from .ssp import COARSE
 __all__ = [
     "MAX_SHIFT",
     "Observation",
+    "SurveyPhotometry",
+    "band_curves",
     "observe",
+    "observe_in",
     "observed_filters",
     "selection_probability",
     "shifted_filters",
@@ -50,6 +57,11 @@ _LIGHT = 2.99792458e18  # A/s
 _NMGY = 1e-8  # 1e9 nmgy per maggy x 1e-17 of the flux unit
 _MAG = 1.0857362  # 2.5 / ln 10
 _R = BANDS.index("r")
+#: Area over which the noise of an optimally weighted Gaussian adds up, over its FWHM squared:
+#: 4 pi / (8 ln 2).
+_NOISE_AREA = np.pi / (2 * np.log(2))
+#: Scatter of the depth from place to place (mag; assumed).
+_DEPTH_SCATTER = 0.1
 #: 2MASS J Vega to AB, Blanton & Roweis (2007), Table 1.
 _J_AB = 0.91
 #: Pivot wavelengths (A) of the bands of SDSS, from the curves of Doi et al. (2010).
@@ -213,6 +225,145 @@ def observe(total: Tensor, priors: Priors, generator: torch.Generator) -> Observ
         + priors.petrosian_offset
         + priors.petrosian_scatter * normal(n),
     )
+
+
+def band_curves(survey: Survey) -> Tensor:
+    """Return the curves of the bands of a survey on the grid of spectral energy distributions.
+
+    Parameters
+    ----------
+    survey : Survey
+
+    Returns
+    -------
+    Tensor, shape (490, n_bands)
+        Columns of `~astrogenspec.inputs.sed_features.filter_curve`.
+
+    Raises
+    ------
+    ValueError
+        If the curves are not available, or the grid does not cover a band.
+    """
+    curves = [filter_curve(survey.filters[band]) for band in survey.bands]
+    return torch.tensor(np.stack(curves, axis=1), dtype=torch.float32)
+
+
+@dataclass(frozen=True)
+class SurveyPhotometry(TensorRecord):
+    """Photometry (nmgy) of n galaxies in the b bands of a survey, shape (n, b).
+
+    Attributes
+    ----------
+    flux, error : Tensor
+        Catalogue values, corrected for Galactic extinction; the error does not include that of the
+        calibration.
+    true_flux : Tensor
+        Noise-free fluxes.
+    """
+
+    flux: Tensor
+    error: Tensor
+    true_flux: Tensor
+
+
+def observe_in(
+    survey: Survey | str,
+    sed: Tensor,
+    sed_flux: Tensor,
+    generator: torch.Generator,
+    *,
+    radius: Tensor | None = None,
+) -> SurveyPhotometry:
+    r"""Simulate catalogue photometry in the bands of any survey.
+
+    The variance of the flux :math:`f` of a galaxy of half-light radius :math:`r` is
+
+    .. math:: \sigma^2 = \sigma_0^2
+              \left[1 + \left(\frac{2 r}{\mathrm{FWHM}}\right)^2\right] + \frac{f}{g} ,
+
+    where :math:`\sigma_0` is the noise of a point source, from ``pixel_sigma`` and the seeing or
+    from the depth, which scatters by 0.1 mag, the bracket is the area of a Gaussian of the size of
+    galaxy and seeing over that of a point source, and :math:`g` is the number of electrons per
+    nanomaggy (the last term is left out where it is unknown).  The zero points of the survey
+    scatter from galaxy to galaxy by its ``calibration_error``.
+
+    Parameters
+    ----------
+    survey : Survey or str
+        Survey with filters, depth and seeing, or its name.
+    sed : Tensor, shape (n, 490)
+        Spectral energy distributions on `~astrogenspec.wavelengths.SED_GRID` and on the zero points
+        of the survey, as from `~astrogenspec.simulate.dataset.sed_columns` or shards.
+    sed_flux : Tensor, shape (n,)
+        Factors of ``sed`` (nmgy), from the same.
+    generator : torch.Generator
+        Source of randomness.
+    radius : Tensor, shape (n,), optional
+        Half-light radii (arcsec); point sources by default.
+
+    Returns
+    -------
+    SurveyPhotometry
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, the depth or seeing of a band is unknown, or a band is not covered.
+
+    Examples
+    --------
+    >>> from astrogenspec.simulate.photometry import observe_in
+    >>> flat = torch.ones(2, 490)
+    >>> observe_in("lsst", flat, torch.tensor([10.0, 20.0]), torch.Generator()).flux.shape
+    torch.Size([2, 6])
+    """
+    survey = get_survey(survey)
+    n = len(sed)
+    if sed.shape != (n, SED_GRID.size) or sed_flux.shape != (n,):
+        raise ValueError(
+            f"sed and sed_flux have shapes {tuple(sed.shape)} and {tuple(sed_flux.shape)}; (n, "
+            f"{SED_GRID.size}) and (n,) are expected."
+        )
+    if radius is not None and radius.shape != (n,):
+        raise ValueError(f"radius has shape {tuple(radius.shape)}; {(n,)} is expected.")
+    true_flux = (sed.float() @ band_curves(survey).to(sed.device)) * sed_flux[:, None]
+
+    def column(values) -> Tensor:
+        return torch.tensor(list(values), dtype=torch.float32, device=true_flux.device)
+
+    def normal() -> Tensor:
+        return torch.randn(true_flux.shape, generator=generator, device=true_flux.device)
+
+    seeing = column(q.to_value(u.arcsec) for q in survey.psf_fwhm.values())
+    point_source = column(_point_source_noise(survey))
+    unknown = ~(seeing * point_source).isfinite()
+    if unknown.any():
+        raise ValueError(
+            f"the depth or psf_fwhm of the band {survey.bands[int(unknown.nonzero()[0])]} of the "
+            f"survey {survey.name} is unknown; give it in the file of the survey, or leave the "
+            "band out."
+        )
+    sigma = point_source * 10 ** (-0.4 * _DEPTH_SCATTER * normal())
+    size = torch.zeros(n, 1) if radius is None else radius.float()[:, None]
+    electrons = column(survey.electrons_per_nmgy.values()).nan_to_num(nan=torch.inf)
+    variance = sigma**2 * (1 + (2 * size.to(seeing) / seeing) ** 2)
+    error = torch.sqrt(variance + true_flux.clamp(min=0) / electrons)
+    calibration = column(survey.calibration_error.values()).nan_to_num() * normal()
+    flux = (true_flux + error * normal()) * 10 ** (0.4 * calibration)
+    return SurveyPhotometry(flux, error, true_flux)
+
+
+def _point_source_noise(survey: Survey) -> list[float]:
+    """Return the error (nmgy) of the flux of a faint point source in each band."""
+    noise = []
+    for band in survey.bands:
+        of_depth = 10 ** (0.4 * (22.5 - survey.depth[band])) / 5
+        if survey.pixel_scale is None or np.isnan(survey.pixel_sigma[band]):
+            noise.append(of_depth)
+            continue
+        pixels = _NOISE_AREA * float(survey.psf_fwhm[band] / survey.pixel_scale) ** 2
+        noise.append(survey.pixel_sigma[band] * np.sqrt(pixels))
+    return noise
 
 
 def _log_errors(magnitude: Tensor, priors: Priors) -> Tensor:

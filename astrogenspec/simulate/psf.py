@@ -1,8 +1,9 @@
 """Point-spread functions: circular Gaussians for core, outer part and wing.
 
 The form is that of the models of the SDSS imaging pipeline.  The seeing of each band is log-normal
-around the survey's median, with a scatter common to all bands and one for each band. Values and
-sources are in ``priors/structure.ecsv``.
+around the survey's median, with a scatter common to all bands and one for each band; images of less
+than 0.5 arcsec are those of a space telescope, whose width does not scatter.  Values and sources
+are in ``priors/structure.ecsv``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from .priors import Priors
 
 __all__ = ["PointSpread", "draw_point_spread"]
 
+#: Width (arcsec) below which a point-spread function is not that of the atmosphere.
+_SPACE = 0.5
 _FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 
 
@@ -102,7 +105,8 @@ def draw_point_spread(
     draw = {"generator": generator, "device": generator.device}
     common = torch.randn(n, 1, **draw).to(device) * priors.seeing_scatter
     single = torch.randn(n, len(median), **draw).to(device) * priors.seeing_scatter_band
-    fwhm = torch.tensor(median, device=device) * torch.exp(common + single)
+    width = torch.tensor(median, device=device)
+    fwhm = torch.where(width < _SPACE, width, width * torch.exp(common + single))
     outer, wing = priors.psf_outer_weight, priors.psf_wing_weight
     weight = (1 - outer - wing, outer, wing)
     ratio = (1.0, priors.psf_outer_width, priors.psf_wing_width)

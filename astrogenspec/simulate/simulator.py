@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..nn.precision import single_precision
 from ..quantities import QUANTITIES
-from ..surveys import SDSS, Survey
+from ..surveys import SDSS, Survey, get_survey
 from ..wavelengths import line_index
 from .apertures import fibre_fractions
 from .dust import add_dust
@@ -23,7 +23,13 @@ from .evolution import MAX_REDSHIFT, MIN_ONSET, Evolution
 from .histories import Histories
 from .images import ImageRenderer, RenderedImages
 from .nebular import NebularLines, nebular_lines, o3n2_abundance
-from .photometry import Observation, observe, selection_probability
+from .photometry import (
+    Observation,
+    band_curves,
+    observe,
+    selection_probability,
+    zero_point_curve,
+)
 from .population import Distances, Galaxies, Normal, draw_population
 from .priors import Priors, load_priors, prior_groups
 from .spectrum import PARTS, BroadBand, RestFrame, SpectralSynthesis
@@ -225,7 +231,7 @@ class Simulator:
         self.synthesis = SpectralSynthesis(
             grid, self.distances, self.priors["dust"], correction, survey
         )
-        self._renderer = ImageRenderer(survey, device=self.device)
+        self._renderers = {survey: ImageRenderer(survey, device=self.device)}
 
     def generator(self, seed: int) -> torch.Generator:
         """Return a seeded random generator on the simulator's device."""
@@ -388,16 +394,77 @@ class Simulator:
         return drawn[chosen]
 
     @single_precision()
+    def component_fluxes(self, galaxies: SimulatedGalaxies, survey: Survey | str) -> Tensor:
+        """Compute the fluxes of the parts of galaxies in the bands of any survey.
+
+        Parameters
+        ----------
+        galaxies : SimulatedGalaxies
+            n galaxies.
+        survey : Survey or str
+            Survey with filter curves, or its name.
+
+        Returns
+        -------
+        Tensor, shape (n, n_bands, 4)
+            Fluxes of `~astrogenspec.simulate.spectrum.PARTS` (nmgy), on the zero points of
+            `~astrogenspec.simulate.photometry.zero_point_curve`.
+
+        Raises
+        ------
+        ValueError
+            If the curves are not available, or the simulated range does not cover a band.
+        """
+        offset = torch.tensor(10 ** (-0.4 * zero_point_curve(self.priors["observation"])))
+        weights = (band_curves(get_survey(survey)) * offset[:, None]).float().to(self.device)
+        fluxes = []
+        for k in range(0, len(galaxies), _CHUNK):
+            part = galaxies[k : k + _CHUNK]
+            seds = self.synthesis.part_seds(part.properties, part.weights, part.lines)
+            fluxes.append((seds @ weights).transpose(1, 2))
+        return torch.cat(fluxes)
+
+    @single_precision()
     def images(
-        self, galaxies: SimulatedGalaxies, generator: torch.Generator, *, neighbours: bool = True
+        self,
+        galaxies: SimulatedGalaxies,
+        generator: torch.Generator,
+        *,
+        neighbours: bool = True,
+        survey: Survey | str | None = None,
     ) -> RenderedImages:
-        """Render noise-free images; see `~astrogenspec.simulate.images.ImageRenderer.render`."""
-        return self._renderer.render(
+        """Render noise-free images.
+
+        Parameters
+        ----------
+        galaxies : SimulatedGalaxies
+            n galaxies.
+        generator : torch.Generator
+            Source of all randomness.
+        neighbours : bool
+            Add unrelated sources and companions.
+        survey : Survey or str, optional
+            Any survey with filter curves, pixel scale and seeing, or its name; by default that of
+            the simulator.
+
+        Returns
+        -------
+        RenderedImages
+            See `~astrogenspec.simulate.images.ImageRenderer.render`.
+        """
+        target = self.survey if survey is None else get_survey(survey)
+        if target is self.survey:
+            flux = galaxies.component_flux
+        else:
+            flux = self.component_fluxes(galaxies, target)
+        if target not in self._renderers:
+            self._renderers[target] = ImageRenderer(target, device=self.device)
+        return self._renderers[target].render(
             galaxies.structure,
-            galaxies.component_flux[..., :_NUCLEUS],
+            flux[..., :_NUCLEUS],
             generator,
             neighbours=neighbours,
-            agn_flux=galaxies.component_flux[..., _NUCLEUS],
+            agn_flux=flux[..., _NUCLEUS],
         )
 
     @single_precision()

@@ -258,21 +258,34 @@ class SpectralSynthesis:
             `~astrogenspec.wavelengths.SED_GRID`, AB nanomaggies: stars, dust, nucleus, nebular
             continuum and lines, on the AB system (without the zero-point offsets of a survey).
         """
-        parts, at_halpha = self._parts(galaxies, weights, lines, TOTAL)
-        rest = parts.sum(1)
-        narrow = self._narrow_lines(galaxies, lines, at_halpha)
-        by_depth = torch.stack([narrow[..., :2].sum(2), narrow[..., 2], narrow[..., 3]], dim=2)
-        broad = torch.stack([lines.broad_hbeta, lines.broad_halpha], dim=1)
-        wavelengths = [
-            *LINES.values(),
-            *(wavelength for wavelength, _, _ in RED_LINES.values()),
-            *(LINES[name] for name in BROAD_LINES),
-        ]
-        luminosity = torch.cat([narrow.sum(2), red_lines(galaxies, by_depth).sum(2), broad], dim=1)
-        pixel, width = _line_bins(wavelengths, TOTAL, rest)
-        rest = rest.index_add(1, pixel, luminosity / width)
         z = galaxies["redshift"]
-        return _observed(rest[:, None], z)[:, 0] * flux_factor(z, self.distances)
+        total = self._total(galaxies, weights, lines).sum(1, keepdim=True)
+        return _observed(total, z)[:, 0] * flux_factor(z, self.distances)
+
+    def part_seds(self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines) -> Tensor:
+        """Compute the observed spectral energy distributions of each part of galaxies.
+
+        Returns
+        -------
+        Tensor, shape (n, 4, 490)
+            As `seds`, for each of `PARTS`.
+        """
+        z = galaxies["redshift"]
+        factor = flux_factor(z, self.distances)[:, None]
+        return _observed(self._total(galaxies, weights, lines), z) * factor
+
+    def _total(self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines) -> Tensor:
+        """Rest-frame light of `PARTS` with lines on `TOTAL`, shape (n, 4, 1440)."""
+        parts, at_halpha = self._parts(galaxies, weights, lines, TOTAL)
+        narrow = self._narrow_lines(galaxies, lines, at_halpha)
+        narrow = torch.cat([narrow, red_lines(galaxies, narrow)], dim=1)
+        wavelengths = [*LINES.values(), *(wavelength for wavelength, _, _ in RED_LINES.values())]
+        pixel, width = _line_bins(wavelengths, TOTAL, parts)
+        parts.index_add_(2, pixel, narrow.transpose(1, 2) / width)
+        pixel, width = _line_bins([LINES[name] for name in BROAD_LINES], TOTAL, parts)
+        broad = torch.stack([lines.broad_hbeta, lines.broad_halpha], dim=1)
+        parts[:, _NUCLEUS].index_add_(1, pixel, broad / width)
+        return parts
 
     def spectra(
         self, galaxies: Galaxies, weights: list[Tensor], lines: NebularLines, fibre: Tensor

@@ -14,7 +14,7 @@ from astrogenspec.simulate.neighbours import draw_neighbours, render_neighbours
 from astrogenspec.simulate.priors import load_priors
 from astrogenspec.simulate.psf import draw_point_spread
 from astrogenspec.simulate.structure import Structure
-from astrogenspec.surveys import SDSS
+from astrogenspec.surveys import SDSS, get_survey
 
 PRIORS = load_priors("structure")
 GAUSSIAN = PRIORS.replace(
@@ -299,3 +299,88 @@ def test_invalid_shapes_are_refused(flux, agn, message):
 def test_odd_sizes_are_refused():
     with pytest.raises(ValueError, match="even number"):
         ImageRenderer(size=63)
+
+
+def without(survey, **changes):
+    """A survey with unknown numbers in its second band."""
+    survey = get_survey(survey)
+    band = survey.bands[1]
+    new = {key: getattr(survey, key) | {band: value} for key, value in changes.items()}
+    return replace(survey, name="mine", **new)
+
+
+@pytest.mark.parametrize("name", ["lsst", "legacy-dr10", "2mass", "euclid"])
+def test_images_of_any_survey_keep_the_flux(name):
+    survey = get_survey(name)
+    scale = survey.pixel_scale.to_value(u.arcsec)
+    flux = torch.rand(3, len(survey.bands), 3, generator=seeded()) * 100
+    renderer = ImageRenderer(name, priors=PRIORS)
+    images = renderer.render(smooth(4 * scale, 3 * scale, 3), flux, seeded(), neighbours=False)
+    assert images.flux.shape == (3, len(survey.bands), 64, 64)
+    torch.testing.assert_close(images.flux.sum((2, 3)), flux.sum(2), rtol=0.05, atol=0)
+    assert torch.isnan(images.fibre_fraction).all()
+    median = images.psf_fwhm[:, 0] / survey.psf_fwhm[survey.bands[0]].to_value(u.arcsec)
+    assert (median - 1).abs().max() < 0.5
+    if name == "euclid":
+        assert torch.equal(median, torch.ones(3))
+
+
+def test_galaxies_larger_than_a_small_cutout_lose_the_light_outside():
+    """A disk of 4 arcsec does not return from the other side of a cutout of 13 arcsec."""
+    wide, narrow = (
+        ImageRenderer("lsst", size=size, priors=GAUSSIAN.replace(seeing_scatter=0.0)).render(
+            smooth(4.0, 1.0), component(1)[:, :1].expand(-1, 6, -1), seeded(), neighbours=False
+        )
+        for size in (192, 64)
+    )
+    middle = wide.flux[..., 64:128, 64:128]
+    torch.testing.assert_close(narrow.flux, middle, rtol=0.02, atol=2e-3)
+    assert narrow.flux.sum((2, 3)).max() < 85
+
+
+def test_noise_of_surveys_follows_from_their_depth():
+    quiet = PRIORS.replace(background_scatter=0.0, calibration_scatter=0.0)
+    for name in ("lsst", "legacy-dr10", "2mass"):
+        survey = get_survey(name)
+        n = len(survey.bands)
+        flux = torch.zeros(300, n, 16, 16)
+        flux[..., :8] = 2.0
+        noisy, ivar = add_noise(flux, name, seeded(), priors=quiet)
+        pull = (noisy - flux) * ivar.sqrt()
+        torch.testing.assert_close(pull.std((0, 2, 3)), torch.ones(n), rtol=0.02, atol=0)
+        sky = 1 / ivar[..., 15].sqrt().median(0).values.median(1).values
+        nominal = torch.tensor([survey.pixel_sigma[b] for b in survey.bands])
+        torch.testing.assert_close(sky, nominal, rtol=0.03, atol=0)
+        source = (1 / ivar[..., 0] - 1 / ivar[..., 15]).mean((0, 2))
+        if name == "lsst":
+            expected = 2.0 / torch.tensor([survey.electrons_per_nmgy[b] for b in survey.bands])
+            torch.testing.assert_close(source, expected, rtol=0.01, atol=0)
+        elif name == "legacy-dr10":
+            # Two exposures of about 120 s; 10,000 electrons per nmgy.
+            assert 2.0 / source[0] == pytest.approx(1e4, rel=0.3)
+        else:
+            # Unknown in the near infrared, and negligible against the sky.
+            assert source.abs().max() < 1e-4
+
+
+def test_numbers_that_are_missing_are_named():
+    flux = torch.zeros(1, 4, 16, 16)
+    with pytest.raises(ValueError, match="no pixel scale, or no seeing in some band; add"):
+        ImageRenderer(without("legacy-dr10", psf_fwhm=np.nan * u.arcsec))
+    with pytest.raises(ValueError, match="noise of the band r of the survey mine is unknown"):
+        add_noise(flux, without("legacy-dr10", pixel_sigma=np.nan, depth=np.nan), seeded())
+    with pytest.raises(ValueError, match=r"flux has shape \(1, 4, 16, 16\); \(n, 6, ny, nx\)"):
+        add_noise(flux, "lsst", seeded())
+
+
+def test_deep_surveys_have_more_neighbours_of_the_same_colours():
+    many = {
+        name: draw_neighbours(4000, 20.0, PRIORS, seeded(), "cpu", get_survey(name))
+        for name in ("sdss", "lsst")
+    }
+    count = {name: (found.flux[..., 2] > 0).float().sum() for name, found in many.items()}
+    assert count["lsst"] / count["sdss"] == pytest.approx(10 ** (0.35 * 2.5), rel=0.05)
+    r = many["lsst"].flux[..., 2]
+    colour = 2.5 * torch.log10(r / many["lsst"].flux[..., 1])[r > 0]
+    # Filters of LSST are those of SDSS within 100 A.
+    assert colour.min() > 0.25 and colour.max() < 1.45

@@ -1,5 +1,7 @@
 """The simulator: stellar grid, population, spectra, photometry and selection."""
 
+from dataclasses import replace
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -10,10 +12,12 @@ from astropy.cosmology import z_at_value
 from astrogenspec.cosmology import default_cosmology
 from astrogenspec.quantities import QUANTITIES
 from astrogenspec.simulate import nebular
+from astrogenspec.simulate.dataset import sed_columns
 from astrogenspec.simulate.dust import lines_curve
 from astrogenspec.simulate.interpolation import interpolate, inverse_cdf
 from astrogenspec.simulate.photometry import (
     observe,
+    observe_in,
     observed_filters,
     selection_probability,
     zero_point_curve,
@@ -22,7 +26,7 @@ from astrogenspec.simulate.priors import load_priors
 from astrogenspec.simulate.simulator import Sample, Simulator
 from astrogenspec.simulate.spectrum import OBSERVED
 from astrogenspec.simulate.ssp import COARSE, FINE, TOTAL, StellarGrid
-from astrogenspec.surveys import BANDS
+from astrogenspec.surveys import BANDS, SDSS, get_survey
 from astrogenspec.wavelengths import LINES, SED_GRID, LogGrid, line_index
 
 
@@ -280,11 +284,12 @@ def test_seds_of_a_flat_spectrum_and_of_a_line(simulator, galaxies, monkeypatch)
 
 def test_red_lines_follow_their_ratios_and_the_dust(galaxies):
     few = galaxies[galaxies.properties["attenuation_lines"] > 0.3][:5]
-    narrow = torch.ones(len(few), len(LINES), 3)
+    narrow = torch.ones(len(few), len(LINES), 4)
     lines = nebular.red_lines(few.properties, narrow)
     wavelength, _, ratio = nebular.RED_LINES["Pabeta"]
-    old, star_forming, nuclear = lines[:, list(nebular.RED_LINES).index("Pabeta")].unbind(1)
-    assert torch.allclose(old, torch.full_like(old, ratio))
+    row = list(nebular.RED_LINES).index("Pabeta")
+    old, old_disk, star_forming, nuclear = lines[:, row].unbind(1)
+    assert torch.allclose(old, torch.full_like(old, ratio)) and torch.equal(old, old_disk)
     curve = lines_curve(np.array([wavelength, LINES["Halpha"]]))
     at_halpha = few.properties["attenuation_lines"].double()
     extra = 10 ** (0.4 * at_halpha * (1 - curve[0] / curve[1]))
@@ -316,3 +321,70 @@ def test_young_stars_are_as_bright_in_the_ultraviolet_as_in_real_galaxies(simula
     blue = (magnitude["g"] - magnitude["r"] - 0.5).abs() < 0.1
     assert blue.sum() > 20
     assert (magnitude["nuv"] - magnitude["r"])[blue].median() == pytest.approx(2.6, abs=0.2)
+
+
+def test_component_fluxes_are_those_of_the_simulator_for_sdss(simulator, galaxies):
+    few = galaxies[:200]
+    fluxes = simulator.component_fluxes(few, replace(SDSS, name="another"))
+    assert fluxes.shape == few.component_flux.shape
+    # The zero points are interpolated over the width of the bands.
+    ratio = fluxes.sum(2) / few.component_flux.sum(2)
+    assert (ratio - 1).abs().max() < 0.03
+    assert torch.allclose(ratio.mean(0), torch.ones(5), atol=0.012)
+    seds = simulator.synthesis.part_seds(few.properties, few.weights, few.lines)
+    assert torch.allclose(seds.sum(1), simulator.seds(few), rtol=1e-4)
+
+
+def test_images_in_other_surveys_have_the_flux_of_the_galaxies(simulator, galaxies):
+    near = galaxies[galaxies.structure.radius_disk < 2.5][:20]
+    images = simulator.images(near, simulator.generator(3), neighbours=False, survey="lsst")
+    assert images.flux.shape == (20, 6, 64, 64)
+    inside = images.flux.sum((2, 3)) / simulator.component_fluxes(near, "lsst").sum(2)
+    assert 0.9 < inside.median() <= 1.001
+    bands = simulator.survey.bands
+    r = near.component_flux.sum(2)[:, bands.index("r")]
+    assert (images.flux.sum((2, 3))[:, 2] / r).median() == pytest.approx(0.98, abs=0.06)
+
+
+def test_errors_of_any_survey_follow_from_its_depth():
+    lsst, generator = get_survey("lsst"), torch.Generator().manual_seed(1)
+    sed, n = torch.ones(20000, SED_GRID.size), 20000
+    flux = torch.full((n,), 10 ** (0.4 * (22.5 - 26.0)))
+    faint = observe_in(lsst, sed, flux, generator)
+    assert torch.allclose(faint.true_flux, flux[:, None].expand(-1, 6), rtol=1e-5)
+    depth = 22.5 - 2.5 * torch.log10(5 * faint.error.median(0).values)
+    assert depth.numpy() == pytest.approx(list(lsst.depth.values()), abs=0.06)
+    pull = (faint.flux - faint.true_flux) / faint.error
+    assert pull.std(0).numpy() == pytest.approx(1, abs=0.03)
+    bright = observe_in("lsst", sed, flux * 1e5, generator)
+    scatter = (bright.flux / bright.true_flux).std(0)
+    expected = [lsst.calibration_error[band] / 1.0857 for band in lsst.bands]
+    assert scatter.numpy() == pytest.approx(expected, rel=0.05)
+    resolved = observe_in("lsst", sed, flux, generator, radius=torch.full((n,), 2.0))
+    ratio = (resolved.error / faint.error).median(0).values
+    assert ratio[2] == pytest.approx(np.sqrt(1 + (4 / 1.02) ** 2), rel=0.05)
+
+
+def test_errors_of_sdss_galaxies_are_those_of_its_catalogue(simulator, galaxies):
+    columns = sed_columns(simulator, galaxies)
+    radius = galaxies.structure.radius_disk
+    generator = torch.Generator().manual_seed(2)
+    made = observe_in("sdss", columns["sed"], columns["sed_flux"], generator, radius=radius)
+    ratio = (made.error / galaxies.observation.error).median(0).values
+    assert (ratio > 0.7).all() and (ratio < 1.5).all()
+    relative = made.true_flux / galaxies.observation.true_flux
+    assert (relative.median(0).values - 1).abs().max() < 0.015
+
+
+def test_photometry_refuses_what_it_cannot_simulate():
+    sed, flux, generator = torch.ones(2, SED_GRID.size), torch.ones(2), torch.Generator()
+    with pytest.raises(ValueError, match=r"sed and sed_flux have shapes \(2, 490\) and \(3,\)"):
+        observe_in("lsst", sed, torch.ones(3), generator)
+    with pytest.raises(ValueError, match="radius has shape"):
+        observe_in("lsst", sed, flux, generator, radius=torch.ones(1))
+    with pytest.raises(ValueError, match="the filter galex-fuv reaches beyond the modelled"):
+        observe_in("galex", sed, flux, generator)
+    lsst = get_survey("lsst")
+    unknown = replace(lsst, name="mine", depth=lsst.depth | {"z": np.nan}, pixel_sigma={})
+    with pytest.raises(ValueError, match="depth or psf_fwhm of the band z of the survey mine is"):
+        observe_in(unknown, sed, flux, generator)
