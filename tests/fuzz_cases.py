@@ -299,10 +299,11 @@ CELLS = st.sampled_from(
 )
 HEADS = st.sampled_from(
     ["mag_g", "mag_err_g", "mag_r", "mag_err_r", "u", "err_u", "Err_g", "name", "ebv", "z"]
-    + ["flux_i", "modelMag_r", "redshift"]
+    + ["flux_i", "modelMag_r", "redshift", "mag_y", "mag_err_y", "flux_g", "flux_ivar_g", "type"]
 )
 OPTIONS = st.sampled_from(
     ["--on-error", "flag", "--bands", "gri", "--flux-unit", "nmgy", "--draws", "2", "-q"]
+    + ["--survey", "lsst", "--survey", "legacy-dr10,2mass"]
 )
 
 
