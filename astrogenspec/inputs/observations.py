@@ -427,9 +427,11 @@ class ObservationBatches:
         if photometry is None:
             resolve_surveys(options.survey)
         else:
+            # A batch has its own filters: the survey is that of the images.
+            of_images = cutouts is not None and isinstance(photometry, PhotometryBatch)
             self._photometry = coerce_photometry(
                 photometry,
-                survey=options.survey,
+                survey=None if of_images else options.survey,
                 ebv=options.ebv,
                 on_error=options.on_error,
                 screening=options.screening,
