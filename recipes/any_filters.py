@@ -39,7 +39,11 @@ def with_encoder(source: Path, encoder: str, out: Path) -> None:
     network.latent_of_properties.load_state_dict(other.latent_of_properties.state_dict())
     _use_standardisation(network, other)
     out.mkdir(parents=True, exist_ok=True)
-    card = {key: value for key, value in (estimator.card or {}).items() if key != "sha256"}
+    card = {
+        key: value
+        for key, value in (estimator.card or {}).items()
+        if key not in ("sha256", "inputs")
+    }
     path = out / "properties.safetensors"
     PropertyEstimator(network, card=card | {"encoder": encoder}).save(path, overwrite=True)
 
@@ -73,7 +77,8 @@ def join(images: Path, photometry: Path, out: Path) -> None:
         [first.network.extract_head(0)], [second.network.extract_head(0)]
     )
     out.mkdir(parents=True, exist_ok=True)
-    PropertyEstimator(joined, card=second.card).save(out / "properties.safetensors", overwrite=True)
+    card = {key: value for key, value in (second.card or {}).items() if key != "inputs"}
+    PropertyEstimator(joined, card=card).save(out / "properties.safetensors", overwrite=True)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,7 +31,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
-from ..cards import check_layout, check_text, entries, entry
+from ..cards import check_layout, check_range, check_text, entries, entry
 from ..quantities import QUANTITIES, QuantityInfo
 from ..warnings import AstroGenSpecWarning, filtered_warnings
 from .diagnostics import values_in_dex
@@ -141,10 +141,13 @@ class Correction:
         Sets of bands in the labelled sample, such as ``"ugriz"``; ``""`` stands for no photometry.
         Galaxies with other sets are not corrected, because the dependence on colours does not hold
         where some are missing.
+    bounds : tuple of float, optional
+        Bounds of the quantity in the internal unit, if they are not those of `QUANTITIES`.
     """
 
     regression: ProbitRegression
     bands: tuple[str, ...]
+    bounds: tuple[float, float] | None = None
 
     @classmethod
     def fit(
@@ -198,7 +201,7 @@ class Correction:
             Draws in the internal unit, of galaxies that the correction covers.
         magnitudes : ndarray, shape (n, 5)
         info : QuantityInfo
-            Has the bounds of the quantity, which are kept.
+            Has the bounds of the quantity, which are kept, unless the correction has its own.
 
         Returns
         -------
@@ -207,11 +210,16 @@ class Correction:
         shift, scale = self.regression.moments(correction_features(values, magnitudes))
         deviates = self.regression.quantiles(rank_deviates(values.shape[1]))
         new = shift[:, None] + scale[:, None] * deviates
-        return map_draws(values, new, info.lower, info.upper)
+        return map_draws(values, new, *self.limits(info))
+
+    def limits(self, info: QuantityInfo) -> tuple[float, float]:
+        """Return the bounds of the quantity of the correction."""
+        return self.bounds or (info.lower, info.upper)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable dictionary."""
-        return {"bands": list(self.bands), "regression": self.regression.to_dict()}
+        own = {} if self.bounds is None else {"bounds": list(self.bounds)}
+        return {"bands": list(self.bands), "regression": self.regression.to_dict(), **own}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "correction") -> Correction:
@@ -224,7 +232,10 @@ class Correction:
                 f"{N_FEATURES} are expected."
             )
         bands = tuple(check_text(name, path) for name, path in entries(values, "bands", where))
-        return cls(regression, bands)
+        bounds = None
+        if "bounds" in values:
+            bounds = check_range(values["bounds"], f"{where}.bounds")
+        return cls(regression, bands, bounds)
 
 
 class Recalibration:
@@ -305,7 +316,9 @@ class Recalibration:
         posterior : Posterior
             Draws without recalibration, of galaxies that were not used to train the network. Its
             photometry, if any, gives magnitudes and colours. Galaxies with a set of bands that
-            fewer than 30 galaxies have are ignored, and not corrected by `apply`.
+            fewer than 30 galaxies have, or with draws outside the bounds of the quantity, are
+            ignored, and not corrected by `apply`. The bounds are those of the weights, which
+            `predict` stores in ``meta["bounds"]`` if they differ from those of `QUANTITIES`.
         truth : mapping of str to Quantity of shape (n_galaxies,), or table with such columns
             True values, read as by `calibration_table`. Names other than those of drawn quantities
             are ignored.
@@ -349,6 +362,8 @@ class Recalibration:
                     outcome = _Outcome.NO_GAIN
                     if correction is not None:
                         outcome = _Outcome.CORRECTED
+                        own = posterior.meta.get("bounds", {}).get(name)
+                        correction = replace(correction, bounds=own and tuple(own))
                         corrections[one_mode, name] = correction
                 results[one_mode, name] = _FitResult(outcome, len(rows), len(used), gain)
         notes = {key: result.note(*key) for key, result in results.items()}
@@ -420,8 +435,8 @@ class Recalibration:
         Parameters
         ----------
         theta : ndarray, shape (n, k, 9)
-            Draws. Galaxies with NaN draws, and quantities whose draws are all equal, are not
-            corrected.
+            Draws. Galaxies with NaN draws or draws outside the bounds, and quantities whose draws
+            are all equal, are not corrected.
         magnitudes : ndarray, shape (n, 5)
             AB magnitudes in u, g, r, i, z, corrected for Galactic extinction; NaN where missing.
         modes : ndarray of str, shape (n,)
@@ -498,8 +513,13 @@ class Recalibration:
             correction = self._corrections.get((mode, name))
             if correction is None:
                 continue
-            finite = np.isfinite(values).all(axis=1)
-            varied = values.max(axis=1, initial=-np.inf) > values.min(axis=1, initial=np.inf)
+            lower, upper = correction.limits(QUANTITIES[name])
+            highest, lowest = (
+                values.max(axis=1, initial=-np.inf),
+                values.min(axis=1, initial=np.inf),
+            )
+            finite = np.isfinite(values).all(axis=1) & (lowest > lower) & (highest < upper)
+            varied = highest > lowest
             covered = (modes == mode) & correction.covers(magnitudes)
             rows = np.flatnonzero(covered & finite & varied)
             n_rows = max(_MAX_DRAWS_AT_ONCE // values.shape[1], 1)
@@ -610,12 +630,14 @@ def _draws_and_deviates(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return draws (n, k) and probits of the PIT (n,).
 
-    The probit is NaN where draws or truth are missing, or draws are all equal.
+    The probit is NaN where draws or truth are missing, or draws are all equal or out of bounds.
     """
     draws, true, _ = values_in_dex(posterior[name], truth)
     usable = np.isfinite(true) & np.isfinite(draws).all(axis=1)
-    usable &= draws.max(axis=1) > draws.min(axis=1)
+    lowest, highest = draws.min(axis=1), draws.max(axis=1)
     info = QUANTITIES[name]
+    lower, upper = posterior.meta.get("bounds", {}).get(name, (info.lower, info.upper))
+    usable &= (highest > lowest) & (lowest > lower) & (highest < upper)
     deviates = np.full(len(true), np.nan)
-    deviates[usable] = probit_pit(draws[usable], true[usable], info.lower, info.upper)
+    deviates[usable] = probit_pit(draws[usable], true[usable], lower, upper)
     return draws, deviates

@@ -85,6 +85,13 @@ def _add_properties(lanes: Any, common: argparse.ArgumentParser) -> None:
         help="train a network that reads photometry in any filters; the shards need spectral "
         "energy distributions (with --data, without --model)",
     )
+    add(
+        "--max-redshift",
+        type=float,
+        metavar="Z",
+        help="upper bound of the redshift of the network (default 0.5; with --data, without "
+        "--model)",
+    )
     _add_fine_tuning(properties)
     part = properties.add_mutually_exclusive_group()
     part.add_argument(
@@ -195,6 +202,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 def _train_properties(options: argparse.Namespace) -> int:
     parts = ["--heads-only"] * options.heads_alone
     parts += ["--photometry-only"] * options.photometry_alone
+    _check_new_network(options)
     if options.fine_tune:
         for name in parts:
             raise ValueError(
@@ -220,22 +228,50 @@ def _train_properties(options: argparse.Namespace) -> int:
     from ..inputs.sed_features import N_COMPONENTS
 
     training = _training(DEFAULT_TRAINING, options)
+    network_config: dict[str, Any] = {"sed_components": N_COMPONENTS} if options.any_filters else {}
+    if options.max_redshift is not None:
+        network_config["max_redshift"] = options.max_redshift
     recipe = RecipeConfig(
-        network={"sed_components": N_COMPONENTS} if options.any_filters else {},
+        network=network_config,
         seed=options.seed,
         heads_alone=options.heads_alone,
         photometry_alone=options.photometry_alone,
     )
-    before = None
+    before, old_card = None, None
     if options.model is not None:
-        before = PropertyEstimator.from_pretrained(options.model, device=options.device).network
+        old = PropertyEstimator.from_pretrained(options.model, device=options.device)
+        before, old_card = old.network, old.card
     elif parts:
         raise ValueError(f"{parts[0]} requires --model, the trained weights to continue from.")
     network, history = train_properties(
         options.data, options.out, recipe=recipe, training=training, network=before
     )
-    card = _card(recipe, training, history, options)
+    card = _card(recipe, training, history, options) | _inputs_entry(options, old_card)
     return _save(PropertyEstimator(network, card=card), "properties", options)
+
+
+def _check_new_network(options: argparse.Namespace) -> None:
+    """Raise an error if options of a new network are given with trained weights."""
+    given = ["--any-filters"] * options.any_filters
+    given += ["--max-redshift"] * (options.max_redshift is not None)
+    if given and (options.model is not None or options.fine_tune):
+        other = "--fine-tune" if options.fine_tune else "--model"
+        raise ValueError(
+            f"{given[0]} describes a new network and cannot be combined with {other}; omit "
+            f"{given[0]}."
+        )
+
+
+def _inputs_entry(
+    options: argparse.Namespace, before: dict[str, Any] | None
+) -> dict[str, list[str]]:
+    """Return the entry of the card of a network that was trained without images."""
+    from ..training.shards import have_images
+
+    alone = before is None or before.get("inputs") == ["photometry"]
+    if alone and not any(have_images(folder) for folder in options.data):
+        return {"inputs": ["photometry"]}
+    return {}
 
 
 def _fine_tune(options: argparse.Namespace) -> int:

@@ -25,7 +25,13 @@ from ..inputs.observations import (
 )
 from ..inputs.photometry import Photometry
 from ..inputs.survey_names import SurveyLike
-from ..quantities import FLUX_UNIT, QUANTITIES, plain_values, quantities_to_theta
+from ..quantities import (
+    FLUX_UNIT,
+    QUANTITIES,
+    plain_values,
+    quantities_to_theta,
+    quantity_index,
+)
 from ..results.matching import GalaxyMatcher
 from ..results.posterior import Posterior
 from ..results.spectra import SpectrumDraws
@@ -438,6 +444,14 @@ class SpectrumEstimator(Estimator):
                 usable & incomplete, Flag.NO_DRAWS, "some draws of the posterior are not finite"
             )
             usable = usable & ~incomplete
+            limit = QUANTITIES["redshift"].upper
+            beyond = (theta[..., quantity_index("redshift")] > limit).any(axis=1)
+            log.add(
+                usable & beyond,
+                Flag.NO_SPECTRUM,
+                f"the posterior reaches beyond redshift {limit:g}, to which spectra are generated",
+            )
+            usable = usable & ~beyond
             properties = torch.as_tensor(theta, dtype=torch.float32, device=device)
         drawn = draw_spectra(
             network, seen.inputs().to(device), target.to(device), properties, generators, request

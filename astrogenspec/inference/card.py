@@ -2,7 +2,8 @@
 
 All of them are optional: without ``recalibration`` draws are not corrected, without
 ``training_range``, ``novelty`` and ``predictive`` nothing is flagged, and without ``population`` no
-information is computed.
+information is computed.  Weights whose ``inputs`` are ``["photometry"]`` were trained without
+images and refuse them.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ def check_property_card(card: Mapping[str, Any]) -> None:
             check(card[key])
 
 
+def _check_inputs(values: Any) -> None:
+    if not isinstance(values, list | tuple) or not set(values) <= {"images", "photometry"}:
+        raise ValueError(f"the entry inputs is {values!r}, not a list of images and photometry.")
+
+
 def _check_training_range(values: Any) -> None:
     for key, limits in check_mapping(values, "training_range").items():
         check_range(limits, f"training_range.{key}")
@@ -66,6 +72,7 @@ def _check_fits(values: Any) -> None:
 
 _CHECKS = {
     "recalibration": Recalibration.from_dict,
+    "inputs": _check_inputs,
     "training_range": _check_training_range,
     "novelty": _check_outliers,
     "predictive": PhotometryEmulator.from_dict,

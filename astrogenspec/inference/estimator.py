@@ -177,8 +177,7 @@ class PropertyEstimator(ImageEstimator):
         Warns
         -----
         AstroGenSpecWarning
-            If a default is assumed (noise, pixel scale, no Galactic extinction), or if cutouts are
-            given to weights trained without images.
+            If a default is assumed (noise, pixel scale, no Galactic extinction).
         """
         options = InputOptions(bands, position, pixel_scale, ebv, on_error, measure, survey=survey)
         batches = self._read(cutouts, photometry, options, batch_size)
@@ -479,6 +478,8 @@ class PropertyEstimator(ImageEstimator):
             heads,
             images_alone,
         )
+        if cutouts is not None:
+            self._check_images()
         reading = InputOptions(**options, screening=self._components is None)
         blocks = ObservationBatches(cutouts, photometry, reading)
         blocks.require_filters(self._components)
@@ -648,14 +649,14 @@ class PropertyEstimator(ImageEstimator):
         """Check the arguments; return the function that draws the posterior of a batch."""
         n_draws = check_count(n_draws, "n_draws")
         generator = make_generator(seed)
-        fixed = None if known is None else known_values(known)
+        fixed = None if known is None else known_values(known, self.network.quantities)
         if fixed is not None:
             batches.require(len(fixed), "known")
         recalibration = self._recalibration() if check_bool(calibrated, "calibrated") else None
         meta = self._metadata(seed) | {
             "known": list(known or ()),
             "calibrated": recalibration is not None,
-            **self._population(),
+            **self._prior(),
         }
 
         def predict_batch(seen: Observations, rows: slice) -> Posterior:
@@ -676,7 +677,7 @@ class PropertyEstimator(ImageEstimator):
         batches = self._read(cutouts, photometry, InputOptions(**options))
         generator, n_draws = make_generator(seed), check_count(n_draws, "n_draws")
         weights = {key: self._metadata(seed)[key] for key in ("model", "version")}
-        meta = {**weights, "calibrated": False, **self._population()}
+        meta = {**weights, "calibrated": False, **self._prior()}
         modes = []
 
         def predict_batch(seen: Observations, _: slice) -> Posterior:
@@ -693,6 +694,8 @@ class PropertyEstimator(ImageEstimator):
         stored = (self.card or {}).get("recalibration")
         return None if stored is None else Recalibration.from_dict(stored)
 
-    def _population(self) -> dict[str, Any]:
-        card = self.card or {}
-        return {key: card[key] for key in ("population",) if key in card}
+    def _prior(self) -> dict[str, Any]:
+        """Return the metadata about the population, and about bounds unlike those of SDSS."""
+        card, bounds = self.card or {}, self.network.own_bounds
+        metadata = {key: card[key] for key in ("population",) if key in card}
+        return metadata | ({"bounds": bounds} if bounds else {})

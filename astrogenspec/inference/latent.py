@@ -7,7 +7,7 @@ all bands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Unpack
 
 import astropy.units as u
@@ -28,7 +28,7 @@ from ..inputs.observations import (
     Observations,
 )
 from ..inputs.photometry import Photometry
-from ..quantities import QUANTITIES, internal_values
+from ..quantities import QuantityInfo, internal_values
 from .network import Contexts
 
 __all__ = ["ImageEstimator"]
@@ -90,6 +90,7 @@ class ImageEstimator(Estimator):
             If the shape is wrong, or a value is not finite.
         """
         self.check_fitted()
+        self._check_images()
         latent = np.asarray(latent)
         if latent.dtype.kind not in "iuf":
             raise TypeError(f"latent has the type {latent.dtype}: it must hold real numbers.")
@@ -203,7 +204,8 @@ class ImageEstimator(Estimator):
             If an input or the values are invalid.
         """
         self.check_fitted()
-        target_values = _checked_values(quantity, values)
+        self._check_images()
+        target_values = _checked_values(quantity, values, self.network.quantities)
         defaults: InputArguments = {} if photometry is not None else {"ebv": 0.0}
         settings = InputOptions(**(defaults | options))
         seen = next(iter(ObservationBatches(cutout, photometry, settings)), None)
@@ -279,6 +281,26 @@ class ImageEstimator(Estimator):
         table["flag"] = flags
         return table
 
+    def _check_images(self) -> None:
+        """Raise an error if the weights were trained without images."""
+        card = self.card or {}
+        if card.get("inputs") == ["photometry"]:
+            raise ValueError(
+                f"the weights {card.get('name', '')!r} were trained on photometry without images "
+                "and cannot use any; give photometry alone, or use other weights."
+            )
+
+    def _read(
+        self,
+        cutouts: Cutouts | None,
+        photometry: Photometry | None,
+        options: InputOptions,
+        batch_size: int | None = None,
+    ) -> ObservationBatches:
+        if cutouts is not None and self.card is not None:
+            self._check_images()
+        return super()._read(cutouts, photometry, options, batch_size)
+
     def _encoded(
         self, cutouts: Cutouts, photometry: Photometry | None, options: InputArguments
     ) -> Iterator[tuple[Observations, np.ndarray, np.ndarray]]:
@@ -317,16 +339,18 @@ def _concatenate_heads(contexts: Contexts, n_heads: int) -> Tensor:
     return joined.flatten(1)
 
 
-def _checked_values(quantity: str, values: u.Quantity) -> np.ndarray:
+def _checked_values(
+    quantity: str, values: u.Quantity, infos: Mapping[str, QuantityInfo]
+) -> np.ndarray:
     """Return values of one quantity in internal units, shape (n_values,)."""
     checked = internal_values(quantity, values)
-    info = QUANTITIES[quantity]
+    info = infos[quantity]
     if checked.ndim != 1 or not len(checked):
         raise ValueError(f"values has shape {checked.shape}: it must be (n_values,).")
     outside = ~((checked > info.lower) & (checked < info.upper))
     if outside.any():
         raise ValueError(
             f"values contains a {quantity} of {checked[outside][0]:g} {info.unit}".rstrip()
-            + f": it must lie between {info.lower:g} and {info.upper:g}."
+            + f": it must lie between {info.lower:g} and {info.upper:g} for these weights."
         )
     return checked

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -37,20 +37,62 @@ from ..nn.chunks import map_chunks
 from ..nn.layers import ResidualLinear, make_mlp
 from ..nn.noise import standard_normal
 from ..nn.precision import single_precision
-from ..quantities import QUANTITIES
+from ..quantities import QUANTITIES, QuantityInfo
 from ..surveys import BANDS
 from .flows import DRAWS_PER_CHUNK, ChainPosterior, FlowChain
 from .vae import ImageVAE, elbo_terms
 
-__all__ = ["Contexts", "MixturePosterior", "PropertyHead", "PropertyNetwork"]
+__all__ = ["Contexts", "Domain", "MixturePosterior", "PropertyHead", "PropertyNetwork"]
 
 _FACTOR_NAMES = tuple(QUANTITIES)
+_REDSHIFT = _FACTOR_NAMES.index("redshift")
 #: Number of quantities from which the mean latent is predicted; line fluxes follow from these.
 _N_DECODED = _FACTOR_NAMES.index("black_hole_mass") + 1
 #: Multiples of the golden ratio, modulo 1, fill the unit interval evenly, however many there are.
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 #: Standardised quantities are clipped here before the mean latent is predicted.
 _DECODED_LIMIT = 6.0
+#: Largest upper bound of the redshift, beyond any galaxy.
+_LARGEST_REDSHIFT = 20.0
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Photometry and redshifts for which a network is built.
+
+    Attributes
+    ----------
+    sed_components : int
+        Number of SED coefficients with which photometry in any filters is described
+        (`astrogenspec.inputs.sed_features`); with 0, photometry is that of SDSS.
+    max_redshift : float
+        Upper bound of the redshift; that of `~astrogenspec.quantities.QUANTITIES` by default.
+
+    Raises
+    ------
+    ValueError
+        If the upper bound of the redshift is not between 0 and 20.
+    """
+
+    sed_components: int = 0
+    max_redshift: float = QUANTITIES["redshift"].upper
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_redshift <= _LARGEST_REDSHIFT:
+            raise ValueError(
+                f"max_redshift is {self.max_redshift}; give a number greater than 0 and at most "
+                f"{_LARGEST_REDSHIFT:g}."
+            )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Items of the ``config`` of a network: those that differ from the defaults."""
+        default = Domain()
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if getattr(self, field.name) != getattr(default, field.name)
+        }
 
 
 @dataclass(frozen=True)
@@ -121,13 +163,15 @@ class PropertyHead(nn.Module):
             ResidualLinear(size),
             nn.LayerNorm(size),
         )
+        upper = [info.upper for info in QUANTITIES.values()]
+        upper[_REDSHIFT] = config.get("max_redshift", upper[_REDSHIFT])
         # With zero weights, morphology has no effect until it is trained on.
         self.structure_layer = nn.Linear(N_MORPHOLOGY_FEATURES, width, bias=False)
         nn.init.zeros_(self.structure_layer.weight)
         self.chain = FlowChain(
             size,
             lower=[info.lower for info in QUANTITIES.values()],
-            upper=[info.upper for info in QUANTITIES.values()],
+            upper=upper,
             n_bins=config["n_bins"],
             hidden=config["factor_width"],
         )
@@ -352,15 +396,14 @@ class PropertyNetwork(nn.Module):
     heads : tuple of int, optional
         Number of heads, whose posteriors are averaged, and of additional heads for galaxies without
         images; with 0 of the latter, all heads serve all galaxies.
-    sed_components : int, optional
-        Number of SED coefficients with which photometry in any filters is described
-        (`astrogenspec.inputs.sed_features`); with 0, photometry is that of SDSS.
+    domain : Domain, optional
+        Photometry and redshifts for which the network is built: by default those of SDSS.
 
     Attributes
     ----------
     config : dict
         The arguments, for `from_config`; the numbers of heads are ``members`` and
-        ``photometry_members``.
+        ``photometry_members``, and the items of the domain are included.
     """
 
     def __init__(
@@ -373,9 +416,10 @@ class PropertyNetwork(nn.Module):
         n_bins: Sequence[int] = (16, 8, 8, 8, 8, 8, 8, 8, 8),
         frozen_vae: bool = False,
         heads: tuple[int, int] = (1, 0),
-        sed_components: int = 0,
+        domain: Domain | None = None,
     ) -> None:
         super().__init__()
+        domain = domain or Domain()
         self.config: dict[str, Any] = {
             "latent_size": latent_size,
             "context_size": context_size,
@@ -385,10 +429,10 @@ class PropertyNetwork(nn.Module):
             "frozen_vae": frozen_vae,
             "members": heads[0],
             "photometry_members": heads[1],
+            **domain.config,
         }
-        if sed_components:
-            self.config["sed_components"] = sed_components
-            self.sed = SEDComponents(sed_components)
+        if domain.sed_components:
+            self.sed = SEDComponents(domain.sed_components)
         self.vae = ImageVAE(latent_size)
         self.heads = nn.ModuleList(PropertyHead(self.config) for _ in range(sum(heads)))
         self.latent_of_properties = make_mlp((_N_DECODED, 64, 64, latent_size))
@@ -398,7 +442,9 @@ class PropertyNetwork(nn.Module):
         """Build an untrained network from the ``config`` of another, or from a part of it."""
         arguments = dict(config)
         heads = (arguments.pop("members", 1), arguments.pop("photometry_members", 0))
-        return cls(**arguments, heads=heads)
+        names = [field.name for field in fields(Domain)]
+        domain = Domain(**{name: arguments.pop(name) for name in names if name in arguments})
+        return cls(**arguments, heads=heads, domain=domain)
 
     @property
     def components(self) -> SEDComponents | None:
@@ -409,6 +455,22 @@ class PropertyNetwork(nn.Module):
     def chain(self) -> FlowChain:
         """Flow chain of the first head; all heads have the same supports and standardisation."""
         return self.heads[0].chain
+
+    @property
+    def quantities(self) -> dict[str, QuantityInfo]:
+        """The quantities by name, with the bounds of this network."""
+        redshift = QUANTITIES["redshift"]
+        upper = float(self.chain.upper[_REDSHIFT])
+        return QUANTITIES | {"redshift": replace(redshift, upper=upper)}
+
+    @property
+    def own_bounds(self) -> dict[str, list[float]]:
+        """Bounds by name of the quantities whose bounds differ from those of `QUANTITIES`."""
+        return {
+            name: [info.lower, info.upper]
+            for name, info in self.quantities.items()
+            if info != QUANTITIES[name]
+        }
 
     def set_standardisation(self, theta: Tensor, valid: Tensor | None = None) -> None:
         """Standardise the quantities of all heads; see `FlowChain.set_standardisation`."""

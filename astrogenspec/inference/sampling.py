@@ -7,7 +7,7 @@ finite.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import astropy.units as u
@@ -24,7 +24,13 @@ from ..inputs.fluxes import ab_magnitudes
 from ..inputs.observations import Observations
 from ..inputs.photometry import PhotometryBatch
 from ..inputs.virtual_photometry import in_sdss_bands
-from ..quantities import QUANTITIES, plain_values, quantities_to_theta, theta_to_quantities
+from ..quantities import (
+    QUANTITIES,
+    QuantityInfo,
+    plain_values,
+    quantities_to_theta,
+    theta_to_quantities,
+)
 from ..results.posterior import Posterior
 from ..results.posterior_io import PREDICTIVE
 from .outliers.detector import (
@@ -164,6 +170,7 @@ def log_densities(
     """
     n, k, _ = values.shape
     network, device = estimator.network, estimator.device
+    infos = list(network.quantities.values())
     with torch.inference_mode():
         contexts = network.contexts(seen.inputs(network.components).to(device))
         log_derivative = np.zeros((n, k))
@@ -171,7 +178,7 @@ def log_densities(
             # A fixed seed: a density is a function of its arguments.
             draws = network.posterior_of(contexts).sample(DRAWS_FOR_MAP, make_generator(0))
             values, log_derivative = _before_recalibration(
-                recalibration, seen, draws.cpu().numpy(), values, q
+                recalibration, seen, draws.cpu().numpy(), values, infos[:q]
             )
         theta = torch.as_tensor(values, dtype=torch.float32, device=device).flatten(0, 1)
         valid = torch.zeros(theta.shape, dtype=torch.bool, device=device)
@@ -198,13 +205,13 @@ def _before_recalibration(
     seen: Observations,
     draws: np.ndarray,
     values: np.ndarray,
-    q: int,
+    infos: Sequence[QuantityInfo],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Invert the recalibration of values (n, k); also return the logarithm of the Jacobian."""
     draws = np.where(np.isfinite(draws).all(axis=(1, 2), keepdims=True), draws, np.nan)
     moved = recalibration.correct_theta(draws, _magnitudes(seen.photometry), seen.modes)
     values, log_derivative = values.copy(), np.zeros(values.shape[:2])
-    for j, info in enumerate(list(QUANTITIES.values())[:q]):
+    for j, info in enumerate(infos):
         changed = (moved[:, :, j] != draws[:, :, j]).any(axis=1) & np.isfinite(draws[:, 0, j])
         for k in np.flatnonzero(changed):
             values[k, :, j], change = before_recalibration(
@@ -265,13 +272,17 @@ def chain_prefix(quantities: Mapping[str, u.Quantity], argument: str) -> tuple[n
     return theta, len(first)
 
 
-def known_values(quantities: Mapping[str, u.Quantity]) -> np.ndarray:
+def known_values(
+    quantities: Mapping[str, u.Quantity], infos: Mapping[str, QuantityInfo] = QUANTITIES
+) -> np.ndarray:
     """Validate and stack known quantities.
 
     Parameters
     ----------
     quantities : mapping of str to Quantity, each of shape (n,)
         The first quantities of the chain; NaN or masked where unknown.
+    infos : mapping of str to QuantityInfo
+        All quantities, with the bounds of the network.
 
     Returns
     -------
@@ -289,14 +300,14 @@ def known_values(quantities: Mapping[str, u.Quantity]) -> np.ndarray:
     theta, q = chain_prefix(quantities, "known")
     if theta.ndim != 2:
         raise ValueError(f"known has shape {theta.shape[:-1]}; the shape (n,) is expected.")
-    for k, info in enumerate(list(QUANTITIES.values())[:q]):
+    for k, info in enumerate(list(infos.values())[:q]):
         outside = np.flatnonzero((theta[:, k] <= info.lower) | (theta[:, k] >= info.upper))
         for galaxy in outside:
             given = plain_values(quantities[info.name], info.unit, name=info.name)
             value = "log10 of the flux" if info.logarithmic else "it"
             raise ValueError(
                 f"galaxy {galaxy}: the known {info.name} is {given[galaxy]:g}, but {value} must be "
-                f"between {info.lower:g} and {info.upper:g}; NaN or a masked value stands for "
-                "unknown."
+                f"between {info.lower:g} and {info.upper:g} for these weights; NaN or a masked "
+                "value stands for unknown."
             )
     return theta[:, :q]

@@ -44,6 +44,8 @@ __all__ = [
 #: Default settings of the training loop; change the stopping rule with `dataclasses.replace`.
 DEFAULT_TRAINING = TrainingConfig(max_seconds=7200, learning_rate=1.2e-3, validate_every=400)
 _METALLICITY = tuple(QUANTITIES).index("gas_metallicity")
+#: Largest fraction of galaxies beyond the upper bound of the redshift.
+_MAX_OUTSIDE = 0.01
 #: Galaxies encoded at once.
 _BLOCK = 512
 #: Galaxies from which the components of the SEDs are computed, at most.
@@ -339,7 +341,8 @@ def train_properties(
     Raises
     ------
     ValueError
-        If only a part is to be trained and no trained network is given.
+        If only a part is to be trained and no trained network is given, or more than 1% of the
+        galaxies of a folder are outside the bounds of the redshift of the network.
     """
     recipe = recipe or RecipeConfig()
     training = training or DEFAULT_TRAINING
@@ -350,6 +353,7 @@ def train_properties(
     sources = [_read_source(folder, recipe) for folder in data]
     if network is None:
         network = PropertyNetwork.from_config(recipe.network)
+        _check_redshifts(network, data, sources)
         _standardise(network, sources[0].training)
         if network.components is not None:
             network.components.fit(_first_seds(sources[0].training))
@@ -380,6 +384,21 @@ def _read_source(folder: Path | str, recipe: RecipeConfig) -> ShardSource:
     else:
         augmentation, size = recipe.photometry_augmentation, recipe.photometry_batch
     return ShardSource(train_set, held_out, augmentation, min(size, len(train_set)))
+
+
+def _check_redshifts(
+    network: PropertyNetwork, data: Sequence[Path | str], sources: Sequence[ShardSource]
+) -> None:
+    """Raise an error if a network cannot learn the redshifts of a folder."""
+    info = network.quantities["redshift"]
+    for folder, source in zip(data, sources, strict=True):
+        redshift = source.training.columns["theta"][:, quantity_index("redshift")]
+        outside = int((redshift >= info.upper).sum())
+        if outside > _MAX_OUTSIDE * len(redshift):
+            raise ValueError(
+                f"{outside} of {len(redshift)} galaxies of {folder} are beyond redshift "
+                f"{info.upper:g}, the upper bound of the network; give a larger max_redshift."
+            )
 
 
 def _standardise(network: PropertyNetwork, shards: Shards) -> None:

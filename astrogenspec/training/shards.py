@@ -18,7 +18,7 @@ from ..inputs.features import ModelInputs, SEDInputs
 from .augmentation import MORPHOLOGY_COLUMNS, AugmentationConfig, augment, augment_photometry
 from .filter_sets import FilterObserver
 
-__all__ = ["OBSERVED_COLUMNS", "Shards"]
+__all__ = ["OBSERVED_COLUMNS", "Shards", "have_images"]
 
 #: Columns from which network inputs are made; ``image`` and the measured fluxes exist for galaxies
 #: with images only, ``sed`` and ``sed_flux`` for shards written with ``Contents(seds=True)``.
@@ -32,6 +32,17 @@ OBSERVED_COLUMNS = (
     "sed_flux",
     *MORPHOLOGY_COLUMNS,
 )
+
+
+def have_images(folder: Path | str) -> bool:
+    """Return whether the shards of a folder have images; False if there are none."""
+    import h5py
+
+    paths = sorted(Path(folder).glob("shard-*.h5"))
+    if not paths:
+        return False
+    with h5py.File(paths[0]) as file:
+        return "image" in file
 
 
 class Shards:

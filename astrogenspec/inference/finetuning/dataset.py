@@ -30,6 +30,7 @@ from ...inputs.virtual_photometry import in_sdss_bands
 from ...nn.records import TensorRecord
 from ...quantities import (
     QUANTITIES,
+    QuantityInfo,
     converted_labels,
     known_numbers,
     plain_values,
@@ -243,7 +244,11 @@ class _Rows:
 
 
 def stack_labels(
-    labels: Mapping[str, Any] | Table, argument: str = "labels", *, strict: bool = False
+    labels: Mapping[str, Any] | Table,
+    argument: str = "labels",
+    *,
+    strict: bool = False,
+    infos: Mapping[str, QuantityInfo] = QUANTITIES,
 ) -> np.ndarray:
     """Stack labels in internal units.
 
@@ -259,6 +264,8 @@ def stack_labels(
         Name of the argument, for error messages.
     strict : bool
         Raise an error if there are fill values, or values outside the bounds of their quantity.
+    infos : mapping of str to QuantityInfo
+        All quantities, with the bounds of the network.
 
     Returns
     -------
@@ -309,14 +316,14 @@ def stack_labels(
             f"{argument} has shape {theta.shape[:-1]}; (n,), one value per galaxy, is expected."
         )
     lower, upper = (
-        np.array([getattr(i, end) for i in QUANTITIES.values()]) for end in ("lower", "upper")
+        np.array([getattr(i, end) for i in infos.values()]) for end in ("lower", "upper")
     )
     with np.errstate(invalid="ignore"):
         inside = (theta > lower) & (theta < upper)
     dropped = np.isfinite(theta) & ~inside
     outside = {name: dropped[:, quantity_index(name)] | fill[name] for name in chosen}
     if strict:
-        _refuse_values(original, outside, argument)
+        _refuse_values(original, outside, argument, infos)
     counts = {name: np.count_nonzero(rows) for name, rows in outside.items()}
     listed = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
     if listed:
@@ -329,10 +336,15 @@ def stack_labels(
     return np.where(inside, theta, np.nan)
 
 
-def _refuse_values(labels: Any, outside: Mapping[str, np.ndarray], argument: str) -> None:
+def _refuse_values(
+    labels: Any,
+    outside: Mapping[str, np.ndarray],
+    argument: str,
+    infos: Mapping[str, QuantityInfo],
+) -> None:
     """Raise an error that names the first value outside the bounds of its quantity, if any."""
     for name, rows in outside.items():
-        info = QUANTITIES[name]
+        info = infos[name]
         values = plain_values(labels[name], info.unit, name=f"{argument}[{name!r}]")
         # The logarithm of a flux that is not positive does not exist.
         rows = rows | (values <= 0) if info.logarithmic else rows
@@ -341,7 +353,8 @@ def _refuse_values(labels: Any, outside: Mapping[str, np.ndarray], argument: str
             value = "log10 of the flux" if info.logarithmic else "it"
             raise ValueError(
                 f"row {row} of {argument}: {name} is {values[row]:g}, but {value} must be between "
-                f"{info.lower:g} and {info.upper:g}; NaN or a masked value stands for unknown."
+                f"{info.lower:g} and {info.upper:g} for these weights; NaN or a masked value "
+                "stands for unknown."
             )
 
 

@@ -210,10 +210,12 @@ def fine_tune(
     ValueError
         If there are too few labelled galaxies, or labels and galaxies do not match.
     """
-    known = None if data.known is None else stack_labels(data.known, "known", strict=True)
+    known, infos = None, network.quantities
+    if data.known is not None:
+        known = stack_labels(data.known, "known", strict=True, infos=infos)
     galaxies, reader, limits = read_labelled_galaxies(
         data.batches,
-        stack_labels(data.labels),
+        stack_labels(data.labels, infos=infos),
         known,
         names=listed_names(data.labels),
         known_names=None if data.known is None else listed_names(data.known),
@@ -250,7 +252,8 @@ def fine_tune(
     entry = _fit_entry(described, galaxies, held_out, setup)
     new_card = _new_card(card, entry, limits)
     weights = {"model": new_card["name"], "version": str(new_card.get("version", ""))}
-    return network.eval(), new_card, replace(held_out, weights=weights)
+    bounds = {"bounds": network.own_bounds} if network.own_bounds else {}
+    return network.eval(), new_card, replace(held_out, weights=weights | bounds)
 
 
 def _check_request(

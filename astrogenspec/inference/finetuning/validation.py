@@ -49,8 +49,9 @@ class HeldOutResult:
         Dereddened fluxes [nmgy] in ugriz; NaN where missing, and for other filters.
     modes : ndarray of str, shape (n,)
         Input modes, see `~astrogenspec.calibration.INPUT_MODES`.
-    weights : mapping of str to str
-        Name (``model``) and ``version`` of the fine-tuned weights, for the report.
+    weights : mapping
+        Name (``model``) and ``version`` of the fine-tuned weights, for the report, and the bounds
+        of their quantities if they differ from those of `QUANTITIES`.
     """
 
     before: np.ndarray
@@ -59,7 +60,7 @@ class HeldOutResult:
     learnt: np.ndarray
     flux: np.ndarray
     modes: np.ndarray
-    weights: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     @torch.no_grad()
