@@ -4,6 +4,7 @@
     python recipes/bundle.py simulated --photometry runs/heads --commit COMMIT [--results RESULTS]
     python recipes/bundle.py simulated --images runs/image-network --commit COMMIT
     python recipes/bundle.py simulated --any-filters runs/any-both --commit COMMIT
+    python recipes/bundle.py deep runs/deep --commit COMMIT
     python recipes/bundle.py properties runs/finetuned-images --commit COMMIT [--results RESULTS]
     python recipes/bundle.py spectra runs/spectra --commit COMMIT [--results RESULTS]
     python recipes/bundle.py KIND --results RESULTS
@@ -28,6 +29,7 @@ from cards import (
     MODELS,
     SOURCES,
     architecture_of,
+    deep_card,
     error_floor_limitation,
     properties_card,
     recalibration_of,
@@ -149,6 +151,12 @@ def of_run(kind: str, arguments: argparse.Namespace) -> tuple[torch.nn.Module, d
             fit_scales(scales, Shards.read(arguments.data, LABELS))
             network.zero_points.copy_(scales.zero_points)
         return network, spectra_card(run, commit) | recalibration_of(results, SOURCES[kind])
+    if kind == "deep":
+        network = PropertyEstimator.load(run / "properties.safetensors").network
+        card = deep_card(run, commit, results)
+        card["novelty"] |= sed_statistics(network.sed, _N_SEDS, _SEED, population="deep")
+        card["filters"] = [list(item.filters + item.second) for item in TRAINING_SETS]
+        return network, card
     make_card = simulated_card if kind == "simulated" else properties_card
     network = PropertyEstimator.load(run / "properties.safetensors").network
     return network, make_card(run, commit, results)
@@ -223,7 +231,10 @@ def main() -> None:
         card["architecture"] = architecture_of(network.config)
     name, filename, description = MODELS[kind]
     path = DATA / filename
-    save_weights(path, network.state_dict(), network.config, card, half=True, overwrite=True)
+    bounds = ("chain.lower", "chain.upper") if kind == "deep" else ()
+    save_weights(
+        path, network.state_dict(), network.config, card, half=True, keep=bounds, overwrite=True
+    )
     register_weights(
         path, name, lane="spectra" if kind == "spectra" else "properties", description=description
     )

@@ -15,9 +15,11 @@ from commands import (
     FINETUNE,
     FINETUNE_ON_IMAGES,
     FINETUNING_TABLE,
+    SIMULATE_DEEP,
     SIMULATE_IMAGES,
     SIMULATE_PHOTOMETRY,
     TRAIN,
+    TRAIN_DEEP,
     spectra_commands,
 )
 from training_set import training_statistics
@@ -43,6 +45,12 @@ MODELS = {
         "Properties and line fluxes from photometry in any filters and SDSS-like ugriz images, "
         "trained on simulations alone",
     ),
+    "deep": (
+        "astrogenspec-properties-deep",
+        "properties-deep-v1.safetensors",
+        "Properties and line fluxes from photometry in any filters of galaxies to r = 23.5 and "
+        "z = 1.3, without images, trained on simulations alone",
+    ),
     "spectra": (
         "astrogenspec-spectra",
         "spectra-v4.safetensors",
@@ -54,6 +62,7 @@ MODELS = {
 SOURCES = {
     "properties": "anchoring_folds.json",
     "simulated": "anchoring_recalibration.json",
+    "deep": "deep_recalibration.json",
     "spectra": "ranges.json",
 }
 #: Number of galaxies with images and seed for the statistics of the training set.
@@ -85,12 +94,31 @@ ANY_FILTER_PREPROCESSING = (
     "in any filters as mean and covariance of 16 coefficients of the spectral energy distribution, "
     "1500 A to 2.5 micron; corrected for Galactic extinction (Schlafly & Finkbeiner 2011)"
 )
+DEEP_PREPROCESSING = ANY_FILTER_PREPROCESSING.split("; ", 1)[1]
 ANY_FILTER_LIMITATIONS = [
     "Photometry in any filters was trained on galaxies of the depth of SDSS (r < 18.4, z < 0.36): "
     "fainter galaxies of deeper surveys are outside the training set.",
     "The zero points of SDSS relative to the spectra of the simulator were fitted to SDSS colours "
     "and are interpolated in wavelength for other surveys.",
     "Images are read in the bands of SDSS.",
+]
+_DEEP_LIMITATIONS = [
+    "Trained on simulations alone: no real galaxy was used to train or to test these weights, and "
+    "every result rests on the simulator.",
+    "Beyond z = 0.3 the population is extrapolated from local galaxies with published relations of "
+    "mass, star formation, metallicity and size; its colours were compared with published ones to "
+    "z = 1 only.",
+    "Ultraviolet spectra of galaxies beyond z = 0.3 rest on an empirical correction below 3500 A "
+    "that no survey of SDSS constrains.",
+    "The photometry is that of total fluxes in the filters of many surveys, 5 sigma depths 20 to "
+    "26; the sets of SDSS have the errors of SDSS, which detect few of the faint galaxies.",
+    "Images cannot be used.",
+    "Galaxies fainter than r = 23.5, beyond z = 1.3, stars and quasars are outside the training "
+    "set; for galaxies of the depth of SDSS, the local weights are more accurate.",
+    "Line fluxes are those in a fibre of 3 arcsec; black-hole masses follow from the bulge-mass "
+    "relation of Kormendy & Ho (2013) at all redshifts.",
+    "Flags of outliers compare with simulated photometry in the bands of SDSS with errors of "
+    "SDSS, and with simulated spectra.",
 ]
 
 
@@ -170,6 +198,38 @@ def simulated_card(run: Path, commit: str, results: Path | None) -> dict:
         ],
     }
     return card | recalibration_of(results, SOURCES["simulated"])
+
+
+def deep_card(run: Path, commit: str, results: Path | None) -> dict:
+    """Make the card of the properties network of the deep population, without images."""
+    trained = json.loads((run / "properties.json").read_text())
+    hours = (trained["training"]["max_seconds"] or 0) / 3600
+    card = base_card("deep", trained, commit) | {
+        "preprocessing": DEEP_PREPROCESSING,
+        "inputs": ["photometry"],
+        "labels": {name: info.description for name, info in QUANTITIES.items()},
+        "training_set": {
+            "kind": "simulated",
+            "photometry_only": 288_000,
+            "held_out_for_early_stopping": 12_000,
+            "priors": numbers_of_priors(),
+            "population": "deep: Leja et al. (2020) mass functions, Popesso et al. (2023) main "
+            "sequence, Muzzin et al. (2013) and Tomczak et al. (2014) quiescent fractions; all "
+            "sources are in priors/evolution.ecsv",
+            "real_galaxies": "none were used to train or to recalibrate the network",
+        },
+        "training_range": {"r_magnitude": [12.0, 23.6], "redshift": [0.003, 1.3]},
+        "commands": [SIMULATE_DEEP, TRAIN_DEEP.format(hours=hours)],
+        "stages": [],
+        "recipe": trained["recipe"],
+        "training": trained["training"],
+        "log": log_of(run),
+        **training_statistics(*_STATISTICS, population="deep", images=False),
+        "limitations": [*_DEEP_LIMITATIONS, error_floor_limitation()],
+    }
+    # Few of the galaxies, the bright ones, are detected in all bands with the errors of SDSS.
+    del card["predictive"]
+    return card | recalibration_of(results, SOURCES["deep"])
 
 
 def with_stage(

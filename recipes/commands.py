@@ -61,6 +61,13 @@ TRAIN_ANY_IMAGE_HEADS = (
     "--data runs/images-seds --hours {hours:.2f} --learning-rate 6e-4 --out runs/any-images"
 )
 JOIN_ANY_FILTERS = "python recipes/any_filters.py join runs/any-images runs/any --out runs/any-both"
+SIMULATE_DEEP = (
+    "python recipes/training_set.py runs/deep-seds --seds --n 300000 --seed 4 --population deep"
+)
+TRAIN_DEEP = (
+    "astrogenspec train properties --any-filters --max-redshift 1.3 --data runs/deep-seds "
+    "--hours {hours:.2f} --learning-rate 1.5e-3 --out runs/deep"
+)
 FINETUNING_TABLE = "python recipes/finetune.py table FOLDER --out runs/finetuning.ecsv"
 FINETUNE = (
     f"astrogenspec train properties --anchor runs/finetuning.ecsv --model {BASE} "
@@ -142,6 +149,11 @@ RECIPES = {
         f"python benchmarks/finetuning.py recalibration FOLDER --model {BASE} --out "
         "results/simulated",
         "python recipes/bundle.py simulated --results results/simulated",
+    ),
+    "deep": (
+        SIMULATE_DEEP,
+        TRAIN_DEEP.format(hours=0.60),
+        _bundle("deep", "runs/deep"),
     ),
     "properties": (
         SIMULATE_MORE_IMAGES,

@@ -4,6 +4,7 @@
     python recipes/train_weights.py simulated --real FOLDER --run   # run them
     python recipes/train_weights.py properties --real FOLDER --run
     python recipes/train_weights.py spectra --run
+    python recipes/train_weights.py deep --run
     python recipes/train_weights.py spectra --run --start 3         # begin with the third command
 
 The commands are those of `commands.py`.  ``properties`` begins with the weights that ``simulated``
@@ -29,7 +30,7 @@ def commands_of(kind: str, folder: Path | None, commit: str) -> list[list[str]]:
 
     Parameters
     ----------
-    kind : {"simulated", "properties", "spectra"}
+    kind : {"simulated", "deep", "properties", "spectra"}
     folder : Path, optional
         Folder of the tables of real galaxies; if None, ``FOLDER`` is left in the commands.
     commit : str

@@ -77,7 +77,9 @@ def simulate(
     return take(GalaxyStream(simulator, seed, SAMPLES[population], contents), n, columns)
 
 
-def training_statistics(n: int, seed: int, population: str = "local") -> dict:
+def training_statistics(
+    n: int, seed: int, population: str = "local", *, images: bool = True
+) -> dict:
     """Compute the statistics of the training set.
 
     Parameters
@@ -88,14 +90,19 @@ def training_statistics(n: int, seed: int, population: str = "local") -> dict:
         Seed of the galaxies with images; those without have the next seed.
     population : {"local", "deep"}
         Population of the simulator.
+    images : bool
+        Whether the statistics of images are computed.
     """
-    imaged = simulate(n, seed, images=True, population=population)
+    cutouts = None
+    if images:
+        imaged = simulate(n, seed, images=True, population=population)
+        cutouts = CutoutBatch(imaged["image"], imaged["ivar"])
     many = simulate(10 * n, seed + 1, images=False, population=population)
     theta = many["theta"].astype(float)
     theta[many["measurable"] < 0.5, 3] = np.nan
     photometry = photometry_batch(many["flux"], many["error"])
     return {
-        "novelty": outlier_statistics(photometry, CutoutBatch(imaged["image"], imaged["ivar"])),
+        "novelty": outlier_statistics(photometry, cutouts),
         "population": population_of(theta),
         "predictive": PhotometryEmulator.fit(
             many["theta"], *magnitudes_and_errors(photometry)
