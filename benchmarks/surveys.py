@@ -5,8 +5,9 @@
 Each row is a table of FOLDER with the photometry of some filters (`survey_tables.py`).  Redshifts
 are inferred as they are, and with ``--fit`` by an estimator that was fine-tuned on a random half of
 the galaxies and scored on the other half, beside a nearest-neighbour regression and a mixture
-density network that were trained on the same half.  With ``--offsets``, the zero points are
-estimated at the known redshifts.  Galaxies beyond ``--max-redshift`` are left out.
+density network that were trained on the same half.  With ``--zero-points``, offsets of the bands
+are estimated on the first half, and the other half is scored with the correction.  Galaxies beyond
+``--max-redshift`` are left out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +127,44 @@ def fit_settings(n: int) -> dict[str, Any]:
     }
 
 
+def halves(sample: Sample, seed: int) -> tuple[Sample, Sample]:
+    """Divide a sample at random."""
+    order = np.random.default_rng(seed).permutation(len(sample))
+    return sample[order[::2]], sample[order[1::2]]
+
+
+def zero_point_results(
+    estimator: PropertyEstimator, sample: Sample, n_draws: int, seed: int
+) -> dict:
+    """Estimate zero points on a half, and score the other half with and without them."""
+    train, test = halves(sample, seed)
+    found = estimator.estimate_zero_points(train.photometry, train.redshift, on_error="flag")
+    corrected = replace(test, photometry=test.photometry.with_zero_points(found["offset"]))
+    before = redshift_draws(estimator, test, n_draws)
+    after = redshift_draws(estimator, corrected, n_draws)
+    usable = np.isfinite(before).all(axis=1) & np.isfinite(after).all(axis=1)
+    return {
+        "offsets": {
+            row["filter"]: [
+                round(float(row[key].to_value(u.mag)), 4) for key in ("offset", "error")
+            ]
+            for row in found
+        },
+        "scores": {
+            "as given": scores(before[usable], test.redshift[usable]),
+            "zero points": scores(after[usable], test.redshift[usable]),
+        },
+        "corrected minus given": paired_draws_difference(
+            after[usable], before[usable], test.redshift[usable]
+        ),
+    }
+
+
 def fit_results(
     estimator: PropertyEstimator, sample: Sample, n_draws: int, seed: int, heads: int
 ) -> dict:
     """Fine-tune on a half, and score the other half beside the other methods."""
-    order = np.random.default_rng(seed).permutation(len(sample))
-    train, test = sample[order[::2]], sample[order[1::2]]
+    train, test = halves(sample, seed)
     fitted = estimator.fit(
         photometry=train.photometry,
         labels={"redshift": train.redshift * u.one},
@@ -176,6 +210,8 @@ def run_row(
     }
     if sample.labels:
         result["labels"] = label_results(estimator, sample, options.n_draws)
+    if options.zero_points:
+        result["zero_points"] = zero_point_results(estimator, sample, options.n_draws, options.seed)
     if options.fit:
         result["half"] = fit_results(
             estimator, sample, options.n_draws, options.seed, options.heads
@@ -207,8 +243,9 @@ def print_table(results: dict[str, dict]) -> None:
     print(f"{'row':44s}" + " ".join(f"{name[:11]:>11s}" for name in _COLUMNS))
     for row, result in results.items():
         lines = {row: result["simulations"]}
-        for name, values in result.get("half", {}).get("scores", {}).items():
-            lines[f"  half: {name}"] = values
+        for key in ("zero_points", "half"):
+            for name, values in result.get(key, {}).get("scores", {}).items():
+                lines[f"  half: {name}"] = values
         for name, values in lines.items():
             shown = (form.format(values[key]) for key, form in _COLUMNS.items())
             print(f"{name:44s}" + " ".join(f"{text:>11s}" for text in shown))
@@ -223,6 +260,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=list(SAMPLES), default=list(SAMPLES))
     parser.add_argument("--model", default="astrogenspec-properties-simulated")
     parser.add_argument("--fit", action="store_true", help="fine-tune on a half as well")
+    parser.add_argument("--zero-points", action="store_true", help="estimate zero points as well")
     parser.add_argument("--heads", type=int, default=1, help="heads of the fine-tuned network")
     parser.add_argument("--max-redshift", type=float, default=0.33)
     parser.add_argument("--max-galaxies", type=int, default=2000)

@@ -46,6 +46,7 @@ from .finetuning.validation import scores_table
 from .latent import ImageEstimator
 from .network import PropertyNetwork
 from .sampling import DRAWS_FOR_MAP, chain_prefix, draw_block, known_values, log_densities
+from .zero_points import estimate_offsets
 
 __all__ = ["PropertyEstimator"]
 
@@ -611,6 +612,57 @@ class PropertyEstimator(ImageEstimator):
         card = copy.deepcopy(dict(self.card or {}))
         card["recalibration"] = (new if old is None else old | new).to_dict()
         return type(self)(self.network, card=card, device=self.device)
+
+    def estimate_zero_points(
+        self,
+        photometry: Photometry,
+        redshift: u.Quantity | np.ndarray,
+        *,
+        prior: float | u.Quantity = 0.05,
+        **options: Unpack[InputArguments],
+    ) -> QTable:
+        """Estimate offsets of the zero points from galaxies of known redshift.
+
+        The offsets make the known redshifts as probable as possible, see
+        `astrogenspec.inference.zero_points`. They include differences between the galaxies of the
+        training and real ones, and are uncertain for bands that say little of the redshift.
+
+        Parameters
+        ----------
+        photometry : see `~astrogenspec.coerce_photometry`
+            Photometry of n galaxies.
+        redshift : Quantity or ndarray, shape (n,)
+            Redshifts; NaN or masked where unknown.
+        prior : float or Quantity ['mag']
+            Standard deviation of the Gaussian prior of the offsets, mag.
+        **options
+            ``ebv``, ``survey``, ``on_error``: as for `predict`.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+            One row per band: ``band``, ``filter``, ``offset`` (magnitude observed minus true) and
+            its standard ``error``, and number ``n`` of galaxies. Subtract the offsets from
+            magnitudes, or use ``coerce_photometry(...).with_zero_points(table["offset"])``.
+
+        Raises
+        ------
+        NotFittedError
+            If the network is not trained.
+        ValueError
+            If a redshift is outside the bounds of the network, fewer than 20 galaxies have one, or
+            ``prior`` is not positive.
+        TypeError, astropy.units.UnitsError
+            If an input is invalid.
+        """
+        width = prior.to_value(u.mag) if isinstance(prior, u.Quantity) else prior
+        if not (np.isscalar(width) or np.ndim(width) == 0) or not 0 < float(width) < np.inf:
+            raise ValueError(f"prior is {prior!r}, but it must be a positive number of magnitudes.")
+        batches = self._read(None, photometry, InputOptions(**options))
+        known = known_values({"redshift": redshift}, self.network.quantities)[:, 0]
+        batches.require(len(known), "redshift")
+        seen = PhotometryBatch.concatenate([each.photometry for each in batches])
+        return estimate_offsets(self.network, seen, known, prior=float(width), device=self.device)
 
     def fit_report(self) -> QTable:
         """Tabulate the errors on the validation galaxies before and after the last `fit`.

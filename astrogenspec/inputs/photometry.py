@@ -264,6 +264,36 @@ class PhotometryBatch:
         fields: dict[str, Any] = {**arrays, "filters": filters, "calibration_error": errors}
         return replace(self, **fields)
 
+    def with_zero_points(self, offset: u.Quantity | np.ndarray) -> PhotometryBatch:
+        """Return a copy that is corrected for offsets of the zero points.
+
+        Parameters
+        ----------
+        offset : Quantity ['mag'] or ndarray, shape (m,)
+            Magnitudes observed minus true, as in the table of
+            `~astrogenspec.PropertyEstimator.estimate_zero_points`; they are subtracted.
+
+        Returns
+        -------
+        PhotometryBatch
+
+        Raises
+        ------
+        ValueError
+            If the shape is wrong or an offset is not finite.
+        astropy.units.UnitConversionError
+            If the unit is not a magnitude.
+        """
+        given = offset.to_value(u.mag) if isinstance(offset, u.Quantity) else offset
+        values = np.asarray(given, dtype=float)
+        if values.shape != (len(self.filters),) or not np.isfinite(values).all():
+            raise ValueError(
+                f"offset has shape {values.shape}, but it must be {len(self.filters)} finite "
+                f"magnitudes, one for each of {list_columns(self.bands)}."
+            )
+        factor = 10 ** (0.4 * values)
+        return replace(self, flux=self.flux * factor, error=self.error * factor)
+
     def in_sdss(self) -> PhotometryBatch:
         """Return the photometry in the five filters of SDSS, u, g, r, i, z.
 
