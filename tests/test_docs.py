@@ -32,6 +32,9 @@ NOT_RUN = {
         "files of the user; zero points are read in tests/inputs/test_cutouts.py",
     ("install.rst", 'estimator = PropertyEstimator.from_pretrained(device="cuda")'): "a GPU",
     ("measuring.rst", "from astrogenspec.measure import measure_kinematics"): "the extra simulate",
+    ("my_data.rst", "from astrogenspec import PropertyEstimator"):
+        "a catalogue of the user; run in tests/inference/test_any_filters.py",
+    ("my_data.rst", 'virtual = estimator.predict_photometry(table, "sdss"'): "the same",
     ("quickstart.rst", "from astropy.nddata import CCDData"): "files of the user",
     ("spectra.rst", "properties = PropertyEstimator.from_pretrained()"):
         "a catalogue of the user; run in tests/generation/test_estimator.py",
