@@ -499,7 +499,8 @@ class Simulator:
         Returns
         -------
         Tensor, shape (n, 5830)
-            1e-17 erg/s/cm2/A on `~astrogenspec.simulate.spectrum.OBSERVED`.
+            1e-17 erg/s/cm2/A on `~astrogenspec.simulate.spectrum.OBSERVED`; NaN blueward of 2188 A
+            in the rest frame for the deep population.
         """
         parts = (galaxies[k : k + _CHUNK] for k in range(0, len(galaxies), _CHUNK))
         spectra = [

@@ -301,13 +301,17 @@ class SpectralSynthesis:
         Returns
         -------
         Tensor, shape (n, 5830)
-            1e-17 erg/s/cm2/A on `OBSERVED`.
+            1e-17 erg/s/cm2/A on `OBSERVED`; NaN blueward of 2188 A in the rest frame for the deep
+            population.
         """
         parts, at_halpha = self._parts(galaxies, weights, lines, FINE)
         z = galaxies["redshift"]
         observed = self._light(
             galaxies, parts, fibre, torch.log10(1 + z.double()) / FINE.step, OBSERVED
         )
+        if not self._local:
+            rest = torch.tensor(OBSERVED.log_wavelength).to(z.device) - torch.log10(1 + z)[:, None]
+            observed = observed.masked_fill(rest < FINE.start, torch.nan)
         narrow, broad = self._line_fluxes(galaxies, lines, at_halpha, fibre)
         velocity = narrow_line_velocity(galaxies["velocity_dispersion"])
         observed = add_lines(observed, OBSERVED, LINE_NAMES, narrow, velocity, z)

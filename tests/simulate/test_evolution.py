@@ -10,6 +10,8 @@ from astrogenspec.quantities import QUANTITIES
 from astrogenspec.simulate.dataset import Contents, write_shards
 from astrogenspec.simulate.population import local_main_sequence
 from astrogenspec.simulate.simulator import Sample, Simulator
+from astrogenspec.simulate.spectrum import OBSERVED
+from astrogenspec.simulate.ssp import FINE
 from astrogenspec.surveys import BANDS, SDSS, get_filter
 from astrogenspec.wavelengths import SED_GRID
 
@@ -180,6 +182,21 @@ def test_fluxes_follow_from_the_spectral_energy_distributions(simulator, galaxie
         flux = flux * 10 ** (-0.4 * offset[f"zero_point_{band}"])
         expected = galaxies.observation.true_flux[:300, BANDS.index(band)]
         assert torch.allclose(flux, expected, rtol=2e-3)
+
+
+def test_spectra_are_missing_where_the_stellar_grid_ends(simulator, galaxies):
+    chosen = galaxies[:100]
+    spectra = simulator.spectra(chosen)
+    rest = OBSERVED.wavelength / (1 + chosen.theta[:, :1].numpy())
+    assert torch.equal(torch.isnan(spectra), torch.tensor(rest < 10**FINE.start))
+    assert chosen.theta[:, 0].max() > 0.8
+
+
+def test_images_of_the_deep_population(simulator, galaxies):
+    images = simulator.images(galaxies[:4], simulator.generator(1), neighbours=False)
+    assert torch.isfinite(images.flux).all()
+    total = images.flux.sum((2, 3)) / galaxies.component_flux[:4].sum(2)
+    assert ((total > 0.5) & (total < 1.1)).all()
 
 
 def test_sizes_shrink_with_redshift(simulator):
