@@ -22,7 +22,8 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import astropy.units as u
@@ -30,6 +31,7 @@ import numpy as np
 
 from ..flags import Flag, FlagLog
 from ..quantities import QUANTITIES, internal_values
+from ..warnings import AstroGenSpecWarning
 from .base import counted
 from .information import beyond_population, population_log_density, shared_population
 
@@ -52,6 +54,8 @@ Prior: TypeAlias = (
 MIN_EFFECTIVE_DRAWS = 50
 #: Part of the weight on draws outside the population from which a galaxy is flagged.
 _MAX_OUTSIDE = 0.05
+#: Part of a new prior outside the population from which there is a warning.
+_MAX_PRIOR_OUTSIDE = 0.2
 
 
 def log_weights(
@@ -106,6 +110,8 @@ def log_weights(
         quantiles = _population(population, name, draws)
         values = internal_values(name, draws[name])
         new = _new_density(name, density, values)
+        if not callable(density):
+            _warn_outside(name, density[0], density[1], quantiles)
         weights += _log(new) - population_log_density(values, quantiles)
         outside[name] = beyond_population(values, quantiles)
     return np.where(np.isnan(weights), -np.inf, weights), outside
@@ -153,6 +159,24 @@ def _new_density(name: str, density: Any, values: np.ndarray) -> np.ndarray:
             "everywhere."
         )
     return np.interp(values, grid, height, left=0.0, right=0.0)
+
+
+def _warn_outside(name: str, grid: Any, height: Any, quantiles: Sequence[float]) -> None:
+    """Warn if much of a new prior, given on a grid, is outside the population."""
+    low, high = min(quantiles), max(quantiles)
+    # A fine grid, in which the ends of the population do not matter.
+    grid = internal_values(name, grid)
+    fine = np.linspace(grid[0], grid[-1], 10_001)
+    density = np.interp(fine, grid, _plain(height, name))
+    part = density[(fine < low) | (fine > high)].sum() / max(density.sum(), np.finfo(float).tiny)
+    if part > _MAX_PRIOR_OUTSIDE:
+        warnings.warn(
+            f"{part:.0%} of the new prior of {name} is outside the population of the weights "
+            f"({low:.3g} to {high:.3g}), where they find no galaxies: the posteriors are those of "
+            "the part inside.",
+            AstroGenSpecWarning,
+            stacklevel=4,
+        )
 
 
 def _plain(values: Any, what: str) -> np.ndarray:

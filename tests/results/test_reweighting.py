@@ -8,6 +8,7 @@ import pytest
 from posterior_cases import gaussian_posterior, quantity
 from scipy.stats import norm
 
+from astrogenspec import AstroGenSpecWarning
 from astrogenspec.calibration import Recalibration
 from astrogenspec.flags import Flag, decode_flags
 from astrogenspec.results.information import beyond_population, population_log_density
@@ -271,6 +272,18 @@ def test_weight_beyond_the_population_is_flagged():
     result = posterior.reweighted({"redshift": norm(0.2, 0.05).pdf})
     assert result.flag_codes[0] & Flag.ASSUMPTION
     assert "outside the population of the weights" in result.flags[0]
+
+
+def test_priors_outside_the_population_are_announced():
+    population = {"redshift": normal_table(0.1, 0.02)}
+    posterior = redshifts(0.1, 0.001, n_draws=500, meta={"population": population})
+    grid = np.linspace(0, 1, 400)
+    # The population ends at 0.1 + 2.81 * 0.02 = 0.156.
+    part = norm.sf(0.156, 0.14, 0.04) + norm.cdf(0.044, 0.14, 0.04)
+    with pytest.warns(AstroGenSpecWarning, match=f"^{part:.0%} of the new prior of redshift is"):
+        posterior.reweighted({"redshift": (grid, norm.pdf(grid, 0.14, 0.04))})
+    inside = posterior.reweighted({"redshift": (grid, norm.pdf(grid, 0.11, 0.02))})
+    assert inside.flag_codes[0] == 0
 
 
 def test_repeated_reweighting_counts_the_draws_that_are_left():
