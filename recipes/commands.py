@@ -58,7 +58,7 @@ SIMULATE_IMAGES_WITH_SEDS = (
 WITH_ENCODER = "python recipes/any_filters.py encoder runs/any --out runs/any-encoder"
 TRAIN_ANY_IMAGE_HEADS = (
     "astrogenspec train properties --model runs/any-encoder/properties.safetensors --heads-only "
-    "--data runs/images-seds --hours {hours:.2f} --learning-rate 6e-4 --out runs/any-images"
+    "--data runs/images-seds --steps {steps} --learning-rate 5e-4 --out runs/any-images"
 )
 JOIN_ANY_FILTERS = "python recipes/any_filters.py join runs/any-images runs/any --out runs/any-both"
 SIMULATE_DEEP = (
@@ -143,7 +143,7 @@ RECIPES = {
         TRAIN_ANY_FILTERS.format(hours=0.58),
         SIMULATE_IMAGES_WITH_SEDS,
         WITH_ENCODER,
-        TRAIN_ANY_IMAGE_HEADS.format(hours=0.30),
+        TRAIN_ANY_IMAGE_HEADS.format(steps=1400),
         JOIN_ANY_FILTERS,
         _bundle("simulated", "--any-filters runs/any-both"),
         f"python benchmarks/finetuning.py recalibration FOLDER --model {BASE} --out "
