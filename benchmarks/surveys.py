@@ -121,7 +121,7 @@ def fit_settings(n: int) -> dict[str, Any]:
     return {
         "epochs": 40 if few else 30,
         "batch_size": 32 if few else 64,
-        "learning_rate": 3e-4 if few else 1e-3,
+        "learning_rate": 1e-3,
         "validation_fraction": 0.2 if few else 0.1,
         "patience": 8,
     }
