@@ -377,5 +377,7 @@ SAMPLES: dict[str, Callable[[Path], Sample]] = {
     "sdss-2mass": lambda f: sdss(f).in_filters(lambda name: not name.startswith("galex")),
     "sdss-galex": lambda f: sdss(f).in_filters(lambda name: not name.startswith("twomass")),
     "boss": lambda f: boss(f).in_filters(_optical),
+    # Only positive fluxes are in the table, which makes the faint u band too bright.
+    "boss-griz": lambda f: boss(f).in_filters(lambda name: name != "sdss2010-u"),
     "boss-reddened": lambda f: boss(f, _TYPICAL_EBV).in_filters(_optical),
 }

@@ -42,6 +42,7 @@ PAIRS = (
     ("deep", "deep-ugriz"),
     ("sdss-2mass", "sdss"),
     ("sdss-galex", "sdss"),
+    ("boss", "boss-griz"),
     ("boss-reddened", "boss"),
 )
 LABELS = ("stellar_mass", "sfr")
