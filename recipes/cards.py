@@ -210,8 +210,8 @@ def deep_card(run: Path, commit: str, results: Path | None) -> dict:
         "labels": {name: info.description for name, info in QUANTITIES.items()},
         "training_set": {
             "kind": "simulated",
-            "photometry_only": 288_000,
-            "held_out_for_early_stopping": 12_000,
+            "photometry_only": 230_400,
+            "held_out_for_early_stopping": 9_600,
             "priors": numbers_of_priors(),
             "population": "deep: Leja et al. (2020) mass functions, Popesso et al. (2023) main "
             "sequence, Muzzin et al. (2013) and Tomczak et al. (2014) quiescent fractions; all "

@@ -62,7 +62,7 @@ TRAIN_ANY_IMAGE_HEADS = (
 )
 JOIN_ANY_FILTERS = "python recipes/any_filters.py join runs/any-images runs/any --out runs/any-both"
 SIMULATE_DEEP = (
-    "python recipes/training_set.py runs/deep-seds --seds --n 300000 --seed 4 --population deep"
+    "python recipes/training_set.py runs/deep-seds --seds --n 240000 --seed 4 --population deep"
 )
 TRAIN_DEEP = (
     "astrogenspec train properties --any-filters --max-redshift 1.3 --data runs/deep-seds "
@@ -152,7 +152,7 @@ RECIPES = {
     ),
     "deep": (
         SIMULATE_DEEP,
-        TRAIN_DEEP.format(hours=0.60),
+        TRAIN_DEEP.format(hours=0.45),
         _bundle("deep", "runs/deep"),
     ),
     "properties": (
