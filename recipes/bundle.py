@@ -29,12 +29,14 @@ from cards import (
     MODELS,
     SOURCES,
     architecture_of,
+    calibration_limitation,
     deep_card,
     error_floor_limitation,
     properties_card,
     recalibration_of,
     simulated_card,
     spectra_card,
+    survey_scores,
     with_stage,
 )
 from commands import (
@@ -137,7 +139,7 @@ def with_any_filters(run: Path, commit: str, results: Path | None) -> tuple[Prop
     card["filters"] = [list(item.filters + item.second) for item in TRAINING_SETS]
     card["preprocessing"] = ANY_FILTER_PREPROCESSING
     limits = [text for text in card["limitations"] if text != error_floor_limitation()]
-    card["limitations"] = [*limits, *ANY_FILTER_LIMITATIONS]
+    card["limitations"] = [*limits, *ANY_FILTER_LIMITATIONS, calibration_limitation()]
     return network, card | recalibration_of(results, SOURCES["simulated"])
 
 
@@ -222,9 +224,10 @@ def main() -> None:
     else:
         parser.error("give the folder of a training run, or --results.")
     if results is not None:
-        card["metrics"] = card.get("metrics", {}) | {
-            path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))
-        }
+        measured = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
+        if "surveys" in measured:
+            measured["surveys"] = survey_scores(measured["surveys"])
+        card["metrics"] = card.get("metrics", {}) | dict(sorted(measured.items()))
         for scores in card["metrics"].values():
             scores.pop("recalibration", None)
     if kind != "spectra":
