@@ -36,8 +36,15 @@ from astrogenspec.wavelengths import SED_GRID
 BANDS = {"NUV": "galex-nuv"} | {band: f"sdss2010-{band}" for band in "ugriz"}
 BANDS |= {band: f"twomass-{band}" for band in ("J", "H", "Ks")}
 COLOURS = ("NUV-r", "u-g", "g-r", "r-i", "i-z", "z-J", "J-H", "H-Ks", "r-Ks")
-PAIRS = (("NUV-r", "g-r"), ("u-g", "g-r"), ("g-r", "r-i"), ("r-i", "i-z"), ("g-r", "z-J"))
-PAIRS += (("z-J", "J-H"), ("g-r", "r-Ks"))
+PAIRS = (
+    ("NUV-r", "g-r"),
+    ("u-g", "g-r"),
+    ("g-r", "r-i"),
+    ("r-i", "i-z"),
+    ("g-r", "z-J"),
+    ("z-J", "J-H"),
+    ("g-r", "r-Ks"),
+)
 #: Samples: to the limit of the main galaxy sample, and in a volume, which has fainter galaxies.
 SAMPLES = (Sample(), Sample(volume=(0.01, 0.05, 8.0)))
 BLUE_EDGES = (0.1, 0.4, 0.5, 0.6, 0.7, 0.8, 0.95)
@@ -120,7 +127,7 @@ def binned(values: dict[str, np.ndarray]) -> dict:
 
 def contours(population: dict[str, np.ndarray], atlas: dict[str, np.ndarray]) -> dict:
     """Return the fractions of the atlas inside contours of pairs of colours, and in ranges."""
-    result = {}
+    result: dict[str, list[float] | float] = {}
     for pair in PAIRS:
         known, real = (np.stack([c[name] for name in pair]) for c in (population, atlas))
         density = gaussian_kde(known[:, ::4])
