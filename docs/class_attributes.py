@@ -57,3 +57,4 @@ def _remove(lines: list[str], section: str) -> None:
     for start, end in itertools.pairwise([*starts, len(lines)]):
         if lines[start] == section:
             del lines[start:end]
+            return
