@@ -480,7 +480,9 @@ def _name_values(names: Any) -> list[Any]:
         return list(names)
     with np.errstate(over="ignore"):  # the fill value of a masked column in half precision
         values = np.asarray(names)
-    if values.dtype.kind == "f" and np.any(np.abs(values[np.isfinite(values)]) >= 2**53):
+    # In double precision: the limit exceeds the range of half precision.
+    numbers = values.astype(float) if values.dtype.kind == "f" else np.zeros(0)
+    if np.any(np.abs(numbers[np.isfinite(numbers)]) >= 2**53):
         raise ValueError(
             "name holds floating-point numbers with too few digits for these identifiers; give "
             "integers or strings."

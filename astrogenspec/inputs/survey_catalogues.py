@@ -158,7 +158,9 @@ def _bands(
     """Return the measurements, those of SDSS first, and the limits that were assumed."""
     bands, limits = [], []
     if sdss is not None:
-        for k in np.flatnonzero(np.isfinite(sdss.flux).any(axis=0)):
+        measured = np.isfinite(sdss.flux).any(axis=0)
+        # Without any measurement all bands stay, so that the galaxies are rejected with a reason.
+        for k in np.flatnonzero(measured | (not measured.any() and not found)):
             arrays = [sdss.flux[:, k], sdss.error[:, k]]
             extinction = None if sdss.extinction is None else sdss.extinction[:, k]
             if extinction is not None:
@@ -275,6 +277,12 @@ def _check_keys(columns: Columns) -> None:
 
 def _raise_no_band(columns: Columns, surveys: Sequence[Survey]) -> None:
     """Raise because no column is that of a band."""
+    if not surveys:
+        raise ValueError(
+            "photometry has no band among its columns that can be read, "
+            f"{list_columns(list(columns.content))}; name the survey, such as survey='des', or "
+            "give filters with their errors, such as 'decamDR1-g' and 'decamDR1-g_err'."
+        )
     names = " or ".join(survey.name for survey in surveys)
     bands = ", ".join(band for survey in surveys for band in survey.bands)
     first = next((form for survey in surveys for form in survey.catalogue), None)

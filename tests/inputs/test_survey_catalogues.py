@@ -540,3 +540,16 @@ def test_morphology_and_names():
     assert batch.names == ("a", "b")
     np.testing.assert_array_equal(batch.morphology.r50, [1, 2])
     np.testing.assert_array_equal(batch.morphology.r90, [3, 4])
+
+
+def test_tables_without_a_measurement_end_in_a_reason():
+    """Half-precision identifiers, a filter without error, and bands that are all missing."""
+    table = Table({"objectId": np.zeros(2, np.float16), "mag_r": [17.0, 17.0], "ebv": [0.0, 0.0]})
+    table["mag_err_r"] = 0.02
+    assert len(coerce_photometry(table, survey=["lsst"])) == 2
+    empty = Table({name: np.zeros(0) for name in ("flux_err_u", "flux_ivar_u", "decamDR1-g")})
+    with pytest.raises(ValueError, match="no band among its columns that can be read"):
+        coerce_photometry(empty, ebv=0.0)
+    missing = Table({"mag_g": [np.nan], "mag_err_g": [0.1], "decamDR1-r": [np.nan]})
+    batch = coerce_photometry(missing, ebv=0.0, on_error="flag")
+    assert batch.problems == ("no band has both a flux and an error",)
