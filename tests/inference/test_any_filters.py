@@ -8,7 +8,7 @@ from astropy.table import QTable
 from estimator_cases import make_estimator, make_stack
 from network_cases import make_network
 
-from astrogenspec import PropertyEstimator
+from astrogenspec import PropertyEstimator, load_card
 from astrogenspec.flags import Flag
 from astrogenspec.inference.outliers.detector import sed_limit
 from astrogenspec.inference.outliers.seds import sed_log_tail
@@ -285,3 +285,16 @@ def test_images_of_another_survey_need_weights_for_any_filters(estimator):
     assert len(estimator.predict(make_stack(), photometry=table, survey="des", seed=1)) == 5
     with pytest.raises(ValueError, match="'des', but these weights read images of SDSS only"):
         make_estimator().predict(make_stack(), survey="des", ebv=0.0)
+
+
+def test_colours_are_judged_by_the_limit_of_their_filters(estimator):
+    """The limit for ugriz, with the errors of SDSS, does not apply to other filters."""
+    novelty = dict(load_card("astrogenspec-properties-deep")["novelty"])
+    novelty["colours"] = novelty["colours"] | {"least_log_tail": 1.0}
+    novelty["least_sed_log_tail"] = -301.0
+    strict = PropertyEstimator(estimator.network, card={"name": "strict", "novelty": novelty})
+    for survey, bands, flagged in (("sdss", "ugriz", True), ("des", "griz", False)):
+        table = table_of(survey, bands)
+        codes = strict.predict(photometry=table, survey=survey, n_draws=5, seed=1).flag_codes
+        assert ((codes & Flag.COLOURS) != 0).all() == flagged
+        assert ((codes & Flag.COLOURS) != 0).any() == flagged

@@ -12,7 +12,7 @@ Three tests are made, each with limits from the card of the weights:
 * Spectral energy distributions, of networks that read photometry in any filters (card key
   ``novelty``): the tail probability of the fluxes (`astrogenspec.inference.outliers.seds`) is
   compared with its quantile 0.002 in the training set, minus half a dex.  The other tests use
-  virtual photometry in ugriz then.
+  virtual photometry in ugriz then, and that of colours is made for photometry in ugriz only.
 * Colours (card key ``novelty``): the tail probability of the magnitudes under a Gaussian mixture
   (`ColourMixture`) is compared with its quantile 0.002 in the training set, minus half a dex.
 
@@ -31,6 +31,7 @@ import numpy as np
 from ...cards import check_layout, check_number, check_range, entry
 from ...flags import Flag, FlagLog
 from ...inputs.cutouts import CutoutBatch
+from ...inputs.filter_sets import is_sdss
 from ...inputs.fluxes import ab_magnitudes
 from ...inputs.observations import Observations
 from ...inputs.photometry import PhotometryBatch
@@ -460,7 +461,9 @@ def _check_photometry(
 ) -> None:
     """Flag faint galaxies and those with unusual colours, among them those that are ``unusual``."""
     magnitudes, errors = magnitudes_and_errors(sdss)
-    unusual = unusual | _unusual(statistics["colours"], magnitudes, errors)
+    if is_sdss(photometry.filters):
+        # The limit holds for the errors of SDSS; other surveys have that of their spectra.
+        unusual = unusual | _unusual(statistics["colours"], magnitudes, errors)
     signal = _signal(photometry)
     present = photometry.bands_present.any(axis=1)
     with np.errstate(invalid="ignore"):
