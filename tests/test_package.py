@@ -218,6 +218,7 @@ LAYERS = (
     ("plotting",),
     ("reports",),
     ("inference", "generation"),
+    ("datasets",),
     ("demo",),
     ("cli", "__main__"),
 )
@@ -425,7 +426,17 @@ def test_layout_is_that_of_the_design():
         "synthetic",
     }
     modules |= {"warnings", "wavelengths", "weights", "__init__", "__main__", "_moved"}
-    folders = {"calibration", "cli", "data", "generation", "inference", "inputs", "measure", "nn"}
+    folders = {
+        "calibration",
+        "cli",
+        "data",
+        "datasets",
+        "generation",
+        "inference",
+        "inputs",
+        "measure",
+        "nn",
+    }
     folders |= {"plotting", "reports", "results", "simulate", "surveys", "training"}
     wanted = {f"{name}.py" for name in modules} | folders | {"py.typed"}
     there = {path.name for path in PACKAGE.iterdir()} - {"__pycache__"}

@@ -20,6 +20,7 @@ from typing import Any
 
 from .. import __version__
 from .completion import add_completion
+from .dataset import add_dataset
 from .evaluate import add_evaluate
 from .options import add_infer, add_spectrum
 from .simulate import add_simulate
@@ -100,6 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
         add_spectrum,
         add_weights,
         add_simulate,
+        add_dataset,
         add_train,
         add_evaluate,
     ):

@@ -1,0 +1,121 @@
+"""``astrogenspec dataset``: make training sets of real galaxies."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..datasets.sources import Source
+
+__all__ = ["add_dataset"]
+
+_FILES_EPILOG = """\
+table:
+  name (or objID), ra, dec (degrees); photometry as for `astrogenspec infer`; labels named as the
+  quantities (redshift, stellar_mass, sfr, gas_metallicity, black_hole_mass, halpha_flux,
+  hbeta_flux, nii6584_flux, oiii5007_flux), with units, empty where unknown
+files of a galaxy:
+  NAME.fits or NAME-g.fits, NAME-r.fits, ... in --images and NAME.fits in --spectra, or the paths in
+  the columns image and spectrum
+example:
+  astrogenspec dataset from-files mine.ecsv --images cutouts --spectra spectra --out mine
+"""
+
+
+def add_dataset(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Register ``astrogenspec dataset``.
+
+    Parameters
+    ----------
+    commands : object
+        Return value of ``add_subparsers``.
+    common : `argparse.ArgumentParser`
+        Options shared by all commands.
+    """
+    parser = commands.add_parser("dataset", help="make training sets of real galaxies")
+    parser.set_defaults(parser=parser)
+    sources = parser.add_subparsers(title="sources", metavar="SOURCE")
+    _add_from_files(sources, common)
+
+
+def _add_from_files(sources: Any, common: argparse.ArgumentParser) -> None:
+    parser = sources.add_parser(
+        "from-files",
+        parents=[common],
+        help="a table, cutouts and spectra of yours",
+        description="Make shards from a table, FITS cutouts and spectra. A second call with the "
+        "same --out continues an interrupted one.",
+        epilog=_FILES_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("table", type=Path, metavar="TABLE", help="table with one row a galaxy")
+    add("--images", type=Path, metavar="DIR", help="folder of FITS cutouts")
+    add("--spectra", type=Path, metavar="DIR", help="folder of FITS spectra")
+    add("--survey", metavar="NAME", help="survey of photometry and images (default SDSS)")
+    add("--ebv", type=float, metavar="MAG", help="Galactic E(B-V), if the table does not have it")
+    _add_output(parser)
+    parser.set_defaults(run=_from_files, parser=parser)
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of the data set")
+    add("--n", type=int, metavar="N", help="number of galaxies (default: all)")
+    add("--preview", type=int, metavar="N", help="the same as --n, for a small sample at first")
+    add("-y", "--yes", action="store_true", help="do not ask before starting")
+
+
+def _number(options: argparse.Namespace) -> int | None:
+    if options.n is not None and options.preview is not None:
+        raise ValueError("--n and --preview cannot be combined; give one of them.")
+    n = options.n if options.preview is None else options.preview
+    if n is not None and n < 1:
+        raise ValueError(f"the number of galaxies is {n}; it must be positive.")
+    return n
+
+
+def _from_files(options: argparse.Namespace) -> int:
+    from ..datasets.local_files import LocalFiles
+    from .tables import named_surveys, read_table
+
+    source = LocalFiles(
+        read_table(options.table),
+        images=options.images,
+        spectra=options.spectra,
+        survey=named_surveys(options.survey),
+        ebv=options.ebv,
+        n=_number(options),
+    )
+    return _make(source, options)
+
+
+def _make(source: Source, options: argparse.Namespace) -> int:
+    from ..datasets.sources import build_dataset, describe
+
+    cost = source.cost()
+    if not options.quiet:
+        print(cost)
+    if not options.yes and cost.n_requests and not _confirmed():
+        print("Nothing was done.")
+        return 0
+    manifest = build_dataset(source, options.out, progress=not options.quiet)
+    if not options.quiet:
+        print(f"{options.out}: {describe(manifest)}.")
+    if manifest["units_missing"]:
+        print(
+            f"{manifest['units_missing']} of {manifest['units']} units could not be downloaded; "
+            "run the same command again to try them once more.",
+            file=sys.stderr,
+        )
+        return 3
+    return 0
+
+
+def _confirmed() -> bool:
+    if not sys.stdin.isatty():
+        raise ValueError("the command asks before it downloads; give --yes to start without it.")
+    return input("Start? [y/N] ").strip().lower() in ("y", "yes")

@@ -1,0 +1,1 @@
+"""Training sets of real galaxies: sources, cutouts and spectra, shards on disk."""
