@@ -38,13 +38,15 @@ from tqdm import tqdm
 
 from .cards import check_text
 from .inputs.cutouts import Cutouts
+from .inputs.ids import ObjectIds, coerce_ids
 from .inputs.observations import InputOptions, ObservationBatches, Observations
 from .inputs.photometry import Photometry
 from .inputs.sed_features import SEDComponents
+from .nn.noise import ObjectStreams
 from .nn.precision import single_precision
 from .weights import DEFAULT_MODEL, WeightsError, fetch_weights, read_weights, save_weights
 
-__all__ = ["Estimator", "NotFittedError", "make_generator", "wants_progress_bar"]
+__all__ = ["Estimator", "NotFittedError", "make_generator", "make_streams", "wants_progress_bar"]
 
 
 class NotFittedError(ValueError, AttributeError):
@@ -453,10 +455,52 @@ def make_generator(seed: int | torch.Generator | None) -> torch.Generator:
     ValueError
         If the seed is negative or has more than 64 bits.
     """
+    return seed if isinstance(seed, torch.Generator) else _seeded(_checked_seed(seed))
+
+
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def make_streams(
+    seed: int | None, ids: ObjectIds, batches: ObservationBatches, *, lane: int = 0
+) -> ObjectStreams:
+    """Return the random numbers of galaxies with identifiers.
+
+    Parameters
+    ----------
+    seed : int or None
+        Seed; for None it is taken from the operating system.
+    ids : sequence of int or of str, shape (n,)
+        Identifiers of the galaxies.
+    batches : ObservationBatches
+        The galaxies.
+    lane : int
+        Number that tells apart the uses of one seed.
+
+    Returns
+    -------
+    ObjectStreams
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the seed or an identifier is invalid (`astrogenspec.inputs.ids.coerce_ids`), or there is
+        not one for each galaxy.
+    """
     if isinstance(seed, torch.Generator):
-        return seed
+        raise TypeError(
+            "seed is a torch.Generator, whose numbers depend on the order of the galaxies: with "
+            "ids, give an int."
+        )
+    streams = ObjectStreams(_checked_seed(seed), coerce_ids(ids), lane=lane)
+    batches.require(len(streams), "ids")
+    return streams
+
+
+def _checked_seed(seed: int | None) -> int:
     if seed is None:
-        return torch.Generator().manual_seed(int.from_bytes(os.urandom(8)))
+        return int.from_bytes(os.urandom(8))
     try:
         number = None if isinstance(seed, bool) else operator.index(seed)
     except TypeError:
@@ -468,7 +512,7 @@ def make_generator(seed: int | torch.Generator | None) -> torch.Generator:
     seed = number
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed}: it must lie between 0 and 2**64 - 1.")
-    return torch.Generator().manual_seed(seed)
+    return seed
 
 
 def _check_device(device: str | torch.device) -> torch.device:

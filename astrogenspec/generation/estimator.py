@@ -12,11 +12,12 @@ import torch
 from astropy.coordinates import SkyCoord
 from astropy.table import Row
 
-from ..base import Estimator, make_generator
+from ..base import Estimator, make_generator, make_streams
 from ..calibration import SpectrumRecalibration
 from ..flags import Flag, FlagLog
 from ..inputs.cutouts import Cutouts
 from ..inputs.errors import check_bool, check_count
+from ..inputs.ids import ObjectIds
 from ..inputs.observations import (
     InputArguments,
     InputOptions,
@@ -25,6 +26,7 @@ from ..inputs.observations import (
 )
 from ..inputs.photometry import Photometry
 from ..inputs.survey_names import SurveyLike
+from ..nn.noise import ObjectStreams
 from ..quantities import (
     FLUX_UNIT,
     QUANTITIES,
@@ -48,11 +50,14 @@ from .pipeline import (
     Request,
     draw_spectra,
     galaxy_generators,
+    galaxy_seed,
     recalibrate_continua,
 )
 
 __all__ = ["SpectrumEstimator", "SpectrumOptions"]
 
+#: Tells the random numbers of spectra from those of properties with the same seed and ids.
+_LANE = 1
 #: First pixel of `GENERATED` in `WIDE`.
 _FIRST_PIXEL = round((GENERATED.start - WIDE.start) / WIDE.step)
 #: Rest-frame wavelengths (Angstrom) at which the stellar library resolves spectral features.
@@ -220,6 +225,7 @@ class SpectrumEstimator(Estimator):
         on_error: str = "raise",
         calibrated: bool = True,
         seed: int | torch.Generator | None = None,
+        ids: ObjectIds | None = None,
         batch_size: int | None = None,
         progress: bool | None = None,
         n_candidates: int | None = None,
@@ -253,8 +259,11 @@ class SpectrumEstimator(Estimator):
             Apply the recalibration in the card, if any, to the spread of the continua about their
             median. A single draw does not change.
         seed : int, `torch.Generator` or None
-            Seed of the random numbers. The spectra of a galaxy depend on the seed, its index and
-            the options, but not on ``batch_size`` or on other galaxies.
+            Seed of the random numbers. The spectra of a galaxy depend on the seed, its index (or
+            its entry of ``ids``) and the options, but not on ``batch_size`` or on other galaxies.
+        ids : sequence of int or of str, shape (n,), optional
+            Identifiers of the galaxies, which key the random numbers, as for
+            `PropertyEstimator.predict`.
         batch_size : int, optional
             Number of galaxies per batch; 64 by default.
         progress : bool, optional
@@ -283,7 +292,7 @@ class SpectrumEstimator(Estimator):
         reading = InputOptions(bands, position, pixel_scale, ebv, on_error, survey=survey)
         batches = self._read(cutouts, photometry, reading, batch_size)
         seeing = chosen.seeing(cutouts, batches.n_galaxies)
-        predict_batch = self._batch_predictor(batches, posterior, seeing, request, seed)
+        predict_batch = self._batch_predictor(batches, posterior, seeing, request, seed, ids)
         return self._predict_all(batches, predict_batch, progress, n_draws=request.n_draws)
 
     def predict_iter(
@@ -297,6 +306,7 @@ class SpectrumEstimator(Estimator):
         options: SpectrumOptions | None = None,
         calibrated: bool = True,
         seed: int | torch.Generator | None = None,
+        ids: ObjectIds | None = None,
         batch_size: int | None = None,
         progress: bool | None = None,
         n_candidates: int | None = None,
@@ -309,7 +319,7 @@ class SpectrumEstimator(Estimator):
 
         Parameters
         ----------
-        cutouts, photometry, posterior, n_draws, aperture, options, calibrated, seed
+        cutouts, photometry, posterior, n_draws, aperture, options, calibrated, seed, ids
             As for `predict`.
         batch_size : int, optional
             Number of galaxies per batch; 64 by default.
@@ -335,7 +345,7 @@ class SpectrumEstimator(Estimator):
         request = self._request(n_draws, aperture, chosen, calibrated)
         batches = self._read(cutouts, photometry, InputOptions(**input_options), batch_size)
         seeing = chosen.seeing(cutouts, batches.n_galaxies)
-        predict_batch = self._batch_predictor(batches, posterior, seeing, request, seed)
+        predict_batch = self._batch_predictor(batches, posterior, seeing, request, seed, ids)
         return self._predict_batches(batches, predict_batch, progress)
 
     def fit(self, *args: Any, **kwargs: Any) -> Self:
@@ -387,13 +397,14 @@ class SpectrumEstimator(Estimator):
         seeing: np.ndarray | None,
         request: Request,
         seed: int | torch.Generator | None,
+        ids: ObjectIds | None,
     ) -> Callable[[Observations, slice], SpectrumDraws]:
         """Check the arguments; return the function that draws the spectra of a batch."""
         theta = None if posterior is None else _posterior_theta(posterior)
         gaps = None if posterior is None else _incomplete_draws(posterior)
         rows_of = None if posterior is None else _row_finder(posterior, batches)
-        generator = make_generator(seed)
-        root = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        streams = None if ids is None else make_streams(seed, ids, batches, lane=_LANE)
+        root = 0 if streams is not None else galaxy_seed(make_generator(seed))
         meta = self._metadata(seed) | {
             "aperture": request.aperture,
             "select": request.select,
@@ -411,8 +422,12 @@ class SpectrumEstimator(Estimator):
                 self.network.zero_points,
                 in_fibre=request.aperture == "fibre",
             )
-            generators = list(galaxy_generators(root, rows.start, len(seen)))
-            return self._draw_batch(seen, target, part, incomplete, generators, request, meta)
+            sources: list[torch.Generator] | ObjectStreams
+            if streams is None:
+                sources = list(galaxy_generators(root, rows.start, len(seen)))
+            else:
+                sources = streams[rows]
+            return self._draw_batch(seen, target, part, incomplete, sources, request, meta)
 
         return predict_batch
 
@@ -422,7 +437,7 @@ class SpectrumEstimator(Estimator):
         target: TargetPhotometry,
         theta: np.ndarray | None,
         incomplete: np.ndarray | None,
-        generators: list[torch.Generator],
+        generators: list[torch.Generator] | ObjectStreams,
         request: Request,
         meta: dict[str, Any],
     ) -> SpectrumDraws:

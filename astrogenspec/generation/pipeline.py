@@ -24,6 +24,7 @@ from torch import Tensor
 from ..calibration import SpectrumRecalibration
 from ..inputs.features import ModelInputs
 from ..nn.chunks import map_chunks
+from ..nn.noise import ObjectStreams, normal, standard_normal
 from ..quantities import QUANTITIES
 from ..surveys import BANDS, SDSS
 from ..synthetic import response_weights
@@ -62,6 +63,7 @@ __all__ = [
     "assemble",
     "draw_spectra",
     "galaxy_generators",
+    "galaxy_seed",
     "impose_properties",
     "recalibrate_continua",
     "synthetic_nmgy",
@@ -346,7 +348,7 @@ def draw_spectra(
     inputs: ModelInputs,
     photometry: TargetPhotometry,
     theta: Tensor | None,
-    generators: list[torch.Generator],
+    generators: list[torch.Generator] | ObjectStreams,
     request: Request,
 ) -> DrawnSpectra:
     """Draw spectra of n galaxies.
@@ -362,8 +364,8 @@ def draw_spectra(
     theta : Tensor, shape (n, m, 9), or None
         Draws of the properties, NaN for an unknown quantity; None to generate redshifts and lines
         too.
-    generators : list of `torch.Generator`
-        Random number generator of each galaxy.
+    generators : list of `torch.Generator`, or ObjectStreams
+        Random numbers of each galaxy.
     request : Request
         Number and kind of the spectra.
 
@@ -396,7 +398,7 @@ def _draw_chunk(
     inputs: ModelInputs,
     photometry: TargetPhotometry,
     theta: Tensor | None,
-    generators: list[torch.Generator],
+    generators: list[torch.Generator] | ObjectStreams,
     request: Request,
 ) -> DrawnSpectra:
     n, device = len(inputs), inputs.photometry.device
@@ -438,19 +440,18 @@ def _draw_chunk(
 
 
 def _noise(
-    network: SpectrumNetwork, generators: list[torch.Generator], request: Request
-) -> tuple[Tensor, Tensor, Tensor]:
+    network: SpectrumNetwork, generators: list[torch.Generator] | ObjectStreams, request: Request
+) -> list[Tensor]:
     """Return the noise of both diffusions and of the photometry, galaxy by galaxy."""
-    low, high, flux = [], [], []
-    for generator in generators:
-        shape = (request.n_candidates, network.components.size)
-        low.append(torch.randn(shape, generator=generator, dtype=torch.float32))
-        shape = (request.n_draws, network.detail_mean.numel())
-        high.append(torch.randn(shape, generator=generator, dtype=torch.float32))
-        flux.append(
-            torch.randn((request.n_draws, N_NOISES), generator=generator, dtype=torch.float32)
-        )
-    return torch.stack(low), torch.stack(high), torch.stack(flux)
+    shapes = (
+        (request.n_candidates, network.components.size),
+        (request.n_draws, network.detail_mean.numel()),
+        (request.n_draws, N_NOISES),
+    )
+    if isinstance(generators, ObjectStreams):
+        return [standard_normal((len(generators), *shape), generators) for shape in shapes]
+    drawn = [[normal(shape, generator) for shape in shapes] for generator in generators]
+    return [torch.stack(noise) for noise in zip(*drawn, strict=True)]
 
 
 def _sample_candidates(
@@ -515,6 +516,11 @@ def _fine_scores(
     return network.high_matcher.scores(
         network.high_matcher.observation(observed), embedded.unflatten(0, (-1, n_draws))
     )
+
+
+def galaxy_seed(generator: torch.Generator) -> int:
+    """Draw the seed of `galaxy_generators`."""
+    return int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
 
 def galaxy_generators(seed: int, start: int, n: int) -> Iterator[torch.Generator]:

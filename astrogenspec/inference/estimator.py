@@ -17,10 +17,11 @@ import torch
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
 
-from ..base import make_generator, wants_progress_bar
+from ..base import make_generator, make_streams, wants_progress_bar
 from ..calibration.recalibration import Recalibration
 from ..inputs.cutouts import Cutouts
 from ..inputs.errors import check_bool, check_count
+from ..inputs.ids import ObjectIds
 from ..inputs.observations import (
     InputArguments,
     InputOptions,
@@ -109,6 +110,7 @@ class PropertyEstimator(ImageEstimator):
         known: Mapping[str, u.Quantity] | None = None,
         n_draws: int = 1000,
         seed: int | torch.Generator | None = None,
+        ids: ObjectIds | None = None,
         on_error: str = "raise",
         measure: bool = True,
         calibrated: bool = True,
@@ -144,8 +146,11 @@ class PropertyEstimator(ImageEstimator):
         n_draws : int
             Number of draws per galaxy.
         seed : int, `torch.Generator` or None
-            Seed of the random numbers. The draws of a galaxy depend on the seed, its index and
-            ``n_draws``, but not on ``batch_size`` or on other galaxies.
+            Seed of the random numbers. The draws of a galaxy depend on the seed, its index (or its
+            entry of ``ids``) and ``n_draws``, but not on ``batch_size`` or on other galaxies.
+        ids : sequence of int or of str, shape (n,), optional
+            Identifiers of the galaxies, which key the random numbers instead of their indices: a
+            galaxy has the same draws in any order, subset or division of a catalogue.
         on_error : {"raise", "flag"}
             What to do with invalid data: raise an error that names the galaxy, or flag the galaxy.
             A flagged galaxy is inferred from its photometry if only the image is invalid, and from
@@ -182,7 +187,7 @@ class PropertyEstimator(ImageEstimator):
         """
         options = InputOptions(bands, position, pixel_scale, ebv, on_error, measure, survey=survey)
         batches = self._read(cutouts, photometry, options, batch_size)
-        predict_batch = self._batch_predictor(batches, known, n_draws, seed, calibrated)
+        predict_batch = self._batch_predictor(batches, known, n_draws, calibrated, seed, ids)
         return self._predict_all(batches, predict_batch, progress, n_draws=n_draws)
 
     def predict_iter(
@@ -193,6 +198,7 @@ class PropertyEstimator(ImageEstimator):
         known: Mapping[str, u.Quantity] | None = None,
         n_draws: int = 1000,
         seed: int | torch.Generator | None = None,
+        ids: ObjectIds | None = None,
         measure: bool = True,
         calibrated: bool = True,
         batch_size: int | None = None,
@@ -205,7 +211,7 @@ class PropertyEstimator(ImageEstimator):
 
         Parameters
         ----------
-        cutouts, photometry, known, n_draws, seed, measure, calibrated
+        cutouts, photometry, known, n_draws, seed, ids, measure, calibrated
             As for `predict`. An iterator of cutouts is read as needed.
         batch_size : int, optional
             Number of galaxies per batch; 256 by default.
@@ -228,7 +234,7 @@ class PropertyEstimator(ImageEstimator):
         """
         settings = InputOptions(**options, measure=measure)
         batches = self._read(cutouts, photometry, settings, batch_size)
-        predict_batch = self._batch_predictor(batches, known, n_draws, seed, calibrated)
+        predict_batch = self._batch_predictor(batches, known, n_draws, calibrated, seed, ids)
         return self._predict_batches(batches, predict_batch, progress)
 
     def log_prob(
@@ -695,12 +701,14 @@ class PropertyEstimator(ImageEstimator):
         batches: ObservationBatches,
         known: Mapping[str, u.Quantity] | None,
         n_draws: int,
-        seed: int | torch.Generator | None,
         calibrated: bool,
+        seed: int | torch.Generator | None,
+        ids: ObjectIds | None,
     ) -> Callable[[Observations, slice], Posterior]:
         """Check the arguments; return the function that draws the posterior of a batch."""
         n_draws = check_count(n_draws, "n_draws")
-        generator = make_generator(seed)
+        generator = make_generator(seed) if ids is None else None
+        streams = None if ids is None else make_streams(seed, ids, batches)
         fixed = None if known is None else known_values(known, self.network.quantities)
         if fixed is not None:
             batches.require(len(fixed), "known")
@@ -713,7 +721,8 @@ class PropertyEstimator(ImageEstimator):
 
         def predict_batch(seen: Observations, rows: slice) -> Posterior:
             part = None if fixed is None else fixed[rows]
-            return draw_block(self, seen, part, n_draws, generator, meta, recalibration)
+            source = generator if streams is None else streams[rows]
+            return draw_block(self, seen, part, n_draws, source, meta, recalibration)
 
         return predict_batch
 

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..nn.chunks import map_chunks
-from ..nn.noise import standard_normal
+from ..nn.noise import ObjectStreams, standard_normal
 from ..nn.splines import n_spline_parameters, spline_log_prob, spline_sample
 
 __all__ = ["DRAWS_PER_CHUNK", "ChainPosterior", "ConditionalFactor", "FlowChain"]
@@ -225,7 +225,10 @@ class ChainPosterior:
 
     @torch.no_grad()
     def sample(
-        self, n_draws: int, generator: torch.Generator | None = None, known: Tensor | None = None
+        self,
+        n_draws: int,
+        generator: torch.Generator | ObjectStreams | None = None,
+        known: Tensor | None = None,
     ) -> Tensor:
         """Draw from the joint posterior.
 
@@ -235,7 +238,7 @@ class ChainPosterior:
         ----------
         n_draws : int
             Number of draws for each galaxy.
-        generator : `torch.Generator`, optional
+        generator : `torch.Generator` or `astrogenspec.nn.noise.ObjectStreams`, optional
             Source of randomness.
         known : Tensor, shape (n, q), optional
             Known values of the first q quantities of the chain (for example a spectroscopic

@@ -35,7 +35,7 @@ from ..inputs.features import N_MORPHOLOGY_FEATURES, N_PHOTOMETRY_FEATURES, Mode
 from ..inputs.sed_features import SEDComponents, sed_feature_layout
 from ..nn.chunks import map_chunks
 from ..nn.layers import ResidualLinear, make_mlp
-from ..nn.noise import standard_normal
+from ..nn.noise import ObjectStreams, standard_normal
 from ..nn.precision import single_precision
 from ..quantities import QUANTITIES, QuantityInfo
 from ..surveys import BANDS
@@ -299,7 +299,10 @@ class MixturePosterior:
 
     @torch.no_grad()
     def sample(
-        self, n_draws: int, generator: torch.Generator | None = None, known: Tensor | None = None
+        self,
+        n_draws: int,
+        generator: torch.Generator | ObjectStreams | None = None,
+        known: Tensor | None = None,
     ) -> Tensor:
         """Draw from the joint posterior by stratified sampling of the components.
 

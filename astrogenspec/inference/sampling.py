@@ -24,6 +24,7 @@ from ..inputs.fluxes import ab_magnitudes
 from ..inputs.observations import Observations
 from ..inputs.photometry import PhotometryBatch
 from ..inputs.virtual_photometry import in_sdss_bands
+from ..nn.noise import ObjectStreams
 from ..quantities import (
     QUANTITIES,
     QuantityInfo,
@@ -49,7 +50,7 @@ def draw_block(
     seen: Observations,
     known: np.ndarray | None,
     n_draws: int,
-    generator: torch.Generator,
+    generator: torch.Generator | ObjectStreams,
     meta: Mapping[str, Any],
     recalibration: Recalibration | None = None,
 ) -> Posterior:
@@ -68,9 +69,9 @@ def draw_block(
         Known values of the first q quantities in units of theta; NaN where unknown.
     n_draws : int
         Number of draws for each galaxy.
-    generator : `torch.Generator`
-        Source of randomness; its state advances by an amount that depends on n and ``n_draws``
-        only.
+    generator : `torch.Generator` or ObjectStreams of n galaxies
+        Source of randomness; the state of a generator advances by an amount that depends on n and
+        ``n_draws`` only.
     meta : mapping
         Metadata of the posterior.
     recalibration : Recalibration, optional

@@ -83,6 +83,16 @@ def test_spectra_do_not_depend_on_other_galaxies_or_batch_size(estimator):
     assert np.array_equal(SpectrumDraws.concatenate(blocks).flux.value, parts.flux.value)
 
 
+def test_spectra_of_galaxies_with_ids_do_not_depend_on_the_catalogue(estimator):
+    names, order = np.array(["a", "b", "c", "d", "e"]), [3, 0]
+    whole = predict(estimator, None, photometry(5), posterior(5), ids=names)
+    some = predict(estimator, None, photometry(5)[order], posterior(5)[order], ids=names[order])
+    assert np.allclose(some.flux.value, whole.flux.value[order], rtol=1e-4)
+    for other in ({"ids": np.array(["f", "g", "h", "i", "j"])}, {"ids": names, "seed": 2}, {}):
+        found = predict(estimator, None, photometry(5), posterior(5), **other)
+        assert not np.allclose(found.flux.value, whole.flux.value, rtol=1e-3)
+
+
 def test_spectra_do_not_depend_on_the_number_of_threads(estimator, monkeypatch):
     monkeypatch.setattr(pipeline, "_CHUNK", 4)
     before, found = torch.get_num_threads(), []

@@ -603,3 +603,48 @@ def test_errors_of_a_generator_are_raised(estimator):
 def test_options_that_must_be_boolean(estimator, name, value):
     with pytest.raises(TypeError, match=f"{name} is {value!r}: it must be True or False"):
         estimator.predict(photometry=make_photometry(), **{name: value})
+
+
+# ---- identifiers
+
+
+@pytest.mark.parametrize("ids", [np.arange(N) + 10**17, [f"galaxy {k}" for k in range(N)]])
+def test_draws_of_galaxies_with_ids_do_not_depend_on_the_catalogue(estimator, ids):
+    whole = draws_of(estimator.predict(**MODES["both"](), n_draws=30, seed=4, ids=ids))
+    order = np.array([3, 0, 4])
+    some = {
+        "cutouts": [make_cutouts()[k] for k in order],
+        "photometry": make_photometry()[order],
+    }
+    for size in (1, 2, 256):
+        found = estimator.predict(
+            **some, n_draws=30, seed=4, ids=[ids[k] for k in order], batch_size=size
+        )
+        np.testing.assert_allclose(draws_of(found), whole[order], **CLOSE)
+    parts = estimator.predict_iter(**MODES["both"](), n_draws=30, seed=4, ids=ids, batch_size=2)
+    np.testing.assert_allclose(np.concatenate([draws_of(part) for part in parts]), whole, **CLOSE)
+
+
+def test_draws_of_equal_galaxies_with_other_ids_are_independent(estimator):
+    table = make_photometry()[np.zeros(N, int)]
+    draws = draws_of(estimator.predict(photometry=table, n_draws=400, seed=4, ids=range(N)))
+    redshift = draws[..., 0]
+    assert np.abs(np.corrcoef(redshift) - np.eye(N)).max() < 0.25
+    again = draws_of(estimator.predict(photometry=table, n_draws=400, seed=4, ids=range(N)))
+    assert np.array_equal(draws, again)
+    other = draws_of(estimator.predict(photometry=table, n_draws=400, seed=5, ids=range(N)))
+    assert abs(np.corrcoef(redshift[0], other[0, :, 0])[0, 1]) < 0.25
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"ids": range(N - 1)}, ValueError, "ids has 4 rows, but 5 galaxies were given"),
+        ({"ids": [0.5] * N}, TypeError, "ids has the value 0.5"),
+        ({"ids": range(N), "seed": torch.Generator()}, TypeError, "seed is a torch.Generator"),
+        ({"ids": range(N), "seed": -1}, ValueError, "seed is -1"),
+    ],
+)
+def test_invalid_ids_are_errors(estimator, change, error, message):
+    with pytest.raises(error, match=message):
+        estimator.predict(photometry=make_photometry(), n_draws=3, **change)
