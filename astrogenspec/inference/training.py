@@ -27,7 +27,7 @@ from ..training.augmentation import AugmentationConfig
 from ..training.filter_sets import FilterBank, FilterObserver
 from ..training.loop import BatchStream, History, TrainingConfig
 from ..training.recipe import ShardSource, TrainingRecipe, TrainingTask, train
-from ..training.shards import Shards
+from ..training.shards import Shards, training_folders
 from .network import PropertyNetwork
 
 __all__ = [
@@ -211,7 +211,7 @@ def encode_galaxies(
         mu, logvar = (part.cpu() for part in network.latent(inputs.to(device)))
         inputs = replace(inputs, image=None, image_weight=None)
         labels = shards.labels(chunk)
-        flux = shards.columns["true_flux"][chunk]
+        flux = shards.total_flux(chunk)
         parts.append(
             EncodedGalaxies(inputs, mu, logvar, flux, labels["theta"], labels["measurable"].float())
         )
@@ -356,7 +356,7 @@ def train_properties(
         _check_redshifts(network, data, sources)
         _standardise(network, sources[0].training)
         if network.components is not None:
-            network.components.fit(_first_seds(sources[0].training))
+            network.components.fit(_first_seds(sources))
     whole = network = copy.deepcopy(network).to(training.device)
     if recipe.photometry_alone:
         network = whole.extract_head(next(iter(whole.photometry_heads), 0))
@@ -375,10 +375,15 @@ def train_properties(
 
 
 def _read_source(folder: Path | str, recipe: RecipeConfig) -> ShardSource:
-    shards = Shards.read(folder)
+    training, validation = training_folders(folder)
+    shards = Shards.read(training)
     if recipe.photometry_alone:
         shards = shards.without_images()
-    train_set, held_out = shards.split(recipe.held_out)
+    if validation is None:
+        train_set, held_out = shards.split(recipe.held_out)
+    else:
+        train_set, held_out = shards, Shards.read(validation)
+        held_out = held_out if shards.has_images else held_out.without_images()
     if shards.has_images:
         augmentation, size = recipe.image_augmentation, recipe.image_batch
     else:
@@ -404,11 +409,17 @@ def _check_redshifts(
 def _standardise(network: PropertyNetwork, shards: Shards) -> None:
     theta = shards.columns["theta"]
     valid = torch.isfinite(theta)
-    valid[:, _METALLICITY] &= shards.columns["measurable"]
+    valid[:, _METALLICITY] &= shards.columns["measurable"] > 0.5
     network.set_standardisation(theta, valid)
 
 
-def _first_seds(shards: Shards) -> Tensor:
+def _first_seds(sources: Sequence[ShardSource]) -> Tensor:
     """Return spectral energy distributions, each relative to its flux in r."""
+    shards = next((each.training for each in sources if each.training.has_seds), None)
+    if shards is None:
+        raise ValueError(
+            "a network for any filters needs spectral energy distributions, which none of the "
+            "folders has; add a folder of simulated galaxies that were written with them."
+        )
     rows = torch.arange(min(_N_SEDS, len(shards)))
     return shards.seds(rows) / shards.columns["sed_flux"][rows, None]

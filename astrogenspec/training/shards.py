@@ -1,7 +1,11 @@
-"""Simulated galaxies of HDF5 shards in memory, for training.
+"""Galaxies of HDF5 shards, for training.
 
-Shards are written by ``astrogenspec simulate`` (`astrogenspec.simulate.write_shards`).  Reading
-them does not need the simulator.
+Shards of simulated galaxies are written by ``astrogenspec simulate``
+(`astrogenspec.simulate.write_shards`), those of real galaxies by ``astrogenspec dataset``
+(`astrogenspec.datasets`).  Reading them needs neither the simulator nor the source.
+
+Columns are in memory, or, if they are larger than `MAX_IN_MEMORY`, mapped: only the rows of a batch
+are read.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +22,19 @@ from torch import Tensor
 from ..inputs.features import ModelInputs, SEDInputs
 from .augmentation import MORPHOLOGY_COLUMNS, AugmentationConfig, augment, augment_photometry
 from .filter_sets import FilterObserver
+from .observed import observed_inputs
 
-__all__ = ["OBSERVED_COLUMNS", "Shards", "have_images"]
+__all__ = [
+    "MAX_IN_MEMORY",
+    "OBSERVED_COLUMNS",
+    "MappedColumn",
+    "Shards",
+    "have_images",
+    "training_folders",
+]
+
+#: Size of the columns of a folder above which they are mapped (bytes).
+MAX_IN_MEMORY = 4_000_000_000
 
 #: Columns from which network inputs are made; ``image`` and the measured fluxes exist for galaxies
 #: with images only, ``sed`` and ``sed_flux`` for shards written with ``Contents(seds=True)``.
@@ -31,34 +47,119 @@ OBSERVED_COLUMNS = (
     "sed",
     "sed_flux",
     *MORPHOLOGY_COLUMNS,
+    "flux",
+    "ivar",
 )
+#: Beginning of the attribute ``format`` of shards of real galaxies.
+_REAL = "astrogenspec real galaxies"
+_REAL_FORMATS = (f"{_REAL} 1",)
+
+
+def training_folders(folder: Path | str) -> tuple[Path, Path | None]:
+    """Return the folders with the shards to train on and to validate with.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of shards, or of a data set with folders ``train`` and ``validation``.
+
+    Returns
+    -------
+    training : Path
+    validation : Path or None
+        None if the last galaxies of the former are for validation.
+    """
+    folder = Path(folder)
+    if list(folder.glob("shard-*.h5")) or not (folder / "train").is_dir():
+        return folder, None
+    validation = folder / "validation"
+    has_any = validation.is_dir() and any(validation.glob("shard-*.h5"))
+    return folder / "train", validation if has_any else None
 
 
 def have_images(folder: Path | str) -> bool:
     """Return whether the shards of a folder have images; False if there are none."""
     import h5py
 
-    paths = sorted(Path(folder).glob("shard-*.h5"))
+    paths = sorted(training_folders(folder)[0].glob("shard-*.h5"))
     if not paths:
         return False
     with h5py.File(paths[0]) as file:
         return "image" in file
 
 
-class Shards:
-    """Columns of simulated shards in memory.
+class MappedColumn:
+    """Column of several files, of which only selected rows are read.
 
     Parameters
     ----------
-    columns : dict of str to Tensor
-        Columns by name: at least ``true_flux`` and ``error``; ``image`` for galaxies with images.
+    parts : sequence of ndarray, each of shape (n_k, ...)
+        Memory maps of the same type.
+    start, stop : int, optional
+        Range of the rows; all by default.
     """
 
-    def __init__(self, columns: dict[str, Tensor]):
-        self.columns = columns
+    def __init__(self, parts: Sequence[np.ndarray], start: int = 0, stop: int | None = None):
+        self._parts = list(parts)
+        self._ends = np.cumsum([len(part) for part in parts])
+        self._start = start
+        self._stop = int(self._ends[-1]) if stop is None else stop
 
     def __len__(self) -> int:
-        return len(self.columns["true_flux"])
+        return self._stop - self._start
+
+    def __getitem__(self, item: Any) -> Any:
+        """Read the rows of an index tensor, or narrow the column to a slice without reading."""
+        if isinstance(item, slice):
+            start, stop, _ = item.indices(len(self))
+            return MappedColumn(self._parts, self._start + start, self._start + stop)
+        rows = self._start + np.asarray(item)
+        first = self._parts[0]
+        values = np.empty((len(rows), *first.shape[1:]), first.dtype)
+        of_part = np.searchsorted(self._ends, rows, side="right")
+        for k in np.unique(of_part):
+            chosen = of_part == k
+            values[chosen] = self._parts[k][rows[chosen] - (self._ends[k] - len(self._parts[k]))]
+        return torch.from_numpy(values)
+
+
+class Shards:
+    """Columns of shards.
+
+    Parameters
+    ----------
+    columns : dict of str to Tensor or MappedColumn
+        Columns by name: ``true_flux`` and ``error`` of simulated galaxies, or ``flux`` and
+        ``error`` of real ones; ``image`` for galaxies with images.
+    filters : sequence of str, optional
+        Names of the filters of the photometry of real galaxies.
+    """
+
+    def __init__(self, columns: dict[str, Any], filters: Sequence[str] = ()):
+        self.columns = columns
+        self.filters = tuple(filters)
+
+    def __len__(self) -> int:
+        return len(self.columns["error"])
+
+    @property
+    def are_real(self) -> bool:
+        """True for real galaxies, whose images and fluxes have noise."""
+        return "true_flux" not in self.columns
+
+    def total_flux(self, indices: Tensor) -> Tensor:
+        """Return total fluxes: true ones of simulated galaxies, observed ones of real galaxies.
+
+        Parameters
+        ----------
+        indices : Tensor of int, shape (n,)
+
+        Returns
+        -------
+        Tensor, shape (n, m)
+            nmgy, dereddened; NaN where missing.
+        """
+        return self.columns["flux" if self.are_real else "true_flux"][indices]
 
     @property
     def has_images(self) -> bool:
@@ -120,39 +221,36 @@ class Shards:
                 f"--out {folder}`."
             )
         with h5py.File(paths[0]) as file:
+            real = _is_real(file, paths[0])
             missing = [name for name in labels if name not in file]
             if missing:
-                raise ValueError(
-                    f"the shards of {folder} have no column {', '.join(missing)}; simulate them "
-                    "again with `astrogenspec simulate N --training`."
+                how = (
+                    "make the data set again with them, see `astrogenspec dataset`."
+                    if real
+                    else "simulate them again with `astrogenspec simulate N --training`."
                 )
-            names = [*labels, *(name for name in OBSERVED_COLUMNS if name in file)]
-            shapes = {name: file[name].shape for name in names}
-            dtypes = {name: file[name].dtype for name in names}
-        n = shapes["true_flux"][0]
-        columns = {
-            name: np.empty((n * len(paths), *shapes[name][1:]), dtype=dtypes[name])
-            for name in names
-        }
-        for k, path in enumerate(paths):
-            with h5py.File(path) as file:
-                for name in names:
-                    file[name].read_direct(columns[name], dest_sel=np.s_[k * n : (k + 1) * n])
-        return cls({name: torch.from_numpy(column) for name, column in columns.items()})
+                raise ValueError(
+                    f"the shards of {folder} have no column {', '.join(missing)}; {how}"
+                )
+            inputs = [name for name in OBSERVED_COLUMNS if real or name not in ("flux", "ivar")]
+            names = [*labels, *(name for name in inputs if name in file and name not in labels)]
+            filters = [str(name) for name in file.attrs["filters"]] if real else []
+        return cls(dict(_read_columns(paths, names)), filters)
 
     def without_images(self) -> Shards:
         """Remove images and the photometry measured on them."""
-        return self.drop("image", "measured_flux", "measured_error")
+        return self.drop("image", "ivar", "measured_flux", "measured_error")
 
     def drop(self, *names: str) -> Shards:
         """Remove columns, if they exist."""
-        return Shards({name: c for name, c in self.columns.items() if name not in names})
+        kept = {name: c for name, c in self.columns.items() if name not in names}
+        return Shards(kept, self.filters)
 
     def split(self, fraction: float) -> tuple[Shards, Shards]:
         """Split off the last ``fraction`` of the galaxies."""
         cut = round(len(self) * (1 - fraction))
         first, last = (
-            Shards({name: column[part] for name, column in self.columns.items()})
+            Shards({name: column[part] for name, column in self.columns.items()}, self.filters)
             for part in (slice(None, cut), slice(cut, None))
         )
         return first, last
@@ -189,6 +287,14 @@ class Shards:
         -------
         ModelInputs
         """
+        if self.are_real:
+            chosen = {
+                name: self.columns[name][indices]
+                for name in OBSERVED_COLUMNS
+                if name in self.columns
+            }
+            components = None if observer is None else observer.components
+            return observed_inputs(chosen, self.filters, config, generator, components)
         inputs = self._in_sdss(indices, config, generator)
         if observer is None:
             return inputs
@@ -238,3 +344,70 @@ class Shards:
             features[rows] = observer.measured_on_image(flux, error)
         columns = {item.name: getattr(inputs, item.name) for item in fields(inputs)}
         return SEDInputs(**columns | {"photometry": features})
+
+
+def _is_real(file: Any, path: Path) -> bool:
+    """Return whether a shard holds real galaxies; raise if its format is unknown."""
+    version = str(file.attrs.get("format", ""))
+    if not version:
+        return False
+    if version not in _REAL_FORMATS:
+        raise ValueError(
+            f"{path} has the format {version!r}, but this version of astrogenspec reads "
+            f"{', '.join(_REAL_FORMATS)}; upgrade astrogenspec."
+        )
+    return True
+
+
+def _read_columns(paths: Sequence[Path], names: Sequence[str]) -> list[tuple[str, Any]]:
+    """Return columns of all shards, in memory or mapped."""
+    import h5py
+
+    with h5py.File(paths[0]) as file:
+        shapes = {name: file[name].shape[1:] for name in names}
+        dtypes = {name: file[name].dtype for name in names}
+    lengths = []
+    for path in paths:
+        with h5py.File(path) as file:
+            wrong = [n for n in names if n not in file or file[n].shape[1:] != shapes[n]]
+            if wrong:
+                raise ValueError(
+                    f"{path} has another layout than {paths[0]} (column {wrong[0]}); put shards of "
+                    "different kinds in different folders."
+                )
+            lengths.append(len(file[names[0]]))
+    n = sum(lengths)
+    sizes = {name: n * int(np.prod(shapes[name])) * dtypes[name].itemsize for name in names}
+    if sum(sizes.values()) > MAX_IN_MEMORY:
+        large = [name for name in names if sizes[name] > sum(sizes.values()) / 20]
+    else:
+        large = []
+    columns: dict[str, Any] = {
+        name: np.empty((n, *shapes[name]), dtype=dtypes[name])
+        for name in names
+        if name not in large
+    }
+    maps: dict[str, list[np.ndarray]] = {name: [] for name in large}
+    start = 0
+    for path, length in zip(paths, lengths, strict=True):
+        with h5py.File(path) as file:
+            for name, column in columns.items():
+                file[name].read_direct(column, dest_sel=np.s_[start : start + length])
+            for name in large:
+                maps[name].append(_mapped(path, file[name]))
+        start += length
+    return [
+        (name, MappedColumn(maps[name]) if name in large else torch.from_numpy(columns[name]))
+        for name in names
+    ]
+
+
+def _mapped(path: Path, dataset: Any) -> np.ndarray:
+    """Map a dataset that is stored in one piece."""
+    offset = dataset.id.get_offset()
+    if offset is None:
+        raise ValueError(
+            f"the column {dataset.name} of {path} is compressed or stored in chunks, and too large "
+            "for memory; write it again without."
+        )
+    return np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
