@@ -10,6 +10,8 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -26,10 +28,35 @@ _CHUNK = 16384
 
 
 class DownloadError(OSError):
-    """A download failed; the message is the reason."""
+    """A download failed; the message is the reason.
+
+    Parameters
+    ----------
+    reason : str
+        The reason.
+    status : int, optional
+        Status with which the server refused the request.
+    retry_after : float, optional
+        Time (s) after which the server accepts another request, if it said so.
+    """
+
+    def __init__(
+        self, reason: str, status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.retry_after = retry_after
 
 
-def download(url: str, path: Path, *, max_bytes: int, max_seconds: float) -> None:
+def download(
+    url: str,
+    path: Path,
+    *,
+    max_bytes: int,
+    max_seconds: float,
+    headers: Mapping[str, str] | None = None,
+    quiet: bool = False,
+) -> None:
     """Download a file.
 
     Parameters
@@ -42,6 +69,10 @@ def download(url: str, path: Path, *, max_bytes: int, max_seconds: float) -> Non
         Maximum size of the file.
     max_seconds : float
         Maximum duration of the download.
+    headers : mapping, optional
+        Headers of the request.
+    quiet : bool
+        Show no progress bar.
 
     Raises
     ------
@@ -52,7 +83,7 @@ def download(url: str, path: Path, *, max_bytes: int, max_seconds: float) -> Non
     if urlsplit(url).scheme == "file":
         _copy(Path(url2pathname(urlsplit(url).path)), path, max_bytes)
         return
-    transfer = _Transfer(url, path, max_bytes)
+    transfer = _Transfer(url, path, max_bytes, dict(headers or {}), quiet)
     start = time.monotonic()
     transfer.start()
     try:
@@ -66,14 +97,18 @@ def download(url: str, path: Path, *, max_bytes: int, max_seconds: float) -> Non
     finally:
         transfer.stopped.set()
     if transfer.error is not None:
-        raise DownloadError(_reason(transfer.error)) from transfer.error
+        raise _explained(transfer.error) from transfer.error
 
 
 class _Transfer(threading.Thread):
     """Thread that downloads a file until the event ``stopped`` is set."""
 
-    def __init__(self, url: str, path: Path, max_bytes: int) -> None:
+    def __init__(
+        self, url: str, path: Path, max_bytes: int, headers: dict[str, str], quiet: bool
+    ) -> None:
         super().__init__(daemon=True)
+        self._headers = headers
+        self._quiet = quiet or _is_quiet()
         self._url = url
         self._path = path
         self._max_bytes = max_bytes
@@ -90,7 +125,7 @@ class _Transfer(threading.Thread):
     def _transfer(self) -> None:
         import requests
 
-        headers = {"Accept-Encoding": "identity"}
+        headers = {"Accept-Encoding": "identity", **self._headers}
         address = _resolved(self._url)
         with requests.get(
             address, stream=True, timeout=_SOCKET_TIMEOUT, headers=headers
@@ -102,7 +137,7 @@ class _Transfer(threading.Thread):
                 self._check_size(total)
             with (
                 self._path.open("wb") as stream,
-                tqdm(total=total, unit="B", unit_scale=True, disable=_is_quiet()) as bar,
+                tqdm(total=total, unit="B", unit_scale=True, disable=self._quiet) as bar,
             ):
                 for chunk in response.iter_content(_CHUNK):
                     if self.stopped.is_set():
@@ -152,6 +187,24 @@ def _reason(error: Exception) -> str:
     if isinstance(error, DownloadError):
         return str(error)
     return getattr(error, "strerror", None) or type(error).__name__
+
+
+def _explained(error: Exception) -> DownloadError:
+    """Return the error with its reason, and with what the server said."""
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    after = getattr(response, "headers", {}).get("Retry-After", "") if status else ""
+    return DownloadError(_reason(error), status, _seconds(after))
+
+
+def _seconds(text: str) -> float | None:
+    """Return the seconds of a header Retry-After, a number or a date; None if it has neither."""
+    if text.strip().isdigit():
+        return float(text)
+    try:
+        return max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
+    except (TypeError, ValueError):
+        return None
 
 
 def _is_quiet() -> bool:

@@ -23,6 +23,13 @@ files of a galaxy:
 example:
   astrogenspec dataset from-files mine.ecsv --images cutouts --spectra spectra --out mine
 """
+_SDSS_EPILOG = """\
+examples:
+  astrogenspec dataset sdss --selection images-to-physics --preview 200 --out preview
+      a small sample in minutes
+  astrogenspec dataset sdss --selection images-to-physics --n 250000 --out sdss
+  astrogenspec dataset sdss --selection galaxy-spectroscopy --n 100000 --out sdss-spectra
+"""
 
 
 def add_dataset(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -38,7 +45,42 @@ def add_dataset(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("dataset", help="make training sets of real galaxies")
     parser.set_defaults(parser=parser)
     sources = parser.add_subparsers(title="sources", metavar="SOURCE")
+    _add_sdss(sources, common)
     _add_from_files(sources, common)
+
+
+def _add_sdss(sources: Any, common: argparse.ArgumentParser) -> None:
+    parser = sources.add_parser(
+        "sdss",
+        parents=[common],
+        help="galaxies of SDSS: catalogue, cutouts of frames, spectra",
+        description="Download galaxies of SDSS and make shards. The command says first what it "
+        "costs, and asks. A second call with the same --out continues an interrupted one.",
+        epilog=_SDSS_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--selection",
+        required=True,
+        choices=("images-to-physics", "galaxy-spectroscopy"),
+        help="galaxies of the two methods",
+    )
+    _add_output(parser)
+    add(
+        "--spectra",
+        action=argparse.BooleanOptionalAction,
+        help="download spectra (default: for galaxy-spectroscopy only)",
+    )
+    add("--contact", default="", help="your e-mail address, sent to the servers with each request")
+    add("--mirror", metavar="URL", help="address of a mirror of the archive and the catalogue")
+    add(
+        "--rate",
+        type=float,
+        default=4.0,
+        help="maximum number of requests to the archive per second (default 4)",
+    )
+    parser.set_defaults(run=_sdss, parser=parser)
 
 
 def _add_from_files(sources: Any, common: argparse.ArgumentParser) -> None:
@@ -76,6 +118,22 @@ def _number(options: argparse.Namespace) -> int | None:
     if n is not None and n < 1:
         raise ValueError(f"the number of galaxies is {n}; it must be positive.")
     return n
+
+
+def _sdss(options: argparse.Namespace) -> int:
+    from ..datasets.sdss import SkyServer, SloanSurvey
+    from ..datasets.sdss_catalogue import SELECTIONS
+
+    if not options.rate > 0:
+        raise ValueError(f"--rate is {options.rate}; it must be positive.")
+    n = _number(options)
+    if n is None:
+        n = SELECTIONS[options.selection].n_galaxies
+    server = SkyServer(options.mirror, contact=options.contact, per_second=options.rate)
+    source = SloanSurvey(
+        options.selection, n, server, options.out / "queries", spectra=options.spectra
+    )
+    return _make(source, options)
 
 
 def _from_files(options: argparse.Namespace) -> int:

@@ -38,7 +38,14 @@ from .sky_cells import SPLIT_FRACTIONS, SPLITS
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["FORMAT", "SHARD_SIZE", "DatasetFolder", "FinishedUnit", "read_manifest"]
+__all__ = [
+    "FORMAT",
+    "SHARD_SIZE",
+    "DatasetFolder",
+    "FinishedUnit",
+    "read_columns",
+    "read_manifest",
+]
 
 #: Version of the layout of shards of real galaxies.
 FORMAT = "astrogenspec real galaxies 1"
@@ -96,6 +103,58 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
             "dataset`."
         )
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_columns(
+    folder: Path | str, n: int | None = None
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Read the columns of the first galaxies of a folder of shards.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of shards of real galaxies.
+    n : int, optional
+        Maximum number of galaxies; all by default.
+
+    Returns
+    -------
+    columns : dict of str to ndarray
+        See `astrogenspec.datasets.galaxies`.
+    filters : tuple of str
+        Names of the filters of the photometry.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are no shards.
+    ValueError
+        If they are not of real galaxies.
+    """
+    import h5py
+
+    paths = sorted(Path(folder).glob("shard-*.h5"))
+    if not paths:
+        raise FileNotFoundError(
+            f"{folder} has no files shard-*.h5; make them with `astrogenspec dataset`."
+        )
+    parts: list[dict[str, np.ndarray]] = []
+    filters: tuple[str, ...] = ()
+    left = n
+    for path in paths:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format", "") != FORMAT:
+                raise ValueError(
+                    f"{path} does not hold real galaxies in the format of this version; make the "
+                    "data set with `astrogenspec dataset`."
+                )
+            filters = tuple(str(name) for name in file.attrs["filters"])
+            parts.append({name: file[name][:left] for name in file if file[name].shape})
+        if left is not None:
+            left -= len(parts[-1]["name"])
+            if left <= 0:
+                break
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, filters
 
 
 class DatasetFolder:
@@ -225,7 +284,8 @@ class DatasetFolder:
         path = self.path / "parts" / f"{unit.split}--{unit.key}.npz"
         text = json.dumps(unit.failed)
         with atomic_write(path, overwrite=True) as temporary:
-            np.savez(temporary, failed=np.array(text), **unit.columns)
+            arrays: dict[str, Any] = {"failed": np.array(text), **unit.columns}
+            np.savez(temporary, **arrays)
         self._register(unit, path)
         if sum(n for _, n in self._waiting[unit.split]) >= SHARD_SIZE:
             self._join(unit.split)

@@ -158,8 +158,11 @@ def make_columns(
         columns |= spectra
         for k, text in enumerate(problems):
             note(k, text and f"no spectrum: {text}")
-    for k in np.flatnonzero(~usable):
-        note(int(k), table.photometry.problems[k] or "neither photometry nor an image can be used")
+    for row in np.flatnonzero(~usable):
+        note(
+            int(row),
+            table.photometry.problems[row] or "neither photometry nor an image can be used",
+        )
     columns = {name: values[usable] for name, values in columns.items()}
     return columns, {name: "; ".join(texts) for name, texts in notes.items()}
 

@@ -89,8 +89,7 @@ def read_galaxy_table(
     if not named.all():
         raise ValueError(f"row {int(np.argmin(named))} of the table has no name; name each galaxy.")
     if len(set(names)) < n:
-        seen: set[str] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))
+        twice = next(name for k, name in enumerate(names) if name in names[:k])
         raise ValueError(f"the table has {twice[:80]!r} more than once; give each galaxy one row.")
     ra, dec = (plain_values(table[lower[k]], None, name=k) for k in ("ra", "dec"))
     split_of(ra, dec)
