@@ -92,10 +92,10 @@ $(VENV)/.installed-demo: $(VENV)/.installed-torch pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed-torch pyproject.toml
 	@echo "Installing the package and its dependencies in $(VENV) ..."
-	$(PIP) -c constraints.txt -e '.[test,plot,simulate,parquet]'
+	$(PIP) -c constraints.txt -e '.[test,plot,simulate,parquet,view]'
 	touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed-torch pyproject.toml
 	@echo "Installing the package and its dependencies in $(VENV) ..."
-	$(PIP) -c constraints.txt -e '.[docs,plot,simulate]'
+	$(PIP) -c constraints.txt -e '.[docs,plot,simulate,view]'
 	touch $@

@@ -173,8 +173,8 @@ def all_imports(path):
 
 
 def is_plot_hook(path, other):
-    """Return whether an import is that of a ``plot()`` method of results, which is allowed."""
-    return path.startswith("results/") and other.startswith("plotting/")
+    """Return whether an import is that of a figure or page of results, which is allowed."""
+    return path.startswith("results/") and other.startswith(("plotting/", "view/"))
 
 
 def reached(path, graph):
@@ -219,7 +219,7 @@ LAYERS = (
     ("reports",),
     ("inference", "generation"),
     ("datasets",),
-    ("demo",),
+    ("demo", "view"),
     ("cli", "__main__"),
 )
 #: Imports of a higher layer that are allowed, each with its reason.
@@ -437,7 +437,7 @@ def test_layout_is_that_of_the_design():
         "measure",
         "nn",
     }
-    folders |= {"plotting", "reports", "results", "simulate", "surveys", "training"}
+    folders |= {"plotting", "reports", "results", "simulate", "surveys", "training", "view"}
     wanted = {f"{name}.py" for name in modules} | folders | {"py.typed"}
     there = {path.name for path in PACKAGE.iterdir()} - {"__pycache__"}
     assert there == wanted, "describe a new part in the layout and in the contributing guide"

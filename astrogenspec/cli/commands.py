@@ -23,6 +23,7 @@ from .completion import add_completion
 from .dataset import add_dataset
 from .evaluate import add_evaluate
 from .options import add_infer, add_spectrum
+from .report import add_report
 from .simulate import add_simulate
 from .train import add_train
 from .weights import add_weights
@@ -104,6 +105,7 @@ def make_parser() -> argparse.ArgumentParser:
         add_dataset,
         add_train,
         add_evaluate,
+        add_report,
     ):
         add(commands, common)
     add_completion(commands, common, parser)

@@ -37,6 +37,8 @@ from .validation import checked_draws, checked_measurable, checked_photometry
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from .spectra import SpectrumDraws
+
 __all__ = ["Posterior"]
 
 
@@ -534,6 +536,64 @@ class Posterior(GalaxyDraws):
         from .posterior_io import qp_ensemble
 
         return qp_ensemble(self[name], self.names)
+
+    def to_html(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        cutouts: Iterable[Any] | None = None,
+        reconstructions: np.ndarray | None = None,
+        spectra: SpectrumDraws | None = None,
+        truth: Mapping[str, Any] | Table | None = None,
+        title: str | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Write one self-contained page with interactive figures of all galaxies and of each one.
+
+        The page opens in any browser without a network. It needs the packages of the extra
+        ``view``.
+
+        Parameters
+        ----------
+        path : path-like
+            Name of the page, ending in ``.html``.
+        cutouts : iterable of cutouts, optional
+            Images of the same galaxies in the same order, as for
+            `astrogenspec.PropertyEstimator.predict`; None for a galaxy without an image.
+        reconstructions : array_like, shape (n_galaxies, 5, ny, nx), optional
+            Images from `astrogenspec.PropertyEstimator.reconstruct`.
+        spectra : SpectrumDraws, optional
+            Spectra of the same galaxies in the same order.
+        truth : mapping or table, optional
+            True values by quantity; rows are matched by a column ``name``, or by order.
+        title : str, optional
+            Heading of the page.
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        ValueError
+            If the name does not end in ``.html``, or the numbers of galaxies differ.
+        FileExistsError
+            If the file exists and ``overwrite`` is False.
+        OSError
+            If the file cannot be written; no partial file is left.
+        ImportError
+            If Bokeh or, for pictures, Pillow is not installed.
+        """
+        from ..view import results_page
+
+        results_page(
+            path,
+            self,
+            cutouts=cutouts,
+            reconstructions=reconstructions,
+            spectra=spectra,
+            truth=truth,
+            title=title,
+            overwrite=overwrite,
+        )
 
     def plot_corner(
         self,

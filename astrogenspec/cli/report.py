@@ -1,0 +1,139 @@
+"""``astrogenspec report``: show a posterior as one page that opens in any browser."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from astropy.nddata import CCDData
+
+    from ..results.posterior import Posterior
+    from ..results.spectra import SpectrumDraws
+    from .inputs import Images
+
+__all__ = ["add_report"]
+
+_EXAMPLES = """\
+examples:
+  astrogenspec infer galaxies.ecsv --save-draws -o properties.fits
+  astrogenspec report properties.fits -o galaxies.html
+  astrogenspec report properties.fits --cutouts ngc*.fits --spectra spectra.fits -o galaxies.html
+      with images and spectra of the galaxies, matched by name, or by order without names
+  astrogenspec report properties.fits --truth spectroscopic.ecsv -o galaxies.html
+      compared with true values, in columns named like the quantities (redshift, stellar_mass, ...)
+"""
+
+
+def add_report(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Register ``astrogenspec report``.
+
+    Parameters
+    ----------
+    commands : object
+        Return value of ``add_subparsers``.
+    common : `argparse.ArgumentParser`
+        Options shared by all commands.
+    """
+    parser = commands.add_parser(
+        "report",
+        parents=[common],
+        help="show results as one interactive page",
+        description="Show a posterior written with --save-draws as one self-contained page, which "
+        "opens in any browser without a network.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        fromfile_prefix_chars="@",
+    )
+    add = parser.add_argument
+    add("result", type=Path, metavar="RESULT", help="table with draws (infer --save-draws)")
+    add("-o", "--output", type=Path, required=True, metavar="PAGE", help=".html")
+    add("--cutouts", nargs="+", type=Path, metavar="FITS", help="images of the galaxies")
+    add("--spectra", type=Path, metavar="FITS", help="spectra written by `astrogenspec spectrum`")
+    add("--truth", type=Path, metavar="TABLE", help="true values to compare with")
+    add("--title", help="heading of the page")
+    add("--overwrite", action="store_true", help="replace PAGE if it exists")
+    parser.set_defaults(run=_report, parser=parser)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from ..results.posterior import Posterior
+    from .inputs import check_output
+    from .tables import read_table
+
+    read = (options.result, options.spectra, options.truth, *(options.cutouts or ()))
+    check_output(options.output, options.overwrite, read)
+    try:
+        posterior = Posterior.read(options.result)
+    except ValueError as error:
+        sentence = str(error).rstrip(".")
+        raise ValueError(f"{sentence} (`astrogenspec infer --save-draws` makes one).") from error
+    posterior.to_html(
+        options.output,
+        cutouts=None if options.cutouts is None else _cutouts(options, posterior),
+        spectra=None if options.spectra is None else _spectra(options, posterior),
+        truth=None if options.truth is None else read_table(options.truth),
+        title=options.title,
+        overwrite=options.overwrite,
+    )
+    if not options.quiet:
+        size = options.output.expanduser().stat().st_size / 1e6
+        print(f"{len(posterior)} galaxies: {options.output} ({size:.1f} MB)")
+    return 0
+
+
+def _cutouts(
+    options: argparse.Namespace, posterior: Posterior
+) -> Iterator[dict[str, CCDData] | None]:
+    """Read the cutouts in the order of the galaxies; galaxies without a file give None."""
+    from ..inputs.band_files import group_band_files
+    from .inputs import Images
+
+    for path in options.cutouts:
+        if not path.is_file():
+            raise FileNotFoundError(f"the file {path} does not exist.")
+    groups = group_band_files(options.cutouts, None)
+    names, named = Images(groups, None, "raise", True).names()
+    rows = _rows(options, names, named, posterior, "--cutouts")
+    ordered: list[Images | None] = [None] * len(posterior)
+    for row, group in zip(rows, groups, strict=True):
+        ordered[row] = Images([group], None, "raise", True)
+    for images in ordered:
+        yield None if images is None else next(iter(images))
+
+
+def _spectra(options: argparse.Namespace, posterior: Posterior) -> SpectrumDraws:
+    from ..results.spectra import SpectrumDraws
+
+    spectra = SpectrumDraws.read(options.spectra)
+    if len(spectra) != len(posterior):
+        raise ValueError(
+            f"{options.spectra} has spectra of {len(spectra)} galaxies, but {options.result} has "
+            f"{len(posterior)} galaxies; give the spectra of the same galaxies."
+        )
+    rows = _rows(options, spectra.names, spectra.named, posterior, "--spectra")
+    return spectra[np.argsort(rows)]
+
+
+def _rows(
+    options: argparse.Namespace,
+    names: tuple[str, ...],
+    named: np.ndarray,
+    posterior: Posterior,
+    option: str,
+) -> np.ndarray:
+    """Return the galaxy of each file or spectrum, by name, or by order without names."""
+    from ..results.matching import GalaxyMatcher
+
+    matcher = GalaxyMatcher(posterior, str(options.result))
+    rows = matcher.match(names, named)
+    if matcher.by_order and len(names) != len(posterior):
+        raise ValueError(
+            f"{option} has {len(names)} galaxies, but {options.result} has {len(posterior)}, and "
+            "there are no names to match them; give the same galaxies in the same order."
+        )
+    return rows

@@ -1,0 +1,11 @@
+"""Interactive views of results: one self-contained page, made for people who look first.
+
+`results_page` writes the page; `astrogenspec.Posterior.to_html` and the command ``astrogenspec
+report`` call it. It needs the packages of the extra ``view``, which are imported only then.
+"""
+
+from __future__ import annotations
+
+from .page import page_text, results_page
+
+__all__ = ["page_text", "results_page"]

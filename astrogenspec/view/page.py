@@ -1,0 +1,225 @@
+"""One self-contained page of results, which opens in any browser without a network.
+
+The page holds everything it shows: the code of Bokeh, the numbers of all galaxies, the draws that
+fit, spectra on as many pixels as fit, and pictures. Names and flags are inserted as text, never as
+markup.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.table import Table
+
+from .. import __version__
+from ..atomic import write_bytes
+from .content import page_content
+from .figures import overview_figures, view_package
+from .pictures import picture_of, reconstruction_picture
+
+if TYPE_CHECKING:
+    from ..results.posterior import Posterior
+    from ..results.spectra import SpectrumDraws
+
+__all__ = ["page_text", "results_page"]
+
+_TITLE = "Galaxy properties inferred from images and photometry"
+#: Largest sides of the pictures, by the largest number of galaxies.
+_PICTURE_SIZES = ((50, 256), (300, 128), (2_000, 64), (np.inf, 48))
+
+
+def results_page(
+    path: str | os.PathLike[str],
+    posterior: Posterior,
+    *,
+    overwrite: bool = False,
+    **content: Any,
+) -> Path:
+    """Write a page of results.
+
+    Parameters
+    ----------
+    path : path-like
+        Name of the page, ending in ``.html``.
+    posterior : Posterior
+        Posterior of all galaxies.
+    overwrite : bool
+        Whether an existing file may be replaced.
+    **content
+        Keyword arguments of `page_text`: ``cutouts``, ``reconstructions``, ``spectra``, ``truth``
+        and ``title``.
+
+    Returns
+    -------
+    `~pathlib.Path`
+
+    Raises
+    ------
+    ValueError
+        If the name does not end in ``.html``, or the content does not match the posterior.
+    FileExistsError
+        If the file exists and ``overwrite`` is False.
+    OSError
+        If the file cannot be written; no partial file is left.
+    ImportError
+        If Bokeh or, for pictures, Pillow is not installed.
+    """
+    target = Path(path).expanduser()
+    if target.suffix.lower() != ".html":
+        raise ValueError(f"path is {str(path)!r}; the name of a page must end in .html.")
+    text = page_text(posterior, **content)
+    write_bytes(target, text.encode(), overwrite=overwrite)
+    return target
+
+
+def page_text(
+    posterior: Posterior,
+    *,
+    cutouts: Iterable[Any] | None = None,
+    reconstructions: np.ndarray | None = None,
+    spectra: SpectrumDraws | None = None,
+    truth: Mapping[str, Any] | Table | None = None,
+    title: str | None = None,
+) -> str:
+    """Return the text of a page of results.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        Posterior of all galaxies.
+    cutouts : iterable of cutouts, optional
+        Images of the same galaxies in the same order, as for
+        `astrogenspec.PropertyEstimator.predict`; None for a galaxy without an image.
+    reconstructions : array_like, shape (n_galaxies, 5, ny, nx), optional
+        Images reconstructed by `astrogenspec.PropertyEstimator.reconstruct`.
+    spectra : SpectrumDraws, optional
+        Spectra of the same galaxies in the same order.
+    truth : mapping or table, optional
+        True values; rows are matched by a column ``name``, or by order.
+    title : str, optional
+        Heading of the page.
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Raises
+    ------
+    ValueError
+        If there are no galaxies, or the numbers of galaxies differ.
+    ImportError
+        If Bokeh or, for pictures, Pillow is not installed.
+    """
+    view_package("bokeh")
+    _check(posterior, reconstructions, spectra)
+    content = page_content(posterior, spectra=spectra, truth=truth)
+    if cutouts is not None or reconstructions is not None:
+        content["pictures"] = _pictures(posterior, cutouts, reconstructions)
+    content["about"] = _about(posterior, title)
+    return _laid_out(content)
+
+
+def _check(posterior: Posterior, reconstructions: Any, spectra: SpectrumDraws | None) -> None:
+    n = len(posterior)
+    if n == 0:
+        raise ValueError("the posterior has no galaxies to show.")
+    for argument, value in (("reconstructions", reconstructions), ("spectra", spectra)):
+        if value is not None and len(value) != n:
+            raise ValueError(
+                f"{argument} has {len(value)} galaxies, but the posterior has {n}; give the same "
+                "galaxies in the same order."
+            )
+
+
+def _pictures(
+    posterior: Posterior, cutouts: Iterable[Any] | None, reconstructions: Any
+) -> dict[str, list[Any]]:
+    n = len(posterior)
+    largest = next(side for most, side in _PICTURE_SIZES if n <= most)
+    made: dict[str, list[Any]] = {}
+    if cutouts is not None:
+        one = isinstance(cutouts, Mapping)
+        made["image"] = [
+            picture.as_dict() if picture is not None else None
+            for picture in (picture_of(c, largest=largest) for c in ([cutouts] if one else cutouts))
+        ]
+        if len(made["image"]) != n:
+            raise ValueError(
+                f"cutouts has {len(made['image'])} galaxies, but the posterior has {n}; give the "
+                "same galaxies in the same order, and None for one without an image."
+            )
+    if reconstructions is not None:
+        images = np.asarray(getattr(reconstructions, "value", reconstructions), float)
+        made["reconstruction"] = [
+            reconstruction_picture(image, largest=largest).as_dict()
+            if np.isfinite(image).any()
+            else None
+            for image in images
+        ]
+    return made
+
+
+def _about(posterior: Posterior, title: str | None) -> dict[str, Any]:
+    meta = posterior.meta
+    return {
+        "title": title or _TITLE,
+        "draws": posterior.n_draws,
+        "model": str(meta.get("model") or ""),
+        "version": str(meta.get("version") or ""),
+        "calibrated": bool(meta.get("calibrated")),
+        "known": [str(name) for name in meta.get("known") or []],
+        "software": __version__,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _laid_out(content: dict[str, Any]) -> str:
+    """Fill the template."""
+    from bokeh.document import Document
+    from bokeh.embed.util import standalone_docs_json_and_render_items
+    from bokeh.resources import Resources
+
+    figures = overview_figures(content)
+    document = Document()
+    for figure in figures.values():
+        document.add_root(figure)
+    documents, items = standalone_docs_json_and_render_items(list(figures.values()))
+    plots = {
+        "documents": documents,
+        "items": [item.to_json() for item in items],
+        "places": {key: figure.id for key, figure in figures.items()},
+    }
+    parts = {
+        "TITLE": html.escape(content["about"]["title"]),
+        "STYLE": _file("page.css"),
+        "BOKEH": "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw),
+        "CONTENT": _embedded(content),
+        "PLOTS": _embedded(plots),
+        "SCRIPT": _file("page.js"),
+    }
+    text = _file("page.html")
+    head, *rest = text.split("{{")
+    pieces = [head]
+    for part in rest:
+        name, _, after = part.partition("}}")
+        pieces += [parts[name], after]
+    return "".join(pieces)
+
+
+def _file(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _embedded(value: Any) -> str:
+    """Return JSON that cannot end the element of the page in which it stands."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
