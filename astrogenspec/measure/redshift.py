@@ -40,6 +40,10 @@ _SMOOTHING = 150.0
 _MISMATCH = 0.01
 #: Number of peaks to refine, minimum distance between them, and range of the refinement (pixels).
 _N_CANDIDATES, _MIN_DISTANCE, _REFINE = 6, 15, 12
+#: Systematic error of redshifts (km/s), from template mismatch and wavelength calibration. With it,
+#: the redshifts of 160 SDSS spectra differ from those of the survey by 1.03 times the errors (rms);
+#: without it, by 2.3 times.
+_SYSTEMATIC = 5.0
 #: Dispersion of the stellar templates (km/s).
 _BROADENING = 100.0
 #: Minimum R, and minimum decrease of chi square relative to other redshifts, of a reliable
@@ -107,8 +111,9 @@ def measure_redshift(
     Notes
     -----
     Stellar templates are those of the simulator if the extra ``simulate`` is installed, otherwise a
-    template made from a list of absorption lines.  The error does not include template mismatch
-    (some km/s); without an uncertainty of the spectrum it is estimated from the residuals.
+    template made from a list of absorption lines.  The error includes 5 km/s, in quadrature, for
+    template mismatch and wavelength calibration, measured on spectra of SDSS; without an
+    uncertainty of the spectrum it is estimated from the residuals.
     """
     low, high = _checked_range(redshift_range)
     arrays = spectrum_arrays(spectrum, medium=medium)
@@ -192,6 +197,7 @@ def _measured(
     if spectrum.variance[np.isfinite(spectrum.variance)].any():
         scale = max(scale, 1.0)
     error = np.sqrt(2 * scale / curvature) if curvature > 0 else np.nan
+    error = np.hypot(error, _SYSTEMATIC / PIXEL_VELOCITY)
     redshift = 10 ** (shift * STEP) - 1
     nearest = int(np.argmin(np.abs(shifts - shift)))
     strongest = int(np.argmax(decrease[:, nearest]))
