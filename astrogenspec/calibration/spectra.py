@@ -1,9 +1,10 @@
 r"""Recalibration of generated spectra: scale the spread of the draws about their median.
 
-From spectra with known truth one estimates the factor :math:`s` by which the distance of the draws
-from their median has to change so that the central 68% and 95% ranges contain 68% and 95% of the
-true fluxes.  It depends on input mode, aperture and rest-frame wavelength (piecewise linear in its
-logarithm).  A draw :math:`f_k` of the continuum becomes
+From spectra with known truth, or observed spectra with known noise, one estimates the factor
+:math:`s` by which the distance of the draws from their median has to change so that the central 68%
+and 95% ranges contain 68% and 95% of the true fluxes.  It depends on input mode, aperture and
+rest-frame wavelength (piecewise linear in its logarithm).  A draw :math:`f_k` of the continuum
+becomes
 
 .. math:: \ln f'_k = \ln\tilde f + s\,(\ln f_k - \ln\tilde f)
 
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import astropy.units as u
 import numpy as np
+from scipy.special import ndtr
 
 from ..cards import check_array, check_layout, check_text, entries, entry
 from ..wavelengths import LINES
@@ -40,6 +42,9 @@ _MIN_GALAXIES = 50
 _PSEUDO_GALAXIES = 30
 #: Half-width of the region excluded around each line (Angstrom, rest frame).
 _NEAR_LINE = 15.0
+#: Factors whose coverage is evaluated for observed spectra with noise, and spacing of the pixels.
+_TRIAL_FACTORS = np.geomspace(0.2, 8.0, 24)
+_EVERY = 5
 _LAYOUT = 1
 #: Key of the card.
 _ENTRY = "recalibration"
@@ -99,18 +104,27 @@ class SpectrumRecalibration:
 
     @classmethod
     def fit(
-        cls, draws: SpectrumDraws, truth: u.Quantity, *, mode: str = "photometry"
+        cls,
+        draws: SpectrumDraws,
+        truth: u.Quantity,
+        *,
+        mode: str = "photometry",
+        noise: u.Quantity | None = None,
     ) -> SpectrumRecalibration:
-        """Learn the factors from spectra with known truth.
+        """Learn the factors from true or observed spectra.
 
         Parameters
         ----------
         draws : SpectrumDraws
             At least 39 draws of at least 50 galaxies, without recalibration.
         truth : Quantity ['spectral flux density'], shape (n_galaxies, n_pixels)
-            True spectra without noise, at the wavelengths of the draws; NaN where unknown.
+            True spectra without noise, or observed spectra with ``noise``, at the wavelengths of
+            the draws; NaN where unknown.
         mode : {"image", "photometry", "both"}
             Input mode of the draws.
+        noise : Quantity ['spectral flux density'], shape (n_galaxies, n_pixels), optional
+            Standard deviation of the noise of observed spectra, in each pixel. The factors are then
+            those with which draws plus noise contain 68% and 95% of the observed fluxes.
 
         Returns
         -------
@@ -143,8 +157,18 @@ class SpectrumRecalibration:
         rest = draws.wavelength.to_value(u.AA) / (1 + redshift)
         near = np.any([np.abs(rest - line) < _NEAR_LINE for line in LINES.values()], axis=0)
         used = draws.trusted & ~near & draws.usable[:, None]
-        distances = _relative_distances(draws.flux.value, truth.to_value(draws.flux.unit), used)
-        factors = [_factor(distances, weight) for weight in _hats(rest)]
+        true = truth.to_value(draws.flux.unit)
+        if noise is None:
+            distances = _relative_distances(draws.flux.value, true, used)
+            factors = [_factor(distances, weight) for weight in _hats(rest)]
+        else:
+            if np.shape(noise) != (n, m):
+                raise ValueError(
+                    f"noise has shape {np.shape(noise)}; {(n, m)}, the shape of truth, is expected."
+                )
+            sigma = noise.to_value(draws.flux.unit)
+            inside = _coverage_of_factors(draws.flux.value, true, sigma, used)
+            factors = [_factor_with_noise(inside, weight) for weight in _hats(rest)]
         return cls({(mode, draws.meta["aperture"]): _filled(factors)})
 
     def factors(
@@ -240,6 +264,46 @@ def _relative_distances(flux: np.ndarray, true: np.ndarray, used: np.ndarray) ->
             low, high = np.quantile(logs, tails, axis=0, method="weibull") - middle
             values[row, here] = np.abs(distance) / np.where(distance > 0, high, -low)
     return result
+
+
+def _coverage_of_factors(
+    flux: np.ndarray, true: np.ndarray, noise: np.ndarray, used: np.ndarray
+) -> np.ndarray:
+    """Return whether observed fluxes are inside the ranges of scaled draws plus noise.
+
+    The distribution of an observed flux is the mean of the normal distributions about the draws,
+    in logarithm. The shape is (2, number of `_TRIAL_FACTORS`, n, m), with NaN where a pixel is not
+    used.
+    """
+    result = np.full((len(_LEVELS), len(_TRIAL_FACTORS), *true.shape), np.nan, np.float32)
+    for row, draws in enumerate(flux):
+        here = used[row] & (draws > 0).all(0) & np.isfinite(true[row]) & (noise[row] > 0)
+        here &= np.arange(len(here)) % _EVERY == 0
+        logs = np.log(draws[:, here])
+        middle = np.median(logs, axis=0)
+        sigma = noise[row, here] / np.exp(middle)
+        distance = true[row, here] / np.exp(middle) - 1
+        for k, factor in enumerate(_TRIAL_FACTORS):
+            below = ndtr((distance - factor * (logs - middle)) / sigma).mean(axis=0)
+            for values, level in zip(result, _LEVELS, strict=True):
+                values[k, row, here] = np.abs(below - 0.5) < level / 2
+    return result
+
+
+def _factor_with_noise(inside: np.ndarray, weight: np.ndarray) -> float:
+    """Return the factor with the right coverage, shrunk towards 1; NaN without data."""
+    seen = np.isfinite(inside[0, 0]) & (weight > 0)
+    n_galaxies = int(seen.any(axis=1).sum())
+    if n_galaxies < _MIN_GALAXIES:
+        return np.nan
+    weights = np.where(seen, weight, 0)
+    weights = (weights / weights.sum(1, keepdims=True).clip(1e-9))[seen]
+    wanted = []
+    for level, values in zip(_LEVELS, inside, strict=True):
+        coverage = np.array([np.average(one[seen], weights=weights) for one in values])
+        increasing = np.maximum.accumulate(coverage)
+        wanted.append(np.interp(level, increasing, np.log(_TRIAL_FACTORS)))
+    return float(np.exp(np.mean(wanted) * n_galaxies / (n_galaxies + _PSEUDO_GALAXIES)))
 
 
 def _hats(rest: np.ndarray) -> list[np.ndarray]:

@@ -172,3 +172,16 @@ def test_input_modes_of_observations():
         None, PhotometryBatch(flux, flux, np.zeros(4), np.zeros(4, bool)), on_error="flag"
     )
     assert nothing.modes.tolist() == [""] * 4
+
+
+@pytest.mark.parametrize("too_narrow", [2.0, 0.6])
+def test_factors_are_learned_from_noisy_spectra(too_narrow):
+    draws, truth = simulated(300, too_narrow=too_narrow)
+    rng = np.random.default_rng(3)
+    noise = 0.1 * truth
+    observed = truth + noise * rng.normal(size=truth.shape)
+    learnt = SpectrumRecalibration.fit(draws, observed, noise=noise)
+    factors = learnt.factors(["photometry"], "total", [0.1], WAVELENGTH)[0]
+    assert np.abs(np.log(factors / too_narrow)).max() < 0.3
+    with pytest.raises(ValueError, match="noise has shape"):
+        SpectrumRecalibration.fit(draws, truth, noise=noise[0])
