@@ -7,7 +7,9 @@ The vector of a galaxy has the coefficients of
 * four scalars: logarithms of the broad Halpha flux, the redshift, the velocity dispersion, and the
   fraction of light in the fibre,
 
-each standardised, :math:`(x - \mu) / \sigma`, over a sample. Fluxes are relative to the broad-band
+and, in networks of observed spectra, the coefficients of principal components of what remains of
+their continua after the projection on those of simulated galaxies; each is standardised,
+:math:`(x - \mu) / \sigma`, over a sample. Fluxes are relative to the broad-band
 flux in r through the same aperture, so that the vector does not depend on distance. Coefficients
 are standardised because a diffusion in pixels would be dominated by the few directions in which
 galaxies differ most.
@@ -167,23 +169,32 @@ class Components(nn.Module):
     ----------
     n_continuum : int
         Number of principal components of the continuum.
+    n_residual : int
+        Number of components of the continuum, after all others, that simulated galaxies lack; see
+        `fit_residual`.
 
     Attributes
     ----------
     size : int
         Length of the vector.
+    simulated_size : int
+        Length without the components that simulated galaxies lack.
     """
 
-    def __init__(self, n_continuum: int = 24) -> None:
+    def __init__(self, n_continuum: int = 24, n_residual: int = 0) -> None:
         super().__init__()
         self.n_continuum = n_continuum
-        self.size = n_continuum + _N_LINES + len(_SCALARS)
+        self.n_residual = n_residual
+        self.simulated_size = n_continuum + _N_LINES + len(_SCALARS)
+        self.size = self.simulated_size + n_residual
         self.register_buffer("continuum_mean", torch.zeros(_N_BINS))
         self.register_buffer("continuum_basis", torch.eye(n_continuum, _N_BINS))
         self.register_buffer("line_mean", torch.zeros(_N_LINES))
         self.register_buffer("line_basis", torch.eye(_N_LINES))
         self.register_buffer("centre", torch.zeros(self.size))
         self.register_buffer("scale", torch.ones(self.size))
+        if n_residual:
+            self.register_buffer("residual_basis", torch.zeros(n_residual, _N_BINS))
 
     @torch.no_grad()
     def fit(self, galaxies: Galaxy) -> None:
@@ -199,6 +210,35 @@ class Components(nn.Module):
         self.centre.copy_(raw.mean(0))
         self.scale.copy_(raw.std(0).clamp_min(_MIN_SCALE))
 
+    @torch.no_grad()
+    def fit_residual(self, galaxies: Galaxy, weight: Tensor) -> None:
+        """Compute the components that simulated galaxies lack from observed ones.
+
+        They are the principal components of what remains of the logarithm of the continuum after
+        the projection on those of simulated galaxies.
+
+        Parameters
+        ----------
+        galaxies : Galaxy
+            Observed galaxies, at full resolution.
+        weight : Tensor, shape (n, 800)
+            Weights of the bins; 0 where nothing was observed.
+        """
+        residual = self._residual(self._log_bins(galaxies.continuum))
+        weighted = (residual * weight).double()
+        # The components are orthogonal to the basis, so that encoding and decoding are linear.
+        basis = self.continuum_basis.double()
+        _, modes = _principal(weighted - (weighted @ basis.T) @ basis)
+        self.residual_basis.copy_(modes[: self.n_residual])
+        raw = residual @ self.residual_basis.T
+        columns = slice(self.simulated_size, None)
+        self.centre[columns] = raw.mean(0)
+        self.scale[columns] = raw.std(0).clamp_min(_MIN_SCALE)
+
+    def column(self, scalar: str) -> int:
+        """Return the column of a scalar: "broad", "redshift", "dispersion", "fibre_fraction"."""
+        return self.n_continuum + _N_LINES + _SCALARS.index(scalar)
+
     def encode(self, galaxies: Galaxy) -> Tensor:
         """Return standardised vectors, shape (n, size), of galaxies at full resolution."""
         return (self._coefficients(galaxies) - self.centre) / self.scale
@@ -207,11 +247,14 @@ class Components(nn.Module):
         """Return galaxies with binned continua from standardised vectors of shape (n, size)."""
         raw = vectors * self.scale + self.centre
         k = self.n_continuum
-        columns = raw[:, k + _N_LINES :].unbind(1)
+        columns = raw[:, k + _N_LINES : self.simulated_size].unbind(1)
         scalars = {name: 10**column for name, column in zip(_SCALARS, columns, strict=True)}
         broad = scalars["broad"] - _BROAD_OFFSET
+        continuum = raw[:, :k] @ self.continuum_basis + self.continuum_mean
+        if self.n_residual:
+            continuum = continuum + raw[:, self.simulated_size :] @ self.residual_basis
         return Galaxy(
-            continuum=torch.exp(raw[:, :k] @ self.continuum_basis + self.continuum_mean),
+            continuum=torch.exp(continuum),
             narrow=10 ** (raw[:, k : k + _N_LINES] @ self.line_basis + self.line_mean),
             broad=torch.where(broad > _MIN_BROAD, broad, 0.0),
             redshift=scalars["redshift"],
@@ -233,9 +276,15 @@ class Components(nn.Module):
         broad = galaxies.broad + _BROAD_OFFSET
         scalars = [broad if name == "broad" else getattr(galaxies, name) for name in _SCALARS]
         logarithms = torch.stack([values.log10() for values in scalars], dim=1)
-        return torch.cat(
-            [continuum @ self.continuum_basis.T, lines @ self.line_basis.T, logarithms], dim=1
-        )
+        parts = [continuum @ self.continuum_basis.T, lines @ self.line_basis.T, logarithms]
+        if self.n_residual:
+            parts.append(self._residual(continuum + self.continuum_mean) @ self.residual_basis.T)
+        return torch.cat(parts, dim=1)
+
+    def _residual(self, log_bins: Tensor) -> Tensor:
+        """Subtract the projection on the components of simulated galaxies."""
+        centred = log_bins - self.continuum_mean
+        return centred - (centred @ self.continuum_basis.T) @ self.continuum_basis
 
 
 def _principal(centred: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,9 +48,12 @@ class ObservationEncoder(nn.Module):
     ----------
     width : int
         Width of the tokens.
+    n_domains : int
+        Number of populations with their own token of the aperture: 2 if the network distinguishes
+        simulated and observed spectra.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, n_domains: int = 1) -> None:
         super().__init__()
         self.trunk = strided_trunk(len(BANDS) + 1, _WIDTHS, _BOTTLENECKS)
         self.from_trunk = nn.Linear(_WIDTHS[-1], width)
@@ -60,11 +63,14 @@ class ObservationEncoder(nn.Module):
         self.band = nn.Parameter(0.02 * torch.randn(len(BANDS), width))
         self.from_band = nn.Linear(_BAND_FEATURES, width)
         self.from_photometry = make_mlp((N_PHOTOMETRY_FEATURES, width, width))
-        self.aperture = nn.Embedding(len(APERTURES), width)
+        self.aperture = nn.Embedding(n_domains * len(APERTURES), width)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, inputs: ModelInputs, aperture: Tensor) -> Tensor:
-        """Return tokens of shape (n, 23, width); ``aperture`` (n,) has indices of `APERTURES`."""
+        """Return tokens of shape (n, 23, width); ``aperture`` (n,) has indices of `APERTURES`.
+
+        Indices of the second population follow those of the first.
+        """
         photometry = inputs.photometry
         columns = [PHOTOMETRY_FEATURES.slice(name) for name in ("magnitude", "log_snr", "present")]
         bands = torch.stack([photometry[:, column] for column in columns], dim=2)
@@ -149,11 +155,13 @@ class Conditions(nn.Module):
     ----------
     width : int
         Width of the tokens.
+    n_domains : int
+        Number of populations; see `ObservationEncoder`.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, n_domains: int = 1) -> None:
         super().__init__()
-        self.observation = ObservationEncoder(width)
+        self.observation = ObservationEncoder(width, n_domains)
         self.properties = PropertyEncoder(width)
 
     def forward(self, observed: Tensor, theta: Tensor, given: Tensor, log_flux: Tensor) -> Tensor:

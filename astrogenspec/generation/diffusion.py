@@ -102,7 +102,11 @@ def precondition(network: RawNetwork, x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def denoising_loss(
-    network: RawNetwork, data: Tensor, levels: NoiseLevels, generator: torch.Generator | None = None
+    network: RawNetwork,
+    data: Tensor,
+    levels: NoiseLevels,
+    generator: torch.Generator | None = None,
+    known: Tensor | None = None,
 ) -> Tensor:
     """Return the weighted mean squared error of the denoiser at random noise levels, shape (n,).
 
@@ -116,6 +120,8 @@ def denoising_loss(
         Distribution of the noise levels.
     generator : `torch.Generator`, optional
         Random number generator.
+    known : Tensor of bool, shape (n, ...), optional
+        Elements that count; all by default.
     """
     sigma = levels.draw(len(data), generator, data.device)
     source = generator.device if generator is not None else data.device
@@ -125,7 +131,11 @@ def denoising_loss(
     s = _column(sigma, data)
     denoised = precondition(network, data + s * noise, sigma)
     weight = (s.square() + 1) / s.square()
-    return (weight * (denoised - data).square()).flatten(1).mean(1)
+    error = (weight * (denoised - data).square()).flatten(1)
+    if known is None:
+        return error.mean(1)
+    counted = known.flatten(1).to(error)
+    return (error * counted).sum(1) / counted.sum(1).clamp_min(1.0)
 
 
 def _clean_and_noise(denoiser: Denoiser, state: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:

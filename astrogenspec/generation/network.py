@@ -27,7 +27,7 @@ from ..wavelengths import (
     narrow_line_velocity,
 )
 from .components import PER_BIN, Components, Galaxy, conserve, to_bins, to_pixels
-from .conditioning import Conditions, reference_log_flux
+from .conditioning import APERTURES, Conditions, reference_log_flux
 from .contrastive import ComponentEncoder, Matcher, SpectrumEncoder, info_nce
 from .denoisers import (
     CROP,
@@ -94,6 +94,10 @@ class SpectrumNetwork(nn.Module):
         Width and number of blocks of the full-resolution transformer.
     n_continuum : int
         Number of principal components of the continuum.
+    n_domains : int
+        1 for a network of simulated spectra, 2 if it also knows observed ones, which it generates.
+    n_residual : int
+        Number of components of the continuum that simulated galaxies lack.
 
     Attributes
     ----------
@@ -112,6 +116,8 @@ class SpectrumNetwork(nn.Module):
         detail_width: int = 128,
         detail_depth: int = 4,
         n_continuum: int = 24,
+        n_domains: int = 1,
+        n_residual: int = 0,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -122,16 +128,23 @@ class SpectrumNetwork(nn.Module):
             "detail_depth": detail_depth,
             "n_continuum": n_continuum,
         }
-        self.components = Components(n_continuum)
-        size = self.components.size
-        self.conditions = Conditions(width)
-        self.low = ComponentDenoiser(size, width=width, depth=depth, heads=heads)
+        if n_domains > 1:
+            self.config |= {"n_domains": n_domains, "n_residual": n_residual}
+        self.n_domains = n_domains
+        self.components = Components(n_continuum, n_residual)
+        # The other networks do not see the components that simulated galaxies lack.
+        self.n_shared = size = self.components.simulated_size
+        self.conditions = Conditions(width, n_domains)
+        self.low = ComponentDenoiser(self.components.size, width=width, depth=depth, heads=heads)
         self.high = DetailDenoiser(size, width=detail_width, depth=detail_depth)
         self.low_matcher = Matcher(width, ComponentEncoder(size, 128))
         self.high_matcher = Matcher(width, SpectrumEncoder(128))
         self.register_buffer("detail_mean", torch.zeros(REST.size))
         self.register_buffer("detail_scale", torch.ones(REST.size))
         self.register_buffer("zero_points", torch.zeros(len(BANDS)))
+        if n_domains > 1:
+            self.register_buffer("low_centre", torch.zeros(self.components.size))
+            self.register_buffer("low_scale", torch.ones(self.components.size))
         self.low_levels = NoiseLevels()
         self.high_levels = NoiseLevels(mean=-0.3, width=1.3)
 
@@ -149,6 +162,11 @@ class SpectrumNetwork(nn.Module):
         self.detail_mean.copy_(detail.mean(0))
         self.detail_scale.copy_(detail.std(0).clamp_min(_MIN_DETAIL))
 
+    def aperture_index(self, aperture: str, *, simulated: bool = False) -> int:
+        """Return the index of the token of an aperture, by default for observed galaxies."""
+        domain = 0 if simulated else self.n_domains - 1
+        return APERTURES.index(aperture) + domain * len(APERTURES)
+
     def observe(self, inputs: ModelInputs, aperture: Tensor) -> Tensor:
         """Return the tokens of observations, shape (n, 23, width)."""
         return self.conditions.observation(inputs, aperture)
@@ -162,6 +180,7 @@ class SpectrumNetwork(nn.Module):
         given: Tensor,
         *,
         n_detail: int,
+        known: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """Return the losses of the four networks and their weighted sum ``total``.
@@ -179,7 +198,11 @@ class SpectrumNetwork(nn.Module):
         given : Tensor of bool, shape (n, 9)
             Which properties are conditions.
         n_detail : int
-            Number of galaxies, from the first, that train the full-resolution networks.
+            Number of galaxies, from the first, that train the full-resolution networks; with
+            0 these have no terms.
+        known : Tensor of bool, shape (n, size), optional
+            Which elements of the vectors of components are known; all by default. The others are
+            replaced by noise and do not count in the loss.
         generator : `torch.Generator`, optional
             Random number generator.
         """
@@ -187,14 +210,20 @@ class SpectrumNetwork(nn.Module):
         observed = self.observe(inputs, aperture)
         log_flux = reference_log_flux(inputs.photometry)
         keys = self.low.transformer.keys(self.conditions(observed, theta, given, log_flux))
+        data = self._standardise(vectors)
+        if known is not None:
+            data = torch.where(known, data, torch.randn_like(data))
         low = denoising_loss(
-            lambda x, s: self.low(x, s, keys), vectors, self.low_levels, generator
+            lambda x, s: self.low(x, s, keys), data, self.low_levels, generator, known
         ).mean()
         match_low, top_low = info_nce(
             self.low_matcher.observation(observed),
-            self.low_matcher.spectrum(vectors),
+            self.low_matcher.spectrum(vectors[:, : self.n_shared]),
             self.low_matcher.scale,
         )
+        if n_detail == 0:
+            total = low + 0.1 * match_low
+            return {"low": low, "match_low": match_low, "top1_low": top_low, "total": total}
         some = slice(0, n_detail)
         high = self._detail_loss(galaxies[some], vectors[some], generator)
         spectra = spectrum_with_lines(galaxies[some])
@@ -251,7 +280,7 @@ class SpectrumNetwork(nn.Module):
             free = self._low_denoiser(self.low.transformer.keys(nothing))
             denoiser = guided(denoiser, free, settings.guidance)
         angles = self.low_levels.steps(settings.low_steps, noise.device)
-        return SAMPLERS[settings.method](denoiser, noise, angles)
+        return self._restore(SAMPLERS[settings.method](denoiser, noise, angles))
 
     def refine(self, vectors: Tensor, noise: Tensor, settings: SamplerSettings) -> Galaxy:
         """Add detail to low-resolution spectra.
@@ -276,7 +305,7 @@ class SpectrumNetwork(nn.Module):
         n, k = len(vectors), len(starts)
         guide = DetailGuide(
             smooth.repeat_interleave(k, 0),
-            vectors.repeat_interleave(k, 0),
+            vectors[:, : self.n_shared].repeat_interleave(k, 0),
             vectors.new_full((n * k,), settings.guide_noise),
             starts.repeat(n),
         )
@@ -291,6 +320,18 @@ class SpectrumNetwork(nn.Module):
         return replace(
             galaxies, continuum=conserve(continuum, galaxies.continuum, PER_BIN, REST.step)
         )
+
+    def _standardise(self, vectors: Tensor) -> Tensor:
+        """Return vectors of unit variance among observed and simulated galaxies."""
+        if self.n_domains == 1:
+            return vectors
+        return (vectors - self.low_centre) / self.low_scale
+
+    def _restore(self, standardised: Tensor) -> Tensor:
+        """Invert `_standardise`."""
+        if self.n_domains == 1:
+            return standardised
+        return standardised * self.low_scale + self.low_centre
 
     def _low_denoiser(self, keys: list[tuple[Tensor, Tensor]]) -> Denoiser:
         return lambda x, s: precondition(lambda y, t: self.low(y, t, keys), x, s)
@@ -314,7 +355,9 @@ class SpectrumNetwork(nn.Module):
         noisy = vectors + amount[:, None] * noise
         start = random_starts(n, generator, device)
         detail = (self._raw_detail(galaxies) - self.detail_mean) / self.detail_scale
-        guide = DetailGuide(self.components.smooth_continuum(noisy), noisy, amount, start)
+        guide = DetailGuide(
+            self.components.smooth_continuum(noisy), noisy[:, : self.n_shared], amount, start
+        )
         crops = extract_crops(detail, start).clamp(-_MAX_DETAIL, _MAX_DETAIL)
         return denoising_loss(
             lambda x, s: self.high(x, s, guide), crops, self.high_levels, generator

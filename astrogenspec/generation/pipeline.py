@@ -41,7 +41,7 @@ from ..wavelengths import (
     narrow_line_velocity,
 )
 from .components import Galaxy
-from .conditioning import APERTURES, reference_log_flux
+from .conditioning import reference_log_flux
 from .flux_calibration import (
     N_NOISES,
     REFERENCE_WAVELENGTH,
@@ -408,7 +408,7 @@ def _draw_chunk(
     # Draws of a posterior are exchangeable; the first ones are easy to identify.
     chosen = torch.arange(request.n_candidates, device=device) % theta.shape[1]
     properties = theta[:, chosen]
-    aperture = torch.full((n,), APERTURES.index(request.aperture), device=device)
+    aperture = torch.full((n,), network.aperture_index(request.aperture), device=device)
     observed = network.observe(inputs, aperture)
     vectors = _sample_candidates(
         network, inputs, observed, aperture, properties, low_noise.to(device), request
@@ -496,7 +496,9 @@ def _select_candidates(
     n, k, _ = vectors.shape
     if request.select == "all" or k == request.n_draws:
         return torch.arange(request.n_draws, device=vectors.device).expand(n, -1)
-    embedded = network.low_matcher.spectrum(vectors.flatten(0, 1)).unflatten(0, (n, k))
+    embedded = network.low_matcher.spectrum(vectors.flatten(0, 1)[:, : network.n_shared]).unflatten(
+        0, (n, k)
+    )
     scores = network.low_matcher.scores(network.low_matcher.observation(observed), embedded)
     return scores.topk(request.n_draws, dim=1).indices
 
