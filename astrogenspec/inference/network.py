@@ -39,6 +39,7 @@ from ..nn.noise import ObjectStreams, standard_normal
 from ..nn.precision import single_precision
 from ..quantities import QUANTITIES, QuantityInfo
 from ..surveys import BANDS
+from .completion import complete_images
 from .flows import DRAWS_PER_CHUNK, ChainPosterior, FlowChain
 from .vae import ImageVAE, elbo_terms
 
@@ -528,7 +529,7 @@ class PropertyNetwork(nn.Module):
         return network.to(self.chain.lower.device).train(self.training)
 
     def latent(self, inputs: ModelInputs) -> tuple[Tensor, Tensor]:
-        """Encode the images.
+        """Encode the images, in evaluation mode with their missing pixels completed.
 
         Parameters
         ----------
@@ -729,6 +730,8 @@ class PropertyNetwork(nn.Module):
         return self.vae.decode(latent.flatten(0, 1)).unflatten(0, latent.shape[:2])
 
     def _encode(self, inputs: ModelInputs) -> tuple[Tensor, Tensor]:
+        if not self.training:
+            inputs = complete_images(self.vae, inputs)
         return self.vae.encode(
             inputs.image, inputs.image_weight, inputs.image_bands, inputs.image_noise
         )

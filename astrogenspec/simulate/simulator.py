@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..nn.precision import single_precision
 from ..quantities import QUANTITIES
-from ..surveys import SDSS, Survey, get_survey
+from ..surveys import CUTOUT_SIZE, SDSS, Survey, get_survey
 from ..wavelengths import line_index
 from .apertures import fibre_fractions
 from .dust import add_dust
@@ -231,7 +231,8 @@ class Simulator:
         self.synthesis = SpectralSynthesis(
             grid, self.distances, self.priors["dust"], correction, survey
         )
-        self._renderers = {survey: ImageRenderer(survey, device=self.device)}
+        renderer = ImageRenderer(survey, device=self.device)
+        self._renderers = {(survey, renderer.size): renderer}
 
     def generator(self, seed: int) -> torch.Generator:
         """Return a seeded random generator on the simulator's device."""
@@ -432,6 +433,7 @@ class Simulator:
         *,
         neighbours: bool = True,
         survey: Survey | str | None = None,
+        size: int = CUTOUT_SIZE,
     ) -> RenderedImages:
         """Render noise-free images.
 
@@ -446,6 +448,8 @@ class Simulator:
         survey : Survey or str, optional
             Any survey with filter curves, pixel scale and seeing, or its name; by default that of
             the simulator.
+        size : int, optional
+            Pixels on a side, an even number of at least 16.
 
         Returns
         -------
@@ -457,9 +461,9 @@ class Simulator:
             flux = galaxies.component_flux
         else:
             flux = self.component_fluxes(galaxies, target)
-        if target not in self._renderers:
-            self._renderers[target] = ImageRenderer(target, device=self.device)
-        return self._renderers[target].render(
+        if (target, size) not in self._renderers:
+            self._renderers[target, size] = ImageRenderer(target, size, device=self.device)
+        return self._renderers[target, size].render(
             galaxies.structure,
             flux[..., :_NUCLEUS],
             generator,
