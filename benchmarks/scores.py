@@ -115,7 +115,8 @@ def paired_difference(ours: np.ndarray, theirs: np.ndarray, true: np.ndarray) ->
         rows = rng.integers(len(true), size=len(true))
         differences.append(nmad(errors[0][rows]) - nmad(errors[1][rows]))
     low, high = np.percentile(differences, [2.5, 97.5])
-    return {"difference": nmad(errors[0]) - nmad(errors[1]), "low": float(low), "high": float(high)}
+    difference = float(nmad(errors[0]) - nmad(errors[1]))
+    return {"difference": difference, "low": float(low), "high": float(high)}
 
 
 def paired_draws_difference(
