@@ -43,7 +43,7 @@ SURVEYS = ("sdss", "legacy-dr10", "panstarrs", "des", "hsc", "lsst")
 #: Sides of the cutouts, arcsec; the networks read 25.3.
 SIZES = (26.0, 20.0, 15.0, 12.0, 9.0)
 #: Seeing of the g band of DES, arcsec.
-SEEING = (1.1, 1.5, 2.0)
+SEEING = (1.1, 1.7, 2.0)
 #: Seed of the galaxies; those of the training have 1 to 4.
 SEED = 501
 _CUTOUT = CUTOUT_SIZE * SDSS.pixel_scale.to_value(u.arcsec)
@@ -122,7 +122,7 @@ def predictions(
     image = {
         "bands": "".join(seen.bands),
         "pixel_scale": seen.survey.pixel_scale,
-        "survey": seen.survey.name,
+        "survey": seen.survey,
         "on_error": "flag",
     }
     found = {

@@ -3,7 +3,9 @@ r"""Images of other surveys, as SDSS would have taken them.
 The image encoder knows the filters, the seeing and the depth of SDSS.  Images of another survey are
 
 - blurred to the seeing of SDSS, by a Gaussian of variance
-  :math:`\sigma_\mathrm{SDSS}^2 - \sigma^2`, if they are sharper;
+  :math:`(q\,\sigma_\mathrm{SDSS})^2 - \sigma^2`, if they are sharper, where q is 1, or the largest
+  ratio of the seeing of a band to that of SDSS, so that the colours of a galaxy do not change with
+  radius because of the seeing;
 - made noisier, with Gaussian noise, if a pixel has less noise than a sky pixel of SDSS;
 - multiplied, band by band, by the flux ratio of the galaxy in the filter of SDSS and in their own,
   which follows from its photometry (`colour_terms`).
@@ -61,17 +63,28 @@ def as_sdss_images(cutouts: CutoutBatch, survey: Survey) -> CutoutBatch:
     filters = list(sdss_filters())
     flux, ivar = cutouts.flux.copy(), cutouts.ivar.copy()
     pixel = SDSS.pixel_scale.to_value(u.arcsec)
+    own, wanted = (_seeing(each) for each in (survey, SDSS))
     for k, band in enumerate(BANDS):
-        if band not in survey.bands:
+        if band in survey.bands:
+            filters[k] = survey.filters[band]
+        else:
             flux[:, k] = ivar[:, k] = 0
-            continue
-        filters[k] = survey.filters[band]
-        own = u.Quantity(survey.psf_fwhm[band]).to_value(u.arcsec)
-        wanted = SDSS.psf_fwhm[band].to_value(u.arcsec)
-        width = np.sqrt(max(wanted**2 - own**2, 0.0)) / _FWHM / pixel if own > 0 else 0.0
-        for n in np.flatnonzero(cutouts.bands_present[:, k]):
-            flux[n, k], ivar[n, k] = _degraded(flux[n, k], ivar[n, k], width, PIXEL_SIGMA[k])
+    present = np.any(ivar > 0, axis=(2, 3))
+    worst = np.where(present, own / wanted, 1.0).max(axis=1, initial=1.0)
+    widths = np.sqrt(np.maximum((worst[:, None] * wanted) ** 2 - own**2, 0)) / _FWHM / pixel
+    for n, k in zip(*np.nonzero(present), strict=True):
+        flux[n, k], ivar[n, k] = _degraded(flux[n, k], ivar[n, k], widths[n, k], PIXEL_SIGMA[k])
     return replace(cutouts, flux=flux, ivar=ivar, filters=tuple(filters))
+
+
+def _seeing(survey: Survey) -> np.ndarray:
+    """Return the seeing (arcsec) in ugriz; that of SDSS where it is unknown."""
+    result = []
+    for band in BANDS:
+        known = survey.psf_fwhm.get(band, np.nan * u.arcsec).to_value(u.arcsec)
+        usual = SDSS.psf_fwhm[band].to_value(u.arcsec)
+        result.append(known if known > 0 else usual)
+    return np.array(result)
 
 
 def _degraded(

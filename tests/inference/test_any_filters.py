@@ -1,5 +1,7 @@
 """Networks that read photometry in any filters, from a table to a posterior."""
 
+from dataclasses import replace
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -268,6 +270,31 @@ def test_blurred_images_have_the_seeing_of_sdss():
     assert 1 / np.sqrt(found.ivar[0, 2, 0, 0]) == pytest.approx(SDSS.pixel_sigma["r"], rel=1e-3)
 
 
+def test_all_bands_are_blurred_to_the_worst_seeing():
+    """With a seeing of 2 arcsec in g, which SDSS has at 1.44, r is blurred by the same ratio."""
+    y, x = np.indices((64, 64)) - 31.5
+    pixel, fwhm = 0.396, 2.3548
+    lsst = get_survey("lsst")
+    survey = replace(lsst, name="blurred", psf_fwhm=lsst.psf_fwhm | {"g": 2.0 * u.arcsec})
+    width = {band: survey.psf_fwhm[band].to_value(u.arcsec) / fwhm / pixel for band in "gr"}
+    flux = np.zeros((2, 5, 64, 64), np.float32)
+    for k, band in ((1, "g"), (2, "r")):
+        flux[:, k] = 1e4 * np.exp(-0.5 * (x**2 + y**2) / width[band] ** 2)
+    ivar = np.full_like(flux, 1e6)
+    ivar[1, 1] = 0  # no image in g
+
+    def widths(image):
+        near = np.hypot(x, y) < 12
+        return np.sqrt((image * x**2)[near].sum() / image[near].sum()) * pixel * fwhm
+
+    found = as_sdss_images(CutoutBatch(flux, ivar), survey)
+    sdss = {band: SDSS.psf_fwhm[band].to_value(u.arcsec) for band in "gr"}
+    assert widths(found.flux[0, 1]) == pytest.approx(2.0, rel=0.03)
+    assert widths(found.flux[0, 2]) == pytest.approx(2.0 / sdss["g"] * sdss["r"], rel=0.03)
+    # Without the image in g, r has the seeing of SDSS; galaxies do not depend on each other.
+    assert widths(found.flux[1, 2]) == pytest.approx(sdss["r"], rel=0.03)
+
+
 def test_colour_terms_are_the_ratio_of_the_filters(estimator):
     components = estimator.network.components
     batch = coerce_photometry(table_of("des", "griz", error=0.002, n=5), survey="des")
@@ -298,3 +325,23 @@ def test_colours_are_judged_by_the_limit_of_their_filters(estimator):
         codes = strict.predict(photometry=table, survey=survey, n_draws=5, seed=1).flag_codes
         assert ((codes & Flag.COLOURS) != 0).all() == flagged
         assert ((codes & Flag.COLOURS) != 0).any() == flagged
+
+
+def test_predicted_images_in_the_filters_of_another_survey(estimator):
+    stack = make_stack()
+    found = estimator.predict_images(stack, "lsst", ebv=0.1)
+    assert found.shape == (5, 6, 64, 64) and found.unit == u.nmgy
+    assert np.isfinite(found.value).all()
+    # A_g of LSST at E(B-V) = 0.1.
+    clear = estimator.predict_images(stack, "lsst", ebv=0.0).value
+    coefficient = get_survey("lsst").extinction_coefficient["g"]
+    ratio = np.median(found.value[:, 1] / clear[:, 1])
+    assert ratio == pytest.approx(10 ** (-0.04 * coefficient), rel=0.02)
+    # With photometry, the spectrum of the galaxies is another.
+    table = table_of("des", "griz", n=5)
+    given = estimator.predict_images(stack, "lsst", photometry=table, bands="ugriz").value
+    assert not np.allclose(given, clear, rtol=1e-3)
+    with pytest.raises(ValueError, match="these weights know the filters of SDSS only; use"):
+        make_estimator().predict_images(stack, "lsst")
+    with pytest.raises(ValueError, match="survey is 'nowhere', but the known surveys are"):
+        estimator.predict_images(stack, "nowhere")
