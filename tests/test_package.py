@@ -88,7 +88,7 @@ def broken_rules(path, found):
             and not any(imports_part(name, p) for p in sees)
         ):
             yield f"measure imports {name}"
-        for outer in ("cli", "plotting"):
+        for outer in ("cli", "distributed", "plotting"):
             if top and part != outer and imports_part(name, outer):
                 yield f"{name} is imported at module level"
         if name.split(".")[0] in ("bagpipes", "torchvision"):
@@ -220,6 +220,7 @@ LAYERS = (
     ("inference", "generation"),
     ("datasets",),
     ("demo", "view"),
+    ("distributed",),
     ("cli", "__main__"),
 )
 #: Imports of a higher layer that are allowed, each with its reason.
@@ -431,6 +432,7 @@ def test_layout_is_that_of_the_design():
         "cli",
         "data",
         "datasets",
+        "distributed",
         "generation",
         "inference",
         "inputs",

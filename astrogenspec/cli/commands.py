@@ -25,6 +25,7 @@ from .evaluate import add_evaluate
 from .options import add_infer, add_spectrum
 from .report import add_report
 from .simulate import add_simulate
+from .survey import add_survey
 from .train import add_train
 from .weights import add_weights
 
@@ -100,6 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
     for add in (
         add_infer,
         add_spectrum,
+        add_survey,
         add_weights,
         add_simulate,
         add_dataset,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import astropy.units as u
 import numpy as np
-from astropy.table import MaskedColumn, QTable
+from astropy.table import QTable
 
 from ..fits_files import check_fits
+from ..inputs.arrow_tables import table_from_arrow
 from ..inputs.column_names import select_bands, with_flux_unit, with_names
 from ..inputs.survey_columns import select_survey_bands
 from ..inputs.survey_names import resolve_surveys
@@ -211,36 +210,6 @@ def prepare_catalogue(
 
 def _read_parquet(path: Path) -> QTable:
     """Read a parquet file without pandas; units come from the header that astropy writes."""
-    from astropy.table.meta import get_header_from_yaml
     from pyarrow import parquet
 
-    content = parquet.read_table(path)
-    text = (content.schema.metadata or {}).get(b"table_meta_yaml", b"").decode()
-    header = get_header_from_yaml(text.split("\n")).get("datatype", []) if text else []
-    units = {column["name"]: column.get("unit") for column in header}
-    table = QTable()
-    for name in content.column_names:
-        values = _parquet_column(content[name])
-        unit = units.get(name)
-        if unit is not None:
-            values = u.Quantity(np.ma.filled(values.astype(float), np.nan), unit, subok=True)
-        table[name] = values
-    return table
-
-
-def _parquet_column(column: Any) -> np.ndarray | MaskedColumn:
-    """Return the values of a column; nulls are masked, so that integers keep all digits."""
-    import pyarrow as pa
-    from pyarrow import compute
-
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_decimal(column.type):
-        column = column.cast(pa.float64())
-    text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    if not column.null_count or not (text or pa.types.is_integer(column.type)):
-        values = column.to_numpy()
-        return values.astype(str) if values.dtype == object else values
-    mask = compute.is_null(column).to_numpy()
-    values = compute.fill_null(column, "" if text else 0).to_numpy()
-    return MaskedColumn(values.astype(str) if text else values, mask=mask)
+    return table_from_arrow(parquet.read_table(path))

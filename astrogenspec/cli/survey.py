@@ -1,0 +1,215 @@
+"""``astrogenspec survey``: infer a catalogue of any size, partition by partition."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from .inputs import FLAGGED, printable
+
+__all__ = ["add_survey"]
+
+_EXAMPLES = """\
+examples:
+  astrogenspec survey catalogue/ posteriors/ --id object_id --seed 1 --survey lsst --draws 300
+      photometry in a folder of parquet files (or FITS, CSV, HDF5; one file; a HATS catalogue); the
+      result is a folder of parquet files, posteriors/data
+  astrogenspec survey catalogue/ posteriors/
+      continue an interrupted run
+  astrogenspec survey catalogue/ posteriors/ --id object_id --seed 1 --dry-run
+      time, disk and memory that the run will take
+  astrogenspec survey catalogue/ posteriors/ --check
+      verify a finished run: numbers of rows, identifiers, checksums
+  astrogenspec survey catalogue/ posteriors/ --id object_id --seed 1 --shard 7/100
+      job 7 of an array of 100 jobs
+  astrogenspec survey catalogue.csv posteriors/ --id id --seed 1 --flux-unit nmgy \\
+      --columns flux_g=g_flux,flux_err_g=g_flux_error,flux_r=r_flux,flux_err_r=r_flux_error
+"""
+
+
+def add_survey(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Register ``astrogenspec survey``.
+
+    Parameters
+    ----------
+    commands : object
+        Return value of ``add_subparsers``.
+    common : `argparse.ArgumentParser`
+        Options shared by all commands.
+    """
+    parser = commands.add_parser(
+        "survey",
+        parents=[common],
+        help="infer a catalogue of any size, in parallel and resumable",
+        description="Infer the galaxies of a catalogue of any size, partition by partition. A "
+        "second call continues\nan interrupted run; several calls at the same time share the work.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("input", type=Path, metavar="IN", help="catalogue: a file, a folder, or a HATS catalogue")
+    add("output", type=Path, metavar="OUT", help="output folder")
+    _add_settings(parser)
+    _add_running(parser)
+
+    def run(options: argparse.Namespace) -> int:
+        return survey(options)
+
+    parser.set_defaults(run=run, parser=parser)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the options on which the result depends."""
+    add = parser.add_argument
+    add("--id", dest="ids", metavar="COLUMN", help="column of the identifiers, which key the draws")
+    add("--seed", type=int, metavar="N", help="random seed of the draws")
+    add("--draws", type=int, metavar="N", help="number of draws for each galaxy (default 1000)")
+    add(
+        "--quantiles",
+        type=int,
+        metavar="N",
+        help="number of nested quantiles of each quantity: 0, 5, 20 (default) or 99",
+    )
+    add(
+        "--save-draws",
+        choices=("float16", "float32"),
+        help="also write the draws, with this precision",
+    )
+    add("--keep", metavar="COLUMNS", help="columns to copy to the result, such as ra,dec")
+    add(
+        "--columns",
+        metavar="MAP",
+        help="names by which columns are read, such as mag_g=g_cmodel,mag_err_g=g_cmodel_err",
+    )
+    add("--survey", metavar="NAME", help="survey of the photometry, such as lsst or legacy-dr10")
+    add("--flux-unit", metavar="UNIT", help="unit of flux columns without a unit, such as nJy")
+    add("--ebv", type=float, metavar="MAG", help="Galactic E(B-V) of all galaxies")
+    add("--model", metavar="NAME", help="registered weights, or a .safetensors file")
+    add("--batch-size", type=int, metavar="N", help="galaxies inferred at once (default 256)")
+    add("--device", help="device of the network: cpu (default) or cuda")
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    """Add the options that control the computation."""
+    add = parser.add_argument
+    add("--rows", type=int, metavar="N", help="rows of a partition (default 20000)")
+    add("--workers", type=int, metavar="N", help="number of processes (default: one for each core)")
+    add("--engine", default="none", help="none (this machine, default) or dask")
+    add("--scheduler", metavar="ADDRESS", help="scheduler of dask (default: a local cluster)")
+    add("--shard", metavar="K/N", help="work on every N-th partition, from the K-th (1 to N) on")
+    add("--dry-run", action="store_true", help="estimate time, disk and memory, and stop")
+    add("--check", action="store_true", help="verify a finished run, and stop")
+
+
+def survey(options: argparse.Namespace) -> int:
+    """Infer a catalogue, or estimate or check a run.
+
+    Parameters
+    ----------
+    options : `argparse.Namespace`
+        Namespace parsed by `astrogenspec.cli.commands.make_parser`.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 3 if partitions are in quarantine or a check fails.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError, astropy.units.UnitsError
+        If the catalogue cannot be read, the output belongs to another run, or the result cannot be
+        written.
+    """
+    from ..distributed import run_survey
+    from ..distributed.engines import available_cores
+    from ..distributed.runs import SurveyRun
+
+    settings = _settings(options)
+    if not (options.check or (options.output / "manifest.json").exists()):
+        missing = next((name for name in ("ids", "seed") if name not in settings), None)
+        if missing is not None:
+            option = {"ids": "--id", "seed": "--seed"}[missing]
+            raise ValueError(
+                f"a new run needs {option}: the random numbers of a galaxy are those of its "
+                "identifier and the seed."
+            )
+    if options.dry_run:
+        run = SurveyRun(options.input, options.output, settings, rows=options.rows)
+        workers = options.workers or available_cores()
+        print(run.estimate(workers, run.pending(_shard(options.shard)) or None))
+        return 0
+    if options.check:
+        from ..distributed.checks import check_survey
+
+        problems = check_survey(options.input, options.output)
+        print("\n".join(printable(p) for p in problems) or "the run is complete and consistent")
+        return FLAGGED if problems else 0
+    report = run_survey(
+        options.input,
+        options.output,
+        rows=options.rows,
+        workers=options.workers,
+        engine=options.engine,
+        scheduler=options.scheduler,
+        shard=_shard(options.shard),
+        progress=not options.quiet and sys.stderr.isatty(),
+        report=(lambda text: None) if options.quiet else _report,
+        **settings,
+    )
+    if not options.quiet:
+        _summarise(report, options.output)
+    return FLAGGED if report.quarantined else 0
+
+
+def _report(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that were given, as arguments of `Inference`."""
+    names = ("ids", "seed", "draws", "quantiles", "save_draws", "survey", "flux_unit", "ebv")
+    given: dict[str, Any] = {name: getattr(options, name) for name in names}
+    given |= {"weights": options.model, "batch_size": options.batch_size, "device": options.device}
+    if options.keep is not None:
+        given["keep"] = tuple(name.strip() for name in options.keep.split(",") if name.strip())
+    if options.columns is not None:
+        given["columns"] = _column_map(options.columns)
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _column_map(text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    wrong = next((new for new, sign, old in pairs if not (new.strip() and sign and old)), None)
+    if wrong is not None:
+        raise ValueError(
+            f"--columns has {wrong!r}; pairs such as flux_g=g_flux, separated by commas, are "
+            "expected."
+        )
+    return {new.strip(): old.strip() for new, _, old in pairs}
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return (1, 1)
+    number, sign, n = text.partition("/")
+    if not (sign and number.isdecimal() and n.isdecimal()):
+        raise ValueError(f"--shard is {text!r}; K/N is expected, such as 3/100.")
+    return (int(number), int(n))
+
+
+def _summarise(report: Any, output: Path) -> None:
+    rate = report.rows / max(report.seconds, 1e-9)
+    lines = [f"{report.rows:,} galaxies in {report.done:,} partitions, {rate:.0f} a second"]
+    if report.bad_rows:
+        lines[0] += f", {report.bad_rows:,} without a result ({output / 'bad_rows'})"
+    for label, reason in report.quarantined.items():
+        lines.append(f"not read: {label}: {reason}")
+    if report.finished:
+        lines.append(f"finished: {output}")
+    else:
+        if report.claimed:
+            lines.append(f"{report.claimed:,} partitions are in work by other processes")
+        lines.append(f"not finished; the same command continues: {output}")
+    print("\n".join(printable(line) for line in lines))

@@ -1,0 +1,13 @@
+"""Inference for surveys: tables, files and catalogues of any size, resumable and in parallel.
+
+`predict_table` infers one table and can be passed to the engines of dask and LSDB. `run_survey`
+infers files partition by partition; on the command line it is ``astrogenspec survey``.
+"""
+
+from __future__ import annotations
+
+from .manifest import ManifestError
+from .runs import SurveyReport, run_survey
+from .tables import predict_table
+
+__all__ = ["ManifestError", "SurveyReport", "predict_table", "run_survey"]

@@ -1,0 +1,99 @@
+"""``astrogenspec survey``."""
+
+import pytest
+from survey_run_cases import make_catalogue, make_weights, read_result, write_parquet
+
+from astrogenspec.cli import main
+from astrogenspec.distributed import runs
+
+
+@pytest.fixture
+def survey(tmp_path, capsys):
+    """Write a catalogue and weights; return a function that runs the command."""
+    write_parquet(make_catalogue(12), tmp_path / "in.parquet")
+    weights = make_weights(tmp_path)
+
+    def call(*arguments, new=True):
+        given = ("--id", "object_id", "--seed", "3", "--model", weights, "--draws", "20")
+        given += ("--rows", "5", "--workers", "1", *arguments)
+        paths = str(tmp_path / "in.parquet"), str(tmp_path / "out")
+        status = main(["survey", *paths, *(given if new else arguments)])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+def test_a_run_is_estimated_begun_continued_and_checked(survey, tmp_path):
+    status, text, _ = survey("--dry-run", "--keep", "ra, dec")
+    assert status == 0 and text.startswith("12 galaxies in 3 partitions: about ")
+    assert not (tmp_path / "out").exists()
+    status, text, _ = survey("--keep", "ra, dec", "--shard", "1/3")
+    assert status == 0 and text.startswith("5 galaxies in 1 partitions")
+    assert "not finished; the same command continues" in text
+    status, text, error = survey(new=False)
+    assert status == 0 and "finished: " in text
+    assert "the run began before: 2 of 3 partitions remain" in error
+    found = read_result(tmp_path / "out")
+    assert found.column_names[:4] == ["object_id", "ra", "dec", "redshift_median"]
+    assert found.num_rows == 12
+    assert survey("--check", new=False)[:2] == (0, "the run is complete and consistent\n")
+    status, _, error = survey(new=False)
+    assert status == 2 and "is finished; check it with --check" in error
+    status, _, error = survey("--seed", "4", new=False)
+    assert status == 2 and "the option seed 3, but now it is 4" in error
+    (tmp_path / "out" / "data" / "part-000001.parquet").unlink()
+    status, text, _ = survey("--check", new=False)
+    assert status == 3 and "in.parquet, rows 5 to 9: there is no complete result" in text
+
+
+def test_columns_are_renamed(survey, tmp_path):
+    table = make_catalogue(12)
+    table.rename_column("flux_g", "g")
+    write_parquet(table, tmp_path / "in.parquet")
+    assert survey("--columns", "flux_g = g")[0] == 0
+
+
+def test_partitions_in_quarantine_have_an_exit_status(survey, tmp_path):
+    path = tmp_path / "in.parquet"
+    folder = tmp_path / "in.parquet.d"
+    folder.mkdir()
+    path.rename(folder / "0.parquet")
+    (folder / "1.parquet").write_bytes((folder / "0.parquet").read_bytes()[:-20])
+    folder.rename(path)
+    status, text, _ = survey()
+    assert status == 3 and "not read: 1.parquet" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--shard", "2"), "--shard is '2'; K/N is expected"),
+        (("--shard", "0/2"), "shard is 0/2; it must be K/N"),
+        (("--columns", "flux_g"), "--columns has 'flux_g'; pairs such as"),
+        (("--quantiles", "3"), "quantiles is 3; it must be one of 0, 5, 20, 99"),
+        (("--id", "nothing"), "the table has no column 'nothing'"),
+    ],
+)
+def test_invalid_options_report_one_line(survey, arguments, message):
+    status, _, error = survey(*arguments)
+    assert status == 2 and message in error and error.count("\n") == 1
+
+
+def test_a_new_run_needs_identifiers_and_a_seed(tmp_path, capsys):
+    write_parquet(make_catalogue(2), tmp_path / "in.parquet")
+    for given, missing in ((("--seed", "1"), "--id"), (("--id", "object_id"), "--seed")):
+        paths = str(tmp_path / "in.parquet"), str(tmp_path / "out")
+        assert main(["survey", *paths, *given]) == 2
+        assert f"a new run needs {missing}" in capsys.readouterr().err
+
+
+def test_progress_is_reported_in_intervals(survey, monkeypatch):
+    monkeypatch.setattr(runs, "_INTERVAL", 0.0)
+    error = survey()[2].splitlines()
+    assert error[0].startswith("12 galaxies in 3 partitions: about")
+    assert [line.split(" galaxies")[0] for line in error[1:]] == [
+        "5 of 12",
+        "10 of 12",
+        "12 of 12",
+    ]
