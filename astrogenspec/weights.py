@@ -10,6 +10,11 @@ mirror given by the environment variable ``ASTROGENSPEC_WEIGHTS_URL`` or, if tha
 configuration item ``astrogenspec.conf.weights_url`` (http, https, doi or file), checked, and kept
 in the cache folder of astropy.  Downloads have limits on their size and duration.  All files are
 written atomically (`astrogenspec.atomic`).
+
+Models of others are loaded by the address of their card, ``https://.../card.json``, beside which
+the weights are, or by name from a further registry file, written by `register_weights` with the
+address of its mirror and named by ``ASTROGENSPEC_WEIGHTS_REGISTRY`` or
+``astrogenspec.conf.weights_registry``.
 """
 
 from __future__ import annotations
@@ -67,6 +72,9 @@ _CHECKSUM_KEY = "astrogenspec_checksum"
 #: Keys of the card that describe its weights file; they are not in the metadata.
 _FILE_KEYS = ("filename", "sha256")
 _ENVIRONMENT = "ASTROGENSPEC_WEIGHTS_URL"
+_REGISTRY_ENVIRONMENT = "ASTROGENSPEC_WEIGHTS_REGISTRY"
+#: Keys of an entry of a registry.
+_REGISTRY_KEYS = {"filename", "sha256", "card_sha256", "bundled", "lane", "description"}
 _SCHEMES = ("http", "https", "doi", "file")
 _NO_FILE = "the weights file {} does not exist; check the path."
 #: Maximum sizes (bytes) of a download whose size is not registered, of the tensors and of the card.
@@ -113,6 +121,11 @@ class Conf(ConfigNamespace):
         "Address of a folder with the files of registered models (http, https, doi or file).",
         module="astrogenspec",
     )
+    weights_registry = ConfigItem(
+        "",
+        "Path of a registry file with further models, written by register_weights.",
+        module="astrogenspec",
+    )
     download_seconds = ConfigItem(
         300.0,
         "Maximum duration (s) of the download of one file.",
@@ -151,7 +164,9 @@ def fetch_weights(name: str | os.PathLike[str] = DEFAULT_MODEL) -> WeightsFile:
     name : str or path-like
         A registered model (see `list_models`), or the path of a ``.safetensors`` file. Its card is
         the ``.json`` file beside it, or the copy in its metadata if that file is missing or belongs
-        to other weights.
+        to other weights. Or the address (http, https, doi or file) of a card, ``.../card.json``,
+        beside whose file the weights are; the card states their SHA-256, and
+        ``.../card.json#sha256=...`` states that of the card.
 
     Returns
     -------
@@ -166,6 +181,8 @@ def fetch_weights(name: str | os.PathLike[str] = DEFAULT_MODEL) -> WeightsFile:
     WeightsError
         If a file is damaged, differs from the registered one, or cannot be downloaded.
     """
+    if isinstance(name, str) and urlsplit(name).scheme in _SCHEMES:
+        return _fetch_card(name)
     if isinstance(name, os.PathLike) or str(name).endswith(".safetensors"):
         return local_weights(Path(name).expanduser())
     registry = _registry()
@@ -173,7 +190,7 @@ def fetch_weights(name: str | os.PathLike[str] = DEFAULT_MODEL) -> WeightsFile:
         known = ", ".join(registry) or "none"
         raise ValueError(
             f"no model is named {name!r}; choose one of {known}, or give the path of a "
-            ".safetensors file."
+            ".safetensors file, or the address of a card (https://.../card.json)."
         )
     entry = registry[name]
     if not entry["bundled"]:
@@ -353,8 +370,10 @@ def register_weights(
     lane: str,
     description: str,
     bundled: bool = True,
+    registry: str | os.PathLike[str] | None = None,
+    mirror: str | None = None,
 ) -> None:
-    """Add a file written by `save_weights` to the registry of this checkout, or replace its entry.
+    """Add a file written by `save_weights` to a registry, or replace its entry.
 
     Parameters
     ----------
@@ -368,14 +387,29 @@ def register_weights(
         One sentence for `list_models`.
     bundled : bool
         Whether the file is part of the package; if not, it is downloaded from the mirror.
+    registry : str or path-like, optional
+        Registry file to write, with models that are not part of the package; by default that of
+        this checkout.
+    mirror : str, optional
+        Address (http, https, doi or file) of the folder with the files; required with ``registry``.
 
     Raises
     ------
     ValueError
-        If a bundled file is in another folder, or ``lane`` is unknown.
+        If a bundled file is in another folder, ``lane`` is unknown, or the address of the mirror
+        is missing or invalid.
     WeightsError
         If the file does not match its card.
     """
+    if registry is not None:
+        bundled = False
+        if mirror is None or urlsplit(mirror).scheme not in _SCHEMES:
+            raise ValueError(
+                f"mirror is {mirror!r}; with registry, give the address of the folder with the "
+                f"files, beginning with one of {', '.join(_SCHEMES)}."
+            )
+    elif mirror is not None:
+        raise ValueError("mirror is given without registry; give the registry file to write.")
     if lane not in ("properties", "spectra"):
         raise ValueError(f"lane is {lane!r}; give 'properties' or 'spectra'.")
     path = local_weights(Path(path)).path
@@ -393,8 +427,11 @@ def register_weights(
         "lane": lane,
         "description": description,
     }
-    text = json.dumps(_registry() | {name: entry}, indent=2) + "\n"
-    write_bytes(_data_folder() / "registry.json", text.encode())
+    target = _data_folder() / "registry.json"
+    if registry is not None:
+        target, entry = Path(registry), entry | {"mirror": mirror}
+    text = json.dumps(_read_registry(target) | {name: entry}, indent=2) + "\n"
+    write_bytes(target, text.encode())
 
 
 def local_weights(path: Path) -> WeightsFile:
@@ -601,8 +638,30 @@ def _cache_folder() -> Path:
 
 
 def _registry() -> dict[str, dict[str, Any]]:
-    path = _data_folder() / "registry.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """Return the registered models; those of the package take precedence."""
+    own = _read_registry(_data_folder() / "registry.json")
+    further = os.environ.get(_REGISTRY_ENVIRONMENT) or conf.weights_registry
+    if not further:
+        return own
+    path = Path(further).expanduser()
+    if not path.is_file():
+        raise WeightsError(
+            f"the registry file {path} does not exist; correct {_REGISTRY_ENVIRONMENT} or "
+            "astrogenspec.conf.weights_registry."
+        )
+    return _read_registry(path) | own
+
+
+def _read_registry(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.exists():
+        return {}
+    found = _read_object(path, "Write it again with register_weights.")
+    for name, entry in found.items():
+        if not isinstance(entry, dict) or not entry.keys() >= _REGISTRY_KEYS:
+            raise WeightsError(
+                f"{path} is no registry of models (entry {name!r}); write it with register_weights."
+            )
+    return found
 
 
 def _download(name: str, entry: Mapping[str, Any]) -> WeightsFile:
@@ -618,7 +677,7 @@ def _download(name: str, entry: Mapping[str, Any]) -> WeightsFile:
             continue
         damaged = path.exists()
         try:
-            _fetch_file(_mirror(name) + filename, path, sha256, size)
+            _fetch_file(_mirror(name, entry.get("mirror")) + filename, path, sha256, size)
         except WeightsError as error:
             # Another process may have downloaded an intact file in the meantime.
             if damaged and path.exists() and file_sha256(path) != sha256:
@@ -630,8 +689,46 @@ def _download(name: str, entry: Mapping[str, Any]) -> WeightsFile:
     return WeightsFile(folder / tensors, read_card(folder / card, entry["sha256"], "Delete it."))
 
 
-def _mirror(name: str) -> str:
-    url = os.environ.get(_ENVIRONMENT) or conf.weights_url
+def _fetch_card(address: str) -> WeightsFile:
+    """Download a card and the weights beside it, unless they are in the cache, and check them."""
+    url, _, fragment = address.partition("#")
+    stem, slash, filename = url.rpartition("/")
+    wanted = fragment.removeprefix("sha256=")
+    if not slash or not filename.endswith(".json") or (fragment and wanted == fragment):
+        raise ValueError(
+            f"{address!r} is not the address of a card; give https://.../card.json, optionally "
+            "followed by #sha256= and the SHA-256 of the card."
+        )
+    # Every address has a folder of its own: two models may have files of the same name.
+    folder = _cache_folder() / hashlib.sha256(url.encode()).hexdigest()[:16]
+    card_path = folder / filename
+    if not (wanted and card_path.exists() and file_sha256(card_path) == wanted):
+        with write_errors(card_path):
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            _fetch_file(url, card_path, wanted or None, None)
+        except WeightsError:
+            if wanted or not card_path.exists():
+                raise
+            _LOG.warning("%s cannot be downloaded; its copy of an earlier download is used", url)
+    card = _read_object(card_path, "Delete it.")
+    tensors, sha256 = card.get("filename"), card.get("sha256")
+    if not (isinstance(tensors, str) and isinstance(sha256, str)) or (
+        Path(tensors).name != tensors or not tensors.endswith(".safetensors")
+    ):
+        raise WeightsError(
+            f"the card {url} does not name its weights file and SHA-256; publish the two files "
+            "that save writes."
+        )
+    path = folder / tensors
+    if not (path.exists() and file_sha256(path) == sha256):
+        _fetch_file(f"{stem}/{tensors}", path, sha256, None)
+    _LOG.info("the weights of %s are the file %s", url, path)
+    return WeightsFile(path, card)
+
+
+def _mirror(name: str, own: str | None) -> str:
+    url = own or os.environ.get(_ENVIRONMENT) or conf.weights_url
     how = (
         f"set {_ENVIRONMENT} or astrogenspec.conf.weights_url to the address of a folder with its "
         "files"
@@ -646,8 +743,11 @@ def _mirror(name: str) -> str:
     return url.rstrip("/") + "/"
 
 
-def _fetch_file(url: str, path: Path, sha256: str, size: int | None) -> None:
-    """Download one file into the cache and check it; raise `WeightsError` if it fails."""
+def _fetch_file(url: str, path: Path, sha256: str | None, size: int | None) -> None:
+    """Download one file into the cache and check it; raise `WeightsError` if it fails.
+
+    Without a SHA-256, only the transfer is checked.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_old_downloads(path.parent)
@@ -658,7 +758,8 @@ def _fetch_file(url: str, path: Path, sha256: str, size: int | None) -> None:
                 f"The download from {url} was discarded; the mirror is damaged or has another "
                 "version."
             )
-            check_file(new, sha256, advice, path.name)
+            if sha256 is not None:
+                check_file(new, sha256, advice, path.name)
             move_into_place(new, path, overwrite=True)
     except WeightsError:
         raise
