@@ -22,14 +22,17 @@ def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "evaluate",
         parents=[common],
-        help="compare a posterior with true values",
-        description="Score a posterior written with --save-draws against a table of true values.",
+        help="compare a posterior with true values, or weights with a data set",
+        description="Score a posterior written with --save-draws against a table of true values. "
+        "With --data, score weights on the test part of a data set of real galaxies, beside "
+        "published scores.",
     )
     add = parser.add_argument
-    add("posterior", type=Path, metavar="POSTERIOR", help="table with draws")
+    add("posterior", type=Path, nargs="?", metavar="POSTERIOR", help="table with draws")
     add(
         "truth",
         type=Path,
+        nargs="?",
         metavar="TRUTH",
         help="table with a column for each quantity, and a column name",
     )
@@ -48,11 +51,35 @@ def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
         default="photometry",
         help="input mode of the posterior, used to test a recalibration (default photometry)",
     )
+    data = parser.add_argument_group("weights on a data set")
+    data.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="data set (astrogenspec dataset), or its folder test",
+    )
+    data.add_argument(
+        "--properties", metavar="WEIGHTS", help="weights of properties (default: the bundled ones)"
+    )
+    data.add_argument("--spectra", metavar="WEIGHTS", help="weights of spectra (default: none)")
+    data.add_argument("--n", type=int, metavar="N", help="maximum number of galaxies")
+    data.add_argument("--n-draws", type=int, default=500, help="draws per galaxy (default 500)")
+    data.add_argument("--seed", type=int, default=0, help="seed (default 0)")
+    data.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     add("--overwrite", action="store_true", help="replace existing files")
     parser.set_defaults(run=_evaluate, parser=parser)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    if options.data is not None:
+        return _evaluate_weights(options)
+    if options.posterior is None or options.truth is None:
+        raise ValueError(
+            "either POSTERIOR and TRUTH, or --data with a data set of real galaxies, are required."
+        )
+    for name in ("properties", "spectra", "n"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} requires --data; omit it.")
     from ..atomic import atomic_write
     from ..calibration import calibration_table
     from ..results.posterior import Posterior
@@ -87,4 +114,38 @@ def _evaluate(options: argparse.Namespace) -> int:
         report = calibration_report(posterior, truth, mode=options.mode)
         report.write(options.report, overwrite=options.overwrite)
         print(f"\n{report}\n\n{options.report}")
+    return 0
+
+
+def _evaluate_weights(options: argparse.Namespace) -> int:
+    from ..atomic import atomic_write, write_bytes
+    from ..datasets.evaluation import read_test_set
+    from ..datasets.evaluation_page import evaluate, html_page
+    from .inputs import check_output
+
+    if options.posterior is not None:
+        raise ValueError("--data cannot be combined with POSTERIOR and TRUTH; give one of them.")
+    for output in (options.output, options.report):
+        if output is not None:
+            check_output(output, options.overwrite, ())
+    evaluation = evaluate(
+        read_test_set(options.data, options.n),
+        properties=options.properties,
+        spectra=options.spectra,
+        n_draws=options.n_draws,
+        seed=options.seed,
+        device=options.device,
+    )
+    for table in evaluation.tables.values():
+        for name in table.colnames:
+            if table[name].dtype.kind == "f":
+                table[name].info.format = ".4g"
+        print("\n".join(table.pformat(-1, -1)) + "\n")
+    if options.output is not None:
+        with atomic_write(options.output.expanduser(), overwrite=options.overwrite) as temporary:
+            evaluation.tables["properties"].write(temporary, format="ascii.ecsv")
+    if options.report is not None:
+        page = html_page(evaluation)
+        write_bytes(options.report.expanduser(), page.encode(), overwrite=options.overwrite)
+        print(options.report)
     return 0

@@ -4,61 +4,29 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from training_cases import RECIPE, TRAINING, make_columns
+from training_cases import (
+    RECIPE,
+    SDSS_NAMES,
+    TRAINING,
+    make_columns,
+    make_observed,
+    write_real,
+)
 
 from astrogenspec.inference.training import train_properties
-from astrogenspec.inputs.features import PHOTOMETRY_FEATURES, PIXEL_SIGMA, to_flux
-from astrogenspec.inputs.filter_sets import sdss_filters
+from astrogenspec.inputs.features import PHOTOMETRY_FEATURES, to_flux
 from astrogenspec.training import shards as shards_module
 from astrogenspec.training.augmentation import AugmentationConfig
 from astrogenspec.training.observed import observed_inputs
 from astrogenspec.training.shards import MappedColumn, Shards, training_folders
 
-SDSS_NAMES = tuple(f.name for f in sdss_filters())
 EVERYTHING = AugmentationConfig(
     mode_weights=(1.0, 0.0, 0.0, 0.0), full_bands=1.0, gri_bands=0.0, same_bands=1.0, max_shift=0
 )
 
 
-def make_observed(n=6, seed=0):
-    """Real galaxies with images in g, r and i, without z flux in the second half."""
-    rng = np.random.default_rng(seed)
-    flux = (10 ** rng.normal(1.8, 0.3, (n, 1)) * [0.2, 0.6, 1.0, 1.3, 1.6]).astype("f4")
-    flux[n // 2 :, 4] = np.nan
-    ivar = np.zeros((n, 5, 64, 64), "f4")
-    ivar[:, 1:4] = (np.array(PIXEL_SIGMA[1:4]) ** -2)[:, None, None]
-    ivar[:, :, :8, :8] = 0
-    theta = np.full((n, 9), np.nan, "f4")
-    theta[:, 0] = rng.uniform(0.05, 0.15, n)
-    theta[::2, 1] = rng.normal(10.5, 0.2, len(theta[::2]))
-    shape = rng.uniform(1, 3, n).astype("f4")
-    return {
-        "name": np.array([f"G{k}".encode() for k in range(n)], "S64"),
-        "theta": theta,
-        "measurable": np.full(n, np.nan, "f4"),
-        "flux": flux,
-        "error": 0.05 * np.abs(flux),
-        "measured_flux": np.where(np.isin(np.arange(5), [1, 2, 3]), flux, np.nan).astype("f4"),
-        "measured_error": 0.1 * np.abs(flux),
-        "image": rng.normal(0, 0.03, (n, 5, 64, 64)).astype("f2") * (ivar > 0),
-        "ivar": ivar,
-        "r50": shape,
-        "r90": 2.5 * shape,
-        "axis_ratio": np.full(n, 0.5, "f4"),
-    }
-
-
 def tensors(columns):
     return {k: torch.as_tensor(v) for k, v in columns.items() if v.dtype.kind != "S"}
-
-
-def write_real(path, columns, filters=SDSS_NAMES, version="astrogenspec real galaxies 1"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w") as file:
-        file.attrs["format"] = version
-        file.attrs["filters"] = list(filters)
-        for name, values in columns.items():
-            file[name] = values
 
 
 def seen(observed, config=EVERYTHING, seed=0):

@@ -1,0 +1,286 @@
+"""Evaluation of weights on a data set of real galaxies, as tables, figures and a page."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.table import QTable
+
+from .. import __version__
+from ..calibration.diagnostics import tarp, values_in_dex
+from ..quantities import FLUX_UNIT, QUANTITIES
+from ..wavelengths import REST
+from .evaluation import (
+    TestSet,
+    judge_properties,
+    judge_spectra,
+    population_scores,
+    predict_modes,
+    predict_spectra,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..results.posterior import Posterior
+    from ..results.spectra import SpectrumDraws
+
+__all__ = ["Evaluation", "evaluate", "html_page"]
+
+#: Example spectra on the page.
+_N_EXAMPLES = 6
+_MIN_TARP = 20
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem}
+table{border-collapse:collapse;margin:1rem 0}td,th{border:1px solid #bbb;padding:.2rem .5rem;
+text-align:right}td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){text-align:left}
+.wide{overflow-x:auto}img{max-width:100%;height:auto}
+@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}img{background:#fff}}
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Results of `evaluate`.
+
+    Attributes
+    ----------
+    test : TestSet
+    weights : dict of str to str
+        Names of the weights.
+    posteriors : dict of str to Posterior
+        Posteriors by input.
+    spectra : SpectrumDraws or None
+    tables : dict of str to QTable
+        ``properties``, ``population`` and, with weights of spectra, ``spectra``.
+    tarp_deviation : float
+        Largest deviation of the expected coverage of the joint posterior of redshift, mass and
+        star-formation rate from the nominal one (TARP; Lemos et al. 2023); NaN if unknown.
+    """
+
+    test: TestSet
+    weights: dict[str, str]
+    posteriors: dict[str, Posterior]
+    spectra: SpectrumDraws | None
+    tables: dict[str, QTable]
+    tarp_deviation: float
+
+
+def evaluate(
+    test: TestSet,
+    *,
+    properties: str | None = None,
+    spectra: str | None = None,
+    n_draws: int = 500,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Evaluation:
+    """Score weights on a test set.
+
+    Parameters
+    ----------
+    test : TestSet
+    properties, spectra : str, optional
+        Names or files of weights; by default the bundled weights of properties, and none of
+        spectra.
+    n_draws : int
+        Number of draws per galaxy.
+    seed : int
+        Seed of the draws.
+    device : str
+        Device of the networks.
+
+    Returns
+    -------
+    Evaluation
+    """
+    from ..generation.estimator import SpectrumEstimator
+    from ..inference.estimator import PropertyEstimator
+
+    estimator = PropertyEstimator.from_pretrained(properties, device=device)
+    posteriors = predict_modes(estimator, test, n_draws=n_draws, seed=seed)
+    first = next(iter(posteriors.values()))
+    tables = {
+        "properties": judge_properties(posteriors, test),
+        "population": population_scores(first, test),
+    }
+    weights = {"properties": _name(estimator.card, properties)}
+    draws = None
+    if spectra is not None:
+        generator = SpectrumEstimator.from_pretrained(spectra, device=device)
+        draws = predict_spectra(generator, test, first, seed=seed)
+        tables["spectra"] = judge_spectra(draws, test)
+        weights["spectra"] = _name(generator.card, spectra)
+    return Evaluation(test, weights, posteriors, draws, tables, _tarp(first, test, seed))
+
+
+def _name(card: dict[str, Any] | None, given: str | None) -> str:
+    return str((card or {}).get("name") or given or "bundled")
+
+
+def _tarp(posterior: Posterior, test: TestSet, seed: int) -> float:
+    names = ("redshift", "stellar_mass", "sfr")
+    true = {
+        name: np.asarray(getattr(test.truth[name], "value", test.truth[name])) for name in names
+    }
+    chosen = [name for name in names if np.isfinite(true[name]).sum() >= _MIN_TARP]
+    if not chosen:
+        return np.nan
+    rows = np.all([np.isfinite(true[name]) for name in chosen], axis=0)
+    rows &= np.isfinite(_numbers(posterior["redshift"].draws)).all(axis=1)
+    if rows.sum() < _MIN_TARP:
+        return np.nan
+    stacked = np.stack([_numbers(posterior[name].draws)[rows] for name in chosen], axis=-1)
+    truth = np.stack([true[name][rows] for name in chosen], axis=-1)
+    return float(tarp(stacked, truth, seed=seed).max_deviation)
+
+
+def _numbers(values: Any) -> np.ndarray:
+    """Return the numbers of a quantity or a column."""
+    return np.asarray(getattr(values, "value", values), dtype=float)
+
+
+def html_page(evaluation: Evaluation) -> str:
+    """Lay out an evaluation as a page.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
+    weights = ", ".join(f"{html.escape(v)} ({k})" for k, v in evaluation.weights.items())
+    n = len(evaluation.test)
+    parts = [
+        "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'>",
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
+        f"<title>Evaluation</title><style>{_STYLE}</style></head><body>",
+        f"<h1>Evaluation on {n} real galaxies</h1>",
+        f"<p>Weights: {weights}. Made with astrogenspec {__version__}.</p>",
+        "<h2>Quantities</h2><p>Errors of the posterior median, in dex (redshift: plain); "
+        "fraction of true values inside the central 68% and 95% intervals; p-value of a uniform "
+        "probability integral transform. Published values: Siddiqa et al. (arXiv:2511.12737), on "
+        "their own test set.</p>",
+        _table(evaluation.tables["properties"]),
+        f"<p>{_tarp_text(evaluation.tarp_deviation)}</p>",
+        _image(_value_figure(evaluation), "posterior medians against true values"),
+        _image(_rank_figure(evaluation), "probability integral transform"),
+        "<h2>Relations of the population</h2>",
+        _table(evaluation.tables["population"]),
+    ]
+    if evaluation.spectra is not None:
+        parts += [
+            "<h2>Spectra</h2>",
+            _table(evaluation.tables["spectra"]),
+            _image(_spectrum_figure(evaluation, evaluation.spectra), "generated and observed"),
+        ]
+    return "\n".join([*parts, "</body></html>"])
+
+
+def _tarp_text(deviation: float) -> str:
+    what = (
+        "Largest deviation of the joint coverage of redshift, mass and star-formation rate (TARP)"
+    )
+    if np.isnan(deviation):
+        return f"{what}: not computed; at least {_MIN_TARP} galaxies with labels are needed."
+    return f"{what}: {deviation:.3f}."
+
+
+def _table(table: QTable) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in table.colnames)
+    rows = []
+    for row in table:
+        cells = []
+        for name in table.colnames:
+            value = row[name]
+            if isinstance(value, float | np.floating):
+                cells.append("<td></td>" if np.isnan(value) else f"<td>{value:.3g}</td>")
+            else:
+                cells.append(f"<td>{html.escape(str(value))}</td>")
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    return f"<div class='wide'><table><tr>{head}</tr>{''.join(rows)}</table></div>"
+
+
+def _figure(size: tuple[float, float], rows: int, columns: int) -> tuple[Figure, Any]:
+    from ..plotting.style import package
+
+    package("matplotlib.backends.backend_agg")
+    figure = package("matplotlib.figure").Figure(size, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _image(figure: Figure, description: str) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f"<p><img alt='{html.escape(description)}' src='data:image/png;base64,{data}'></p>"
+
+
+def _value_figure(evaluation: Evaluation) -> Figure:
+    """Posterior medians against true values, one panel for each quantity."""
+    figure, axes = _figure((10, 10), 3, 3)
+    mode, posterior = next(iter(evaluation.posteriors.items()))
+    for axis, name in zip(axes.ravel(), QUANTITIES, strict=True):
+        draws, true, unit = values_in_dex(posterior[name], evaluation.test.truth[name])
+        median = np.median(draws, axis=1)
+        both = np.isfinite(median) & np.isfinite(true)
+        axis.plot(true[both], median[both], ".", ms=3, alpha=0.5)
+        if both.any():
+            ends = [np.min([true[both], median[both]]), np.max([true[both], median[both]])]
+            axis.plot(ends, ends, "k-", lw=0.8)
+        else:
+            axis.text(0.5, 0.5, "no labels", ha="center", transform=axis.transAxes)
+        label = f"{name} ({unit})" if str(unit) else name
+        axis.set(xlabel=f"true {label}", ylabel=f"median ({mode})")
+    return figure
+
+
+def _rank_figure(evaluation: Evaluation) -> Figure:
+    """Histograms of the probability integral transform of the redshift."""
+    from ..calibration.diagnostics import pit
+
+    figure, axes = _figure((10, 3), 1, max(len(evaluation.posteriors), 1))
+    for axis, (mode, posterior) in zip(axes[0], evaluation.posteriors.items(), strict=True):
+        draws, true, _ = values_in_dex(posterior["redshift"], evaluation.test.truth["redshift"])
+        ranks = pit(draws, true, seed=0)
+        axis.hist(ranks[np.isfinite(ranks)], np.linspace(0, 1, 11), density=True)
+        axis.axhline(1, color="k", lw=0.8)
+        axis.set(xlabel=f"PIT of the redshift ({mode})", ylabel="density")
+    return figure
+
+
+def _spectrum_figure(evaluation: Evaluation, spectra: SpectrumDraws) -> Figure:
+    """Observed spectra with the best generated ones and the 68% range."""
+    test = evaluation.test
+    ivar = np.asarray(test.spectrum_ivar)
+    rows = np.flatnonzero((ivar > 0).any(1) & spectra.usable)[:_N_EXAMPLES]
+    figure, axes = _figure((10, 2.4 * max(len(rows), 1)), max(len(rows), 1), 1)
+    flux = spectra.flux.to_value(FLUX_UNIT)
+    wavelength = spectra.wavelength.to_value("AA")
+    for axis, k in zip(axes[:, 0], rows, strict=False):
+        z = float(_numbers(test.truth["redshift"])[k])
+        good = ivar[k] > 0
+        observed = np.where(good, np.asarray(test.spectrum)[k], np.nan)
+        best = flux[k, spectra.best_draw[k]]
+        low, high = np.percentile(flux[k], [16, 84], axis=0)
+        axis.plot(REST.wavelength * (1 + z), observed, color="0.6", lw=0.6, label="observed")
+        axis.fill_between(wavelength, low, high, alpha=0.4, label="68% of the draws")
+        axis.plot(wavelength, best, lw=0.8, label="best")
+        top = 1.3 * max(float(np.nanpercentile(observed, 99.5)), float(np.percentile(best, 99)))
+        axis.set(xlim=(3800, 9200), ylim=(0, top), title=f"{test.names[k]}, z = {z:.3f}")
+        axis.set(ylabel="1e-17 erg/s/cm2/A")
+    axes[0, 0].legend(loc="upper right")
+    axes[-1, 0].set_xlabel("observed wavelength (Angstrom)")
+    return figure
