@@ -33,7 +33,8 @@ tables for --fine-tune:
   Photometry columns are those of `astrogenspec infer`. Label columns are named as the quantities
   (redshift, stellar_mass, sfr, gas_metallicity, black_hole_mass, halpha_flux, hbeta_flux,
   nii6584_flux, oiii5007_flux), have units, and are empty where unknown. Columns known_redshift
-  etc. hold values that condition the posterior but are not learnt.
+  etc. hold values that condition the posterior but are not learnt, and sample_weight the weights of
+  the galaxies.
 example:
   astrogenspec train properties --fine-tune mine.ecsv --out fine-tuned
 """
@@ -304,6 +305,7 @@ def _fine_tune(options: argparse.Namespace) -> int:
         labels=labels,
         known=known or None,
         simulations=options.data,
+        sample_weight=table["sample_weight"] if "sample_weight" in table.colnames else None,
         epochs=options.epochs,
         heads=options.heads,
         **(_LARGE_STEPS if len(table) > _LARGE_SAMPLE else _SMALL_STEPS),

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
+from numpy.typing import ArrayLike
 
 from ..base import make_generator, make_streams, wants_progress_bar
 from ..calibration.recalibration import Recalibration
@@ -42,6 +43,7 @@ from ..reports.calibration import CalibrationReport, calibration_report, checked
 from ..results.posterior import Posterior
 from ..warnings import AstroGenSpecWarning, renamed_argument
 from .card import check_property_card
+from .finetuning.dataset import sample_weights
 from .finetuning.trainer import FineTuningData, FineTuningSettings, fine_tune
 from .finetuning.validation import scores_table
 from .latent import ImageEstimator
@@ -368,6 +370,7 @@ class PropertyEstimator(ImageEstimator):
         labels: Mapping[str, u.Quantity] | Table,
         known: Mapping[str, u.Quantity] | Table | None = None,
         simulations: Sequence[str | os.PathLike[str]] | None = None,
+        sample_weight: ArrayLike | None = None,
         epochs: int = 50,
         batch_size: int = 64,
         learning_rate: float = 3e-4,
@@ -412,6 +415,10 @@ class PropertyEstimator(ImageEstimator):
         simulations : sequence of path, optional
             Folders of simulated shards (``astrogenspec simulate --training``) to train on as well,
             which preserves the accuracy with images and for unlabelled quantities.
+        sample_weight : array_like, shape (n,), optional
+            Relative weight of each row of ``labels``; equal by default. With importance weights,
+            the ratio of the density of galaxies in the survey to that in the labelled sample, the
+            posterior is that of the survey. Rows of weight zero are omitted.
         epochs : int
             Maximum number of epochs.
         batch_size : int
@@ -491,7 +498,8 @@ class PropertyEstimator(ImageEstimator):
         blocks = ObservationBatches(cutouts, photometry, reading)
         blocks.require_filters(self._components)
         folders = [os.fspath(folder) for folder in simulations or ()]
-        examples = FineTuningData(blocks, labels, known, folders)
+        weights = None if sample_weight is None else sample_weights(sample_weight, labels)
+        examples = FineTuningData(blocks, labels, known, folders, weights)
         network, card, held_out = fine_tune(
             self.network, self.card, examples, settings, make_generator(seed), self.device
         )

@@ -18,6 +18,7 @@ import astropy.units as u
 import numpy as np
 import torch
 from astropy.table import Table
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ...calibration.truth import match_names, matched_rows
@@ -48,6 +49,7 @@ __all__ = [
     "augment_galaxies",
     "frequent_band_sets",
     "read_labelled_galaxies",
+    "sample_weights",
     "stack_labels",
 ]
 
@@ -91,6 +93,8 @@ class LabelledGalaxies(TensorRecord):
         Known quantities in internal units, NaN where unknown.
     learnt : Tensor of bool, shape (n, 9)
         Whether a known quantity is to be learnt; otherwise it is a condition.
+    weight : Tensor, shape (n,)
+        Weight of each galaxy in the loss; the mean is one.
     """
 
     inputs: ModelInputs
@@ -100,6 +104,7 @@ class LabelledGalaxies(TensorRecord):
     measured: Tensor
     theta: Tensor
     learnt: Tensor
+    weight: Tensor
 
     @property
     def modes(self) -> np.ndarray:
@@ -125,6 +130,7 @@ def read_labelled_galaxies(
     *,
     names: Sequence[str] | None = None,
     known_names: Sequence[str] | None = None,
+    sample_weight: np.ndarray | None = None,
     components: SEDComponents | None = None,
 ) -> tuple[LabelledGalaxies, PhotometryReader, dict[str, list[float]]]:
     """Read all galaxies, and select those with usable inputs and a label.
@@ -140,6 +146,8 @@ def read_labelled_galaxies(
     names, known_names : sequence of str, optional
         Names of the rows of ``theta`` and ``known``, which are then matched to the galaxies by
         name.
+    sample_weight : ndarray, shape (n,), optional
+        Weights of the rows of ``theta``; equal by default.
     components : SEDComponents, optional
         Components of a network for photometry in any filters.
 
@@ -158,27 +166,32 @@ def read_labelled_galaxies(
         If there are fewer than 10 of them, the numbers of labels and galaxies differ, or names are
         repeated or missing.
     """
-    label_rows = _Rows("labels", theta, names)
+    weights = np.ones(len(theta)) if sample_weight is None else sample_weight
+    label_rows = _Rows("labels", np.column_stack([theta, weights]), names)
     known_rows = None if known is None else _Rows("known", known, known_names)
     parts, seen_photometry, labels, masks, start = [], [], [], [], 0
+    kept_weights = []
     for seen in batches:
         named = bool(seen.named.any())
-        true = label_rows.of(seen.names, named)
+        row = label_rows.of(seen.names, named)
+        true, weight = row[:, :-1], row[:, -1]
         learnt = np.isfinite(true)
         if known_rows is not None:
             fixed = known_rows.of(seen.names, named)
             learnt &= ~np.isfinite(fixed)
             true = np.where(np.isfinite(fixed), fixed, true)
         start += len(seen)
-        keep = seen.usable & learnt.any(axis=1)
+        keep = seen.usable & learnt.any(axis=1) & (weight > 0)
         parts.append(seen.inputs(components)[torch.from_numpy(keep)])
         seen_photometry.append(seen.photometry[keep])
         labels.append(true[keep])
         masks.append(learnt[keep])
+        kept_weights.append(weight[keep])
     for rows in (label_rows, known_rows):
         if rows is not None:
             rows.check_end()
     theta, known_mask = np.concatenate(labels), np.concatenate(masks)
+    weights = np.concatenate(kept_weights)
     if len(theta) < MIN_GALAXIES:
         raise ValueError(
             f"only {len(theta)} of {start} galaxies have usable inputs and a label within the "
@@ -194,6 +207,7 @@ def read_labelled_galaxies(
         torch.as_tensor(np.asarray(photometry.measured, dtype=bool)),
         torch.as_tensor(theta, dtype=torch.float32),
         torch.as_tensor(known_mask),
+        torch.as_tensor(weights / weights.mean(), dtype=torch.float32),
     )
     limits = training_range_of(in_sdss_bands(photometry, components), theta)
     return galaxies, PhotometryReader(photometry, components), limits
@@ -334,6 +348,44 @@ def stack_labels(
             stacklevel=5,
         )
     return np.where(inside, theta, np.nan)
+
+
+def sample_weights(weights: ArrayLike, labels: Mapping[str, Any] | Table) -> np.ndarray:
+    """Check the weights of labelled galaxies.
+
+    Parameters
+    ----------
+    weights : array_like, shape (n,)
+        Relative weights.
+    labels : mapping or table of Quantity, each of shape (n,)
+        Labels of the same galaxies.
+
+    Returns
+    -------
+    ndarray of float, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If there is not one weight for each label, or a weight is negative or not finite, or all are
+        zero.
+    """
+    values = np.ma.filled(np.ma.asarray(weights, dtype=float), np.nan)
+    n = len(next(iter(labels.values()))) if len(labels.keys()) else 0
+    if values.shape != (n,):
+        raise ValueError(
+            f"sample_weight has shape {values.shape} for {n} labels; give one weight per label."
+        )
+    bad = ~(np.isfinite(values) & (values >= 0))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(
+            f"row {row} of sample_weight is {values[row]:g}; weights must be finite and not "
+            "negative."
+        )
+    if not values.any():
+        raise ValueError("sample_weight is zero for all galaxies; give at least one a weight.")
+    return values
 
 
 def _refuse_values(

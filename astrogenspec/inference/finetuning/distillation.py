@@ -21,6 +21,8 @@ of quantities, to
 
 Redshifts of simulated galaxies have zero weight where labelled galaxies with the same bands
 determine them: what differs between simulated and real photometry is learnt from the real galaxies.
+In networks for any filters, where a galaxy is described by coefficients instead of bands, they have
+weight 0.3.
 
 References
 ----------
@@ -46,7 +48,7 @@ from ...training.shards import Shards
 from ..flows import ChainPosterior
 from ..network import Contexts, PropertyNetwork
 from ..training import EncodedGalaxies, RecipeConfig, encode_galaxies
-from .dataset import LabelledGalaxies
+from .dataset import LabelledGalaxies, frequent_band_sets
 
 __all__ = [
     "DistillationLoss",
@@ -203,11 +205,34 @@ class DistillationLoss:
     band_sets : Tensor of bool, shape (k, 5), optional
         Frequent sets of bands of labelled galaxies whose redshift is learnt, see
         `frequent_band_sets`.  Redshifts of simulated galaxies with these bands have zero weight.
+    redshift_weight : float, optional
+        Weight of the other redshifts of simulated galaxies.
     """
 
-    def __init__(self, band_sets: Tensor | None = None) -> None:
+    def __init__(self, band_sets: Tensor | None = None, redshift_weight: float = 1.0) -> None:
         empty = torch.zeros(0, len(BANDS), dtype=torch.bool)
         self.band_sets = empty if band_sets is None else band_sets
+        self.redshift_weight = redshift_weight
+
+    @classmethod
+    def for_galaxies(cls, galaxies: LabelledGalaxies, *, any_filters: bool) -> DistillationLoss:
+        """Return the loss for labelled galaxies.
+
+        Parameters
+        ----------
+        galaxies : LabelledGalaxies
+            Galaxies to learn from.
+        any_filters : bool
+            Whether the network reads photometry in any filters.
+
+        Returns
+        -------
+        DistillationLoss
+        """
+        if not any_filters:
+            return cls(frequent_band_sets(galaxies))
+        learnt = bool(galaxies.learnt[:, _REDSHIFT].any())
+        return cls(redshift_weight=_TEACHER_WEIGHT if learnt else 1.0)
 
     def __call__(
         self, network: PropertyNetwork, batches: Any, progress: float
@@ -231,7 +256,7 @@ class DistillationLoss:
             galaxies.inputs,
             galaxies.theta,
             torch.isfinite(galaxies.theta),
-            quantity_weight=galaxies.learnt.float(),
+            quantity_weight=galaxies.learnt * galaxies.weight[:, None],
             elbo_weight=0.0,
             generator=generator,
         )
@@ -240,10 +265,10 @@ class DistillationLoss:
     def _labelled_terms(self, network: PropertyNetwork, batch: LabelledBatch) -> dict[str, Tensor]:
         galaxies, targets, latent = batch.galaxies, batch.targets, batch.latent
         valid = torch.isfinite(galaxies.theta)
-        weight = galaxies.learnt.float()
+        weight = galaxies.learnt * galaxies.weight[:, None]
         if targets is None:
             return network.loss(galaxies.inputs, galaxies.theta, valid, quantity_weight=weight)
-        weight = torch.where(valid, weight, _TEACHER_WEIGHT)
+        weight = torch.where(valid, weight, _TEACHER_WEIGHT * galaxies.weight[:, None])
         if latent is None:
             latent = network.latent(galaxies.inputs)
         if batch.imputed is not None:
@@ -262,24 +287,25 @@ class DistillationLoss:
         rows = condition.any(1).nonzero()[:, 0]
         if len(rows):
             contexts = network.contexts(galaxies.inputs[rows], (latent[0][rows], latent[1][rows]))
-            part = self._condition_loss(network, contexts, targets.free[rows], condition[rows])
-            terms["total"] = terms["total"] + part * len(rows) / len(galaxies)
+            losses = self._condition_losses(network, contexts, targets.free[rows], condition[rows])
+            terms["total"] = terms["total"] + (losses * galaxies.weight[rows]).sum() / len(galaxies)
         return terms
 
-    def _condition_loss(
+    def _condition_losses(
         self, network: PropertyNetwork, contexts: Contexts, free: Tensor, condition: Tensor
     ) -> Tensor:
-        """Return the loss of quantities that are conditions only, given the observations alone."""
+        """Return losses of quantities that are conditions only, given the observations alone."""
         q = 1 + int(condition.any(0).nonzero().max())
         posterior = _chain_posterior(network, contexts)
         log_prob = posterior.log_prob_and_completed(free, q=q)[0]
-        return -_TEACHER_WEIGHT * (log_prob * condition[:, :q]).sum(-1).mean()
+        return -_TEACHER_WEIGHT * (log_prob * condition[:, :q]).sum(-1)
 
     def _simulated_loss(
         self, network: PropertyNetwork, batch: SimulatedBatch, *, matching: bool
     ) -> Tensor:
         inputs, targets = batch.galaxies.inputs, batch.targets
         weight = torch.ones_like(targets.theta)
+        weight[:, _REDSHIFT] = self.redshift_weight
         if len(self.band_sets):
             same_bands = inputs.photometry_bands[:, None] == self.band_sets.to(weight.device)
             labelled = same_bands.all(-1).any(-1) & ~inputs.measured

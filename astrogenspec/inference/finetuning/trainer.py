@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from astropy.table import Table
 from torch import Tensor
@@ -41,7 +42,6 @@ from .dataset import (
     MIN_GALAXIES,
     LabelledGalaxies,
     augment_galaxies,
-    frequent_band_sets,
     read_labelled_galaxies,
     stack_labels,
 )
@@ -130,12 +130,15 @@ class FineTuningData:
         Known quantities that are conditions and not learnt; NaN or masked where unknown.
     simulations : sequence of path
         Folders of simulated shards to mix in.
+    sample_weight : ndarray, shape (n,), optional
+        Weight of each row of the labels in the loss; equal by default.
     """
 
     batches: ObservationBatches
     labels: Mapping[str, Any] | Table
     known: Mapping[str, Any] | Table | None = None
     simulations: Sequence[str | Path] = ()
+    sample_weight: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,7 @@ def fine_tune(
         known,
         names=listed_names(data.labels),
         known_names=None if data.known is None else listed_names(data.known),
+        sample_weight=data.sample_weight,
         components=network.components,
     )
     _check_request(network, card is not None, galaxies, data, settings)
@@ -380,9 +384,8 @@ def train_head(
         after.set_standardisation(training.theta)
     before = copy.deepcopy(after).eval()
     streams = _streams(before if setup.trained else None, training, setup)
-    # The bands of simulated galaxies are known for networks of SDSS only.
-    band_sets = None if after.components is not None else frequent_band_sets(training)
-    loss = DistillationLoss(band_sets)
+    any_filters = after.components is not None
+    loss = DistillationLoss.for_galaxies(training, any_filters=any_filters)
     images_alone = setup.settings.images_alone
     with after.heads[0].train_image_weights_only() if images_alone else nullcontext():
         history = _run(after, streams, held_out, loss, setup)
