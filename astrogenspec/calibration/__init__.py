@@ -30,12 +30,14 @@ from .diagnostics import (
     uniformity_test,
 )
 from .features import INPUT_MODES
+from .guarantees import CoverageGuarantee
 from .recalibration import Recalibration, cross_fitted
 from .spectra import SpectrumRecalibration
 
 __all__ = [
     "INPUT_MODES",
     "CalibrationReport",
+    "CoverageGuarantee",
     "Recalibration",
     "SpectrumRecalibration",
     "TarpResult",

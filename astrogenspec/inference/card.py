@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..calibration import Recalibration
+from ..calibration import CoverageGuarantee, Recalibration
 from ..cards import check_mapping, check_range
 from ..results.information import check_population
 from .outliers.detector import check_outlier_statistics
@@ -71,6 +71,7 @@ def _check_fits(values: Any) -> None:
 
 
 _CHECKS = {
+    "guarantee": CoverageGuarantee.from_dict,
     "recalibration": Recalibration.from_dict,
     "inputs": _check_inputs,
     "training_range": _check_training_range,

@@ -19,6 +19,7 @@ from astropy.table import QTable, Table
 from numpy.typing import ArrayLike
 
 from ..base import make_generator, make_streams, wants_progress_bar
+from ..calibration.guarantees import CoverageGuarantee, guarantee_of
 from ..calibration.recalibration import Recalibration
 from ..inputs.cutouts import Cutouts
 from ..inputs.errors import check_bool, check_count
@@ -396,7 +397,8 @@ class PropertyEstimator(ImageEstimator):
         limits catastrophic forgetting. The image encoder of trained weights does not change.
 
         If the validation galaxies show miscalibrated uncertainties, as a function of predicted
-        value, magnitude and colours, a recalibration is fitted to them, as by `recalibrated`.
+        value, magnitude and colours, a recalibration is fitted to them, as by `recalibrated`;
+        intervals with guaranteed coverage are computed too.
 
         Parameters
         ----------
@@ -506,6 +508,9 @@ class PropertyEstimator(ImageEstimator):
         recalibration = held_out.recalibration()
         if recalibration is not None:
             card["recalibration"] = recalibration.to_dict()
+        guarantee = held_out.guarantee()
+        if guarantee is not None:
+            card["guarantee"] = guarantee.to_dict()
         if report is not None:
             try:
                 held_out.report().write(report, overwrite=overwrite)
@@ -589,7 +594,9 @@ class PropertyEstimator(ImageEstimator):
         """Return a new estimator, recalibrated on labelled galaxies.
 
         The network does not change. A new correction replaces that of the same quantity and input
-        mode; other corrections are kept.
+        mode; other corrections are kept. Quantities with at least 300 true values also get
+        intervals with guaranteed coverage (`~astrogenspec.calibration.CoverageGuarantee`):
+        ``predict(...)[name].interval(0.9, guaranteed=True)``.
 
         Parameters
         ----------
@@ -625,6 +632,9 @@ class PropertyEstimator(ImageEstimator):
         old, new = self._recalibration(), Recalibration.fit(raw, truth, mode=modes, seed=seed)
         card = copy.deepcopy(dict(self.card or {}))
         card["recalibration"] = (new if old is None else old | new).to_dict()
+        guarantee, known = guarantee_of(raw, truth, modes, seed), self._guarantee()
+        if guarantee is not None:
+            card["guarantee"] = (guarantee if known is None else known | guarantee).to_dict()
         return type(self)(self.network, card=card, device=self.device)
 
     def estimate_zero_points(
@@ -720,7 +730,9 @@ class PropertyEstimator(ImageEstimator):
         fixed = None if known is None else known_values(known, self.network.quantities)
         if fixed is not None:
             batches.require(len(fixed), "known")
-        recalibration = self._recalibration() if check_bool(calibrated, "calibrated") else None
+        calibrated = check_bool(calibrated, "calibrated")
+        recalibration = self._recalibration() if calibrated else None
+        guarantee = self._guarantee() if calibrated else None
         meta = self._metadata(seed) | {
             "known": list(known or ()),
             "calibrated": recalibration is not None,
@@ -730,7 +742,7 @@ class PropertyEstimator(ImageEstimator):
         def predict_batch(seen: Observations, rows: slice) -> Posterior:
             part = None if fixed is None else fixed[rows]
             source = generator if streams is None else streams[rows]
-            return draw_block(self, seen, part, n_draws, source, meta, recalibration)
+            return draw_block(self, seen, part, n_draws, source, meta, recalibration, guarantee)
 
         return predict_batch
 
@@ -762,6 +774,10 @@ class PropertyEstimator(ImageEstimator):
     def _recalibration(self) -> Recalibration | None:
         stored = (self.card or {}).get("recalibration")
         return None if stored is None else Recalibration.from_dict(stored)
+
+    def _guarantee(self) -> CoverageGuarantee | None:
+        stored = (self.card or {}).get("guarantee")
+        return None if stored is None else CoverageGuarantee.from_dict(stored)
 
     def _prior(self) -> dict[str, Any]:
         """Return the metadata about the population, and about bounds unlike those of SDSS."""

@@ -17,6 +17,7 @@ from astropy.table import Table
 
 from ..base import Estimator, make_generator
 from ..calibration.densities import before_recalibration
+from ..calibration.guarantees import CoverageGuarantee
 from ..calibration.recalibration import Recalibration
 from ..flags import Flag, FlagLog, combine_texts
 from ..inputs.filter_sets import is_sdss, sdss_fluxes
@@ -34,6 +35,7 @@ from ..quantities import (
 )
 from ..results.posterior import Posterior
 from ..results.posterior_io import PREDICTIVE
+from ..results.quantity import STRETCH
 from .outliers.detector import (
     input_range_flags,
     magnitudes_and_errors,
@@ -53,6 +55,7 @@ def draw_block(
     generator: torch.Generator | ObjectStreams,
     meta: Mapping[str, Any],
     recalibration: Recalibration | None = None,
+    guarantee: CoverageGuarantee | None = None,
 ) -> Posterior:
     """Draw from the posterior of every galaxy of a block.
 
@@ -76,6 +79,8 @@ def draw_block(
         Metadata of the posterior.
     recalibration : Recalibration, optional
         Recalibration of galaxies without known values.
+    guarantee : CoverageGuarantee, optional
+        Intervals with guaranteed coverage of galaxies without known values.
 
     Returns
     -------
@@ -119,6 +124,14 @@ def draw_block(
         emulator = PhotometryEmulator.from_dict(card["predictive"])
         observed = magnitudes_and_errors(sdss)
         photometry[PREDICTIVE] = emulator.p_values(theta, *observed)
+    filters = _filters_entry(seen.photometry)
+    if guarantee is not None:
+        draws = {name: theta[:, :, k] for k, name in enumerate(QUANTITIES)}
+        stretch = guarantee.stretch(
+            draws, _magnitudes(seen.photometry), modes, filters.get("filters", ())
+        )
+        for name, values in stretch.items():
+            photometry[f"{STRETCH}{name}"] = values
     return Posterior(
         theta_to_quantities(theta),
         names=seen.names,
@@ -126,7 +139,7 @@ def draw_block(
         flag_codes=seen.flag_codes | log.codes,
         measurable=measurable,
         photometry=photometry,
-        meta=dict(meta) | _filters_entry(seen.photometry),
+        meta=dict(meta) | filters,
         named=seen.named,
     )
 

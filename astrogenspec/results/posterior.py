@@ -23,7 +23,7 @@ from .information import (
     grades,
     shared_population,
 )
-from .quantity import QuantityPosterior, posterior_of
+from .quantity import STRETCH, QuantityPosterior, posterior_of
 from .reweighting import (
     Prior,
     effective_draws,
@@ -191,7 +191,33 @@ class Posterior(GalaxyDraws):
         Raises KeyError for an unknown quantity, IndexError for a galaxy that does not exist, and
         TypeError for other keys.
         """
-        return posterior_of(key, self._draws) if isinstance(key, str) else super().__getitem__(key)
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        table, column = self._photometry, f"{STRETCH}{key}"
+        stretch = None
+        if table is not None and column in table.colnames:
+            stretch = np.asarray(table[column])
+        return posterior_of(key, self._draws, stretch)
+
+    def with_stretch(self, stretch: Mapping[str, np.ndarray]) -> Self:
+        """Return the posterior with other guaranteed intervals.
+
+        Parameters
+        ----------
+        stretch : mapping of str to ndarray, shape (n_galaxies, n_levels)
+            Stretch of the central intervals of each quantity, the result of
+            `~astrogenspec.calibration.CoverageGuarantee.stretch`.
+
+        Returns
+        -------
+        Posterior
+            With the columns ``interval_stretch_<quantity>`` in its photometry.
+        """
+        table = QTable() if self._photometry is None else self._photometry.copy()
+        table.remove_columns([name for name in table.colnames if name.startswith(STRETCH)])
+        for name, values in stretch.items():
+            table[f"{STRETCH}{name}"] = values
+        return self._replaced(_photometry=table if table.colnames else None)
 
     def distribution(self, name: str) -> Distribution:
         """Return the draws of one quantity as a distribution of `astropy.uncertainty`.
@@ -503,7 +529,8 @@ class Posterior(GalaxyDraws):
             "seed": int(seed) if isinstance(seed, int | np.integer) else None,
         }
         meta = {key: value for key, value in self._meta.items() if key != "population"}
-        return self._replaced(
+        # Intervals are guaranteed for the draws of the population of the weights only.
+        return self.with_stretch({})._replaced(
             _draws=draws,
             _effective_draws=effective,
             _flags=np.array(log.texts, dtype=object),

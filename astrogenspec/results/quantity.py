@@ -19,7 +19,13 @@ from .statistics import (
     row_standard_deviations,
 )
 
-__all__ = ["QuantityPosterior", "posterior_of", "suggestion"]
+__all__ = ["GUARANTEED_LEVELS", "STRETCH", "QuantityPosterior", "posterior_of", "suggestion"]
+
+#: Levels of intervals with guaranteed coverage.
+GUARANTEED_LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95, 0.99)
+#: Prefix of the columns of the photometry of a posterior with the stretch of guaranteed intervals
+#: of a quantity.
+STRETCH = "interval_stretch_"
 
 
 class QuantityPosterior:
@@ -39,15 +45,26 @@ class QuantityPosterior:
         Axis label (LaTeX); the name by default.
     description : str, optional
         Definition of the quantity.
+    stretch : ndarray, shape (n_galaxies, n_levels), optional
+        Factors by which the central intervals of the `GUARANTEED_LEVELS` are stretched so that
+        their coverage is guaranteed, see `~astrogenspec.calibration.CoverageGuarantee`; NaN for
+        galaxies without a guarantee.
     """
 
     def __init__(
-        self, name: str, draws: u.Quantity, *, label: str = "", description: str = ""
+        self,
+        name: str,
+        draws: u.Quantity,
+        *,
+        label: str = "",
+        description: str = "",
+        stretch: np.ndarray | None = None,
     ) -> None:
         self._name = name
         self._draws = draws
         self._label = label or name
         self._description = description
+        self._stretch = stretch
 
     @property
     def name(self) -> str:
@@ -189,7 +206,9 @@ class QuantityPosterior:
         values = row_percentiles(self._draws.value, np.atleast_1d(wanted))
         return self._with_unit(values[0] if wanted.ndim == 0 else values, self.unit)
 
-    def interval(self, level: float = 0.68) -> tuple[u.Quantity, u.Quantity]:
+    def interval(
+        self, level: float = 0.68, *, guaranteed: bool = False
+    ) -> tuple[u.Quantity, u.Quantity]:
         """Compute the central interval that contains a fraction of the draws.
 
         Parameters
@@ -197,20 +216,55 @@ class QuantityPosterior:
         level : float
             Fraction of the draws in the interval, between 0 and 1; the draws outside are half below
             and half above it.
+        guaranteed : bool
+            Stretch the interval about the median so that it contains the true value with at least
+            this probability, for galaxies of the population of a labelled sample, also where the
+            posterior is not calibrated (conformal prediction; see
+            `~astrogenspec.calibration.CoverageGuarantee`). Possible for the levels 0.5, 0.68, 0.8,
+            0.9, 0.95 and 0.99.
 
         Returns
         -------
         lower, upper : Quantity, each of shape (n_galaxies,)
+            With ``guaranteed``, NaN for galaxies with inputs that the labelled sample does not
+            have, and infinite where it is too small.
 
         Raises
         ------
         ValueError
-            If the level is not between 0 and 1.
+            If the level is not between 0 and 1, or no intervals are guaranteed for the quantity or
+            the level.
         """
         if not 0 < level < 1:
             raise ValueError(f"level is {level}; give a fraction between 0 and 1, such as 0.68.")
+        if guaranteed:
+            return self._guaranteed_interval(level)
         lower, upper = self.percentiles([50 * (1 - level), 50 * (1 + level)])
         return lower, upper
+
+    def _guaranteed_interval(self, level: float) -> tuple[u.Quantity, u.Quantity]:
+        if self._stretch is None:
+            raise ValueError(
+                f"there is no labelled sample that guarantees intervals of {self._name}; use "
+                "guaranteed=False, or weights from PropertyEstimator.recalibrated() with at least "
+                "300 labels of it."
+            )
+        index = np.flatnonzero(np.isclose(GUARANTEED_LEVELS, level))
+        if len(index) == 0:
+            raise ValueError(
+                f"level is {level}; guaranteed intervals have one of the levels "
+                f"{', '.join(map(str, GUARANTEED_LEVELS))}."
+            )
+        info = QUANTITIES[self._name]
+        low, middle, high = self.percentiles([50 * (1 - level), 50, 50 * (1 + level)]).value
+        if info.logarithmic:
+            low, middle, high = (np.log10(values) for values in (low, middle, high))
+        stretch = self._stretch[:, index[0]]
+        low = np.maximum(middle - stretch * (middle - low), info.lower)
+        high = middle + stretch * (high - middle)
+        if info.logarithmic:
+            low, high = 10**low, 10**high
+        return self._with_unit(low, self.unit), self._with_unit(high, self.unit)
 
     def distribution(self) -> Distribution:
         """Return the draws as a distribution of `astropy.uncertainty`, for error propagation.
@@ -226,7 +280,9 @@ class QuantityPosterior:
         return u.Quantity(values, unit, subok=True, copy=False)
 
 
-def posterior_of(name: str, draws: Mapping[str, u.Quantity]) -> QuantityPosterior:
+def posterior_of(
+    name: str, draws: Mapping[str, u.Quantity], stretch: np.ndarray | None = None
+) -> QuantityPosterior:
     """Return the posterior of one quantity, drawn or derived.
 
     Parameters
@@ -235,6 +291,8 @@ def posterior_of(name: str, draws: Mapping[str, u.Quantity]) -> QuantityPosterio
         Name of the quantity.
     draws : mapping of str to Quantity, each of shape (n_galaxies, n_draws)
         Draws by the name of the quantity.
+    stretch : ndarray, shape (n_galaxies, n_levels), optional
+        Stretch of guaranteed intervals.
 
     Returns
     -------
@@ -257,7 +315,7 @@ def posterior_of(name: str, draws: Mapping[str, u.Quantity]) -> QuantityPosterio
             f"unknown quantity {name!r}{suggestion(name, known)}; available: {', '.join(known)}."
         )
     label, description = (info.label, info.description) if info else (name, "")
-    return QuantityPosterior(name, values, label=label, description=description)
+    return QuantityPosterior(name, values, label=label, description=description, stretch=stretch)
 
 
 def suggestion(name: str, known: Sequence[str] | np.ndarray) -> str:

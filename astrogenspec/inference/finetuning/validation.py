@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from astropy.table import QTable
 
+from ...calibration.guarantees import CoverageGuarantee, guarantee_of
 from ...calibration.recalibration import Recalibration, cross_fitted, fit_if_enough
 from ...metrics import robust_scatter
 from ...quantities import QUANTITIES, theta_to_quantities
@@ -129,6 +130,11 @@ class HeldOutResult:
             Recalibration.fit, self._posterior(free), self._truth(free), mode=self.modes[free]
         )
         return found if found is not None and found.corrected else None
+
+    def guarantee(self) -> CoverageGuarantee | None:
+        """Compute intervals with guaranteed coverage; None if there are too few galaxies."""
+        free = self._unconditioned
+        return guarantee_of(self._posterior(free), self._truth(free), self.modes[free])
 
     def report(self) -> CalibrationReport:
         """Judge the posteriors after fine-tuning, with a cross-fitted recalibration if one helps.
