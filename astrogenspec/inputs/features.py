@@ -269,6 +269,11 @@ class PhotometryReader:
         self._components = components
 
     @property
+    def filters(self) -> tuple[str, ...]:
+        """Names of the filters."""
+        return tuple(band.name for band in self._template.filters)
+
+    @property
     def is_sdss(self) -> bool:
         """Whether the filters are those of SDSS."""
         return is_sdss(self._template.filters)

@@ -72,7 +72,7 @@ _FREQUENT = 0.05
 _JITTER = 0.25
 #: Fraction of the galaxies whose errors are increased in a step, and maximum systematic error as a
 #: fraction of the flux: some catalogues include systematic errors and others do not.
-_INCREASED_ERRORS, _MAX_SYSTEMATIC = 0.5, 0.06
+_INCREASED_ERRORS, _MAX_SYSTEMATIC = 0.25, 0.06
 
 
 @dataclass(frozen=True)

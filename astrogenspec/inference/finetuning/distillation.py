@@ -21,7 +21,8 @@ of quantities, to
 
 Redshifts of simulated galaxies have zero weight where labelled galaxies with the same bands
 determine them: what differs between simulated and real photometry is learnt from the real galaxies.
-In networks for any filters, where a galaxy is described by coefficients instead of bands, they have
+In networks for any filters, which describe a galaxy by coefficients instead of bands, simulated
+galaxies are observed in other sets of filters than the labelled ones, and their redshifts have
 weight 0.3.
 
 References
@@ -32,6 +33,7 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ from ...inputs.features import ModelInputs
 from ...nn.records import TensorRecord
 from ...quantities import quantity_index
 from ...surveys import BANDS
-from ...training.filter_sets import FilterBank, FilterObserver
+from ...training.filter_sets import TRAINING_SETS, FilterBank, FilterObserver
 from ...training.shards import Shards
 from ..flows import ChainPosterior
 from ..network import Contexts, PropertyNetwork
@@ -321,7 +323,11 @@ class DistillationLoss:
 
 
 def encode_shards(
-    network: PropertyNetwork, folder: str | Path, n_max: int, seed: int
+    network: PropertyNetwork,
+    folder: str | Path,
+    n_max: int,
+    seed: int,
+    labelled_filters: Sequence[str] = (),
 ) -> EncodedGalaxies:
     """Observe and encode simulated galaxies of a folder of shards.
 
@@ -336,6 +342,9 @@ def encode_shards(
         Maximum number of galaxies.
     seed : int
         Seed of the selection, the noise and the input modes.
+    labelled_filters : sequence of str, optional
+        Names of the filters of labelled galaxies.  Networks for any filters are trained on
+        simulated galaxies in other sets of filters than these.
 
     Returns
     -------
@@ -350,7 +359,9 @@ def encode_shards(
     chosen = torch.randperm(len(shards), generator=generator)[:n_max]
     observer = None
     if network.components is not None:
-        observer = FilterObserver(FilterBank(), network.components)
+        labelled = set(labelled_filters)
+        others = [item for item in TRAINING_SETS if not {*item.filters, *item.second} <= labelled]
+        observer = FilterObserver(FilterBank(others), network.components)
     return encode_galaxies(network, shards, chosen, config, generator, observer)
 
 

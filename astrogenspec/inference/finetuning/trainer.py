@@ -230,7 +230,7 @@ def fine_tune(
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     n_simulated = min(max(_PER_LABELLED * len(galaxies), _MIN_SIMULATED), _MAX_SIMULATED)
     pools = [
-        encode_shards(network, folder, n_simulated, seed + k)
+        encode_shards(network, folder, n_simulated, seed + k, reader.filters)
         for k, folder in enumerate(data.simulations, start=1)
     ]
     setup = _Setup(card is not None, pools, settings, seed, reader)
@@ -518,7 +518,14 @@ def _new_card(
             if key in known:
                 known[key] = [min(low, known[key][0]), max(high, known[key][1])]
     # Metrics, calibration and recalibration belong to the old weights.
-    for stale in ("sha256", "filename", "metrics", "calibration", "recalibration"):
+    for stale in (
+        "sha256",
+        "filename",
+        "metrics",
+        "calibration",
+        "recalibration",
+        "guarantee",
+    ):
         new.pop(stale, None)
     new["name"] = (
         f"{new.get('name') or 'untitled'} (fitted)" if len(new["fits"]) == 1 else new.get("name")
