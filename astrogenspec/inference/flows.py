@@ -33,7 +33,13 @@ from ..nn.chunks import map_chunks
 from ..nn.noise import ObjectStreams, standard_normal
 from ..nn.splines import n_spline_parameters, spline_log_prob, spline_sample
 
-__all__ = ["DRAWS_PER_CHUNK", "ChainPosterior", "ConditionalFactor", "FlowChain"]
+__all__ = [
+    "DRAWS_PER_CHUNK",
+    "ChainPosterior",
+    "ConditionalFactor",
+    "FlowChain",
+    "SplicedPosterior",
+]
 
 #: Number of draws whose hidden features are computed at once; they fit the cache of a processor.
 _COLUMNS = 4096
@@ -143,6 +149,11 @@ class ChainPosterior:
         self.chain = chain
         self.context = context
 
+    @property
+    def _factors(self) -> list[tuple[ConditionalFactor, Tensor]]:
+        """Factor and context vectors of each quantity."""
+        return [(factor, self.context) for factor in self.chain.factors]
+
     def __len__(self) -> int:
         return len(self.context)
 
@@ -209,9 +220,9 @@ class ChainPosterior:
         y, log_jacobian = chain.standardise(torch.where(known, theta, chain.middle))
         columns: list[Tensor] = []
         parameters = []
-        for k, factor in enumerate(chain.factors[:q]):
+        for k, (factor, context) in enumerate(self._factors[:q]):
             earlier = torch.stack(columns, -1) if columns else y[:, :0]
-            spline = factor(self.context, earlier.clamp(-_EARLIER_LIMIT, _EARLIER_LIMIT))
+            spline = factor(context, earlier.clamp(-_EARLIER_LIMIT, _EARLIER_LIMIT))
             parameters.append(spline)
             if bool(known[:, k].all()):
                 columns.append(y[:, k])
@@ -286,10 +297,8 @@ class ChainPosterior:
         y = torch.empty_like(noise)
         fixed = None if known is None else self._standardise_prefix(known)
         earlier = torch.empty_like(y)
-        for k, factor in enumerate(self.chain.factors):
-            y[k] = spline_sample(
-                factor.evaluate_draws(self.context, earlier[:k], workspace), noise[k]
-            )
+        for k, (factor, context) in enumerate(self._factors):
+            y[k] = spline_sample(factor.evaluate_draws(context, earlier[:k], workspace), noise[k])
             if known is not None and fixed is not None and k < known.shape[1]:
                 y[k] = torch.where(known[:, k, None].isfinite(), fixed[:, k, None], y[k])
             torch.clamp(y[k], -_EARLIER_LIMIT, _EARLIER_LIMIT, out=earlier[k])
@@ -315,8 +324,8 @@ class ChainPosterior:
         y = self._standardise_prefix(known)
         earlier = y.clamp(-_EARLIER_LIMIT, _EARLIER_LIMIT)
         total = y.new_zeros(len(y))
-        for k, factor in enumerate(self.chain.factors[: known.shape[1]]):
-            term = spline_log_prob(factor(self.context, earlier[:, :k]), y[:, k])
+        for k, (factor, context) in enumerate(self._factors[: known.shape[1]]):
+            term = spline_log_prob(factor(context, earlier[:, :k]), y[:, k])
             total += torch.where(known[:, k].isfinite(), term, 0.0)
         return total
 
@@ -347,6 +356,30 @@ class ChainPosterior:
         q = known.shape[1]
         middle[:, :q] = torch.where(known.isfinite(), known, middle[:, :q])
         return self.chain.standardise(middle)[0]
+
+
+class SplicedPosterior(ChainPosterior):
+    """Posterior of the first quantities by one chain, and of the others, given these, by another.
+
+    Parameters
+    ----------
+    first, second : ChainPosterior
+        Posteriors of the same n galaxies, with the same supports and standardisation.
+    q : int
+        Number of quantities of the first chain.
+    """
+
+    def __init__(self, first: ChainPosterior, second: ChainPosterior, q: int) -> None:
+        super().__init__(first.chain, first.context)
+        self.first, self.second, self.q = first, second, q
+
+    @property
+    def _factors(self) -> list[tuple[ConditionalFactor, Tensor]]:
+        return self.first._factors[: self.q] + self.second._factors[self.q :]
+
+    def __getitem__(self, rows: slice) -> SplicedPosterior:
+        """Select galaxies."""
+        return SplicedPosterior(self.first[rows], self.second[rows], self.q)
 
 
 def _log_densities(parameters: Sequence[Tensor], y: Tensor) -> Tensor:

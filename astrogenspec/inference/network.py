@@ -8,10 +8,12 @@ morphology of the galaxy to a context vector :math:`c_h`, which conditions a cha
 .. math:: p(\theta \mid x) = \sum_h w_h\, p_h(\theta \mid c_h) , \qquad \sum_h w_h = 1 ,
 
 with equal weights :math:`w_h` of the heads that use the galaxy: all heads, or, in a network with
-photometry heads, one set of heads for galaxies with images and another for galaxies without.  If
-the first quantities of the chain,
-:math:`\theta_{\le q}`, are known, the weights of the conditional posterior are proportional to
-:math:`w_h\, p_h(\theta_{\le q} \mid c_h)`.
+photometry heads, one set of heads for galaxies with images and another for galaxies without.  The
+latter can take part in the inference from image and photometry: then each component is one of
+:math:`p_h(\theta_{\le q} \mid c_h)\, p_{h'}(\theta_{>q} \mid \theta_{\le q}, c_{h'})`, where
+h reads the image, and h' is h in one half of the mixture and a head for photometry in the other.
+If the first quantities of the chain, :math:`\theta_{\le q}`, are known, the weights of the
+conditional posterior are proportional to :math:`w_h\, p_h(\theta_{\le q} \mid c_h)`.
 
 Training minimises the negative log density of every head, the cross entropy of a classifier of
 measurable gas metallicities, and the weighted negative evidence lower bound of the images.  A small
@@ -40,7 +42,7 @@ from ..nn.precision import single_precision
 from ..quantities import QUANTITIES, QuantityInfo
 from ..surveys import BANDS
 from .completion import complete_images
-from .flows import DRAWS_PER_CHUNK, ChainPosterior, FlowChain
+from .flows import DRAWS_PER_CHUNK, ChainPosterior, FlowChain, SplicedPosterior
 from .vae import ImageVAE, elbo_terms
 
 __all__ = ["Contexts", "Domain", "MixturePosterior", "PropertyHead", "PropertyNetwork"]
@@ -53,6 +55,9 @@ _N_DECODED = _FACTOR_NAMES.index("black_hole_mass") + 1
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 #: Standardised quantities are clipped here before the mean latent is predicted.
 _DECODED_LIMIT = 6.0
+#: Weight of the heads for photometry in the posterior of the later quantities of galaxies with an
+#: image.
+_PHOTOMETRY_WEIGHT = 0.5
 #: Largest upper bound of the redshift, beyond any galaxy.
 _LARGEST_REDSHIFT = 20.0
 
@@ -68,21 +73,33 @@ class Domain:
         (`astrogenspec.inputs.sed_features`); with 0, photometry is that of SDSS.
     max_redshift : float
         Upper bound of the redshift; that of `~astrogenspec.quantities.QUANTITIES` by default.
+    image_quantities : int
+        Number of quantities, from the first, that heads for images infer for galaxies with an image
+        and photometry.  The others, given these, are inferred in equal parts by the same heads and
+        by those for galaxies without images, which many more labelled galaxies train.  By default
+        all.
 
     Raises
     ------
     ValueError
-        If the upper bound of the redshift is not between 0 and 20.
+        If the upper bound of the redshift is not between 0 and 20, or ``image_quantities`` not
+        between 1 and the number of quantities.
     """
 
     sed_components: int = 0
     max_redshift: float = QUANTITIES["redshift"].upper
+    image_quantities: int = len(QUANTITIES)
 
     def __post_init__(self) -> None:
         if not 0 < self.max_redshift <= _LARGEST_REDSHIFT:
             raise ValueError(
                 f"max_redshift is {self.max_redshift}; give a number greater than 0 and at most "
                 f"{_LARGEST_REDSHIFT:g}."
+            )
+        if not 1 <= self.image_quantities <= len(QUANTITIES):
+            raise ValueError(
+                f"image_quantities is {self.image_quantities}; give a number from 1 to "
+                f"{len(QUANTITIES)}."
             )
 
     @property
@@ -108,11 +125,15 @@ class Contexts:
         Context vectors.
     weight : Tensor, shape (heads, n)
         Mixture weights; they sum to one for each galaxy and are zero for heads that do not use it.
+    later : Contexts, optional
+        Context vectors of the heads that infer the later quantities, in the same order; by default
+        these are the same heads.
     """
 
     heads: Sequence[int]
     vectors: Tensor
     weight: Tensor
+    later: Contexts | None = None
 
     def repeat_interleave(self, k: int) -> Contexts:
         """Repeat each galaxy k times, as `torch.repeat_interleave` does."""
@@ -120,6 +141,7 @@ class Contexts:
             self,
             vectors=self.vectors.repeat_interleave(k, dim=1),
             weight=self.weight.repeat_interleave(k, dim=1),
+            later=None if self.later is None else self.later.repeat_interleave(k),
         )
 
 
@@ -521,6 +543,8 @@ class PropertyNetwork(nn.Module):
         """Return a copy with other heads, the last of which are for galaxies without images."""
         n = len(heads) - n_for_photometry
         config = self.config | {"members": n, "photometry_members": n_for_photometry}
+        if n_for_photometry == 0:
+            config.pop("image_quantities", None)
         network = type(self).from_config(config)
         state = {k: v for k, v in self.state_dict().items() if not k.startswith("heads.")}
         for k, head in enumerate(heads):
@@ -573,6 +597,50 @@ class PropertyNetwork(nn.Module):
         vectors = torch.stack([self.heads[k].context(inputs, mu, logvar) for k in used])
         return Contexts(used, vectors, weight[used])
 
+    def posterior_contexts(self, inputs: ModelInputs) -> Contexts:
+        """Compute the context vectors of the posterior.
+
+        They differ from `contexts` in networks in which heads for galaxies without images take part
+        in the inference from image and photometry (``image_quantities``).
+
+        Parameters
+        ----------
+        inputs : ModelInputs
+
+        Returns
+        -------
+        contexts : Contexts
+        """
+        contexts = self.contexts(inputs)
+        both = inputs.has_image & inputs.has_photometry & ~inputs.measured
+        if "image_quantities" not in self.config or not bool(both.any()):
+            return contexts
+        return self._spliced(contexts, inputs.without_images(), both)
+
+    def _spliced(self, contexts: Contexts, photometry: ModelInputs, both: Tensor) -> Contexts:
+        """Add pairs of heads for galaxies that have an image and photometry."""
+        images = [k for k in contexts.heads if k not in self.photometry_heads]
+        n_pairs = max(len(images), len(self.photometry_heads))
+        empty = torch.zeros_like(contexts.vectors[0][:, :1]).expand(-1, self.vae.latent_size)
+        own = torch.stack(
+            [self.heads[k].context(photometry, empty, empty) for k in self.photometry_heads]
+        )
+        first = [contexts.heads.index(images[k % len(images)]) for k in range(n_pairs)]
+        second = [k % len(own) for k in range(n_pairs)]
+        weight = (_PHOTOMETRY_WEIGHT * both.to(contexts.weight) / n_pairs).expand(n_pairs, -1)
+        heads = [*contexts.heads, *(contexts.heads[k] for k in first)]
+        later = [*contexts.heads, *(self.photometry_heads[k] for k in second)]
+        weights = torch.cat([contexts.weight * (1 - _PHOTOMETRY_WEIGHT * both), weight])
+        used = weights.any(1).nonzero()[:, 0].tolist()
+        vectors = torch.cat([contexts.vectors, contexts.vectors[first]])
+        later_vectors = torch.cat([contexts.vectors, own[second]])
+        return Contexts(
+            [heads[k] for k in used],
+            vectors[used],
+            weights[used],
+            Contexts([later[k] for k in used], later_vectors[used], weights[used]),
+        )
+
     def _head_weights(self, has_image: Tensor) -> Tensor:
         """Return the mixture weight of each head for each galaxy, shape (heads, n)."""
         n, n_for_photometry = self.config["members"], self.config["photometry_members"]
@@ -587,18 +655,30 @@ class PropertyNetwork(nn.Module):
 
     def posterior_of(self, contexts: Contexts) -> ChainPosterior | MixturePosterior:
         """Return the joint posterior of the nine quantities given the result of `contexts`."""
-        pairs = zip(contexts.heads, contexts.vectors, strict=True)
-        components = [self.heads[k].chain(vectors) for k, vectors in pairs]
+        components = self._chain_posteriors(contexts)
+        if contexts.later is not None:
+            q = self.config["image_quantities"]
+            components = [
+                SplicedPosterior(first, second, q)
+                for first, second in zip(
+                    components, self._chain_posteriors(contexts.later), strict=True
+                )
+            ]
         if len(components) == 1:
             return components[0]
         return MixturePosterior(components, contexts.weight)
 
+    def _chain_posteriors(self, contexts: Contexts) -> list[ChainPosterior]:
+        pairs = zip(contexts.heads, contexts.vectors, strict=True)
+        return [self.heads[k].chain(vectors) for k, vectors in pairs]
+
     def posterior(self, inputs: ModelInputs) -> ChainPosterior | MixturePosterior:
         """Return the joint posterior of the nine quantities as a distribution."""
-        return self.posterior_of(self.contexts(inputs))
+        return self.posterior_of(self.posterior_contexts(inputs))
 
     def measurable(self, contexts: Contexts) -> Tensor:
         """Return P(gas metallicity is measurable), shape (n,), given the result of `contexts`."""
+        contexts = contexts.later or contexts
         pairs = zip(contexts.heads, contexts.vectors, strict=True)
         parts = [self.heads[k].measurable(vectors) for k, vectors in pairs]
         return (contexts.weight * torch.stack(parts)).sum(0)

@@ -96,7 +96,7 @@ def draw_block(
     if known is not None:
         modes[np.isfinite(known).any(axis=1)] = ""
     with torch.inference_mode():
-        contexts = network.contexts(seen.inputs(network.components).to(device))
+        contexts = network.posterior_contexts(seen.inputs(network.components).to(device))
         if known is not None:
             known = torch.as_tensor(known, dtype=torch.float32, device=device)
         theta = network.posterior_of(contexts).sample(n_draws, generator, known).cpu().numpy()
@@ -186,7 +186,7 @@ def log_densities(
     network, device = estimator.network, estimator.device
     infos = list(network.quantities.values())
     with torch.inference_mode():
-        contexts = network.contexts(seen.inputs(network.components).to(device))
+        contexts = network.posterior_contexts(seen.inputs(network.components).to(device))
         log_derivative = np.zeros((n, k))
         if recalibration is not None:
             # A fixed seed: a density is a function of its arguments.

@@ -1,5 +1,7 @@
 """Tests of PropertyEstimator: input modes, seeds, batches, invalid galaxies, densities, errors."""
 
+import warnings
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -444,6 +446,28 @@ def test_masked_quantities_are_unknown(estimator, masked):
     assert spread[1] > 0 and (spread[[0, 2]] < 1e-7).all()
     densities = estimator.log_prob({"redshift": z}, photometry=table)
     assert np.isnan(densities).tolist() == [False, True, False]
+
+
+def test_recalibrated_weights_have_guaranteed_intervals(tmp_path):
+    n = 600
+    table = make_photometry(n, seed=2)
+    original = make_estimator()
+    draws = original.predict(photometry=table, n_draws=1, seed=9)["redshift"].draws.value[:, 0]
+    rng = np.random.default_rng(1)
+    true = np.clip(draws + rng.normal(0, 0.1, n), 0.001, 0.499)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstroGenSpecWarning)
+        estimator = original.recalibrated(photometry=table[:400], truth={"redshift": true[:400]})
+    estimator.save(tmp_path / "guaranteed.safetensors")
+    estimator = PropertyEstimator.load(tmp_path / "guaranteed.safetensors")
+    found = estimator.predict(photometry=table[400:], n_draws=300, seed=0)["redshift"]
+    low, high = found.interval(0.9, guaranteed=True)
+    inside = (low.value <= true[400:]) & (true[400:] <= high.value)
+    assert abs(inside.mean() - 0.9) < 4 * np.sqrt(0.09 / 200)
+    for options in ({"calibrated": False}, {"known": {"redshift": true[400:]}}):
+        other = estimator.predict(photometry=table[400:], n_draws=50, seed=0, **options)
+        with pytest.raises(ValueError, match="no labelled sample that guarantees"):
+            other["redshift"].interval(0.9, guaranteed=True)
 
 
 def test_density_of_recalibrated_draws():

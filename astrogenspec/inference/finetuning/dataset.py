@@ -60,7 +60,7 @@ _REDSHIFT = quantity_index("redshift")
 _HIDDEN_IMAGE = 0.2
 _HIDDEN_PHOTOMETRY = 0.1
 #: Probability per step that the morphology is hidden.
-_HIDDEN_MORPHOLOGY = 0.3
+_HIDDEN_MORPHOLOGY = 0.5
 #: Random sets of bands that are kept in a step.
 _BAND_SETS = AugmentationConfig(full_bands=0.7, gri_bands=0.1)
 #: Probability that a band of photometry in other filters is kept, where not all are.

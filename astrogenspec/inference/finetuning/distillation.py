@@ -45,7 +45,7 @@ from ...inputs.features import ModelInputs
 from ...nn.records import TensorRecord
 from ...quantities import quantity_index
 from ...surveys import BANDS
-from ...training.filter_sets import TRAINING_SETS, FilterBank, FilterObserver
+from ...training.filter_sets import FilterBank, FilterObserver, sets_with_other_filters
 from ...training.shards import Shards
 from ..flows import ChainPosterior
 from ..network import Contexts, PropertyNetwork
@@ -359,9 +359,8 @@ def encode_shards(
     chosen = torch.randperm(len(shards), generator=generator)[:n_max]
     observer = None
     if network.components is not None:
-        labelled = set(labelled_filters)
-        others = [item for item in TRAINING_SETS if not {*item.filters, *item.second} <= labelled]
-        observer = FilterObserver(FilterBank(others), network.components)
+        bank = FilterBank(sets_with_other_filters(labelled_filters))
+        observer = FilterObserver(bank, network.components)
     return encode_galaxies(network, shards, chosen, config, generator, observer)
 
 

@@ -394,6 +394,50 @@ def ensemble(fitted):
     return fitted[1].fit(photometry=table, labels=labels, heads=3, **settings)
 
 
+def test_weighted_galaxies_dominate_the_fit():
+    table, labels = galaxies(60)
+    both = vstack([table, table])
+    shifted = vstack([labels[["redshift"]], labels[["redshift"]]])
+    shifted["redshift"][60:] += 0.2
+    estimator = PropertyEstimator(make_network())
+    settings = FIT | {"epochs": 40}
+    weight = np.repeat([1.0, 0.02], 60)
+    fitted = estimator.fit(photometry=both, labels=shifted, sample_weight=weight, **settings)
+    found = fitted.predict(photometry=table, n_draws=100, seed=0)["redshift"].median().value
+    true = np.asarray(labels["redshift"])
+    assert abs(np.median(found - true)) < 0.03
+    other = estimator.fit(photometry=both, labels=shifted, sample_weight=weight[::-1], **settings)
+    found = other.predict(photometry=table, n_draws=100, seed=0)["redshift"].median().value
+    assert abs(np.median(found - true - 0.2)) < 0.03
+
+
+def test_galaxies_of_zero_weight_are_not_used():
+    table, labels = galaxies()
+    weight = np.r_[np.zeros(20), np.ones(N_GALAXIES - 20)]
+    fitted = PropertyEstimator(make_network()).fit(
+        photometry=table, labels=labels, sample_weight=weight, **FIT | {"epochs": 1}
+    )
+    entry = fitted.card["fits"][0]
+    assert entry["n_training"] + entry["n_held_out"] == N_GALAXIES - 20
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (np.ones(3), r"sample_weight has shape \(3,\) for 80 labels"),
+        (np.r_[np.nan, np.ones(79)], "row 0 of sample_weight is nan"),
+        (np.r_[1.0, -2.0, np.ones(78)], "row 1 of sample_weight is -2"),
+        (np.zeros(80), "sample_weight is zero for all galaxies"),
+    ],
+)
+def test_invalid_weights_of_galaxies_are_refused(weight, message):
+    table, labels = galaxies()
+    with pytest.raises(ValueError, match=message):
+        PropertyEstimator(make_network()).fit(
+            photometry=table, labels=labels, sample_weight=weight, **FIT
+        )
+
+
 def test_heads_differ_and_their_posteriors_are_averaged(ensemble, tmp_path):
     network = ensemble.network
     assert network.config["members"] == len(network.heads) == 3
