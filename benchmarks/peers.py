@@ -14,6 +14,7 @@ from astrogenspec.quantities import QUANTITIES
 __all__ = [
     "colours_of",
     "density_network_draws",
+    "density_network_features",
     "flow_medians",
     "label_medians",
     "neighbour_draws",
@@ -206,10 +207,51 @@ def neighbour_draws(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
     return y[tree.kneighbors(at, n_neighbors=best, return_distance=False)]
 
 
+def density_network_features(
+    train: QTable, test: QTable, subset: str, *, petrosian: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return r, colours, errors and optionally Petrosian magnitudes, scaled by the training rows.
+
+    Parameters
+    ----------
+    train, test : QTable
+        Rows of the table of labelled galaxies.
+    subset : str
+        Bands.
+    petrosian : bool
+        Add the differences of Petrosian and model magnitudes.
+    """
+
+    def features(table: QTable) -> np.ndarray:
+        magnitude = _magnitudes(table, subset)
+        ratio = [(table[f"flux_err_{b}"] / table[f"flux_{b}"]).value for b in subset]
+        noise = [np.log(np.clip(np.abs(r), 1e-4, 3)) for r in ratio]
+        extra = []
+        if petrosian:
+            for b in subset:
+                flux = table[f"petro_flux_{b}"].value
+                total = -1.0857 * np.arcsinh(flux) - table[f"extinction_{b}"].value
+                extra.append(total - magnitude[b])
+        return np.column_stack([magnitude["r"], _colours(magnitude), *noise, *extra])
+
+    reference, found = features(train), features(test)
+    centre = np.nanmedian(reference, axis=0)
+    width = 1.4826 * np.nanmedian(np.abs(reference - centre), axis=0)
+    return tuple(
+        np.clip(np.nan_to_num((values - centre) / width), -8, 8) for values in (reference, found)
+    )
+
+
 def density_network_draws(
-    x: np.ndarray, y: np.ndarray, at: np.ndarray, *, n_draws: int, seed: int
+    x: np.ndarray,
+    y: np.ndarray,
+    at: np.ndarray,
+    *,
+    n_draws: int,
+    seed: int,
+    n_networks: int = _N_NETWORKS,
 ) -> np.ndarray:
-    """Draw redshifts from an ensemble of three mixture density networks of five Gaussians.
+    """Draw redshifts from an ensemble of mixture density networks of five Gaussians.
 
     Each is trained with early stopping on another fifth of the galaxies.
 
@@ -223,6 +265,8 @@ def density_network_draws(
         Number of draws.
     seed : int
         Seed of the random numbers.
+    n_networks : int
+        Number of networks.
 
     Returns
     -------
@@ -243,7 +287,7 @@ def density_network_draws(
 
     draws = []
     fold = torch.randperm(len(y)) % 5
-    for k in range(_N_NETWORKS):
+    for k in range(n_networks):
         network = torch.nn.Sequential(
             torch.nn.Linear(x.shape[1], _WIDTH),
             torch.nn.SiLU(),
@@ -270,7 +314,7 @@ def density_network_draws(
                 break
         network.load_state_dict(state)
         with torch.no_grad():
-            draws.append(mixture(network(others)).sample((-(-n_draws // _N_NETWORKS),)))
+            draws.append(mixture(network(others)).sample((-(-n_draws // n_networks),)))
     found = torch.cat(draws).T.numpy()[:, :n_draws]
     return centre + width * found
 
