@@ -1,14 +1,22 @@
-"""Prepare and run the fine-tuning of a properties network on real galaxies.
+"""Fine-tune a properties network on real galaxies.
 
-    python recipes/finetune.py table FOLDER --out runs/finetuning.ecsv
+    python recipes/finetune.py heads FOLDER --model WEIGHTS --data SHARDS --out runs/finetuned
+    python recipes/finetune.py heads FOLDER --fold 0 --heads 2 --model WEIGHTS --data SHARDS \\
+        --out runs/folds
     python recipes/finetune.py images FOLDER --model WEIGHTS --data SHARDS --out OUT
+    python recipes/finetune.py calibrate FOLDER --model WEIGHTS --folds runs/folds --out OUT
+    python recipes/finetune.py table FOLDER --out runs/finetuning.ecsv
 
-``table`` writes the table of labelled galaxies for ``astrogenspec train properties --anchor`` from
-``sdss_photometry.fits``, ``sdss_lines.fits``, ``sdss_masses.fits`` and ``sdss_images.fits`` in
-FOLDER, without the 24 galaxies of the demonstration and those of the image table.  ``images``
-continues on the galaxies with images: ``sdss_images.npz``, ``sdss_images.fits`` and
-``sdss_photometry.fits``.  SHARDS are simulated galaxies for the teacher samples that limit
-catastrophic forgetting.
+``heads`` trains heads for galaxies without images on the table of `real_tables.finetuning_table`,
+one after the other, and joins them in ``properties.safetensors``.  Every head is kept in a file of
+its own: a second call continues with those that are missing, and with ``--only`` several calls
+train different heads at the same time.  With ``--fold``, the galaxies of one fold are left out, and
+the result is ``fold-K.safetensors``, for ``benchmarks/real.py``.
+
+``images`` continues on the galaxies with images: ``sdss_images.npz``, ``sdss_images.fits`` and
+``sdss_photometry.fits``.  ``calibrate`` fits the recalibration and the guaranteed intervals to the
+galaxies that the weights of the folds left out.  ``table`` writes the table of labelled galaxies.
+SHARDS are simulated galaxies for the teacher samples that limit catastrophic forgetting.
 """
 
 from __future__ import annotations
@@ -17,10 +25,130 @@ import argparse
 import warnings
 from pathlib import Path
 
+import numpy as np
+from astropy.table import QTable
 from real_images import RealImages, fine_tune
-from real_tables import finetuning_table
+from real_tables import finetuning_table, inputs_of
 
-from astrogenspec import PropertyEstimator
+from astrogenspec import Posterior, PropertyEstimator
+from astrogenspec.calibration.guarantees import guarantee_of
+from astrogenspec.calibration.recalibration import Recalibration
+from astrogenspec.quantities import QUANTITIES
+
+SEED = 5
+#: Options of `PropertyEstimator.fit`.
+SETTINGS = {
+    "epochs": 40,
+    "batch_size": 256,
+    "learning_rate": 2e-3,
+    "validation_fraction": 0.03,
+    "patience": None,
+    "heads": 1,
+    "on_error": "flag",
+    "progress": False,
+}
+
+
+def train_head(
+    base: PropertyEstimator, table: QTable, shards: list[Path], number: int
+) -> PropertyEstimator:
+    """Train one head on all labels of a table."""
+    return base.fit(
+        photometry=inputs_of(table),
+        labels={name: table[name] for name in QUANTITIES},
+        known={"redshift": table["known_redshift"]},
+        sample_weight=table["sample_weight"],
+        simulations=shards,
+        seed=SEED + 100 * number,
+        **SETTINGS,
+    )
+
+
+def train_heads(options: argparse.Namespace) -> None:
+    """Train the heads that are missing, and join them when all exist."""
+    table = finetuning_table(options.folder)
+    prefix, joined = "head", "properties.safetensors"
+    if options.fold is not None:
+        table = table[table["fold"] != options.fold]
+        prefix, joined = f"fold-{options.fold}-head", f"fold-{options.fold}.safetensors"
+    options.out.mkdir(parents=True, exist_ok=True)
+    base = PropertyEstimator.from_pretrained(options.model)
+    paths = [options.out / f"{prefix}-{k}.safetensors" for k in range(options.heads)]
+    for k, path in enumerate(paths):
+        if path.exists() or options.only not in (None, k):
+            continue
+        head = train_head(base, table, options.data, k)
+        head.save(path)
+        print(path, head.fit_report(), sep="\n", flush=True)
+    if all(path.exists() for path in paths):
+        join_heads(base, paths).save(options.out / joined, overwrite=True)
+
+
+def join_heads(base: PropertyEstimator, paths: list[Path]) -> PropertyEstimator:
+    """Join heads for galaxies without images with the heads that read images of the base."""
+    found = [PropertyEstimator.load(path) for path in paths]
+    network = base.network.with_heads(
+        [base.network.extract_head(k) for k in range(base.network.config["members"])],
+        [one.network.extract_head(one.network.photometry_heads[0]) for one in found],
+    )
+    card = dict(found[0].card or {})
+    fits = card["fits"][:-1] + [one.card["fits"][-1] for one in found]
+    dropped = ("sha256", "filename", "recalibration", "guarantee")
+    card = {key: value for key, value in card.items() if key not in dropped}
+    return PropertyEstimator(network, card=card | {"fits": fits})
+
+
+def calibrate(options: argparse.Namespace) -> None:
+    """Fit the recalibration and the guaranteed intervals to held-out galaxies of the folds."""
+    table = finetuning_table(options.folder)
+    table = table[np.isfinite(table["redshift"].value)]
+    posteriors, rows = [], []
+    for k in range(table["fold"].max() + 1):
+        estimator = PropertyEstimator.load(options.folds / f"fold-{k}.safetensors")
+        chosen = np.flatnonzero(table["fold"] == k)
+        posteriors.append(
+            estimator.predict(
+                photometry=inputs_of(table[chosen], morphology=False),
+                n_draws=500,
+                seed=0,
+                on_error="flag",
+                progress=False,
+                calibrated=False,
+            )
+        )
+        rows.append(chosen)
+    posterior, order = Posterior.concatenate(posteriors), np.concatenate(rows)
+    truth = {"redshift": table["redshift"][order]}
+    estimator = PropertyEstimator.from_pretrained(options.model)
+    card = dict(estimator.card or {})
+    fitted = Recalibration.fit(posterior, truth)
+    print(fitted, fitted.notes)
+    card.pop("recalibration", None)
+    if fitted.corrected:
+        card["recalibration"] = fitted.to_dict()
+    guarantee = guarantee_of(posterior, truth, np.full(len(posterior), "photometry"))
+    card["guarantee"] = guarantee.to_dict()
+    options.out.mkdir(parents=True, exist_ok=True)
+    PropertyEstimator(estimator.network, card=card).save(
+        options.out / "properties.safetensors", overwrite=True
+    )
+
+
+def write_table(options: argparse.Namespace) -> None:
+    """Write the table of labelled galaxies."""
+    labelled = finetuning_table(options.folder)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    labelled.write(options.out, overwrite=True)
+    print(len(labelled), "rows in", options.out)
+
+
+def train_images(options: argparse.Namespace) -> None:
+    """Fine-tune on galaxies with images."""
+    before = PropertyEstimator.from_pretrained(options.model)
+    after = fine_tune(before, RealImages.read(options.folder), options.data)
+    options.out.mkdir(parents=True, exist_ok=True)
+    after.save(options.out / "properties.safetensors", overwrite=True)
+    print(after.fit_report())
 
 
 def main() -> None:
@@ -29,27 +157,33 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     tasks = parser.add_subparsers(dest="task", required=True)
-    table = tasks.add_parser("table", help="write the table of labelled galaxies")
+    heads = tasks.add_parser("heads", help="fine-tune heads on photometry")
     images = tasks.add_parser("images", help="fine-tune on galaxies with images")
-    for task in (table, images):
+    calibration = tasks.add_parser("calibrate", help="recalibration and guaranteed intervals")
+    table = tasks.add_parser("table", help="write the table of labelled galaxies")
+    for task, run in (
+        (heads, train_heads),
+        (images, train_images),
+        (calibration, calibrate),
+        (table, write_table),
+    ):
         task.add_argument("folder", type=Path, help="folder of the real data")
-    table.add_argument("--out", type=Path, default=Path("runs/finetuning.ecsv"))
-    images.add_argument("--model", required=True, help="weights fine-tuned on photometry")
-    images.add_argument("--data", nargs="+", type=Path, default=[], help="simulated shards")
+        task.set_defaults(run=run)
+    for task in (heads, images, calibration):
+        task.add_argument("--model", required=True, help="weights to start from")
+    for task in (heads, images):
+        task.add_argument("--data", nargs="+", type=Path, default=[], help="simulated shards")
+    heads.add_argument("--heads", type=int, default=3, help="number of heads")
+    heads.add_argument("--only", type=int, metavar="K", help="train this head alone")
+    heads.add_argument("--fold", type=int, help="fold to leave out")
+    heads.add_argument("--out", type=Path, default=Path("runs/finetuned"))
     images.add_argument("--out", type=Path, default=Path("runs/finetuned-images"))
+    calibration.add_argument("--folds", type=Path, default=Path("runs/folds"))
+    calibration.add_argument("--out", type=Path, default=Path("runs/calibrated"))
+    table.add_argument("--out", type=Path, default=Path("runs/finetuning.ecsv"))
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    if arguments.task == "table":
-        labelled = finetuning_table(arguments.folder)
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        labelled.write(arguments.out, overwrite=True)
-        print(len(labelled), "rows in", arguments.out)
-        return
-    before = PropertyEstimator.from_pretrained(arguments.model)
-    after = fine_tune(before, RealImages.read(arguments.folder), arguments.data)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    after.save(arguments.out / "properties.safetensors", overwrite=True)
-    print(after.fit_report())
+    arguments.run(arguments)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ it never saw; surveys that are left out of the training show how well.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +34,7 @@ __all__ = [
     "FilterObserver",
     "FilterSet",
     "random_curve",
+    "sets_with_other_filters",
 ]
 
 _MAG = 2.5 / math.log(10)
@@ -90,6 +91,23 @@ TRAINING_SETS = (
     FilterSet(_names("cfht_megacam", "ugriz"), weight=0.03),
     FilterSet(_names("decamDR1", "grz"), _TWOMASS, weight=0.02),
 )
+
+
+def sets_with_other_filters(filters: Collection[str]) -> tuple[FilterSet, ...]:
+    """Return the filter sets of the training with at least one filter that is not among these.
+
+    Parameters
+    ----------
+    filters : collection of str
+        Names of filters.
+
+    Returns
+    -------
+    tuple of FilterSet
+    """
+    return tuple(
+        item for item in TRAINING_SETS if not {*item.filters, *item.second} <= set(filters)
+    )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from astrogenspec.training.filter_sets import (
     FilterObserver,
     FilterSet,
     random_curve,
+    sets_with_other_filters,
 )
 from astrogenspec.wavelengths import SED_GRID
 
@@ -135,3 +136,11 @@ def test_photometry_measured_on_images_is_marked():
     observer = FilterObserver(FilterBank(n_random=200), components)
     features = observer.measured_on_image(sed @ curves_of(UGRIZ).T, error)
     assert (features[:, SED_SUMMARY.index("measured")] == 1).all()
+
+
+def test_sets_with_other_filters_leave_out_those_of_a_survey():
+    sdss = [f"sdss2010-{band}" for band in "ugriz"]
+    others = sets_with_other_filters(sdss)
+    assert len(others) == len(TRAINING_SETS) - 1
+    assert all({*item.filters, *item.second} - set(sdss) for item in others)
+    assert sets_with_other_filters(()) == TRAINING_SETS
