@@ -68,14 +68,29 @@ TRAIN_DEEP = (
     "astrogenspec train properties --any-filters --max-redshift 1.3 --data runs/deep-seds "
     "--hours {hours:.2f} --learning-rate 1.5e-3 --out runs/deep"
 )
-FINETUNING_TABLE = "python recipes/finetune.py table FOLDER --out runs/finetuning.ecsv"
+SIMULATE_FAINT = (
+    "python recipes/training_set.py runs/faint --seds --n 100000 --seed 6 --population faint"
+)
+#: Continues the head for galaxies without images on fainter galaxies too.
+TRAIN_FAINT = (
+    f"astrogenspec train properties --model {BASE} --photometry-only --data runs/seds runs/faint "
+    "--hours {hours:.2f} --learning-rate 6e-4 --seed 3 --out runs/faint-head"
+)
 FINETUNE = (
-    f"astrogenspec train properties --anchor runs/finetuning.ecsv --model {BASE} "
-    "--data runs/images3 --members {members} --epochs {epochs} --out runs/finetuned"
+    "python recipes/finetune.py heads FOLDER --model runs/faint-head/properties.safetensors "
+    "--data runs/seds --heads {heads} --out runs/finetuned"
+)
+FINETUNE_FOLDS = (
+    "for k in 0 1 2 3 4; do python recipes/finetune.py heads FOLDER --fold $k --heads 1 "
+    "--model runs/faint-head/properties.safetensors --data runs/seds --out runs/folds; done"
 )
 FINETUNE_ON_IMAGES = (
     "python recipes/finetune.py images FOLDER --model runs/finetuned/properties.safetensors "
-    "--data runs/images3 --out runs/finetuned-images"
+    "--data runs/images-seds --out runs/finetuned-images"
+)
+CALIBRATE = (
+    "python recipes/finetune.py calibrate FOLDER --folds runs/folds "
+    "--model runs/finetuned-images/properties.safetensors --out runs/calibrated"
 )
 #: Runs of the spectra network: seed of the simulated galaxies, seed of the run (None: the default),
 #: hours, folder.
@@ -156,13 +171,15 @@ RECIPES = {
         _bundle("deep", "runs/deep"),
     ),
     "properties": (
-        SIMULATE_MORE_IMAGES,
-        FINETUNING_TABLE,
-        FINETUNE.format(members=3, epochs=72),
+        SIMULATE_SEDS,
+        SIMULATE_FAINT,
+        TRAIN_FAINT.format(hours=0.28),
+        FINETUNE.format(heads=3),
         FINETUNE_ON_IMAGES,
-        _bundle("properties", "runs/finetuned-images"),
-        "python benchmarks/finetuning.py folds FOLDER --members 3 --data runs/images3 "
-        "--out results/properties",
+        FINETUNE_FOLDS,
+        CALIBRATE,
+        _bundle("properties", "runs/calibrated"),
+        "python benchmarks/real.py FOLDER --folds runs/folds --out results/properties",
         "python recipes/bundle.py properties --results results/properties",
     ),
     "spectra": (

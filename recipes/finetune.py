@@ -33,6 +33,7 @@ from real_tables import finetuning_table, inputs_of
 from astrogenspec import Posterior, PropertyEstimator
 from astrogenspec.calibration.guarantees import guarantee_of
 from astrogenspec.calibration.recalibration import Recalibration
+from astrogenspec.inference.network import PropertyNetwork
 from astrogenspec.quantities import QUANTITIES
 
 SEED = 5
@@ -85,12 +86,18 @@ def train_heads(options: argparse.Namespace) -> None:
 
 
 def join_heads(base: PropertyEstimator, paths: list[Path]) -> PropertyEstimator:
-    """Join heads for galaxies without images with the heads that read images of the base."""
+    """Join heads for galaxies without images with the heads that read images of the base.
+
+    The former take part in the inference from image and photometry of all quantities but the
+    redshift, because real galaxies trained them.
+    """
     found = [PropertyEstimator.load(path) for path in paths]
-    network = base.network.with_heads(
+    joined = base.network.with_heads(
         [base.network.extract_head(k) for k in range(base.network.config["members"])],
         [one.network.extract_head(one.network.photometry_heads[0]) for one in found],
     )
+    network = PropertyNetwork.from_config(joined.config | {"image_quantities": 1})
+    network.load_state_dict(joined.state_dict())
     card = dict(found[0].card or {})
     fits = card["fits"][:-1] + [one.card["fits"][-1] for one in found]
     dropped = ("sha256", "filename", "recalibration", "guarantee")

@@ -12,7 +12,7 @@ simulate galaxies are used by the benchmarks too.
 Writes N galaxies without images to shards in the folder ``seds``, with the spectral energy
 distributions from which photometry in any filters is made for training.  With ``--images``, they
 have noise-free images too.  With ``--population deep``, galaxies are those of the deep population,
-to r = 23.5 and z = 1.3.
+to r = 23.5 and z = 1.3, and with ``faint`` those to r = 20 among them.
 """
 
 from __future__ import annotations
@@ -37,10 +37,17 @@ from astrogenspec.inputs.sed_features import SEDComponents
 from astrogenspec.results.information import population_of
 from astrogenspec.simulate import GalaxyStream, Simulator
 from astrogenspec.simulate.dataset import DEEP_SAMPLES, TRAINING_SAMPLES, Contents, write_shards
+from astrogenspec.simulate.simulator import Sample
 from astrogenspec.training.filter_sets import FilterBank, FilterObserver
 
 #: Samples of the training set of each population.
-SAMPLES = {"local": TRAINING_SAMPLES, "deep": DEEP_SAMPLES}
+SAMPLES = {
+    "local": TRAINING_SAMPLES,
+    "deep": DEEP_SAMPLES,
+    "faint": (Sample(magnitude_limit=20.0), Sample(magnitude_limit=19.0)),
+}
+#: Population of the simulator of those that are parts of another one.
+_PARTS = {"faint": "deep"}
 
 
 def photometry_batch(
@@ -73,12 +80,12 @@ def simulate(
     """Simulate galaxies like those of the training set, with or without observed images."""
     contents = Contents("observed" if images else "none", "none")
     columns = ["theta", "measurable", "flux", "error"] + ["image", "ivar"] * images
-    simulator = Simulator(population=population)
+    simulator = Simulator(population=_PARTS.get(population, population))
     return take(GalaxyStream(simulator, seed, SAMPLES[population], contents), n, columns)
 
 
 def training_statistics(
-    n: int, seed: int, population: str = "local", *, images: bool = True
+    n: int, seed: int, population: str = "local", *, images: bool = True, n_faint: int = 0
 ) -> dict:
     """Compute the statistics of the training set.
 
@@ -92,12 +99,17 @@ def training_statistics(
         Population of the simulator.
     images : bool
         Whether the statistics of images are computed.
+    n_faint : int
+        Number of additional galaxies to r = 20, without images.
     """
     cutouts = None
     if images:
         imaged = simulate(n, seed, images=True, population=population)
         cutouts = CutoutBatch(imaged["image"], imaged["ivar"])
     many = simulate(10 * n, seed + 1, images=False, population=population)
+    if n_faint:
+        faint = simulate(n_faint, seed + 2, images=False, population="faint")
+        many = {name: np.concatenate([values, faint[name]]) for name, values in many.items()}
     theta = many["theta"].astype(float)
     theta[many["measurable"] < 0.5, 3] = np.nan
     photometry = photometry_batch(many["flux"], many["error"])
@@ -146,7 +158,7 @@ def write_seds(folder: Path, options: argparse.Namespace) -> list[Path]:
         options.n,
         folder,
         seed=options.seed,
-        population=options.population,
+        population=_PARTS.get(options.population, options.population),
         samples=SAMPLES[options.population],
         contents=Contents(images, "none", seds=True),
         workers=options.workers,
