@@ -341,7 +341,7 @@ def properties_card(run: Path, commit: str, results: Path | None) -> dict:
     card["fits"] = trained["fits"]
     faint = [SIMULATE_SEDS, SIMULATE_FAINT, TRAIN_FAINT.format(hours=_FAINT_HOURS)]
     n_heads = sum(not fit["images_alone"] for fit in trained["fits"])
-    real = [FINETUNE.format(heads=n_heads), FINETUNE_ON_IMAGES, FINETUNE_FOLDS, CALIBRATE]
+    real = [FINETUNE_ON_IMAGES, FINETUNE.format(heads=n_heads), FINETUNE_FOLDS, CALIBRATE]
     card["stages"] = [
         *card["stages"],
         {"title": "Head for galaxies without images, to r = 20", "commands": faint},

@@ -77,20 +77,20 @@ TRAIN_FAINT = (
     "--hours {hours:.2f} --learning-rate 6e-4 --seed 3 --out runs/faint-head"
 )
 FINETUNE = (
-    "python recipes/finetune.py heads FOLDER --model runs/faint-head/properties.safetensors "
+    "python recipes/finetune.py heads FOLDER --model runs/finetuned-images/properties.safetensors "
     "--data runs/seds --heads {heads} --out runs/finetuned"
 )
 FINETUNE_FOLDS = (
     "for k in 0 1 2 3 4; do python recipes/finetune.py heads FOLDER --fold $k --heads 1 "
-    "--model runs/faint-head/properties.safetensors --data runs/seds --out runs/folds; done"
+    "--model runs/finetuned-images/properties.safetensors --data runs/seds --out runs/folds; done"
 )
 FINETUNE_ON_IMAGES = (
-    "python recipes/finetune.py images FOLDER --model runs/finetuned/properties.safetensors "
+    "python recipes/finetune.py images FOLDER --model runs/faint-head/properties.safetensors "
     "--data runs/images-seds --out runs/finetuned-images"
 )
 CALIBRATE = (
     "python recipes/finetune.py calibrate FOLDER --folds runs/folds "
-    "--model runs/finetuned-images/properties.safetensors --out runs/calibrated"
+    "--model runs/finetuned/properties.safetensors --out runs/calibrated"
 )
 #: Runs of the spectra network: seed of the simulated galaxies, seed of the run (None: the default),
 #: hours, folder.
@@ -174,8 +174,8 @@ RECIPES = {
         SIMULATE_SEDS,
         SIMULATE_FAINT,
         TRAIN_FAINT.format(hours=0.28),
-        FINETUNE.format(heads=3),
         FINETUNE_ON_IMAGES,
+        FINETUNE.format(heads=3),
         FINETUNE_FOLDS,
         CALIBRATE,
         _bundle("properties", "runs/calibrated"),
