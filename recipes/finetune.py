@@ -14,9 +14,10 @@ train different heads at the same time.  With ``--fold``, the galaxies of one fo
 the result is ``fold-K.safetensors``, for ``benchmarks/real.py``.
 
 ``images`` trains the weights that read images, and no others, on the galaxies with images:
-``sdss_images.npz``, ``sdss_images.fits`` and ``sdss_photometry.fits``; run it first.  ``calibrate`` fits the recalibration and the guaranteed intervals to the
-galaxies that the weights of the folds left out.  ``table`` writes the table of labelled galaxies.
-SHARDS are simulated galaxies for the teacher samples that limit catastrophic forgetting.
+``sdss_images.npz``, ``sdss_images.fits`` and ``sdss_photometry.fits``; run it first.
+``calibrate`` fits the recalibration and the guaranteed intervals to the galaxies that the weights
+of the folds left out.  ``table`` writes the table of labelled galaxies.  SHARDS are simulated
+galaxies for the teacher samples that limit catastrophic forgetting.
 """
 
 from __future__ import annotations
