@@ -159,9 +159,12 @@ def of_run(kind: str, arguments: argparse.Namespace) -> tuple[torch.nn.Module, d
         card["novelty"] |= sed_statistics(network.sed, _N_SEDS, _SEED, population="deep")
         card["filters"] = [list(item.filters + item.second) for item in TRAINING_SETS]
         return network, card
-    make_card = simulated_card if kind == "simulated" else properties_card
     network = PropertyEstimator.load(run / "properties.safetensors").network
-    return network, make_card(run, commit, results)
+    if kind == "simulated":
+        return network, simulated_card(run, commit, results)
+    card = properties_card(run, commit)
+    card["novelty"] |= sed_statistics(network.sed, _N_SEDS, _SEED)
+    return network, card
 
 
 def of_package(kind: str, results: Path | None) -> tuple[torch.nn.Module, dict]:

@@ -14,8 +14,9 @@ from astropy.table import Table
 from commands import (
     CALIBRATE,
     FINETUNE,
-    FINETUNE_FOLDS,
+    FINETUNE_FOLD,
     FINETUNE_ON_IMAGES,
+    N_FOLDS,
     SIMULATE_DEEP,
     SIMULATE_FAINT,
     SIMULATE_IMAGES,
@@ -323,17 +324,15 @@ def recalibration_of(results: Path | None, name: str) -> dict:
     return {"recalibration": json.loads(path.read_text())["recalibration"]}
 
 
-def properties_card(run: Path, commit: str, results: Path | None) -> dict:
+def properties_card(run: Path, commit: str) -> dict:
     """Make the card of a properties network that was fine-tuned on real galaxies."""
     trained = json.loads((run / "properties.json").read_text())
     before = MODELS["simulated"][0]
     card = load_card(before)
     for key in ("sha256", "filename", "metrics", "recalibration"):
         card.pop(key, None)
-    limit = card["novelty"]["least_sed_log_tail"]
     card |= base_card("properties", trained, commit) | {"preprocessing": ANY_FILTER_PREPROCESSING}
     card |= training_statistics(*_STATISTICS, n_faint=_N_FAINT)
-    card["novelty"]["least_sed_log_tail"] = limit
     card["training_range"] = {"r_magnitude": [12.0, 20.0], "redshift": [0.003, 0.42]}
     for key in ("recalibration", "guarantee"):
         if trained.get(key) is not None:
@@ -341,7 +340,8 @@ def properties_card(run: Path, commit: str, results: Path | None) -> dict:
     card["fits"] = trained["fits"]
     faint = [SIMULATE_SEDS, SIMULATE_FAINT, TRAIN_FAINT.format(hours=_FAINT_HOURS)]
     n_heads = sum(not fit["images_alone"] for fit in trained["fits"])
-    real = [FINETUNE_ON_IMAGES, FINETUNE.format(heads=n_heads), FINETUNE_FOLDS, CALIBRATE]
+    folds = [FINETUNE_FOLD.format(fold=k) for k in range(N_FOLDS)]
+    real = [FINETUNE_ON_IMAGES, FINETUNE.format(heads=n_heads), *folds, CALIBRATE]
     card["stages"] = [
         *card["stages"],
         {"title": "Head for galaxies without images, to r = 20", "commands": faint},

@@ -80,9 +80,11 @@ FINETUNE = (
     "python recipes/finetune.py heads FOLDER --model runs/finetuned-images/properties.safetensors "
     "--data runs/seds --heads {heads} --out runs/finetuned"
 )
-FINETUNE_FOLDS = (
-    "for k in 0 1 2 3 4; do python recipes/finetune.py heads FOLDER --fold $k --heads 1 "
-    "--model runs/finetuned-images/properties.safetensors --data runs/seds --out runs/folds; done"
+#: Folds of the cross-validation.
+N_FOLDS = 5
+FINETUNE_FOLD = (
+    "python recipes/finetune.py heads FOLDER --fold {fold} --heads 1 "
+    "--model runs/finetuned-images/properties.safetensors --data runs/seds --out runs/folds"
 )
 FINETUNE_ON_IMAGES = (
     "python recipes/finetune.py images FOLDER --model runs/faint-head/properties.safetensors "
@@ -176,7 +178,7 @@ RECIPES = {
         TRAIN_FAINT.format(hours=0.28),
         FINETUNE_ON_IMAGES,
         FINETUNE.format(heads=3),
-        FINETUNE_FOLDS,
+        *(FINETUNE_FOLD.format(fold=k) for k in range(N_FOLDS)),
         CALIBRATE,
         _bundle("properties", "runs/calibrated"),
         "python benchmarks/real.py FOLDER --folds runs/folds --out results/properties",

@@ -99,8 +99,8 @@ def join_heads(base: PropertyEstimator, paths: list[Path]) -> PropertyEstimator:
     )
     network = PropertyNetwork.from_config(joined.config | {"image_quantities": 1})
     network.load_state_dict(joined.state_dict())
-    card = dict(found[0].card or {})
-    fits = card["fits"][:-1] + [one.card["fits"][-1] for one in found]
+    card = dict(base.card or {})
+    fits = [*card.get("fits", []), *(one.card["fits"][-1] for one in found)]
     dropped = ("sha256", "filename", "recalibration", "guarantee")
     card = {key: value for key, value in card.items() if key not in dropped}
     return PropertyEstimator(network, card=card | {"fits": fits})
