@@ -5,7 +5,7 @@
     python benchmarks/spectra.py measured [--n 60] --out results/spectra
     python benchmarks/spectra.py ranking [--n 64] --out results/spectra
     python benchmarks/spectra.py sampling [--n 48] --out results/spectra
-    python benchmarks/spectra.py real FOLDER [--plot DIR] --out results/spectra
+    python benchmarks/spectra.py real FOLDER [--n 268] [--plot DIR] --out results/spectra
     python benchmarks/spectra.py speed --out results/spectra
 
 ``measured``, ``ranges`` and ``real`` are implemented in `spectra_measured.py`, `spectra_ranges.py`
@@ -225,7 +225,7 @@ def run(arguments: argparse.Namespace) -> dict:
     if arguments.what == "real":
         from spectra_real import run_real
 
-        return run_real(properties, estimator, arguments.folder, arguments.plot)
+        return run_real(properties, estimator, arguments.folder, arguments.plot, arguments.n)
     n = arguments.n or SIZES[arguments.what]
     if arguments.what == "measured":
         from spectra_measured import run_measured

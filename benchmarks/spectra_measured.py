@@ -184,7 +184,7 @@ def active_nuclei(properties, estimator, n: int) -> dict:
     }
     result: dict = {"n_agn": int(active.sum()), "n_star_forming": int((~active).sum())}
     for name, (flux, redshift) in spectra.items():
-        fraction = np.array([_active_fraction(f, z) for f, z in zip(flux, redshift, strict=True)])
+        fraction = np.array([active_fraction(f, z) for f, z in zip(flux, redshift, strict=True)])
         result[name] = balanced(fraction, active)
     ratios = [posterior[f"{name}_flux"].draws.value for name in _LINES]
     halpha, hbeta, oiii, nii = ratios
@@ -213,7 +213,7 @@ def true_classes(line_flux: np.ndarray) -> np.ndarray:
     return bpt_class(np.log10(nii / halpha), np.log10(oiii / hbeta))
 
 
-def _active_fraction(flux: np.ndarray, redshift: np.ndarray) -> float:
+def active_fraction(flux: np.ndarray, redshift: np.ndarray) -> float:
     """Fraction of spectra whose lines lie above the curve of Kauffmann et al. (2003)."""
     tables = [measure_lines(spectrum_of(f, z), _LINES) for f, z in zip(flux, redshift, strict=True)]
     found = np.clip([table["flux"].value for table in tables], 1e-3, None)

@@ -1,62 +1,423 @@
-"""Compare real spectra with spectra predicted from their synthetic magnitudes.
+"""Compare real spectra with spectra predicted from their magnitudes.
 
-    python benchmarks/spectra.py real FOLDER [--plot DIR] --out results/spectra
+    python benchmarks/spectra.py real FOLDER [--model MODEL] [--n N] [--plot DIR] --out RESULTS
 
-FOLDER holds ``sdss_spectra.fits``.  The magnitudes of each spectrum are integrals over the bands;
-the spectrum is predicted from these alone, with and without the known redshift.  No real spectrum
-was used in training.  Called by `spectra.py`.
+FOLDER holds the real tables. Called by `spectra.py`. Samples:
+
+``held out``
+    The fifth of the 1,341 SDSS spectra of nearby galaxies that was not used in training (fold 0 of
+    `recipes/finetune_spectra.py`), or N of them.
+``others``
+    13 SDSS spectra, of which none was used.
+``FORS2``
+    VLT/FORS2 spectra of galaxies at z = 0.1-0.35 on a relative flux scale: the spectra are scaled
+    to an absolute magnitude of -22.3 in r, and the shape is compared after division by a polynomial
+    of degree 4.
+
+The magnitudes of a spectrum are integrals over g, r and i; the spectrum is predicted from these
+alone, with and without the known redshift, and for the held-out galaxies with total magnitudes
+also in the fibre. Pixel ranges include the noise of the observed spectrum.
 """
 
 from __future__ import annotations
 
+import json
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import astropy.units as u
 import numpy as np
+from astropy.cosmology import Planck18
 from astropy.io import fits
+from astropy.nddata import StdDevUncertainty
 from astropy.table import Table
+from scipy.special import ndtr
+from spectra_measured import active_fraction, balanced
 from spectra_sample import UNIT, WAVELENGTH, line_free, photometry_batch
+from specutils import Spectrum
 
+from astrogenspec.calibration import SpectrumRecalibration
+from astrogenspec.measure import BPT_CLASSES, bpt_class, measure_lines
+from astrogenspec.results.spectra import SpectrumDraws
 from astrogenspec.surveys import BANDS
 from astrogenspec.synthetic import synthetic_flux
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
-def run_real(properties, estimator, folder: Path, plot: Path | None) -> dict:
-    """Predict real spectra from their synthetic magnitudes and score the residuals."""
+#: Relative error of the synthetic magnitudes.
+_ERROR = 0.03
+#: Noise of the pixels of SDSS spectra over that of their inverse variances.
+_NOISE_RATIO = 0.73
+_SMOOTHING = 25
+#: Windows of lines: half-width and outer edge of the sidebands (Angstrom, rest frame).
+_WINDOW, _SIDEBAND = 14.0, 40.0
+_LINES = {"halpha_nii": (6548.0, 6590.0), "oiii": (5001.0, 5014.0), "hbeta": (4853.0, 4872.0)}
+_N_DRAWS = 40
+_N_INFERRED, _N_FIBRE = 40, 40
+_BPT_DRAWS, _N_BPT = 3, 60
+#: Degree of the polynomial, absolute magnitude, and number of the FORS2 spectra.
+_DEGREE, _FORS2_MAGNITUDE, _N_FORS2 = 4, -22.3, 24
+
+
+@dataclass
+class Observed:
+    """Observed spectra on the grid of generated ones, and their photometry.
+
+    Attributes
+    ----------
+    flux, noise : ndarray, shape (n, 3841)
+        1e-17 erg/s/cm2/A; NaN where missing.
+    redshift : ndarray, shape (n,)
+    nmgy : ndarray, shape (n, 5)
+        Synthetic fluxes in the covered bands, NaN in the others.
+    total : ndarray, shape (n, 5)
+        Total fluxes, NaN where unknown.
+    """
+
+    flux: np.ndarray
+    noise: np.ndarray
+    redshift: np.ndarray
+    nmgy: np.ndarray
+    total: np.ndarray
+
+    def __getitem__(self, rows) -> Observed:
+        return Observed(*(getattr(self, name)[rows] for name in vars(self)))
+
+    def __len__(self) -> int:
+        return len(self.redshift)
+
+
+def observed(wavelength, flux, ivar, redshift, total=None) -> Observed:
+    """Interpolate spectra and compute their magnitudes in g, r and i."""
+    good = ivar > 0
+    flux = np.where(good, flux, np.nan)
+    nmgy = synthetic_flux(wavelength * u.AA, _patched(flux) * UNIT).value
+    nmgy[:, [BANDS.index(band) for band in "uz"]] = np.nan
+    on_grid, noise = np.full((2, len(flux), len(WAVELENGTH)), np.nan)
+    for row, (values, weight) in enumerate(zip(flux, ivar, strict=True)):
+        nearest = np.clip(np.searchsorted(wavelength, WAVELENGTH), 0, len(wavelength) - 1)
+        here = (weight[nearest] > 0) & (wavelength[-1] > WAVELENGTH) & (wavelength[0] < WAVELENGTH)
+        on_grid[row, here] = np.where(weight > 0, values, 0.0)[nearest[here]]
+        noise[row, here] = _NOISE_RATIO / np.sqrt(weight[nearest[here]])
+    total = np.full((len(flux), len(BANDS)), np.nan) if total is None else total
+    return Observed(on_grid, noise, np.asarray(redshift, float), nmgy, total)
+
+
+def held_out(folder: Path, n: int | None) -> Observed:
+    """Return the held-out fifth of the spectra of nearby galaxies."""
+    from finetune_spectra import fold_of
+    from real_spectra import read_real_spectra
+
+    real = read_real_spectra(folder)
+    rows = np.random.default_rng(1).permutation(np.flatnonzero(fold_of(len(real)) == 0))[:n]
+    return observed(
+        10**real.log_wavelength,
+        real.flux[rows],
+        real.ivar[rows],
+        real.redshift[rows],
+        real.total[rows],
+    )
+
+
+def others(folder: Path) -> Observed:
+    """Return the 13 spectra of `sdss_spectra.fits`."""
     with fits.open(folder / "sdss_spectra.fits") as hdus:
         table = Table.read(hdus[1])
         wavelength = 10 ** hdus["LOGLAM"].data.astype(float)
         flux, ivar = (np.array(hdus[name].data, dtype=float) for name in ("FLUX", "IVAR"))
-    flux = np.where(ivar > 0, flux, np.nan)
-    nmgy = synthetic_flux(wavelength * u.AA, _patched(flux) * UNIT).value
-    covered = np.isfinite(nmgy)
-    on_survey = photometry_batch(
-        nmgy * 10 ** (-0.4 * estimator.network.zero_points.numpy()),
-        np.where(covered, 0.03 * nmgy, np.nan),
-    )
+    return observed(wavelength, flux, ivar, table["z"])
+
+
+def fors2(folder: Path, n: int) -> Observed:
+    """Return n spectra of FORS2 galaxies, scaled to an absolute magnitude in r."""
+    with fits.open(folder / "fors2_cluster_field_spectra.fits.gz") as hdus:
+        table = Table.read(hdus[1])
+        wave, flux, bad = (np.array(hdus[name].data, float) for name in ("WAVE", "FLUX", "BAD"))
+    redshift = np.ma.filled(np.ma.asarray(table["z"], float), np.nan)
+    rows = np.flatnonzero((redshift > 0.1) & (redshift < 0.35))
+    rows = np.random.default_rng(2).permutation(rows)
+    found = []
+    for row in rows:
+        good = (wave[row] > 0) & (bad[row] == 0) & (flux[row] > 0)
+        if good.sum() < 800:
+            continue
+        grid = np.interp(WAVELENGTH, wave[row, good], flux[row, good], left=0, right=0)
+        gap = np.interp(WAVELENGTH, wave[row], (~good).astype(float), left=1, right=1) > 0
+        ivar = np.where(gap | (grid <= 0), 0.0, 1.0)
+        one = observed(WAVELENGTH, grid[None], ivar[None], redshift[row : row + 1])
+        if not np.isfinite(one.nmgy[0, 2:4]).all():
+            continue
+        distance = Planck18.distmod(redshift[row]).value
+        scale = 10 ** (0.4 * (22.5 - _FORS2_MAGNITUDE - distance)) / one.nmgy[0, 2]
+        one.flux *= scale
+        one.noise[:] = np.where(np.isfinite(one.flux), 0.05 * np.abs(one.flux), np.nan)
+        one.nmgy *= scale
+        found.append(one)
+        if len(found) == n:
+            break
+    return Observed(*(np.concatenate([getattr(one, k) for one in found]) for k in vars(found[0])))
+
+
+def shape_residuals(drawn, sample: Observed) -> dict:
+    """Score the line-free continua after division by a polynomial."""
+    middle, each = np.median(drawn.flux.value, axis=1), []
+    for model, flux, z in zip(middle, sample.flux, sample.redshift, strict=True):
+        good = np.isfinite(flux) & (flux > 0) & np.isfinite(model)
+        one, two = (_smooth(v[None], good[None])[0] for v in (model, np.where(good, flux, 0.0)))
+        used = good & line_free(np.array([z]))[0] & (two > 0)
+        x = np.linspace(-1, 1, len(model))
+        ratio = np.log(one[used] / two[used])
+        ratio = ratio - np.polyval(np.polyfit(x[used], ratio, _DEGREE), x[used])
+        each.append(np.median(np.abs(ratio)))
+    return {
+        "n": len(each),
+        "shape_residual": float(np.nanmedian(each)),
+        "shape_residual_p84": float(np.nanquantile(each, 0.84)),
+    }
+
+
+def run_real(properties, estimator, folder: Path, plot: Path | None, n: int | None) -> dict:
+    """Predict real spectra from their magnitudes and score the predictions.
+
+    The ranges of held-out galaxies with the redshift given are recalibrated with factors fitted on
+    the other half of them; all others, also in the fibre, with factors fitted on all of these.
+    """
+    result: dict = {"kind": "real spectra, not used in training", "draws": _N_DRAWS}
+    sample = held_out(folder, n)
+
+    def record(name: str, drawn, one: Observed, values: dict) -> None:
+        result[name] = values
+        print(name, json.dumps(values), flush=True)
+        if plot is not None:
+            _plot(plot / f"{name}.png", drawn, one)
+
+    drawn = predicted(properties, estimator, sample, "redshift given")
+    total = SpectrumRecalibration.fit(drawn, sample.flux * UNIT, noise=sample.noise * UNIT)
+    result["held out, redshift given, without recalibration"] = scores(drawn, sample)
+    wider = cross_recalibrated(drawn, sample)
+    record("held out, redshift given", wider, sample, scores(wider, sample))
+    result["held out, redshift given"] |= shape_residuals(wider, sample)
+    some = sample[: min(len(sample), _N_INFERRED)]
+    drawn = recalibrated(predicted(properties, estimator, some, "redshift inferred"), total)
+    record("held out, redshift inferred", drawn, some, scores(drawn, some))
+    known = held_out(folder, None)
+    known = known[np.isfinite(known.total).all(axis=1)][:_N_FIBRE]
+    drawn = recalibrated(predicted(properties, estimator, known, "fibre"), total)
+    record("held out, in the fibre of total magnitudes", drawn, known, scores(drawn, known))
+    distant = fors2(folder, _N_FORS2)
+    drawn = predicted(properties, estimator, distant, "redshift given")
+    record("FORS2, redshift given", drawn, distant, shape_residuals(drawn, distant))
+    rest = others(folder)
+    drawn = recalibrated(predicted(properties, estimator, rest, "redshift given"), total)
+    record("others, redshift given", drawn, rest, scores(drawn, rest))
+    result["held out, redshift given"]["agn"] = active_nuclei(wider, sample)
+    values = total.to_dict()["factors"][0]["values"]
+    factors = {
+        (mode, aperture): values
+        for mode in ("photometry", "both", "image")
+        for aperture in ("total", "fibre")
+    }
+    result["recalibration"] = SpectrumRecalibration(factors).to_dict()
+    return result
+
+
+def predicted(properties, estimator, sample: Observed, mode: str):
+    """Predict spectra from magnitudes, without recalibration."""
+    in_fibre = mode == "fibre"
+    flux = sample.total
+    if not in_fibre:
+        flux = sample.nmgy * 10 ** (-0.4 * estimator.network.zero_points.numpy())
+    batch = photometry_batch(flux, np.where(np.isfinite(flux), _ERROR * flux, np.nan))
     options = {"seed": 0, "progress": False, "on_error": "flag"}
-    result: dict = {"kind": "real SDSS spectra, held out", "n": len(table)}
-    posterior = properties.predict(photometry=on_survey, n_draws=64, **options)
-    known = properties.predict(
-        photometry=on_survey,
-        n_draws=64,
-        known={"redshift": np.asarray(table["z"], float)},
+    known = {} if mode == "redshift inferred" else {"known": {"redshift": sample.redshift}}
+    posterior = properties.predict(photometry=batch, n_draws=64, **known, **options)
+    return estimator.predict(
+        None,
+        batch,
+        posterior,
+        n_draws=_N_DRAWS,
+        aperture="fibre" if in_fibre else "total",
+        calibrated=False,
         **options,
     )
-    for name, given in (("redshift inferred", posterior), ("redshift given", known)):
-        drawn = estimator.predict(None, on_survey, given, n_draws=32, aperture="total", **options)
-        rows = []
-        for k in range(len(table)):
-            one, two = _smoothed(wavelength, flux[k], drawn, k)
-            free = line_free(np.array([float(table["z"][k])]))[0] & np.isfinite(two) & (two > 0)
-            rows.append(float(np.median(np.abs(one / two - 1)[free])))
-        result[name] = {"median": float(np.nanmedian(rows)), "each": rows}
-        if plot is not None:
-            _plot(plot / f"real {name}.png", wavelength, flux, drawn, table)
-    result["z"] = [float(z) for z in table["z"]]
-    result["z_inferred"] = [float(z) for z in posterior["redshift"].median().value]
-    result["bands"] = ["".join(b for b, c in zip(BANDS, row, strict=True) if c) for row in covered]
+
+
+def recalibrated(drawn: SpectrumDraws, recalibration: SpectrumRecalibration) -> SpectrumDraws:
+    """Scale the spread of draws; lines are part of the continuum."""
+    redshift = np.median(drawn.redshift, axis=1)
+    modes = ["photometry"] * len(drawn)
+    factor = recalibration.factors(modes, drawn.meta["aperture"], redshift, WAVELENGTH)[:, None]
+    logs = np.log(np.maximum(drawn.flux.value, 1e-12))
+    middle = np.median(logs, axis=1, keepdims=True)
+    return SpectrumDraws(
+        np.exp(middle + factor * (logs - middle)) * UNIT,
+        drawn.wavelength,
+        drawn.redshift,
+        trusted=drawn.trusted,
+        meta=drawn.meta,
+    )
+
+
+def cross_recalibrated(drawn: SpectrumDraws, sample: Observed) -> SpectrumDraws:
+    """Recalibrate each half of the galaxies with factors fitted on the other half."""
+    n = len(sample)
+    order = np.concatenate([np.arange(0, n, 2), np.arange(1, n, 2)])
+    halves = order[: (n + 1) // 2], order[(n + 1) // 2 :]
+    parts = []
+    for half, other in (halves, halves[::-1]):
+        flux, noise = sample.flux[other] * UNIT, sample.noise[other] * UNIT
+        fitted = SpectrumRecalibration.fit(drawn[other], flux, noise=noise)
+        parts.append(recalibrated(drawn[half], fitted))
+    flux = np.concatenate([part.flux.value for part in parts])[np.argsort(order)]
+    return SpectrumDraws(
+        flux * UNIT, drawn.wavelength, drawn.redshift, trusted=drawn.trusted, meta=drawn.meta
+    )
+
+
+def coverage(flux: np.ndarray, sample: Observed, redshift: np.ndarray) -> dict:
+    """Return the fraction of observed pixels in the ranges of draws plus noise.
+
+    ``tenths`` are those of the rest wavelength, from the blue.
+    """
+    good = np.isfinite(sample.flux) & np.isfinite(flux).all(axis=1)
+    below = ndtr((sample.flux[:, None] - flux) / sample.noise[:, None]).mean(axis=1)
+    rest = WAVELENGTH / (1 + sample.redshift[:, None])
+    edges = np.quantile(rest[good], np.linspace(0, 1, 11))
+    result: dict = {}
+    for level in (0.68, 0.95):
+        inside = np.abs(below - 0.5) < level / 2
+        name = f"coverage_{level * 100:.0f}"
+        result[name] = float(inside[good].mean())
+        result[f"{name}, tenths"] = [
+            float(inside[good & (rest >= low) & (rest <= high)].mean())
+            for low, high in zip(edges[:-1], edges[1:], strict=True)
+        ]
     return result
+
+
+def scores(drawn, sample: Observed) -> dict:
+    """Score continuum, ranges, Dn4000, equivalent widths and redshifts."""
+    flux = drawn.flux.value
+    middle, z = np.median(flux, axis=1), sample.redshift
+    good = np.isfinite(sample.flux)
+    free = line_free(z) & good
+    ratio = _smooth(middle, good) / _smooth(np.where(good, sample.flux, 0.0), good)
+    each = np.array(
+        [
+            np.median(np.abs(r[f] - 1)) if f.any() else np.nan
+            for r, f in zip(ratio, free, strict=True)
+        ]
+    )
+    rest = WAVELENGTH / (1 + z[:, None])
+    blue = free & (rest < 4200)
+    entry: dict = {
+        "n": len(z),
+        "continuum_residual": float(np.nanmedian(each)),
+        "continuum_residual_p84": float(np.nanquantile(each, 0.84)),
+        "bias_below_4200": float(np.nanmedian(ratio[blue]) - 1),
+        "redshift_bias": float(np.median(np.median(drawn.redshift, axis=1) - z)),
+    } | coverage(flux, sample, np.median(drawn.redshift, axis=1))
+    entry["Dn4000"] = compared(*_on_all(dn4000, flux, drawn.redshift, sample.flux, z, sample.noise))
+    for name, window in _LINES.items():
+        values = _on_all(
+            lambda f, at, w=window: np.arcsinh(equivalent_width(f, at, w)),
+            flux, drawn.redshift, sample.flux, z, sample.noise,
+        )  # fmt: skip
+        entry[f"asinh EW {name}"] = compared(*values)
+    return entry
+
+
+def _on_all(function, flux, redshift, true, z, noise) -> tuple[np.ndarray, np.ndarray]:
+    """Apply a measurement to every draw, shape (n, k), and to the observed spectra, shape (n,)."""
+    filled = np.where(np.isfinite(true), true, np.nan)
+    of_draws = np.array(
+        [
+            [function(f, at) for f, at in zip(*row, strict=True)]
+            for row in zip(flux, redshift, strict=True)
+        ]
+    )
+    return of_draws, np.array([function(f, at) for f, at in zip(filled, z, strict=True)])
+
+
+def dn4000(flux: np.ndarray, z: float) -> float:
+    """Measure Dn4000 (Balogh et al. 1999)."""
+    rest, per_frequency = WAVELENGTH / (1 + z), flux * WAVELENGTH**2
+    sides = [
+        per_frequency[(rest > low) & (rest < high)] for low, high in ((3850, 3950), (4000, 4100))
+    ]
+    if rest[0] > 3852 or any(np.isfinite(side).mean() < 0.9 for side in sides):
+        return np.nan
+    return float(np.nanmean(sides[1]) / np.nanmean(sides[0]))
+
+
+def equivalent_width(flux: np.ndarray, z: float, window: tuple[float, float]) -> float:
+    """Measure the equivalent width (Angstrom, rest frame) in a window, positive in emission."""
+    rest = WAVELENGTH / (1 + z)
+    low, high = window
+    inside = (rest > low) & (rest < high)
+    outside = ((rest > low - _SIDEBAND) & (rest < low - _WINDOW)) | (
+        (rest > high + _WINDOW) & (rest < high + _SIDEBAND)
+    )
+    if np.isfinite(flux[inside]).mean() < 0.9 or np.isfinite(flux[outside]).mean() < 0.5:
+        return np.nan
+    continuum = np.nanmedian(flux[outside])
+    return float(np.nanmean(flux[inside] / continuum - 1) * (high - low))
+
+
+def compared(draws: np.ndarray, true: np.ndarray) -> dict:
+    """Return bias, robust scatter, correlation and coverage of the median of draws."""
+    middle = np.median(draws, axis=1)
+    good = np.isfinite(true) & np.isfinite(middle)
+    error = (middle - true)[good]
+    result = {
+        "n": int(good.sum()),
+        "bias": float(np.median(error)),
+        "scatter": float(1.4826 * np.median(np.abs(error - np.median(error)))),
+        "correlation": float(np.corrcoef(middle[good], true[good])[0, 1]),
+    }
+    for level in (0.68, 0.95):
+        low, high = np.quantile(draws[good], [0.5 - level / 2, 0.5 + level / 2], axis=1)
+        inside = (true[good] > low) & (true[good] < high)
+        result[f"coverage_{level * 100:.0f}"] = float(inside.mean())
+    return result
+
+
+def active_nuclei(drawn, sample: Observed) -> dict:
+    """Score classes in the [N II] diagram: those of the real lines and those of most draws.
+
+    Galaxies whose four lines are measured with a signal-to-noise ratio above 3 are used; the limit
+    is the curve of Kauffmann et al. (2003), as for star formation, and those between it and that of
+    Kewley et al. (2001) are left out.
+    """
+    names = ("halpha", "hbeta", "oiii5007", "nii6584")
+    active, fractions = [], []
+    for row in range(min(len(sample), _N_BPT)):
+        good = np.isfinite(sample.flux[row])
+        inner = slice(*(np.flatnonzero(good)[[0, -1]] + [0, 1]))
+        spectrum = Spectrum(
+            flux=np.nan_to_num(sample.flux[row, inner]) * UNIT,
+            spectral_axis=WAVELENGTH[inner] * u.AA,
+            uncertainty=StdDevUncertainty(np.nan_to_num(sample.noise[row, inner], nan=1e3)),
+            mask=~good[inner],
+            redshift=float(sample.redshift[row]),
+        )
+        table = measure_lines(spectrum, names)
+        flux, error = table["flux"].value, table["flux_err"].value
+        if not (flux > 3 * error).all():
+            continue
+        kind = BPT_CLASSES[int(bpt_class(np.log10(flux[3] / flux[0]), np.log10(flux[2] / flux[1])))]
+        if kind == "composite":
+            continue
+        active.append(kind == "agn")
+        fractions.append(
+            active_fraction(drawn.flux.value[row, :_BPT_DRAWS], drawn.redshift[row, :_BPT_DRAWS])
+        )
+    active = np.array(active, bool)
+    if active.all() or not active.any():
+        return {"n_agn": int(active.sum()), "n_star_forming": int((~active).sum())}
+    counts = {"n_agn": int(active.sum()), "n_star_forming": int((~active).sum())}
+    return counts | balanced(np.array(fractions), active)
 
 
 def _patched(flux: np.ndarray) -> np.ndarray:
@@ -69,35 +430,31 @@ def _patched(flux: np.ndarray) -> np.ndarray:
     return filled
 
 
-def _smoothed(
-    wavelength: np.ndarray, flux: np.ndarray, drawn, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Median draw and real spectrum on the same pixels, both smoothed over 25 pixels."""
-    real = np.interp(WAVELENGTH, wavelength, flux, left=np.nan, right=np.nan)
-    kernel = np.ones(25) / 25
-    smooth = lambda x: np.convolve(x, kernel, mode="same")  # noqa: E731
-    return smooth(np.median(drawn.flux.value[k], axis=0)), smooth(real)
+def _smooth(values: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Average over 25 good pixels."""
+    kernel = np.ones(_SMOOTHING)
+    sums = [
+        [np.convolve(row, kernel, mode="same") for row in (np.where(g, v, 0.0), g.astype(float))]
+        for v, g in zip(values, good, strict=True)
+    ]
+    return np.array([total / np.where(count > 0, count, np.nan) for total, count in sums])
 
 
-def _plot(path: Path, wavelength: np.ndarray, flux: np.ndarray, drawn, table: Table) -> None:
+def _plot(path: Path, drawn, sample: Observed, n: int = 8) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(
-        len(table), 1, figsize=(11, 2.4 * len(table)), constrained_layout=True
-    )
-    for k, ax in enumerate(axes):
-        ax.plot(wavelength, flux[k], color="0.6", lw=0.5, label="SDSS spectrum")
+    n = min(n, len(sample))
+    figure, axes = plt.subplots(n, 1, figsize=(11, 2.2 * n), constrained_layout=True)
+    for k, ax in enumerate(np.atleast_1d(axes)):
+        ax.plot(WAVELENGTH, sample.flux[k], color="0.6", lw=0.5, label="SDSS spectrum")
         low, middle, high = np.quantile(drawn.flux.value[k], [0.16, 0.5, 0.84], axis=0)
         ax.fill_between(WAVELENGTH, low, high, color="C1", alpha=0.4, lw=0)
         ax.plot(WAVELENGTH, middle, color="C3", lw=0.8, label="predicted from its magnitudes")
-        ax.set(
-            xlim=(3800, 9200),
-            ylim=(0, 1.6 * np.nanpercentile(flux[k], 97)),
-            title=f"z = {table['z'][k]:.4f}",
-        )
+        top = 1.6 * np.nanpercentile(sample.flux[k], 97)
+        ax.set(xlim=(3800, 9200), ylim=(0, top), title=f"z = {sample.redshift[k]:.4f}")
     axes[0].legend(loc="upper right")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=70)

@@ -6,7 +6,8 @@
     python recipes/bundle.py simulated --any-filters runs/any-both --commit COMMIT
     python recipes/bundle.py deep runs/deep --commit COMMIT
     python recipes/bundle.py properties runs/finetuned-images --commit COMMIT [--results RESULTS]
-    python recipes/bundle.py spectra runs/spectra --commit COMMIT [--results RESULTS]
+    python recipes/bundle.py spectra-simulated runs/spectra --commit COMMIT [--results RESULTS]
+    python recipes/bundle.py spectra runs/spectra-real --commit COMMIT [--results RESULTS]
     python recipes/bundle.py KIND --results RESULTS
 
 Run it after training; run it again, without a training run, to add the results of the benchmarks to
@@ -35,6 +36,7 @@ from cards import (
     properties_card,
     recalibration_of,
     simulated_card,
+    simulated_spectra_card,
     spectra_card,
     survey_scores,
     with_stage,
@@ -148,11 +150,15 @@ def of_run(kind: str, arguments: argparse.Namespace) -> tuple[torch.nn.Module, d
     run, commit, results = arguments.run, arguments.commit, arguments.results
     if kind == "spectra":
         network = SpectrumEstimator.load(run / "spectra.safetensors").network
+        return network, spectra_card(run, commit) | recalibration_of(results, SOURCES[kind])
+    if kind == "spectra-simulated":
+        network = SpectrumEstimator.load(run / "spectra.safetensors").network
         if not network.zero_points.any():
             scales = type(network).from_config(network.config)
             fit_scales(scales, Shards.read(arguments.data, LABELS))
             network.zero_points.copy_(scales.zero_points)
-        return network, spectra_card(run, commit) | recalibration_of(results, SOURCES[kind])
+        card = simulated_spectra_card(run, commit)
+        return network, card | recalibration_of(results, SOURCES[kind])
     if kind == "deep":
         network = PropertyEstimator.load(run / "properties.safetensors").network
         card = deep_card(run, commit, results)
@@ -169,7 +175,7 @@ def of_run(kind: str, arguments: argparse.Namespace) -> tuple[torch.nn.Module, d
 
 def of_package(kind: str, results: Path | None) -> tuple[torch.nn.Module, dict]:
     """Load the bundled network and card, with the recalibration in the folder of results."""
-    estimator_class = SpectrumEstimator if kind == "spectra" else PropertyEstimator
+    estimator_class = SpectrumEstimator if kind.startswith("spectra") else PropertyEstimator
     estimator = estimator_class.from_pretrained(MODELS[kind][0])
     card = {k: v for k, v in (estimator.card or {}).items() if k not in ("sha256", "filename")}
     return estimator.network, card | recalibration_of(results, SOURCES[kind])
@@ -233,7 +239,7 @@ def main() -> None:
         card["metrics"] = card.get("metrics", {}) | dict(sorted(measured.items()))
         for scores in card["metrics"].values():
             scores.pop("recalibration", None)
-    if kind != "spectra":
+    if not kind.startswith("spectra"):
         card["architecture"] = architecture_of(network.config)
     name, filename, description = MODELS[kind]
     path = DATA / filename
@@ -242,7 +248,10 @@ def main() -> None:
         path, network.state_dict(), network.config, card, half=True, keep=bounds, overwrite=True
     )
     register_weights(
-        path, name, lane="spectra" if kind == "spectra" else "properties", description=description
+        path,
+        name,
+        lane="spectra" if kind.startswith("spectra") else "properties",
+        description=description,
     )
     print(path, f"{path.stat().st_size / 1e6:.2f} MB")
 

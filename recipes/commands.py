@@ -104,6 +104,24 @@ SPECTRA_STAGES = (
 )
 
 
+SIMULATE_FOR_SPECTRA = "astrogenspec simulate 30000 --training --seed 44 --out runs/images44"
+REAL_SPECTRA = (
+    "python recipes/finetune_spectra.py sample FOLDER --data runs/images44 "
+    "--out runs/real-spectra.pt"
+)
+_FINETUNE_SPECTRA = (
+    "python recipes/finetune_spectra.py fit runs/real-spectra.pt --data runs/images44 "
+    "--without-fold 0"
+)
+FINETUNE_SPECTRA_FIRST = (
+    f"{_FINETUNE_SPECTRA} --minutes 25 --learning-rate 5e-4 --out runs/spectra-real-first"
+)
+FINETUNE_SPECTRA = (
+    f"{_FINETUNE_SPECTRA} --model runs/spectra-real-first/spectra.safetensors --minutes 28.3 "
+    "--learning-rate 4e-4 --batches 72 40 8 --seed 6 --out runs/spectra-real"
+)
+
+
 def _bundle(kind: str, *options: str) -> str:
     return " ".join(("python recipes/bundle.py", kind, *options, "--commit COMMIT"))
 
@@ -184,10 +202,20 @@ RECIPES = {
         "python benchmarks/real.py FOLDER --folds runs/folds --out results/properties",
         "python recipes/bundle.py properties --results results/properties",
     ),
-    "spectra": (
+    "spectra-simulated": (
         *spectra_commands(),
-        _bundle("spectra", "runs/spectra"),
-        "python benchmarks/spectra.py ranges --out results/spectra",
+        _bundle("spectra-simulated", "runs/spectra"),
+        "python benchmarks/spectra.py ranges --model astrogenspec-spectra-simulated "
+        "--out results/spectra-simulated",
+        "python recipes/bundle.py spectra-simulated --results results/spectra-simulated",
+    ),
+    "spectra": (
+        SIMULATE_FOR_SPECTRA,
+        REAL_SPECTRA,
+        FINETUNE_SPECTRA_FIRST,
+        FINETUNE_SPECTRA,
+        _bundle("spectra", "runs/spectra-real"),
+        "python benchmarks/spectra.py real FOLDER --n 100 --out results/spectra",
         "python recipes/bundle.py spectra --results results/spectra",
     ),
 }

@@ -2,7 +2,7 @@
 
     python recipes/finetune_spectra.py sample FOLDER --data runs/images44 --out runs/real-spectra.pt
     python recipes/finetune_spectra.py fit runs/real-spectra.pt --data runs/images44 \
-        --minutes 30 --out runs/spectra-real [--model MODEL] [--without-fold 0]
+        --minutes 25 --out runs/spectra-real [--model MODEL] [--without-fold 0]
 
 ``sample`` reads ``sdss_galaxy_spectra.fits.gz`` in FOLDER, draws noise-free spectra from their
 posterior (`astrogenspec.generation.observed_spectra`) and properties given photometry and redshift.
@@ -25,7 +25,11 @@ from torch import Tensor
 from astrogenspec import PropertyEstimator, SpectrumEstimator
 from astrogenspec.generation.components import PER_BIN, Components, Galaxy
 from astrogenspec.generation.conditioning import APERTURES
-from astrogenspec.generation.finetuning import ObservedSample, finetune_spectra
+from astrogenspec.generation.finetuning import (
+    FineTuningRecipe,
+    ObservedSample,
+    finetune_spectra,
+)
 from astrogenspec.generation.network import SpectrumNetwork
 from astrogenspec.generation.observed_spectra import draw_noise_free, fit_prior
 from astrogenspec.generation.pipeline import ab_flux
@@ -48,6 +52,7 @@ _ERROR = 0.02
 #: Minimum fraction of observed pixels of a bin that counts as observed.
 _MIN_OBSERVED = 0.5
 _N_FOLDS = 5
+_BATCHES = ("observed_batch", "photometry_batch", "image_batch")
 _CHUNK = 200
 
 
@@ -155,9 +160,19 @@ def run_fit(arguments: argparse.Namespace) -> None:
             ema_decay=0.998,
             checkpoint_minutes=2,
         ),
+        recipe=FineTuningRecipe(
+            **dict(zip(_BATCHES, arguments.batches, strict=True)), seed=arguments.seed
+        ),
         held_out=held_out,
     )
-    card = {"name": "fine-tuned", "steps": history.rows[-1]["step"] if history.rows else None}
+    card = {
+        "name": "fine-tuned",
+        "minutes": arguments.minutes,
+        "learning_rate": arguments.learning_rate,
+        "batches": arguments.batches,
+        "seed": arguments.seed,
+        "best_step": history.best_step,
+    }
     SpectrumEstimator(network, card=card).save(
         arguments.out / "spectra.safetensors", overwrite=True
     )
@@ -174,6 +189,11 @@ def main() -> None:
     parser.add_argument("--model", default=BASE, help="weights from which to start")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument(
+        "--batches", type=int, nargs=3, default=(128, 96, 16), metavar="N",
+        help="real galaxies, simulated ones without and with images in a batch",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--without-fold", type=int, choices=range(_N_FOLDS))
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()

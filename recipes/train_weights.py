@@ -3,13 +3,15 @@
     python recipes/train_weights.py simulated --real FOLDER         # list the commands
     python recipes/train_weights.py simulated --real FOLDER --run   # run them
     python recipes/train_weights.py properties --real FOLDER --run
-    python recipes/train_weights.py spectra --run
+    python recipes/train_weights.py spectra-simulated --run
+    python recipes/train_weights.py spectra --real FOLDER --run
     python recipes/train_weights.py deep --run
-    python recipes/train_weights.py spectra --run --start 3         # begin with the third command
+    python recipes/train_weights.py deep --run --start 2            # begin with the second command
 
 The commands are those of `commands.py`.  ``properties`` begins with the weights that ``simulated``
-makes.  Simulations and training resume where they were interrupted.  FOLDER holds the tables of
-real galaxies (`real_tables.py`, `real_images.py`).
+makes, ``spectra`` with those of ``spectra-simulated``.  Simulations and training resume where they
+were interrupted.  FOLDER holds the tables of real galaxies (`real_tables.py`, `real_images.py`,
+`real_spectra.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ def commands_of(kind: str, folder: Path | None, commit: str) -> list[list[str]]:
 
     Parameters
     ----------
-    kind : {"simulated", "deep", "properties", "spectra"}
+    kind : {"simulated", "deep", "properties", "spectra-simulated", "spectra"}
     folder : Path, optional
         Folder of the tables of real galaxies; if None, ``FOLDER`` is left in the commands.
     commit : str

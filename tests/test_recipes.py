@@ -45,7 +45,9 @@ def test_scripts_print_their_help(path, run_script, capsys):
     assert "usage" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["simulated", "deep", "properties", "spectra"])
+@pytest.mark.parametrize(
+    "kind", ["simulated", "deep", "properties", "spectra-simulated", "spectra"]
+)
 def test_commands_of_the_weights_are_valid(kind, run_script, capsys):
     run_script("recipes/train_weights.py", kind)
     for line in capsys.readouterr().out.splitlines():

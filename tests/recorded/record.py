@@ -37,7 +37,12 @@ def compute():
     """Compute the draws of both lanes, as arrays by name."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return {**_properties(), **_latents(), **_spectra()}
+        return {
+            **_properties(),
+            **_latents(),
+            **_spectra("spectra", "astrogenspec-spectra-simulated"),
+            **_spectra("default spectra", "astrogenspec-spectra"),
+        }
 
 
 def _table(n=8):
@@ -100,19 +105,20 @@ def _latents():
     }
 
 
-def _spectra():
+def _spectra(label, model):
     table, (cutouts, _) = _photometry(_table(2)), load_cutouts()
-    properties, estimator = PropertyEstimator.from_pretrained(), SpectrumEstimator.from_pretrained()
+    properties = PropertyEstimator.from_pretrained()
+    estimator = SpectrumEstimator.from_pretrained(model)
     of_table = properties.predict(photometry=table, n_draws=10, seed=1)
     of_cutouts = properties.predict(cutouts[:2], ebv=0.0, n_draws=10, seed=1)
     found = {}
 
     def add(name, *args, **kwargs):
         draws = estimator.predict(*args, seed=5, n_draws=2, **kwargs)
-        found[f"spectra/{name}/flux"] = draws.flux.value[:, :, ::16]
-        found[f"spectra/{name}/redshift"] = np.asarray(draws.redshift)
-        found[f"spectra/{name}/weights"] = np.asarray(draws.weights)
-        found[f"spectra/{name}/residual"] = draws.photometric_residual.value
+        found[f"{label}/{name}/flux"] = draws.flux.value[:, :, ::16]
+        found[f"{label}/{name}/redshift"] = np.asarray(draws.redshift)
+        found[f"{label}/{name}/weights"] = np.asarray(draws.weights)
+        found[f"{label}/{name}/residual"] = draws.photometric_residual.value
 
     add("photometry", None, table)
     add("posterior", None, table, of_table)
