@@ -37,12 +37,7 @@ def compute():
     """Compute the draws of both lanes, as arrays by name."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return {
-            **_properties(),
-            **_latents(),
-            **_spectra("spectra", "astrogenspec-spectra-simulated"),
-            **_spectra("default spectra", "astrogenspec-spectra"),
-        }
+        return {**_properties(), **_latents(), **_spectra()}
 
 
 def _table(n=8):
@@ -75,7 +70,7 @@ def _properties():
         def add(name, *args, label=label, estimator=estimator, **kwargs):
             posterior = estimator.predict(*args, n_draws=20, seed=3, **kwargs)
             found[f"{label}/{name}"] = _stack(posterior)
-            found[f"{label}/{name}/flagged"] = np.array(posterior.flags) != ""
+            found[f"spectra/{name}/flagged"] = np.array(posterior.flags) != ""
 
         add("photometry", None, _photometry(table))
         add("photometry, blocks", None, _photometry(table), batch_size=3)
@@ -105,20 +100,20 @@ def _latents():
     }
 
 
-def _spectra(label, model):
+def _spectra():
     table, (cutouts, _) = _photometry(_table(2)), load_cutouts()
     properties = PropertyEstimator.from_pretrained()
-    estimator = SpectrumEstimator.from_pretrained(model)
+    estimator = SpectrumEstimator.from_pretrained("astrogenspec-spectra-simulated")
     of_table = properties.predict(photometry=table, n_draws=10, seed=1)
     of_cutouts = properties.predict(cutouts[:2], ebv=0.0, n_draws=10, seed=1)
     found = {}
 
     def add(name, *args, **kwargs):
         draws = estimator.predict(*args, seed=5, n_draws=2, **kwargs)
-        found[f"{label}/{name}/flux"] = draws.flux.value[:, :, ::16]
-        found[f"{label}/{name}/redshift"] = np.asarray(draws.redshift)
-        found[f"{label}/{name}/weights"] = np.asarray(draws.weights)
-        found[f"{label}/{name}/residual"] = draws.photometric_residual.value
+        found[f"spectra/{name}/flux"] = draws.flux.value[:, :, ::16]
+        found[f"spectra/{name}/redshift"] = np.asarray(draws.redshift)
+        found[f"spectra/{name}/weights"] = np.asarray(draws.weights)
+        found[f"spectra/{name}/residual"] = draws.photometric_residual.value
 
     add("photometry", None, table)
     add("posterior", None, table, of_table)
