@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 
 __all__ = ["add_dataset"]
 
-_FILES_EPILOG = """\
+_TABLE_EPILOG = """\
 table:
   name (or objID), ra, dec (degrees); photometry as for `astrogenspec infer`; labels named as the
   quantities (redshift, stellar_mass, sfr, gas_metallicity, black_hole_mass, halpha_flux,
   hbeta_flux, nii6584_flux, oiii5007_flux), with units, empty where unknown
-files of a galaxy:
+"""
+_FILES_EPILOG = f"""\
+{_TABLE_EPILOG}files of a galaxy:
   NAME.fits or NAME-g.fits, NAME-r.fits, ... in --images and NAME.fits in --spectra, or the paths in
   the columns image and spectrum
 example:
@@ -46,6 +48,8 @@ def add_dataset(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.set_defaults(parser=parser)
     sources = parser.add_subparsers(title="sources", metavar="SOURCE")
     _add_sdss(sources, common)
+    _add_legacy(sources, common)
+    _add_multimodal(sources, common)
     _add_from_files(sources, common)
 
 
@@ -81,6 +85,53 @@ def _add_sdss(sources: Any, common: argparse.ArgumentParser) -> None:
         help="maximum number of requests to the archive per second (default 4)",
     )
     parser.set_defaults(run=_sdss, parser=parser)
+
+
+def _add_legacy(sources: Any, common: argparse.ArgumentParser) -> None:
+    parser = sources.add_parser(
+        "legacy",
+        parents=[common],
+        help="a table of yours with cutouts of the Legacy Surveys",
+        description="Download cutouts in g, r, i and z of the Legacy Surveys DR10 for the galaxies "
+        "of a table, and make shards. The command says first what it costs, and asks.",
+        epilog=_TABLE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_table(parser)
+    parser.add_argument("--contact", default="", help="your e-mail address, sent to the server")
+    parser.add_argument("--mirror", metavar="URL", help="address of another viewer")
+    _add_output(parser)
+    parser.set_defaults(run=_legacy, parser=parser)
+
+
+def _add_multimodal(sources: Any, common: argparse.ArgumentParser) -> None:
+    parser = sources.add_parser(
+        "multimodal-universe",
+        parents=[common],
+        help="a table of yours with images of the Multimodal Universe",
+        description="Make shards from a table and files of the Multimodal Universe (HDF5 or "
+        "parquet); names are the object_id.",
+        epilog=_TABLE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_table(parser)
+    parser.add_argument(
+        "--files", type=Path, nargs="+", required=True, metavar="PATH", help="files or folders"
+    )
+    _add_output(parser)
+    parser.set_defaults(run=_multimodal, parser=parser)
+
+
+def _add_table(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("table", type=Path, metavar="TABLE", help="table with one row a galaxy")
+    add(
+        "--survey",
+        metavar="NAME",
+        default="legacy-dr10",
+        help="survey of the photometry (default legacy-dr10)",
+    )
+    add("--ebv", type=float, metavar="MAG", help="Galactic E(B-V), if the table does not have it")
 
 
 def _add_from_files(sources: Any, common: argparse.ArgumentParser) -> None:
@@ -132,6 +183,37 @@ def _sdss(options: argparse.Namespace) -> int:
     server = SkyServer(options.mirror, contact=options.contact, per_second=options.rate)
     source = SloanSurvey(
         options.selection, n, server, options.out / "queries", spectra=options.spectra
+    )
+    return _make(source, options)
+
+
+def _legacy(options: argparse.Namespace) -> int:
+    from ..datasets.legacy import LegacySurvey
+    from ..datasets.transfers import Client
+    from .tables import named_surveys, read_table
+
+    viewer = {} if options.mirror is None else {"viewer": options.mirror}
+    source = LegacySurvey(
+        read_table(options.table),
+        Client(per_second=1.0, contact=options.contact),
+        survey=named_surveys(options.survey),
+        ebv=options.ebv,
+        n=_number(options),
+        **viewer,
+    )
+    return _make(source, options)
+
+
+def _multimodal(options: argparse.Namespace) -> int:
+    from ..datasets.multimodal import MultimodalUniverse
+    from .tables import named_surveys, read_table
+
+    source = MultimodalUniverse(
+        read_table(options.table),
+        options.files,
+        survey=named_surveys(options.survey),
+        ebv=options.ebv,
+        n=_number(options),
     )
     return _make(source, options)
 

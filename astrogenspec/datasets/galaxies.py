@@ -40,6 +40,8 @@ import numpy as np
 
 from ..inputs.cutouts import CutoutBatch
 from ..inputs.photometry import PhotometryBatch, measure_photometry
+from ..inputs.sed_features import SEDComponents
+from ..inputs.survey_images import colour_terms
 from ..quantities import quantity_index
 from ..surveys import Filter
 from ..wavelengths import REST
@@ -113,11 +115,15 @@ class GalaxyRecords:
     spectra : sequence of ObservedSpectrum or str, or None
         Spectra as observed; for a galaxy without one, the reason, or an empty string. None if the
         data set has no spectra.
+    components : SEDComponents or None
+        Components with which images in other filters are brought to those of SDSS
+        (`astrogenspec.inputs.survey_images.colour_terms`); not needed for images of SDSS.
     """
 
     table: GalaxyTable
     cutouts: CutoutBatch | None = None
     spectra: Sequence[ObservedSpectrum | str] | None = None
+    components: SEDComponents | None = None
 
 
 def make_columns(
@@ -149,7 +155,7 @@ def make_columns(
 
     usable = np.isfinite(columns["flux"]).any(axis=1)
     if cutouts is not None:
-        columns |= _image_columns(cutouts, photometry)
+        columns |= _image_columns(cutouts, photometry, records.components)
         usable |= (columns["ivar"] > 0).any(axis=(1, 2, 3))
         for k, text in enumerate(cutouts.problems):
             note(k, text and f"no image: {text}")
@@ -188,9 +194,13 @@ def _table_columns(table: GalaxyTable, photometry: PhotometryBatch) -> dict[str,
     return columns
 
 
-def _image_columns(cutouts: CutoutBatch, photometry: PhotometryBatch) -> dict[str, np.ndarray]:
-    """Return images corrected for extinction, and the photometry measured on them."""
+def _image_columns(
+    cutouts: CutoutBatch, photometry: PhotometryBatch, components: SEDComponents | None
+) -> dict[str, np.ndarray]:
+    """Return images in the filters of SDSS corrected for extinction, and photometry on them."""
     extinction = photometry.with_filters(cutouts.filters).extinction
+    if components is not None:
+        extinction = extinction + colour_terms(cutouts, photometry, components)
     factor = 10 ** (0.4 * np.nan_to_num(np.asarray(extinction, dtype=float)))
     measured = measure_photometry(cutouts, ebv=0.0)
     plane = factor[:, :, None, None]

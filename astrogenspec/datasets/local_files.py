@@ -10,6 +10,7 @@ galaxy are found by its name, ``NAME.fits`` or one file for each band, ``NAME-g.
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
+from ..downloads import DownloadError
+from ..inference.estimator import PropertyEstimator
 from ..inference.finetuning.dataset import stack_labels
 from ..inputs.catalogues import read_names
 from ..inputs.column_names import with_names
@@ -25,14 +28,17 @@ from ..inputs.cutout_fits import read_cutout_fits
 from ..inputs.cutouts import CutoutBatch, coerce_cutouts
 from ..inputs.errors import INPUT_ERRORS
 from ..inputs.filter_sets import is_sdss, sdss_filters
-from ..inputs.photometry import coerce_photometry, measure_photometry
+from ..inputs.photometry import ANY_FILTER_MODEL, coerce_photometry, measure_photometry
+from ..inputs.sed_features import SEDComponents
 from ..inputs.survey_images import as_sdss_images
 from ..quantities import QUANTITIES, plain_values, quantity_index
 from ..surveys import BANDS, CUTOUT_SIZE, SDSS, Survey
+from ..warnings import AstroGenSpecWarning, filtered_warnings
 from .galaxies import GalaxyRecords, GalaxyTable
 from .sky_cells import split_of
 from .sources import Cost, Source, Unit, find_duplicates, row_blocks
 from .spectra import ObservedSpectrum, read_spectrum
+from .transfers import NotFoundError
 
 __all__ = ["LocalFiles", "check_band_order", "read_galaxy_table"]
 
@@ -153,6 +159,9 @@ class LocalFiles(Source):
         If a folder does not exist.
     """
 
+    #: Name of the source in the manifest.
+    name = "from-files"
+
     def __init__(
         self,
         table: QTable,
@@ -179,13 +188,23 @@ class LocalFiles(Source):
         self._digest = _digest(self.galaxies)
 
     @property
+    def has_images(self) -> bool:
+        """Whether the data set has images."""
+        return self.images is not None
+
+    @property
+    def has_spectra(self) -> bool:
+        """Whether the data set has spectra."""
+        return self.spectra is not None
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Settings that decide what a data set contains."""
         return {
-            "source": "from-files",
+            "source": self.name,
             "survey": self.survey.name,
-            "images": self.images is not None,
-            "spectra": self.spectra is not None,
+            "images": self.has_images,
+            "spectra": self.has_spectra,
             "table_sha256": self._digest,
         }
 
@@ -205,42 +224,71 @@ class LocalFiles(Source):
     def cost(self) -> Cost:
         """Estimate the cost."""
         n = len(self.galaxies)
-        kept = KEPT_IMAGE * (self.images is not None) + KEPT_SPECTRUM * (self.spectra is not None)
+        kept = KEPT_IMAGE * self.has_images + KEPT_SPECTRUM * self.has_spectra
         return Cost(n, 0, 0.0, n * kept, n / _PER_HOUR, "files on this machine")
 
     def records(self, unit: Unit) -> GalaxyRecords:
         """Read the files of a block of galaxies."""
         rows = np.array(unit.rows)
         table = self.galaxies[rows]
-        cutouts = None if self.images is None else self._cutouts(self.images, table, rows)
+        cutouts = self._cutouts(table, rows) if self.has_images else None
         if cutouts is not None:
             check_band_order(cutouts, table)
         spectra = None
-        if self.spectra is not None:
-            folder = self.spectra
-            spectra = [
-                self._spectrum(folder, table.names[k], int(row)) for k, row in enumerate(rows)
-            ]
-        return GalaxyRecords(table, cutouts, spectra)
+        if self.has_spectra:
+            spectra = [self._spectrum(table.names[k], int(row)) for k, row in enumerate(rows)]
+        return GalaxyRecords(table, cutouts, spectra, self._components)
 
-    def _cutouts(self, folder: Path, table: GalaxyTable, rows: np.ndarray) -> CutoutBatch:
+    @cached_property
+    def _components(self) -> SEDComponents | None:
+        """Components of the bundled weights for any filters, for images of other surveys."""
+        if self.survey is SDSS or not self.has_images:
+            return None
+        return PropertyEstimator.from_pretrained(ANY_FILTER_MODEL).network.components
+
+    def _cutouts(self, table: GalaxyTable, rows: np.ndarray) -> CutoutBatch:
         shape = (len(table), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE)
         flux, ivar = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         problems = [""] * len(table)
         for k, row in enumerate(rows):
             try:
-                image = self._image(folder, table.names[k], int(row))
+                image = self.image(table.names[k], int(row))
                 position = None
                 if all(each.wcs is not None for each in image.values()):
                     position = SkyCoord([table.ra[k]], [table.dec[k]], unit="deg")
-                batch = coerce_cutouts([image], position=position)
+                with filtered_warnings("ignore", AstroGenSpecWarning):
+                    # Noise that is estimated from the sky is mentioned in the documentation.
+                    batch = coerce_cutouts([image], position=position)
                 flux[k], ivar[k] = batch.flux[0], batch.ivar[0]
+            except NotFoundError as error:
+                problems[k] = str(error)
+            except DownloadError:
+                raise
             except (OSError, *INPUT_ERRORS) as error:
                 problems[k] = str(error)
         batch = CutoutBatch(flux, ivar, table.names, tuple(problems))
         return as_sdss_images(batch, self.survey)
 
-    def _image(self, folder: Path, name: str, row: int) -> dict[str, Any]:
+    def image(self, name: str, row: int) -> dict[str, Any]:
+        """Return the images of a galaxy by band.
+
+        Parameters
+        ----------
+        name : str
+            Name of the galaxy.
+        row : int
+            Its row in the table.
+
+        Returns
+        -------
+        dict of CCDData
+
+        Raises
+        ------
+        OSError, ValueError
+            If there are none, or they cannot be read.
+        """
+        folder = Path(self.images or ".")
         if "image" in self._paths:
             return read_cutout_fits(_inside(folder, self._paths["image"][row]))
         path = _find(folder, name)
@@ -256,7 +304,8 @@ class LocalFiles(Source):
             raise FileNotFoundError(f"{folder} has no file {name}.fits or {name}-BAND.fits")
         return {band: next(iter(read_cutout_fits(path).values())) for band, path in bands.items()}
 
-    def _spectrum(self, folder: Path, name: str, row: int) -> ObservedSpectrum | str:
+    def _spectrum(self, name: str, row: int) -> ObservedSpectrum | str:
+        folder = Path(self.spectra or ".")
         try:
             if "spectrum" in self._paths:
                 return read_spectrum(_inside(folder, self._paths["spectrum"][row]))

@@ -47,8 +47,8 @@ def sky_cell(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     >>> from astrogenspec.datasets.sky_cells import sky_cell, split_of
     >>> sky_cell([10.0, 10.1], [0.5, 0.6])
     array([8105, 8105])
-    >>> list(split_of([10.0, 200.0], [0.5, 30.0]))
-    ['train', 'train']
+    >>> split_of([230.3, 237.3], [15.0, -1.0]).tolist()
+    ['train', 'test']
     """
     ra, dec = np.asarray(ra, dtype=float), np.asarray(dec, dtype=float)
     bad = ~(np.isfinite(ra) & (np.abs(dec) <= 90))
