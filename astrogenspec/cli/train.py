@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,9 +63,9 @@ def _add_properties(lanes: Any, common: argparse.ArgumentParser) -> None:
         "properties",
         parents=[common],
         help="the network behind PropertyEstimator",
-        description="Train on simulated shards. A second call with the same --out resumes an "
-        "interrupted training. "
-        "With --fine-tune, continue from trained weights on labelled galaxies.",
+        description="Train on shards of simulated or real galaxies. A second call with the same "
+        "--out resumes an interrupted training. With --fine-tune, continue from trained "
+        "weights on labelled galaxies.",
         epilog=_FINE_TUNE_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -75,8 +76,8 @@ def _add_properties(lanes: Any, common: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="DIR",
-        help="folders of shards (astrogenspec simulate); with --fine-tune they are mixed with the "
-        "labelled galaxies to limit forgetting",
+        help="folders of shards (astrogenspec simulate) or data sets (astrogenspec dataset); with "
+        "--fine-tune they are mixed with the labelled galaxies to limit forgetting",
     )
     _add_training(properties)
     add("--model", metavar="NAME", help="trained weights to continue from")
@@ -92,6 +93,11 @@ def _add_properties(lanes: Any, common: argparse.ArgumentParser) -> None:
         metavar="Z",
         help="upper bound of the redshift of the network (default 0.5; with --data, without "
         "--model)",
+    )
+    add(
+        "--configuration",
+        choices=("images-to-physics",),
+        help="settings of the published method of Siddiqa et al. (with --data)",
     )
     _add_fine_tuning(properties)
     part = properties.add_mutually_exclusive_group()
@@ -111,7 +117,7 @@ def _add_properties(lanes: Any, common: argparse.ArgumentParser) -> None:
         help="train an additional head for galaxies without images; the heads of --model stay "
         "fixed (with --data, without --fine-tune)",
     )
-    properties.set_defaults(run=_train_properties)
+    properties.set_defaults(run=_joined(_train_properties))
 
 
 def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
@@ -164,7 +170,12 @@ def _add_spectra(lanes: Any, common: argparse.ArgumentParser) -> None:
     spectra.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of shards")
     _add_training(spectra)
     spectra.add_argument("--model", metavar="NAME", help="trained weights to continue from")
-    spectra.set_defaults(run=_train_spectra)
+    spectra.add_argument(
+        "--configuration",
+        choices=("galaxy-spectroscopy",),
+        help="settings of the published method of Doorenbos et al.",
+    )
+    spectra.set_defaults(run=_joined(_train_spectra))
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
@@ -198,6 +209,39 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=0, help="seed (default 0)")
     add("--device", default="cpu", help="cpu (default) or cuda")
+    add(
+        "--size",
+        choices=("small", "base", "large"),
+        default="base",
+        help="size of a new network (default base; with --data, without --model)",
+    )
+    add(
+        "--micro-batches",
+        type=int,
+        default=1,
+        metavar="M",
+        help="divide each batch in M parts, which needs less memory; with torchrun, a multiple of "
+        "the number of processes (default: one part, or one for each process)",
+    )
+    add(
+        "--precision",
+        choices=("float32", "bf16"),
+        default="float32",
+        help="precision of matrix products (default float32; bf16 for GPUs)",
+    )
+
+
+def _joined(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Return a command that joins the processes of ``torchrun``, if there are any."""
+
+    def joined(options: argparse.Namespace) -> int:
+        from ..training.parallel import joined_workers
+
+        with joined_workers(options.device) as device:
+            options.device = device
+            return run(options)
+
+    return joined
 
 
 def _train_properties(options: argparse.Namespace) -> int:
@@ -221,9 +265,9 @@ def _train_properties(options: argparse.Namespace) -> int:
         raise ValueError("--images requires --fine-tune TABLE with one row for each image.")
     if not options.data:
         raise ValueError(
-            "either --data (folders of simulated shards) or --fine-tune (labelled galaxies) is "
-            "required."
+            "either --data (folders of shards) or --fine-tune (labelled galaxies) is required."
         )
+    from ..datasets.configurations import property_recipe
     from ..inference.estimator import PropertyEstimator
     from ..inference.training import DEFAULT_TRAINING, RecipeConfig, train_properties
     from ..inputs.sed_features import N_COMPONENTS
@@ -238,6 +282,7 @@ def _train_properties(options: argparse.Namespace) -> int:
         heads_alone=options.heads_alone,
         photometry_alone=options.photometry_alone,
     )
+    recipe = property_recipe(recipe, options.size, options.configuration)
     before, old_card = None, None
     if options.model is not None:
         old = PropertyEstimator.from_pretrained(options.model, device=options.device)
@@ -253,10 +298,12 @@ def _train_properties(options: argparse.Namespace) -> int:
 
 def _check_new_network(options: argparse.Namespace) -> None:
     """Raise an error if options of a new network are given with trained weights."""
-    given = ["--any-filters"] * options.any_filters
-    given += ["--max-redshift"] * (options.max_redshift is not None)
-    if given and (options.model is not None or options.fine_tune):
-        other = "--fine-tune" if options.fine_tune else "--model"
+    given = ["--any-filters"] * getattr(options, "any_filters", False)
+    given += ["--max-redshift"] * (getattr(options, "max_redshift", None) is not None)
+    given += ["--size"] * (options.size != "base")
+    fine_tune = getattr(options, "fine_tune", None)
+    if given and (options.model is not None or fine_tune):
+        other = "--fine-tune" if fine_tune else "--model"
         raise ValueError(
             f"{given[0]} describes a new network and cannot be combined with {other}; omit "
             f"{given[0]}."
@@ -347,11 +394,14 @@ def _images_of(options: argparse.Namespace, table: Table) -> Images | None:
 
 
 def _train_spectra(options: argparse.Namespace) -> int:
+    from ..datasets.configurations import spectrum_recipe
     from ..generation.estimator import SpectrumEstimator
     from ..generation.training import DEFAULT_TRAINING, SpectrumRecipe, train_spectra
 
     training = _training(DEFAULT_TRAINING, options)
+    _check_new_network(options)
     recipe = SpectrumRecipe(seed=options.seed)
+    recipe = spectrum_recipe(recipe, options.size, options.configuration)
     before = None
     if options.model is not None:
         before = SpectrumEstimator.from_pretrained(options.model, device=options.device).network
@@ -379,6 +429,8 @@ def _training(default: TrainingConfig, options: argparse.Namespace) -> TrainingC
         max_seconds=None if hours is None else 3600 * hours,
         device=options.device,
         quiet=options.quiet,
+        micro_batches=options.micro_batches,
+        precision=options.precision,
     )
 
 
@@ -399,7 +451,11 @@ def _card(
 
 
 def _save(estimator: Estimator, lane: str, options: argparse.Namespace) -> int:
+    from ..training.parallel import Workers
+
     path = options.out / f"{lane}.safetensors"
+    if not Workers.current().is_first:
+        return 0
     estimator.save(path, overwrite=True)
     if not options.quiet:
         print(f"Weights: {path}; load them with {type(estimator).__name__}.load.")

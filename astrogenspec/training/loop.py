@@ -25,7 +25,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..atomic import atomic_write
+from .parallel import (
+    PRECISIONS,
+    Workers,
+    autocast,
+    micro_batch_seed,
+    without_synchronisation,
+)
 from .streams import BatchStream, ZippedStreams, to_device
 
 __all__ = [
@@ -193,6 +200,11 @@ class TrainingConfig:
         Device of the training.
     quiet : bool
         If True, show no progress bar.
+    micro_batches : int
+        Number of parts of a batch whose losses are evaluated one after the other, or by several
+        processes (`astrogenspec.training.parallel`); at least one for each process.
+    precision : {"float32", "bf16"}
+        Precision of matrix products in training steps; weights are always of single precision.
     """
 
     max_steps: int | None = None
@@ -209,6 +221,8 @@ class TrainingConfig:
     checkpoint_minutes: float = 5.0
     device: str = "cpu"
     quiet: bool = False
+    micro_batches: int = 1
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.max_steps is None and self.max_seconds is None:
@@ -222,6 +236,7 @@ class TrainingConfig:
             "clip",
             "validate_every",
             "checkpoint_minutes",
+            "micro_batches",
         ):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -230,6 +245,10 @@ class TrainingConfig:
             raise ValueError(
                 f"ema_decay and warmup are {self.ema_decay} and {self.warmup}; they must be in "
                 "[0, 1)."
+            )
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision is {self.precision!r}; choose from {', '.join(PRECISIONS)}."
             )
 
 
@@ -362,6 +381,8 @@ class _Trainer:
     def __init__(self, model: nn.Module, batches: Iterable[Any], config: TrainingConfig) -> None:
         self.config = config
         self.batches: Any = batches
+        self.workers = Workers.current()
+        self.n_parts = self.workers.number_of_micro_batches(config.micro_batches)
         self.model = model.to(config.device)
         self.average = ExponentialAverage(self.model, config.ema_decay)
         self.optimiser = torch.optim.AdamW(
@@ -379,6 +400,10 @@ class _Trainer:
 
     @property
     def seconds(self) -> float:
+        """Duration of the training, the same in all processes, which must all ask for it."""
+        return self.workers.shared(self._own_seconds())
+
+    def _own_seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
 
     @property
@@ -390,15 +415,17 @@ class _Trainer:
     def run(self, validation: Iterable[Any] | None, loss_fn: LossFunction) -> None:
         self.model.train()
         source = iter(self.batches)
+        engine = self.workers.engine(self.model, loss_fn)
+        quiet = self.config.quiet or not self.workers.is_first
         with tqdm(
-            total=self.config.max_steps, initial=self.step, disable=self.config.quiet, unit="step"
+            total=self.config.max_steps, initial=self.step, disable=quiet, unit="step"
         ) as bar:
             while not self.history.stopped:
-                batch = next(source, None)
-                if batch is None:
+                parts = self._own_parts(source)
+                if not parts:
                     self.history.stopped = "batches"
                 else:
-                    self.train_step(batch, loss_fn)
+                    self.train_step(parts, engine)
                     self._mark()
                     bar.update()
                     self._check_end()
@@ -408,16 +435,39 @@ class _Trainer:
                 if time.monotonic() - self.last_saved > 60 * self.config.checkpoint_minutes:
                     self.save()
 
-    def train_step(self, batch: Any, loss_fn: LossFunction) -> None:
+    def _own_parts(self, source: Iterator[Any]) -> dict[int, Any]:
+        """Return the micro-batches of this process in the next step, by index."""
+        parts = {}
+        for k in range(self.n_parts):
+            if k % self.workers.size != self.workers.rank and hasattr(self.batches, "skip"):
+                self.batches.skip()
+                continue
+            batch = next(source, None)
+            if batch is None:
+                return {}
+            if k % self.workers.size == self.workers.rank:
+                parts[k] = batch
+        return parts
+
+    def train_step(self, parts: dict[int, Any], engine: nn.Module) -> None:
         config = self.config
         progress = self.progress
         factor = learning_rate_factor(progress, config.warmup, config.final_factor)
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * factor
-        terms = loss_fn(self.model, to_device(batch, config.device), progress)
-        self.step += 1
         self.optimiser.zero_grad(set_to_none=True)
-        terms["total"].backward()
+        means = RunningMeans()
+        for k, batch in parts.items():
+            if self.n_parts > 1:
+                torch.manual_seed(micro_batch_seed(self.step, k))
+            with without_synchronisation(engine, last=k == max(parts)):
+                with autocast(config.precision, config.device):
+                    terms = engine(to_device(batch, config.device), progress)
+                total = terms["total"]
+                (total if len(parts) == 1 else total / len(parts)).backward()
+            if self.n_parts > 1:
+                means.add(terms)
+        self.step += 1
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         if not bool(torch.isfinite(norm)):
             self.bad_steps += 1
@@ -431,6 +481,9 @@ class _Trainer:
         self.bad_steps = 0
         self.optimiser.step()
         self.average.update(self.model)
+        if self.n_parts > 1:
+            own = {name: torch.tensor(value) for name, value in means.result().items()}
+            terms = self.workers.mean_terms(own)
         self.means.add({**terms, "gradient_norm": norm})
 
     def validate(self, validation: Iterable[Any] | None, loss_fn: LossFunction) -> None:
@@ -442,7 +495,9 @@ class _Trainer:
         }
         self.means = RunningMeans()
         if validation is not None:
-            terms = evaluate(self.average.model, validation, loss_fn, device=self.config.device)
+            terms = self.workers.shared(
+                evaluate(self.average.model, validation, loss_fn, device=self.config.device)
+            )
             row |= {f"valid_{name}": value for name, value in terms.items()}
             if terms["total"] < self.best_total:
                 self.best_total = terms["total"]
@@ -480,7 +535,7 @@ class _Trainer:
 
     def save(self) -> None:
         self.last_saved = time.monotonic()
-        if self.config.checkpoint is None:
+        if self.config.checkpoint is None or not self.workers.is_first:
             return
         state = {
             "model": self.model.state_dict(),
@@ -492,7 +547,7 @@ class _Trainer:
             "best_total": self.best_total,
             "means": vars(self.means),
             "step": self.step,
-            "seconds": self.seconds,
+            "seconds": self._own_seconds(),
             "random": self.random,
             "batches": self.batches_state,
         }

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .augmentation import AugmentationConfig
 from .loop import History, TrainingConfig, fit
+from .parallel import Workers
 from .shards import Shards
 from .streams import BatchStream, ZippedStreams
 
@@ -160,7 +161,7 @@ def train(
     out: Path | str,
     config: TrainingConfig,
 ) -> History:
-    """Train a network on simulated galaxies, or resume its training.
+    """Train a network on galaxies of shards, or resume its training.
 
     Parameters
     ----------
@@ -183,7 +184,12 @@ def train(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     seed = task.recipe.seed
-    streams = [task.make_stream(source, seed + k) for k, source in enumerate(sources)]
+    workers = Workers.current()
+    parts = workers.number_of_micro_batches(config.micro_batches)
+    streams = [
+        task.make_stream(replace(source, batch_size=max(source.batch_size // parts, 1)), seed + k)
+        for k, source in enumerate(sources)
+    ]
     validation = [task.validation_batches(source) for source in sources]
     history = fit(
         network,
@@ -192,5 +198,6 @@ def train(
         replace(config, checkpoint=out / "checkpoint.pt"),
         task.loss,
     )
-    history.write(out / "history.ecsv")
+    if workers.is_first:
+        history.write(out / "history.ecsv")
     return history

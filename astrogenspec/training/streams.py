@@ -65,6 +65,10 @@ class BatchStream:
         self.step += 1
         return batch
 
+    def skip(self) -> None:
+        """Pass over the next batch without making it."""
+        self.step += 1
+
     def state_dict(self) -> dict[str, int]:
         """Return the state, for `load_state_dict`."""
         return {"step": self.step}
@@ -91,6 +95,11 @@ class ZippedStreams:
 
     def __next__(self) -> list[Any]:
         return [next(stream) for stream in self.streams]
+
+    def skip(self) -> None:
+        """Pass over the next batch of every stream without making it."""
+        for stream in self.streams:
+            stream.skip()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state, for `load_state_dict`."""
