@@ -33,6 +33,8 @@ _VIEWER = "https://www.legacysurvey.org/viewer"
 _LAYER, _BANDS, _SCALE = "ls-dr10", "griz", 0.262
 #: The largest cutout of the service (pixels), and the limit of the size of a file (bytes).
 _MAX_SIZE, _MAX_BYTES = 512, 30_000_000
+#: AB magnitude of one nanomaggy.
+_NANOMAGGY = 22.5
 #: Typical size of a cutout (GB): four bands of 108 x 108 pixels.
 _CUTOUT = 0.19e-3
 
@@ -128,4 +130,5 @@ class LegacySurvey(LocalFiles):
             path = Path(folder) / "cutout.fits"
             address = f"{self.viewer}/fits-cutout?{urlencode(query)}"
             self.client.fetch(address, path, max_bytes=_MAX_BYTES)
-            return read_cutout_fits(path)
+            # The headers do not state the unit: one count is a nanomaggy.
+            return read_cutout_fits(path, zero_point=_NANOMAGGY)
