@@ -4,28 +4,29 @@ The columns have the names of simulated shards (`astrogenspec.simulate.write_sha
 mean the same, and others where they do not: observed fluxes are ``flux``, not ``true_flux``, and
 ``image`` has noise, with ``ivar``.
 
-===================== =========================== =================================================
-column                shape, type                 content
-===================== =========================== =================================================
-``name``              (n,) bytes                  name of the galaxy
-``ra``, ``dec``       (n,) float64                position (ICRS, degrees)
-``theta``             (n, 9) float32              labels in internal units, NaN where unknown
-``measurable``        (n,) float32                1 if the gas metallicity is measurable, 0 if not,
-                                                  NaN if unknown
-``flux``, ``error``   (n, m) float32              total flux and error in the filters of the file
-                                                  attribute ``filters`` (nmgy), NaN where missing
-``ebv``               (n,) float32                Galactic E(B-V) (mag) that was corrected for
-``r50``, ``r90``,     (n,) float32                radii (arcsec) and axis ratio, NaN where unknown
-``axis_ratio``
-``velocity_dispersion`` (n,) float32              of the stars (km/s), NaN where unknown
-``image``             (n, 5, 64, 64) float16      nmgy per pixel of 0.396 arcsec, 0 where bad
-``ivar``              (n, 5, 64, 64) float32      inverse variance (nmgy**-2), 0 where bad or absent
-``measured_flux``,    (n, 5) float32              photometry measured on the image (nmgy), NaN where
-``measured_error``                                impossible
-``spectrum``          (n, 6400) float32           rest frame, see `astrogenspec.datasets.spectra`; 0
-                                                  where bad
-``spectrum_ivar``     (n, 6400) float32           inverse variance; 0 where bad or absent
-===================== =========================== =================================================
+======================= ======================= ===============================================
+column                  shape, type             content
+======================= ======================= ===============================================
+``name``                (n,) bytes              name of the galaxy
+``ra``, ``dec``         (n,) float64            position (ICRS, degrees)
+``theta``               (n, 9) float32          labels in internal units, NaN where unknown
+``measurable``          (n,) float32            1 if the gas metallicity is measurable, 0 if
+                                                not, NaN if unknown
+``flux``, ``error``     (n, m) float32          total flux and error in the filters of the
+                                                attribute ``filters`` (nmgy), NaN if missing
+``ebv``                 (n,) float32            Galactic E(B-V) (mag) that was corrected for
+``r50``, ``r90``        (n,) float32            radii (arcsec), NaN where unknown
+``axis_ratio``          (n,) float32            minor over major axis, NaN where unknown
+``velocity_dispersion`` (n,) float32            of the stars (km/s), NaN where unknown
+``image``               (n, 5, 64, 64) float16  nmgy per pixel of 0.396 arcsec, 0 where bad
+``ivar``                (n, 5, 64, 64) float32  inverse variance (nmgy**-2), 0 where bad
+``measured_flux``       (n, 5) float32          flux measured on the image (nmgy), NaN where
+                                                impossible
+``measured_error``      (n, 5) float32          its error
+``spectrum``            (n, 6400) float32       rest frame, `astrogenspec.datasets.spectra`; 0
+                                                where bad
+``spectrum_ivar``       (n, 6400) float32       inverse variance; 0 where bad
+======================= ======================= ===============================================
 
 All fluxes are corrected for Galactic extinction.  Columns of images and of spectra exist only in
 data sets that have any.
