@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from ..base import Estimator
+    from ..generation.network import SpectrumNetwork
     from ..training.loop import History, TrainingConfig
     from .inputs import Images
 
@@ -170,6 +171,20 @@ def _add_spectra(lanes: Any, common: argparse.ArgumentParser) -> None:
     spectra.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of shards")
     _add_training(spectra)
     spectra.add_argument("--model", metavar="NAME", help="trained weights to continue from")
+    spectra.add_argument(
+        "--observed",
+        type=Path,
+        metavar="DIR",
+        help="data set with observed spectra (astrogenspec dataset), on which --model is "
+        "fine-tuned, together with the simulated galaxies of --data",
+    )
+    spectra.add_argument(
+        "--n-observed",
+        type=int,
+        default=20_000,
+        metavar="N",
+        help="maximum number of observed galaxies (default 20000; 0.06 MB of memory each)",
+    )
     spectra.add_argument(
         "--configuration",
         choices=("galaxy-spectroscopy",),
@@ -405,11 +420,42 @@ def _train_spectra(options: argparse.Namespace) -> int:
     before = None
     if options.model is not None:
         before = SpectrumEstimator.from_pretrained(options.model, device=options.device).network
+    if options.observed is not None:
+        return _fine_tune_spectra(options, before, training)
     network, history = train_spectra(
         options.data, options.out, recipe=recipe, training=training, network=before
     )
     card = _card(recipe, training, history, options)
     return _save(SpectrumEstimator(network, card=card), "spectra", options)
+
+
+def _fine_tune_spectra(
+    options: argparse.Namespace, network: SpectrumNetwork | None, training: TrainingConfig
+) -> int:
+    from ..datasets.spectrum_samples import observed_sample
+    from ..generation.estimator import SpectrumEstimator
+    from ..generation.finetuning import FineTuningRecipe, finetune_spectra
+
+    if network is None:
+        raise ValueError("--observed requires --model, the trained weights to fine-tune.")
+    if options.configuration is not None:
+        raise ValueError("--configuration cannot be combined with --observed; omit it.")
+    recipe = FineTuningRecipe(seed=options.seed)
+    sample, held_out = observed_sample(
+        options.observed, options.data, network, n=options.n_observed
+    )
+    tuned, history = finetune_spectra(
+        network,
+        sample,
+        options.data,
+        options.out,
+        training,
+        recipe=recipe,
+        held_out=held_out,
+    )
+    card = _card(recipe, training, history, options)
+    card |= {"observed_galaxies": len(sample) - len(held_out)}
+    return _save(SpectrumEstimator(tuned, card=card), "spectra", options)
 
 
 def _training(default: TrainingConfig, options: argparse.Namespace) -> TrainingConfig:

@@ -1,0 +1,79 @@
+"""Observed spectra of a data set for the spectrum network."""
+
+import h5py
+import numpy as np
+import pytest
+from generation_cases import make_columns, make_galaxies, make_network
+from training_cases import make_observed, write_real
+
+from astrogenspec.datasets.spectrum_samples import observed_sample
+from astrogenspec.wavelengths import REST
+
+FLUX = 20.0
+
+
+def write_observed(path, n, seed):
+    """Galaxies whose spectra are those of simulated ones without lines, with noise and gaps."""
+    galaxies = make_galaxies(n, seed)
+    columns = make_observed(n, seed)
+    columns["theta"][:, 0] = galaxies.redshift.numpy()
+    columns["velocity_dispersion"] = galaxies.dispersion.numpy()
+    rng = np.random.default_rng(seed)
+    flux = FLUX * galaxies.continuum.numpy()
+    sigma = 0.02 * flux
+    seen = REST.wavelength * (1 + galaxies.redshift.numpy()[:, None])
+    ivar = np.where((seen > 3800) & (seen < 9200), sigma**-2, 0)
+    ivar[:, 3000:3040] = 0
+    noisy = flux + sigma * rng.standard_normal(flux.shape)
+    columns["spectrum"] = np.where(ivar > 0, noisy, 0).astype("f4")
+    columns["spectrum_ivar"] = ivar.astype("f4")
+    columns["ebv"] = np.zeros(n, "f4")
+    write_real(path, columns)
+    return galaxies, columns
+
+
+@pytest.fixture
+def folders(tmp_path):
+    simulated = tmp_path / "simulated"
+    simulated.mkdir()
+    with h5py.File(simulated / "shard-00000.h5", "w") as file:
+        for name, values in make_columns(70).items():
+            file[name] = values
+    training = write_observed(tmp_path / "set" / "train" / "shard-00000.h5", 20, 1)
+    write_observed(tmp_path / "set" / "validation" / "shard-00000.h5", 2, 2)
+    return tmp_path / "set", simulated, training
+
+
+def test_draws_of_noise_free_spectra(folders):
+    observed, simulated, (galaxies, columns) = folders
+    sample, held_out = observed_sample(observed, simulated, make_network())
+    assert len(sample) == 22 and held_out == [20, 21]
+    assert sample.continuum.shape == (22, 4, REST.size)
+    np.testing.assert_allclose(sample.redshift[:20], galaxies.redshift, rtol=1e-6)
+    np.testing.assert_allclose(sample.total[:20], columns["flux"], rtol=1e-6)
+    # Shapes of the noise-free continua, where they were observed; 2% noise a pixel averages out.
+    good = columns["spectrum_ivar"] > 0
+    for k in range(5):
+        ratio = sample.continuum[k].float().numpy() / galaxies.continuum[k].numpy()
+        ratio = ratio[:, good[k]]
+        scatter = np.median(np.abs(ratio / np.median(ratio, axis=1, keepdims=True) - 1))
+        assert scatter < 0.02
+    # The flux density at a pixel is the draw times the flux in r.
+    product = (sample.continuum.float() * sample.flux[..., None]).numpy()[:5]
+    true = FLUX * galaxies.continuum[:5].numpy()
+    np.testing.assert_allclose(np.median((product / true[:, None])[:, :, 3500:4000]), 1, atol=0.03)
+    # Unobserved bins have no weight: the gap of 40 pixels is 5 bins.
+    assert (sample.weight[:5, 375:380] == 0).all() and (sample.weight[:5, 380:420] == 1).all()
+
+
+def test_too_few_spectra(tmp_path):
+    write_observed(tmp_path / "shard-00000.h5", 3, 1)
+    with pytest.raises(ValueError, match="has 3 spectra .* at least 20 are needed"):
+        observed_sample(tmp_path, tmp_path, make_network())
+
+
+def test_data_sets_without_spectra(folders, tmp_path):
+    _, simulated, _ = folders
+    write_real(tmp_path / "other" / "shard-00000.h5", make_observed(3))
+    with pytest.raises(ValueError, match="has no spectra"):
+        observed_sample(tmp_path / "other", simulated, make_network())
