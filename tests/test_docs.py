@@ -35,6 +35,9 @@ NOT_RUN = {
     ("my_data.rst", 'virtual = estimator.predict_photometry(table, "sdss"'):
         "a catalogue of the user; its parts run in tests/inference/test_any_filters.py",
     ("quickstart.rst", "from astropy.nddata import CCDData"): "files of the user",
+    ("real_survey.rst", 'PropertyEstimator.from_pretrained("https://'): "network",
+    ("real_survey.rst", "from astrogenspec.weights import register_weights"):
+        "writes a file; run in tests/test_weights_by_address.py",
     ("spectra.rst", "properties = PropertyEstimator.from_pretrained()"):
         "a catalogue of the user; run in tests/generation/test_estimator.py",
     ("spectra.rst", "from astrogenspec import SamplerSettings, SpectrumOptions"): "takes long",
