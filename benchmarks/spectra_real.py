@@ -142,9 +142,14 @@ def fors2(folder: Path, n: int) -> Observed:
         good = (wave[row] > 0) & (bad[row] == 0) & (flux[row] > 0)
         if good.sum() < 800:
             continue
-        grid = np.interp(WAVELENGTH, wave[row, good], flux[row, good], left=0, right=0)
-        gap = np.interp(WAVELENGTH, wave[row], (~good).astype(float), left=1, right=1) > 0
+        seen = wave[row] > 0
+        order = np.flatnonzero(seen)[np.argsort(wave[row, seen])]
+        values = np.where(good, flux[row], 0.0)[order]
+        grid = np.interp(WAVELENGTH, wave[row, order], values, left=0, right=0)
+        gap = np.interp(WAVELENGTH, wave[row, order], ~good[order], left=1, right=1) > 0
         ivar = np.where(gap | (grid <= 0), 0.0, 1.0)
+        if not ivar.any():
+            continue
         one = observed(WAVELENGTH, grid[None], ivar[None], redshift[row : row + 1])
         if not np.isfinite(one.nmgy[0, 2:4]).all():
             continue
