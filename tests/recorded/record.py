@@ -70,7 +70,7 @@ def _properties():
         def add(name, *args, label=label, estimator=estimator, **kwargs):
             posterior = estimator.predict(*args, n_draws=20, seed=3, **kwargs)
             found[f"{label}/{name}"] = _stack(posterior)
-            found[f"spectra/{name}/flagged"] = np.array(posterior.flags) != ""
+            found[f"{label}/{name}/flagged"] = np.array(posterior.flags) != ""
 
         add("photometry", None, _photometry(table))
         add("photometry, blocks", None, _photometry(table), batch_size=3)
