@@ -23,6 +23,7 @@ from .inputs import (
     read_inputs,
     with_file_name,
 )
+from .report import check_page, write_page
 
 if TYPE_CHECKING:
     from ..inference.estimator import PropertyEstimator
@@ -59,6 +60,7 @@ def infer(options: argparse.Namespace) -> int:
 
     estimator = PropertyEstimator.from_pretrained(options.model, device=options.device)
     n = len(galaxies)
+    check_page(options, n)
     _check_memory(estimator, n, options.draws)
     try:
         posterior = estimator.predict(
@@ -82,6 +84,8 @@ def infer(options: argparse.Namespace) -> int:
     )
     if options.plot is not None:
         _plot(posterior, options.plot)
+    if options.report is not None:
+        write_page(options, posterior, galaxies, reconstruct=estimator.reconstruct)
     n_flagged = int(np.count_nonzero(posterior.flag_codes))
     if not options.quiet:
         _summarise(posterior, options.output, n_flagged)

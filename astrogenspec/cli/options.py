@@ -77,6 +77,7 @@ def add_infer(commands: Any, common: argparse.ArgumentParser) -> None:
         help="also write the draws, so that Posterior.read can read them",
     )
     _add_running(parser, "TABLE", "write a corner plot of each galaxy to this folder")
+    _add_page(parser)
 
     def run(options: argparse.Namespace) -> int:
         from .infer import infer
@@ -132,6 +133,7 @@ def add_spectrum(commands: Any, common: argparse.ArgumentParser) -> None:
         help="likewise for the properties, if these are inferred first",
     )
     _add_running(parser, "OUT.fits", "write a figure of the spectra of each galaxy to this folder")
+    _add_page(parser)
 
     def run(options: argparse.Namespace) -> int:
         from .spectrum import spectrum
@@ -206,6 +208,15 @@ def _add_input(parser: argparse.ArgumentParser, target: str, kinds: str) -> None
         type=float,
         metavar="MAG",
         help="Galactic E(B-V) of all galaxies, if the photometry does not contain it",
+    )
+
+
+def _add_page(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="PAGE",
+        help="also write an interactive page (.html) of the results",
     )
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ..warnings import AstroGenSpecWarning, filtered_warnings
 
 if TYPE_CHECKING:
     from astropy.nddata import CCDData
 
     from ..results.posterior import Posterior
     from ..results.spectra import SpectrumDraws
-    from .inputs import Images
+    from .inputs import Galaxies, Images
 
-__all__ = ["add_report"]
+__all__ = ["add_report", "check_page", "write_page"]
 
 _EXAMPLES = """\
 examples:
@@ -58,6 +60,71 @@ def add_report(commands: Any, common: argparse.ArgumentParser) -> None:
     add("--title", help="heading of the page")
     add("--overwrite", action="store_true", help="replace PAGE if it exists")
     parser.set_defaults(run=_report, parser=parser)
+
+
+def check_page(options: argparse.Namespace, n_galaxies: int) -> None:
+    """Raise before the inference if the page of the option ``--report`` cannot be written.
+
+    Parameters
+    ----------
+    options : `argparse.Namespace`
+        Options ``report`` (None for no page), ``output``, ``overwrite`` and the inputs.
+    n_galaxies : int
+        Number of galaxies.
+
+    Raises
+    ------
+    ValueError, OSError, ImportError
+        If the name is not that of a page, the file cannot be written, there are too many galaxies,
+        or Bokeh is not installed.
+    """
+    if options.report is None:
+        return
+    from ..view import checked_page
+    from .inputs import check_output
+
+    read = (*options.input, options.photometry, getattr(options, "posterior", None))
+    check_output(options.report, options.overwrite, read)
+    checked_page(options.report, n_galaxies, overwrite=options.overwrite)
+
+
+def write_page(
+    options: argparse.Namespace,
+    posterior: Posterior,
+    galaxies: Galaxies,
+    *,
+    spectra: SpectrumDraws | None = None,
+    reconstruct: Callable[..., Any] | None = None,
+) -> None:
+    """Write the page of the option ``--report``.
+
+    Parameters
+    ----------
+    options : `argparse.Namespace`
+        Options ``report``, ``overwrite`` and ``quiet``.
+    posterior : Posterior
+        Posterior of the galaxies.
+    galaxies : Galaxies
+        Input of the command.
+    spectra : SpectrumDraws, optional
+        Spectra of the galaxies.
+    reconstruct : callable, optional
+        ``reconstruct`` of the estimator.
+    """
+    images = galaxies.images
+    rebuilt = None
+    if images is not None and reconstruct is not None:
+        with filtered_warnings("ignore", AstroGenSpecWarning):
+            rebuilt = reconstruct(images, ebv=options.ebv or 0.0, on_error="flag")
+    posterior.to_html(
+        options.report,
+        cutouts=images,
+        reconstructions=rebuilt,
+        spectra=spectra,
+        overwrite=options.overwrite,
+    )
+    if not options.quiet:
+        print(f"Page: {options.report}")
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -28,6 +28,7 @@ from .inputs import (
     read_inputs,
     with_file_name,
 )
+from .report import check_page, write_page
 
 if TYPE_CHECKING:
     from ..generation.estimator import SpectrumEstimator
@@ -63,6 +64,7 @@ def spectrum(options: argparse.Namespace) -> int:
     ValueError, TypeError, OSError, astropy.units.UnitsError
         If an input cannot be read or the output cannot be written.
     """
+    from ..results.spectra import SpectrumDraws
     from ..results.spectra_io import SpectrumWriter
 
     _check_options(options)
@@ -70,6 +72,7 @@ def spectrum(options: argparse.Namespace) -> int:
     galaxies = read_inputs(options)
     galaxies.check_photometry(options.ebv, options.on_error)
     _check_space(options.output, len(galaxies), options.draws)
+    check_page(options, len(galaxies))
 
     from ..generation.estimator import SpectrumEstimator
 
@@ -82,6 +85,8 @@ def spectrum(options: argparse.Namespace) -> int:
             summary.add(block)
     if options.plot is not None:
         _plot(options.output, options.plot, summary.names, _block_size(options.draws))
+    if options.report is not None:
+        write_page(options, posterior, galaxies, spectra=SpectrumDraws.read(options.output))
     if not options.quiet:
         print(summary.text(options.output, options.draws))
     return FLAGGED if any(summary.flags) and not options.flagged_ok else 0

@@ -37,6 +37,7 @@ from .validation import checked_draws, checked_measurable, checked_photometry
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ..view.page import NotebookPage
     from .spectra import SpectrumDraws
 
 __all__ = ["Posterior"]
@@ -621,6 +622,49 @@ class Posterior(GalaxyDraws):
             title=title,
             overwrite=overwrite,
         )
+
+    def explore(
+        self,
+        *,
+        cutouts: Iterable[Any] | None = None,
+        reconstructions: np.ndarray | None = None,
+        spectra: SpectrumDraws | None = None,
+        truth: Mapping[str, Any] | Table | None = None,
+        title: str | None = None,
+        height: int = 800,
+    ) -> NotebookPage:
+        """Show the page of `to_html` in a notebook.
+
+        Parameters
+        ----------
+        cutouts, reconstructions, spectra, truth, title
+            As for `to_html`.
+        height : int
+            Height of the frame in pixels.
+
+        Returns
+        -------
+        NotebookPage
+            Object that a notebook shows as the page, with attribute ``text``.
+
+        Raises
+        ------
+        ValueError
+            If the numbers of galaxies differ.
+        ImportError
+            If Bokeh or, for pictures, Pillow is not installed.
+        """
+        from ..view import NotebookPage, page_text
+
+        text = page_text(
+            self,
+            cutouts=cutouts,
+            reconstructions=reconstructions,
+            spectra=spectra,
+            truth=truth,
+            title=title,
+        )
+        return NotebookPage(text, height)
 
     def plot_corner(
         self,

@@ -26,7 +26,7 @@ from astropy.utils.masked import Masked
 
 from ..atomic import atomic_write, check_target
 from ..fits_files import CREATOR, check_fits
-from ..quantities import plain_values
+from ..quantities import QUANTITIES, internal_values, plain_values
 from ..warnings import filtered_warnings
 from .base import GalaxyDraws, html_intervals
 from .files import (
@@ -67,6 +67,8 @@ _DOCUMENT = "AGSPEC"
 _DRAWS = "_draws"
 #: Key of the checksum of the draws in the document.
 _CHECKSUM = "draws_crc32"
+#: Bins and height (pixels) of the small histograms of HTML tables.
+_CHART_BINS, _CHART_HEIGHT = 24, 14
 #: Number of galaxies whose draws are summed at once.
 _ROWS = 256
 _PHOTOMETRY = "photometry_"
@@ -192,7 +194,35 @@ def html_column(quantity: QuantityPosterior) -> tuple[str, list[str]]:
     title = html.escape(quantity.name) + (f"<br>[{html.escape(unit)}]" if unit else "")
     spec = _number_format(quantity.name, quantity.unit)
     low, middle, high = quantity.percentiles([16, 50, 84]).value
-    return title, html_intervals(low, middle, high, spec)
+    cells = html_intervals(low, middle, high, spec)
+    histograms = _small_histograms(quantity)
+    return title, [f"{cell}{chart}" for cell, chart in zip(cells, histograms, strict=True)]
+
+
+def _small_histograms(quantity: QuantityPosterior) -> list[str]:
+    """Draw the draws of each galaxy as a line of SVG, on the range of all these galaxies."""
+    draws = quantity.draws.value
+    info = QUANTITIES.get(quantity.name)
+    if info is not None and info.logarithmic:
+        draws = internal_values(quantity.name, quantity.draws)
+    finite = draws[np.isfinite(draws)]
+    if finite.size == 0 or finite.min() == finite.max():
+        return [""] * len(draws)
+    edges = np.linspace(finite.min(), finite.max(), _CHART_BINS + 1)
+    charts = []
+    for row in draws:
+        counts = np.histogram(row[np.isfinite(row)], edges)[0]
+        height = np.rint(_CHART_HEIGHT * (1 - counts / max(counts.max(), 1))).astype(int)
+        steps = "".join(f"V{y}h3" for y in height)
+        charts.append(
+            f"<br><svg width='{3 * _CHART_BINS}' height='{_CHART_HEIGHT}' role='img' "
+            "aria-label='histogram of the draws'>"
+            f"<path d='M0 {_CHART_HEIGHT}{steps}V{_CHART_HEIGHT}Z' fill='currentColor' "
+            "opacity='0.6'/></svg>"
+            if counts.any()
+            else ""
+        )
+    return charts
 
 
 def _number_format(name: str, unit: u.UnitBase) -> str:

@@ -6,6 +6,6 @@ report`` call it. It needs the packages of the extra ``view``, which are importe
 
 from __future__ import annotations
 
-from .page import page_text, results_page
+from .page import MAX_GALAXIES, NotebookPage, checked_page, page_text, results_page
 
-__all__ = ["page_text", "results_page"]
+__all__ = ["MAX_GALAXIES", "NotebookPage", "checked_page", "page_text", "results_page"]

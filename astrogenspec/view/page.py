@@ -11,6 +11,7 @@ import html
 import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +21,8 @@ import numpy as np
 from astropy.table import Table
 
 from .. import __version__
-from ..atomic import write_bytes
+from ..atomic import check_target, write_bytes
+from ..flags import FlagLog
 from .content import page_content
 from .figures import overview_figures, view_package
 from .pictures import picture_of, reconstruction_picture
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
     from ..results.posterior import Posterior
     from ..results.spectra import SpectrumDraws
 
-__all__ = ["page_text", "results_page"]
+__all__ = ["MAX_GALAXIES", "NotebookPage", "checked_page", "page_text", "results_page"]
+
+#: Maximum number of galaxies of a page, which a browser shows without delay.
+MAX_GALAXIES = 10_000
 
 _TITLE = "Galaxy properties inferred from images and photometry"
 #: Largest sides of the pictures, by the largest number of galaxies.
@@ -72,12 +77,73 @@ def results_page(
     ImportError
         If Bokeh or, for pictures, Pillow is not installed.
     """
-    target = Path(path).expanduser()
-    if target.suffix.lower() != ".html":
-        raise ValueError(f"path is {str(path)!r}; the name of a page must end in .html.")
+    target = checked_page(path, len(posterior), overwrite=overwrite)
     text = page_text(posterior, **content)
     write_bytes(target, text.encode(), overwrite=overwrite)
     return target
+
+
+def checked_page(path: str | os.PathLike[str], n_galaxies: int, *, overwrite: bool = False) -> Path:
+    """Check that a page can be written, before a long computation.
+
+    Parameters
+    ----------
+    path : path-like
+        Name of the page.
+    n_galaxies : int
+        Number of galaxies.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Returns
+    -------
+    `~pathlib.Path`
+
+    Raises
+    ------
+    ValueError
+        If the name does not end in ``.html``, or there are too many galaxies.
+    OSError
+        If the file cannot be written, or exists without ``overwrite``.
+    ImportError
+        If Bokeh is not installed.
+    """
+    target = Path(path).expanduser()
+    if target.suffix.lower() != ".html":
+        raise ValueError(f"path is {str(path)!r}; the name of a page must end in .html.")
+    if n_galaxies > MAX_GALAXIES:
+        raise ValueError(
+            f"there are {n_galaxies} galaxies, but a page has at most {MAX_GALAXIES}; select some "
+            "of them, as in posterior[:1000]."
+        )
+    view_package("bokeh")
+    check_target(target, overwrite)
+    return target
+
+
+@dataclass(frozen=True)
+class NotebookPage:
+    """A page in a frame of a notebook.
+
+    Attributes
+    ----------
+    text : str
+        HTML of the page.
+    height : int
+        Height of the frame in pixels.
+    """
+
+    text: str
+    height: int = 800
+
+    def __repr__(self) -> str:
+        return f"<NotebookPage of {len(self.text) / 1e6:.1f} MB>"
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<iframe srcdoc="{html.escape(self.text)}" title="galaxies" '
+            f'style="width:100%;height:{int(self.height)}px;border:0"></iframe>'
+        )
 
 
 def page_text(
@@ -115,13 +181,13 @@ def page_text(
     Raises
     ------
     ValueError
-        If there are no galaxies, or the numbers of galaxies differ.
+        If there are no or more than `MAX_GALAXIES` galaxies, or the numbers of galaxies differ.
     ImportError
         If Bokeh or, for pictures, Pillow is not installed.
     """
     view_package("bokeh")
     _check(posterior, reconstructions, spectra)
-    content = page_content(posterior, spectra=spectra, truth=truth)
+    content = page_content(_with_flags_of(posterior, spectra), spectra=spectra, truth=truth)
     if cutouts is not None or reconstructions is not None:
         content["pictures"] = _pictures(posterior, cutouts, reconstructions)
     content["about"] = _about(posterior, title)
@@ -130,14 +196,27 @@ def page_text(
 
 def _check(posterior: Posterior, reconstructions: Any, spectra: SpectrumDraws | None) -> None:
     n = len(posterior)
-    if n == 0:
-        raise ValueError("the posterior has no galaxies to show.")
+    if not 0 < n <= MAX_GALAXIES:
+        raise ValueError(f"the posterior has {n} galaxies, but a page shows 1 to {MAX_GALAXIES}.")
     for argument, value in (("reconstructions", reconstructions), ("spectra", spectra)):
         if value is not None and len(value) != n:
             raise ValueError(
                 f"{argument} has {len(value)} galaxies, but the posterior has {n}; give the same "
                 "galaxies in the same order."
             )
+
+
+def _with_flags_of(posterior: Posterior, spectra: SpectrumDraws | None) -> Posterior:
+    """Add the flags of the spectra to those of the posterior."""
+    if spectra is None:
+        return posterior
+    log = FlagLog(len(posterior))
+    for row, texts in enumerate(zip(posterior.flags, spectra.flags, strict=True)):
+        code = posterior.flag_codes[row] | spectra.flag_codes[row]
+        parts = [part for text in texts for part in text.split("; ") if part]
+        own = [part.removeprefix("posterior: ") for part in parts]
+        log.add(row, int(code), "; ".join(dict.fromkeys(own)))
+    return posterior._replaced(_flags=np.array(log.texts, dtype=object), _flag_codes=log.codes)
 
 
 def _pictures(

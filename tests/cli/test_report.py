@@ -3,13 +3,17 @@
 import json
 import re
 from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.table import QTable
 from spectrum_cases import some_spectra
 from view_cases import rotated_cutout, shown_posterior
 
 from astrogenspec.cli import main
+from astrogenspec.demo import load_galaxies
 from astrogenspec.inputs.cutout_fits import write_cutout_fits
 from astrogenspec.inputs.cutouts import coerce_cutouts
 
@@ -72,3 +76,40 @@ def test_table_without_draws_is_explained(tmp_path, capsys):
     page = tmp_path / "page.html"
     assert main(["report", str(tmp_path / "table.fits"), "-o", str(page)]) == 2
     assert "`astrogenspec infer --save-draws` makes one" in capsys.readouterr().err
+
+
+def test_infer_writes_a_page(tmp_path, capsys):
+    table = load_galaxies()[:3]
+    table.write(tmp_path / "galaxies.ecsv")
+    page = tmp_path / "page.html"
+    arguments = ["infer", str(tmp_path / "galaxies.ecsv"), "-o", str(tmp_path / "out.fits")]
+    arguments += ["--draws", "50", "--seed", "1", "--report", str(page), "--flagged-ok"]
+    assert main(arguments) == 0
+    assert f"Page: {page}" in capsys.readouterr().out
+    content = content_of(page)
+    assert content["galaxies"]["name"] == list(table["name"])
+    medians = QTable.read(tmp_path / "out.fits")["redshift_median"]
+    np.testing.assert_allclose(content["galaxies"]["redshift"], medians, rtol=1e-5)
+
+
+def test_spectrum_writes_a_page_with_image_and_spectrum(tmp_path):
+    page = tmp_path / "page.html"
+    cutout = Path(str(files("astrogenspec") / "data" / "demo_cutout_spiral.fits"))
+    arguments = ["spectrum", str(cutout), "--ebv", "0", "-o", str(tmp_path / "spectra.fits")]
+    arguments += ["--draws", "2", "--seed", "1", "--report", str(page), "--flagged-ok", "-q"]
+    assert main(arguments) == 0
+    content = content_of(page)
+    assert content["spectra"]["draws"] == 2
+    assert content["pictures"]["image"][0]["size"] == [64, 64]
+
+
+@pytest.mark.parametrize(
+    ("report", "message"),
+    [("page.txt", "must end in .html"), ("galaxies.ecsv", "galaxies.ecsv")],
+)
+def test_wrong_page_is_reported_before_the_inference(tmp_path, capsys, report, message):
+    load_galaxies()[:3].write(tmp_path / "galaxies.ecsv")
+    arguments = ["infer", str(tmp_path / "galaxies.ecsv"), "-o", str(tmp_path / "out.fits")]
+    assert main([*arguments, "--report", str(tmp_path / report)]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out.fits").exists()

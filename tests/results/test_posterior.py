@@ -1,5 +1,6 @@
 import copy
 import pickle
+import re
 
 import astropy.units as u
 import numpy as np
@@ -455,6 +456,17 @@ def test_html_escapes_names_and_flags():
     assert "10.100<sup>+0.068</sup>" in html
     assert "&mdash;" in html
     assert "x" * 100 not in html
+
+
+def test_html_has_a_small_histogram_for_each_value():
+    draws = np.array([[0.0, 0.0, 0.5, 1.0], [1.0, 1.0, 1.0, 1.0], [np.nan] * 4]) * u.one
+    text = Posterior({"redshift": draws})._repr_html_()
+    paths = re.findall(r"<path d='M0 14(.*?)Z'", text)
+    assert len(paths) == 2
+    # The first bin has two of four draws, the last one draw: full and half height of 14 pixels.
+    assert paths[0].startswith("V0h3V14h3")
+    assert paths[0].endswith("V7h3V14")
+    assert paths[1] == "V14h3" * 23 + "V0h3V14"
 
 
 def test_html_shows_ten_galaxies():

@@ -214,7 +214,7 @@ def test_files_are_not_replaced_without_permission(tmp_path):
 
 def test_no_galaxies_is_an_error():
     posterior, _ = shown_posterior(3)
-    with pytest.raises(ValueError, match="no galaxies"):
+    with pytest.raises(ValueError, match="has 0 galaxies, but a page shows 1 to"):
         page_text(posterior[:0])
 
 
