@@ -70,12 +70,13 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 def _draw_and_write(app):
     """Draw the pictures and write the model pages before sources are read."""
     from model_cards import write_model_pages
-    from pictures import draw_architecture, draw_overview
+    from pictures import draw_architecture, draw_other_filters, draw_overview
 
     pictures = Path(app.srcdir) / "pictures"
     pictures.mkdir(exist_ok=True)
     draw_overview(pictures)
     draw_architecture(pictures / "architecture.png")
+    draw_other_filters(pictures / "other-filters.png")
     write_model_pages(Path(app.srcdir) / "models")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 mpl.use("Agg")
 
-__all__ = ["draw_architecture", "draw_overview"]
+__all__ = ["draw_architecture", "draw_other_filters", "draw_overview"]
 
 _BLUE, _RED, _GREY = "#2f5d8a", "#c2452d", "#7a7a7a"
 
@@ -51,6 +51,35 @@ def draw_overview(folder: Path) -> None:
     axes[1].set_title("joint posterior", fontsize=11)
     _draw_spectra(bottom, spectra)
     _save(figure, folder / "overview-narrow.png")
+
+
+def draw_other_filters(path: Path) -> None:
+    """Draw a simulated galaxy in SDSS and, as predicted, in the filters of LSST.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    """
+    import matplotlib.pyplot as plt
+
+    from astrogenspec import PropertyEstimator, plotting
+    from astrogenspec.demo import load_cutouts
+
+    cutout = load_cutouts()[0][0]
+    estimator = PropertyEstimator.from_pretrained("astrogenspec-properties-simulated")
+    predicted = estimator.predict_images(cutout, "lsst", ebv=0.0)[0].value
+    panels = {
+        "SDSS g r i, as observed": np.stack([cutout[band].data for band in "gri"]),
+        "LSST g r i, predicted": predicted[1:4],
+        "LSST i z y, predicted": predicted[3:6],
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.3), layout="constrained")
+    for ax, (title, image) in zip(axes, panels.items(), strict=True):
+        ax.imshow(plotting.color_image(image), origin="lower")
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(title, fontsize=11)
+    _save(figure, path)
 
 
 def _draw_galaxy(ax: Any, cutout: Any) -> None:

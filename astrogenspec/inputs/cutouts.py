@@ -4,8 +4,8 @@ A cutout of the batch has 64 x 64 pixels of 0.396 arcsec in each of the bands u,
 nanomaggies per pixel as observed, with the galaxy at its centre.  An image with this pixel scale
 (to 0.5%) is cropped or padded by whole pixels: its noise does not change, and the galaxy is centred
 to half a pixel.  Any other image is resampled with conservation of flux
-(`astrogenspec.inputs.images`) and centred exactly.  Pixels without data have an inverse variance of
-zero.
+(`astrogenspec.inputs.resampling`) and centred exactly.  Pixels without data have an inverse
+variance of zero.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ..flags import Flag
 from ..surveys import BANDS, CUTOUT_SIZE, SDSS, Filter
 from ..warnings import AstroGenSpecWarning
 from .astrometry import check_scale
+from .band_images import BandImage, PixelScale, split_array, split_bands
 from .errors import (
     INPUT_ERRORS,
     InputLog,
@@ -34,19 +35,11 @@ from .errors import (
     select_galaxies,
 )
 from .filter_sets import sdss_filters
+from .image_calibration import calibrate, find_flux_units, why_unusable
 from .image_files import read_band_files
 from .image_units import ZeroPoint, check_zero_point, read_image_unit, zero_point_note
-from .images import (
-    BandImage,
-    calibrate,
-    find_flux_units,
-    place_on_grid,
-    resampling_step,
-    split_array,
-    split_bands,
-    to_grid,
-    why_unusable,
-)
+from .images import place_on_grid
+from .resampling import resampling_step, to_grid
 
 __all__ = ["Cutout", "CutoutBatch", "Cutouts", "coerce_cutouts", "read_cutouts"]
 
@@ -199,7 +192,7 @@ def coerce_cutouts(
     -----
     AstroGenSpecWarning
         If a pixel scale is assumed, or noise is estimated from the image
-        (`astrogenspec.inputs.images`).
+        (`astrogenspec.inputs.image_calibration`).
 
     Examples
     --------
@@ -231,6 +224,7 @@ def read_cutouts(
     pixel_scale: u.Quantity | None,
     on_error: str,
     zero_point: ZeroPoint | None = None,
+    default_scale: u.Quantity = SDSS.pixel_scale,
     first: int = 0,
 ) -> CutoutBatch:
     """Convert part of the images of an input, as `coerce_cutouts` does.
@@ -239,6 +233,8 @@ def read_cutouts(
     ----------
     cutouts, bands, position, pixel_scale, on_error, zero_point
         As for `coerce_cutouts`.
+    default_scale : Quantity ['angle']
+        Pixel scale that is assumed, with a warning, if there is none.
     first : int
         Index of the first of these galaxies in the whole input.
 
@@ -251,7 +247,8 @@ def read_cutouts(
     check_zero_point(zero_point)
     if isinstance(cutouts, CutoutBatch):
         return cutouts
-    scale = None if pixel_scale is None else _check_pixel_scale(pixel_scale)
+    given = None if pixel_scale is None else _check_pixel_scale(pixel_scale)
+    scale = PixelScale(given, float(default_scale.to_value(u.arcsec)))
     assumed: set[str] = set()
     if _is_stack(cutouts):
         log = InputLog(_n_in_stack(cutouts), on_error, first=first)
@@ -352,7 +349,7 @@ def _positions(position: SkyCoord | None, n: int) -> list[SkyCoord | None]:
 def _coerce_stack(
     cutouts: u.Quantity | NDData,
     bands: object,
-    pixel_scale: float | None,
+    pixel_scale: PixelScale,
     zero_point: ZeroPoint | None,
     log: InputLog,
     assumed: set[str],
@@ -390,7 +387,7 @@ def _coerce_stack(
 def _coerce_bands(
     galaxies: list[dict[str, BandImage] | None],
     positions: list[SkyCoord | None],
-    pixel_scale: float | None,
+    pixel_scale: PixelScale,
     zero_point: ZeroPoint | None,
     log: InputLog,
     assumed: set[str],
@@ -419,12 +416,17 @@ def _coerce_bands(
 
 
 def _warn(assumed: set[str]) -> None:
-    messages = {
-        "scale": "a cutout has no WCS and no pixel scale: "
-        f"{SDSS.pixel_scale.value} arcsec per pixel are assumed (argument pixel_scale).",
-        "noise": "a cutout has no uncertainty: "
-        "its noise is estimated from the sky in the image itself.",
-    }
     for what in sorted(assumed):
-        text = messages.get(what) or zero_point_note(what.removeprefix("zero point "))
+        if what == "noise":
+            text = (
+                "a cutout has no uncertainty: its noise is estimated from the sky in the image "
+                "itself."
+            )
+        elif what.startswith("scale "):
+            text = (
+                f"a cutout has no WCS and no pixel scale: {what.removeprefix('scale ')} arcsec per "
+                "pixel are assumed (argument pixel_scale)."
+            )
+        else:
+            text = zero_point_note(what.removeprefix("zero point "))
         warnings.warn(text, AstroGenSpecWarning, stacklevel=4)

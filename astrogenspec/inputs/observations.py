@@ -553,15 +553,17 @@ class ObservationBatches:
         position = options.position
         if isinstance(position, SkyCoord) and position.shape:
             position = position[rows]
+        surveys = resolve_surveys(options.survey)
+        scale = SDSS.pixel_scale if surveys is None else surveys[0].pixel_scale
         cutouts = read_cutouts(
             images,
             bands=options.bands,
             position=position,
             pixel_scale=options.pixel_scale,
             on_error=options.on_error,
+            default_scale=SDSS.pixel_scale if scale is None else scale,
             first=start,
         )
-        surveys = resolve_surveys(options.survey)
         if surveys is not None:
             cutouts = as_sdss_images(cutouts, surveys[0])
         photometry = None if self._photometry is None else self._photometry[rows]

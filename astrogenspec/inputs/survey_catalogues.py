@@ -42,6 +42,8 @@ __all__ = ["read_photometry"]
 
 #: Keys of the morphology that do not depend on the survey.
 _SHAPES = ("r50", "r90", "axis_ratio")
+#: Groups of filters whose magnitudes are usually on the Vega system.
+_USUALLY_VEGA = ("bessell-", "twomass-", "wise2010-")
 
 
 def read_photometry(
@@ -246,7 +248,7 @@ def _names(
 
 
 def _notices(found: Sequence[BandColumns], limits: Sequence[str]) -> list[str]:
-    """Return the notes of the formats, and the limits that were assumed."""
+    """Return the notes of the formats, and the systems and limits that were assumed."""
     notes = dict.fromkeys(
         f"photometry: {band.value.key} and so on: {band.format.note}".rstrip(".") + "."
         for band in found
@@ -256,6 +258,19 @@ def _notices(found: Sequence[BandColumns], limits: Sequence[str]) -> list[str]:
     for note in notes:
         by_format.setdefault(note.split(": ", 2)[2], note)
     result = list(by_format.values())
+    vega = [
+        band.value.key
+        for band in found
+        if band.survey is None
+        and band.is_magnitude
+        and not band.value.has_magnitude_unit
+        and band.filter.name.startswith(_USUALLY_VEGA)
+    ]
+    if vega:
+        result.append(
+            f"photometry: {list_columns(vega)} are read as AB magnitudes, but magnitudes in these "
+            "filters are usually on the Vega system; convert them, and give them the unit u.ABmag."
+        )
     if limits:
         result.append(
             "photometry: non-detections without a limit in the column of the error are assumed to "

@@ -18,6 +18,7 @@ same image always gives the same result.
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ..surveys import BANDS, SDSS, Survey
+from ..warnings import AstroGenSpecWarning
 from .cutouts import CutoutBatch
 from .features import PIXEL_SIGMA
 from .filter_sets import sdss_filters
@@ -39,6 +41,9 @@ __all__ = ["as_sdss_images", "colour_terms"]
 
 #: Full width at half maximum of a Gaussian in units of its standard deviation.
 _FWHM = 2 * np.sqrt(2 * np.log(2))
+#: Ratio of the seeing to that of SDSS from which results are too certain: at a seeing of 2 arcsec
+#: in g, 59% of the true redshifts are in the 68% interval, and 61% at 1.7 arcsec.
+_MAX_RATIO = 1.3
 #: Pixels with less than this part of good pixels under the kernel stay bad.
 _MIN_GOOD = 0.5
 
@@ -57,19 +62,28 @@ def as_sdss_images(cutouts: CutoutBatch, survey: Survey) -> CutoutBatch:
     -------
     CutoutBatch
         With the filters of the survey; unchanged images for SDSS.
+
+    Warns
+    -----
+    AstroGenSpecWarning
+        If the seeing of a band is unknown, or much worse than that of SDSS.
     """
     if survey is SDSS:
         return cutouts
     filters = list(sdss_filters())
     flux, ivar = cutouts.flux.copy(), cutouts.ivar.copy()
     pixel = SDSS.pixel_scale.to_value(u.arcsec)
-    own, wanted = (_seeing(each) for each in (survey, SDSS))
     for k, band in enumerate(BANDS):
         if band in survey.bands:
             filters[k] = survey.filters[band]
         else:
             flux[:, k] = ivar[:, k] = 0
     present = np.any(ivar > 0, axis=(2, 3))
+    own, wanted = (_seeing(each) for each in (survey, SDSS))
+    used = present.any(axis=0)
+    if used.any():
+        _warn_of_seeing(survey, np.where(used, own, wanted), np.where(used, own / wanted, 1.0))
+    own = np.where(np.isfinite(own), own, wanted)
     worst = np.where(present, own / wanted, 1.0).max(axis=1, initial=1.0)
     widths = np.sqrt(np.maximum((worst[:, None] * wanted) ** 2 - own**2, 0)) / _FWHM / pixel
     for n, k in zip(*np.nonzero(present), strict=True):
@@ -78,13 +92,31 @@ def as_sdss_images(cutouts: CutoutBatch, survey: Survey) -> CutoutBatch:
 
 
 def _seeing(survey: Survey) -> np.ndarray:
-    """Return the seeing (arcsec) in ugriz; that of SDSS where it is unknown."""
-    result = []
-    for band in BANDS:
-        known = survey.psf_fwhm.get(band, np.nan * u.arcsec).to_value(u.arcsec)
-        usual = SDSS.psf_fwhm[band].to_value(u.arcsec)
-        result.append(known if known > 0 else usual)
-    return np.array(result)
+    """Return the seeing (arcsec) in ugriz; NaN where it is unknown."""
+    unknown = np.nan * u.arcsec
+    values = [survey.psf_fwhm.get(band, unknown).to_value(u.arcsec) for band in BANDS]
+    return np.where(np.array(values) > 0, values, np.nan)
+
+
+def _warn_of_seeing(survey: Survey, own: np.ndarray, ratio: np.ndarray) -> None:
+    """Warn of bands of unknown seeing, and of one much worse than that of SDSS."""
+    unknown = [band for band, width in zip(BANDS, own, strict=True) if not np.isfinite(width)]
+    if unknown:
+        warnings.warn(
+            f"the survey {survey.name} has no psf_fwhm of {', '.join(unknown)}: images are taken "
+            "to have the seeing of SDSS; add psf_fwhm to the survey.",
+            AstroGenSpecWarning,
+            stacklevel=3,
+        )
+    worst = int(np.nanargmax(ratio))
+    if ratio[worst] > _MAX_RATIO:
+        warnings.warn(
+            f"the seeing of {own[worst]:g} arcsec in {BANDS[worst]} of the survey {survey.name} "
+            "is worse than that of the training: intervals from images are too narrow; leave the "
+            "band out of the images.",
+            AstroGenSpecWarning,
+            stacklevel=3,
+        )
 
 
 def _degraded(

@@ -6,6 +6,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 import torch
+from astropy.nddata import NDData, StdDevUncertainty
 from astropy.table import QTable
 from estimator_cases import make_estimator, make_stack
 from network_cases import make_network
@@ -15,11 +16,15 @@ from astrogenspec.flags import Flag
 from astrogenspec.inference.outliers.detector import sed_limit
 from astrogenspec.inference.outliers.seds import sed_log_tail
 from astrogenspec.inputs.cutouts import CutoutBatch, coerce_cutouts
-from astrogenspec.inputs.photometry import coerce_photometry
+from astrogenspec.inputs.photometry import PhotometryBatch, coerce_photometry
 from astrogenspec.inputs.sed_features import infer_photometry
 from astrogenspec.inputs.survey_images import as_sdss_images, colour_terms
 from astrogenspec.inputs.virtual_photometry import in_sdss_bands, virtual_photometry
+from astrogenspec.simulate import Simulator
+from astrogenspec.simulate.dataset import TRAINING_SAMPLES, sed_columns
+from astrogenspec.simulate.photometry import observe_in
 from astrogenspec.surveys import SDSS, get_filter, get_survey
+from astrogenspec.warnings import AstroGenSpecWarning
 from astrogenspec.wavelengths import SED_GRID
 
 N = 6
@@ -287,12 +292,42 @@ def test_all_bands_are_blurred_to_the_worst_seeing():
         near = np.hypot(x, y) < 12
         return np.sqrt((image * x**2)[near].sum() / image[near].sum()) * pixel * fwhm
 
-    found = as_sdss_images(CutoutBatch(flux, ivar), survey)
+    with pytest.warns(AstroGenSpecWarning, match="seeing of 2 arcsec in g"):
+        found = as_sdss_images(CutoutBatch(flux, ivar), survey)
     sdss = {band: SDSS.psf_fwhm[band].to_value(u.arcsec) for band in "gr"}
     assert widths(found.flux[0, 1]) == pytest.approx(2.0, rel=0.03)
     assert widths(found.flux[0, 2]) == pytest.approx(2.0 / sdss["g"] * sdss["r"], rel=0.03)
     # Without the image in g, r has the seeing of SDSS; galaxies do not depend on each other.
     assert widths(found.flux[1, 2]) == pytest.approx(sdss["r"], rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("width", "words"),
+    [
+        (np.nan, "has no psf_fwhm of g: images are taken to have the seeing of SDSS"),
+        (2.0, "seeing of 2 arcsec in g of the survey mine is worse than that of the training"),
+    ],
+)
+def test_unknown_and_bad_seeing(width, words):
+    des = get_survey("des")
+    survey = replace(des, name="mine", psf_fwhm=des.psf_fwhm | {"g": width * u.arcsec})
+    cutouts = coerce_cutouts(make_stack())
+    with pytest.warns(AstroGenSpecWarning, match=words):
+        found = as_sdss_images(cutouts, survey)
+    assert found.bands_present[:, 1].all()
+
+
+def test_the_pixel_scale_of_the_survey_is_assumed_with_a_warning(estimator):
+    """Images without a WCS: those of DES have pixels of 0.263 arcsec, not of 0.396."""
+    rng = np.random.default_rng(0)
+    y, x = np.indices((80, 80)) - 39.5
+    flux = 5 * np.exp(-np.hypot(x, y) / 4) + rng.normal(0, 0.01, (1, 4, 80, 80))
+    image = NDData(flux * u.nmgy, uncertainty=StdDevUncertainty(np.full(flux.shape, 0.01)))
+    options = {"bands": "griz", "survey": "des", "ebv": 0.0, "seed": 1, "n_draws": 20}
+    with pytest.warns(AstroGenSpecWarning, match="0.263 arcsec per pixel are assumed"):
+        found = estimator.predict(image, **options)
+    given = estimator.predict(image, pixel_scale=0.263 * u.arcsec, **options)
+    np.testing.assert_array_equal(found["redshift"].draws, given["redshift"].draws)
 
 
 def test_colour_terms_are_the_ratio_of_the_filters(estimator):
@@ -345,3 +380,56 @@ def test_predicted_images_in_the_filters_of_another_survey(estimator):
         make_estimator().predict_images(stack, "lsst")
     with pytest.raises(ValueError, match="survey is 'nowhere', but the known surveys are"):
         estimator.predict_images(stack, "nowhere")
+
+
+def test_the_same_galaxies_in_three_surveys():
+    """Posteriors of simulated galaxies from SDSS, Pan-STARRS and Legacy filters agree."""
+    estimator = PropertyEstimator.from_pretrained("astrogenspec-properties-simulated")
+    simulator = Simulator()
+    galaxies = simulator.draw(150, 77, TRAINING_SAMPLES[1])
+    columns = sed_columns(simulator, galaxies)
+    generator = torch.Generator().manual_seed(4)
+    seen = {}
+    for name, bands in (("sdss", "ugriz"), ("panstarrs", "grizy"), ("legacy-dr10", "grz")):
+        survey = get_survey(name)
+        if name == "sdss":
+            found = galaxies.observation
+        else:
+            found = observe_in(survey, columns["sed"], columns["sed_flux"], generator)
+        rows = [survey.bands.index(band) for band in bands]
+        n = len(galaxies)
+        seen[name] = PhotometryBatch(
+            *(a.double().numpy()[:, rows] for a in (found.flux, found.error)),
+            np.zeros(n),
+            np.zeros(n, bool),
+            filters=tuple(survey.filters[band] for band in bands),
+        )
+    filters = [each for batch in seen.values() for each in batch.filters]
+    flux, error = (
+        np.concatenate([getattr(batch, key) for batch in seen.values()], axis=1)
+        for key in ("flux", "error")
+    )
+    seen["all"] = PhotometryBatch(
+        flux, error, np.zeros(n), np.zeros(n, bool), filters=tuple(filters)
+    )
+    options = {"n_draws": 300, "seed": 1, "calibrated": False, "progress": False}
+    redshift = {
+        name: estimator.predict(photometry=batch, **options)["redshift"].draws.value
+        for name, batch in seen.items()
+    }
+    median = {name: np.median(z, axis=1) for name, z in redshift.items()}
+    width = {
+        name: np.diff(np.percentile(z, [16, 84], axis=1), axis=0)[0] / 2
+        for name, z in redshift.items()
+    }
+    for one, two in (("sdss", "panstarrs"), ("sdss", "legacy-dr10"), ("panstarrs", "legacy-dr10")):
+        pull = (median[one] - median[two]) / np.hypot(width[one], width[two])
+        # Less than one: both have the population as the prior, and the galaxy in common.
+        assert 0.2 < np.std(pull) < 1.1
+        assert abs(np.mean(pull)) < 0.2
+        assert np.mean(np.abs(pull) < 3) > 0.98
+    for name in ("sdss", "panstarrs", "legacy-dr10"):
+        assert np.median(width["all"] / width[name]) < 0.97
+    true = galaxies.theta[:, 0].numpy()
+    inside = np.abs(true - median["all"]) < width["all"]
+    assert 0.55 < inside.mean() < 0.8

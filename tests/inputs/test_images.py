@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from astrogenspec.inputs.images import MIN_COVERAGE, crop_or_pad, overlap_weights, resample
+from astrogenspec.inputs.resampling import MIN_COVERAGE, crop_or_pad, overlap_weights, resample
 
 
 def blob(shape, centre, sigma):

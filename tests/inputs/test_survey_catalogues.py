@@ -1,5 +1,7 @@
 """Catalogues of surveys: names, units, fill values, extinction, several surveys in one table."""
 
+import warnings
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -436,6 +438,19 @@ class TestVizieR:
             content |= {f"{band}mag": (17.5 - offset) * u.mag, f"e_{band}mag": 0.1 * u.mag}
         batch = coerce_photometry(content, survey=survey)
         np.testing.assert_allclose(batch.flux, [[100] * len(bands)])
+
+
+@pytest.mark.parametrize("name", ["bessell-V", "twomass-Ks"])
+def test_magnitudes_in_filters_of_the_vega_system(name):
+    plain = {f"mag_{name}": 15.0, f"mag_err_{name}": 0.02, "ebv": 0.0}
+    with pytest.warns(AstroGenSpecWarning, match=f"mag_{name} are read as AB magnitudes, but"):
+        batch = coerce_photometry(plain)
+    np.testing.assert_allclose(batch.flux, [[1000.0]])
+    # No warning with a unit, or for filters of the AB system.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        coerce_photometry(plain | {f"mag_{name}": 15.0 * u.ABmag})
+        coerce_photometry({"mag_decamDR1-g": 15.0, "mag_err_decamDR1-g": 0.02, "ebv": 0.0})
 
 
 def test_distributions_need_no_error():
