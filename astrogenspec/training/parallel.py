@@ -111,9 +111,7 @@ class Workers:
         module = _Loss(model, loss)
         if self.size == 1:
             return module
-        return nn.parallel.DistributedDataParallel(
-            module, broadcast_buffers=False, find_unused_parameters=True
-        )
+        return nn.parallel.DistributedDataParallel(module, find_unused_parameters=True)
 
 
 def _mean(values: list[float]) -> float:
