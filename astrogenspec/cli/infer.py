@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ..atomic import save_figure
 from ..inputs.errors import INPUT_ERRORS
 from .inputs import (
     FLAGGED,
+    Galaxies,
     Images,
     check_output,
     figure_path,
@@ -28,6 +30,7 @@ from .report import check_page, write_page
 if TYPE_CHECKING:
     from ..inference.estimator import PropertyEstimator
     from ..results.posterior import Posterior
+    from ..results.summary_writer import SummaryWriter
 
 __all__ = ["infer"]
 
@@ -57,39 +60,77 @@ def infer(options: argparse.Namespace) -> int:
     galaxies.check_photometry(options.ebv, options.on_error)
 
     from ..inference.estimator import PropertyEstimator
+    from ..results.summary_writer import SummaryWriter
 
     estimator = PropertyEstimator.from_pretrained(options.model, device=options.device)
     n = len(galaxies)
     check_page(options, n)
-    _check_memory(estimator, n, options.draws)
+    whole = options.save_draws or options.plot or options.report or n <= _MAX_WHOLE
+    if whole:
+        _check_memory(estimator, n, options.draws)
     try:
-        posterior = estimator.predict(
+        blocks = estimator.predict_iter(
             galaxies.images,
             galaxies.photometry,
             ebv=options.ebv,
             survey=galaxies.surveys,
             n_draws=options.draws,
             seed=options.seed,
+            ids=_ids(galaxies, options.id),
             on_error=options.on_error,
             progress=not options.quiet and n > 1 and sys.stderr.isatty(),
         )
+        result = _collected(blocks, galaxies.images, bool(whole))
     except INPUT_ERRORS as error:
         raise with_file_name(error, galaxies.files) from error
-    posterior = _with_reasons(posterior, galaxies.images)
-    posterior.write(
-        options.output,
-        draws=options.save_draws,
-        columns=galaxies.kept_columns(),
-        overwrite=options.overwrite,
-    )
-    if options.plot is not None:
-        _plot(posterior, options.plot)
-    if options.report is not None:
-        write_page(options, posterior, galaxies, reconstruct=estimator.reconstruct)
-    n_flagged = int(np.count_nonzero(posterior.flag_codes))
+    kept = galaxies.kept_columns()
+    if isinstance(result, SummaryWriter):
+        result.write(options.output, columns=kept, overwrite=options.overwrite)
+    else:
+        result.write(
+            options.output, draws=options.save_draws, columns=kept, overwrite=options.overwrite
+        )
+        if options.plot is not None:
+            _plot(result, options.plot)
+        if options.report is not None:
+            write_page(options, result, galaxies, reconstruct=estimator.reconstruct)
+        if not options.quiet:
+            _summarise(result)
+    n_flagged = int(np.count_nonzero(result.flag_codes))
     if not options.quiet:
-        _summarise(posterior, options.output, n_flagged)
+        _report(n, options.output, n_flagged)
     return FLAGGED if n_flagged and not options.flagged_ok else 0
+
+
+#: Maximum number of galaxies whose draws are kept until the end, unless they are written.
+_MAX_WHOLE = 2000
+
+
+def _ids(galaxies: Galaxies, column: str | None) -> Any:
+    """Return the column of identifiers that key the random numbers."""
+    if column is None:
+        return None
+    table = galaxies.photometry
+    if table is None or column not in table.colnames:
+        where = "there is no photometry" if table is None else f"it has {list(table.colnames)[:20]}"
+        raise ValueError(f"--id is {column!r}, which is not a column of the photometry: {where}.")
+    return table[column]
+
+
+def _collected(
+    blocks: Iterator[Posterior], images: Images | None, whole: bool
+) -> Posterior | SummaryWriter:
+    """Return the whole posterior, or only the summaries of its blocks."""
+    from ..results.posterior import Posterior
+    from ..results.summary_writer import SummaryWriter
+
+    if whole:
+        return _with_reasons(Posterior.concatenate(blocks), images)
+    start, summaries = 0, SummaryWriter()
+    for block in blocks:
+        summaries.append(_with_reasons(block, images, start))
+        start += len(block)
+    return summaries
 
 
 def _check_format(path: Path) -> None:
@@ -101,12 +142,12 @@ def _check_format(path: Path) -> None:
         trial.write(Path(scratch) / path.name)
 
 
-def _with_reasons(posterior: Posterior, images: Images | None) -> Posterior:
+def _with_reasons(posterior: Posterior, images: Images | None, start: int = 0) -> Posterior:
     """Add the reasons why files could not be read to the flags."""
     if images is None or not images.reasons:
         return posterior
     names, flags, codes, named = images.with_reasons(
-        posterior.names, posterior.flags, posterior.flag_codes, posterior.named
+        posterior.names, posterior.flags, posterior.flag_codes, posterior.named, start
     )
     return type(posterior)(
         posterior.draws,
@@ -127,7 +168,8 @@ def _check_memory(estimator: PropertyEstimator, n: int, n_draws: int) -> None:
         raise ValueError(
             f"{n} galaxies with {n_draws} draws require {needed / 1e9:.1f} GB of memory, more "
             "than the limit of "
-            f"{estimator.memory_limit / 1e9:.1f} GB; use --draws {most}, or split the catalogue."
+            f"{estimator.memory_limit / 1e9:.1f} GB; use --draws {most}, omit --save-draws and "
+            "--plot, or use `astrogenspec survey`, which needs constant memory."
         )
 
 
@@ -144,16 +186,18 @@ def _plot(posterior: Posterior, folder: Path) -> None:
         plt.close(figure)
 
 
-def _summarise(posterior: Posterior, path: Path, n_flagged: int) -> None:
-    n = len(posterior)
-    if n <= 20:
-        columns: dict[str, Any] = {"name": [printable(name) for name in posterior.names]}
-        for name in ("redshift", "stellar_mass", "sfr"):
-            low, middle, high = posterior[name].percentiles([16, 50, 84]).value
-            columns[name] = [
-                f"{m:.3f} -{m - a:.3f} +{b - m:.3f}"
-                for a, m, b in zip(low, middle, high, strict=True)
-            ]
-        print("\n".join(QTable(columns).pformat(-1, -1)))
+def _summarise(posterior: Posterior) -> None:
+    if len(posterior) > 20:
+        return
+    columns: dict[str, Any] = {"name": [printable(name) for name in posterior.names]}
+    for name in ("redshift", "stellar_mass", "sfr"):
+        low, middle, high = posterior[name].percentiles([16, 50, 84]).value
+        columns[name] = [
+            f"{m:.3f} -{m - a:.3f} +{b - m:.3f}" for a, m, b in zip(low, middle, high, strict=True)
+        ]
+    print("\n".join(QTable(columns).pformat(-1, -1)))
+
+
+def _report(n: int, path: Path, n_flagged: int) -> None:
     flagged = f", {n_flagged} flagged (columns flags and flag)" if n_flagged else ""
     print(f"{n} {'galaxy' if n == 1 else 'galaxies'}{flagged}: {path}")

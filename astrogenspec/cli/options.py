@@ -76,6 +76,12 @@ def add_infer(commands: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write the draws, so that Posterior.read can read them",
     )
+    add(
+        "--id",
+        metavar="COLUMN",
+        help="column of identifiers, which key the draws: a galaxy then has the same draws in any "
+        "order or subset",
+    )
     _add_running(parser, "TABLE", "write a corner plot of each galaxy to this folder")
     _add_page(parser)
 

@@ -1,6 +1,8 @@
-"""``astrogenspec survey``."""
+"""``astrogenspec survey``, and ``infer`` of many galaxies."""
 
+import numpy as np
 import pytest
+from astropy.table import QTable
 from survey_run_cases import make_catalogue, make_weights, read_result, write_parquet
 
 from astrogenspec.cli import main
@@ -97,3 +99,39 @@ def test_progress_is_reported_in_intervals(survey, monkeypatch):
         "10 of 12",
         "12 of 12",
     ]
+
+
+def test_infer_writes_the_same_file_block_by_block(tmp_path, monkeypatch, capsys):
+    """Without draws, only the summaries are kept in memory."""
+    table = make_catalogue(12)
+    table["flux_r"][3] = np.nan
+    for name in [name for name in table.colnames if name.startswith("flux")]:
+        table[name][5] = np.nan
+    table.write(tmp_path / "in.ecsv")
+    weights, found = make_weights(tmp_path), []
+    for limit in (2000, 0):
+        monkeypatch.setattr("astrogenspec.cli.infer._MAX_WHOLE", limit)
+        monkeypatch.setattr("astrogenspec.base.Estimator._batch_size", 5)
+        for ending in ("ecsv", "fits", "parquet"):
+            path = tmp_path / f"{limit}.{ending}"
+            given = ["--model", weights, "--draws", "20", "--seed", "1", "--id", "object_id"]
+            given += ["--on-error", "flag", "--flagged-ok", "-o", str(path)]
+            assert main(["infer", str(tmp_path / "in.ecsv"), *given]) == 0
+            found.append(QTable.read(path))
+        assert f"12 galaxies, 1 flagged (columns flags and flag): {path}" in capsys.readouterr().out
+    for whole, streamed in zip(found[:3], found[3:], strict=True):
+        assert whole.colnames == streamed.colnames and len(streamed) == 12
+        assert whole.meta["AGSPEC"] == streamed.meta["AGSPEC"]
+        for name in whole.colnames:
+            one, two = whole[name], streamed[name]
+            assert getattr(one, "unit", None) == getattr(two, "unit", None)
+            assert one.dtype == two.dtype
+            assert np.all(np.asarray(one == two) | (np.asarray(one != one)))
+            assert np.array_equal(getattr(one, "mask", 0), getattr(two, "mask", 0))
+
+
+def test_the_column_of_identifiers_must_exist(tmp_path, capsys):
+    make_catalogue(2).write(tmp_path / "in.ecsv")
+    arguments = ["infer", str(tmp_path / "in.ecsv"), "-o", str(tmp_path / "out.ecsv")]
+    assert main([*arguments, "--id", "nothing"]) == 2
+    assert "--id is 'nothing', which is not a column" in capsys.readouterr().err
