@@ -31,6 +31,9 @@ NOT_RUN = {
     ("inputs.rst", 'batch = coerce_cutouts({"g": "g.fits"'):
         "files of the user; zero points are read in tests/inputs/test_cutouts.py",
     ("install.rst", 'estimator = PropertyEstimator.from_pretrained(device="cuda")'): "a GPU",
+    ("large_catalogues.rst", "import pandas as pd"): "files of the user",
+    ("large_catalogues.rst", "import lsdb"):
+        "a catalogue of the user; run in tests/distributed/test_hats.py",
     ("measuring.rst", "from astrogenspec.measure import measure_kinematics"): "the extra simulate",
     ("my_data.rst", 'virtual = estimator.predict_photometry(table, "sdss"'):
         "a catalogue of the user; its parts run in tests/inference/test_any_filters.py",

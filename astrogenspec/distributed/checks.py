@@ -46,14 +46,17 @@ def check_survey(source: str | Path, output: str | Path) -> list[str]:
         raise ManifestError(f"{output} has no manifest: no run began there.")
     root, _ = find_files(source)
     problems = [text for file in manifest.files if (text := _check_file(root, file))]
-    folder = OutputFolder(output, manifest.digest)
+    folder = OutputFolder(output, manifest.digest, manifest.is_hats(root))
     for partition in manifest.partitions:
         found = next(_check_partition(root, folder, partition, manifest.inference.ids), None)
         if found is not None:
             problems.append(f"{partition.label}: {found}")
-    wanted = {folder.data_file(partition.index).name for partition in manifest.partitions}
-    there = {path.name for path in (output / "data").glob("*")}
-    problems += [f"data/{name} belongs to no partition" for name in sorted(there - wanted)]
+    wanted = {folder.data_file(partition) for partition in manifest.partitions}
+    there = set((output / "data").rglob("*.parquet"))
+    problems += [
+        f"{path.relative_to(output).as_posix()} belongs to no partition"
+        for path in sorted(there - wanted)
+    ]
     return problems
 
 
@@ -75,12 +78,13 @@ def _check_partition(
         yield f"not read: {reason}"
     if not folder.is_done(partition):
         yield "there is no complete result"
-    path = folder.data_file(partition.index)
+    path = folder.data_file(partition)
     log = next(folder.logs([partition]), None)
     if log is None or log.get("sha256") != file_sha256(path):
         yield "the file of the result has changed"
     try:
-        found = parquet.read_table(path)
+        # Names of folders would become columns of a data set.
+        found = parquet.ParquetFile(path).read()
         wanted = arrow_array(read_rows(root, partition)[ids])
     except (ArrowException, OSError, KeyError) as error:
         yield f"cannot be read: {' '.join(str(error).split())}"

@@ -22,6 +22,7 @@ import torch
 
 from ..atomic import atomic_write
 from ..weights import DEFAULT_MODEL, fetch_weights, file_sha256
+from .hats import hats_properties, pixel_folder
 from .sources import CatalogueFile, Partition, partitions_of, scan_files
 from .tables import Inference
 
@@ -74,6 +75,10 @@ class Manifest:
     def n_rows(self) -> int:
         """Number of rows of the catalogue."""
         return sum(file.rows for file in self.files)
+
+    def is_hats(self, root: Path) -> bool:
+        """Return whether the catalogue in a folder, and hence the result, is one of HATS."""
+        return bool(hats_properties(root)) and all(pixel_folder(file.path) for file in self.files)
 
     def _content(self) -> dict[str, Any]:
         return {

@@ -1,7 +1,8 @@
 """The output folder of a survey run.
 
 * ``manifest.json``: what the result depends on (`astrogenspec.distributed.manifest`);
-* ``data/part-000000.parquet``, ...: the result, one file for each partition of the input;
+* ``data/part-000000.parquet``, ...: the result, one file for each partition of the input; for a
+  HATS catalogue, ``data`` is one as well, with the files in the folders of their pixels;
 * ``bad_rows/part-000000.parquet``, ...: rows without a result, with the reason;
 * ``logs/part-000000.json``, ...: number of rows, times and the SHA-256 of each file;
 * ``quarantine/part-000000.json``, ...: partitions that could not be read, with the reason;
@@ -26,6 +27,7 @@ import numpy as np
 
 from ..atomic import temporary_folder, write_errors
 from ..weights import file_sha256
+from .hats import pixel_folder
 from .sources import Partition
 from .summaries import arrow_array
 from .tables import Inferred
@@ -49,19 +51,25 @@ class OutputFolder:
         The folder.
     run : str
         Digest of the manifest.
+    hats : bool
+        Whether the result is a HATS catalogue.
     """
 
     path: Path
     run: str
+    hats: bool = False
 
     def prepare(self) -> None:
         """Make the folders."""
         for name in _FOLDERS:
             (self.path / name).mkdir(parents=True, exist_ok=True)
 
-    def data_file(self, index: int) -> Path:
+    def data_file(self, partition: Partition) -> Path:
         """Return the path of the result of a partition."""
-        return self.path / "data" / f"part-{index:06d}.parquet"
+        folder = self.path / "data"
+        if self.hats:
+            folder = folder / "dataset" / str(pixel_folder(partition.file.path))
+        return folder / f"part-{partition.index:06d}.parquet"
 
     def bad_rows_file(self, index: int) -> Path:
         """Return the path of the table of bad rows of a partition."""
@@ -88,7 +96,7 @@ class OutputFolder:
         bool
             False also for a file that is cut or has another number of rows, which is replaced.
         """
-        path = self.data_file(partition.index)
+        path = self.data_file(partition)
         if not path.exists() or not self.log_file(partition.index).exists():
             return False
         from pyarrow import ArrowException, parquet
@@ -168,7 +176,7 @@ class OutputFolder:
         """
         keys = {_RUN: self.run.encode(), _PARTITION: str(partition.index).encode()}
         content = content.replace_schema_metadata({**(content.schema.metadata or {}), **keys})
-        target, k = self.data_file(partition.index), partition.index
+        target, k = self.data_file(partition), partition.index
         with write_errors(target), temporary_folder(self.path / ".work") as folder:
             data, bad, log = folder / "data", folder / "bad", folder / "log"
             n_bad = _write_bad_rows(bad, inferred, content.column_names[0])
@@ -189,6 +197,7 @@ class OutputFolder:
             else:
                 self.bad_rows_file(k).unlink(missing_ok=True)
             _move(log, self.log_file(k))
+            target.parent.mkdir(parents=True, exist_ok=True)
             # Last: the partition is done when this file is there.
             _move(data, target)
             self.quarantine_file(k).unlink(missing_ok=True)
@@ -213,9 +222,14 @@ class OutputFolder:
 
     def write_json(self, path: Path, record: Mapping[str, Any]) -> None:
         """Write a file of JSON atomically; an existing one is replaced."""
+        self.write_bytes(path, json.dumps(dict(record), indent=1).encode())
+
+    def write_bytes(self, path: Path, content: bytes) -> None:
+        """Write a file atomically; an existing one is replaced."""
         with write_errors(path), temporary_folder(self.path / ".work") as folder:
-            _write_text(folder / "text", json.dumps(dict(record), indent=1))
-            _move(folder / "text", path)
+            (folder / "content").write_bytes(content)
+            _synchronise(folder / "content")
+            _move(folder / "content", path)
 
     def logs(self, partitions: list[Partition]) -> Iterator[dict[str, Any]]:
         """Yield the logs of partitions; those that cannot be read are left out."""

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from .. import __version__
 from ..inputs.errors import check_count
 from .engines import ENGINES, available_cores
+from .hats import describe_catalogue, hats_columns, pixel_folder
 from .manifest import Manifest, make_manifest
 from .results import OutputFolder
 from .sources import Partition, find_files, read_rows
@@ -148,6 +149,10 @@ class SurveyRun:
         before = Manifest.read(output) if output.is_dir() else None
         self.continued = before is not None
         self.root, files = find_files(source)
+        if before is None or "keep" in settings:
+            # The result of a HATS catalogue needs its positions.
+            keep = (*settings.get("keep", ()), *hats_columns(self.root))
+            settings = {**settings, "keep": tuple(dict.fromkeys(keep))}
         if before is None:
             _check_new(output, self.root)
             inference = Inference(**settings)
@@ -158,7 +163,8 @@ class SurveyRun:
         self.manifest = make_manifest(inference, rows, self.root, files, __version__)
         if before is not None:
             before.check_same(self.manifest)
-        self.output = OutputFolder(output, self.manifest.digest)
+        hats = self.manifest.is_hats(self.root)
+        self.output = OutputFolder(output, self.manifest.digest, hats)
 
     def start(self) -> None:
         """Write the manifest, or check that of another process that began at the same time."""
@@ -248,6 +254,8 @@ class SurveyRun:
         partitions = self.manifest.partitions
         if not all(map(self.output.is_done, partitions)):
             return False
+        if self.output.hats:
+            self._describe_hats()
         logs = list(self.output.logs(partitions))
         totals = {
             name: sum(log[name] for log in logs)
@@ -263,6 +271,17 @@ class SurveyRun:
             },
         )
         return True
+
+    def _describe_hats(self) -> None:
+        """Write the files that make the result a HATS catalogue."""
+        from pyarrow import parquet
+
+        partitions, target = self.manifest.partitions, self.output_path / "data"
+        schema = parquet.read_schema(self.output.data_file(partitions[0]))
+        folders = [str(pixel_folder(partition.file.path)) for partition in partitions]
+        files = describe_catalogue(self.root, target, folders, self.manifest.n_rows, schema)
+        for path, content in files.items():
+            self.output.write_bytes(path, content)
 
     @property
     def finished(self) -> bool:
@@ -351,10 +370,11 @@ def run_survey(
     run.start()
     outcome = SurveyReport(run.manifest.digest)
     begin = time.perf_counter()
-    tasks = [Task(run.root, run.output, run.manifest.inference, p) for p in pending]
+    root, output_folder = run.root.resolve(), replace(run.output, path=run.output.path.resolve())
+    tasks = [Task(root, output_folder, run.manifest.inference, p) for p in pending]
     by_index = {partition.index: partition for partition in pending}
     with _Progress(sum(map(len, pending)), progress, report) as shown:
-        for each in ENGINES[engine](tasks, min(workers, max(len(tasks), 1)), scheduler):
+        for each in ENGINES[engine](tasks, min(workers, max(len(tasks), 1)), scheduler, report):
             outcome.add(each, by_index[each.index])
             shown.add(each.rows)
     outcome.seconds = time.perf_counter() - begin

@@ -29,6 +29,7 @@ from astropy.utils.exceptions import AstropyWarning
 from ..fits_files import check_fits
 from ..inputs.arrow_tables import table_from_arrow
 from ..warnings import filtered_warnings
+from .hats import catalogue_root
 
 __all__ = ["CatalogueFile", "Partition", "find_files", "partitions_of", "read_rows", "scan_files"]
 
@@ -127,7 +128,8 @@ def find_files(source: Path) -> tuple[Path, list[Path]]:
     Parameters
     ----------
     source : path
-        A file, or a folder, also of a HATS catalogue, with files in it or in its folders.
+        A file, or a folder, with files in it or in its folders; also that of a HATS catalogue or
+        collection.
 
     Returns
     -------
@@ -149,6 +151,7 @@ def find_files(source: Path) -> tuple[Path, list[Path]]:
         return source.parent, [source]
     if not source.is_dir():
         raise FileNotFoundError(f"the catalogue {source} does not exist.")
+    source = catalogue_root(source)
     inner = source / "dataset" if (source / "dataset").is_dir() else source
     found = [
         path

@@ -1,0 +1,68 @@
+"""HATS catalogues in and out, and LSDB."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from survey_run_cases import SETTINGS, make_catalogue, make_weights, plain_columns
+
+from astrogenspec.distributed import predict_table, run_survey
+from astrogenspec.distributed.checks import check_survey
+from astrogenspec.distributed.hats import catalogue_root, hats_columns, pixel_folder
+
+lsdb = pytest.importorskip("lsdb")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Write a HATS collection of two pixels with a margin, and weights."""
+    folder = tmp_path_factory.mktemp("hats")
+    table = make_catalogue(14)
+    table["ra"], table["dec"] = np.repeat([45.0, 135.0], 7), np.linspace(20, 30, 14)
+    frame = pd.DataFrame(plain_columns(table))
+    catalogue = lsdb.from_dataframe(
+        frame, catalog_name="sim", lowest_order=0, highest_order=1, margin_threshold=3600
+    )
+    catalogue.write_catalog(folder / "in", progress_bar=False)
+    return folder, table, make_weights(folder)
+
+
+def test_the_result_of_a_hats_catalogue_is_one(folder, tmp_path):
+    folder, table, weights = folder
+    settings = {**SETTINGS, "keep": (), "weights": weights, "flux_unit": "nmgy"}
+    report = run_survey(folder / "in", tmp_path / "out", rows=4, workers=1, **settings)
+    assert report.finished and report.rows == 14 and report.done == 4
+    assert check_survey(folder / "in", tmp_path / "out") == []
+    opened = lsdb.open_catalog(str(tmp_path / "out" / "data"))
+    assert len(opened.get_healpix_pixels()) == 2
+    found = opened.compute().sort_values("object_id")
+    assert found["object_id"].tolist() == sorted(table["object_id"])
+    assert "redshift_20" in found.nested_columns and len(found["redshift_20.locs"]) == 14 * 20
+    near = opened.cone_search(ra=45.0, dec=22.0, radius_arcsec=3600 * 1.0).compute()
+    wanted = table["object_id"][(table["ra"] == 45) & (np.abs(table["dec"] - 22) < 1)]
+    assert sorted(near["object_id"]) == sorted(wanted)
+    whole = predict_table(table, **(settings | {"keep": ("ra",)}))
+    whole.sort("object_id")
+    np.testing.assert_allclose(
+        found["redshift_median"], whole["redshift_median"].value, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_partitions_of_lsdb_are_inferred(folder):
+    folder, table, weights = folder
+    catalogue = lsdb.open_catalog(str(folder / "in"))
+    settings = {**SETTINGS, "weights": weights, "flux_unit": "nmgy"}
+    result = catalogue.map_partitions(predict_table, **settings).compute()
+    assert sorted(result["object_id"]) == sorted(table["object_id"])
+    assert len(result["sfr_20.quants"]) == 14 * 20
+
+
+def test_paths_and_properties(folder):
+    folder, _, _ = folder
+    root = catalogue_root(folder / "in")
+    assert root == folder / "in" / "sim"
+    assert hats_columns(root) == ("ra", "dec", "_healpix_29")
+    assert hats_columns(folder) == ()
+    assert pixel_folder("dataset/Norder=1/Dir=0/Npix=28.parquet") == "Norder=1/Dir=0/Npix=28"
+    assert pixel_folder("dataset/Norder=1/Dir=0/Npix=28/a.parquet") == "Norder=1/Dir=0/Npix=28"
+    assert pixel_folder("a.parquet") is None
