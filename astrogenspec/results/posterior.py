@@ -35,6 +35,7 @@ from .reweighting import (
 from .validation import checked_draws, checked_measurable, checked_photometry
 
 if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
     from matplotlib.figure import Figure
 
     from ..view.page import NotebookPage
@@ -564,6 +565,67 @@ class Posterior(GalaxyDraws):
         from .posterior_io import qp_ensemble
 
         return qp_ensemble(self[name], self.names)
+
+    def to_votable(
+        self,
+        path: str | os.PathLike[str],
+        position: SkyCoord | Mapping[str, Any] | Table,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the summary table with positions as a VOTable for Aladin and TOPCAT.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write, usually ending in ``.vot``.
+        position : SkyCoord, or table with columns ra and dec (degrees)
+            Positions of the galaxies, in their order.
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the positions are not those of the galaxies.
+        OSError
+            If the file cannot be written; no partial file is left.
+        """
+        from .exchange import write_votable
+
+        write_votable(path, self, self.to_table(), position, overwrite=overwrite)
+
+    def to_regions(
+        self,
+        path: str | os.PathLike[str],
+        position: SkyCoord | Mapping[str, Any] | Table,
+        *,
+        radius: u.Quantity = 5 * u.arcsec,
+        overwrite: bool = False,
+    ) -> None:
+        """Write a circle with its name for each galaxy as regions of DS9.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write, usually ending in ``.reg``.
+        position : SkyCoord, or table with columns ra and dec (degrees)
+            Positions of the galaxies, in their order.
+        radius : Quantity ['angle']
+            Radius of the circles.
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the positions are not those of the galaxies.
+        OSError
+            If the file cannot be written; no partial file is left.
+        """
+        from .exchange import write_regions
+
+        write_regions(path, self, position, radius=radius, overwrite=overwrite)
 
     def to_html(
         self,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from specutils import Spectrum, SpectrumCollection, SpectrumList
 
+    from .exchange import SpecvizData
+
 __all__ = ["FLUX_UNIT", "RESOLVING_POWER", "SpectrumDraws", "SpectrumWriter"]
 
 
@@ -287,6 +289,29 @@ class SpectrumDraws(SpectrumArrays):
             values = np.where(self._trusted[:, None], values, np.float32(np.nan))
         flux = u.Quantity(values, FLUX_UNIT, copy=False)
         return synthetic_flux(self._wavelength, flux, survey, bands)
+
+    def to_specviz(self, galaxy: int | str = 0) -> SpecvizData:
+        """Collect spectra, line list and redshift of one galaxy for jdaviz.
+
+        Parameters
+        ----------
+        galaxy : int or str
+            Number or name of the galaxy.
+
+        Returns
+        -------
+        SpecvizData
+            ``spectra`` (best draw, median, 16th and 84th percentile by their labels), ``lines``,
+            ``redshift``, and ``load(app)``, which loads them into ``jdaviz.App`` or Specviz.
+
+        Raises
+        ------
+        ValueError
+            If the galaxy has no draws.
+        """
+        from .exchange import specviz_data
+
+        return specviz_data(self, galaxy)
 
     def to_collection(self) -> SpectrumCollection:
         """Convert the draws of one galaxy to a collection of spectra.

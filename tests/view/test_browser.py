@@ -44,12 +44,13 @@ def pages(browser, address):
             context = browser.new_context(
                 viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True
             )
+            context.set_default_timeout(120_000)
             page, messages, addresses = context.new_page(), [], []
             page.on("console", lambda m: messages.append(m.text))
             page.on("pageerror", lambda error: messages.append(str(error)))
             page.on("request", lambda r: addresses.append(r.url))
             page.goto(address)
-            page.wait_for_selector("html[data-ready]", timeout=120_000)
+            page.wait_for_selector("html[data-ready]")
             opened[key] = page, messages, addresses
         return opened[key]
 
@@ -66,6 +67,30 @@ def page(pages, request):
     # BokehJS reports its progress.
     assert [text for text in messages if not text.startswith("[bokeh")] == []
     assert [url for url in addresses if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def drag(page, plot):
+    """Draw a box around most of a plot; with events of the page, since a slow drag is a press."""
+    place = page.locator("#plots > div").nth(plot)
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    right, bottom = box["x"] + box["width"] - 30, box["y"] + box["height"] - 70
+    page.evaluate(
+        """([x0, y0, x1, y1]) => {
+          let target = document.elementFromPoint(x0, y0);
+          while (target.shadowRoot) target = target.shadowRoot.elementFromPoint(x0, y0);
+          for (let k = 0; k <= 12; k++) {
+            const type = k === 0 ? "pointerdown" : k === 12 ? "pointerup" : "pointermove";
+            const at = Math.min(k, 11) / 11;
+            target.dispatchEvent(new PointerEvent(type, {
+              bubbles: true, composed: true, pointerId: 1, isPrimary: true, pointerType: "mouse",
+              button: 0, buttons: k === 12 ? 0 : 1,
+              clientX: x0 + at * (x1 - x0), clientY: y0 + at * (y1 - y0),
+            }));
+          }
+        }""",
+        [box["x"] + 90, box["y"] + 60, right, bottom],
+    )
 
 
 def names(page):
@@ -126,16 +151,8 @@ def test_filter_selects_in_all_plots_and_brush_filters_the_table(page):
     selected = "Bokeh.documents[0].get_model_by_name('galaxies').selected.indices"
     assert page.evaluate(selected) == [10]
     page.fill("#search", "")
-    canvas = page.locator("#plots > div").nth(1)
-    canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
-    page.mouse.move(box["x"] + 90, box["y"] + 60)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] - 30, box["y"] + box["height"] - 70, steps=6)
-    page.mouse.up()
-    page.wait_for_function(
-        "document.getElementById('shown').innerText.includes('selected in a plot')"
-    )
+    drag(page, 1)
+    page.wait_for_function(f"{SHOWN}.includes('selected in a plot')")
     indices = page.evaluate(selected)
     assert 0 < len(indices) < N
     assert len(names(page)) == len(indices)
