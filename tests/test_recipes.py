@@ -63,7 +63,7 @@ def test_bundled_cards_state_what_becomes_of_errors(name, monkeypatch):
     """Weights for SDSS have an error floor, those for any filters calibration errors."""
     monkeypatch.setattr(sys, "path", [str(ROOT / "recipes"), *sys.path])
     cards = runpy.run_path(str(ROOT / "recipes/cards.py"))
-    any_filters = name.endswith(("properties-simulated", "deep"))
+    any_filters = name.startswith("astrogenspec-properties")
     kind = "calibration_limitation" if any_filters else "error_floor_limitation"
     assert cards[kind]() in load_card(name)["limitations"]
 

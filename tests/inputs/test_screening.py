@@ -51,7 +51,7 @@ def test_band_without_information_is_not_used(band, value):
 
 @pytest.mark.parametrize("value", [(0.0, 1e10), (10.0, 400.0), (-20.0, 30.0)])
 def test_results_are_those_without_the_band(value):
-    estimator = PropertyEstimator.from_pretrained()
+    estimator = make_estimator()
     found = [
         estimator.predict(photometry=galaxy(z=z), n_draws=50, seed=1)
         for z in (value, (np.nan, np.nan))
