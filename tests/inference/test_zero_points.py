@@ -37,7 +37,7 @@ def bundled():
 
 
 def test_known_offsets_are_recovered(bundled):
-    photometry = sdss_galaxies()
+    photometry = sdss_galaxies(4000)
     true = np.array([0.10, -0.05, 0.0, 0.03, -0.06])
     z = redshifts(bundled, photometry)
     # A wide prior does not pull the offsets towards zero.

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from astropy.uncertainty import normal
+from estimator_cases import make_estimator
 
-from astrogenspec import BANDS, Flag, PropertyEstimator, coerce_photometry
+from astrogenspec import BANDS, Flag, coerce_photometry
 from astrogenspec.demo import load_galaxies
 from astrogenspec.inputs.photometry import PhotometryBatch
 from astrogenspec.inputs.screening import error_floor, typical_error
