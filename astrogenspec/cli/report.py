@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..warnings import AstroGenSpecWarning, filtered_warnings
 
 if TYPE_CHECKING:
+    import numpy as np
     from astropy.nddata import CCDData
 
     from ..results.posterior import Posterior
@@ -183,7 +182,7 @@ def _spectra(options: argparse.Namespace, posterior: Posterior) -> SpectrumDraws
             f"{len(posterior)} galaxies; give the spectra of the same galaxies."
         )
     rows = _rows(options, spectra.names, spectra.named, posterior, "--spectra")
-    return spectra[np.argsort(rows)]
+    return spectra[rows.argsort()]
 
 
 def _rows(
