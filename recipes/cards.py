@@ -372,7 +372,7 @@ def properties_card(run: Path, commit: str) -> dict:
     real = [FINETUNE_ON_IMAGES, FINETUNE.format(heads=n_heads), *folds, CALIBRATE]
     card["stages"] = [
         *card["stages"],
-        {"title": "Head for galaxies without images, to r = 20", "commands": faint},
+        {"title": "Head for galaxies without images, to r = 20", "commands": faint, "commit": commit},
         {"title": "Real galaxies", "commands": real, "commit": commit},
     ]
     card["training_set"] |= {
