@@ -18,6 +18,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,8 +107,9 @@ def train_network(
     theta, valid = labels_of(train_set, torch.arange(len(train_set)))
     network.set_standardisation(theta, valid)
     rows = torch.arange(_N_SEDS)
-    network.components.fit(train_set.seds(rows) / train_set.columns["sed_flux"][rows, None])
-    task = PropertyTask(recipe, None, observer_of(network.components))
+    components = components_of(network)
+    components.fit(train_set.seds(rows) / train_set.columns["sed_flux"][rows, None])
+    task = PropertyTask(recipe, None, observer_of(components))
     source = ShardSource(
         train_set, held_out, recipe.photometry_augmentation, recipe.photometry_batch
     )
@@ -123,6 +125,13 @@ def train_network(
     return network.eval()
 
 
+def components_of(network: PropertyNetwork) -> SEDComponents:
+    """Return the components of a network for any filters."""
+    if network.components is None:
+        raise ValueError("the network reads photometry of SDSS only; give one for any filters.")
+    return network.components
+
+
 def labels_of(shards: Shards, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return true quantities and where they are known."""
     theta = shards.columns["theta"][rows]
@@ -136,7 +145,7 @@ def draw(
     network: PropertyNetwork, shards: Shards, rows: Tensor, case: Case, recipe: RecipeConfig
 ) -> np.ndarray:
     """Draw from the posteriors of test galaxies, shape (n, draws, quantities)."""
-    observer = CaseObserver(case, network.components)
+    observer: Any = CaseObserver(case, components_of(network))
     generator = torch.Generator().manual_seed(99)
     parts = []
     for chunk in rows.split(_BLOCK):
@@ -202,7 +211,9 @@ def main() -> None:
         }
         found = {kind: scores(values, theta, valid) for kind, values in draws.items()}
         medians = [np.median(values[..., 0], axis=1) for values in draws.values()]
-        found["sigma_nmad, joint minus dedicated"] = paired_difference(*medians, theta[:, 0])
+        found["sigma_nmad, joint minus dedicated"] = paired_difference(
+            medians[0], medians[1], theta[:, 0]
+        )
         result["sets"][name] = found
         path.write_text(json.dumps(result, indent=1))
         print(name, json.dumps(found), flush=True)

@@ -418,11 +418,11 @@ def active_nuclei(drawn, sample: Observed) -> dict:
         fractions.append(
             active_fraction(drawn.flux.value[row, :_BPT_DRAWS], drawn.redshift[row, :_BPT_DRAWS])
         )
-    active = np.array(active, bool)
-    if active.all() or not active.any():
-        return {"n_agn": int(active.sum()), "n_star_forming": int((~active).sum())}
-    counts = {"n_agn": int(active.sum()), "n_star_forming": int((~active).sum())}
-    return counts | balanced(np.array(fractions), active)
+    is_active = np.array(active, bool)
+    counts = {"n_agn": int(is_active.sum()), "n_star_forming": int((~is_active).sum())}
+    if is_active.all() or not is_active.any():
+        return counts
+    return counts | balanced(np.array(fractions), is_active)
 
 
 def _patched(flux: np.ndarray) -> np.ndarray:

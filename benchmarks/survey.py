@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +35,12 @@ from astrogenspec.distributed import run_survey
 from astrogenspec.distributed.checks import check_survey
 from astrogenspec.inputs.arrow_tables import table_from_arrow
 
-SETTINGS = {"ids": "object_id", "seed": 1, "keep": ("ra", "dec"), "flux_unit": "nmgy"}
+SETTINGS: dict[str, Any] = {
+    "ids": "object_id",
+    "seed": 1,
+    "keep": ("ra", "dec"),
+    "flux_unit": "nmgy",
+}
 
 
 def write_catalogue(path: Path, n: int) -> None:

@@ -20,6 +20,7 @@ import sys
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -97,15 +98,17 @@ def observe_survey(simulator: Simulator, galaxies: SimulatedGalaxies, survey: Su
         seen = observe_in(survey, columns["sed"], columns["sed_flux"], generator, radius=radius)
         flux, error = seen.flux.double().numpy(), seen.error.double().numpy()
     n = len(galaxies)
+    calibration: dict[str, Any] = {}
+    if survey is not SDSS:
+        errors = np.array([survey.calibration_error[band] for band in survey.bands])
+        calibration["calibration_error"] = errors
     photometry = PhotometryBatch(
         flux,
         error,
         np.zeros(n),
         np.zeros(n, bool),
         filters=tuple(survey.filters[band] for band in survey.bands),
-        calibration_error=None
-        if survey is SDSS
-        else np.array([survey.calibration_error[band] for band in survey.bands]),
+        **calibration,
     )
     rendered = simulator.images(galaxies, generator, survey=survey, size=size)
     noisy, ivar = add_noise(rendered.flux, survey, generator)

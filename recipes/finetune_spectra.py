@@ -145,9 +145,9 @@ def properties(real: RealSpectra, flux: np.ndarray) -> Tensor:
 def run_fit(arguments: argparse.Namespace) -> None:
     """Fine-tune, and write the weights."""
     sample = ObservedSample(**torch.load(arguments.source))
-    held_out = ()
+    held_out: list[int] = []
     if arguments.without_fold is not None:
-        held_out = np.flatnonzero(fold_of(len(sample)) == arguments.without_fold)
+        held_out = np.flatnonzero(fold_of(len(sample)) == arguments.without_fold).tolist()
     network, history = finetune_spectra(
         SpectrumEstimator.from_pretrained(arguments.model).network,
         sample,

@@ -383,11 +383,11 @@ class CoverageGuarantee:
         check_layout(values, _LAYOUT, where)
         cells = {}
         for one, path in entries(values, "cells", where):
-            key = tuple(
+            mode, name, bands = (
                 check_text(entry(one, item, path), f"{path}.{item}")
                 for item in ("mode", "quantity", "bands")
             )
-            cells[key] = IntervalCells.from_dict(one, path)
+            cells[mode, name, bands] = IntervalCells.from_dict(one, path)
         filters = [check_text(name, path) for name, path in entries(values, "filters", where)]
         return cls(cells, filters)
 

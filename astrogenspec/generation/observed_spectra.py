@@ -212,7 +212,9 @@ class SpectrumPrior:
             mean.double().numpy(),
             basis.double().numpy(),
             _INFLATION * scale[:n_components].double().numpy() / np.sqrt(len(logs)),
-            *[np.zeros(0)] * 3,
+            np.zeros(0),
+            np.zeros(0),
+            np.zeros(0),
             n_components,
         )
         lines = galaxies.narrow.clamp_min(10**_MIN_LOG_LINE).log10().double().numpy()

@@ -8,7 +8,7 @@ images and refuse them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..calibration import CoverageGuarantee, Recalibration
@@ -70,7 +70,7 @@ def _check_fits(values: Any) -> None:
                 raise ValueError(f"the entry {where}.{min(missing)} is missing.")
 
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[Any], Any]] = {
     "guarantee": CoverageGuarantee.from_dict,
     "recalibration": Recalibration.from_dict,
     "inputs": _check_inputs,

@@ -334,7 +334,7 @@ def _spectra(spectra: SpectrumDraws, pack: ArrayPack) -> dict[str, Any]:
         codes[k] = quantised(curves, low, high)
         limits.append([float(f"{x:.6g}") for x in (low, high)])
         trusted = spectra.trusted[k, : n_bins * factor].reshape(n_bins, factor).all(axis=1)
-        bad.append(_intervals(~trusted))
+        bad.append(_intervals(np.asarray(~trusted)))
     pack.add("spectra", codes)
     wavelength = spectra.wavelength.value[: n_bins * factor].reshape(n_bins, factor).mean(axis=1)
     best_redshift = [

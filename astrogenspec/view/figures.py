@@ -210,7 +210,7 @@ def _add_error_bars(made: Figure, view: _View, source: ColumnDataSource) -> None
     """Draw the 68% intervals of each galaxy, or a cross with the median ones if there are many."""
     ends = [key for key in (view.x, view.y) if f"{key}_low" in source.data]
     if len(source.data["index"]) <= _MANY:
-        style = {
+        style: dict[str, Any] = {
             "source": source,
             "color": "color",
             "line_alpha": 0.35,
@@ -221,10 +221,8 @@ def _add_error_bars(made: Figure, view: _View, source: ColumnDataSource) -> None
         if view.y in ends:
             made.segment(view.x, f"{view.y}_low", view.x, f"{view.y}_high", **style)
         return
-    x, y = (
-        axis.start + at * (axis.end - axis.start)
-        for axis, at in ((made.x_range, 0.87), (made.y_range, 0.12))
-    )
+    axes: tuple[tuple[Any, float], ...] = ((made.x_range, 0.87), (made.y_range, 0.12))
+    x, y = (axis.start + at * (axis.end - axis.start) for axis, at in axes)
     for key in ends:
         half = _median_half_width(source, key)
         line = ([x - half, x + half], [y, y]) if key == view.x else ([x, x], [y - half, y + half])
