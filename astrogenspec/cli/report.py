@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..warnings import AstroGenSpecWarning, filtered_warnings
-
 if TYPE_CHECKING:
     import numpy as np
     from astropy.nddata import CCDData
@@ -110,6 +108,8 @@ def write_page(
     reconstruct : callable, optional
         ``reconstruct`` of the estimator.
     """
+    from ..warnings import AstroGenSpecWarning, filtered_warnings
+
     images = galaxies.images
     rebuilt = None
     if images is not None and reconstruct is not None:
