@@ -25,6 +25,7 @@ from astrogenspec import PropertyEstimator, SpectrumEstimator, plotting
 mpl.use("Agg")
 
 MODEL = "astrogenspec-properties-simulated"
+SPECTRA = "astrogenspec-spectra-simulated"
 OBJID = 588017702949552181
 PLATE, MJD, FIBER = 1715, 54212, 196
 PIXEL_SCALE = 0.396 * u.arcsec
@@ -153,7 +154,7 @@ def main(argv: list[str] | None = None) -> None:
     wavelength, flux, true = read_spectrum(options.folder)
     known = {"photometry": photometry, "ebv": EBV, "pixel_scale": PIXEL_SCALE, "seed": 1}
     posterior = PropertyEstimator.from_pretrained(MODEL).predict(cutout, **known)
-    spectra = SpectrumEstimator.from_pretrained().predict(
+    spectra = SpectrumEstimator.from_pretrained(SPECTRA).predict(
         cutout, posterior=posterior, n_draws=64, **known
     )
     median = np.median(posterior["redshift"].draws[0].value)
