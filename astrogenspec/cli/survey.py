@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .inputs import FLAGGED, printable
-
 __all__ = ["add_survey"]
 
 _EXAMPLES = """\
@@ -125,6 +123,7 @@ def survey(options: argparse.Namespace) -> int:
     from ..distributed import run_survey
     from ..distributed.engines import available_cores
     from ..distributed.runs import SurveyRun
+    from .inputs import FLAGGED, printable
 
     settings = _settings(options)
     if not (options.check or (options.output / "manifest.json").exists()):
@@ -164,6 +163,8 @@ def survey(options: argparse.Namespace) -> int:
 
 
 def _report(text: str) -> None:
+    from .inputs import printable
+
     print(printable(text), file=sys.stderr, flush=True)
 
 
@@ -200,6 +201,8 @@ def _shard(text: str | None) -> tuple[int, int]:
 
 
 def _summarise(report: Any, output: Path) -> None:
+    from .inputs import printable
+
     rate = report.rows / max(report.seconds, 1e-9)
     lines = [f"{report.rows:,} galaxies in {report.done:,} partitions, {rate:.0f} a second"]
     if report.bad_rows:
