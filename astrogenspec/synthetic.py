@@ -24,7 +24,7 @@ import astropy.units as u
 import numpy as np
 
 from .quantities import FLUX_UNIT, plain_values
-from .surveys import SDSS, Filter, Survey, get_survey
+from .surveys import SDSS, Filter, Survey, get_filter, get_survey
 
 __all__ = [
     "MIN_COVERAGE",
@@ -55,6 +55,8 @@ def synthetic_flux(
     flux: u.Quantity,
     survey: str | Survey = SDSS,
     bands: Sequence[str] | None = None,
+    *,
+    filters: Sequence[str | Filter] | None = None,
 ) -> u.Quantity:
     """Compute the broad-band fluxes of spectra.
 
@@ -68,6 +70,9 @@ def synthetic_flux(
         Survey that defines the filters.
     bands : sequence of str, optional
         Bands of the survey; all of them by default.
+    filters : sequence of str or Filter, optional
+        Filters of any surveys, such as ``["decamDR1-g", "panstarrs-r"]``, in place of the bands of
+        one survey.
 
     Returns
     -------
@@ -82,7 +87,8 @@ def synthetic_flux(
     TypeError
         If wavelength or flux is not a Quantity.
     ValueError
-        If shapes do not match, the wavelength does not increase, or a band is unknown.
+        If shapes do not match, the wavelength does not increase, a band or filter is unknown, or
+        ``bands`` and ``filters`` are both given.
     astropy.units.UnitConversionError
         If a unit cannot be converted.
 
@@ -102,20 +108,19 @@ def synthetic_flux(
     >>> synthetic_flux(wavelength, flux).round(3)
     <Quantity [nan,  1.,  1.,  1., nan] nmgy>
     """
-    survey = get_survey(survey)
-    bands = _checked_bands(survey, bands)
+    curves = _checked_filters(survey, bands, filters)
     grid = _checked_grid(wavelength)
     values = _checked_flux(flux, grid)
-    source, reference = _weights(grid, survey, bands)
+    source, reference = _weights(grid, curves)
     rows = values.reshape(-1, len(grid))
     for row in np.flatnonzero(np.count_nonzero(rows == 0, axis=1) >= _MIN_ZEROS):
         rows[row, missing_zeros(rows[row])] = np.nan
-    result = np.empty((len(rows), len(bands)))
+    result = np.empty((len(rows), len(curves)))
     n_rows = max(_BLOCK // len(grid), 1)
     for start in range(0, len(rows), n_rows):
         block = slice(start, start + n_rows)
         result[block] = _integrate(rows[block], source, reference)
-    return u.Quantity(result.reshape(*values.shape[:-1], len(bands)), u.nmgy, copy=False)
+    return u.Quantity(result.reshape(*values.shape[:-1], len(curves)), u.nmgy, copy=False)
 
 
 def band_coverage(
@@ -143,8 +148,7 @@ def band_coverage(
     TypeError, ValueError, astropy.units.UnitConversionError
         As in `synthetic_flux`.
     """
-    survey = get_survey(survey)
-    return _weights(_checked_grid(wavelength), survey, _checked_bands(survey, bands))[1].sum(axis=0)
+    return _weights(_checked_grid(wavelength), _checked_filters(survey, bands))[1].sum(axis=0)
 
 
 def response_weights(
@@ -171,8 +175,7 @@ def response_weights(
     TypeError, ValueError, astropy.units.UnitConversionError
         As in `synthetic_flux`.
     """
-    survey = get_survey(survey)
-    return _weights(_checked_grid(wavelength), survey, _checked_bands(survey, bands))[0]
+    return _weights(_checked_grid(wavelength), _checked_filters(survey, bands))[0]
 
 
 def pixel_edges(wavelength: np.ndarray) -> np.ndarray:
@@ -281,9 +284,7 @@ def _integrate(values: np.ndarray, source: np.ndarray, reference: np.ndarray) ->
     return np.divide(total, covered, out=np.full(covered.shape, np.nan), where=good)
 
 
-def _weights(
-    grid: np.ndarray, survey: Survey, bands: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
+def _weights(grid: np.ndarray, filters: Sequence[Filter]) -> tuple[np.ndarray, np.ndarray]:
     """Return weights of the source and reference integrals, of shape (n_wavelength, n_bands).
 
     The weights of the source convert 1e-17 erg/s/cm2/AA to nmgy.  The weights of the reference are
@@ -294,8 +295,8 @@ def _weights(
     gaps, before, after = sampling_gaps(grid)
     high[gaps], low[gaps + 1] = grid[gaps] + before / 2, grid[gaps + 1] - after / 2
     source, reference = [], []
-    for band in bands:
-        grid_of, source_integral, integral = _cumulative_response(survey.filters[band])
+    for curve in filters:
+        grid_of, source_integral, integral = _cumulative_response(curve)
         for parts, cumulative in ((source, source_integral), (reference, integral)):
             inside = np.interp(high, grid_of, cumulative) - np.interp(low, grid_of, cumulative)
             parts.append(inside / integral[-1])
@@ -316,6 +317,25 @@ def _cumulative_response(curve: Filter) -> tuple[np.ndarray, np.ndarray, np.ndar
         return np.concatenate([[0.0], np.cumsum(steps)])
 
     return at, integral(response * at), integral(response / at)
+
+
+def _checked_filters(
+    survey: str | Survey,
+    bands: Sequence[str] | None,
+    filters: Sequence[str | Filter] | None = None,
+) -> list[Filter]:
+    """Return the filters of bands of a survey, or those given."""
+    if filters is None:
+        survey = get_survey(survey)
+        return [survey.filters[band] for band in _checked_bands(survey, bands)]
+    if bands is not None:
+        raise ValueError("bands and filters were both given; give one of them.")
+    if isinstance(filters, str | Filter) or not isinstance(filters, Sequence) or not filters:
+        raise ValueError(
+            f"filters is {ascii(filters)[:60]}; give a list of names or Filter objects, such as "
+            "['decamDR1-g', 'panstarrs-r']."
+        )
+    return [each if isinstance(each, Filter) else get_filter(each) for each in filters]
 
 
 def _checked_bands(survey: Survey, bands: Sequence[str] | None) -> tuple[str, ...]:

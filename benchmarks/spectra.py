@@ -2,14 +2,16 @@
 
     python benchmarks/spectra.py simulated [--n 200] --out results/spectra
     python benchmarks/spectra.py ranges [--n 192] --out results/spectra
+    python benchmarks/spectra.py surveys [--n 128] --out results/spectra
     python benchmarks/spectra.py measured [--n 60] --out results/spectra
     python benchmarks/spectra.py ranking [--n 64] --out results/spectra
     python benchmarks/spectra.py sampling [--n 48] --out results/spectra
     python benchmarks/spectra.py real FOLDER [--n 268] [--plot DIR] --out results/spectra
     python benchmarks/spectra.py speed --out results/spectra
 
-``measured``, ``ranges`` and ``real`` are implemented in `spectra_measured.py`, `spectra_ranges.py`
-and `spectra_real.py`; common functions are in `spectra_sample.py`.
+``measured``, ``ranges``, ``surveys`` and ``real`` are implemented in `spectra_measured.py`,
+`spectra_ranges.py`, `spectra_surveys.py` and `spectra_real.py`; common functions are in
+`spectra_sample.py`.
 """
 
 from __future__ import annotations
@@ -45,7 +47,14 @@ from astrogenspec.inputs.features import make_inputs
 from astrogenspec.surveys import BANDS
 
 #: Default number of galaxies of each command.
-SIZES = {"simulated": 200, "ranges": 192, "measured": 60, "ranking": 64, "sampling": 48}
+SIZES = {
+    "simulated": 200,
+    "ranges": 192,
+    "measured": 60,
+    "ranking": 64,
+    "sampling": 48,
+    "surveys": 128,
+}
 #: Draws for the coverage of pixels; a range of k draws covers at most (k - 1) / (k + 1).
 _DRAWS = 48
 _RETRIEVAL = 256
@@ -235,6 +244,10 @@ def run(arguments: argparse.Namespace) -> dict:
         from spectra_ranges import run_ranges
 
         return run_ranges(properties, estimator, n)
+    if arguments.what == "surveys":
+        from spectra_surveys import run_surveys
+
+        return run_surveys(properties, estimator, n)
     commands = {"simulated": run_simulated, "ranking": run_ranking, "sampling": run_sampling}
     return commands[arguments.what](properties, estimator, n)
 

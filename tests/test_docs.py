@@ -39,8 +39,6 @@ NOT_RUN = {
     ("large_catalogues.rst", "import lsdb"):
         "a catalogue of the user; run in tests/distributed/test_hats.py",
     ("measuring.rst", "from astrogenspec.measure import measure_kinematics"): "the extra simulate",
-    ("my_data.rst", 'virtual = estimator.predict_photometry(table, "sdss"'):
-        "a catalogue of the user; its parts run in tests/inference/test_any_filters.py",
     ("quickstart.rst", "from astropy.nddata import CCDData"): "files of the user",
     ("real_survey.rst", 'PropertyEstimator.from_pretrained("https://'): "network",
     ("real_survey.rst", "from astrogenspec.weights import register_weights"):

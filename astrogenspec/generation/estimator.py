@@ -17,6 +17,7 @@ from ..calibration import SpectrumRecalibration
 from ..flags import Flag, FlagLog
 from ..inputs.cutouts import Cutouts
 from ..inputs.errors import check_bool, check_count
+from ..inputs.features import ModelInputs
 from ..inputs.ids import ObjectIds
 from ..inputs.observations import (
     InputArguments,
@@ -25,8 +26,10 @@ from ..inputs.observations import (
     Observations,
 )
 from ..inputs.photometry import Photometry
+from ..inputs.sed_features import SEDComponents
 from ..inputs.survey_names import SurveyLike
 from ..nn.noise import ObjectStreams
+from ..nn.records import TensorRecord
 from ..quantities import (
     FLUX_UNIT,
     QUANTITIES,
@@ -40,6 +43,7 @@ from ..results.spectra import SpectrumDraws
 from ..surveys import BANDS
 from ..warnings import warn_deprecated
 from ..wavelengths import GENERATED, REST, WIDE
+from .completion import Completion, draw_completion, in_ugriz, sed_components
 from .conditioning import APERTURES
 from .fibre_photometry import fibre_fluxes
 from .flux_calibration import TargetPhotometry
@@ -62,6 +66,15 @@ _LANE = 1
 _FIRST_PIXEL = round((GENERATED.start - WIDE.start) / WIDE.step)
 #: Rest-frame wavelengths (Angstrom) at which the stellar library resolves spectral features.
 _TRUSTED_RANGE = (10**REST.start, 8750.0)
+
+
+@dataclass(frozen=True)
+class _Conditions(TensorRecord):
+    """Network inputs and photometry of a batch; a completion if it is not in ugriz."""
+
+    inputs: ModelInputs
+    target: TargetPhotometry
+    completion: Completion | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -348,6 +361,20 @@ class SpectrumEstimator(Estimator):
         predict_batch = self._batch_predictor(batches, posterior, seeing, request, seed, ids)
         return self._predict_batches(batches, predict_batch, progress)
 
+    def _read(
+        self,
+        cutouts: Cutouts | None,
+        photometry: Photometry | None,
+        options: InputOptions,
+        batch_size: int | None = None,
+    ) -> ObservationBatches:
+        """Check that the network is trained; return the input, in any filters."""
+        self.check_fitted()
+        size = self._batch_size if batch_size is None else batch_size
+        batches = ObservationBatches(cutouts, photometry, options, batch_size=size)
+        batches.require_filters(None if batches.is_sdss else sed_components())
+        return batches
+
     def fit(self, *args: Any, **kwargs: Any) -> Self:
         """Raise an error: only ``astrogenspec train spectra`` trains, on simulations.
 
@@ -411,40 +438,60 @@ class SpectrumEstimator(Estimator):
             "calibrated": request.recalibration is not None,
         }
 
+        components = None if batches.is_sdss else sed_components()
+
         def predict_batch(seen: Observations, rows: slice) -> SpectrumDraws:
             part = incomplete = None
             if theta is not None and rows_of is not None and gaps is not None:
                 found = rows_of(seen, rows)
                 part, incomplete = theta[found], gaps[found]
-            target = _target_photometry(
-                seen,
-                None if seeing is None else seeing[rows],
-                self.network.zero_points,
-                in_fibre=request.aperture == "fibre",
-            )
             sources: list[torch.Generator] | ObjectStreams
             if streams is None:
                 sources = list(galaxy_generators(root, rows.start, len(seen)))
             else:
                 sources = streams[rows]
-            return self._draw_batch(seen, target, part, incomplete, sources, request, meta)
+            given = self._conditions(
+                seen, components, None if seeing is None else seeing[rows], sources, request
+            )
+            return self._draw_batch(seen, given, part, incomplete, sources, request, meta)
 
         return predict_batch
+
+    def _conditions(
+        self,
+        seen: Observations,
+        components: SEDComponents | None,
+        seeing: np.ndarray | None,
+        generators: list[torch.Generator] | ObjectStreams,
+        request: Request,
+    ) -> _Conditions:
+        """Return the network inputs and the photometry of a batch, in ugriz."""
+        in_fibre, zero_points = request.aperture == "fibre", self.network.zero_points
+        if components is None:
+            target = _target_photometry(seen, seeing, zero_points, in_fibre=in_fibre)
+            return _Conditions(seen.inputs(), target)
+        virtual, inputs, extinction = in_ugriz(seen, components)
+        target = _target_photometry(virtual, seeing, zero_points, extinction, in_fibre=in_fibre)
+        completion = draw_completion(
+            seen.photometry, target, components, generators, request.n_candidates, zero_points
+        )
+        return _Conditions(inputs, target, completion)
 
     def _draw_batch(
         self,
         seen: Observations,
-        target: TargetPhotometry,
+        given: _Conditions,
         theta: np.ndarray | None,
         incomplete: np.ndarray | None,
         generators: list[torch.Generator] | ObjectStreams,
         request: Request,
         meta: dict[str, Any],
     ) -> SpectrumDraws:
-        network, device = self.network, self.device
+        network = self.network
+        given = given.to(self.device)
         log = FlagLog(len(seen))
         log.extend(seen.flag_codes, seen.flags)
-        usable = seen.usable & np.isfinite(target.flux.numpy()).any(axis=1)
+        usable = seen.usable & given.target.flux.isfinite().any(1).cpu().numpy()
         log.add(
             seen.usable & ~usable,
             Flag.NO_FLUX_SCALE,
@@ -467,9 +514,9 @@ class SpectrumEstimator(Estimator):
                 f"the posterior reaches beyond redshift {limit:g}, to which spectra are generated",
             )
             usable = usable & ~beyond
-            properties = torch.as_tensor(theta, dtype=torch.float32, device=device)
+            properties = torch.as_tensor(theta, dtype=torch.float32, device=self.device)
         drawn = draw_spectra(
-            network, seen.inputs().to(device), target.to(device), properties, generators, request
+            network, given.inputs, given.target, properties, generators, request, given.completion
         )
         if request.recalibration is not None:
             drawn = recalibrate_continua(drawn, request.recalibration, seen.modes, request.aperture)
@@ -553,7 +600,7 @@ def _row_finder(
     def rows_of(seen: Observations, rows: slice) -> np.ndarray:
         def same(index: int, row: int) -> bool:
             return conditioned_on is not None and _same_fluxes(
-                seen.photometry.flux[index], conditioned_on[row]
+                seen.photometry.flux[index], seen.photometry.bands, conditioned_on[row]
             )
 
         found = matcher.match(seen.names, seen.named, rows.start, same=same)
@@ -564,9 +611,9 @@ def _row_finder(
     return rows_of
 
 
-def _same_fluxes(flux: np.ndarray, row: Row) -> bool:
+def _same_fluxes(flux: np.ndarray, bands: Sequence[str], row: Row) -> bool:
     """Return whether the photometry of a posterior has the given fluxes."""
-    names = [f"flux_{band}" for band in BANDS]
+    names = [f"flux_{band}" for band in bands]
     if not set(names) <= set(row.colnames):
         return False
     stored = [u.Quantity(row[name], u.nmgy).value for name in names]
@@ -574,14 +621,24 @@ def _same_fluxes(flux: np.ndarray, row: Row) -> bool:
 
 
 def _target_photometry(
-    seen: Observations, seeing: np.ndarray | None, zero_points: torch.Tensor, *, in_fibre: bool
+    seen: Observations,
+    seeing: np.ndarray | None,
+    zero_points: torch.Tensor,
+    extinction: np.ndarray | None = None,
+    *,
+    in_fibre: bool,
 ) -> TargetPhotometry:
-    """Return the photometry to which spectra are scaled, and for the fibre also that in it."""
+    """Return the photometry to which spectra are scaled, and for the fibre also that in it.
+
+    ``extinction``, by default that of the photometry, corrects the images.
+    """
     flux, error = seen.photometry.dereddened()
     fibre: tuple[np.ndarray, np.ndarray] | None = None
     seeing_known: np.ndarray | bool = False
     if in_fibre and seen.cutouts is not None:
-        factor = 10 ** (0.4 * np.asarray(seen.photometry.extinction))
+        if extinction is None:
+            extinction = np.asarray(seen.photometry.extinction)
+        factor = 10 ** (0.4 * extinction)
         light, noise = fibre_fluxes(seen.cutouts, seeing)
         fibre = light * factor, noise * factor
         seeing_known = False if seeing is None else np.isfinite(seeing).all(axis=1)

@@ -40,6 +40,7 @@ from ..wavelengths import (
     line_index,
     narrow_line_velocity,
 )
+from .completion import Completion
 from .components import Galaxy
 from .conditioning import reference_log_flux
 from .flux_calibration import (
@@ -350,6 +351,7 @@ def draw_spectra(
     theta: Tensor | None,
     generators: list[torch.Generator] | ObjectStreams,
     request: Request,
+    completion: Completion | None = None,
 ) -> DrawnSpectra:
     """Draw spectra of n galaxies.
 
@@ -368,6 +370,8 @@ def draw_spectra(
         Random numbers of each galaxy.
     request : Request
         Number and kind of the spectra.
+    completion : Completion, optional
+        Photometry of each candidate, in place of that of the galaxy.
 
     Returns
     -------
@@ -384,6 +388,7 @@ def draw_spectra(
             None if theta is None else theta[rows],
             generators[rows],
             request,
+            None if completion is None else completion[rows],
         )
 
     map_chunks(draw, len(inputs), galaxies_per_chunk, inputs.photometry.device)
@@ -400,6 +405,7 @@ def _draw_chunk(
     theta: Tensor | None,
     generators: list[torch.Generator] | ObjectStreams,
     request: Request,
+    completion: Completion | None,
 ) -> DrawnSpectra:
     n, device = len(inputs), inputs.photometry.device
     if theta is None:
@@ -408,11 +414,16 @@ def _draw_chunk(
     # Draws of a posterior are exchangeable; the first ones are easy to identify.
     chosen = torch.arange(request.n_candidates, device=device) % theta.shape[1]
     properties = theta[:, chosen]
-    aperture = torch.full((n,), network.aperture_index(request.aperture), device=device)
+    if completion is not None:
+        repeated = inputs.repeat_interleave(request.n_candidates)
+        inputs = replace(repeated, photometry=completion.features.flatten(0, 1))
+    aperture = torch.full((len(inputs),), network.aperture_index(request.aperture), device=device)
     observed = network.observe(inputs, aperture)
     vectors = _sample_candidates(
         network, inputs, observed, aperture, properties, low_noise.to(device), request
     )
+    if completion is not None:
+        observed = observed.unflatten(0, (n, -1)).mean(1)
     order = _select_candidates(network, observed, vectors, request)
     draw = chosen[order]
     vectors = vectors.gather(1, order[..., None].expand(-1, -1, vectors.shape[2]))
@@ -429,7 +440,7 @@ def _draw_chunk(
     assembled = assemble(
         fine,
         line_flux,
-        photometry.repeat_interleave(request.n_draws),
+        _target_of_draws(photometry, completion, order),
         in_fibre,
         flux_noise.to(device).flatten(0, 1),
     )
@@ -437,6 +448,16 @@ def _draw_chunk(
     per_draw = (assembled.flux, assembled.lines, fine.redshift, assembled.residual)
     values = [*(value.unflatten(0, (n, -1)) for value in per_draw), score, draw]
     return DrawnSpectra(*(value.cpu().numpy() for value in values))
+
+
+def _target_of_draws(
+    photometry: TargetPhotometry, completion: Completion | None, order: Tensor
+) -> TargetPhotometry:
+    """Return the photometry to which each draw is scaled; ``order`` has their candidates."""
+    if completion is None:
+        return photometry.repeat_interleave(order.shape[1])
+    galaxy = torch.arange(len(order), device=order.device)[:, None]
+    return completion.target.map_tensors(lambda values: values[galaxy, order].flatten(0, 1))
 
 
 def _noise(
@@ -464,22 +485,25 @@ def _sample_candidates(
     request: Request,
 ) -> Tensor:
     """Sample candidate vectors of components, shape (n, n_candidates, size)."""
-    k = request.n_candidates
+    n, k = properties.shape[:2]
     theta = properties.flatten(0, 1)
     given = torch.isfinite(theta)
+    # One row for each galaxy, or for each candidate if these differ in their photometry.
+    each = n * k // len(inputs)
     unconditional = None
     if request.sampler.guidance != 1.0:
-        unconditional = _observe_nothing(network, inputs, aperture).repeat_interleave(k, dim=0)
+        nothing = _observe_nothing(network, inputs, aperture)
+        unconditional = nothing.repeat_interleave(each, dim=0)
     vectors = network.sample(
-        observed.repeat_interleave(k, dim=0),
+        observed.repeat_interleave(each, dim=0),
         torch.where(given, theta, 0.0),
         given,
-        reference_log_flux(inputs.photometry).repeat_interleave(k),
+        reference_log_flux(inputs.photometry).repeat_interleave(each),
         noise.flatten(0, 1),
         request.sampler,
         unconditional,
     )
-    return vectors.unflatten(0, (len(inputs), k))
+    return vectors.unflatten(0, (n, k))
 
 
 def _observe_nothing(network: SpectrumNetwork, inputs: ModelInputs, aperture: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from .errors import (
     resolve_named,
 )
 from .features import ModelInputs, make_inputs
-from .filter_sets import union
+from .filter_sets import sdss_bands, union
 from .photometry import (
     ANY_FILTER_MODEL,
     Photometry,
@@ -440,6 +440,18 @@ class ObservationBatches:
                 self.n_galaxies = len(self._photometry)
         if self.n_galaxies is not None:
             self._check_lengths(self.n_galaxies)
+
+    @property
+    def is_sdss(self) -> bool:
+        """Whether images, if any, and photometry, if any, are in filters of SDSS."""
+        surveys = resolve_surveys(self.options.survey)
+        if self._cutouts is not None and surveys and surveys[0] is not SDSS:
+            return False
+        if self._photometry is None:
+            return True
+        used = self._photometry.bands_present.any(axis=0)
+        bands = sdss_bands(self._photometry.filters)
+        return all(band is not None for k, band in enumerate(bands) if used[k])
 
     def require_filters(self, components: SEDComponents | None) -> None:
         """Check that a network can read the filters of the photometry.

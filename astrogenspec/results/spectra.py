@@ -15,7 +15,7 @@ import astropy.units as u
 import numpy as np
 
 from ..quantities import FLUX_UNIT
-from ..surveys import SDSS, Survey
+from ..surveys import SDSS, Filter, Survey
 from .base import GalaxyIndex
 from .spectra_io import SpectrumWriter, read_spectra
 from .spectral_grid import log_step, shifted_to_rest, smoothed, trusted_at_rest
@@ -265,7 +265,11 @@ class SpectrumDraws(SpectrumArrays):
         return measured(self, function, progress=progress)
 
     def photometry(
-        self, survey: str | Survey = SDSS, bands: Sequence[str] | None = None
+        self,
+        survey: str | Survey = SDSS,
+        bands: Sequence[str] | None = None,
+        *,
+        filters: Sequence[str | Filter] | None = None,
     ) -> u.Quantity:
         """Compute synthetic photometry of every draw.
 
@@ -275,12 +279,20 @@ class SpectrumDraws(SpectrumArrays):
             Survey with the filter curves.
         bands : sequence of str, optional
             Bands of the survey; all by default.
+        filters : sequence of str or Filter, optional
+            Filters of any surveys, such as ``["decamDR1-g", "panstarrs-r"]``, in place of the bands
+            of one survey.
 
         Returns
         -------
         Quantity ['nmgy'], shape (n_galaxies, n_draws, n_bands)
             Fluxes on the AB system; NaN where the trusted pixels cover less than 99.5% of the
             band. See `astrogenspec.synthetic.synthetic_flux`.
+
+        Raises
+        ------
+        ValueError
+            If a survey, band or filter is unknown, or ``bands`` and ``filters`` are both given.
         """
         from ..synthetic import synthetic_flux
 
@@ -288,7 +300,7 @@ class SpectrumDraws(SpectrumArrays):
         if not self._trusted.all():
             values = np.where(self._trusted[:, None], values, np.float32(np.nan))
         flux = u.Quantity(values, FLUX_UNIT, copy=False)
-        return synthetic_flux(self._wavelength, flux, survey, bands)
+        return synthetic_flux(self._wavelength, flux, survey, bands, filters=filters)
 
     def to_specviz(self, galaxy: int | str = 0) -> SpecvizData:
         """Collect spectra, line list and redshift of one galaxy for jdaviz.

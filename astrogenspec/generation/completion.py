@@ -1,0 +1,196 @@
+r"""Photometry in ugriz of galaxies that were observed in other filters, for `SpectrumEstimator`.
+
+The network of the spectra reads ugriz of SDSS.  For photometry in other filters, the spectral
+energy distribution that `astrogenspec.inputs.sed_features` infers from it has the fluxes
+
+.. math:: m_b = a\,t_b \left(1 + \sum_k A_{bk}\,c_k\right), \qquad c \sim N(\hat c, C) ,
+
+in ugriz.  Every candidate spectrum is conditioned on, and scaled to, one draw :math:`c` of this
+normal distribution, so that what the photometry leaves open widens the ranges of the spectra, with
+the correlations between bands.  (A single prediction with its errors would not do: the network
+takes the errors of the bands to be independent.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..inputs.features import ModelInputs, make_inputs, photometry_features
+from ..inputs.filter_sets import sdss_filters
+from ..inputs.observations import Observations
+from ..inputs.photometry import ANY_FILTER_MODEL, PhotometryBatch
+from ..inputs.sed_features import SEDComponents, infer_photometry
+from ..inputs.survey_images import colour_terms
+from ..inputs.virtual_photometry import virtual_photometry
+from ..nn.noise import ObjectStreams, standard_normal
+from ..nn.records import TensorRecord
+from ..weights import fetch_weights, read_weights
+from .flux_calibration import TargetPhotometry
+
+__all__ = ["Completion", "complete_photometry", "draw_completion", "in_ugriz", "sed_components"]
+
+#: Relative error of the fluxes of a draw: 16 components describe fluxes to 0.5%, and those of the
+#: training have errors of at least 0.5%.
+_MODEL_ERROR = 0.01
+#: Part of the inferred flux of a band that a draw has at least.
+_MIN_FLUX = 0.05
+
+
+@dataclass(frozen=True)
+class Completion(TensorRecord):
+    """Photometry in ugriz of each of k candidate spectra of n galaxies.
+
+    Attributes
+    ----------
+    features : Tensor, shape (n, k, 20)
+        See `~astrogenspec.inputs.features.photometry_features`.
+    target : TargetPhotometry
+        Photometry to which the spectra are scaled, shapes (n, k, 5) and (n, k).
+    """
+
+    features: Tensor
+    target: TargetPhotometry
+
+
+@lru_cache(maxsize=1)
+def sed_components() -> SEDComponents:
+    """Return the components of the spectra of the population of the training.
+
+    They are part of the bundled weights of properties for any filters.
+
+    Returns
+    -------
+    SEDComponents
+
+    Raises
+    ------
+    astrogenspec.WeightsError
+        If the weights cannot be read.
+    """
+    state, config = read_weights(fetch_weights(ANY_FILTER_MODEL).path)
+    components = SEDComponents(config["sed_components"])
+    components.load_state_dict(
+        {name: state[f"sed.{name}"].float() for name in components.state_dict()}
+    )
+    return components.requires_grad_(False)
+
+
+def complete_photometry(
+    photometry: PhotometryBatch, components: SEDComponents, noise: Tensor
+) -> np.ndarray:
+    """Draw fluxes in ugriz given photometry in other filters.
+
+    Parameters
+    ----------
+    photometry : PhotometryBatch
+        Photometry of n galaxies in any filters.
+    components : SEDComponents
+        Components of the spectra of the population.
+    noise : Tensor, shape (n, k, K)
+        Standard normal numbers, one for each of the K coefficients.
+
+    Returns
+    -------
+    ndarray, shape (n, k, 5)
+        nmgy, corrected for Galactic extinction; NaN for galaxies without photometry.
+    """
+    inferred = infer_photometry(components, photometry)
+    responses = components.responses_of(sdss_filters())
+    matrix = responses.matrix.double()
+    size = matrix.shape[1]
+    eye = 1e-9 * torch.eye(size, dtype=torch.float64)
+    root = torch.linalg.cholesky(inferred.covariance.double() + eye)
+    drawn = inferred.mean.double()[:, None] + noise.double() @ root.transpose(1, 2)
+    mean = 1 + inferred.mean.double()[:, None] @ matrix.T
+    ratio = torch.maximum(1 + drawn @ matrix.T, _MIN_FLUX * mean.clamp(min=_MIN_FLUX))
+    scale = inferred.amplitude.double()[:, None, None] * responses.template.double()
+    missing = (inferred.n_bands == 0)[:, None, None]
+    return (scale * ratio).masked_fill(missing, torch.nan).numpy()
+
+
+def in_ugriz(
+    seen: Observations, components: SEDComponents
+) -> tuple[Observations, ModelInputs, np.ndarray]:
+    """Replace photometry in any filters by that in ugriz which it implies.
+
+    Parameters
+    ----------
+    seen : Observations
+        Images and photometry of n galaxies in any filters.
+    components : SEDComponents
+        Components of the spectra of the population.
+
+    Returns
+    -------
+    seen : Observations
+        With the most probable fluxes in ugriz.
+    inputs : ModelInputs
+        Network inputs.
+    extinction : ndarray, shape (n, 5)
+        Magnitudes by which the images are corrected: Galactic extinction, and the difference
+        between their filters and those of SDSS.
+    """
+    virtual = virtual_photometry(seen.photometry, sdss_filters(), components)
+    extinction = np.asarray(virtual.extinction, dtype=float)
+    if seen.cutouts is not None:
+        own = seen.photometry.with_filters(seen.cutouts.filters).extinction
+        extinction = own + colour_terms(seen.cutouts, seen.photometry, components)
+    inputs = make_inputs(seen.cutouts, virtual, extinction=extinction)
+    return replace(seen, photometry=virtual), inputs, extinction
+
+
+def draw_completion(
+    photometry: PhotometryBatch,
+    target: TargetPhotometry,
+    components: SEDComponents,
+    generators: list[torch.Generator] | ObjectStreams,
+    n_candidates: int,
+    zero_points: Tensor,
+) -> Completion:
+    """Draw photometry in ugriz for each candidate spectrum.
+
+    Parameters
+    ----------
+    photometry : PhotometryBatch
+        Photometry of n galaxies in any filters.
+    target : TargetPhotometry
+        That of the most probable fluxes in ugriz.
+    components : SEDComponents
+        Components of the spectra of the population.
+    generators : list of `torch.Generator`, or ObjectStreams
+        Random numbers of each galaxy.
+    n_candidates : int
+        Number of candidate spectra of each galaxy.
+    zero_points : Tensor, shape (5,)
+        Magnitude on the system of the survey minus that on the AB system.
+
+    Returns
+    -------
+    Completion
+    """
+    shape = (n_candidates, components.n_components)
+    if isinstance(generators, ObjectStreams):
+        noise = standard_normal((len(generators), *shape), generators)
+    else:
+        noise = torch.stack([standard_normal(shape, generator) for generator in generators])
+    flux = complete_photometry(photometry, components, noise)
+    error = _MODEL_ERROR * flux
+    n, k = flux.shape[:2]
+    measured = np.repeat(np.asarray(photometry.measured, bool), k)
+    features = photometry_features(
+        torch.as_tensor(flux.reshape(n * k, -1)),
+        torch.as_tensor(error.reshape(n * k, -1)),
+        torch.as_tensor(measured),
+    ).unflatten(0, (n, k))
+    drawn = TargetPhotometry.from_survey(
+        flux.reshape(n * k, -1), error.reshape(n * k, -1), zero_points, measured=measured
+    ).map_tensors(lambda values: values.unflatten(0, (n, k)))
+    repeated = target.map_tensors(
+        lambda values: values[:, None].expand(-1, k, *values.shape[1:]).contiguous()
+    )
+    return Completion(features, replace(repeated, flux=drawn.flux, error=drawn.error))

@@ -1,0 +1,194 @@
+"""Spectra of galaxies that were observed in the filters of other surveys."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+import torch
+from astropy.nddata import NDData, StdDevUncertainty
+from astropy.table import QTable
+from estimator_cases import make_stack
+from generation_cases import make_network
+from spectrum_estimator_cases import posterior, predict
+
+from astrogenspec.generation.completion import complete_photometry, sed_components
+from astrogenspec.generation.estimator import SpectrumEstimator
+from astrogenspec.inputs.filter_sets import sdss_filters
+from astrogenspec.inputs.photometry import coerce_photometry
+from astrogenspec.inputs.sed_features import infer_photometry
+from astrogenspec.inputs.virtual_photometry import virtual_photometry
+from astrogenspec.surveys import get_survey
+from astrogenspec.wavelengths import GENERATED
+
+N = 3
+
+
+@pytest.fixture(scope="module")
+def estimator():
+    return SpectrumEstimator(make_network(), card={"name": "test"})
+
+
+def table_of(survey, bands, n=N, error=0.02, ebv=0.0):
+    """Galaxies of the colours of the mean SED, tilted, of r = 16 to 17."""
+    components = sed_components()
+    filters = [get_survey(survey).filters[band] for band in bands]
+    responses = components.responses_of([*filters, sdss_filters()[2]])
+    tilt = np.linspace(-1, 1, n)[:, None]
+    means = [np.average(each.wavelength, weights=each.response) for each in filters]
+    pivot = np.array([*means, 6200.0])
+    flux = responses.template.numpy() * (pivot / 6200.0) ** (0.4 * tilt)
+    flux = flux / flux[:, -1:] * 10 ** (0.4 * (22.5 - np.linspace(16, 17, n)))[:, None]
+    table = QTable({"name": [f"galaxy {k}" for k in range(n)], "ebv": np.full(n, ebv) * u.mag})
+    for k, band in enumerate(bands):
+        table[f"flux_{band}"] = flux[:, k] * u.nmgy
+        table[f"flux_err_{band}"] = error * flux[:, k] * u.nmgy
+    return table
+
+
+def draws(table, survey, k=4000):
+    components = sed_components()
+    batch = coerce_photometry(table, survey=survey)
+    generator = torch.Generator().manual_seed(2)
+    noise = torch.randn((len(batch), k, components.n_components), generator=generator)
+    return batch, complete_photometry(batch, components, noise)
+
+
+def test_draws_have_the_mean_and_covariance_of_the_inferred_sed():
+    batch, flux = draws(table_of("des", "griz", ebv=0.1), "des")
+    components = sed_components()
+    expected = virtual_photometry(batch, sdss_filters(), components)
+    mean, error = expected.dereddened()
+    # u is not observed: its error is large, and draws have a minimum.
+    np.testing.assert_allclose(flux.mean(1)[:, 1:], mean[:, 1:], rtol=2e-3)
+    np.testing.assert_allclose(flux.std(1)[:, 1:], error[:, 1:], rtol=0.05)
+    inferred = infer_photometry(components, batch)
+    matrix = components.responses_of(sdss_filters()).matrix
+    covariance = (matrix @ inferred.covariance[0] @ matrix.T).numpy()
+    scale = np.sqrt(np.diag(covariance))
+    found = np.corrcoef(flux[0].T)
+    expected = covariance / np.outer(scale, scale)
+    np.testing.assert_allclose(found[1:, 1:], expected[1:, 1:], atol=0.06)
+
+
+def test_fluxes_in_the_filters_of_sdss_are_reproduced():
+    table = table_of("sdss", "ugriz", error=0.01)
+    batch, flux = draws(table, "sdss", k=500)
+    # The calibration errors of the bands are those of SDSS, 0.005 to 0.024 mag.
+    np.testing.assert_allclose(flux.mean(1), batch.flux, rtol=0.02)
+    assert (flux.std(1) < 0.03 * batch.flux).all()
+
+
+def test_fewer_bands_leave_more_open():
+    _, many = draws(table_of("lsst", "ugrizy"), "lsst", k=500)
+    _, few = draws(table_of("lsst", "gr"), "lsst", k=500)
+    width = [np.std(np.log(values[..., 3] / values[..., 2]), axis=1) for values in (many, few)]
+    assert (width[1] > 1.5 * width[0]).all()
+    assert (few > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("survey", "bands"), [("legacy-dr10", "grz"), ("panstarrs", "grizy"), ("lsst", "ugrizy")]
+)
+def test_a_table_of_any_survey_gives_spectra(estimator, survey, bands):
+    table, properties = table_of(survey, bands), posterior()
+    spectra = predict(estimator, None, table, properties, survey=survey, aperture="total")
+    assert spectra.flux.shape == (N, 4, GENERATED.size)
+    assert spectra.names == ("galaxy 0", "galaxy 1", "galaxy 2")
+    assert spectra.flags == ("", "", "")
+    assert np.allclose(spectra.redshift, properties["redshift"].draws[:, :4].value, rtol=1e-6)
+    # The spectra have the flux of those of the same galaxies in SDSS; this network is not trained.
+    seen = table_of("sdss", "ugriz")
+    other = predict(estimator, None, seen, properties, aperture="total")
+    ratio = (
+        spectra.photometry(bands=["g", "r", "i"]) / other.photometry(bands=["g", "r", "i"])
+    ).value
+    np.testing.assert_allclose(np.median(ratio, axis=1), 1, atol=0.25)
+    # The photometry of each draw is a draw: the draws of one redshift differ in colour.
+    colour = spectra.photometry("sdss", ["g", "r"]).value
+    assert (np.std(colour[..., 0] / colour[..., 1], axis=1) > 0).all()
+
+
+def test_spectra_do_not_depend_on_batches_and_other_galaxies(estimator):
+    table, names = table_of("des", "griz"), ["a", "b", "c"]
+    whole = predict(estimator, None, table, posterior(), survey="des")
+    parts = predict(estimator, None, table, posterior(), survey="des", batch_size=2)
+    assert np.allclose(whole.flux.value, parts.flux.value, rtol=1e-4)
+    keyed = predict(estimator, None, table, posterior(), survey="des", ids=names)
+    last = predict(estimator, None, table[2:], posterior()[2:], survey="des", ids=names[2:])
+    assert np.allclose(last.flux.value, keyed.flux.value[2:], rtol=1e-4)
+    assert not np.allclose(whole.flux.value, keyed.flux.value, rtol=1e-3)
+
+
+def test_candidates_are_selected_with_their_photometry(estimator):
+    """The flux of a selected candidate is that of its own draw of the photometry."""
+    table = table_of("des", "g", error=0.3)
+    options = {"survey": "des", "aperture": "total", "n_candidates": 8}
+    best = predict(estimator, None, table, posterior(), select="best", **options)
+    every = predict(estimator, None, table, posterior(), survey="des", aperture="total", n_draws=8)
+    assert (best.posterior_draw >= 0).all()
+    of_best, of_all = (drawn.photometry("des", ["g"])[..., 0] for drawn in (best, every))
+    for galaxy in range(N):
+        ratio = of_best[galaxy] / of_all[galaxy, best.posterior_draw[galaxy]]
+        # The flux noise of a draw is another one; that of the completed photometry is 0.3.
+        assert np.abs(np.log(ratio.value)).max() < 0.1
+
+
+def test_filters_are_given_by_name_and_missing_galaxies_are_flagged(estimator):
+    table = table_of("panstarrs", "gri")
+    named = QTable({"name": table["name"], "ebv": table["ebv"]})
+    for band in "gri":
+        named[f"flux_panstarrs-{band}"] = table[f"flux_{band}"]
+        named[f"flux_err_panstarrs-{band}"] = table[f"flux_err_{band}"]
+        named[f"flux_panstarrs-{band}"][1] = np.nan
+    spectra = predict(estimator, None, named, posterior(), on_error="flag")
+    assert spectra.usable.tolist() == [True, False, True]
+    assert "neither" in spectra.flags[1] or "photometry" in spectra.flags[1]
+    # Filters of no survey have the default calibration error.
+    again = predict(estimator, None, table, posterior(), survey="panstarrs")
+    np.testing.assert_allclose(spectra.flux.value[[0, 2]], again.flux.value[[0, 2]], rtol=0.1)
+
+
+def test_images_of_another_survey(estimator):
+    stack = make_stack()
+    n = len(stack.data)
+    images = NDData(
+        stack.data[:, 1:], uncertainty=StdDevUncertainty(np.full_like(stack.data[:, 1:], 0.05)),
+        unit=u.nmgy,
+    )  # fmt: skip
+    spectra = predict(
+        estimator, images, None, posterior(n), survey="des", bands="griz", ebv=0.0,
+        pixel_scale=0.396 * u.arcsec,
+    )  # fmt: skip
+    assert len(spectra) == n
+    assert spectra.usable.any()
+    assert np.isfinite(spectra.flux.value[spectra.usable]).all()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"survey": "nowhere"}, "survey is 'nowhere', but the known surveys are"),
+        ({"survey": "kids"}, "the curves of the survey kids are not available"),
+    ],
+)
+def test_unknown_surveys_are_one_sentence(estimator, keys, message):
+    with pytest.raises(ValueError, match=message):
+        predict(estimator, None, table_of("des", "griz"), posterior(), **keys)
+
+
+def test_a_filter_outside_of_the_spectra_is_one_sentence(estimator):
+    table = QTable({"flux_r": [10.0] * u.nmgy, "flux_err_r": [0.1] * u.nmgy, "ebv": [0.0] * u.mag})
+    table["flux_wise2010-W1"] = [10.0] * u.nmgy
+    table["flux_err_wise2010-W1"] = [0.1] * u.nmgy
+    with pytest.raises(ValueError, match="wise2010-W1 reaches beyond the modelled spectra"):
+        predict(estimator, None, table)
+
+
+def test_synthetic_photometry_in_filters_of_several_surveys(estimator):
+    spectra = predict(estimator, None, table_of("des", "griz"), posterior(), survey="des")
+    found = spectra.photometry(filters=["panstarrs-r", get_survey("des").filters["g"]])
+    np.testing.assert_allclose(found[..., 0], spectra.photometry("panstarrs", ["r"])[..., 0])
+    np.testing.assert_allclose(found[..., 1], spectra.photometry("des", ["g"])[..., 0])
+    with pytest.raises(ValueError, match="bands and filters were both given"):
+        spectra.photometry(bands=["r"], filters=["panstarrs-r"])
+    with pytest.raises(ValueError, match="filters is 'panstarrs-r'; give a list"):
+        spectra.photometry(filters="panstarrs-r")
