@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -39,6 +39,7 @@ from ..nn.chunks import map_chunks
 from ..nn.layers import ResidualLinear, make_mlp
 from ..nn.noise import ObjectStreams, standard_normal
 from ..nn.precision import single_precision
+from ..nn.whitening import Whitening, whitened_inputs
 from ..quantities import QUANTITIES, QuantityInfo
 from ..surveys import BANDS
 from .completion import complete_images
@@ -220,6 +221,22 @@ class PropertyHead(nn.Module):
             handle.remove()
             for parameter in trained:
                 parameter.requires_grad_(True)
+
+    def whitened_photometry(self, features: Tensor) -> AbstractContextManager[None]:
+        """Train in coordinates in which the features of the photometry are white.
+
+        Parameters
+        ----------
+        features : Tensor, shape (n, n_features)
+            Features of the photometry of the training sample.
+
+        Returns
+        -------
+        context manager
+        """
+        names = list(self._sizes)
+        first = sum(self._sizes[name] for name in names[: names.index("photometry")])
+        return whitened_inputs(self.context_network[0], Whitening(features, first))
 
     def context(self, inputs: ModelInputs, mu: Tensor, logvar: Tensor) -> Tensor:
         """Compute context vectors.

@@ -18,7 +18,7 @@ import copy
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -386,14 +386,27 @@ def train_head(
     streams = _streams(before if setup.trained else None, training, setup)
     any_filters = after.components is not None
     loss = DistillationLoss.for_galaxies(training, any_filters=any_filters)
-    images_alone = setup.settings.images_alone
-    with after.heads[0].train_image_weights_only() if images_alone else nullcontext():
+    with _parametrized(after, training, setup):
         history = _run(after, streams, held_out, loss, setup)
     old, new = (
         evaluate(model.to(device), _batches(held_out), loss, device=str(device))["total"]
         for model in (before, after)
     )
     return TrainedHead(before, after.eval(), held_out.to(device), (old, new), len(history))
+
+
+def _parametrized(
+    network: PropertyNetwork, training: LabelledGalaxies, setup: _Setup
+) -> AbstractContextManager[None]:
+    """Choose the weights of the head that are trained, and their coordinates."""
+    (head,) = network.heads
+    if setup.settings.images_alone:
+        return head.train_image_weights_only()
+    if network.components is None or not setup.trained:
+        return nullcontext()
+    seen = augment_galaxies(training, make_generator(setup.seed), setup.reader)
+    pools = [pool.inputs.photometry for pool in setup.pools]
+    return head.whitened_photometry(torch.cat([seen.inputs.photometry, *pools]))
 
 
 def _streams(
