@@ -15,10 +15,12 @@ from commands import (
     CALIBRATE,
     FINETUNE,
     FINETUNE_FOLD,
+    FINETUNE_IMAGE_HEADS,
     FINETUNE_ON_IMAGES,
     FINETUNE_SPECTRA,
     FINETUNE_SPECTRA_FIRST,
     N_FOLDS,
+    N_HEADS,
     REAL_SPECTRA,
     SIMULATE_DEEP,
     SIMULATE_FAINT,
@@ -367,9 +369,9 @@ def properties_card(run: Path, commit: str) -> dict:
             card[key] = trained[key]
     card["fits"] = trained["fits"]
     faint = [SIMULATE_SEDS, SIMULATE_FAINT, TRAIN_FAINT.format(hours=_FAINT_HOURS)]
-    n_heads = sum(not fit["images_alone"] for fit in trained["fits"])
     folds = [FINETUNE_FOLD.format(fold=k) for k in range(N_FOLDS)]
-    real = [FINETUNE_ON_IMAGES, FINETUNE.format(heads=n_heads), *folds, CALIBRATE]
+    images = [FINETUNE_IMAGE_HEADS, FINETUNE_ON_IMAGES]
+    real = [*images, FINETUNE.format(heads=N_HEADS), *folds, CALIBRATE]
     card["stages"] = [
         *card["stages"],
         {

@@ -80,14 +80,19 @@ FINETUNE = (
     "python recipes/finetune.py heads FOLDER --model runs/finetuned-images/properties.safetensors "
     "--data runs/seds --heads {heads} --out runs/finetuned"
 )
-#: Folds of the cross-validation.
-N_FOLDS = 5
+#: Heads of each kind, and folds of the cross-validation.
+N_HEADS, N_FOLDS = 3, 5
 FINETUNE_FOLD = (
     "python recipes/finetune.py heads FOLDER --fold {fold} --heads 1 "
     "--model runs/finetuned-images/properties.safetensors --data runs/seds --out runs/folds"
 )
+#: Heads for galaxies with images, on labelled galaxies with images of simulated ones.
+FINETUNE_IMAGE_HEADS = (
+    "python recipes/finetune.py image-heads FOLDER --model runs/faint-head/properties.safetensors "
+    "--data runs/images-seds --out runs/image-heads"
+)
 FINETUNE_ON_IMAGES = (
-    "python recipes/finetune.py images FOLDER --model runs/faint-head/properties.safetensors "
+    "python recipes/finetune.py images FOLDER --model runs/image-heads/properties.safetensors "
     "--data runs/images-seds --out runs/finetuned-images"
 )
 CALIBRATE = (
@@ -194,8 +199,10 @@ RECIPES = {
         SIMULATE_SEDS,
         SIMULATE_FAINT,
         TRAIN_FAINT.format(hours=0.28),
+        SIMULATE_IMAGES_WITH_SEDS,
+        FINETUNE_IMAGE_HEADS,
         FINETUNE_ON_IMAGES,
-        FINETUNE.format(heads=3),
+        FINETUNE.format(heads=N_HEADS),
         *(FINETUNE_FOLD.format(fold=k) for k in range(N_FOLDS)),
         CALIBRATE,
         _bundle("properties", "runs/calibrated"),

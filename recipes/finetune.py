@@ -3,7 +3,9 @@
     python recipes/finetune.py heads FOLDER --model WEIGHTS --data SHARDS --out runs/finetuned
     python recipes/finetune.py heads FOLDER --fold 0 --heads 2 --model WEIGHTS --data SHARDS \\
         --out runs/folds
-    python recipes/finetune.py images FOLDER --model WEIGHTS --data SHARDS --out OUT
+    python recipes/finetune.py image-heads FOLDER --model WEIGHTS --data IMAGES --out OUT
+    python recipes/finetune.py images FOLDER --model OUT/properties.safetensors --data IMAGES \\
+        --out runs/finetuned-images
     python recipes/finetune.py calibrate FOLDER --model WEIGHTS --folds runs/folds --out OUT
     python recipes/finetune.py table FOLDER --out runs/finetuning.ecsv
 
@@ -13,11 +15,14 @@ its own: a second call continues with those that are missing, and with ``--only`
 train different heads at the same time.  With ``--fold``, the galaxies of one fold are left out, and
 the result is ``fold-K.safetensors``, for ``benchmarks/real.py``.
 
-``images`` trains the weights that read images, and no others, on the galaxies with images:
-``sdss_images.npz``, ``sdss_images.fits`` and ``sdss_photometry.fits``; run it first.
+``image-heads`` trains heads for galaxies with images on the same table: images are those of
+simulated galaxies with the same redshift and fluxes (`astrogenspec.inference.finetuning.matching`).
+``images`` then trains the weights that read images, and no others, on the galaxies with images:
+``sdss_images.npz``, ``sdss_images.fits`` and ``sdss_photometry.fits``.  Run both first, and
+``heads`` with the result as WEIGHTS.
 ``calibrate`` computes the guaranteed intervals from the galaxies that the weights of the folds left
 out.  ``table`` writes the table of labelled galaxies.  SHARDS are simulated
-galaxies for the teacher samples that limit catastrophic forgetting.
+galaxies for the teacher samples that limit catastrophic forgetting; IMAGES have images.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.table import QTable
@@ -49,11 +55,14 @@ SETTINGS = {
     "progress": False,
 }
 
+#: Epochs of the heads for galaxies with images.
+IMAGE_EPOCHS = 20
+
 
 def train_head(
-    base: PropertyEstimator, table: QTable, shards: list[Path], number: int
+    base: PropertyEstimator, table: QTable, shards: list[Path], number: int, **settings: Any
 ) -> PropertyEstimator:
-    """Train one head on all labels of a table."""
+    """Train one head on all labels of a table, with `SETTINGS` and others in their place."""
     return base.fit(
         photometry=inputs_of(table),
         labels={name: table[name] for name in QUANTITIES},
@@ -61,7 +70,7 @@ def train_head(
         sample_weight=table["sample_weight"],
         simulations=shards,
         seed=SEED + 100 * number,
-        **SETTINGS,
+        **(SETTINGS | settings),
     )
 
 
@@ -83,6 +92,30 @@ def train_heads(options: argparse.Namespace) -> None:
         print(path, head.fit_report(), sep="\n", flush=True)
     if all(path.exists() for path in paths):
         join_heads(base, paths).save(options.out / joined, overwrite=True)
+
+
+def train_image_heads(options: argparse.Namespace) -> None:
+    """Train heads for galaxies with images, with matched images, and join them when all exist."""
+    table = finetuning_table(options.folder)
+    options.out.mkdir(parents=True, exist_ok=True)
+    base = PropertyEstimator.from_pretrained(options.model)
+    n_members = base.network.config["members"]
+    paths = [options.out / f"image-head-{k}.safetensors" for k in range(options.heads)]
+    for k, path in enumerate(paths):
+        if path.exists() or options.only not in (None, k):
+            continue
+        # A network without heads for photometry matches images to galaxies without one.
+        alone = PropertyEstimator(base.network.extract_head(k % n_members), card=base.card)
+        head = train_head(alone, table, options.data, k, epochs=IMAGE_EPOCHS)
+        head.save(path)
+        print(path, head.fit_report(), sep="\n", flush=True)
+    if all(path.exists() for path in paths):
+        found = [PropertyEstimator.load(path) for path in paths]
+        own = [base.network.extract_head(k) for k in base.network.photometry_heads]
+        network = base.network.with_heads([one.network for one in found], own)
+        fits = [one.card["fits"][-1] for one in found]
+        joined = PropertyEstimator(network, card=dict(base.card or {}) | {"fits": fits})
+        joined.save(options.out / "properties.safetensors", overwrite=True)
 
 
 def join_heads(base: PropertyEstimator, paths: list[Path]) -> PropertyEstimator:
@@ -164,25 +197,29 @@ def main() -> None:
     )
     tasks = parser.add_subparsers(dest="task", required=True)
     heads = tasks.add_parser("heads", help="fine-tune heads on photometry")
+    image_heads = tasks.add_parser("image-heads", help="fine-tune heads on matched images")
     images = tasks.add_parser("images", help="fine-tune on galaxies with images")
     calibration = tasks.add_parser("calibrate", help="guaranteed intervals")
     table = tasks.add_parser("table", help="write the table of labelled galaxies")
     for task, run in (
         (heads, train_heads),
+        (image_heads, train_image_heads),
         (images, train_images),
         (calibration, calibrate),
         (table, write_table),
     ):
         task.add_argument("folder", type=Path, help="folder of the real data")
         task.set_defaults(run=run)
-    for task in (heads, images, calibration):
+    for task in (heads, image_heads, images, calibration):
         task.add_argument("--model", required=True, help="weights to start from")
-    for task in (heads, images):
+    for task in (heads, image_heads, images):
         task.add_argument("--data", nargs="+", type=Path, default=[], help="simulated shards")
-    heads.add_argument("--heads", type=int, default=3, help="number of heads")
-    heads.add_argument("--only", type=int, metavar="K", help="train this head alone")
+    for task in (heads, image_heads):
+        task.add_argument("--heads", type=int, default=3, help="number of heads")
+        task.add_argument("--only", type=int, metavar="K", help="train this head alone")
     heads.add_argument("--fold", type=int, help="fold to leave out")
     heads.add_argument("--out", type=Path, default=Path("runs/finetuned"))
+    image_heads.add_argument("--out", type=Path, default=Path("runs/image-heads"))
     images.add_argument("--out", type=Path, default=Path("runs/finetuned-images"))
     calibration.add_argument("--folds", type=Path, default=Path("runs/folds"))
     calibration.add_argument("--out", type=Path, default=Path("runs/calibrated"))
