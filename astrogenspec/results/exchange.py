@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SpecvizData",
     "line_list",
+    "plain_column",
     "register_readers",
     "specviz_data",
     "write_regions",
@@ -236,7 +237,7 @@ def write_votable(
     ra, dec = _positions(galaxies, position)
     plain = Table(meta={"description": "Posterior of galaxy properties (astrogenspec)"})
     for name in table.colnames:
-        plain[name] = _plain_column(table[name])
+        plain[name] = plain_column(table[name])
     for number, (name, values, what) in enumerate(
         (("ra", ra, "meta.main"), ("dec", dec, "meta.main")), start=1
     ):
@@ -325,8 +326,18 @@ def _degrees(values: Any) -> np.ndarray:
     return np.asarray(u.Quantity(values, unit or u.deg).to_value(u.deg), float)
 
 
-def _plain_column(column: Any) -> Any:
-    """Return a column with a unit of the VO standard, or with its unit in the description."""
+def plain_column(column: Any) -> Any:
+    """Return a column with a unit of the VO standard, or with its unit in the description.
+
+    Parameters
+    ----------
+    column : array_like or Quantity, shape (n,)
+        Column of a table.
+
+    Returns
+    -------
+    Column or array
+    """
     unit = getattr(column, "unit", None)
     if unit is None:
         return column

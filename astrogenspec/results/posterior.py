@@ -37,6 +37,7 @@ from .validation import checked_draws, checked_measurable, checked_photometry
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
 
     from ..view.page import NotebookPage
     from .spectra import SpectrumDraws
@@ -540,31 +541,38 @@ class Posterior(GalaxyDraws):
             _meta=meta | {"reweighted": [*meta.get("reweighted", []), record]},
         )
 
-    def to_qp(self, name: str) -> Any:
+    def to_qp(self, name: str, kind: str = "quantiles", *, grid: ArrayLike | None = None) -> Any:
         """Convert the marginal distributions of a quantity to an ensemble of the package qp.
 
         Parameters
         ----------
         name : str
             Quantity, drawn or derived; usually the redshift.
+        kind : {"quantiles", "interp", "histogram"}
+            Parametrisation: quantiles, densities at the points of a grid (from a kernel estimate)
+            between which qp interpolates, or a histogram.
+        grid : array_like, shape (n_points,), optional
+            Points of ``"interp"``, at equal distances, or edges of the bins of ``"histogram"``, in
+            the unit of the quantity; by default 301 that cover all draws.
 
         Returns
         -------
         ``qp.Ensemble``
-            One quantile distribution per galaxy, in the unit of the quantity; ancillary columns
-            ``name``, ``mean``, ``median`` and ``mode``.
+            One distribution per galaxy, in the unit of the quantity; ancillary columns ``name``,
+            ``mean``, ``median`` and ``mode``, and on a grid ``outside``, the fraction of the draws
+            beyond it.
 
         Raises
         ------
         ImportError
             If qp is not installed.
         ValueError
-            If a galaxy has no draws, or all of them are equal: qp cannot represent such a
-            distribution.
+            If an argument is invalid, or a galaxy has no draws, none on the grid, or only equal
+            ones: qp cannot represent such a distribution.
         """
-        from .posterior_io import qp_ensemble
+        from .qp_ensembles import qp_ensemble
 
-        return qp_ensemble(self[name], self.names)
+        return qp_ensemble(self[name], self.names, kind, grid)
 
     def to_votable(
         self,

@@ -43,7 +43,6 @@ __all__ = [
     "PREDICTIVE",
     "SUMMARIES",
     "html_column",
-    "qp_ensemble",
     "read_posterior",
     "summary_table",
     "with_columns",
@@ -89,8 +88,6 @@ _DESCRIBED = {
     "hdf5": "an HDF5 file",
 }
 _PACKAGES = {"parquet": "pyarrow", "hdf5": "h5py"}
-#: Fractions of the quantiles passed to qp; the outermost stand for the ends of the distribution.
-_QUANTILES = np.concatenate([[1e-4, 0.002], np.arange(0.005, 0.9975, 0.005), [0.998, 0.9999]])
 
 
 def summary_table(
@@ -229,57 +226,6 @@ def _number_format(name: str, unit: u.UnitBase) -> str:
     if name == "redshift":
         return ".4f"
     return ".3f" if "dex" in str(unit) else ".4g"
-
-
-def qp_ensemble(quantity: QuantityPosterior, names: Sequence[str]) -> Any:
-    """Convert the marginal distributions of a quantity to an ensemble of the package qp.
-
-    Parameters
-    ----------
-    quantity : QuantityPosterior
-        Quantity to convert.
-    names : sequence of str
-        Names of the galaxies.
-
-    Returns
-    -------
-    ``qp.Ensemble``
-        Piecewise quantile distributions, with ancillary data.
-
-    Raises
-    ------
-    ImportError
-        If qp is not installed.
-    ValueError
-        If a galaxy has no draws, or all of them are equal.
-    """
-    try:
-        import qp
-    except ImportError as error:
-        raise ImportError(
-            "to_qp needs the package qp, which is not installed; install it with 'pip install "
-            "qp-prob'."
-        ) from error
-    values = quantity.percentiles(100 * _QUANTILES).value.T.astype(float)
-    bad = np.flatnonzero(~(values[:, -1] > values[:, 0]))
-    if bad.size:
-        raise ValueError(
-            f"galaxy {names[bad[0]]!r} has no distribution of {quantity.name} (no draws, or all "
-            "equal); leave it out, for example with posterior[posterior.usable]."
-        )
-    # Quantiles must increase; draws that are equal in single precision are separated by a rounding
-    # error.
-    step = 1e-9 * (values[:, -1] - values[:, 0])[:, None] * np.arange(len(_QUANTILES))
-    ensemble = qp.Ensemble(qp.quant, data={"quants": _QUANTILES, "locs": values + step})
-    ensemble.set_ancil(
-        {
-            "name": np.array(names, dtype=str),
-            "mean": quantity.mean().value,
-            "median": quantity.median().value,
-            "mode": quantity.mode().value,
-        }
-    )
-    return ensemble
 
 
 def with_columns(table: QTable, columns: Table | None) -> QTable:
