@@ -92,7 +92,7 @@ $(VENV)/.installed-demo: $(VENV)/.installed-torch pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed-torch pyproject.toml
 	@echo "Installing the package and its dependencies in $(VENV) ..."
-	$(PIP) -c constraints.txt -e '.[test,plot,simulate,parquet,survey,view]'
+	$(PIP) -c constraints.txt -e '.[test,plot,simulate,parquet,survey,rail,view]'
 	touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed-torch pyproject.toml

@@ -134,7 +134,8 @@ def check_files(out: Path, folder: Path, *, isolated: bool) -> tuple[Path, list[
     ]
     package = {
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "astrogenspec").rglob("*")
+        for folder in ("astrogenspec", "rail")
+        for path in (ROOT / folder).rglob("*")
         if path.is_file() and not _is_generated(path.relative_to(ROOT).as_posix())
     }
     inside = {name for name in contents if ".dist-info/" not in name}

@@ -25,7 +25,7 @@ PROJECT = SETTINGS["project"]
 
 HEAVY = ("torch", "zuko", "specutils", "photutils", "scipy", "matplotlib", "h5py", "pooch")
 #: Parts that may import packages of the extras at module level.
-WITH_EXTRAS = ("simulate", "plotting")
+WITH_EXTRAS = ("simulate", "plotting", "distributed/rail.py")
 
 
 def name_of(path):
@@ -284,6 +284,9 @@ def test_packages_of_the_extras_are_imported_late(path):
 def documented(path):
     """Names of the public objects that a module defines, and of their public methods."""
     name = f"astrogenspec.{name_of(path)}".rstrip(".")
+    if path == "distributed/rail.py":
+        # RAIL, which may not be installed, writes the docstrings of its stages.
+        return
     module = importlib.import_module(name)
     for public in getattr(module, "__all__", ()):
         found = getattr(module, public)
