@@ -5,6 +5,10 @@ demonstration with scattered fluxes, and compares it with `PropertyEstimator.pre
 same rows. Rates are per second of processor time, so that other processes on the machine change
 them little.
 
+``python benchmarks/survey.py large --galaxies 1000000 --engine dask --workers 2 --folder F`` runs a
+catalogue in the folder F, or continues it, and records the memory of each worker every ten seconds.
+``--minutes 60`` ends it after that time, and the figures are those of the partitions done.
+
 ``python benchmarks/survey.py kills --kills 10`` kills the client of a run of two workers at random
 moments, continues it, and compares all files with those of an uninterrupted run.
 """
@@ -21,10 +25,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import torch
 from pyarrow import parquet
@@ -123,6 +129,51 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     }
 
 
+def run_large(options: argparse.Namespace) -> dict[str, Any]:
+    """Run or continue a large catalogue in a process of its own, and watch its memory."""
+    folder = Path(options.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    source, output = folder / "in.parquet", folder / "out"
+    if not source.exists():
+        write_catalogue(folder / "new.parquet", options.galaxies)
+        (folder / "new.parquet").rename(source)
+    settings = {**SETTINGS, "rows": options.rows, "draws": options.draws}
+    settings |= {"workers": options.workers, "engine": options.engine}
+    code = (
+        "from astrogenspec.distributed import run_survey\n"
+        f"if __name__ == '__main__': run_survey({str(source)!r}, {str(output)!r}, **{settings})"
+    )
+    (folder / "run.py").write_text(code)
+    child = subprocess.Popen([sys.executable, str(folder / "run.py")], start_new_session=True)
+    memory: dict[int, list[float]] = {}
+    begin = time.monotonic()
+    while child.poll() is None and time.monotonic() - begin < 60 * options.minutes:
+        time.sleep(10)
+        for process in psutil.Process(child.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                memory.setdefault(process.pid, []).append(process.memory_info().rss / 1e6)
+        (folder / "memory.json").write_text(json.dumps(memory))
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    logs = [json.loads(path.read_text()) for path in (output / "logs").glob("*.json")]
+    return {
+        "galaxies": sum(log["rows"] for log in logs),
+        "seconds": time.monotonic() - begin,
+        "galaxies_per_cpu_second": sum(log["rows"] for log in logs)
+        / sum(log["cpu_seconds"] for log in logs),
+        "bytes_per_galaxy": sum(log["bytes"] for log in logs) / sum(log["rows"] for log in logs),
+        "memory_of_workers_in_quarters_of_the_run_MB": [
+            {
+                "first": round(max(each[: len(each) // 4])),
+                "last": round(max(each[-len(each) // 4 :])),
+            }
+            for each in memory.values()
+            if len(each) > 3 and max(each) > 300
+        ],
+    }
+
+
 def kill(options: argparse.Namespace) -> dict[str, int]:
     """Kill runs at random moments; return the number of kills and of differences."""
     rng, different, landed = random.Random(options.seed), 0, 0
@@ -160,7 +211,7 @@ def kill(options: argparse.Namespace) -> dict[str, int]:
 def main() -> None:
     """Print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("run", "kills"))
+    parser.add_argument("what", choices=("run", "large", "kills"))
     parser.add_argument("--galaxies", type=int, default=20_000)
     parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--rows", type=int, default=5_000)
@@ -168,8 +219,10 @@ def main() -> None:
     parser.add_argument("--engine", default="none")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", default="results/survey")
+    parser.add_argument("--minutes", type=float, default=1e6)
     options = parser.parse_args()
-    found = measure(options) if options.what == "run" else kill(options)
+    found = {"run": measure, "large": run_large, "kills": kill}[options.what](options)
     print(json.dumps(found, indent=1))
 
 

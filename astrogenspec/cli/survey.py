@@ -20,8 +20,12 @@ examples:
       time, disk and memory that the run will take
   astrogenspec survey catalogue/ posteriors/ --check
       verify a finished run: numbers of rows, identifiers, checksums
+  astrogenspec survey catalogue/ posteriors/ --export near.vot --cone 150.1,2.2,600
+      write a region of the result for TOPCAT
   astrogenspec survey catalogue/ posteriors/ --id object_id --seed 1 --shard 7/100
       job 7 of an array of 100 jobs
+  astrogenspec survey catalogue/ posteriors/ --id object_id --seed 1 --images cutouts.hdf5 \\
+      --image-bands g,r,i,z --pixel-scale 0.262 --survey legacy-dr10
   astrogenspec survey catalogue.csv posteriors/ --id id --seed 1 --flux-unit nmgy \\
       --columns flux_g=g_flux,flux_err_g=g_flux_error,flux_r=r_flux,flux_err_r=r_flux_error
 """
@@ -84,6 +88,16 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--survey", metavar="NAME", help="survey of the photometry, such as lsst or legacy-dr10")
     add("--flux-unit", metavar="UNIT", help="unit of flux columns without a unit, such as nJy")
     add("--ebv", type=float, metavar="MAG", help="Galactic E(B-V) of all galaxies")
+    add(
+        "--images",
+        metavar="IMAGES",
+        help="images, joined by identifier: HDF5 or parquet files, a zarr group, a folder of FITS "
+        "files named by the identifiers, column:NAME of the catalogue, or module:function",
+    )
+    add("--image-bands", metavar="BANDS", help="bands of images without names, such as g,r,i,z")
+    add("--pixel-scale", type=float, metavar="ARCSEC", help="pixel scale of images without one")
+    add("--image-unit", metavar="UNIT", help="unit of images without one (default nmgy)")
+    add("--images-only", action="store_true", default=None, help="measure photometry on the images")
     add("--model", metavar="NAME", help="registered weights, or a .safetensors file")
     add("--batch-size", type=int, metavar="N", help="galaxies inferred at once (default 256)")
     add("--device", help="device of the network: cpu (default) or cuda")
@@ -94,11 +108,23 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--rows", type=int, metavar="N", help="rows of a partition (default 20000)")
     add("--workers", type=int, metavar="N", help="number of processes (default: one for each core)")
-    add("--engine", default="none", help="none (this machine, default) or dask")
+    add("--engine", default="none", help="none (this machine, default), dask, or lsdb (HATS)")
     add("--scheduler", metavar="ADDRESS", help="scheduler of dask (default: a local cluster)")
     add("--shard", metavar="K/N", help="work on every N-th partition, from the K-th (1 to N) on")
     add("--dry-run", action="store_true", help="estimate time, disk and memory, and stop")
     add("--check", action="store_true", help="verify a finished run, and stop")
+    add(
+        "--export",
+        type=Path,
+        metavar="FILE",
+        help="write a region of the result to a VOTable, FITS, ECSV or CSV file, and stop",
+    )
+    add(
+        "--cone",
+        metavar="RA,DEC,RADIUS",
+        help="the region: centre in degrees and radius in arcsec, such as 150.1,2.2,600",
+    )
+    add("--overwrite", action="store_true", help="replace an existing file of --export")
 
 
 def survey(options: argparse.Namespace) -> int:
@@ -125,6 +151,8 @@ def survey(options: argparse.Namespace) -> int:
     from ..distributed.runs import SurveyRun
     from .inputs import FLAGGED, printable
 
+    if options.export is not None or options.cone is not None:
+        return _export(options)
     settings = _settings(options)
     if not (options.check or (options.output / "manifest.json").exists()):
         missing = next((name for name in ("ids", "seed") if name not in settings), None)
@@ -162,6 +190,30 @@ def survey(options: argparse.Namespace) -> int:
     return FLAGGED if report.quarantined else 0
 
 
+def _export(options: argparse.Namespace) -> int:
+    """Write a region of a result."""
+    import astropy.units as u
+    from astropy.coordinates import SkyCoord
+
+    from ..distributed import export_region
+
+    if options.export is None or options.cone is None:
+        raise ValueError("--export and --cone belong together: give both.")
+    try:
+        ra, dec, radius = map(float, options.cone.split(","))
+    except ValueError as error:
+        raise ValueError(
+            f"--cone is {options.cone!r}; RA,DEC,RADIUS is expected, such as 150.1,2.2,600."
+        ) from error
+    center = SkyCoord(ra, dec, unit="deg")
+    n = export_region(
+        options.output, options.export, center, radius * u.arcsec, overwrite=options.overwrite
+    )
+    if not options.quiet:
+        print(f"{n:,} galaxies: {options.export}")
+    return 0
+
+
 def _report(text: str) -> None:
     from .inputs import printable
 
@@ -171,6 +223,7 @@ def _report(text: str) -> None:
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that were given, as arguments of `Inference`."""
     names = ("ids", "seed", "draws", "quantiles", "save_draws", "survey", "flux_unit", "ebv")
+    names += ("images", "image_bands", "pixel_scale", "image_unit", "images_only")
     given: dict[str, Any] = {name: getattr(options, name) for name in names}
     given |= {"weights": options.model, "batch_size": options.batch_size, "device": options.device}
     if options.keep is not None:

@@ -7,7 +7,8 @@ infers files partition by partition; on the command line it is ``astrogenspec su
 from __future__ import annotations
 
 from .manifest import ManifestError
+from .regions import export_region
 from .runs import SurveyReport, run_survey
 from .tables import predict_table
 
-__all__ = ["ManifestError", "SurveyReport", "predict_table", "run_survey"]
+__all__ = ["ManifestError", "SurveyReport", "export_region", "predict_table", "run_survey"]

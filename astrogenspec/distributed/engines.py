@@ -16,9 +16,11 @@ from itertools import islice
 from multiprocessing import connection
 from typing import Any
 
+from ..inputs.arrow_tables import table_from_arrow
+from .hats import hats_properties, pixel_of
 from .work import Outcome, Task, process_partition
 
-__all__ = ["ENGINES", "available_cores", "run_dask", "run_processes"]
+__all__ = ["ENGINES", "available_cores", "process_pixel", "run_dask", "run_lsdb", "run_processes"]
 
 #: Function that is given lines of text.
 Report = Callable[[str], None]
@@ -143,35 +145,72 @@ def run_dask(
     Exception
         Any error of a task that does not concern its input.
     """
-    import dask
-    from distributed import CancelledError, Client, KilledWorker, LocalCluster, as_completed
-
-    settings = {"distributed.nanny.pre-spawn-environ": _ENVIRONMENT}
-    with ExitStack() as stack:
-        stack.enter_context(dask.config.set(settings))
-        if scheduler is None:
-            cluster: Any = stack.enter_context(
-                LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
-            )
-        else:
-            cluster = scheduler
-        try:
-            client = stack.enter_context(Client(cluster, set_as_default=False))
-        except (OSError, TimeoutError) as error:
-            raise OSError(
-                f"the scheduler {scheduler} cannot be reached ({' '.join(str(error).split())})."
-            ) from error
-        report(f"dashboard of dask: {client.dashboard_link}")
+    with _Cluster(workers, scheduler, report) as cluster:
         waiting = iter(tasks)
 
         def submit(n: int) -> list[Any]:
             return [
-                client.submit(process_partition, task, pure=False, retries=_RETRIES)
+                cluster.client.submit(process_partition, task, pure=False, retries=_RETRIES)
                 for task in islice(waiting, n)
             ]
 
-        ahead = _AHEAD * max(sum(client.nthreads().values()), workers)
-        finished = as_completed(submit(ahead), loop=client.loop)
+        yield from cluster.as_finished(submit)
+
+
+class _Cluster:
+    """A client of dask, of an existing cluster or of a local one that is made."""
+
+    def __init__(self, workers: int, scheduler: str | None, report: Report) -> None:
+        self._workers, self._scheduler, self._report = workers, scheduler, report
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _Cluster:
+        import dask
+        from distributed import Client, LocalCluster
+
+        self._stack.enter_context(
+            dask.config.set({"distributed.nanny.pre-spawn-environ": _ENVIRONMENT})
+        )
+        cluster: Any = self._scheduler
+        if cluster is None:
+            cluster = self._stack.enter_context(
+                LocalCluster(n_workers=self._workers, threads_per_worker=1, dashboard_address=":0")
+            )
+        try:
+            self.client: Any = self._stack.enter_context(Client(cluster, set_as_default=False))
+        except (OSError, TimeoutError) as error:
+            self._stack.close()
+            raise OSError(
+                f"the scheduler {self._scheduler} cannot be reached "
+                f"({' '.join(str(error).split())})."
+            ) from error
+        self._report(f"dashboard of dask: {self.client.dashboard_link}")
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.close()
+
+    def as_finished(self, submit: Callable[[int], list[Any]]) -> Iterator[Any]:
+        """Yield results; only a few tasks are handed out at once, so that errors stop the work.
+
+        Parameters
+        ----------
+        submit : callable
+            Function that hands out a number of further tasks and returns their futures.
+
+        Yields
+        ------
+        object
+
+        Raises
+        ------
+        RuntimeError
+            If the scheduler or a worker was lost.
+        """
+        from distributed import CancelledError, KilledWorker, as_completed
+
+        ahead = _AHEAD * max(sum(self.client.nthreads().values()), self._workers)
+        finished = as_completed(submit(ahead), loop=self.client.loop)
         try:
             for future in finished:
                 yield future.result()
@@ -184,8 +223,102 @@ def run_dask(
             ) from error
 
 
+def run_lsdb(
+    tasks: Sequence[Task], workers: int, scheduler: str | None, report: Report
+) -> Iterator[Outcome]:
+    """Work on a cluster of dask, with the pixels of a HATS catalogue as LSDB reads them.
+
+    Parameters
+    ----------
+    tasks, workers, scheduler, report
+        As for `run_dask`.
+
+    Yields
+    ------
+    Outcome
+
+    Raises
+    ------
+    ValueError
+        If the catalogue is not one of HATS.
+    OSError, RuntimeError, Exception
+        As for `run_dask`.
+    """
+    if not tasks:
+        return
+    # Some of their imports are slow.
+    import dask
+    import lsdb
+    from hats.pixel_math import HealpixPixel
+
+    root = tasks[0].root
+    if not hats_properties(root):
+        raise ValueError(f"{root} is no HATS catalogue, which the engine lsdb reads.")
+    by_pixel: dict[Any, list[Task]] = {}
+    for task in tasks:
+        place = HealpixPixel(*pixel_of(task.partition.file.path))
+        by_pixel.setdefault(place, []).append(task)
+    names = _plain_columns(tasks)
+    catalogue = lsdb.open_catalog(str(root), columns=names).pixel_search(list(by_pixel))
+    pixels = catalogue.get_ordered_healpix_pixels()
+    parts = zip(pixels, catalogue.to_delayed(), strict=True)
+    with _Cluster(workers, scheduler, report) as cluster:
+
+        def submit(n: int) -> list[Any]:
+            works = [
+                dask.delayed(process_pixel, pure=False)(part, by_pixel[pixel])
+                for pixel, part in islice(parts, n)
+            ]
+            return cluster.client.compute(works, retries=_RETRIES)
+
+        for outcomes in cluster.as_finished(submit):
+            yield from outcomes
+
+
+def _plain_columns(tasks: Sequence[Task]) -> list[str]:
+    """Return the columns of a catalogue without lists and structures."""
+    from pyarrow import parquet, types
+
+    files = (
+        task.root / task.partition.file.path for task in tasks if not task.partition.file.error
+    )
+    schema = parquet.read_schema(next(files))
+    return [field.name for field in schema if not types.is_nested(field.type)]
+
+
+def process_pixel(frame: Any, tasks: Sequence[Task]) -> list[Outcome]:
+    """Infer the galaxies of a pixel that LSDB has read.
+
+    Parameters
+    ----------
+    frame : ``NestedFrame``
+        Galaxies of the pixel, in order of the file.
+    tasks : sequence of Task
+        Its partitions.
+
+    Returns
+    -------
+    list of Outcome
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    names = list(frame.columns) if frame.index.name in (None, *frame.columns) else None
+    content = pa.Table.from_pandas(frame if names else frame.reset_index(), preserve_index=False)
+    outcomes = []
+    for task in tasks:
+        # Frames have no units.
+        schema = parquet.read_schema(task.root / task.partition.file.path)
+        part = content.slice(task.partition.start, len(task.partition))
+        kept = [schema.field(name) for name in part.column_names]
+        plain = part.cast(pa.schema(kept, metadata=schema.metadata))
+        outcomes.append(process_partition(task, table_from_arrow(plain)))
+    return outcomes
+
+
 #: Engines by name.
 ENGINES: dict[str, Callable[[Sequence[Task], int, str | None, Report], Iterator[Outcome]]] = {
     "none": run_processes,
     "dask": run_dask,
+    "lsdb": run_lsdb,
 }

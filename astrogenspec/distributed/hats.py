@@ -18,7 +18,11 @@ __all__ = [
     "describe_catalogue",
     "hats_columns",
     "hats_properties",
+    "margin_of",
     "pixel_folder",
+    "pixel_of",
+    "properties_text",
+    "result_properties",
 ]
 
 _PIXEL = re.compile(r"Norder=(\d+)/Dir=\d+/Npix=(\d+)(?=[./])")
@@ -73,6 +77,24 @@ def catalogue_root(source: Path) -> Path:
     return source / primary if primary else source
 
 
+def margin_of(source: Path) -> Path | None:
+    """Return the folder of the margin of a collection.
+
+    Parameters
+    ----------
+    source : path
+        Folder of a collection, or of a catalogue.
+
+    Returns
+    -------
+    path or None
+        None if there is no margin.
+    """
+    found = _read(source / "collection.properties")
+    name = found.get("default_margin") or found.get("all_margins", "").split(" ")[0]
+    return source / name if name and (source / name).is_dir() else None
+
+
 def hats_columns(folder: Path) -> tuple[str, ...]:
     """Return the columns of positions and HEALPix pixels, which the result needs."""
     properties = hats_properties(folder)
@@ -94,6 +116,50 @@ def pixel_folder(path: str) -> str | None:
     """
     found = _PIXEL.search(path)
     return None if found is None else found.group()
+
+
+def pixel_of(folder: str) -> tuple[int, int]:
+    """Return order and number of the pixel of a folder such as ``Norder=1/Dir=0/Npix=28``."""
+    found = _PIXEL.search(folder + "/")
+    if found is None:
+        raise ValueError(f"{folder} is no folder of a pixel.")
+    return int(found[1]), int(found[2])
+
+
+def result_properties(
+    source: Path, special: Mapping[str, str], kept: tuple[str, ...] = ()
+) -> dict[str, str]:
+    """Return the properties of a result.
+
+    Parameters
+    ----------
+    source : path
+        Folder of the catalogue whose pixels these are.
+    special : mapping of str to str
+        Properties of the result.
+    kept : tuple of str
+        Further properties that are those of the catalogue.
+
+    Returns
+    -------
+    dict of str to str
+    """
+    old = hats_properties(source)
+    return {
+        "obs_collection": f"{old.get('obs_collection', source.name)}_posteriors",
+        **special,
+        **{name: old[name] for name in (*_KEPT, *kept) if name in old},
+        "hats_npix_suffix": "/",
+        "hats_builder": "astrogenspec",
+        "hats_creation_date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MUTC"),
+        "hats_version": old.get("hats_version", "v1.0"),
+    }
+
+
+def properties_text(properties: Mapping[str, str], title: str = "#HATS catalog") -> bytes:
+    """Return a file of properties."""
+    lines = [title, *(f"{key}={value}" for key, value in properties.items())]
+    return ("\n".join(lines) + "\n").encode()
 
 
 def describe_catalogue(
@@ -121,19 +187,8 @@ def describe_catalogue(
     import pyarrow as pa
     from pyarrow import parquet
 
-    old = hats_properties(source)
-    new = {
-        "obs_collection": f"{old.get('obs_collection', source.name)}_posteriors",
-        "dataproduct_type": "object",
-        "hats_nrows": str(n_rows),
-        **{name: old[name] for name in _KEPT if name in old},
-        "hats_npix_suffix": "/",
-        "hats_builder": "astrogenspec",
-        "hats_creation_date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MUTC"),
-        "hats_version": old.get("hats_version", "v1.0"),
-    }
-    lines = ["#HATS catalog", *(f"{key}={value}" for key, value in new.items())]
-    text = ("\n".join(lines) + "\n").encode()
+    special = {"dataproduct_type": "object", "hats_nrows": str(n_rows)}
+    text = properties_text(result_properties(source, special))
     pixels = sorted({(int(order), int(k)) for f in folders for order, k in _PIXEL.findall(f + "/")})
     table = "\n".join(["Norder,Npix", *(f"{order},{k}" for order, k in pixels)]) + "\n"
     buffer = pa.BufferOutputStream()

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import torch
 from ..atomic import atomic_write
 from ..weights import DEFAULT_MODEL, fetch_weights, file_sha256
 from .hats import hats_properties, pixel_folder
+from .images import image_digest
 from .sources import CatalogueFile, Partition, partitions_of, scan_files
 from .tables import Inference
 
@@ -30,6 +31,7 @@ __all__ = ["Manifest", "ManifestError", "make_manifest"]
 
 _FORMAT = 1
 _NAME = "manifest.json"
+_OF_IMAGES = ("images", "image_bands", "pixel_scale", "image_unit", "images_only")
 
 
 class ManifestError(ValueError):
@@ -52,6 +54,8 @@ class Manifest:
         Versions of the packages on which the numbers depend.
     files : tuple of CatalogueFile
         Files of the catalogue.
+    images : dict of str to str
+        SHA-256 of the images; empty if there are none.
     """
 
     inference: Inference
@@ -59,6 +63,7 @@ class Manifest:
     weights: dict[str, str]
     versions: dict[str, str]
     files: tuple[CatalogueFile, ...]
+    images: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def partitions(self) -> list[Partition]:
@@ -81,9 +86,17 @@ class Manifest:
         return bool(hats_properties(root)) and all(pixel_folder(file.path) for file in self.files)
 
     def _content(self) -> dict[str, Any]:
+        # Settings of images are there only if they are used, as in earlier manifests.
+        inference = {
+            name: value
+            for name, value in asdict(self.inference).items()
+            if name not in _OF_IMAGES or value
+        }
+        images = {"images": self.images} if self.images else {}
         return {
             "format": _FORMAT,
-            "inference": asdict(self.inference),
+            **images,
+            "inference": inference,
             "rows": self.rows,
             "weights": self.weights,
             "versions": self.versions,
@@ -146,6 +159,7 @@ class Manifest:
                 content["weights"],
                 content["versions"],
                 tuple(CatalogueFile(**{"sha256": "", **file}) for file in content["files"]),
+                content.get("images", {}),
             )
             run = content["run"]
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeError) as error:
@@ -180,9 +194,10 @@ def _differences(
     old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> Iterator[tuple[str, object, object]]:
     """Yield the name of each difference and both values, files last."""
-    for part in ("weights", "versions", "inference"):
-        for key in sorted({*old[part], *new[part]}):
-            one, two = old[part].get(key), new[part].get(key)
+    for part in ("weights", "versions", "inference", "images"):
+        one_part, two_part = old.get(part, {}), new.get(part, {})
+        for key in sorted({*one_part, *two_part}):
+            one, two = one_part.get(key), two_part.get(key)
             if _plain(one) != _plain(two):
                 yield f"{_WORDS.get((part, key), f'{part} {key}')}", _shown(one), _shown(two)
     if old["rows"] != new["rows"]:
@@ -218,6 +233,12 @@ _WORDS = {
     ("inference", "flux_unit"): "the option flux-unit",
     ("inference", "save_draws"): "the option save-draws",
     ("inference", "batch_size"): "the option batch-size",
+    ("inference", "images"): "the option images",
+    ("inference", "image_bands"): "the option image-bands",
+    ("inference", "pixel_scale"): "the option pixel-scale",
+    ("inference", "image_unit"): "the option image-unit",
+    ("inference", "images_only"): "the option images-only",
+    ("images", "sha256"): "the images with SHA-256",
     ("versions", "astrogenspec"): "version",
 }
 
@@ -273,6 +294,7 @@ def make_manifest(
             "numpy": np.__version__,
         },
         tuple(scan_files(root, files, rows, inference.kept)),
+        {} if inference.images is None else {"sha256": image_digest(inference.images)},
     )
 
 

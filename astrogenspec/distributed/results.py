@@ -229,6 +229,14 @@ class OutputFolder:
         with write_errors(path), temporary_folder(self.path / ".work") as folder:
             (folder / "content").write_bytes(content)
             _synchronise(folder / "content")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _move(folder / "content", path)
+
+    def write_table(self, path: Path, content: Any) -> None:
+        """Write a parquet file atomically; an existing one is replaced."""
+        with write_errors(path), temporary_folder(self.path / ".work") as folder:
+            _write_parquet(folder / "content", content)
+            path.parent.mkdir(parents=True, exist_ok=True)
             _move(folder / "content", path)
 
     def logs(self, partitions: list[Partition]) -> Iterator[dict[str, Any]]:

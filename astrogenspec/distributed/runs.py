@@ -15,13 +15,15 @@ from tqdm import tqdm
 from .. import __version__
 from ..inputs.errors import check_count
 from .engines import ENGINES, available_cores
-from .hats import describe_catalogue, hats_columns, pixel_folder
+from .hats import describe_catalogue, hats_columns, hats_properties, pixel_folder
+from .images import image_source
 from .manifest import Manifest, make_manifest
+from .margins import describe_collection, margin_files, margin_table
 from .results import OutputFolder
 from .sources import Partition, find_files, read_rows
 from .summaries import arrow_table
 from .tables import Inference, infer_table
-from .work import Outcome, Task, single_threaded
+from .work import Outcome, Task, reader_of, single_threaded
 
 __all__ = ["Estimate", "SurveyReport", "SurveyRun", "run_survey"]
 
@@ -148,7 +150,10 @@ class SurveyRun:
         self.output_path = output
         before = Manifest.read(output) if output.is_dir() else None
         self.continued = before is not None
+        self.source = source
         self.root, files = find_files(source)
+        if "images" in settings:
+            settings = {**settings, "images": image_source(settings["images"])}
         if before is None or "keep" in settings:
             # The result of a HATS catalogue needs its positions.
             keep = (*settings.get("keep", ()), *hats_columns(self.root))
@@ -224,11 +229,13 @@ class SurveyRun:
             )
         trial = replace(first, stop=min(first.start + _TRIAL_ROWS, first.stop))
         table = read_rows(self.root, replace(trial, number=first.number))
+        inference = self.manifest.inference
+        reader = reader_of(Task(self.root, self.output, inference, trial))
         with single_threaded():
             # The network is loaded by the first call.
-            infer_table(table[:1], self.manifest.inference)
+            infer_table(table[:1], inference, reader)
             begin = time.perf_counter()
-            inferred = infer_table(table, self.manifest.inference)
+            inferred = infer_table(table, inference, reader)
             seconds = time.perf_counter() - begin
         content = arrow_table(inferred.kept, inferred.columns, "", inferred.units)
         rate, n = len(trial) / seconds, sum(map(len, partitions))
@@ -279,9 +286,24 @@ class SurveyRun:
         partitions, target = self.manifest.partitions, self.output_path / "data"
         schema = parquet.read_schema(self.output.data_file(partitions[0]))
         folders = [str(pixel_folder(partition.file.path)) for partition in partitions]
-        files = describe_catalogue(self.root, target, folders, self.manifest.n_rows, schema)
+        files = dict(describe_catalogue(self.root, target, folders, self.manifest.n_rows, schema))
+        files |= self._write_margin(files[target / "dataset" / "_common_metadata"])
         for path, content in files.items():
             self.output.write_bytes(path, content)
+
+    def _write_margin(self, common: bytes) -> Mapping[Path, bytes]:
+        """Write the margin of the result; return the files that describe it."""
+        healpix = hats_properties(self.root).get("hats_col_healpix", "")
+        margin, rows = margin_files(self.source), {}
+        if healpix not in self.manifest.inference.keep:
+            return {}
+        result = (self.output_path / "data" / "dataset").resolve()
+        for folder, path in margin.items():
+            table = margin_table(path, result, self.manifest.inference.ids, healpix)
+            target = self.output_path / "margin" / "dataset" / folder / "part-000000.parquet"
+            self.output.write_table(target, table)
+            rows[folder] = len(table)
+        return describe_collection(self.source, self.output_path, rows, common)
 
     @property
     def finished(self) -> bool:
@@ -318,8 +340,9 @@ def run_survey(
         Largest number of rows of a partition; 20,000 by default.
     workers : int, optional
         Number of processes; by default one for each core.
-    engine : {"none", "dask"}
-        Processes of this machine, or workers of dask.
+    engine : {"none", "dask", "lsdb"}
+        Processes of this machine, workers of dask, or workers of dask that read a HATS catalogue
+        with LSDB.
     scheduler : str, optional
         Address of a scheduler of dask; by default a cluster on this machine is made.
     shard : tuple of int

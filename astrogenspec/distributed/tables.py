@@ -8,7 +8,7 @@ result for a galaxy does not depend on the division of the catalogue into tables
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from ..inputs.ids import coerce_ids, missing_ids
 from ..inputs.survey_names import SurveyLike, resolve_surveys
 from ..surveys import SDSS
 from ..warnings import AstroGenSpecWarning, filtered_warnings
+from .images import ImageFormat, ImageReader, image_reader, image_source
 from .summaries import QUANTILES, arrow_table, astropy_table, join_columns, summary_columns
 
 if TYPE_CHECKING:
@@ -65,6 +66,16 @@ class Inference:
         Number of galaxies that are inferred at once.
     device : str
         Device of the network.
+    images : str or None
+        Images, see `astrogenspec.distributed.images`.
+    image_bands : str or None
+        Bands of the images, separated by commas, if they do not name them.
+    pixel_scale : float or None
+        Arcsec per pixel of the images, if they do not have it.
+    image_unit : str or None
+        Unit of the images, if they do not have it; nanomaggies by default.
+    images_only : bool
+        Whether to measure the photometry on the images.
 
     Raises
     ------
@@ -85,6 +96,11 @@ class Inference:
     save_draws: str | None = None
     batch_size: int = 256
     device: str = "cpu"
+    images: str | None = None
+    image_bands: str | None = None
+    pixel_scale: float | None = None
+    image_unit: str | None = None
+    images_only: bool = False
 
     def __post_init__(self) -> None:
         check_count(self.draws, "draws")
@@ -100,6 +116,15 @@ class Inference:
             raise TypeError(f"ids is {self.ids!r}; it must be the name of a column.")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer):
             raise TypeError(f"seed is {self.seed!r}; it must be an int, for reproducible draws.")
+        if self.images is None and self.images_only:
+            raise ValueError("images_only is set, but there are no images; give images.")
+
+    @property
+    def image_format(self) -> ImageFormat:
+        """What the images do not say of themselves."""
+        names = None if self.image_bands is None else self.image_bands.split(",")
+        bands = None if names is None else tuple(name.strip() for name in names)
+        return ImageFormat(bands, self.pixel_scale, self.image_unit)
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -146,6 +171,11 @@ def predict_table(
     save_draws: str | None = None,
     batch_size: int = 256,
     device: str = "cpu",
+    images: str | os.PathLike[str] | Callable[[np.ndarray], Sequence[Any]] | None = None,
+    image_bands: str | None = None,
+    pixel_scale: float | None = None,
+    image_unit: str | None = None,
+    images_only: bool = False,
     run: str = "",
 ) -> Any:
     """Infer the galaxies of a table.
@@ -185,6 +215,20 @@ def predict_table(
         Number of galaxies that are inferred at once.
     device : str
         Device of the network.
+    images : path-like or callable, optional
+        Images of the galaxies, joined by identifier: HDF5 files or a zarr group with data sets of
+        identifiers, images of shape (n, band, y, x) and inverse variances; parquet files with a
+        column ``image`` of structures, as in the Multimodal Universe; a folder of FITS files named
+        by the identifiers; or a function of a module that takes an array of identifiers and returns
+        a list of cutouts. A galaxy without an image is inferred from its photometry.
+    image_bands : str, optional
+        Bands of the images, separated by commas, if they do not name them.
+    pixel_scale : float, optional
+        Arcsec per pixel of the images, if they do not have it.
+    image_unit : str, optional
+        Unit of the images, if they do not have it; nanomaggies by default.
+    images_only : bool
+        Measure the photometry on the images instead of reading it from the table.
     run : str
         Text of the column ``run``, such as the digest of a manifest.
 
@@ -228,6 +272,11 @@ def predict_table(
         save_draws,
         batch_size,
         device,
+        image_source(images),
+        image_bands,
+        pixel_scale,
+        image_unit,
+        images_only,
     )
     if isinstance(frame, Table):
         found = infer_table(frame, inference)
@@ -279,7 +328,7 @@ def _framed(result: Any, index: Any) -> Any:
     return frame
 
 
-def infer_table(table: Table, inference: Inference) -> Inferred:
+def infer_table(table: Table, inference: Inference, images: ImageReader | None = None) -> Inferred:
     """Infer the galaxies of a table.
 
     Parameters
@@ -288,6 +337,8 @@ def infer_table(table: Table, inference: Inference) -> Inferred:
         Photometry, one galaxy a row.
     inference : Inference
         What is inferred.
+    images : ImageReader, optional
+        Reader of the images; by default that of ``inference.images``.
 
     Returns
     -------
@@ -309,12 +360,14 @@ def infer_table(table: Table, inference: Inference) -> Inferred:
     surveys = None
     if inference.survey is not None:
         surveys = resolve_surveys([name.strip() for name in inference.survey.split(",")])
+    if images is None and inference.images is not None:
+        images = image_reader(inference.images, inference.image_format)
     photometry = _photometry(table, inference, surveys)
     if not len(table):
         return Inferred(kept, _no_rows(inference), (), units)
     missing = missing_ids(table[inference.ids])
     keys = np.asarray(np.ma.getdata(table[inference.ids]))[~missing]
-    columns, reasons = _infer(photometry, keys, missing, inference, surveys)
+    columns, reasons = _infer(photometry, keys, missing, inference, surveys, images)
     for row in np.flatnonzero(~missing)[_repeated(keys)]:
         text = "the identifier is that of several rows, which share their random numbers"
         reasons[row] = "; ".join(filter(None, (reasons[row], text)))
@@ -341,15 +394,22 @@ def _photometry(table: Table, inference: Inference, surveys: Any) -> QTable:
 
 
 def _infer(
-    photometry: QTable, keys: np.ndarray, missing: np.ndarray, inference: Inference, surveys: Any
+    photometry: QTable,
+    keys: np.ndarray,
+    missing: np.ndarray,
+    inference: Inference,
+    surveys: Any,
+    images: ImageReader | None,
 ) -> tuple[Columns, list[str]]:
     """Infer the rows with identifiers; the others have no draws."""
     reasons = np.full(len(missing), "", dtype=object)
     columns = _no_rows(inference)
     if not missing.all():
-        columns, reasons[~missing] = _summaries(
-            photometry if not missing.any() else photometry[~missing], keys, inference, surveys
-        )
+        cutouts = None if images is None else _Cutouts(images, keys, np.flatnonzero(~missing))
+        given = photometry if not missing.any() else photometry[~missing]
+        columns, reasons[~missing] = _summaries(given, keys, inference, surveys, cutouts)
+        if cutouts is not None:
+            columns["has_image"] = np.array(cutouts.found, dtype=bool)
     if missing.any():
         reasons[missing] = f"there is no identifier in the column {inference.ids!r}"
         columns = {name: _spread(values, missing) for name, values in columns.items()}
@@ -359,22 +419,47 @@ def _infer(
 
 def _spread(values: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """Insert NaN, or zeros for integers, for rows without a result."""
-    blank = np.nan if values.dtype.kind == "f" else 0
+    blank = np.nan if values.dtype.kind == "f" else values.dtype.type(0)
     spread = np.full((len(missing), *values.shape[1:]), blank, dtype=values.dtype)
     spread[~missing] = values
     return spread
 
 
+class _Cutouts:
+    """Images of the galaxies of a table, read as they are needed."""
+
+    def __init__(self, images: ImageReader, keys: np.ndarray, rows: np.ndarray) -> None:
+        self._images, self._keys, self._rows = images, keys, rows
+        #: Whether there was an image, for each galaxy that was read.
+        self.found: list[bool] = []
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[Any]:
+        for cutout in self._images.read(self._keys, self._rows):
+            self.found.append(cutout is not None)
+            yield cutout
+
+
 def _summaries(
-    photometry: QTable, keys: np.ndarray, inference: Inference, surveys: SurveyLike | None
+    photometry: QTable,
+    keys: np.ndarray,
+    inference: Inference,
+    surveys: SurveyLike | None,
+    cutouts: _Cutouts | None,
 ) -> tuple[Columns, list[str]]:
     """Infer galaxies batch by batch."""
     estimator = _estimator(inference.weights, inference.device)
+    ebv: Any = inference.ebv
+    if inference.images_only and "ebv" in photometry.colnames:
+        ebv = photometry["ebv"]
     # Repeated identifiers are listed as bad rows.
     with filtered_warnings("ignore", AstroGenSpecWarning, ".* ids are repeated"):
         batches = estimator.predict_iter(
-            photometry=photometry,
-            ebv=inference.ebv,
+            None if cutouts is None else iter(cutouts),
+            None if inference.images_only else photometry,
+            ebv=ebv,
             survey=surveys,
             n_draws=inference.draws,
             seed=int(inference.seed),
@@ -400,13 +485,14 @@ def _estimator(weights: str | None, device: str) -> PropertyEstimator:
 
 def _no_rows(inference: Inference) -> Columns:
     """Return the columns of a table without rows: those of an unusable galaxy, without its row."""
-    return _empty_columns(
+    columns = _empty_columns(
         inference.weights,
         inference.device,
         inference.quantiles,
         inference.save_draws,
         inference.draws,
     )
+    return columns if inference.images is None else {**columns, "has_image": np.zeros(0, bool)}
 
 
 @lru_cache(maxsize=2)

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from astropy.table import Table
 
 from ..inputs.errors import INPUT_ERRORS
 from ..warnings import AstroGenSpecWarning, filtered_warnings
+from .images import COLUMN, ImageReader, column_reader
 from .results import OutputFolder
 from .sources import Partition, read_rows
 from .summaries import arrow_table
 from .tables import Inference, infer_table
 
-__all__ = ["Outcome", "Task", "process_partition", "single_threaded"]
+__all__ = ["Outcome", "Task", "process_partition", "reader_of", "single_threaded"]
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,41 @@ class single_threaded:
         torch.set_num_threads(self._before)
 
 
-def process_partition(task: Task) -> Outcome:
+def reader_of(task: Task) -> ImageReader | None:
+    """Return the reader of images that are a column of the catalogue itself, if they are.
+
+    Parameters
+    ----------
+    task : Task
+        The partition.
+
+    Returns
+    -------
+    ImageReader or None
+
+    Raises
+    ------
+    ValueError
+        If the catalogue is not of parquet.
+    """
+    inference, partition = task.inference, task.partition
+    if inference.images is None or not inference.images.startswith(COLUMN):
+        return None
+    if partition.file.kind != "parquet":
+        raise ValueError(f"images is {inference.images!r}, but the catalogue is not of parquet.")
+    path = task.root / partition.file.path
+    return column_reader(inference.images, inference.image_format, path, partition.start)
+
+
+def process_partition(task: Task, table: Table | None = None) -> Outcome:
     """Infer the galaxies of a partition and write the result.
 
     Parameters
     ----------
     task : Task
         The partition.
+    table : `~astropy.table.Table`, optional
+        Its rows, if an engine has read them; by default they are read.
 
     Returns
     -------
@@ -111,8 +141,8 @@ def process_partition(task: Task) -> Outcome:
         try:
             # Warnings about the whole catalogue were shown before the run.
             with filtered_warnings("ignore", AstroGenSpecWarning):
-                table = read_rows(task.root, partition)
-                inferred = infer_table(table, task.inference)
+                table = read_rows(task.root, partition) if table is None else table
+                inferred = infer_table(table, task.inference, reader_of(task))
         except (OSError, *INPUT_ERRORS) as error:
             reason = " ".join(str(error).split())
             output.quarantine(partition, reason)

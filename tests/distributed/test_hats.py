@@ -1,5 +1,10 @@
 """HATS catalogues in and out, and LSDB."""
 
+import subprocess
+import sys
+import textwrap
+from dataclasses import astuple
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -46,6 +51,61 @@ def test_the_result_of_a_hats_catalogue_is_one(folder, tmp_path):
     np.testing.assert_allclose(
         found["redshift_median"], whole["redshift_median"].value, rtol=1e-4, atol=1e-4
     )
+
+
+def test_the_margin_is_kept(folder, tmp_path):
+    """The margin of the result has the galaxies of that of the catalogue, with their numbers."""
+    _, _, weights = folder
+    rng = np.random.default_rng(2)
+    table = make_catalogue(40)
+    table["ra"], table["dec"] = rng.uniform(40, 50, 40), rng.uniform(15, 25, 40)
+    frame = pd.DataFrame(plain_columns(table))
+    catalogue = lsdb.from_dataframe(
+        frame, catalog_name="sim", lowest_order=2, highest_order=3, margin_threshold=7200
+    )
+    catalogue.write_catalog(tmp_path / "in", progress_bar=False)
+    settings = {**SETTINGS, "keep": (), "weights": weights, "flux_unit": "nmgy"}
+    assert run_survey(tmp_path / "in", tmp_path / "out", workers=1, **settings).finished
+    before = lsdb.open_catalog(str(tmp_path / "in")).margin
+    found = lsdb.open_catalog(str(tmp_path / "out"))
+    assert found.margin.hc_structure.catalog_info.margin_threshold == 7200
+    assert found.margin.get_healpix_pixels() == before.get_healpix_pixels()
+    wanted, margin = before.compute(), found.margin.compute()
+    assert len(wanted) > 10
+    assert sorted(margin["object_id"]) == sorted(wanted["object_id"])
+    one = found.compute().set_index("object_id")["redshift_median"]
+    two = margin.set_index("object_id")["redshift_median"]
+    assert (two == one[two.index]).all()
+    for pixel in before.get_healpix_pixels():
+        parts = [each.get_partition(*astuple(pixel)).compute() for each in (before, found.margin)]
+        assert sorted(parts[0]["object_id"]) == sorted(parts[1]["object_id"])
+
+
+@pytest.mark.slow
+def test_the_engine_of_lsdb_gives_the_same_files(folder, tmp_path):
+    """Run in another process: dask looks up addresses, which tests without network forbid."""
+    folder, _, weights = folder
+    settings = {**SETTINGS, "keep": (), "weights": weights, "flux_unit": "nmgy", "rows": 4}
+    run_survey(folder / "in", tmp_path / "one", workers=1, **settings)
+    script = f"""
+        from astrogenspec.distributed import run_survey
+        if __name__ == "__main__":
+            report = run_survey(
+                {str(folder / "in")!r}, {str(tmp_path / "two")!r}, engine="lsdb", workers=1,
+                **{settings}
+            )
+            assert report.finished and report.done == 4
+    """
+    (tmp_path / "script.py").write_text(textwrap.dedent(script))
+    run = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    one, two = (
+        {path.relative_to(out): path.read_bytes() for path in (out / "data").rglob("part-*")}
+        for out in (tmp_path / "one", tmp_path / "two")
+    )
+    assert one == two and len(one) == 4
 
 
 def test_partitions_of_lsdb_are_inferred(folder):
