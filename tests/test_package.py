@@ -221,7 +221,7 @@ LAYERS = (
     ("datasets",),
     ("demo", "view"),
     ("distributed",),
-    ("cli", "__main__"),
+    ("cli", "serve", "__main__"),
 )
 #: Imports of a higher layer that are allowed, each with its reason.
 BACK_IMPORTS = {
@@ -442,7 +442,8 @@ def test_layout_is_that_of_the_design():
         "measure",
         "nn",
     }
-    folders |= {"plotting", "reports", "results", "simulate", "surveys", "training", "view"}
+    folders |= {"plotting", "reports", "results", "serve", "simulate", "surveys", "training"}
+    folders |= {"view"}
     wanted = {f"{name}.py" for name in modules} | folders | {"py.typed"}
     there = {path.name for path in PACKAGE.iterdir()} - {"__pycache__"}
     assert there == wanted, "describe a new part in the layout and in the contributing guide"

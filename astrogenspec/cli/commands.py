@@ -24,6 +24,7 @@ from .dataset import add_dataset
 from .evaluate import add_evaluate
 from .options import add_infer, add_spectrum
 from .report import add_report
+from .serve import add_serve
 from .simulate import add_simulate
 from .survey import add_survey
 from .train import add_train
@@ -108,6 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
         add_train,
         add_evaluate,
         add_report,
+        add_serve,
     ):
         add(commands, common)
     add_completion(commands, common, parser)

@@ -31,7 +31,16 @@ if TYPE_CHECKING:
     from ..results.posterior import Posterior
     from ..results.spectra import SpectrumDraws
 
-__all__ = ["MAX_GALAXIES", "NotebookPage", "checked_page", "page_text", "results_page"]
+__all__ = [
+    "MAX_GALAXIES",
+    "NotebookPage",
+    "checked_page",
+    "embedded_json",
+    "galaxies_content",
+    "page_file",
+    "page_text",
+    "results_page",
+]
 
 #: Maximum number of galaxies of a page, which a browser shows without delay.
 MAX_GALAXIES = 10_000
@@ -186,12 +195,52 @@ def page_text(
         If Bokeh or, for pictures, Pillow is not installed.
     """
     view_package("bokeh")
+    return _laid_out(
+        galaxies_content(
+            posterior,
+            cutouts=cutouts,
+            reconstructions=reconstructions,
+            spectra=spectra,
+            truth=truth,
+            title=title,
+        )
+    )
+
+
+def galaxies_content(
+    posterior: Posterior,
+    *,
+    cutouts: Iterable[Any] | None = None,
+    reconstructions: np.ndarray | None = None,
+    spectra: SpectrumDraws | None = None,
+    truth: Mapping[str, Any] | Table | None = None,
+    title: str | None = None,
+) -> dict[str, Any]:
+    """Collect everything that a page shows about galaxies, as JSON types.
+
+    Parameters
+    ----------
+    posterior, cutouts, reconstructions, spectra, truth, title
+        As for `page_text`.
+
+    Returns
+    -------
+    dict
+        See `astrogenspec.view.content.page_content`, with ``pictures`` and ``about``.
+
+    Raises
+    ------
+    ValueError
+        If there are no or more than `MAX_GALAXIES` galaxies, or the numbers of galaxies differ.
+    ImportError
+        If Pillow is not installed, for pictures.
+    """
     _check(posterior, reconstructions, spectra)
     content = page_content(_with_flags_of(posterior, spectra), spectra=spectra, truth=truth)
     if cutouts is not None or reconstructions is not None:
         content["pictures"] = _pictures(posterior, cutouts, reconstructions)
     content["about"] = _about(posterior, title)
-    return _laid_out(content)
+    return content
 
 
 def _check(posterior: Posterior, reconstructions: Any, spectra: SpectrumDraws | None) -> None:
@@ -279,13 +328,14 @@ def _laid_out(content: dict[str, Any]) -> str:
     }
     parts = {
         "TITLE": html.escape(content["about"]["title"]),
-        "STYLE": _file("page.css"),
+        "STYLE": page_file("page.css"),
         "BOKEH": "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw),
-        "CONTENT": _embedded(content),
-        "PLOTS": _embedded(plots),
-        "SCRIPT": _file("page.js"),
+        "CONTENT": embedded_json(content),
+        "PLOTS": embedded_json(plots),
+        "CHARTS": page_file("charts.js"),
+        "SCRIPT": page_file("page.js"),
     }
-    text = _file("page.html")
+    text = page_file("page.html")
     head, *rest = text.split("{{")
     pieces = [head]
     for part in rest:
@@ -294,11 +344,32 @@ def _laid_out(content: dict[str, Any]) -> str:
     return "".join(pieces)
 
 
-def _file(name: str) -> str:
+def page_file(name: str) -> str:
+    """Return the text of a file of this package: a style sheet, a script or a template.
+
+    Parameters
+    ----------
+    name : str
+        Name of the file.
+
+    Returns
+    -------
+    str
+    """
     return (files(__package__) / name).read_text(encoding="utf-8")
 
 
-def _embedded(value: Any) -> str:
-    """Return JSON that cannot end the element of the page in which it stands."""
+def embedded_json(value: Any) -> str:
+    """Return JSON that cannot end the element of the page in which it stands.
+
+    Parameters
+    ----------
+    value : object
+        JSON types without NaN.
+
+    Returns
+    -------
+    str
+    """
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

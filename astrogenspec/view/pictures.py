@@ -16,7 +16,13 @@ from ..inputs.cutouts import coerce_cutouts
 from ..surveys import BANDS, SDSS
 from ..warnings import AstroGenSpecWarning, filtered_warnings
 
-__all__ = ["Picture", "encoded_picture", "picture_of", "reconstruction_picture"]
+__all__ = [
+    "Picture",
+    "encoded_picture",
+    "picture_of",
+    "reconstruction_picture",
+    "reconstruction_strip",
+]
 
 #: Lossy compression that is not visible in the pictures.
 _QUALITY = 82
@@ -117,6 +123,32 @@ def reconstruction_picture(image: np.ndarray, *, largest: int = _LARGEST) -> Pic
     rgb = _coloured(list(BANDS), list(np.asarray(image, float)))
     data, size, reduction = encoded_picture(rgb, largest=largest)
     return Picture(data, size, SDSS.pixel_scale.to_value(u.arcsec) * reduction)
+
+
+def reconstruction_strip(images: np.ndarray, *, largest: int = _LARGEST) -> list[Picture]:
+    """Make pictures of several reconstructions on one scale of brightness.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, 5, ny, nx)
+        Flux in the bands ugriz.
+    largest : int
+        Largest side of the pictures in pixels.
+
+    Returns
+    -------
+    list of Picture
+    """
+    from ..plotting.images import color_image, display_stretch
+
+    stretch = display_stretch(np.nanmedian(images, axis=0)[1:4])
+    made = []
+    for image in images:
+        data, size, reduction = encoded_picture(
+            color_image(image, stretch=stretch), largest=largest
+        )
+        made.append(Picture(data, size, SDSS.pixel_scale.to_value(u.arcsec) * reduction))
+    return made
 
 
 def encoded_picture(rgb: np.ndarray, *, largest: int) -> tuple[str, tuple[int, int], float]:

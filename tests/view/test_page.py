@@ -27,7 +27,7 @@ def test_page_is_self_contained(tmp_path):
     own = re.sub(r"<script>.*?</script>", "", text, flags=re.S)
     assert not re.search(r"(?:src|href)=[\"'](?!#|data:)", own)
     assert "{{" not in re.sub(r"<script.*?</script>", "", text, flags=re.S)
-    assert text.count("<script>") == 2
+    assert text.count("<script>") == 3
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
