@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -24,11 +25,10 @@ class Client:
     def send(self, method, path, body=None, *, prefix=None, **headers):
         connection = http.client.HTTPConnection(self.place.hostname, self.place.port, timeout=120)
         prefix = self.place.path.rstrip("/") if prefix is None else prefix
-        connection.request(method, prefix + path, body, headers)
-        reply = connection.getresponse()
-        content = reply.read()
-        connection.close()
-        return reply, content
+        with closing(connection):
+            connection.request(method, prefix + path, body, headers)
+            reply = connection.getresponse()
+            return reply, reply.read()
 
     def ask(self, path, **asked):
         reply, content = self.send("POST", path, json.dumps(asked).encode())
