@@ -146,8 +146,18 @@ def _add_from_files(sources: Any, common: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add("table", type=Path, metavar="TABLE", help="table with one row a galaxy")
-    add("--images", type=Path, metavar="DIR", help="folder of FITS cutouts")
-    add("--spectra", type=Path, metavar="DIR", help="folder of FITS spectra")
+    add(
+        "--images",
+        type=Path,
+        metavar="PATH",
+        help="folder of FITS cutouts, or HDF5 file or zarr group with images",
+    )
+    add(
+        "--spectra",
+        type=Path,
+        metavar="PATH",
+        help="folder of FITS spectra, or HDF5 file or zarr group with spectra",
+    )
     add("--survey", metavar="NAME", help="survey of photometry and images (default SDSS)")
     add("--ebv", type=float, metavar="MAG", help="Galactic E(B-V), if the table does not have it")
     _add_output(parser)

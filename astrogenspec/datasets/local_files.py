@@ -5,6 +5,8 @@ with the column names of any survey (:doc:`inputs`), labels named as the quantit
 optionally ``velocity_dispersion`` (km/s) and ``metallicity_measurable`` (0 or 1).  The files of a
 galaxy are found by its name, ``NAME.fits`` or one file for each band, ``NAME-g.fits`` or
 ``NAME_g.fits``, or by the columns ``image`` and ``spectrum``, with paths inside the folders.
+Instead of folders, HDF5 files and zarr groups are read (`astrogenspec.datasets.array_stores`); the
+columns then have the names in the store.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
@@ -34,6 +37,7 @@ from ..inputs.survey_images import as_sdss_images
 from ..quantities import QUANTITIES, plain_values, quantity_index
 from ..surveys import BANDS, CUTOUT_SIZE, SDSS, Survey
 from ..warnings import AstroGenSpecWarning, filtered_warnings
+from .array_stores import ArrayStore, is_store
 from .galaxies import GalaxyRecords, GalaxyTable
 from .sky_cells import split_of
 from .sources import Cost, Source, Unit, find_duplicates, row_blocks
@@ -97,7 +101,7 @@ def read_galaxy_table(
     if len(set(names)) < n:
         twice = next(name for k, name in enumerate(names) if name in names[:k])
         raise ValueError(f"the table has {twice[:80]!r} more than once; give each galaxy one row.")
-    ra, dec = (plain_values(table[lower[k]], None, name=k) for k in ("ra", "dec"))
+    ra, dec = (plain_values(table[lower[k]], u.deg, name=k) for k in ("ra", "dec"))
     split_of(ra, dec)
     labels = [name for name in table.colnames if name in QUANTITIES]
     if not labels:
@@ -123,7 +127,9 @@ def read_galaxy_table(
         measurable = plain_values(table["metallicity_measurable"], None, name="measurable")
     dispersion = np.full(n, np.nan)
     if "velocity_dispersion" in table.colnames:
-        dispersion = plain_values(table["velocity_dispersion"], None, name="velocity_dispersion")
+        dispersion = plain_values(
+            table["velocity_dispersion"], u.km / u.s, name="velocity_dispersion"
+        )
     galaxies = GalaxyTable(
         tuple(names), ra, dec, theta, measurable.astype(float), dispersion.astype(float), photometry
     )
@@ -143,13 +149,19 @@ class LocalFiles(Source):
     table : QTable
         See the module docstring.
     images, spectra : path, optional
-        Folders of cutouts and of spectra.
+        Folders of cutouts and of spectra, or HDF5 files or zarr groups
+        (`astrogenspec.datasets.array_stores`).
     survey : str, Survey or sequence of these, optional
         Survey of the photometry, and, the first one, of the images; SDSS by default.
     ebv : float or Quantity, optional
         Galactic E(B-V), if the table does not have it.
     n : int, optional
         Use the first ``n`` galaxies only.
+
+    Attributes
+    ----------
+    paths : dict of str to list of str
+        Values of the columns ``image`` and ``spectrum``, of those that exist.
 
     Raises
     ------
@@ -172,15 +184,12 @@ class LocalFiles(Source):
         ebv: Any = None,
         n: int | None = None,
     ) -> None:
-        for folder in (images, spectra):
-            if folder is not None and not Path(folder).is_dir():
-                raise FileNotFoundError(f"there is no folder {folder}.")
+        self.images, self.spectra = (_opened(path) for path in (images, spectra))
         table = table[:n]
-        self.images, self.spectra = images, spectra
         self.survey = _first_survey(survey)
         self.galaxies, self._repeated = read_galaxy_table(table, survey=survey, ebv=ebv)
         self.filters = self.galaxies.photometry.filters
-        self._paths = {
+        self.paths = {
             name: [str(value) for value in table[name]]
             for name in ("image", "spectrum")
             if name in table.colnames
@@ -288,9 +297,11 @@ class LocalFiles(Source):
         OSError, ValueError
             If there are none, or they cannot be read.
         """
-        folder = Path(self.images or ".")
-        if "image" in self._paths:
-            return read_cutout_fits(_inside(folder, self._paths["image"][row]))
+        if isinstance(self.images, ArrayStore):
+            return self.images.image(self.paths.get("image", {row: name})[row])
+        folder = self.images or Path()
+        if "image" in self.paths:
+            return read_cutout_fits(_inside(folder, self.paths["image"][row]))
         path = _find(folder, name)
         if path is not None:
             return read_cutout_fits(path)
@@ -304,15 +315,39 @@ class LocalFiles(Source):
             raise FileNotFoundError(f"{folder} has no file {name}.fits or {name}-BAND.fits")
         return {band: next(iter(read_cutout_fits(path).values())) for band, path in bands.items()}
 
+    def spectrum(self, name: str, row: int) -> ObservedSpectrum:
+        """Return the spectrum of a galaxy.
+
+        Parameters
+        ----------
+        name : str
+            Name of the galaxy.
+        row : int
+            Its row in the table.
+
+        Returns
+        -------
+        ObservedSpectrum
+
+        Raises
+        ------
+        OSError, ValueError
+            If there is none, or it cannot be read.
+        """
+        if isinstance(self.spectra, ArrayStore):
+            return self.spectra.spectrum(self.paths.get("spectrum", {row: name})[row])
+        folder = self.spectra or Path()
+        if "spectrum" in self.paths:
+            return read_spectrum(_inside(folder, self.paths["spectrum"][row]))
+        path = _find(folder, name)
+        if path is None:
+            raise FileNotFoundError(f"{folder} has no file {name}.fits")
+        return read_spectrum(path)
+
     def _spectrum(self, name: str, row: int) -> ObservedSpectrum | str:
-        folder = Path(self.spectra or ".")
+        """Return the spectrum of a galaxy, or the reason why there is none."""
         try:
-            if "spectrum" in self._paths:
-                return read_spectrum(_inside(folder, self._paths["spectrum"][row]))
-            path = _find(folder, name)
-            if path is None:
-                return f"{folder} has no file {name}.fits"
-            return read_spectrum(path)
+            return self.spectrum(name, row)
         except (OSError, *INPUT_ERRORS) as error:
             return str(error)
 
@@ -365,6 +400,17 @@ def _first_survey(survey: Any) -> Survey:
 
     surveys = resolve_surveys(survey)
     return SDSS if surveys is None else surveys[0]
+
+
+def _opened(path: Path | str | None) -> ArrayStore | Path | None:
+    """Return a store, a folder, or None."""
+    if path is None:
+        return None
+    if is_store(Path(path)):
+        return ArrayStore(Path(path))
+    if not Path(path).is_dir():
+        raise FileNotFoundError(f"there is no folder, HDF5 file or zarr group {path}.")
+    return Path(path)
 
 
 def _find(folder: Path, *stems: str) -> Path | None:

@@ -33,7 +33,7 @@ def test_table_alone_makes_a_data_set(catalogue, tmp_path, capsys):
     [
         (["--n", "3", "--preview", "2"], "--n and --preview cannot be combined"),
         (["--n", "0"], "must be positive"),
-        (["--images", "nowhere"], "there is no folder nowhere"),
+        (["--images", "nowhere"], "there is no folder, HDF5 file or zarr group nowhere"),
         (["--survey", "nosurvey"], "nosurvey"),
     ],
 )

@@ -13,7 +13,7 @@ from dataset_cases import SIGMA, make_table, write_cutout, write_survey
 
 from astrogenspec.datasets import folders
 from astrogenspec.datasets.folders import DatasetFolder, FinishedUnit, read_manifest
-from astrogenspec.datasets.local_files import LocalFiles
+from astrogenspec.datasets.local_files import LocalFiles, read_galaxy_table
 from astrogenspec.datasets.sky_cells import SPLITS, split_of
 from astrogenspec.datasets.sources import build_dataset, find_duplicates
 from astrogenspec.surveys import SDSS
@@ -160,6 +160,18 @@ def test_unusable_tables(change, text):
     change(table)
     with pytest.raises(ValueError, match=text):
         LocalFiles(table)
+
+
+def test_units_of_positions_and_dispersions():
+    table = make_table(12)
+    plain, _ = read_galaxy_table(table)
+    table["ra"] = (table["ra"] * u.deg).to(u.hourangle)
+    table["dec"] = (table["dec"] * u.deg).to(u.rad)
+    table["velocity_dispersion"] = np.full(len(table), 0.15) * u.Unit("1000 km / s")
+    galaxies, _ = read_galaxy_table(table)
+    np.testing.assert_allclose(galaxies.ra, plain.ra, rtol=1e-9)
+    np.testing.assert_allclose(galaxies.dec, plain.dec, atol=1e-9)
+    np.testing.assert_allclose(galaxies.velocity_dispersion, 150.0)
 
 
 def test_labels_that_are_all_missing():
