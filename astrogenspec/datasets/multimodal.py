@@ -1,11 +1,21 @@
-"""Images of the Multimodal Universe, for a table of the user.
+"""Images and spectra of the Multimodal Universe, for a table of the user.
 
-The files of the Multimodal Universe [1]_ have images without labels: HDF5 files with the datasets
-``object_id``, ``image_band``, ``image_array``, ``image_ivar`` and ``image_scale``, or parquet files
-(HATS catalogues) with ``object_id`` and a column ``image`` of structures with ``band``, ``array``
-or ``flux``, ``ivar`` and ``scale``.  The table has the names (``object_id``), positions, photometry
-and labels.  Fluxes are in nanomaggies per pixel; pixels with an inverse variance of zero are bad,
-further masks are not used.
+The files of the Multimodal Universe [1]_ are HDF5 files with the dataset ``object_id``, or parquet
+files (HATS catalogues) with a column of this name, and
+
+- images: ``image_band``, ``image_array``, ``image_ivar`` and ``image_scale`` (HDF5), or a column
+  ``image`` of structures with ``band``, ``array`` or ``flux``, ``ivar`` and ``scale``.  Fluxes are
+  in nanomaggies per pixel; pixels with an inverse variance of zero are bad, further masks are not
+  used;
+- spectra of SDSS and DESI: ``spectrum_lambda`` (vacuum, Angstrom; negative where padded),
+  ``spectrum_flux`` (1e-17 erg/s/cm2/A), ``spectrum_ivar`` and optionally ``spectrum_mask`` (true
+  where bad), or a column ``spectrum`` of structures with ``lambda``, ``flux``, ``ivar`` and
+  ``mask``; instead of ``lambda``, files of DESI have ``lambda_min`` and ``lambda_max`` of a linear
+  grid.
+
+The table has the names (``object_id``), positions, photometry and labels.  Images and spectra of a
+galaxy have different ``object_id``: the name is that of the image, and the column ``spectrum`` of
+the table, if it exists, that of the spectrum.
 
 References
 ----------
@@ -27,14 +37,17 @@ from astropy.table import QTable
 
 from ..surveys import BANDS
 from .local_files import LocalFiles
+from .spectra import ObservedSpectrum
 
 __all__ = ["MultimodalUniverse"]
 
 _HDF5, _PARQUET = (".h5", ".hdf5"), (".parquet", ".pq")
+#: Array in HDF5 files by which images and spectra are recognised.
+_ARRAYS = {"image": "array", "spectrum": "flux"}
 
 
 class MultimodalUniverse(LocalFiles):
-    """Galaxies of a table, with images of the Multimodal Universe.
+    """Galaxies of a table, with images and spectra of the Multimodal Universe.
 
     Parameters
     ----------
@@ -53,6 +66,8 @@ class MultimodalUniverse(LocalFiles):
     ------
     FileNotFoundError
         If there are no files.
+    ValueError
+        If they have neither images nor spectra.
     """
 
     name = "multimodal-universe"
@@ -73,12 +88,26 @@ class MultimodalUniverse(LocalFiles):
                 f"{', '.join(map(str, files))}."
             )
         super().__init__(table, survey=survey, ebv=ebv, n=n)
-        self._places = {name: place for path in paths for name, place in _objects_of(path).items()}
+        self._places: dict[str, dict[str, tuple[Path, int]]] = {"image": {}, "spectrum": {}}
+        for path in paths:
+            objects, kinds = _contents_of(path)
+            for kind in kinds:
+                self._places[kind] |= {name: (path, k) for k, name in enumerate(objects)}
+        if not any(self._places.values()):
+            raise ValueError(
+                f"{paths[0]} has neither images nor spectra; files of the Multimodal Universe with "
+                "object_id and image or spectrum are expected."
+            )
 
     @property
     def has_images(self) -> bool:
         """Whether the data set has images."""
-        return True
+        return bool(self._places["image"])
+
+    @property
+    def has_spectra(self) -> bool:
+        """Whether the data set has spectra."""
+        return bool(self._places["spectrum"])
 
     def image(self, name: str, row: int) -> dict[str, Any]:
         """Return the images of a galaxy.
@@ -86,7 +115,7 @@ class MultimodalUniverse(LocalFiles):
         Parameters
         ----------
         name : str
-            Name of the galaxy, its ``object_id``.
+            Name of the galaxy, the ``object_id`` of its image.
         row : int
             Its row in the table.
 
@@ -99,11 +128,35 @@ class MultimodalUniverse(LocalFiles):
         OSError, ValueError
             If no file has them, or they cannot be read.
         """
-        if name not in self._places:
-            raise FileNotFoundError(f"no file has the object {name}")
-        path, index = self._places[name]
+        return _images(self._entry("image", name))
+
+    def spectrum(self, name: str, row: int) -> ObservedSpectrum:
+        """Return the spectrum of a galaxy.
+
+        Parameters
+        ----------
+        name : str
+            Name of the galaxy.
+        row : int
+            Its row in the table.
+
+        Returns
+        -------
+        ObservedSpectrum
+
+        Raises
+        ------
+        OSError, ValueError
+            If no file has it, or it cannot be read.
+        """
+        return _spectrum(self._entry("spectrum", self.paths.get("spectrum", {row: name})[row]))
+
+    def _entry(self, kind: str, name: str) -> Mapping[str, Any]:
+        if name not in self._places[kind]:
+            raise FileNotFoundError(f"no file has the {kind} of the object {name}")
+        path, index = self._places[kind][name]
         read = _from_hdf5 if path.suffix in _HDF5 else _from_parquet
-        return _images(read(path, index))
+        return read(path, index, kind)
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -112,51 +165,77 @@ def _files_of(path: Path) -> list[Path]:
     return [path] if path.is_file() else []
 
 
-def _objects_of(path: Path) -> dict[str, tuple[Path, int]]:
-    """Return the place of each object in a file."""
+def _contents_of(path: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the objects in a file, and which of image and spectrum it has."""
     if path.suffix in _HDF5:
         import h5py
 
         with h5py.File(path, "r") as file:
-            names = file["object_id"][:].tolist()
+            columns = set(file)
+            names = file["object_id"][:].tolist() if "object_id" in file else []
+        kinds = [kind for kind, one in _ARRAYS.items() if f"{kind}_{one}" in columns]
     else:
         from pyarrow import parquet
 
-        names = parquet.read_table(path, columns=["object_id"])["object_id"].to_pylist()
-    texts = (name.decode() if isinstance(name, bytes) else str(name) for name in names)
-    return {name: (path, k) for k, name in enumerate(texts)}
+        columns = set(parquet.read_schema(path).names)
+        kinds = [kind for kind in _ARRAYS if kind in columns]
+        names = []
+        if "object_id" in columns:
+            names = parquet.read_table(path, columns=["object_id"])["object_id"].to_pylist()
+    if not names:
+        raise ValueError(f"{path} has no object_id; files of the Multimodal Universe are expected.")
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names], kinds
 
 
-def _from_hdf5(path: Path, index: int) -> Mapping[str, Any]:
+def _from_hdf5(path: Path, index: int, kind: str) -> Mapping[str, Any]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        names = {"band": "image_band", "array": "image_array", "ivar": "image_ivar"}
-        names["scale"] = "image_scale"
-        return {key: file[name][index] for key, name in names.items()}
+        start = f"{kind}_"
+        return {name[len(start) :]: file[name][index] for name in file if name.startswith(start)}
 
 
-def _from_parquet(path: Path, index: int) -> Mapping[str, Any]:
+def _from_parquet(path: Path, index: int, kind: str) -> Mapping[str, Any]:
     from pyarrow import parquet
 
     file = parquet.ParquetFile(path)
     for k in range(file.num_row_groups):
         length = file.metadata.row_group(k).num_rows
         if index < length:
-            image = _row_group(path, k)[index].as_py()
-            if isinstance(image, list):
-                image = {key: [part[key] for part in image] for key in image[0]}
-            array = image["array"] if "array" in image else image["flux"]
-            return image | {"array": array}
+            entry = _row_group(path, k, kind)[index].as_py()
+            if isinstance(entry, list):
+                entry = {key: [part[key] for part in entry] for key in entry[0]}
+            return entry
         index -= length
     raise ValueError(f"{path} has fewer rows than object identifiers")
 
 
 @lru_cache(maxsize=2)
-def _row_group(path: Path, number: int) -> Any:
+def _row_group(path: Path, number: int, kind: str) -> Any:
     from pyarrow import parquet
 
-    return parquet.ParquetFile(path).read_row_group(number, columns=["image"])["image"]
+    return parquet.ParquetFile(path).read_row_group(number, columns=[kind])[kind]
+
+
+def _spectrum(entry: Mapping[str, Any]) -> ObservedSpectrum:
+    """Return a spectrum without its padding."""
+
+    def values(name: str) -> np.ndarray:
+        # Older files store arrays of shape (m, 1).
+        return np.ravel(np.asarray(entry[name], dtype=float))
+
+    flux, ivar = values("flux"), values("ivar")
+    if "lambda" in entry:
+        wavelength = values("lambda")
+    elif {"lambda_min", "lambda_max"} <= entry.keys():
+        low, high = float(values("lambda_min")[0]), float(values("lambda_max")[0])
+        wavelength = np.linspace(low, high, len(flux))
+    else:
+        raise ValueError("the spectrum has neither lambda nor lambda_min and lambda_max")
+    if "mask" in entry:
+        ivar = np.where(np.ravel(np.asarray(entry["mask"], dtype=bool)), 0.0, ivar)
+    used = np.isfinite(wavelength) & (wavelength > 0)
+    return ObservedSpectrum(wavelength[used], flux[used], ivar[used])
 
 
 def _images(image: Mapping[str, Any]) -> dict[str, CCDData]:
@@ -168,7 +247,7 @@ def _images(image: Mapping[str, Any]) -> dict[str, CCDData]:
         if band not in BANDS:
             continue
         images[band] = CCDData(
-            np.asarray(image["array"][k], dtype=float),
+            np.asarray(image["array" if "array" in image else "flux"][k], dtype=float),
             unit=u.nmgy,
             uncertainty=InverseVariance(np.asarray(image["ivar"][k], dtype=float)),
             meta={"PIXSCALE": float(np.ravel(image["scale"])[k])},

@@ -148,7 +148,7 @@ def test_images_of_the_multimodal_universe(tmp_path):
     first = source.image(names[0], 0)
     np.testing.assert_array_equal(first["r"].data, images[0, 1])
     np.testing.assert_allclose(source.image(names[2], 2)["r"].data, images[0, 1], rtol=1e-6)
-    with pytest.raises(FileNotFoundError, match="no file has the object 1003"):
+    with pytest.raises(FileNotFoundError, match="no file has the image of the object 1003"):
         source.image("1003", 3)
     manifest = build_dataset(source, tmp_path / "out", progress=False)
     assert manifest["failed"] == 1 and sum(manifest["galaxies"].values()) == 4
@@ -163,4 +163,62 @@ def test_images_of_the_multimodal_universe(tmp_path):
 
 def test_no_files_of_the_multimodal_universe(tmp_path):
     with pytest.raises(FileNotFoundError, match="there are no files"):
+        MultimodalUniverse(make_table(), [tmp_path])
+
+
+def spectrum_of(k, n=3000):
+    """Wavelength, flux, inverse variance and mask of a spectrum, with padding at the end."""
+    wavelength = 10 ** (3.58 + 1e-4 * np.arange(n))
+    flux, ivar = np.full(n, 5.0 + k), np.full(n, 4.0)
+    mask = np.zeros(n, bool)
+    mask[100:110] = True
+    wavelength[-50:], ivar[-50:] = -1, 0
+    return wavelength, flux, ivar, mask
+
+
+def test_spectra_of_the_multimodal_universe(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = make_table(5)
+    names = list(table["name"])
+    parts = [spectrum_of(k) for k in range(2)]
+    with h5py.File(tmp_path / "sdss.hdf5", "w") as file:
+        file["object_id"] = np.array([int(name) + 500 for name in names[:2]])
+        for k, column in enumerate(("lambda", "flux", "ivar", "mask")):
+            file[f"spectrum_{column}"] = np.stack([part[k] for part in parts])
+    wavelength, flux, ivar, mask = spectrum_of(2)
+    entry = {"lambda": wavelength, "flux": flux, "ivar": ivar, "mask": mask}
+    entry = {key: values.tolist() for key, values in entry.items()}
+    content = pa.table({"object_id": [f"{int(names[2]) + 500}"], "spectrum": [entry]})
+    parquet.write_table(content, tmp_path / "part.parquet")
+    with h5py.File(tmp_path / "desi.hdf5", "w") as file:
+        file["object_id"] = np.array([int(names[3]) + 500])
+        file["spectrum_flux"], file["spectrum_ivar"] = np.full((2, 1, 6001), 8.0)
+        file["spectrum_lambda_min"], file["spectrum_lambda_max"] = [3600.0], [9600.0]
+    table["spectrum"] = [f"{int(name) + 500}" for name in names]
+    source = MultimodalUniverse(table, [tmp_path])
+    assert source.has_spectra and not source.has_images
+    first = source.spectrum(names[1], 1)
+    assert len(first.flux) == 2950 and (first.flux[:100] == 6).all()
+    assert (first.ivar[100:110] == 0).all() and (first.ivar[:100] == 4).all()
+    assert source.spectrum(names[2], 2).flux[0] == 7
+    np.testing.assert_allclose(source.spectrum(names[3], 3).wavelength[:2], [3600, 3601])
+    manifest = build_dataset(source, tmp_path / "out", progress=False)
+    assert sum(manifest["galaxies"].values()) == 5 and manifest["failed"] == 1
+    columns, _ = read_columns(tmp_path / "out" / "train")
+    rows = {name.decode(): k for k, name in enumerate(columns["name"])}
+    seen = columns["spectrum"][rows[names[0]]]
+    np.testing.assert_allclose(seen[columns["spectrum_ivar"][rows[names[0]]] > 0], 5.0, rtol=1e-6)
+    assert not columns["spectrum_ivar"][rows[names[4]]].any()
+
+
+def test_files_that_are_not_of_the_multimodal_universe(tmp_path):
+    with h5py.File(tmp_path / "other.hdf5", "w") as file:
+        file["x"] = [1]
+    with pytest.raises(ValueError, match="has no object_id"):
+        MultimodalUniverse(make_table(), [tmp_path])
+    with h5py.File(tmp_path / "other.hdf5", "a") as file:
+        file["object_id"] = [1]
+    with pytest.raises(ValueError, match="neither images nor spectra"):
         MultimodalUniverse(make_table(), [tmp_path])
