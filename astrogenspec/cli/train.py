@@ -165,10 +165,18 @@ def _add_spectra(lanes: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="the network behind SpectrumEstimator",
         description="Train on simulated shards with images and rest-frame spectra (astrogenspec "
-        "simulate N "
-        "--training). A second call with the same --out resumes an interrupted training.",
+        "simulate N --training), on data sets of real galaxies with spectra (astrogenspec dataset) "
+        "or on both. A second call with the same --out resumes an interrupted training.",
     )
-    spectra.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of shards")
+    spectra.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="folders of simulated shards with images and rest-frame spectra (astrogenspec "
+        "simulate), or data sets with spectra (astrogenspec dataset)",
+    )
     _add_training(spectra)
     spectra.add_argument("--model", metavar="NAME", help="trained weights to continue from")
     spectra.add_argument(
@@ -230,6 +238,12 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         default="base",
         help="size of a new network (default base; with --data, without --model)",
     )
+    _add_engine(parser)
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the training loop that do not change what is learnt."""
+    add = parser.add_argument
     add(
         "--micro-batches",
         type=int,
@@ -243,6 +257,18 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bf16"),
         default="float32",
         help="precision of matrix products (default float32; bf16 for GPUs)",
+    )
+    add(
+        "--checkpoint-minutes",
+        type=float,
+        default=5.0,
+        metavar="MINUTES",
+        help="minutes between checkpoints, which are lost when the process is killed (default 5)",
+    )
+    add(
+        "--compile",
+        action="store_true",
+        help="compile the network, which takes minutes at first and makes the steps faster on GPUs",
     )
 
 
@@ -282,7 +308,7 @@ def _train_properties(options: argparse.Namespace) -> int:
         raise ValueError(
             "either --data (folders of shards) or --fine-tune (labelled galaxies) is required."
         )
-    from ..datasets.configurations import property_recipe
+    from ..datasets.configurations import property_recipe, train_frozen_encoder
     from ..inference.estimator import PropertyEstimator
     from ..inference.training import DEFAULT_TRAINING, RecipeConfig, train_properties
     from ..inputs.sed_features import N_COMPONENTS
@@ -304,9 +330,14 @@ def _train_properties(options: argparse.Namespace) -> int:
         before, old_card = old.network, old.card
     elif parts:
         raise ValueError(f"{parts[0]} requires --model, the trained weights to continue from.")
-    network, history = train_properties(
-        options.data, options.out, recipe=recipe, training=training, network=before
-    )
+    if options.configuration and before is None:
+        network, history = train_frozen_encoder(
+            options.data, options.out, recipe=recipe, training=training
+        )
+    else:
+        network, history = train_properties(
+            options.data, options.out, recipe=recipe, training=training, network=before
+        )
     card = _card(recipe, training, history, options) | _inputs_entry(options, old_card)
     return _save(PropertyEstimator(network, card=card), "properties", options)
 
@@ -410,8 +441,10 @@ def _images_of(options: argparse.Namespace, table: Table) -> Images | None:
 
 def _train_spectra(options: argparse.Namespace) -> int:
     from ..datasets.configurations import spectrum_recipe
+    from ..datasets.spectrum_training import train_spectra_on
     from ..generation.estimator import SpectrumEstimator
     from ..generation.training import DEFAULT_TRAINING, SpectrumRecipe, train_spectra
+    from ..training.shards import are_real
 
     training = _training(DEFAULT_TRAINING, options)
     _check_new_network(options)
@@ -422,11 +455,25 @@ def _train_spectra(options: argparse.Namespace) -> int:
         before = SpectrumEstimator.from_pretrained(options.model, device=options.device).network
     if options.observed is not None:
         return _fine_tune_spectra(options, before, training)
-    network, history = train_spectra(
-        options.data, options.out, recipe=recipe, training=training, network=before
-    )
+    settings: dict[str, Any] = {"recipe": recipe, "training": training, "network": before}
+    if any(are_real(folder) for folder in options.data):
+        network, history = train_spectra_on(
+            options.data, options.out, n_observed=options.n_observed, **settings
+        )
+    else:
+        network, history = train_spectra(_one_folder(options), options.out, **settings)
     card = _card(recipe, training, history, options)
     return _save(SpectrumEstimator(network, card=card), "spectra", options)
+
+
+def _one_folder(options: argparse.Namespace) -> Path:
+    """Return the folder of simulated galaxies, of which there must be one."""
+    if len(options.data) > 1:
+        raise ValueError(
+            f"--data has {len(options.data)} folders of simulated galaxies; the network of spectra "
+            "is trained on one of them, and on any number of data sets of real galaxies."
+        )
+    return options.data[0]
 
 
 def _fine_tune_spectra(
@@ -441,13 +488,12 @@ def _fine_tune_spectra(
     if options.configuration is not None:
         raise ValueError("--configuration cannot be combined with --observed; omit it.")
     recipe = FineTuningRecipe(seed=options.seed)
-    sample, held_out = observed_sample(
-        options.observed, options.data, network, n=options.n_observed
-    )
+    simulated = _one_folder(options)
+    sample, held_out = observed_sample(options.observed, simulated, network, n=options.n_observed)
     tuned, history = finetune_spectra(
         network,
         sample,
-        options.data,
+        simulated,
         options.out,
         training,
         recipe=recipe,
@@ -477,6 +523,8 @@ def _training(default: TrainingConfig, options: argparse.Namespace) -> TrainingC
         quiet=options.quiet,
         micro_batches=options.micro_batches,
         precision=options.precision,
+        checkpoint_minutes=options.checkpoint_minutes,
+        compiled=options.compile,
     )
 
 

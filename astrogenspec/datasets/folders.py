@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,7 @@ __all__ = [
     "FinishedUnit",
     "read_columns",
     "read_manifest",
+    "read_shard",
 ]
 
 #: Version of the layout of shards of real galaxies.
@@ -106,7 +107,7 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
 
 
 def read_columns(
-    folder: Path | str, n: int | None = None
+    folder: Path | str, n: int | None = None, names: Sequence[str] | None = None
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Read the columns of the first galaxies of a folder of shards.
 
@@ -116,6 +117,8 @@ def read_columns(
         Folder of shards of real galaxies.
     n : int, optional
         Maximum number of galaxies; all by default.
+    names : sequence of str, optional
+        Columns to read, of those that exist; all by default.
 
     Returns
     -------
@@ -131,8 +134,6 @@ def read_columns(
     ValueError
         If they are not of real galaxies.
     """
-    import h5py
-
     paths = sorted(Path(folder).glob("shard-*.h5"))
     if not paths:
         raise FileNotFoundError(
@@ -142,19 +143,30 @@ def read_columns(
     filters: tuple[str, ...] = ()
     left = n
     for path in paths:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format", "") != FORMAT:
-                raise ValueError(
-                    f"{path} does not hold real galaxies in the format of this version; make the "
-                    "data set with `astrogenspec dataset`."
-                )
-            filters = tuple(str(name) for name in file.attrs["filters"])
-            parts.append({name: file[name][:left] for name in file if file[name].shape})
+        part, filters = read_shard(path, left, names)
+        parts.append(part)
         if left is not None:
-            left -= len(parts[-1]["name"])
+            left -= len(next(iter(part.values())))
             if left <= 0:
                 break
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, filters
+
+
+def read_shard(
+    path: Path, n: int | None = None, names: Sequence[str] | None = None
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Read the columns of the first galaxies of one shard; see `read_columns`."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        if file.attrs.get("format", "") != FORMAT:
+            raise ValueError(
+                f"{path} does not hold real galaxies in the format of this version; make the "
+                "data set with `astrogenspec dataset`."
+            )
+        filters = tuple(str(name) for name in file.attrs["filters"])
+        chosen = [name for name in file if file[name].shape and (names is None or name in names)]
+        return {name: file[name][:n] for name in chosen}, filters
 
 
 class DatasetFolder:

@@ -9,6 +9,7 @@ of the bundled weights, given the redshift and the photometry.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import astropy.units as u
@@ -20,7 +21,13 @@ from ..generation.components import PER_BIN, Galaxy
 from ..generation.conditioning import APERTURES
 from ..generation.finetuning import ObservedSample
 from ..generation.network import SpectrumNetwork
-from ..generation.observed_spectra import ObservedSpectra, draw_noise_free, fit_prior
+from ..generation.observed_spectra import (
+    NoiseFree,
+    ObservedSpectra,
+    SpectrumPrior,
+    draw_noise_free,
+    fit_prior,
+)
 from ..generation.pipeline import ab_flux
 from ..generation.training import LABELS, select_aperture
 from ..inference.estimator import PropertyEstimator
@@ -33,7 +40,19 @@ from ..training.shards import Shards, training_folders
 from ..wavelengths import REST, narrow_line_velocity
 from .folders import read_columns
 
-__all__ = ["MIN_GALAXIES", "observed_sample"]
+__all__ = [
+    "COLUMNS",
+    "MIN_GALAXIES",
+    "check_number",
+    "draw_sample",
+    "observed_sample",
+    "observed_spectra",
+    "simulated_spectra",
+    "usable_galaxies",
+]
+
+#: Columns of real galaxies that are used.
+COLUMNS = ("theta", "flux", "velocity_dispersion", "spectrum", "spectrum_ivar")
 
 #: Minimum number of galaxies with spectra.
 MIN_GALAXIES = 20
@@ -84,46 +103,108 @@ def observed_sample(
         If the data set has too few spectra with redshifts.
     """
     training, validation = training_folders(observed)
-    parts = [_usable(folder, n) for folder in (training, validation) if folder is not None]
-    columns = {
-        name: np.concatenate([part[name] for part in parts])
-        for name in ("theta", "flux", "velocity_dispersion", "spectrum", "spectrum_ivar")
-    }
+    parts = []
+    for folder in (training, validation):
+        if folder is not None:
+            columns, filters = read_columns(folder, n, COLUMNS)
+            parts.append(usable_galaxies(columns, filters, folder)[0])
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
     n_training = len(parts[0]["theta"])
-    if n_training < MIN_GALAXIES:
-        raise ValueError(
-            f"{observed} has {n_training} spectra for training with a known redshift that cover a "
-            f"third of the wavelengths; at least {MIN_GALAXIES} are needed."
-        )
+    check_number(n_training, observed)
     held_out = list(range(n_training, len(columns["theta"])))
-    return _sample(columns, simulated, network, seed), held_out
+    prior, fits = fit_prior(simulated_spectra(simulated), observed_spectra(columns))
+    return draw_sample(columns, prior, fits, network.zero_points, seed), held_out
 
 
-def _usable(folder: Path, n: int | None) -> dict[str, np.ndarray]:
-    """Read the galaxies of a folder with a redshift and enough of a spectrum."""
-    columns, filters = read_columns(folder, n)
+def check_number(n: int, folder: Path | str) -> None:
+    """Raise an error if there are too few spectra to train on.
+
+    Parameters
+    ----------
+    n : int
+        Number of usable spectra.
+    folder : path
+        Data set.
+    """
+    if n < MIN_GALAXIES:
+        raise ValueError(
+            f"{folder} has {n} spectra for training with a known redshift that cover a third of "
+            f"the wavelengths; at least {MIN_GALAXIES} are needed."
+        )
+
+
+def usable_galaxies(
+    columns: dict[str, np.ndarray], filters: tuple[str, ...], folder: Path | str
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Select the galaxies with a redshift and enough of a spectrum.
+
+    Parameters
+    ----------
+    columns : dict of str to ndarray
+        The columns `COLUMNS`.
+    filters : tuple of str
+        Names of the filters of the photometry; only that of SDSS is used.
+    folder : path
+        Folder that is named in the message.
+
+    Returns
+    -------
+    columns : dict of str to ndarray
+    rows : ndarray of int
+        Their rows among the given galaxies.
+
+    Raises
+    ------
+    ValueError
+        If the columns have no spectra.
+    """
     if "spectrum" not in columns:
         raise ValueError(f"{folder} has no spectra; make the data set with spectra.")
     if filters != tuple(each.name for each in sdss_filters()):
-        # Total photometry in other filters is not used.
-        columns["flux"] = np.full((len(columns["theta"]), len(BANDS)), np.nan, np.float32)
+        unknown = np.full((len(columns["theta"]), len(BANDS)), np.nan, np.float32)
+        columns = columns | {"flux": unknown}
     redshift = columns["theta"][:, quantity_index("redshift")]
     covered = (columns["spectrum_ivar"] > 0).mean(axis=1)
-    keep = np.isfinite(redshift) & (covered > _MIN_BINS)
-    return {name: values[keep] for name, values in columns.items()}
+    rows = np.flatnonzero(np.isfinite(redshift) & (covered > _MIN_BINS))
+    return {name: columns[name][rows] for name in COLUMNS}, rows
 
 
-def _sample(
-    columns: dict[str, np.ndarray], simulated: Path | str, network: SpectrumNetwork, seed: int
+def simulated_spectra(folder: Path | str) -> Galaxy:
+    """Return the first spectra of a folder of simulated shards, which define the prior."""
+    shards = Shards.read(folder, LABELS)
+    rows = torch.arange(min(_N_PRIOR, len(shards)))
+    return select_aperture(shards.labels(rows), rows % len(APERTURES))
+
+
+def draw_sample(
+    columns: dict[str, np.ndarray],
+    prior: SpectrumPrior,
+    fits: Sequence[NoiseFree],
+    zero_points: Tensor,
+    seed: int,
 ) -> ObservedSample:
+    """Draw noise-free spectra of galaxies, and their properties.
+
+    Parameters
+    ----------
+    columns : dict of str to ndarray
+        The columns `COLUMNS` of usable galaxies.
+    prior : SpectrumPrior
+    fits : sequence of NoiseFree
+        Fit of each galaxy.
+    zero_points : Tensor, shape (5,)
+        Those of `~astrogenspec.generation.network.SpectrumNetwork`.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    ObservedSample
+    """
     redshift = columns["theta"][:, quantity_index("redshift")].astype(float)
     dispersion = columns["velocity_dispersion"].astype(float)
-    spectra = _spectra(columns, redshift, dispersion)
-    shards = Shards.read(simulated, LABELS)
-    rows = torch.arange(min(_N_PRIOR, len(shards)))
-    prior, fits = fit_prior(select_aperture(shards.labels(rows), rows % len(APERTURES)), spectra)
     rng = np.random.default_rng(seed)
-    on_survey = 10 ** (-0.4 * float(network.zero_points[_R]))
+    on_survey = 10 ** (-0.4 * float(zero_points[_R]))
     parts, fluxes = [], []
     for fitted, sigma, z in zip(fits, dispersion, redshift, strict=True):
         r_band = response_weights(REST.wavelength * (1 + z) * u.AA, bands=("r",))[:, 0] * on_survey
@@ -133,7 +214,8 @@ def _sample(
     galaxies = Galaxy.concatenate(parts)
     flux = torch.as_tensor(np.array(fluxes), dtype=torch.float32)
     n = len(redshift)
-    observed = (spectra.ivar > 0).float().unflatten(1, (-1, PER_BIN)).mean(2) > _MIN_OBSERVED
+    ivar = torch.as_tensor(columns["spectrum_ivar"])
+    observed = (ivar > 0).float().unflatten(1, (-1, PER_BIN)).mean(2) > _MIN_OBSERVED
     return ObservedSample(
         continuum=galaxies.continuum.unflatten(0, (n, -1)).half(),
         narrow=galaxies.narrow.unflatten(0, (n, -1)),
@@ -142,16 +224,17 @@ def _sample(
         dispersion=torch.as_tensor(dispersion, dtype=torch.float32),
         flux=flux,
         total=torch.as_tensor(columns["flux"]),
-        theta_in_fibre=_properties(redshift, _photometry_in_fibre(network, galaxies, flux)),
+        theta_in_fibre=_properties(redshift, _photometry_in_fibre(zero_points, galaxies, flux)),
         theta_of_total=_properties(redshift, columns["flux"].astype(float)),
         weight=observed.float(),
     )
 
 
-def _spectra(
-    columns: dict[str, np.ndarray], redshift: np.ndarray, dispersion: np.ndarray
-) -> ObservedSpectra:
-    stars = torch.as_tensor(np.nan_to_num(dispersion, nan=_TYPICAL_DISPERSION))
+def observed_spectra(columns: dict[str, np.ndarray]) -> ObservedSpectra:
+    """Return the spectra of the columns `COLUMNS`."""
+    redshift = columns["theta"][:, quantity_index("redshift")]
+    stars = columns["velocity_dispersion"].astype(float)
+    stars = torch.as_tensor(np.nan_to_num(stars, nan=_TYPICAL_DISPERSION))
     return ObservedSpectra(
         torch.as_tensor(columns["spectrum"]),
         torch.as_tensor(columns["spectrum_ivar"]),
@@ -161,11 +244,11 @@ def _spectra(
     )
 
 
-def _photometry_in_fibre(network: SpectrumNetwork, galaxies: Galaxy, flux: Tensor) -> np.ndarray:
+def _photometry_in_fibre(zero_points: Tensor, galaxies: Galaxy, flux: Tensor) -> np.ndarray:
     """Return the fluxes in ugriz (nmgy) of the first draw of each galaxy."""
     first = galaxies[::_N_DRAWS]
     parts = [ab_flux(first[k : k + _CHUNK]) for k in range(0, len(first), _CHUNK)]
-    colours = torch.cat(parts) * 10 ** (-0.4 * network.zero_points)
+    colours = torch.cat(parts) * 10 ** (-0.4 * zero_points)
     return (colours / colours[:, _R : _R + 1] * flux[:, :1]).double().numpy()
 
 

@@ -42,10 +42,17 @@ from .network import SpectrumNetwork
 from .pipeline import ab_flux
 from .training import LABELS, SpectrumRecipe, draw_given, make_batch, select_aperture
 
-__all__ = ["FineTuningRecipe", "ObservedSample", "finetune_spectra", "with_domains"]
+__all__ = [
+    "LINES_OF_PROPERTIES",
+    "FineTuningRecipe",
+    "ObservedSample",
+    "finetune_spectra",
+    "observed_batch",
+    "with_domains",
+]
 
-#: Lines with a flux among the properties.
-_LINES = {
+#: Line of each property that is a line flux.
+LINES_OF_PROPERTIES = {
     "halpha_flux": "Halpha",
     "hbeta_flux": "Hbeta",
     "nii6584_flux": "NII6585",
@@ -262,7 +269,7 @@ def observed_batch(
     theta[moved] = torch.nan
     theta[:, _REDSHIFT] = galaxies.redshift
     in_fibre = torch.where(fibre, nmgy, targets[2] * nmgy)
-    for name, line in _LINES.items():
+    for name, line in LINES_OF_PROPERTIES.items():
         theta[:, quantity_index(name)] = (galaxies.narrow[:, line_index(line)] * in_fibre).log10()
     inputs = _inputs(photometry, recipe, generator)
     given = draw_given(n, SpectrumRecipe(), generator) & theta.isfinite()
@@ -329,7 +336,8 @@ def finetune_spectra(
         simulated = select_aperture(shards.labels(some), some % len(APERTURES))
         tuned = with_domains(network, sample[rows], sample.weight[rows], simulated)
     freeze(tuned)
-    source = _ObservedBatches(tuned, sample, shards, recipe)
+    # Batches are made on the CPU, wherever the network is trained.
+    source = _ObservedBatches(copy.deepcopy(tuned).cpu(), sample, shards, recipe)
     streams = [source.stream(rows.nonzero()[:, 0]), *_simulated_streams(shards, recipe)]
     batches = None
     if len(held_out):

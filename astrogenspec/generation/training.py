@@ -35,7 +35,9 @@ __all__ = [
     "SpectrumTask",
     "draw_given",
     "fit_scales",
+    "hide_inputs",
     "make_batch",
+    "photometry_only",
     "select_aperture",
     "train_spectra",
 ]
@@ -62,7 +64,8 @@ class SpectrumRecipe(TrainingRecipe):
     Attributes
     ----------
     image_batch, photometry_batch : int
-        Batch size of galaxies with images, and of galaxies with photometry only.
+        Batch size of galaxies with images, and of galaxies with photometry only; 0 for none of the
+        latter.
     held_out : float
         Fraction of the galaxies, the last ones, used for validation.
     validation_size : int
@@ -199,7 +202,7 @@ def make_batch(
     hidden = torch.rand(n, generator=generator, dtype=torch.float32) < recipe.nothing
     given &= ~hidden[:, None]
     return SpectrumBatch(
-        _hide_inputs(inputs, ~hidden),
+        hide_inputs(inputs, ~hidden),
         aperture,
         select_aperture(labels, aperture),
         labels["theta"],
@@ -207,7 +210,8 @@ def make_batch(
     )
 
 
-def _hide_inputs(inputs: ModelInputs, keep: Tensor) -> ModelInputs:
+def hide_inputs(inputs: ModelInputs, keep: Tensor) -> ModelInputs:
+    """Remove image and photometry of the galaxies for which ``keep`` (n,) is false."""
     keep = keep[:, None].float()
     return replace(
         inputs,
@@ -293,19 +297,22 @@ def train_spectra(
         network = SpectrumNetwork(**recipe.network)
         fit_scales(network, train_set)
     with_images = ShardSource(train_set, held_out, recipe.image_augmentation, recipe.image_batch)
-    photometry_only = ShardSource(
-        _photometry_only(train_set),
-        _photometry_only(held_out),
-        recipe.photometry_augmentation,
-        recipe.photometry_batch,
-        validation_seed=with_images.validation_seed + 1,
-    )
-    sources = [with_images, photometry_only]
+    sources = [with_images]
+    if recipe.photometry_batch:
+        without_images = ShardSource(
+            photometry_only(train_set),
+            photometry_only(held_out),
+            recipe.photometry_augmentation,
+            recipe.photometry_batch,
+            validation_seed=with_images.validation_seed + 1,
+        )
+        sources.append(without_images)
     history = train(SpectrumTask(recipe), network, sources, out, training or DEFAULT_TRAINING)
     return network, history
 
 
-def _photometry_only(shards: Shards) -> Shards:
+def photometry_only(shards: Shards) -> Shards:
+    """Remove images and morphology."""
     return shards.without_images().drop(*MORPHOLOGY_COLUMNS)
 
 

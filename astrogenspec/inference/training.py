@@ -152,6 +152,8 @@ class RecipeConfig(TrainingRecipe):
         Train only a head for galaxies without images, and leave the rest of a trained network
         unchanged.  It starts from the photometry head of the network if it has one, else from a
         copy of its first head.
+    vae_alone : bool
+        Train only the autoencoder of the images; the heads keep their initial weights.
     views : int
         Number of times each image is observed and encoded before the heads alone are trained.
     """
@@ -171,6 +173,7 @@ class RecipeConfig(TrainingRecipe):
     warm_kl: float = 0.1
     heads_alone: bool = False
     photometry_alone: bool = False
+    vae_alone: bool = False
     views: int = 2
 
 
@@ -298,7 +301,8 @@ class PropertyTask(TrainingTask):
             batch.inputs,
             batch.theta,
             valid,
-            batch.measurable,
+            None if recipe.vae_alone else batch.measurable,
+            quantity_weight=torch.zeros_like(batch.theta) if recipe.vae_alone else None,
             latent=batch.latent,
             kl_weight=recipe.kl_weight * min(1.0, progress / recipe.warm_kl),
             elbo_weight=recipe.elbo_weight,
@@ -363,6 +367,8 @@ def train_properties(
     if recipe.heads_alone or recipe.photometry_alone:
         network.vae.requires_grad_(False)
         network.latent_of_properties.requires_grad_(False)
+    if recipe.vae_alone:
+        network.heads.requires_grad_(False)
     observer = None
     if network.components is not None:
         observer = FilterObserver(FilterBank(), network.components)

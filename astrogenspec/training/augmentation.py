@@ -159,6 +159,8 @@ class AugmentationConfig:
     same_bands : float
         Fraction of galaxies whose photometry has the bands of the image; for the rest the bands are
         drawn independently.
+    whole_catalogue : bool
+        If True, the catalogue has all bands whatever the image has.
     sigma_scatter : float
         Log-normal scatter of the sky noise around its nominal value (natural logarithm).
     deep_fraction, shallow_fraction : float
@@ -186,6 +188,7 @@ class AugmentationConfig:
     full_bands: float = 0.5
     gri_bands: float = 0.2
     same_bands: float = 0.8
+    whole_catalogue: bool = False
     sigma_scatter: float = 0.2
     deep_fraction: float = 0.1
     shallow_fraction: float = 0.1
@@ -517,7 +520,7 @@ def augment(
     n, device = len(images), images.device
     mode = draw_modes(n, config, generator, device)
     image_bands = draw_band_subsets(n, config, generator, device)
-    other_bands = draw_band_subsets(n, config, generator, device)
+    other_bands = draw_band_subsets(n, config, generator, device) | config.whole_catalogue
     has_image, on_image = mode != InputMode.PHOTOMETRY, mode == InputMode.IMAGE_AND_MEASURED
     same = (uniform((n, 1), generator, device) < config.same_bands) | on_image[:, None]
     photometry_bands = torch.where(same, image_bands, other_bands)

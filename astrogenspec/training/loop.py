@@ -205,6 +205,9 @@ class TrainingConfig:
         processes (`astrogenspec.training.parallel`); at least one for each process.
     precision : {"float32", "bf16"}
         Precision of matrix products in training steps; weights are always of single precision.
+    compiled : bool
+        Compile the large parts of the model with `torch.compile`, which makes the first steps
+        slower and the others faster on GPUs; the losses are the same up to rounding.
     """
 
     max_steps: int | None = None
@@ -223,6 +226,7 @@ class TrainingConfig:
     quiet: bool = False
     micro_batches: int = 1
     precision: str = "float32"
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         if self.max_steps is None and self.max_seconds is None:
@@ -415,7 +419,7 @@ class _Trainer:
     def run(self, validation: Iterable[Any] | None, loss_fn: LossFunction) -> None:
         self.model.train()
         source = iter(self.batches)
-        engine = self.workers.engine(self.model, loss_fn)
+        engine = self.workers.engine(self.model, loss_fn, compiled=self.config.compiled)
         quiet = self.config.quiet or not self.workers.is_first
         with tqdm(
             total=self.config.max_steps, initial=self.step, disable=quiet, unit="step"

@@ -127,7 +127,7 @@ def _catalogue_bands(
     """Draw the bands of the catalogue, shape (n, m)."""
     n, m = shape
     if sdss:
-        return draw_band_subsets(n, config, generator)
+        return draw_band_subsets(n, config, generator) | config.whole_catalogue
     every = uniform((n, 1), generator, None) < config.full_bands
     return every | (uniform((n, m), generator, None) < _KEPT_BAND)
 

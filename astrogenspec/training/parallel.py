@@ -106,12 +106,27 @@ class Workers:
             for name in names
         }
 
-    def engine(self, model: nn.Module, loss: Callable[..., dict[str, Tensor]]) -> nn.Module:
-        """Return a module that evaluates the loss, with averaged gradients."""
-        module = _Loss(model, loss)
-        if self.size == 1:
-            return module
-        return nn.parallel.DistributedDataParallel(module, find_unused_parameters=True)
+    def engine(
+        self, model: nn.Module, loss: Callable[..., dict[str, Tensor]], *, compiled: bool = False
+    ) -> Any:
+        """Return a module that evaluates the loss, with averaged gradients.
+
+        Parameters
+        ----------
+        model : `torch.nn.Module`
+        loss : callable
+            Loss of the model.
+        compiled : bool
+            Compile the module with `torch.compile`.
+
+        Returns
+        -------
+        `torch.nn.Module`
+        """
+        module: nn.Module = _Loss(model, loss)
+        if self.size > 1:
+            module = nn.parallel.DistributedDataParallel(module, find_unused_parameters=True)
+        return torch.compile(module, dynamic=True) if compiled else module
 
 
 def _mean(values: list[float]) -> float:
@@ -178,7 +193,7 @@ def without_synchronisation(engine: nn.Module, last: bool) -> Any:
     -------
     context manager
     """
-    if last or not isinstance(engine, nn.parallel.DistributedDataParallel):
+    if last or not hasattr(engine, "no_sync"):
         return nullcontext()
     return engine.no_sync()
 

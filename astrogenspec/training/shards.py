@@ -29,7 +29,9 @@ __all__ = [
     "OBSERVED_COLUMNS",
     "MappedColumn",
     "Shards",
+    "are_real",
     "have_images",
+    "read_mapped_columns",
     "training_folders",
 ]
 
@@ -86,6 +88,17 @@ def have_images(folder: Path | str) -> bool:
         return False
     with h5py.File(paths[0]) as file:
         return "image" in file
+
+
+def are_real(folder: Path | str) -> bool:
+    """Return whether the shards of a folder, or of a data set, hold real galaxies."""
+    import h5py
+
+    paths = sorted(training_folders(folder)[0].glob("shard-*.h5"))
+    if not paths:
+        return False
+    with h5py.File(paths[0]) as file:
+        return _is_real(file, paths[0])
 
 
 class MappedColumn:
@@ -218,7 +231,7 @@ class Shards:
         if not paths:
             raise FileNotFoundError(
                 f"{folder} has no files shard-*.h5; make them with `astrogenspec simulate N "
-                f"--out {folder}`."
+                f"--out {folder}` or `astrogenspec dataset`."
             )
         with h5py.File(paths[0]) as file:
             real = _is_real(file, paths[0])
@@ -235,7 +248,7 @@ class Shards:
             inputs = [name for name in OBSERVED_COLUMNS if real or name not in ("flux", "ivar")]
             names = [*labels, *(name for name in inputs if name in file and name not in labels)]
             filters = [str(name) for name in file.attrs["filters"]] if real else []
-        return cls(dict(_read_columns(paths, names)), filters)
+        return cls(dict(read_mapped_columns(paths, names)), filters)
 
     def without_images(self) -> Shards:
         """Remove images and the photometry measured on them."""
@@ -359,8 +372,25 @@ def _is_real(file: Any, path: Path) -> bool:
     return True
 
 
-def _read_columns(paths: Sequence[Path], names: Sequence[str]) -> list[tuple[str, Any]]:
-    """Return columns of all shards, in memory or mapped."""
+def read_mapped_columns(paths: Sequence[Path], names: Sequence[str]) -> list[tuple[str, Any]]:
+    """Read columns of all shards, or map those that are too large for memory.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files with the same columns.
+    names : sequence of str
+        Columns.
+
+    Returns
+    -------
+    list of tuple of str and Tensor or MappedColumn
+
+    Raises
+    ------
+    ValueError
+        If the files have different columns.
+    """
     import h5py
 
     with h5py.File(paths[0]) as file:

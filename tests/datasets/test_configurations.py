@@ -1,17 +1,25 @@
 """Named sizes and published configurations."""
 
+from dataclasses import replace
+
+import h5py
 import pytest
+import torch
+from astropy.table import QTable
+from training_cases import RECIPE, TRAINING, make_columns, make_observed, write_real
 
 from astrogenspec.datasets.configurations import (
     PROPERTY_SIZES,
     SPECTRUM_SIZES,
     property_recipe,
     spectrum_recipe,
+    train_frozen_encoder,
 )
 from astrogenspec.generation.network import SpectrumNetwork
 from astrogenspec.generation.training import SpectrumRecipe
 from astrogenspec.inference.network import PropertyNetwork
 from astrogenspec.inference.training import RecipeConfig
+from astrogenspec.training.shards import Shards
 
 
 def n_parameters(network):
@@ -37,13 +45,52 @@ def test_image_and_photometry_of_every_galaxy():
     recipe = property_recipe(RecipeConfig(seed=4), "small", "images-to-physics")
     assert recipe.seed == 4 and recipe.network["latent_size"] == 32
     assert recipe.image_augmentation.mode_weights == (1.0, 0.0, 0.0, 0.0)
-    assert recipe.image_augmentation.full_bands == 1.0
+    assert recipe.image_augmentation.gri_bands == 1.0
+    assert recipe.image_augmentation.whole_catalogue
 
 
 def test_spectrum_of_the_fibre_from_the_image_alone():
     recipe = spectrum_recipe(SpectrumRecipe(), "base", "galaxy-spectroscopy")
     assert recipe.image_augmentation.mode_weights == (0.0, 0.0, 1.0, 0.0)
     assert recipe.fibre_fraction == recipe.no_properties == 1.0
+    assert recipe.photometry_batch == 0
+
+
+def test_images_in_three_bands_and_the_whole_catalogue(tmp_path):
+    write_real(tmp_path / "shard-00000.h5", make_observed(6))
+    recipe = property_recipe(RecipeConfig(), "small", "images-to-physics")
+    generator = torch.Generator().manual_seed(0)
+    real = Shards.read(tmp_path)
+    inputs = real.inputs(torch.arange(6), recipe.image_augmentation, generator)
+    assert inputs.image_bands.tolist() == [[0, 1, 1, 1, 0]] * 6
+    # The galaxies of the second half have no z.
+    assert inputs.photometry_bands.tolist() == [[1] * 5] * 3 + [[1, 1, 1, 1, 0]] * 3
+
+
+def test_autoencoder_first_then_frozen(tmp_path):
+    (tmp_path / "data").mkdir()
+    with h5py.File(tmp_path / "data" / "shard-00000.h5", "w") as file:
+        for name, values in make_columns(40, True).items():
+            file[name] = values
+    config = replace(TRAINING, max_steps=6)
+    network, history = train_frozen_encoder(
+        [tmp_path / "data"], tmp_path / "out", recipe=RECIPE, training=config
+    )
+    assert history.rows[-1]["step"] == 3 and "train_reconstruction_0" not in history.rows[-1]
+    first = QTable.read(tmp_path / "out" / "autoencoder" / "history.ecsv")
+    assert first["step"][-1] == 3
+    # Flows do not count in the first training, apart from the map of properties to latents.
+    terms = [first[f"train_{name}_0"][-1] for name in ("total", "flow", "measurable")]
+    assert terms[1] == 0 and terms[2] == 0 and terms[0] > 0
+    stored = torch.load(tmp_path / "out" / "autoencoder" / "checkpoint.pt", weights_only=True)
+    state = network.state_dict()
+    encoder = {n: v for n, v in stored["best"].items() if n.startswith("vae.")}
+    assert encoder and all(torch.equal(state[name], value) for name, value in encoder.items())
+    assert any(
+        not torch.equal(state[name], value)
+        for name, value in stored["best"].items()
+        if name.startswith("heads.") and value.is_floating_point()
+    )
 
 
 def test_configuration_of_the_other_network():

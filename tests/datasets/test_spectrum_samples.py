@@ -3,33 +3,12 @@
 import h5py
 import numpy as np
 import pytest
-from generation_cases import make_columns, make_galaxies, make_network
+from generation_cases import make_columns, make_network
+from spectrum_dataset_cases import FLUX, write_observed
 from training_cases import make_observed, write_real
 
 from astrogenspec.datasets.spectrum_samples import observed_sample
 from astrogenspec.wavelengths import REST
-
-FLUX = 20.0
-
-
-def write_observed(path, n, seed):
-    """Galaxies whose spectra are those of simulated ones without lines, with noise and gaps."""
-    galaxies = make_galaxies(n, seed)
-    columns = make_observed(n, seed)
-    columns["theta"][:, 0] = galaxies.redshift.numpy()
-    columns["velocity_dispersion"] = galaxies.dispersion.numpy()
-    rng = np.random.default_rng(seed)
-    flux = FLUX * galaxies.continuum.numpy()
-    sigma = 0.02 * flux
-    seen = REST.wavelength * (1 + galaxies.redshift.numpy()[:, None])
-    ivar = np.where((seen > 3800) & (seen < 9200), sigma**-2, 0)
-    ivar[:, 3000:3040] = 0
-    noisy = flux + sigma * rng.standard_normal(flux.shape)
-    columns["spectrum"] = np.where(ivar > 0, noisy, 0).astype("f4")
-    columns["spectrum_ivar"] = ivar.astype("f4")
-    columns["ebv"] = np.zeros(n, "f4")
-    write_real(path, columns)
-    return galaxies, columns
 
 
 @pytest.fixture

@@ -30,11 +30,11 @@ def make_stream(batch_size):
     return BatchStream(lambda rows, _: data[rows], 32, batch_size, seed=1)
 
 
-def trained(micro_batches):
+def trained(micro_batches, **settings):
     torch.manual_seed(0)
     model = nn.Linear(1, 1)
     config = TrainingConfig(
-        max_steps=6, validate_every=2, quiet=True, clip=1e9, micro_batches=micro_batches
+        max_steps=6, validate_every=2, quiet=True, clip=1e9, micro_batches=micro_batches, **settings
     )
     history = fit(model, make_stream(8 // micro_batches), None, config, square_loss)
     return model, history
@@ -47,6 +47,23 @@ def test_micro_batches_are_parts_of_a_batch():
         torch.testing.assert_close(parts.state_dict()[name], value)
     one, four = ([row["train_total"] for row in h.rows] for h in (history, other))
     np.testing.assert_allclose(four, one, rtol=1e-5)
+
+
+def test_compiled_steps_give_the_same_losses(monkeypatch):
+    seen = []
+    compiler = torch.compile
+
+    def compiled(module, **options):
+        seen.append(options)
+        return compiler(module, backend="eager", **options)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    (plain, history), (model, other) = trained(2), trained(2, compiled=True)
+    assert len(seen) == 1
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value)
+    one, two = ([row["train_total"] for row in h.rows] for h in (history, other))
+    np.testing.assert_allclose(two, one, rtol=1e-6)
 
 
 def test_skipped_batches_are_passed_over():
