@@ -8,6 +8,9 @@ from typing import Any
 
 __all__ = ["add_evaluate"]
 
+#: Galaxies on which weights are scored, at most, unless the user gives another number.
+_MAX_GALAXIES = 5000
+
 
 def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
     """Register ``astrogenspec evaluate``.
@@ -51,6 +54,13 @@ def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
         default="photometry",
         help="input mode of the posterior, used to test a recalibration (default photometry)",
     )
+    _add_data(parser)
+    add("--overwrite", action="store_true", help="replace existing files")
+    parser.set_defaults(run=_evaluate, parser=parser)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the options of weights on a data set."""
     data = parser.add_argument_group("weights on a data set")
     data.add_argument(
         "--data",
@@ -62,12 +72,23 @@ def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
         "--properties", metavar="WEIGHTS", help="weights of properties (default: the bundled ones)"
     )
     data.add_argument("--spectra", metavar="WEIGHTS", help="weights of spectra (default: none)")
-    data.add_argument("--n", type=int, metavar="N", help="maximum number of galaxies")
+    data.add_argument(
+        "--n",
+        type=int,
+        metavar="N",
+        help=f"maximum number of galaxies (default {_MAX_GALAXIES}; 0.4 MB of memory each)",
+    )
     data.add_argument("--n-draws", type=int, default=500, help="draws per galaxy (default 500)")
+    data.add_argument(
+        "--n-fits",
+        type=int,
+        default=100,
+        metavar="N",
+        help="maximum number of spectra to which stellar templates are fitted, for velocity "
+        "dispersion, age, metallicity and reddening (default 100)",
+    )
     data.add_argument("--seed", type=int, default=0, help="seed (default 0)")
     data.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    add("--overwrite", action="store_true", help="replace existing files")
-    parser.set_defaults(run=_evaluate, parser=parser)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -129,10 +150,11 @@ def _evaluate_weights(options: argparse.Namespace) -> int:
         if output is not None:
             check_output(output, options.overwrite, ())
     evaluation = evaluate(
-        read_test_set(options.data, options.n),
+        read_test_set(options.data, _MAX_GALAXIES if options.n is None else options.n),
         properties=options.properties,
         spectra=options.spectra,
         n_draws=options.n_draws,
+        n_fits=options.n_fits,
         seed=options.seed,
         device=options.device,
     )

@@ -19,6 +19,7 @@ from .evaluation import (
     TestSet,
     judge_properties,
     judge_spectra,
+    mass_metallicity,
     population_scores,
     predict_modes,
     predict_spectra,
@@ -57,7 +58,8 @@ class Evaluation:
         Posteriors by input.
     spectra : SpectrumDraws or None
     tables : dict of str to QTable
-        ``properties``, ``population`` and, with weights of spectra, ``spectra``.
+        ``properties``, ``population`` and, with weights of spectra, ``spectra`` and
+        ``measurements``.
     tarp_deviation : float
         Largest deviation of the expected coverage of the joint posterior of redshift, mass and
         star-formation rate from the nominal one (TARP; Lemos et al. 2023); NaN if unknown.
@@ -77,6 +79,7 @@ def evaluate(
     properties: str | None = None,
     spectra: str | None = None,
     n_draws: int = 500,
+    n_fits: int = 100,
     seed: int = 0,
     device: str = "cpu",
 ) -> Evaluation:
@@ -90,6 +93,8 @@ def evaluate(
         spectra.
     n_draws : int
         Number of draws per galaxy.
+    n_fits : int
+        Maximum number of galaxies to which stellar templates are fitted, which takes seconds each.
     seed : int
         Seed of the draws.
     device : str
@@ -114,7 +119,7 @@ def evaluate(
     if spectra is not None:
         generator = SpectrumEstimator.from_pretrained(spectra, device=device)
         draws = predict_spectra(generator, test, first, seed=seed)
-        tables["spectra"] = judge_spectra(draws, test)
+        tables["spectra"], tables["measurements"] = judge_spectra(draws, test, n_fits=n_fits)
         weights["spectra"] = _name(generator.card, spectra)
     return Evaluation(test, weights, posteriors, draws, tables, _tarp(first, test, seed))
 
@@ -172,18 +177,28 @@ def html_page(evaluation: Evaluation) -> str:
         "<h2>Quantities</h2><p>Errors of the posterior median, in dex (redshift: plain); "
         "fraction of true values inside the central 68% and 95% intervals; p-value of a uniform "
         "probability integral transform. Published values: Siddiqa et al. (arXiv:2511.12737), on "
-        "their own test set.</p>",
+        "their own test set; best published: NMAD of the redshift (Pasquet et al. 2019) and root "
+        "mean square errors of mass, star-formation rate and metallicity (Zeraatgari et al. 2024, "
+        "Delli Veneri et al. 2019, Wu &amp; Boada 2019), likewise.</p>",
         _table(evaluation.tables["properties"]),
         f"<p>{_tarp_text(evaluation.tarp_deviation)}</p>",
         _image(_value_figure(evaluation), "posterior medians against true values"),
         _image(_rank_figure(evaluation), "probability integral transform"),
-        "<h2>Relations of the population</h2>",
+        "<h2>Relations of the population</h2><p>Published mass-metallicity relation: Kewley &amp; "
+        "Ellison (2008), at the masses of these galaxies.</p>",
         _table(evaluation.tables["population"]),
+        _image(_population_figure(evaluation), "star formation and metallicity against mass"),
     ]
     if evaluation.spectra is not None:
         parts += [
             "<h2>Spectra</h2>",
+            "<p>Medians over the galaxies. chi2/N with the best common factor.</p>",
             _table(evaluation.tables["spectra"]),
+            "<p>Measurements on the best generated against those on the observed spectra. "
+            "Published: root mean square error of the velocity dispersion from images (Hansen et "
+            "al. 2020), and accuracy of the class of active galaxies (Doorenbos et al. 2024), on "
+            "their own test sets.</p>",
+            _table(evaluation.tables["measurements"]),
             _image(_spectrum_figure(evaluation, evaluation.spectra), "generated and observed"),
         ]
     return "\n".join([*parts, "</body></html>"])
@@ -248,16 +263,48 @@ def _value_figure(evaluation: Evaluation) -> Figure:
 
 
 def _rank_figure(evaluation: Evaluation) -> Figure:
-    """Histograms of the probability integral transform of the redshift."""
+    """Histograms of the probability integral transform, one panel for each quantity."""
     from ..calibration.diagnostics import pit
 
-    figure, axes = _figure((10, 3), 1, max(len(evaluation.posteriors), 1))
-    for axis, (mode, posterior) in zip(axes[0], evaluation.posteriors.items(), strict=True):
-        draws, true, _ = values_in_dex(posterior["redshift"], evaluation.test.truth["redshift"])
-        ranks = pit(draws, true, seed=0)
-        axis.hist(ranks[np.isfinite(ranks)], np.linspace(0, 1, 11), density=True)
+    figure, axes = _figure((10, 7), 3, 3)
+    edges = np.linspace(0, 1, 11)
+    for axis, name in zip(axes.ravel(), QUANTITIES, strict=True):
+        for mode, posterior in evaluation.posteriors.items():
+            draws, true, _ = values_in_dex(posterior[name], evaluation.test.truth[name])
+            ranks = pit(draws, true, seed=0)
+            ranks = ranks[np.isfinite(ranks)]
+            if len(ranks):
+                axis.hist(ranks, edges, density=True, histtype="step", label=mode)
         axis.axhline(1, color="k", lw=0.8)
-        axis.set(xlabel=f"PIT of the redshift ({mode})", ylabel="density")
+        axis.set(xlabel=f"PIT of {name}", ylabel="density")
+    axes[0, 0].legend()
+    return figure
+
+
+def _population_figure(evaluation: Evaluation) -> Figure:
+    """Star formation and gas metallicity against mass, predicted and true."""
+    figure, axes = _figure((10, 7), 2, 2)
+    _, posterior = next(iter(evaluation.posteriors.items()))
+    predicted = {name: _numbers(posterior[name].median()) for name in QUANTITIES}
+    true = {name: _numbers(evaluation.test.truth[name]) for name in QUANTITIES}
+    ends: dict[int, list[float]] = {0: [], 1: []}
+    for column, (label, values) in enumerate((("median", predicted), ("true", true))):
+        for row, name in enumerate(("sfr", "gas_metallicity")):
+            known = np.isfinite(true[name]) & np.isfinite(true["stellar_mass"])
+            known &= np.isfinite(predicted[name]) & np.isfinite(predicted["stellar_mass"])
+            axis = axes[row, column]
+            axis.plot(values["stellar_mass"][known], values[name][known], ".", ms=3, alpha=0.5)
+            axis.set(xlabel=f"{label} log mass (Msun)", ylabel=f"{label} {name}")
+            ends[row] += values[name][known].tolist()
+    mass = np.linspace(8.5, 11, 50)
+    for axis in axes[1]:
+        axis.plot(mass, mass_metallicity(mass), "k-", lw=0.8, label="Kewley & Ellison (2008)")
+        axis.legend()
+    for row, values in ends.items():
+        if values:
+            margin = 0.1 + 0.05 * np.ptp(values)
+            for axis in axes[row]:
+                axis.set_ylim(min(values) - margin, max(values) + margin)
     return figure
 
 

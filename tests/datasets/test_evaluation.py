@@ -12,6 +12,7 @@ from astrogenspec.datasets.evaluation import (
     PUBLISHED,
     judge_properties,
     judge_spectra,
+    mass_metallicity,
     population_scores,
     read_test_set,
 )
@@ -76,9 +77,21 @@ def test_scores_of_known_errors(folder):
 def test_relations_of_the_population(folder):
     test = read_test_set(folder)
     table = population_scores(exact_posterior(test), test)
-    assert len(table) == 3
-    np.testing.assert_allclose(table["predicted"][:2], table["true"][:2], atol=1e-3)
-    assert table["predicted"][2] == 1.0 and table["published"][2] == 0.82
+    assert len(table) == 6
+    np.testing.assert_allclose(table["predicted"], table["true"], atol=1e-3)
+    rows = {row["what"]: row for row in table}
+    accuracy = rows["accuracy of the class above the line of Kauffmann et al. (2003)"]
+    assert accuracy["predicted"] == 1.0 and accuracy["published"] == 0.82
+    # The relation at log mass 10.5 +- 0.1.
+    assert rows["mean of 12 + log(O/H)"]["published"] == pytest.approx(8.766, abs=0.01)
+    slope = rows["slope of 12 + log(O/H) with log mass"]["published"]
+    assert slope == pytest.approx(0.0925, abs=0.03)
+
+
+def test_published_mass_metallicity_relation():
+    # Kewley & Ellison (2008), table 2: 32.1488 - 85.1258 + 97.6384 - 35.9763.
+    np.testing.assert_allclose(mass_metallicity(np.array([10.0])), 8.6851, atol=1e-4)
+    assert np.isnan(mass_metallicity(np.array([7.0, 12.0]))).all()
 
 
 def spectra_like(test, factor=1.0, curve=0.0):
@@ -96,19 +109,20 @@ def spectra_like(test, factor=1.0, curve=0.0):
 
 def test_spectra_equal_to_the_observed_ones(folder):
     test = read_test_set(folder)
-    table = judge_spectra(spectra_like(test, factor=3.0), test)
+    table, measured = judge_spectra(spectra_like(test, factor=3.0), test, n_fits=0)
     rows = {(row["what"], row["group"]): row for row in table}
     for what in ("mse of the best spectrum", "chi2/N of the median spectrum"):
         assert rows[what, "all"]["n"] == 12
         assert rows[what, "all"]["median"] == pytest.approx(0, abs=1e-5)
         assert rows[what, "r90/r50 > 2.6"]["n"] == rows[what, "r90/r50 < 2.6"]["n"] == 6
-    break_row = rows["Dn4000", "all"]
-    assert break_row["n"] > 0 and break_row["bias"] == pytest.approx(0, abs=1e-3)
+    measured = {row["what"]: row for row in measured}
+    assert measured["Dn4000"]["n"] == 12 and len(measured) > 20
+    assert measured["Dn4000"]["bias"] == pytest.approx(0, abs=1e-3)
 
 
 def test_chi2_of_a_curved_spectrum(folder):
     test = read_test_set(folder)
-    table = judge_spectra(spectra_like(test, curve=0.2), test)
+    table, _ = judge_spectra(spectra_like(test, curve=0.2), test, n_fits=0)
     value = next(r["median"] for r in table if r["what"] == "chi2/N of the best spectrum")
     z = test.truth["redshift"].value
     expected = []
@@ -156,7 +170,7 @@ def test_command_writes_scores_and_page(folder, tmp_path, capsys):
     command = ["evaluate", "--data", str(folder), "--properties", str(weights), "--n-draws", "50"]
     assert main([*command, "--report", str(page), "-o", str(scores)]) == 0
     text = page.read_text()
-    assert "small &lt;i&gt;" in text and text.count("<img") == 2
+    assert "small &lt;i&gt;" in text and text.count("<img") == 3
     assert "stellar_mass" in capsys.readouterr().out
     assert scores.exists()
     assert main([*command, "--report", str(page)]) == 2  # exists
