@@ -93,7 +93,8 @@ class Client:
             except DownloadError as error:
                 path.unlink(missing_ok=True)
                 busy = error.status in (None, 408, 425, 429) or error.status >= 500
-                text = f"{url}: {error}"
+                # The query may be long.
+                text = f"{url.partition('?')[0]} could not be downloaded: {error}"
                 if not busy:
                     raise NotFoundError(text, error.status) from error
                 if attempt == self.attempts:
