@@ -322,7 +322,7 @@ def _cumulative_response(curve: Filter) -> tuple[np.ndarray, np.ndarray, np.ndar
 def _checked_filters(
     survey: str | Survey,
     bands: Sequence[str] | None,
-    filters: Sequence[str | Filter] | None = None,
+    filters: object = None,
 ) -> list[Filter]:
     """Return the filters of bands of a survey, or those given."""
     if filters is None:
@@ -330,7 +330,7 @@ def _checked_filters(
         return [survey.filters[band] for band in _checked_bands(survey, bands)]
     if bands is not None:
         raise ValueError("bands and filters were both given; give one of them.")
-    if isinstance(filters, str | Filter) or not isinstance(filters, Sequence) or not filters:
+    if isinstance(filters, str) or not isinstance(filters, Sequence) or not filters:
         raise ValueError(
             f"filters is {ascii(filters)[:60]}; give a list of names or Filter objects, such as "
             "['decamDR1-g', 'panstarrs-r']."

@@ -263,7 +263,10 @@ class SpectrumEstimator(Estimator):
         n_draws : int
             Number of spectra per galaxy.
         aperture : {"fibre", "total"}
-            Light in a fibre of 3 arcsec on the centre, or in the aperture of the photometry.
+            Light in a fibre of 3 arcsec on the centre, or in the aperture of the photometry. For
+            photometry in a fibre (``coerce_photometry(table, aperture="fibre")``) only
+            ``"fibre"``: the spectra have its fluxes, and of the posterior only the redshift is
+            used, for line fluxes and masses assume total fluxes.
         options : SpectrumOptions, optional
             Rarely used options: selection of draws, sampler, seeing.
         bands, position, pixel_scale, ebv, survey, on_error
@@ -296,7 +299,8 @@ class SpectrumEstimator(Estimator):
         NotFittedError
             If the network is not trained.
         ValueError, TypeError, astropy.units.UnitsError
-            If an input is invalid.
+            If an input is invalid, or photometry in a fibre is given without a posterior or with
+            ``aperture="total"``.
         MemoryError
             If the spectra would take more than ``memory_limit`` bytes.
         """
@@ -428,12 +432,17 @@ class SpectrumEstimator(Estimator):
     ) -> Callable[[Observations, slice], SpectrumDraws]:
         """Check the arguments; return the function that draws the spectra of a batch."""
         theta = None if posterior is None else _posterior_theta(posterior)
+        aperture = request.aperture
+        if batches.in_fibre:
+            theta = _redshift_alone(theta, aperture)
+            # The network takes the photometry as that of the spectrum.
+            request = replace(request, aperture="total")
         gaps = None if posterior is None else _incomplete_draws(posterior)
         rows_of = None if posterior is None else _row_finder(posterior, batches)
         streams = None if ids is None else make_streams(seed, ids, batches, lane=_LANE)
         root = 0 if streams is not None else galaxy_seed(make_generator(seed))
         meta = self._metadata(seed) | {
-            "aperture": request.aperture,
+            "aperture": aperture,
             "select": request.select,
             "calibrated": request.recalibration is not None,
         }
@@ -570,6 +579,24 @@ def _posterior_theta(posterior: Posterior) -> np.ndarray:
     return quantities_to_theta(
         {name: draws for name, draws in posterior.draws.items() if name in QUANTITIES}
     )
+
+
+def _redshift_alone(theta: np.ndarray | None, aperture: str) -> np.ndarray:
+    """Return draws without the quantities that assume total fluxes, for photometry in a fibre."""
+    if aperture != "fibre":
+        raise ValueError(
+            f"aperture is {aperture!r}, but the photometry is that in a fibre: give "
+            "aperture='fibre', or total fluxes."
+        )
+    if theta is None:
+        raise ValueError(
+            "photometry is that in a fibre, which requires a posterior: give that of "
+            "PropertyEstimator.predict for the same photometry, or for total fluxes."
+        )
+    found = np.full_like(theta, np.nan)
+    redshift = quantity_index("redshift")
+    found[..., redshift] = theta[..., redshift]
+    return found
 
 
 def _incomplete_draws(posterior: Posterior) -> np.ndarray:

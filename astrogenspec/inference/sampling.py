@@ -14,6 +14,7 @@ import astropy.units as u
 import numpy as np
 import torch
 from astropy.table import Table
+from scipy.special import logsumexp
 
 from ..base import Estimator, make_generator
 from ..calibration.densities import before_recalibration
@@ -36,6 +37,7 @@ from ..quantities import (
 from ..results.posterior import Posterior
 from ..results.posterior_io import PREDICTIVE
 from ..results.quantity import STRETCH
+from .light_outside import N_OFFSETS, joined_draws, with_light_outside
 from .outliers.detector import (
     input_range_flags,
     magnitudes_and_errors,
@@ -59,8 +61,9 @@ def draw_block(
 ) -> Posterior:
     """Draw from the posterior of every galaxy of a block.
 
-    Unusable galaxies are drawn as well and then set to NaN, so that all others get the same random
-    numbers.
+    The posterior of photometry in a fibre is a mixture, see
+    `astrogenspec.inference.light_outside`.  Unusable galaxies are drawn as well and then set to
+    NaN, so that all others get the same random numbers.
 
     Parameters
     ----------
@@ -91,6 +94,29 @@ def draw_block(
     ValueError
         If a known value is outside the bounds of its quantity, or follows an unknown one.
     """
+    if not seen.photometry.in_fibre:
+        return _draw_total(
+            estimator, seen, known, n_draws, generator, meta, recalibration, guarantee
+        )
+    n_each = -(-n_draws // N_OFFSETS)
+    parts = [
+        _draw_total(estimator, each, known, n_each, generator, meta, recalibration)
+        for each in with_light_outside(seen)
+    ]
+    return joined_draws(seen, parts, n_draws)
+
+
+def _draw_total(
+    estimator: Estimator,
+    seen: Observations,
+    known: np.ndarray | None,
+    n_draws: int,
+    generator: torch.Generator | ObjectStreams,
+    meta: Mapping[str, Any],
+    recalibration: Recalibration | None = None,
+    guarantee: CoverageGuarantee | None = None,
+) -> Posterior:
+    """Draw from the posterior of galaxies with total photometry; see `draw_block`."""
     network, device = estimator.network, estimator.device
     modes = seen.modes
     if known is not None:
@@ -182,6 +208,12 @@ def log_densities(
     ndarray, shape (n, k)
         Log densities; NaN where a value is NaN or a galaxy is unusable.
     """
+    if seen.photometry.in_fibre:
+        each = [
+            log_densities(estimator, one, values, q, recalibration)
+            for one in with_light_outside(seen)
+        ]
+        return logsumexp(each, axis=0) - np.log(N_OFFSETS)
     n, k, _ = values.shape
     network, device = estimator.network, estimator.device
     infos = list(network.quantities.values())

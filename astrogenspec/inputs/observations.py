@@ -400,7 +400,8 @@ class ObservationBatches:
     Raises
     ------
     ValueError
-        If neither is given, or the numbers of galaxies differ.
+        If neither is given, the numbers of galaxies differ, or images are given with photometry in
+        a fibre.
     TypeError, astropy.units.UnitsError
         If the photometry cannot be read.
     """
@@ -438,8 +439,18 @@ class ObservationBatches:
             )
             if cutouts is None:
                 self.n_galaxies = len(self._photometry)
+            elif self._photometry.in_fibre:
+                raise ValueError(
+                    "photometry is that in a fibre, but images of the whole galaxies were given "
+                    "too; omit it: total fluxes are measured on the images."
+                )
         if self.n_galaxies is not None:
             self._check_lengths(self.n_galaxies)
+
+    @property
+    def in_fibre(self) -> bool:
+        """Whether the photometry is that in a fibre."""
+        return self._photometry is not None and self._photometry.in_fibre
 
     @property
     def is_sdss(self) -> bool:
@@ -449,7 +460,7 @@ class ObservationBatches:
             return False
         if self._photometry is None:
             return True
-        used = self._photometry.bands_present.any(axis=0)
+        used = np.any(self._photometry.bands_present, axis=0).tolist()
         bands = sdss_bands(self._photometry.filters)
         return all(band is not None for k, band in enumerate(bands) if used[k])
 

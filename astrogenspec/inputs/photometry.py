@@ -92,6 +92,8 @@ Photometry: TypeAlias = (
 )
 #: Weights that take photometry in any filters.
 ANY_FILTER_MODEL = "astrogenspec-properties-simulated"
+#: Light that fluxes hold.
+_APERTURES = ("total", "fibre")
 #: Maximum Galactic E(B-V), and extinction in a band, mag; larger values are errors or fill values.
 _MAX_EBV, _MAX_EXTINCTION = 10.0, 50.0
 
@@ -129,6 +131,8 @@ class PhotometryBatch:
         Uncertainty of the zero point of each filter, mag, common to all galaxies; by default that
         of the simulator for SDSS, else
         `~astrogenspec.inputs.filter_sets.DEFAULT_CALIBRATION_ERROR`.
+    in_fibre : bool
+        Whether the fluxes are those in a fibre of 3 arcsec on the centres, rather than total ones.
 
     Raises
     ------
@@ -151,6 +155,7 @@ class PhotometryBatch:
     named: np.ndarray = None  # type: ignore[assignment]  # filled in below
     filters: tuple[Filter, ...] = None  # type: ignore[assignment]  # filled in below
     calibration_error: np.ndarray = None  # type: ignore[assignment]  # filled in below
+    in_fibre: bool = False
 
     def __post_init__(self) -> None:
         n = len(self.flux)
@@ -196,7 +201,7 @@ class PhotometryBatch:
 
     def __getitem__(self, item: int | slice | np.ndarray | Sequence[int]) -> PhotometryBatch:
         """Select galaxies: an integer, a slice, integers, or an array of bool."""
-        return select_galaxies(self, item, shared=("filters", "calibration_error"))
+        return select_galaxies(self, item, shared=("filters", "calibration_error", "in_fibre"))
 
     def __repr__(self) -> str:
         bad = sum(map(bool, self.problems))
@@ -338,10 +343,14 @@ class PhotometryBatch:
         Raises
         ------
         ValueError
-            If there are no parts.
+            If there are no parts, or the fluxes of some are in a fibre and those of others total.
         """
         if not parts:
             raise ValueError("parts is empty; give at least one batch.")
+        if len({part.in_fibre for part in parts}) > 1:
+            raise ValueError(
+                "parts has fluxes in a fibre and total fluxes; concatenate batches of one kind."
+            )
         filters = union([part.filters for part in parts])
         errors = [
             max(
@@ -371,6 +380,7 @@ class PhotometryBatch:
             problems=tuple(problem for part in parts for problem in part.problems),
             filters=filters,
             calibration_error=np.array(errors),
+            in_fibre=parts[0].in_fibre,
         )
 
 
@@ -404,6 +414,7 @@ def coerce_photometry(
     ebv: float | np.ndarray | u.Quantity | None = None,
     on_error: str = "raise",
     screening: bool = True,
+    aperture: str = "total",
 ) -> PhotometryBatch:
     """Convert photometry, in any supported form, to one batch of fluxes.
 
@@ -429,6 +440,11 @@ def coerce_photometry(
     screening : bool
         Whether to apply the limits of the training galaxies of SDSS to bands of SDSS
         (`astrogenspec.inputs.screening`). Without them, only impossible values are removed.
+    aperture : {"total", "fibre"}
+        Light that the fluxes hold: that of the whole galaxies, or that in a fibre of 3 arcsec on
+        their centres, such as ``fiberMag`` of SDSS or magnitudes measured on its spectra. The light
+        outside a fibre is unknown: posteriors include what it may be. Of a batch, this is kept
+        unless ``"fibre"`` is given.
 
     Returns
     -------
@@ -461,14 +477,13 @@ def coerce_photometry(
     """
     check_on_error(on_error)
     check_bool(screening, "screening")
+    if aperture not in _APERTURES:
+        raise ValueError(f"aperture is {aperture!r}, but it must be {' or '.join(_APERTURES)}.")
+    in_fibre = aperture == "fibre"
     if isinstance(photometry, PhotometryBatch):
-        if survey is not None:
-            raise ValueError(
-                "survey was given with a PhotometryBatch, which has its own filters; leave it out."
-            )
-        if ebv is None:
-            return _screened(photometry, on_error, screening)
-        raise ValueError("ebv was given with a PhotometryBatch, which has its own; leave it out.")
+        _check_given_with_batch(survey, ebv)
+        batch = replace(photometry, in_fibre=True) if in_fibre else photometry
+        return _screened(batch, on_error, screening)
     catalogue = _read(photometry, resolve_surveys(survey))
     n = len(catalogue)
     has_dust = catalogue.ebv is not None or catalogue.extinction is not None
@@ -516,8 +531,19 @@ def coerce_photometry(
         np.zeros(n, bool) if catalogue.named is None else catalogue.named,
         catalogue.filters,
         catalogue.calibration_error,
+        in_fibre,
     )
     return _screened(batch, on_error, screening)
+
+
+def _check_given_with_batch(survey: object, ebv: object) -> None:
+    """Raise if an argument was given that a batch of photometry has already."""
+    if survey is not None:
+        raise ValueError(
+            "survey was given with a PhotometryBatch, which has its own filters; leave it out."
+        )
+    if ebv is not None:
+        raise ValueError("ebv was given with a PhotometryBatch, which has its own; leave it out.")
 
 
 def _screened(batch: PhotometryBatch, on_error: str, sdss: bool) -> PhotometryBatch:

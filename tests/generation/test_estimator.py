@@ -10,7 +10,7 @@ from astropy.table import QTable
 from generation_cases import make_network
 from spectrum_estimator_cases import QUICK, photometry, posterior, predict
 
-from astrogenspec import Flag, Posterior
+from astrogenspec import Flag, Posterior, coerce_photometry
 from astrogenspec.generation import pipeline
 from astrogenspec.generation.estimator import SpectrumEstimator, SpectrumOptions
 from astrogenspec.inputs.cutouts import CutoutBatch
@@ -325,3 +325,18 @@ def test_posterior_of_other_or_repeated_galaxies_is_refused(estimator):
     table["name"] = ["galaxy 0", "galaxy 1", "x"]
     with pytest.raises(ValueError, match=r"posterior has no galaxy named 'x' \(galaxy 2"):
         predict(estimator, None, table, properties)
+
+
+def test_photometry_in_a_fibre_is_that_of_the_spectrum(estimator):
+    in_fibre = coerce_photometry(photometry(), aperture="fibre")
+    properties = posterior()
+    spectra = predict(estimator, None, in_fibre, properties)
+    assert spectra.meta["aperture"] == "fibre"
+    # As for total photometry, but the line fluxes and masses of the posterior have no effect.
+    alone = Posterior({"redshift": properties.draws["redshift"]}, names=properties.names)
+    same = predict(estimator, None, photometry(), alone, aperture="total")
+    assert np.array_equal(spectra.flux.value, same.flux.value)
+    with pytest.raises(ValueError, match="aperture is 'total', but the photometry is that in a"):
+        predict(estimator, None, in_fibre, properties, aperture="total")
+    with pytest.raises(ValueError, match="in a fibre, which requires a posterior: give that of"):
+        predict(estimator, None, in_fibre)
