@@ -21,6 +21,7 @@ import astropy.units as u
 import numpy as np
 from astropy.nddata import CCDData, InverseVariance
 
+from ..extras import optional_package
 from ..quantities import FLUX_UNIT
 from ..surveys import BANDS
 from .spectra import ObservedSpectrum
@@ -176,11 +177,5 @@ def _opened(path: Path) -> Any:
         import h5py
 
         return h5py.File(path, "r")
-    try:
-        import zarr
-    except ImportError:
-        raise ImportError(
-            f"{path} is a zarr group, which the package zarr reads; install it with pip install "
-            '"astrogenspec[survey]".'
-        ) from None
+    zarr = optional_package("zarr", "survey", f"the zarr group {path}")
     return zarr.open_group(path, mode="r")

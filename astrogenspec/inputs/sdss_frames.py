@@ -32,6 +32,7 @@ from astropy.nddata import CCDData, Cutout2D, InverseVariance, NoOverlapError
 from astropy.wcs import WCS, FITSFixedWarning
 from scipy.ndimage import map_coordinates
 
+from ..extras import optional_package
 from ..fits_files import MAX_BYTES, check_fits
 from ..surveys import BANDS, CUTOUT_SIZE
 from ..warnings import filtered_warnings
@@ -291,12 +292,7 @@ def fetch_sdss_cutout(
     if not position.isscalar:
         raise ValueError(f"position has shape {position.shape}; give one position at a time.")
     names = check_bands(bands)
-    try:
-        from astroquery.sdss import SDSS as archive
-    except ImportError as error:
-        raise ImportError(
-            "fetch_sdss_cutout needs the package astroquery: pip install astrogenspec[fetch]."
-        ) from error
+    archive = optional_package("astroquery.sdss", "fetch", "fetch_sdss_cutout").SDSS
     field = _field_at(archive, position, cache)
     frames = archive.get_images(matches=field, band=list(names), cache=cache, show_progress=False)
     if not frames:

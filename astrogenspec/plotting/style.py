@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import astropy.units as u
 import numpy as np
+
+from ..extras import optional_package
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,13 +69,7 @@ def package(name: str) -> ModuleType:
     ImportError
         If it is not installed; the message gives the command that installs it.
     """
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"figures need the package {name.split('.')[0]}, which is not installed; install it "
-            "with 'pip install \"astrogenspec[plot]\"'."
-        ) from error
+    return optional_package(name, "plot", "figures")
 
 
 def new_axes(ax: Axes | None, size: tuple[float, float] = (4.6, 4.4)) -> Axes:

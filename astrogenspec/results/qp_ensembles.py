@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..extras import optional_package
 from .quantity import QuantityPosterior
 
 __all__ = ["KINDS", "grid_densities", "qp_ensemble"]
@@ -59,13 +60,7 @@ def qp_ensemble(
         raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}.")
     if kind == "quantiles" and grid is not None:
         raise ValueError("grid is given, but quantiles have none; use kind='interp', or omit it.")
-    try:
-        import qp
-    except ImportError as error:
-        raise ImportError(
-            "to_qp needs the package qp, which is not installed; install it with 'pip install "
-            "qp-prob'."
-        ) from error
+    qp = optional_package("qp", "rail", "to_qp")
     ancillary = {
         "name": np.array(names, dtype=str),
         "mean": quantity.mean().value,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..derived import kauffmann_curve, kewley_curve
+from ..extras import optional_package
 from .labels import plain_label
 
 if TYPE_CHECKING:
@@ -60,13 +60,7 @@ def view_package(name: str) -> ModuleType:
     ImportError
         If it is not installed; the message gives the command that installs it.
     """
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"pages need the package {name.split('.')[0]}, which is not installed; install it with "
-            "'pip install \"astrogenspec[view]\"'."
-        ) from error
+    return optional_package(name, "view", "pages")
 
 
 def overview_figures(content: Mapping[str, Any]) -> dict[str, Figure]:

@@ -157,8 +157,10 @@ def test_missing_packages_raise_an_error(case, monkeypatch):
             raise ImportError(name)
         return real(name)
 
-    monkeypatch.setattr("astrogenspec.plotting.style.import_module", refuse)
-    with pytest.raises(ImportError, match=r"figures need the package corner.*astrogenspec\[plot\]"):
+    monkeypatch.setattr("astrogenspec.extras.import_module", refuse)
+    with pytest.raises(
+        ImportError, match=r"corner, which is needed for figures.*astrogenspec\[plot\]"
+    ):
         case[0].plot_corner(0)
 
 
