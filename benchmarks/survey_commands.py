@@ -1,6 +1,6 @@
 """Measure what each command of docs/real_survey.rst costs, on a loopback server.
 
-    python benchmarks/rehearsal.py [--fields 6] [--steps 20] [--shape 1489 2048] --out OUT
+    python benchmarks/survey_commands.py [--fields 6] [--steps 20] [--shape 1489 2048] --out OUT
 
 The server has the layout of SDSS: a catalogue, frames of true size, and spectra.  Each command runs
 in a process of its own, which is measured: processor time of the user, and the peak of the memory.
@@ -85,7 +85,7 @@ def main() -> None:
     results["start of a command"] = measured("start of a command", start, options.out)
     if options.steps:
         measure_training(results, train, options.out)
-    (options.out / "rehearsal.json").write_text(json.dumps(results, indent=1))
+    (options.out / "survey_commands.json").write_text(json.dumps(results, indent=1))
 
 
 def measure_training(results: dict, train: str, out: Path) -> None:
