@@ -268,7 +268,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     add(
         "--compile",
         action="store_true",
-        help="compile the network, which takes minutes at first and makes the steps faster on GPUs",
+        help="compile the large parts of the network, which takes minutes at first",
     )
 
 

@@ -40,6 +40,7 @@ from .parallel import (
     PRECISIONS,
     Workers,
     autocast,
+    compile_parts,
     micro_batch_seed,
     without_synchronisation,
 )
@@ -206,8 +207,8 @@ class TrainingConfig:
     precision : {"float32", "bf16"}
         Precision of matrix products in training steps; weights are always of single precision.
     compiled : bool
-        Compile the large parts of the model with `torch.compile`, which makes the first steps
-        slower and the others faster on GPUs; the losses are the same up to rounding.
+        Compile parts of the model (`astrogenspec.training.parallel.compile_parts`), which takes
+        minutes at first; the losses are the same up to rounding.
     """
 
     max_steps: int | None = None
@@ -389,6 +390,8 @@ class _Trainer:
         self.n_parts = self.workers.number_of_micro_batches(config.micro_batches)
         self.model = model.to(config.device)
         self.average = ExponentialAverage(self.model, config.ema_decay)
+        if config.compiled:
+            compile_parts(self.model)
         self.optimiser = torch.optim.AdamW(
             parameter_groups(model, config.weight_decay), lr=config.learning_rate
         )
@@ -419,7 +422,7 @@ class _Trainer:
     def run(self, validation: Iterable[Any] | None, loss_fn: LossFunction) -> None:
         self.model.train()
         source = iter(self.batches)
-        engine = self.workers.engine(self.model, loss_fn, compiled=self.config.compiled)
+        engine = self.workers.engine(self.model, loss_fn)
         quiet = self.config.quiet or not self.workers.is_first
         with tqdm(
             total=self.config.max_steps, initial=self.step, disable=quiet, unit="step"

@@ -20,10 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..nn.attention import ModulatedTransformer
+
 __all__ = [
     "PRECISIONS",
     "Workers",
     "autocast",
+    "compile_parts",
     "joined_workers",
     "micro_batch_seed",
     "without_synchronisation",
@@ -31,6 +34,8 @@ __all__ = [
 
 #: Precisions of the matrix products in a step.
 PRECISIONS = ("float32", "bf16")
+#: Number of parameters of the smallest part that is compiled.
+_MIN_COMPILED = 50_000
 
 
 class Workers:
@@ -106,27 +111,35 @@ class Workers:
             for name in names
         }
 
-    def engine(
-        self, model: nn.Module, loss: Callable[..., dict[str, Tensor]], *, compiled: bool = False
-    ) -> Any:
-        """Return a module that evaluates the loss, with averaged gradients.
+    def engine(self, model: nn.Module, loss: Callable[..., dict[str, Tensor]]) -> nn.Module:
+        """Return a module that evaluates the loss, with averaged gradients."""
+        module = _Loss(model, loss)
+        if self.size == 1:
+            return module
+        return nn.parallel.DistributedDataParallel(module, find_unused_parameters=True)
 
-        Parameters
-        ----------
-        model : `torch.nn.Module`
-        loss : callable
-            Loss of the model.
-        compiled : bool
-            Compile the module with `torch.compile`.
 
-        Returns
-        -------
-        `torch.nn.Module`
-        """
-        module: nn.Module = _Loss(model, loss)
-        if self.size > 1:
-            module = nn.parallel.DistributedDataParallel(module, find_unused_parameters=True)
-        return torch.compile(module, dynamic=True) if compiled else module
+def compile_parts(model: nn.Module) -> list[nn.Module]:
+    """Compile the convolutional, dense and attention parts of a model, in place.
+
+    The rest, such as the selection of galaxies with images, depends on the data and is not
+    compiled.
+
+    Parameters
+    ----------
+    model : `torch.nn.Module`
+
+    Returns
+    -------
+    list of `torch.nn.Module`
+        The parts.
+    """
+    if isinstance(model, nn.Sequential | ModulatedTransformer):
+        if sum(parameter.numel() for parameter in model.parameters()) < _MIN_COMPILED:
+            return []
+        model.compile(dynamic=True)
+        return [model]
+    return [part for child in model.children() for part in compile_parts(child)]
 
 
 def _mean(values: list[float]) -> float:
@@ -193,7 +206,7 @@ def without_synchronisation(engine: nn.Module, last: bool) -> Any:
     -------
     context manager
     """
-    if last or not hasattr(engine, "no_sync"):
+    if last or not isinstance(engine, nn.parallel.DistributedDataParallel):
         return nullcontext()
     return engine.no_sync()
 
