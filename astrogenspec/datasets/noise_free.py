@@ -10,6 +10,7 @@ files.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -28,7 +29,13 @@ from ..generation.finetuning import (
     observed_batch,
 )
 from ..generation.network import SamplerSettings, SpectrumNetwork
-from ..generation.observed_spectra import SpectrumPrior, fit_prior, fit_spectrum
+from ..generation.observed_spectra import (
+    NoiseFree,
+    ObservedSpectra,
+    SpectrumPrior,
+    fit_prior,
+    fit_spectrum,
+)
 from ..generation.training import SpectrumBatch, SpectrumRecipe, draw_given, hide_inputs
 from ..inputs.features import PHOTOMETRY_FEATURES, ModelInputs
 from ..quantities import QUANTITIES, quantity_index
@@ -54,7 +61,7 @@ __all__ = [
 #: Galaxies from which the components that simulations lack are computed, at most.
 _N_FIT = 1500
 #: Simulated spectra that a network draws for the prior, and number in a batch.
-_N_POPULATION, _CHUNK = 3000, 250
+_N_POPULATION, _CHUNK = 1000, 250
 #: Dispersion (km/s) where it is unknown; the elements of the vector that hold it do not count.
 DEFAULT_DISPERSION = 120.0
 #: Fraction of the light in the fibre where the total flux of a galaxy is unknown.
@@ -126,7 +133,10 @@ class NoiseFreeShards:
 
 
 def make_noise_free(
-    data: Path, prior: SpectrumPrior | Galaxy, zero_points: Tensor, where: NoiseFreeShards
+    data: Path,
+    prior: SpectrumPrior | Callable[[], Galaxy],
+    zero_points: Tensor,
+    where: NoiseFreeShards,
 ) -> SpectrumPrior:
     """Draw noise-free spectra of the galaxies of a folder of shards, or continue.
 
@@ -134,9 +144,9 @@ def make_noise_free(
     ----------
     data : Path
         Folder of shards of real galaxies with spectra.
-    prior : SpectrumPrior or Galaxy
-        Prior, or simulated galaxies from which it is computed, together with the first galaxies
-        of the folder.
+    prior : SpectrumPrior or callable
+        Prior, or a function that returns simulated galaxies, from which it is computed together
+        with the first galaxies of the folder.
     zero_points : Tensor, shape (5,)
         Those of `~astrogenspec.generation.network.SpectrumNetwork`.
     where : NoiseFreeShards
@@ -153,7 +163,7 @@ def make_noise_free(
     workers = Workers.current()
     paths = _shard_sizes(data, where.n)
     where.folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(prior, Galaxy):
+    if not isinstance(prior, SpectrumPrior):
         prior = _prior_of(data, prior, where.folder / "prior.npz")
     start = 0
     for number, (path, n) in enumerate(paths):
@@ -183,7 +193,7 @@ def _shard_sizes(data: Path, n: int | None) -> list[tuple[Path, int]]:
     return sizes
 
 
-def _prior_of(data: Path, simulated: Galaxy, path: Path) -> SpectrumPrior:
+def _prior_of(data: Path, simulated: Callable[[], Galaxy], path: Path) -> SpectrumPrior:
     """Compute the prior from simulated and the first observed galaxies, or read it."""
     if path.is_file():
         with np.load(path) as stored:
@@ -197,7 +207,7 @@ def _prior_of(data: Path, simulated: Galaxy, path: Path) -> SpectrumPrior:
     with torch.random.fork_rng(devices=[]):
         # The principal components are computed from random projections.
         torch.manual_seed(0)
-        prior, _ = fit_prior(simulated, observed_spectra(joined))
+        prior, _ = fit_prior(simulated(), observed_spectra(joined))
     with atomic_write(path, overwrite=True) as temporary:
         np.savez(temporary, **vars(prior))
     return prior
@@ -224,7 +234,7 @@ def _make_file(
     used, rows = usable_galaxies(columns, filters, path)
     spectra = observed_spectra(used)
     fits = [
-        fit_spectrum(prior, spectra[k : k + 1])
+        _fitted(prior, spectra[k : k + 1])
         for k in tqdm(
             range(len(spectra)), desc=f"spectra of {path.stem}", disable=where.quiet, unit="galaxy"
         )
@@ -232,11 +242,19 @@ def _make_file(
     with atomic_write(out, overwrite=True) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["digest"] = digest
         if len(rows):
-            sample = draw_sample(used, prior, fits, zero_points, where.seed + start)
+            sample, kept = draw_sample(used, prior, fits, zero_points, where.seed + start)
             for name in _NAMES:
                 file[name] = getattr(sample, name).numpy()
-            file["labels"] = used["theta"]
-            file["row"] = start + rows
+            file["labels"] = used["theta"][kept]
+            file["row"] = start + rows[kept]
+
+
+def _fitted(prior: SpectrumPrior, spectrum: ObservedSpectra) -> NoiseFree | None:
+    """Fit one spectrum; None if the equations have no solution."""
+    try:
+        return fit_spectrum(prior, spectrum)
+    except np.linalg.LinAlgError:
+        return None
 
 
 def _digest(names: np.ndarray, prior: SpectrumPrior, seed: int) -> str:

@@ -182,7 +182,8 @@ def to_rest_frame(
         If the redshift is not finite or at most -1, or no pixel lies on the grid.
     """
     if not (np.isfinite(redshift) and redshift > -1):
-        raise ValueError(f"the redshift is {redshift}; a finite number is expected.")
+        what = "not known" if np.isnan(redshift) else f"{redshift}, which is impossible"
+        raise ValueError(f"the redshift is {what}.")
     factor = 10 ** (0.4 * ebv * galactic_extinction(spectrum.wavelength))
     flux, ivar = rebin(
         spectrum.wavelength / (1 + redshift), spectrum.flux * factor, spectrum.ivar / factor**2

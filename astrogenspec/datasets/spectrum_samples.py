@@ -111,9 +111,9 @@ def observed_sample(
     columns = {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
     n_training = len(parts[0]["theta"])
     check_number(n_training, observed)
-    held_out = list(range(n_training, len(columns["theta"])))
     prior, fits = fit_prior(simulated_spectra(simulated), observed_spectra(columns))
-    return draw_sample(columns, prior, fits, network.zero_points, seed), held_out
+    sample, rows = draw_sample(columns, prior, fits, network.zero_points, seed)
+    return sample, np.flatnonzero(rows >= n_training).tolist()
 
 
 def check_number(n: int, folder: Path | str) -> None:
@@ -179,10 +179,10 @@ def simulated_spectra(folder: Path | str) -> Galaxy:
 def draw_sample(
     columns: dict[str, np.ndarray],
     prior: SpectrumPrior,
-    fits: Sequence[NoiseFree],
+    fits: Sequence[NoiseFree | None],
     zero_points: Tensor,
     seed: int,
-) -> ObservedSample:
+) -> tuple[ObservedSample, np.ndarray]:
     """Draw noise-free spectra of galaxies, and their properties.
 
     Parameters
@@ -190,8 +190,8 @@ def draw_sample(
     columns : dict of str to ndarray
         The columns `COLUMNS` of usable galaxies.
     prior : SpectrumPrior
-    fits : sequence of NoiseFree
-        Fit of each galaxy.
+    fits : sequence of NoiseFree or None
+        Fit of each galaxy, or None for a spectrum that cannot be described by the prior.
     zero_points : Tensor, shape (5,)
         Those of `~astrogenspec.generation.network.SpectrumNetwork`.
     seed : int
@@ -199,24 +199,41 @@ def draw_sample(
 
     Returns
     -------
-    ObservedSample
+    sample : ObservedSample
+    rows : ndarray of int
+        Rows of the galaxies of the sample: those whose spectra could be drawn.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
     """
-    redshift = columns["theta"][:, quantity_index("redshift")].astype(float)
-    dispersion = columns["velocity_dispersion"].astype(float)
     rng = np.random.default_rng(seed)
     on_survey = 10 ** (-0.4 * float(zero_points[_R]))
-    parts, fluxes = [], []
-    for fitted, sigma, z in zip(fits, dispersion, redshift, strict=True):
+    parts, fluxes, rows = [], [], []
+    for row, fitted in enumerate(fits):
+        z = float(columns["theta"][row, quantity_index("redshift")])
+        sigma = float(columns["velocity_dispersion"][row])
         r_band = response_weights(REST.wavelength * (1 + z) * u.AA, bands=("r",))[:, 0] * on_survey
-        drawn, flux = draw_noise_free(prior, fitted, sigma, z, r_band, _N_DRAWS, rng)
-        parts.append(drawn)
-        fluxes.append(flux)
+        try:
+            drawn = _drawn(prior, fitted, sigma, z, r_band, rng)
+        except np.linalg.LinAlgError:
+            drawn = None
+        if drawn is not None:
+            parts.append(drawn[0])
+            fluxes.append(drawn[1])
+            rows.append(row)
+    if not rows:
+        raise ValueError("no spectrum can be described by the prior; check their units and noise.")
+    columns = {name: values[rows] for name, values in columns.items()}
+    redshift = columns["theta"][:, quantity_index("redshift")].astype(float)
+    dispersion = columns["velocity_dispersion"].astype(float)
     galaxies = Galaxy.concatenate(parts)
     flux = torch.as_tensor(np.array(fluxes), dtype=torch.float32)
-    n = len(redshift)
+    n = len(rows)
     ivar = torch.as_tensor(columns["spectrum_ivar"])
     observed = (ivar > 0).float().unflatten(1, (-1, PER_BIN)).mean(2) > _MIN_OBSERVED
-    return ObservedSample(
+    sample = ObservedSample(
         continuum=galaxies.continuum.unflatten(0, (n, -1)).half(),
         narrow=galaxies.narrow.unflatten(0, (n, -1)),
         broad=galaxies.broad.unflatten(0, (n, -1)),
@@ -228,6 +245,25 @@ def draw_sample(
         theta_of_total=_properties(redshift, columns["flux"].astype(float)),
         weight=observed.float(),
     )
+    return sample, np.array(rows)
+
+
+def _drawn(
+    prior: SpectrumPrior,
+    fitted: NoiseFree | None,
+    sigma: float,
+    z: float,
+    r_band: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[Galaxy, np.ndarray] | None:
+    """Draw the spectra of one galaxy; None if they are not finite or have no light."""
+    if fitted is None:
+        return None
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        drawn, flux = draw_noise_free(prior, fitted, sigma, z, r_band, _N_DRAWS, rng)
+    values = (drawn.continuum, drawn.narrow, drawn.broad)
+    finite = all(bool(each.isfinite().all()) for each in values) and np.isfinite(flux).all()
+    return (drawn, flux) if finite and (flux > 0).all() else None
 
 
 def observed_spectra(columns: dict[str, np.ndarray]) -> ObservedSpectra:

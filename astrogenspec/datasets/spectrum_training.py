@@ -11,8 +11,9 @@ photometry is that of their spectra.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from ..generation.training import (
     photometry_only,
     select_aperture,
 )
+from ..inputs.filter_sets import sdss_filters
 from ..nn.precision import single_precision
 from ..training.augmentation import AugmentationConfig
 from ..training.loop import History, TrainingConfig
@@ -155,7 +157,7 @@ def train_spectra_on(
     torch.manual_seed(recipe.seed)
     simulated = [Shards.read(each, LABELS) for each in data if not are_real(each)]
     reference = network or SpectrumEstimator.from_pretrained(_REFERENCE).network
-    population = _population(simulated, reference)
+    population = cache(lambda: _population(simulated, reference))
     real = []
     for k, folder in enumerate(each for each in data if are_real(each)):
         where = NoiseFreeShards(Path(out) / "noise-free" / str(k), n_observed, quiet=training.quiet)
@@ -175,14 +177,14 @@ def _population(simulated: Sequence[Shards], reference: SpectrumNetwork) -> Gala
 
 def _read_real(
     folder: Path,
-    population: Galaxy,
+    population: Callable[[], Galaxy],
     reference: SpectrumNetwork,
     where: NoiseFreeShards,
     recipe: SpectrumRecipe,
 ) -> _RealFolder:
     """Draw the noise-free spectra of a data set, and read its galaxies."""
     first, second = training_folders(folder)
-    inputs = Shards.read(first)
+    inputs = _in_sdss(Shards.read(first))
     prior = make_noise_free(first, population, reference.zero_points, where)
     galaxies = NoiseFreeGalaxies.read(where.folder, inputs)
     if second is None:
@@ -193,9 +195,18 @@ def _read_real(
         )
         make_noise_free(second, prior, reference.zero_points, other)
         training = galaxies
-        validation = NoiseFreeGalaxies.read(other.folder, Shards.read(second))
+        validation = NoiseFreeGalaxies.read(other.folder, _in_sdss(Shards.read(second)))
     check_number(len(training), folder)
     return _RealFolder(training, validation, inputs.has_images)
+
+
+def _in_sdss(shards: Shards) -> Shards:
+    """Hide photometry in other filters, which the network does not read; images are used."""
+    names = tuple(each.name for each in sdss_filters())
+    if shards.filters == names:
+        return shards
+    nothing = torch.full((len(shards), len(names)), torch.nan)
+    return Shards(shards.columns | {"flux": nothing, "error": nothing}, names)
 
 
 def _start(
@@ -203,7 +214,7 @@ def _start(
     recipe: SpectrumRecipe,
     real: Sequence[_RealFolder],
     simulated: Sequence[Shards],
-    population: Galaxy,
+    population: Callable[[], Galaxy],
     reference: SpectrumNetwork,
 ) -> SpectrumNetwork:
     """Return the network at the beginning, with its components and scales."""
@@ -211,11 +222,11 @@ def _start(
     if network is not None:
         if network.n_domains > 1:
             return copy.deepcopy(network)
-        return with_domains(network, sample, sample.weight, population)
+        return with_domains(network, sample, sample.weight, population())
     network = SpectrumNetwork(**recipe.network)
     if simulated:
         fit_scales(network, simulated[0])
-        return with_domains(network, sample, sample.weight, population)
+        return with_domains(network, sample, sample.weight, population())
     network.fit_scales(_galaxies_of(sample), sample.theta_in_fibre[:, 0])
     network.zero_points.copy_(reference.zero_points)
     return network

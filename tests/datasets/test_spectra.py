@@ -105,7 +105,7 @@ def test_spectra_without_noise_or_redshift(tmp_path):
     spectrum = read_spectrum(tmp_path / "b.fits")
     assert spectrum.wavelength[0] == pytest.approx(4000)
     assert spectrum.ivar[5] == pytest.approx(4)
-    with pytest.raises(ValueError, match="the redshift is nan"):
+    with pytest.raises(ValueError, match="the redshift is not known"):
         to_rest_frame(spectrum, np.nan)
     with pytest.raises(ValueError, match="no usable pixel between 2500 and"):
         to_rest_frame(spectrum, 30.0)

@@ -1,13 +1,22 @@
 """Observed spectra of a data set for the spectrum network."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
+import torch
 from generation_cases import make_columns, make_network
 from spectrum_dataset_cases import FLUX, write_observed
 from training_cases import make_observed, write_real
 
-from astrogenspec.datasets.spectrum_samples import observed_sample
+from astrogenspec.datasets.spectrum_samples import (
+    draw_sample,
+    observed_sample,
+    observed_spectra,
+    simulated_spectra,
+)
+from astrogenspec.generation.observed_spectra import fit_prior
 from astrogenspec.wavelengths import REST
 
 
@@ -43,6 +52,17 @@ def test_draws_of_noise_free_spectra(folders):
     np.testing.assert_allclose(np.median((product / true[:, None])[:, :, 3500:4000]), 1, atol=0.03)
     # Unobserved bins have no weight: the gap of 40 pixels is 5 bins.
     assert (sample.weight[:5, 375:380] == 0).all() and (sample.weight[:5, 380:420] == 1).all()
+
+
+def test_spectra_that_cannot_be_drawn_are_left_out(folders):
+    observed, simulated, (_, columns) = folders
+    prior, fits = fit_prior(simulated_spectra(simulated), observed_spectra(columns))
+    broken = [*fits[:3], None, replace(fits[4], coefficients=np.full(63, np.nan)), *fits[5:]]
+    sample, rows = draw_sample(columns, prior, broken, torch.zeros(5), 1)
+    assert rows.tolist() == [*range(3), *range(5, 20)] and len(sample) == 18
+    np.testing.assert_allclose(sample.redshift, columns["theta"][rows, 0], rtol=1e-6)
+    with pytest.raises(ValueError, match="no spectrum can be described"):
+        draw_sample(columns, prior, [None] * 20, torch.zeros(5), 1)
 
 
 def test_too_few_spectra(tmp_path):

@@ -1,5 +1,7 @@
 """Training of the spectrum network on real spectra, alone and beside simulated galaxies."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -44,7 +46,7 @@ def dataset(tmp_path_factory):
 def noise_free(dataset, tmp_path_factory):
     out = tmp_path_factory.mktemp("draws")
     where = NoiseFreeShards(out, quiet=True)
-    make_noise_free(dataset / "train", POPULATION, ZERO, where)
+    make_noise_free(dataset / "train", lambda: POPULATION, ZERO, where)
     return out
 
 
@@ -65,10 +67,10 @@ def test_one_file_for_each_shard(dataset, noise_free):
 
 def test_interrupted_draws_continue_and_are_the_same(dataset, noise_free, tmp_path):
     where = NoiseFreeShards(tmp_path, quiet=True)
-    make_noise_free(dataset / "train", POPULATION, ZERO, where)
+    make_noise_free(dataset / "train", lambda: POPULATION, ZERO, where)
     kept = (tmp_path / "shard-00000.h5").stat().st_mtime_ns
     (tmp_path / "shard-00001.h5").unlink()
-    make_noise_free(dataset / "train", POPULATION, ZERO, where)
+    make_noise_free(dataset / "train", lambda: POPULATION, ZERO, where)
     assert (tmp_path / "shard-00000.h5").stat().st_mtime_ns == kept
     for name in ("shard-00000.h5", "shard-00001.h5"):
         with h5py.File(tmp_path / name) as one, h5py.File(noise_free / name) as other:
@@ -77,7 +79,7 @@ def test_interrupted_draws_continue_and_are_the_same(dataset, noise_free, tmp_pa
 
 def test_draws_of_other_galaxies_are_replaced(dataset, tmp_path):
     where = NoiseFreeShards(tmp_path, quiet=True)
-    prior = make_noise_free(dataset / "train", POPULATION, ZERO, where)
+    prior = make_noise_free(dataset / "train", lambda: POPULATION, ZERO, where)
     write_observed(tmp_path / "other" / "shard-00000.h5", 5, 9)
     with h5py.File(tmp_path / "other" / "shard-00000.h5", "a") as file:
         file["name"][:] = np.array([b"other"] * 5, "S64")
@@ -163,6 +165,24 @@ def test_training_on_real_and_simulated_galaxies(dataset, tmp_path):
         [dataset], tmp_path / "more", recipe=RECIPE, training=STEPS, network=network
     )
     assert again.n_domains == 2 and again is not network
+
+
+def test_photometry_in_other_filters_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "astrogenspec.datasets.spectrum_training.draw_population", lambda _: POPULATION
+    )
+    write_observed(tmp_path / "set" / "shard-00000.h5", 26, 1)
+    with h5py.File(tmp_path / "set" / "shard-00000.h5", "a") as file:
+        file.attrs["filters"] = [f"decamDR1-{band}" for band in "griz"]
+        for name in ("flux", "error"):
+            values = file[name][:, 1:]
+            del file[name]
+            file[name] = values
+    recipe = replace(RECIPE, held_out=0.2)
+    _, history = train_spectra_on(
+        [tmp_path / "set"], tmp_path / "out", recipe=recipe, training=STEPS
+    )
+    assert np.isfinite(history.rows[-1]["valid_total"])
 
 
 def test_too_few_spectra(tmp_path, monkeypatch):
