@@ -39,10 +39,8 @@ NOT_RUN = {
     ("large_catalogues.rst", "import lsdb"):
         "a catalogue of the user; run in tests/distributed/test_hats.py",
     ("measuring.rst", "from astrogenspec.measure import measure_kinematics"): "the extra simulate",
+    ("publishing.rst", 'PropertyEstimator.from_pretrained("https://'): "network",
     ("quickstart.rst", "from astropy.nddata import CCDData"): "files of the user",
-    ("real_survey.rst", 'PropertyEstimator.from_pretrained("https://'): "network",
-    ("real_survey.rst", "from astrogenspec.weights import register_weights"):
-        "writes a file; run in tests/test_weights_by_address.py",
     ("spectra.rst", "properties = PropertyEstimator.from_pretrained()"):
         "a catalogue of the user; run in tests/generation/test_estimator.py",
     ("spectra.rst", "from astrogenspec import SamplerSettings, SpectrumOptions"): "takes long",

@@ -1,50 +1,7 @@
-r"""Named sizes of networks, and the configurations of two published methods.
+"""Named sizes of networks, and the configurations of two published methods.
 
 The published methods differ from those of this package, and a configuration brings a training as
-close to them as the networks of this package allow.  What is said of the methods rests on the
-papers' abstracts and on published notes and code, not on all details of the papers.
-
-``images-to-physics`` (Siddiqa et al., arXiv:2511.12737):
-
-========================  ======================================  ==================================
-\                         published                               here
-========================  ======================================  ==================================
-images                    g, r, i; 160 x 160 pixels               g, r, i; 64 x 64 (25 arcsec)
-autoencoder               3 convolutions, 32 latents              4 convolutions, 32 latents
-its loss                  mean squared error and divergence       noise-weighted likelihood and
-                                                                  divergence
-order of training         autoencoder, then frozen                the same: half of the time each
-photometry                4 colours and one magnitude             magnitudes in ugriz with errors
-context                   256 numbers                             256 numbers
-mass, star formation,     mean, and 12 affine couplings           spline flows, quantity by quantity
-redshift, black hole      (RealNVP) of 4 numbers
-gas metallicity           flow of one number                      spline flow of one number
-measurable metallicity    sigmoid                                 sigmoid
-lines                     RealNVP of log(1 + flux)                spline flows of log flux, detected
-                                                                  lines only
-optimiser                 Adam, 1e-4                              AdamW with a schedule
-missing inputs            none                                    none
-========================  ======================================  ==================================
-
-``galaxy-spectroscopy`` (Doorenbos et al. 2024, ApJ 977, 131):
-
-========================  ======================================  ==================================
-\                         published                               here
-========================  ======================================  ==================================
-inputs                    images in ugriz, 64 x 64 pixels         the same, and nothing else
-spectra                   observed frame, 4000 to 8500 Angstrom,  rest frame, 2500 to 10900 A,
-                          shape only                              with fluxes
-noise                     observed spectra as they are            draws of noise-free spectra
-network                   U-Net, 24.7 million parameters          transformers, 4.0 (``base``) or 16
-                                                                  million (``large``) parameters
-low resolution            every 8th point, diffusion              principal components, diffusion
-super-resolution          diffusion of the whole spectrum         diffusion of the detail
-sampler                   250 steps                               10 and 4 steps of second order;
-                                                                  ``low_steps`` and ``high_steps``
-                                                                  of `SamplerSettings`
-candidates                25, two contrastive networks            ``SpectrumOptions(n_candidates=25,
-                                                                  select="best")``
-========================  ======================================  ==================================
+close to them as the networks of this package allow; :doc:`real_survey` lists what differs.
 """
 
 from __future__ import annotations
