@@ -36,6 +36,8 @@ __all__ = ["Evaluation", "evaluate", "html_page"]
 #: Example spectra on the page.
 _N_EXAMPLES = 6
 _MIN_TARP = 20
+#: Number of galaxies above which markers are small.
+_MANY = 300
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;margin:1rem 0}td,th{border:1px solid #bbb;padding:.2rem .5rem;
@@ -251,7 +253,7 @@ def _value_figure(evaluation: Evaluation) -> Figure:
         draws, true, unit = values_in_dex(posterior[name], evaluation.test.truth[name])
         median = np.median(draws, axis=1)
         both = np.isfinite(median) & np.isfinite(true)
-        axis.plot(true[both], median[both], ".", ms=3, alpha=0.5)
+        axis.plot(true[both], median[both], ".", ms=_marker(both), alpha=0.5)
         if both.any():
             ends = [np.min([true[both], median[both]]), np.max([true[both], median[both]])]
             axis.plot(ends, ends, "k-", lw=0.8)
@@ -260,6 +262,11 @@ def _value_figure(evaluation: Evaluation) -> Figure:
         label = f"{name} ({unit})" if str(unit) else name
         axis.set(xlabel=f"true {label}", ylabel=f"median ({mode})")
     return figure
+
+
+def _marker(shown: np.ndarray) -> float:
+    """Return the size of the markers of the galaxies that are shown."""
+    return 3.0 if shown.sum() > _MANY else 7.0
 
 
 def _rank_figure(evaluation: Evaluation) -> Figure:
@@ -293,7 +300,8 @@ def _population_figure(evaluation: Evaluation) -> Figure:
             known = np.isfinite(true[name]) & np.isfinite(true["stellar_mass"])
             known &= np.isfinite(predicted[name]) & np.isfinite(predicted["stellar_mass"])
             axis = axes[row, column]
-            axis.plot(values["stellar_mass"][known], values[name][known], ".", ms=3, alpha=0.5)
+            x, y = values["stellar_mass"][known], values[name][known]
+            axis.plot(x, y, ".", ms=_marker(known), alpha=0.5)
             axis.set(xlabel=f"{label} log mass (Msun)", ylabel=f"{label} {name}")
             ends[row] += values[name][known].tolist()
     mass = np.linspace(8.5, 11, 50)
