@@ -25,6 +25,9 @@ examples:
       with images and spectra of the galaxies, matched by name, or by order without names
   astrogenspec report properties.fits --truth spectroscopic.ecsv -o galaxies.html
       compared with true values, in columns named like the quantities (redshift, stellar_mass, ...)
+  astrogenspec report posteriors/ -o survey.html
+      the result of `astrogenspec survey`, of any size: sky map (with positions, --keep ra,dec) and
+      densities of all galaxies
 """
 
 
@@ -42,14 +45,19 @@ def add_report(commands: Any, common: argparse.ArgumentParser) -> None:
         "report",
         parents=[common],
         help="show results as one interactive page",
-        description="Show a posterior written with --save-draws as one self-contained page, which "
-        "opens in any browser without a network.",
+        description="Show a posterior written with --save-draws, or the result of a survey run, as "
+        "one self-contained page,\nwhich opens in any browser without a network.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         fromfile_prefix_chars="@",
     )
     add = parser.add_argument
-    add("result", type=Path, metavar="RESULT", help="table with draws (infer --save-draws)")
+    add(
+        "result",
+        type=Path,
+        metavar="RESULT",
+        help="table with draws (infer --save-draws), or output folder of `astrogenspec survey`",
+    )
     add("-o", "--output", type=Path, required=True, metavar="PAGE", help=".html")
     add("--cutouts", nargs="+", type=Path, metavar="FITS", help="images of the galaxies")
     add("--spectra", type=Path, metavar="FITS", help="spectra written by `astrogenspec spectrum`")
@@ -128,11 +136,14 @@ def write_page(
 
 def _report(options: argparse.Namespace) -> int:
     from ..results.posterior import Posterior
+    from ..view.survey_files import is_catalogue
     from .inputs import check_output
     from .tables import read_table
 
     read = (options.result, options.spectra, options.truth, *(options.cutouts or ()))
     check_output(options.output, options.overwrite, read)
+    if is_catalogue(options.result):
+        return _survey_report(options)
     try:
         posterior = Posterior.read(options.result)
     except ValueError as error:
@@ -149,6 +160,24 @@ def _report(options: argparse.Namespace) -> int:
     if not options.quiet:
         size = options.output.expanduser().stat().st_size / 1e6
         print(f"{len(posterior)} galaxies: {options.output} ({size:.1f} MB)")
+    return 0
+
+
+def _survey_report(options: argparse.Namespace) -> int:
+    from ..view.survey_page import survey_page
+
+    for name in ("cutouts", "spectra", "truth"):
+        if getattr(options, name) is not None:
+            raise ValueError(
+                f"--{name} belongs to the page of single galaxies, but {options.result} is the "
+                "result of a survey run; leave it out."
+            )
+    n = survey_page(
+        options.output, options.result, title=options.title, overwrite=options.overwrite
+    )
+    if not options.quiet:
+        size = options.output.expanduser().stat().st_size / 1e6
+        print(f"{n} galaxies: {options.output} ({size:.1f} MB)")
     return 0
 
 

@@ -382,5 +382,5 @@ const Charts = (() => {
     };
   }
 
-  return { element, svg, plural, percent, number, grade, save, open, MOSTLY_PRIOR };
+  return { element, svg, plural, percent, number, ticks, grade, save, unpacked, open, MISSING, MOSTLY_PRIOR };
 })();
