@@ -98,6 +98,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--pixel-scale", type=float, metavar="ARCSEC", help="pixel scale of images without one")
     add("--image-unit", metavar="UNIT", help="unit of images without one (default nmgy)")
     add("--images-only", action="store_true", default=None, help="measure photometry on the images")
+    add("--spectra", type=int, metavar="N", help="also generate N spectra of each galaxy")
+    add("--spectrum-grid", choices=("full", "coarse"), help="grid of the spectra (default full)")
+    add("--spectra-model", metavar="NAME", help="registered weights of spectra, or a file")
     add("--model", metavar="NAME", help="registered weights, or a .safetensors file")
     add("--batch-size", type=int, metavar="N", help="galaxies inferred at once (default 256)")
     add("--device", help="device of the network: cpu (default) or cuda")
@@ -225,7 +228,9 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     names = ("ids", "seed", "draws", "quantiles", "save_draws", "survey", "flux_unit", "ebv")
     names += ("images", "image_bands", "pixel_scale", "image_unit", "images_only")
     given: dict[str, Any] = {name: getattr(options, name) for name in names}
-    given |= {"weights": options.model, "batch_size": options.batch_size, "device": options.device}
+    given |= {"spectra": options.spectra, "spectrum_grid": options.spectrum_grid}
+    given |= {"spectra_weights": options.spectra_model, "weights": options.model}
+    given |= {"batch_size": options.batch_size, "device": options.device}
     if options.keep is not None:
         given["keep"] = tuple(name.strip() for name in options.keep.split(",") if name.strip())
     if options.columns is not None:

@@ -31,7 +31,9 @@ __all__ = ["Manifest", "ManifestError", "make_manifest"]
 
 _FORMAT = 1
 _NAME = "manifest.json"
+#: Settings of images and spectra.
 _OF_IMAGES = ("images", "image_bands", "pixel_scale", "image_unit", "images_only")
+_OF_SPECTRA = ("spectra", "spectra_weights", "spectrum_grid")
 
 
 class ManifestError(ValueError):
@@ -86,11 +88,12 @@ class Manifest:
         return bool(hats_properties(root)) and all(pixel_folder(file.path) for file in self.files)
 
     def _content(self) -> dict[str, Any]:
-        # Settings of images are there only if they are used, as in earlier manifests.
+        # Settings of images and spectra are there only if they are used, as in earlier manifests.
+        unused = () if self.inference.spectra else _OF_SPECTRA
         inference = {
             name: value
             for name, value in asdict(self.inference).items()
-            if name not in _OF_IMAGES or value
+            if name not in unused and (name not in _OF_IMAGES or value)
         }
         images = {"images": self.images} if self.images else {}
         return {
@@ -238,6 +241,10 @@ _WORDS = {
     ("inference", "pixel_scale"): "the option pixel-scale",
     ("inference", "image_unit"): "the option image-unit",
     ("inference", "images_only"): "the option images-only",
+    ("inference", "spectra"): "the option spectra",
+    ("inference", "spectrum_grid"): "the option spectrum-grid",
+    ("weights", "spectra_name"): "the model of spectra",
+    ("weights", "spectra_sha256"): "the weights of spectra with SHA-256",
     ("images", "sha256"): "the images with SHA-256",
     ("versions", "astrogenspec"): "version",
 }
@@ -284,10 +291,16 @@ def make_manifest(
     ValueError, OSError
         If the weights or files cannot be read.
     """
+    weights = _weights(inference.weights, DEFAULT_MODEL)
+    if inference.spectra:
+        from ..generation.estimator import SpectrumEstimator
+
+        found = _weights(inference.spectra_weights, SpectrumEstimator.default_model)
+        weights |= {f"spectra_{key}": value for key, value in found.items()}
     return Manifest(
         inference,
         rows,
-        _weights(inference.weights),
+        weights,
         {
             "astrogenspec": version,
             "torch": torch.__version__.partition("+")[0],
@@ -298,8 +311,8 @@ def make_manifest(
     )
 
 
-def _weights(name: str | None) -> dict[str, str]:
-    found = fetch_weights(DEFAULT_MODEL if name is None else name)
+def _weights(name: str | None, default: str) -> dict[str, str]:
+    found = fetch_weights(default if name is None else name)
     card = json.dumps(found.card, sort_keys=True).encode()
     return {
         "name": str(found.card.get("name", os.fspath(found.path))),

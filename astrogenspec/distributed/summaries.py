@@ -21,6 +21,7 @@ from ..results.statistics import row_percentiles
 
 __all__ = [
     "QUANTILES",
+    "SPECTRUM_UNIT",
     "arrow_array",
     "arrow_table",
     "astropy_table",
@@ -35,6 +36,8 @@ QUANTILES: dict[int, np.ndarray] = {
     20: np.linspace(0.01, 0.99, 20),
     99: np.arange(1, 100) / 100,
 }
+#: Unit of spectra.
+SPECTRUM_UNIT = "1e-17 erg / (Angstrom s cm2)"
 _POINTS = {"median": 50.0, "p16": 16.0, "p84": 84.0}
 #: Columns by name: shape (n,), or (n, k) for quantiles and draws.
 Columns = dict[str, np.ndarray]
@@ -136,6 +139,8 @@ def arrow_table(
     for name, values in columns.items():
         quantity, _, kind = name.rpartition("_")
         unit = str(QUANTITIES[quantity].unit) if quantity in QUANTITIES else ""
+        if name.startswith("spectrum_") and values.ndim == 2:
+            kind, unit = "draws", SPECTRUM_UNIT
         if values.ndim == 1:
             add(name, pa.array(values), unit)
         elif kind == "draws":

@@ -26,6 +26,7 @@ from ..inputs.survey_names import SurveyLike, resolve_surveys
 from ..surveys import SDSS
 from ..warnings import AstroGenSpecWarning, filtered_warnings
 from .images import ImageFormat, ImageReader, image_reader, image_source
+from .spectra import SpectrumSettings, infer_spectra, no_spectra
 from .summaries import QUANTILES, arrow_table, astropy_table, join_columns, summary_columns
 
 if TYPE_CHECKING:
@@ -76,6 +77,12 @@ class Inference:
         Unit of the images, if they do not have it; nanomaggies by default.
     images_only : bool
         Whether to measure the photometry on the images.
+    spectra : int
+        Number of spectra that are generated for each galaxy; 0 for none.
+    spectra_weights : str or None
+        Registered weights of spectra, or path of a ``.safetensors`` file.
+    spectrum_grid : {"full", "coarse"}
+        Grid of the spectra, see `astrogenspec.distributed.spectra`.
 
     Raises
     ------
@@ -101,9 +108,18 @@ class Inference:
     pixel_scale: float | None = None
     image_unit: str | None = None
     images_only: bool = False
+    spectra: int = 0
+    spectra_weights: str | None = None
+    spectrum_grid: str = "full"
 
     def __post_init__(self) -> None:
         check_count(self.draws, "draws")
+        if self.spectra:
+            check_count(self.spectra, "spectra")
+        if self.spectrum_grid not in ("full", "coarse"):
+            raise ValueError(
+                f'spectrum_grid is {self.spectrum_grid!r}; it must be "full" or "coarse".'
+            )
         check_count(self.batch_size, "batch_size")
         if self.quantiles not in QUANTILES:
             known = ", ".join(map(str, QUANTILES))
@@ -176,6 +192,9 @@ def predict_table(
     pixel_scale: float | None = None,
     image_unit: str | None = None,
     images_only: bool = False,
+    spectra: int = 0,
+    spectra_weights: str | None = None,
+    spectrum_grid: str = "full",
     run: str = "",
 ) -> Any:
     """Infer the galaxies of a table.
@@ -229,6 +248,15 @@ def predict_table(
         Unit of the images, if they do not have it; nanomaggies by default.
     images_only : bool
         Measure the photometry on the images instead of reading it from the table.
+    spectra : int
+        Number of spectra that are generated for each galaxy. Columns ``spectrum_best``, the best
+        one, and ``spectrum_p16`` and ``_p84`` of each pixel, on vacuum wavelengths from 3800 to
+        9200 Angstrom in steps of 1e-4 dex; and ``spectrum_coarse_best`` and so on, in steps of
+        0.0016 dex.
+    spectra_weights : str, optional
+        Registered weights of spectra, or a ``.safetensors`` file.
+    spectrum_grid : {"full", "coarse"}
+        Write both grids, or only the coarse one.
     run : str
         Text of the column ``run``, such as the digest of a manifest.
 
@@ -277,6 +305,9 @@ def predict_table(
         pixel_scale,
         image_unit,
         images_only,
+        spectra,
+        spectra_weights,
+        spectrum_grid,
     )
     if isinstance(frame, Table):
         found = infer_table(frame, inference)
@@ -432,6 +463,7 @@ class _Cutouts:
         self._images, self._keys, self._rows = images, keys, rows
         #: Whether there was an image, for each galaxy that was read.
         self.found: list[bool] = []
+        self._read: list[Any] = []
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -439,7 +471,13 @@ class _Cutouts:
     def __iter__(self) -> Iterator[Any]:
         for cutout in self._images.read(self._keys, self._rows):
             self.found.append(cutout is not None)
+            self._read.append(cutout)
             yield cutout
+
+    def take(self, n: int) -> list[Any]:
+        """Return the images of the next n galaxies that were read, and forget them."""
+        taken, self._read = self._read[:n], self._read[n:]
+        return taken
 
 
 def _summaries(
@@ -469,8 +507,26 @@ def _summaries(
             progress=False,
         )
     parts, reasons = [], []
+    start = 0
     for posterior in batches:
-        parts.append(summary_columns(posterior, inference.quantiles, inference.save_draws))
+        rows = slice(start, start + len(posterior))
+        start = rows.stop
+        found = summary_columns(posterior, inference.quantiles, inference.save_draws)
+        taken = None if cutouts is None else cutouts.take(len(posterior))
+        if inference.spectra:
+            given = None if inference.images_only else photometry[rows]
+            dust = ebv[rows] if inference.images_only and np.ndim(ebv) else ebv
+            settings = SpectrumSettings(
+                inference.spectra,
+                int(inference.seed),
+                inference.spectra_weights,
+                inference.spectrum_grid,
+                inference.device,
+            )
+            found |= infer_spectra(
+                given, keys[rows], posterior, taken, settings, ebv=dust, survey=surveys
+            )
+        parts.append(found)
         reasons += [
             "" if usable else flag or "there are no draws"
             for usable, flag in zip(posterior.usable, posterior.flags, strict=True)
@@ -492,6 +548,8 @@ def _no_rows(inference: Inference) -> Columns:
         inference.save_draws,
         inference.draws,
     )
+    if inference.spectra:
+        columns = {**columns, **no_spectra(inference.spectrum_grid)}
     return columns if inference.images is None else {**columns, "has_image": np.zeros(0, bool)}
 
 
