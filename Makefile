@@ -97,5 +97,5 @@ $(VENV)/.installed-test: $(VENV)/.installed-torch pyproject.toml
 
 $(VENV)/.installed-docs: $(VENV)/.installed-torch pyproject.toml
 	@echo "Installing the package and its dependencies in $(VENV) ..."
-	$(PIP) -c constraints.txt -e '.[docs,plot,simulate,view]'
+	$(PIP) -c constraints.txt -e '.[docs,plot,simulate,survey,view]'
 	touch $@

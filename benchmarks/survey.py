@@ -9,6 +9,15 @@ them little.
 catalogue in the folder F, or continues it, and records the memory of each worker every ten seconds.
 ``--minutes 60`` ends it after that time, and the figures are those of the partitions done.
 
+``python benchmarks/survey.py scheduler --tasks 100000 --engine dask`` hands out simulated
+partitions, which take no time, and measures what the engine and the bookkeeping take for each.
+
+``python benchmarks/survey.py split`` infers the same galaxies in 1, 7 and 49 partitions, shuffled,
+and compares the numbers. ``python benchmarks/survey.py ids`` compares the processor time of
+`predict_iter` with and without identifiers.
+
+``python benchmarks/survey.py images --galaxies 2000`` infers images in each format.
+
 ``python benchmarks/survey.py kills --kills 10`` kills the client of a run of two workers at random
 moments, continues it, and compares all files with those of an uninterrupted run.
 """
@@ -26,6 +35,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +47,11 @@ from pyarrow import parquet
 
 from astrogenspec import PropertyEstimator
 from astrogenspec.demo import load_galaxies
-from astrogenspec.distributed import run_survey
+from astrogenspec.distributed import engines, run_survey
 from astrogenspec.distributed.checks import check_survey
+from astrogenspec.distributed.manifest import Manifest
+from astrogenspec.distributed.results import OutputFolder
+from astrogenspec.distributed.work import Outcome, Task
 from astrogenspec.inputs.arrow_tables import table_from_arrow
 
 SETTINGS: dict[str, Any] = {
@@ -208,10 +221,219 @@ def kill(options: argparse.Namespace) -> dict[str, int]:
     return {"kills": landed, "files": len(one), "different": different, "problems": len(problems)}
 
 
+def simulated(task: Task) -> Outcome:
+    """Pretend to infer a partition."""
+    return Outcome(task.partition.index, len(task.partition), "done")
+
+
+def schedule(options: argparse.Namespace) -> dict[str, float]:
+    """Hand out simulated partitions."""
+    rows, n = options.rows, options.tasks
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_catalogue(folder / "in.parquet", 20)
+        run_survey(folder / "in.parquet", folder / "out", rows=20, workers=1, draws=10, **SETTINGS)
+        manifest = Manifest.read(folder / "out")
+        assert manifest is not None  # noqa: S101
+        begin = time.process_time()
+        files = [replace(manifest.files[0], path=f"{k}.parquet", rows=rows) for k in range(n)]
+        planned = replace(manifest, files=tuple(files))
+        partitions = planned.partitions
+        digest = len(planned.digest)
+        plan = time.process_time() - begin
+        output = OutputFolder(folder / "out", manifest.digest)
+        # The files of 1000 partitions are looked at, as when a run is continued.
+        begin = time.process_time()
+        for _ in range(1000):
+            output.is_done(manifest.partitions[0])
+        looked = (time.process_time() - begin) / 1000
+        tasks = [Task(folder, output, manifest.inference, each) for each in partitions]
+        engines.process_partition = simulated
+        before, begin, cpu = peak_memory(), time.perf_counter(), processor_time()
+        done = sum(
+            outcome.state == "done"
+            for outcome in engines.ENGINES[options.engine](tasks, options.workers, None, print)
+        )
+        wall = time.perf_counter() - begin
+    return {
+        "tasks": done,
+        "digits_of_digest": digest,
+        "wall_seconds": wall,
+        "cpu_ms_per_task": 1e3 * (processor_time() - cpu) / done,
+        "cpu_ms_per_partition_to_plan": 1e3 * plan / n,
+        "cpu_ms_per_partition_to_look_whether_it_is_done": 1e3 * looked,
+        "memory_of_client_MB": peak_memory(),
+        "memory_of_client_before_MB": before,
+    }
+
+
+def peak_memory() -> float:
+    """Return the largest memory of this process so far, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def split(options: argparse.Namespace) -> dict[str, Any]:
+    """Infer the same galaxies in several divisions and orders."""
+    results, found = {}, {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_catalogue(folder / "in.parquet", options.galaxies)
+        whole = parquet.read_table(folder / "in.parquet")
+        for n in (1, 7, 49):
+            order = np.random.default_rng(n).permutation(len(whole))
+            shuffled = whole.take(order)
+            parquet.write_table(shuffled, folder / f"{n}.parquet")
+            run_survey(
+                folder / f"{n}.parquet",
+                folder / f"{n}",
+                rows=-(-options.galaxies // n),
+                workers=1,
+                draws=options.draws,
+                **SETTINGS,
+            )
+            result = parquet.read_table(folder / f"{n}" / "data").sort_by("object_id")
+            results[n] = result
+    for n in (7, 49):
+        found[n] = {
+            f"{name}_{key}": float(
+                np.nanmax(
+                    np.abs(
+                        results[n][f"{name}_{key}"].to_numpy()
+                        - results[1][f"{name}_{key}"].to_numpy()
+                    )
+                )
+            )
+            for name in ("redshift", "stellar_mass", "sfr")
+            for key in ("median", "p16", "p84")
+        }
+    same = [
+        results[n]["object_id"].equals(results[1]["object_id"])
+        and results[n]["flags"].equals(results[1]["flags"])
+        for n in (7, 49)
+    ]
+    return {"same_galaxies_and_flags": all(same), "largest_difference_from_one_partition": found}
+
+
+def compare_ids(options: argparse.Namespace) -> dict[str, float]:
+    """Compare the processor time with and without identifiers, in turns."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "in.parquet"
+        write_catalogue(path, options.galaxies)
+        table = table_from_arrow(parquet.read_table(path))
+    for column in table.colnames:
+        if column.startswith("flux"):
+            table[column].unit = "nmgy"
+    estimator = PropertyEstimator.from_pretrained()
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for turn in range(1 + 2 * options.turns):
+        keyed = bool(turn % 2)
+        begin = time.process_time()
+        for _ in estimator.predict_iter(
+            photometry=table,
+            n_draws=options.draws,
+            seed=1,
+            ids=table["object_id"] if keyed else None,
+            on_error="flag",
+        ):
+            pass
+        # The first turn is slower.
+        if turn:
+            times[keyed].append(time.process_time() - begin)
+    plain, keyed_time = (min(times[key]) for key in (False, True))
+    return {"without_ids_s": plain, "with_ids_s": keyed_time, "overhead": keyed_time / plain - 1}
+
+
+def run_images(options: argparse.Namespace) -> dict[str, Any]:
+    """Infer random images in each format; the rate is per second of processor time."""
+    import h5py
+    import zarr
+
+    rng, n = np.random.default_rng(3), options.galaxies
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_catalogue(folder / "in.parquet", n)
+        ids = parquet.read_table(folder / "in.parquet")["object_id"].to_numpy()
+        y, x = np.mgrid[:64, :64] - 31.5
+        profile = 3 * np.exp(-np.hypot(x, y) / 3)[None, None]
+        flux = (profile + rng.normal(0, 0.05, (n, 5, 64, 64))).astype(np.float32)
+        ivar = np.full(flux.shape, 400, np.float32)
+        attributes = {"bands": "ugriz", "pixel_scale": 0.396}
+        with h5py.File(folder / "a.hdf5", "w") as file:
+            file["object_id"], file["flux"], file["ivar"] = ids, flux, ivar
+            file.attrs.update(attributes)
+        group = zarr.open_group(folder / "a.zarr", mode="w")
+        for key, values in (("object_id", ids), ("flux", flux), ("ivar", ivar)):
+            group.create_array(key, data=values, chunks=(64, *values.shape[1:]))
+        group.attrs.update(attributes)
+        (folder / "parquet").mkdir()
+        writer = None
+        for start in range(0, n, 500):
+            part = slice(start, start + 500)
+            content = pa.table(
+                {"object_id": ids[part], "image": structures(flux[part], ivar[part])}
+            )
+            writer = writer or parquet.ParquetWriter(
+                folder / "parquet" / "a.parquet", content.schema
+            )
+            writer.write_table(content)
+        if writer is not None:
+            writer.close()
+        sources = {"hdf5": "a.hdf5", "zarr": "a.zarr", "parquet": "parquet"}
+        for kind, source in sources.items():
+            run_survey(
+                folder / "in.parquet",
+                folder / f"out-{kind}",
+                rows=options.rows,
+                workers=1,
+                draws=options.draws,
+                images=folder / source,
+                **SETTINGS,
+            )
+            metrics = json.loads((folder / f"out-{kind}" / "metrics.json").read_text())
+            size = sum(p.stat().st_size for p in (folder / source).rglob("*") if p.is_file())
+            found[kind] = {
+                "galaxies_per_cpu_second": n / metrics["cpu_seconds"],
+                "kB_of_images_per_galaxy": (size or (folder / source).stat().st_size) / n / 1e3,
+                "peak_memory_MB": peak_memory(),
+            }
+    return found
+
+
+def structures(flux: np.ndarray, ivar: np.ndarray) -> Any:
+    """Return images as structures of Arrow with lists of lists of lists."""
+    n, bands, ny, nx = flux.shape
+
+    def nested(values: np.ndarray) -> Any:
+        array = pa.array(np.ascontiguousarray(values).ravel())
+        for length, count in ((nx, n * bands * ny), (ny, n * bands), (bands, n)):
+            offsets = pa.array(np.arange(count + 1, dtype=np.int32) * length)
+            array = pa.ListArray.from_arrays(offsets, array)
+        return array
+
+    names = pa.array([[f"sdss-{band}" for band in "ugriz"]] * n)
+    scale = pa.array([[0.396] * bands] * n)
+    return pa.StructArray.from_arrays(
+        [names, nested(flux), nested(ivar), scale], ["band", "flux", "ivar", "scale"]
+    )
+
+
 def main() -> None:
     """Print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("run", "large", "kills"))
+    commands = {
+        "run": measure,
+        "large": run_large,
+        "scheduler": schedule,
+        "split": split,
+        "ids": compare_ids,
+        "images": run_images,
+        "kills": kill,
+    }
+    parser.add_argument("what", choices=tuple(commands))
+    parser.add_argument("--tasks", type=int, default=100_000)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--galaxies", type=int, default=20_000)
     parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--rows", type=int, default=5_000)
@@ -222,7 +444,7 @@ def main() -> None:
     parser.add_argument("--folder", default="results/survey")
     parser.add_argument("--minutes", type=float, default=1e6)
     options = parser.parse_args()
-    found = {"run": measure, "large": run_large, "kills": kill}[options.what](options)
+    found = commands[options.what](options)
     print(json.dumps(found, indent=1))
 
 
