@@ -17,6 +17,7 @@ from ..results.spectra import SpectrumDraws
 from ..results.statistics import weighted_percentiles
 from ..warnings import AstroGenSpecWarning, filtered_warnings
 from ..wavelengths import GENERATED, LogGrid
+from .devices import own_device
 from .summaries import Columns
 
 __all__ = ["GRIDS", "SpectrumSettings", "infer_spectra", "no_spectra", "spectrum_columns"]
@@ -113,7 +114,7 @@ def infer_spectra(
 def _estimator(weights: str | None, device: str) -> Any:
     from ..generation.estimator import SpectrumEstimator
 
-    return SpectrumEstimator.from_pretrained(weights, device=device)
+    return SpectrumEstimator.from_pretrained(weights, device=own_device(device))
 
 
 def spectrum_columns(spectra: SpectrumDraws, grid: str) -> Columns:

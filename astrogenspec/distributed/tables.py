@@ -25,6 +25,7 @@ from ..inputs.ids import coerce_ids, missing_ids
 from ..inputs.survey_names import SurveyLike, resolve_surveys
 from ..surveys import SDSS
 from ..warnings import AstroGenSpecWarning, filtered_warnings
+from .devices import own_device
 from .images import ImageFormat, ImageReader, image_reader, image_source
 from .spectra import SpectrumSettings, infer_spectra, no_spectra
 from .summaries import QUANTILES, arrow_table, astropy_table, join_columns, summary_columns
@@ -536,7 +537,7 @@ def _summaries(
 
 @lru_cache(maxsize=2)
 def _estimator(weights: str | None, device: str) -> PropertyEstimator:
-    return PropertyEstimator.from_pretrained(weights, device=device)
+    return PropertyEstimator.from_pretrained(weights, device=own_device(device))
 
 
 def _no_rows(inference: Inference) -> Columns:
