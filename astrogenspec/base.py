@@ -395,11 +395,14 @@ class Estimator(ABC):
         batches: ObservationBatches,
         predict_batch: Callable[[Observations, slice], _Result],
         progress: bool | None = False,
+        *,
+        first: int = 0,
+        skip: Callable[[Observations], None] = lambda seen: None,
     ) -> Iterator[_Result]:
         """Yield the result for each batch.
 
         ``predict_batch(seen, rows)`` gets the observations of a batch and its rows in the whole
-        input.
+        input. ``skip(seen)`` is called for each batch before the galaxy ``first``.
         """
         n, size = batches.n_galaxies, batches.batch_size
         hidden = not wants_progress_bar(progress, n, size)
@@ -408,8 +411,13 @@ class Estimator(ABC):
         ) as bar:
             start = 0
             for seen in batches:
-                yield predict_batch(seen, slice(start, start + len(seen)))
-                start += len(seen)
+                rows = slice(start, start + len(seen))
+                if rows.stop <= first:
+                    skip(seen)
+                else:
+                    result = predict_batch(seen, rows)
+                    yield result[first - start :] if start < first else result
+                start = rows.stop
                 bar.update(len(seen))
 
     def _predict_all(

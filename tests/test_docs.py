@@ -36,11 +36,14 @@ NOT_RUN = {
         "files of the user; zero points are read in tests/inputs/test_cutouts.py",
     ("install.rst", 'estimator = PropertyEstimator.from_pretrained(device="cuda")'): "a GPU",
     ("large_catalogues.rst", "import pandas as pd"): "files of the user",
+    ("large_catalogues.rst", "import numpy as np"): "files of the user",
     ("large_catalogues.rst", "import lsdb"):
         "a catalogue of the user; run in tests/distributed/test_hats.py",
     ("measuring.rst", "from astrogenspec.measure import measure_kinematics"): "the extra simulate",
     ("publishing.rst", 'PropertyEstimator.from_pretrained("https://'): "network",
     ("quickstart.rst", "from astropy.nddata import CCDData"): "files of the user",
+    ("rail.rst", "from rail.estimation.algos.astrogenspec"):
+        "tables of the user; run in tests/distributed/test_rail.py",
     ("spectra.rst", "properties = PropertyEstimator.from_pretrained()"):
         "a catalogue of the user; run in tests/generation/test_estimator.py",
     ("spectra.rst", "from astrogenspec import SamplerSettings, SpectrumOptions"): "takes long",

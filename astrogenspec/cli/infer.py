@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
+import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +18,10 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
-from ..atomic import save_figure
+from .. import __version__
+from ..atomic import save_figure, write_bytes
 from ..inputs.errors import INPUT_ERRORS
+from ..weights import file_sha256
 from .inputs import (
     FLAGGED,
     Galaxies,
@@ -68,6 +75,7 @@ def infer(options: argparse.Namespace) -> int:
     whole = options.save_draws or options.plot or options.report or n <= _MAX_WHOLE
     if whole:
         _check_memory(estimator, n, options.draws)
+    partial = None if whole else _PartialResult(options, estimator)
     try:
         blocks = estimator.predict_iter(
             galaxies.images,
@@ -75,17 +83,20 @@ def infer(options: argparse.Namespace) -> int:
             ebv=options.ebv,
             survey=galaxies.surveys,
             n_draws=options.draws,
-            seed=options.seed,
+            seed=options.seed if partial is None else partial.seed,
             ids=_ids(galaxies, options.id),
             on_error=options.on_error,
             progress=not options.quiet and n > 1 and sys.stderr.isatty(),
+            first=0 if partial is None else partial.writer.start,
         )
-        result = _collected(blocks, galaxies.images, bool(whole))
+        result = _collected(blocks, galaxies.images, None if partial is None else partial.writer)
     except INPUT_ERRORS as error:
         raise with_file_name(error, galaxies.files) from error
     kept = galaxies.kept_columns()
     if isinstance(result, SummaryWriter):
         result.write(options.output, columns=kept, overwrite=options.overwrite)
+        if partial is not None:
+            partial.remove()
     else:
         result.write(
             options.output, draws=options.save_draws, columns=kept, overwrite=options.overwrite
@@ -117,16 +128,64 @@ def _ids(galaxies: Galaxies, column: str | None) -> Any:
     return table[column]
 
 
+class _PartialResult:
+    """Summaries of the galaxies that were inferred, beside the output, until it is written.
+
+    The same command continues after an interruption; one with other options or inputs begins again.
+    """
+
+    def __init__(self, options: argparse.Namespace, estimator: PropertyEstimator) -> None:
+        from ..results.summary_writer import SummaryWriter
+
+        output = options.output
+        self._folder = output.with_name(f".{output.name}.partial")
+        settings = self._folder / "settings.json"
+        wanted = {"digest": _digest(options, estimator)}
+        found: dict[str, Any] = {}
+        if settings.is_file():
+            with suppress(ValueError):
+                found = json.loads(settings.read_text())
+        if {key: found.get(key) for key in wanted} != wanted:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            seed = int.from_bytes(os.urandom(8)) if options.seed is None else options.seed
+            found = {**wanted, "seed": seed}
+            self._folder.mkdir(parents=True)
+            write_bytes(settings, json.dumps(found).encode())
+        self.seed: int = found["seed"]
+        self.writer = SummaryWriter(self._folder)
+        if self.writer.start and not options.quiet:
+            print(f"continuing after {self.writer.start:,} galaxies", file=sys.stderr)
+
+    def remove(self) -> None:
+        """Remove the summaries, once the output is written."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _digest(options: argparse.Namespace, estimator: PropertyEstimator) -> str:
+    """Return the SHA-256 of everything on which the summaries depend."""
+    names = ("draws", "seed", "id", "survey", "bands", "flux_unit", "ebv", "on_error", "zero_point")
+    content = {name: str(getattr(options, name, None)) for name in names}
+    content |= {"card": estimator.card, "version": __version__}
+    files = [path for path in (*options.input, options.photometry) if path is not None]
+    content["files"] = [
+        (str(each), file_sha256(each))
+        for path in files
+        for each in (sorted(path.rglob("*")) if path.is_dir() else [path])
+        if each.is_file()
+    ]
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _collected(
-    blocks: Iterator[Posterior], images: Images | None, whole: bool
+    blocks: Iterator[Posterior], images: Images | None, summaries: SummaryWriter | None
 ) -> Posterior | SummaryWriter:
     """Return the whole posterior, or only the summaries of its blocks."""
     from ..results.posterior import Posterior
-    from ..results.summary_writer import SummaryWriter
 
-    if whole:
+    if summaries is None:
         return _with_reasons(Posterior.concatenate(blocks), images)
-    start, summaries = 0, SummaryWriter()
+    start = summaries.start
     for block in blocks:
         summaries.append(_with_reasons(block, images, start))
         start += len(block)

@@ -49,7 +49,14 @@ from .finetuning.trainer import FineTuningData, FineTuningSettings, fine_tune
 from .finetuning.validation import scores_table
 from .latent import ImageEstimator
 from .network import PropertyNetwork
-from .sampling import DRAWS_FOR_MAP, chain_prefix, draw_block, known_values, log_densities
+from .sampling import (
+    DRAWS_FOR_MAP,
+    chain_prefix,
+    draw_block,
+    known_values,
+    log_densities,
+    skip_draws,
+)
 from .zero_points import estimate_offsets
 
 __all__ = ["PropertyEstimator"]
@@ -206,6 +213,7 @@ class PropertyEstimator(ImageEstimator):
         calibrated: bool = True,
         batch_size: int | None = None,
         progress: bool | None = None,
+        first: int = 0,
         **options: Unpack[InputArguments],
     ) -> Iterator[Posterior]:
         """Infer the posterior batch by batch.
@@ -220,6 +228,10 @@ class PropertyEstimator(ImageEstimator):
             Number of galaxies per batch; 256 by default.
         progress : bool, optional
             Show a progress bar; by default for long runs on a terminal.
+        first : int
+            Index of the first galaxy to infer, to continue a loop that was interrupted: earlier
+            galaxies are read, but not inferred, and later ones have the same draws. Not possible
+            with ``known``.
         **options
             ``bands``, ``position``, ``pixel_scale``, ``ebv``, ``survey``, ``on_error``: as for
             `predict`.
@@ -235,10 +247,20 @@ class PropertyEstimator(ImageEstimator):
         NotFittedError, ValueError, TypeError, astropy.units.UnitsError
             As for `predict`; errors about an image are raised when its batch is read.
         """
+        if first and known is not None:
+            raise ValueError("first cannot be combined with known; leave one of them out.")
         settings = InputOptions(**options, measure=measure)
         batches = self._read(cutouts, photometry, settings, batch_size)
-        predict_batch = self._batch_predictor(batches, known, n_draws, calibrated, seed, ids)
-        return self._predict_batches(batches, predict_batch, progress)
+        generator = make_generator(seed) if ids is None else None
+        predict_batch = self._batch_predictor(
+            batches, known, n_draws, calibrated, seed, ids, generator
+        )
+
+        def skip(seen: Observations) -> None:
+            if generator is not None:
+                skip_draws(self, seen, n_draws, generator)
+
+        return self._predict_batches(batches, predict_batch, progress, first=first, skip=skip)
 
     def log_prob(
         self,
@@ -722,10 +744,12 @@ class PropertyEstimator(ImageEstimator):
         calibrated: bool,
         seed: int | torch.Generator | None,
         ids: ObjectIds | None,
+        generator: torch.Generator | None = None,
     ) -> Callable[[Observations, slice], Posterior]:
         """Check the arguments; return the function that draws the posterior of a batch."""
         n_draws = check_count(n_draws, "n_draws")
-        generator = make_generator(seed) if ids is None else None
+        if ids is None and generator is None:
+            generator = make_generator(seed)
         streams = None if ids is None else make_streams(seed, ids, batches)
         fixed = None if known is None else known_values(known, self.network.quantities)
         if fixed is not None:

@@ -26,7 +26,7 @@ from ..inputs.fluxes import ab_magnitudes
 from ..inputs.observations import Observations
 from ..inputs.photometry import PhotometryBatch
 from ..inputs.virtual_photometry import in_sdss_bands
-from ..nn.noise import ObjectStreams
+from ..nn.noise import ObjectStreams, standard_normal
 from ..quantities import (
     QUANTITIES,
     QuantityInfo,
@@ -38,6 +38,7 @@ from ..results.posterior import Posterior
 from ..results.posterior_io import PREDICTIVE
 from ..results.quantity import STRETCH
 from .light_outside import N_OFFSETS, joined_draws, with_light_outside
+from .network import MixturePosterior
 from .outliers.detector import (
     input_range_flags,
     magnitudes_and_errors,
@@ -46,7 +47,42 @@ from .outliers.detector import (
 )
 from .outliers.predictive import PhotometryEmulator
 
-__all__ = ["DRAWS_FOR_MAP", "chain_prefix", "draw_block", "known_values", "log_densities"]
+__all__ = [
+    "DRAWS_FOR_MAP",
+    "chain_prefix",
+    "draw_block",
+    "known_values",
+    "log_densities",
+    "skip_draws",
+]
+
+
+def skip_draws(
+    estimator: Estimator, seen: Observations, n_draws: int, generator: torch.Generator
+) -> None:
+    """Advance a generator by the random numbers that `draw_block` takes without known values.
+
+    Parameters
+    ----------
+    estimator : Estimator
+        Estimator with a `PropertyNetwork`.
+    seen : Observations
+        n galaxies.
+    n_draws : int
+        Number of draws for each galaxy.
+    generator : `torch.Generator`
+        Source of randomness.
+    """
+    network = estimator.network
+    parts = with_light_outside(seen) if seen.photometry.in_fibre else [seen]
+    n_numbers = -(-n_draws // len(parts)) * len(network.quantities)
+    for part in parts:
+        with torch.inference_mode():
+            inputs = part.inputs(network.components).to(estimator.device)
+            posterior = network.posterior_of(network.posterior_contexts(inputs))
+        # A mixture takes one more number for each galaxy.
+        shape = (len(seen), n_numbers + isinstance(posterior, MixturePosterior))
+        standard_normal(shape, generator, generator.device)
 
 
 def draw_block(

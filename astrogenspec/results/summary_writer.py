@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import astropy.units as u
@@ -11,16 +12,34 @@ import numpy as np
 from astropy.table import QTable, Table
 from astropy.utils.masked import Masked
 
+from ..atomic import atomic_write
 from .posterior import Posterior
 from .posterior_io import with_columns, write_posterior
 
 __all__ = ["SummaryWriter"]
 
 
+#: Name of a file with the summaries of a block.
+_PART = "part-{:06d}.ecsv"
+#: Prefix of columns of the photometry, and name of the column that tells which galaxies are named.
+_PHOTOMETRY, _NAMED = "photometry.", "named."
+
+
 class SummaryWriter:
     """Collect the summaries of posteriors, and write the file that `Posterior.write` would.
 
     A galaxy takes about 0.5 kB, however many draws it has.
+
+    Parameters
+    ----------
+    folder : path-like, optional
+        Folder to which the summaries of each block are written, so that an interrupted loop can be
+        continued: ``start`` tells the first galaxy that is missing.
+
+    Attributes
+    ----------
+    start : int
+        Number of galaxies that were found in the folder.
 
     Examples
     --------
@@ -31,11 +50,49 @@ class SummaryWriter:
     >>> writer.write("properties.fits")  # doctest: +SKIP
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         self._tables: list[QTable] = []
         self._photometry: list[QTable | None] = []
         self._named: list[np.ndarray] = []
         self._last: Posterior | None = None
+        self._folder = None if folder is None else Path(folder)
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._restore(self._folder)
+        self.start = sum(map(len, self._tables))
+
+    def _restore(self, folder: Path) -> None:
+        """Read the blocks of the folder, except the last one, which is inferred again."""
+        paths = [folder / _PART.format(k) for k in range(len(list(folder.glob("part-*"))))]
+        for path in paths[:-1]:
+            if not path.exists():
+                break
+            part = QTable.read(path, format="ascii.ecsv")
+            for name in part.colnames:
+                if part[name].dtype.kind in "SU":
+                    # Empty texts are read as masked.
+                    part[name] = np.ma.filled(part[name], "")
+            named = np.asarray(part[_NAMED], dtype=bool)
+            given = [name for name in part.colnames if name.startswith(_PHOTOMETRY)]
+            photometry = QTable({n.removeprefix(_PHOTOMETRY): part[n] for n in given}, copy=False)
+            part.remove_columns([*given, _NAMED])
+            self._tables.append(part)
+            self._photometry.append(photometry if given else None)
+            self._named.append(named)
+
+    def _store(self, folder: Path) -> None:
+        """Write the last block to the folder."""
+        table, photometry = self._tables[-1], self._photometry[-1]
+        part = QTable({name: table[name] for name in table.colnames})
+        for name in () if photometry is None else photometry.colnames:
+            part[_PHOTOMETRY + name] = photometry[name]
+        part[_NAMED] = self._named[-1]
+        for name in part.colnames:
+            # Numbers are written with all digits.
+            part[name].info.format = None
+        path = folder / _PART.format(len(self._tables) - 1)
+        with atomic_write(path, overwrite=True) as temporary:
+            part.write(temporary, format="ascii.ecsv")
 
     def append(self, posterior: Posterior) -> None:
         """Add galaxies.
@@ -49,6 +106,8 @@ class SummaryWriter:
         self._photometry.append(posterior.photometry)
         self._named.append(posterior.named)
         self._last = posterior[:0]
+        if self._folder is not None:
+            self._store(self._folder)
 
     @property
     def flag_codes(self) -> np.ndarray:
@@ -93,20 +152,23 @@ class SummaryWriter:
 
 
 def _joined(tables: Sequence[QTable]) -> QTable:
-    """Join tables with the same columns; a column is masked if one of its parts is."""
-    joined = QTable(meta=tables[0].meta)
-    for name in tables[0].colnames:
+    """Join tables with the same columns; a column is masked if one of its parts is.
+
+    Meta data, formats and descriptions are those of the last one, which was not read from a file.
+    """
+    joined = QTable(meta=tables[-1].meta)
+    for name in tables[-1].colnames:
         parts = [table[name] for table in tables]
         joined[name] = _joined_column(parts)
         for key in ("format", "description"):
-            setattr(joined[name].info, key, getattr(parts[0].info, key))
+            setattr(joined[name].info, key, getattr(parts[-1].info, key))
     return joined
 
 
 def _joined_column(parts: Sequence[Any]) -> Any:
     masks = [getattr(part, "mask", None) for part in parts]
     plain = [getattr(part, "unmasked", part) for part in parts]
-    unit = getattr(plain[0], "unit", None)
+    unit = getattr(plain[-1], "unit", None)
     values = np.concatenate([np.asarray(getattr(part, "value", part)) for part in plain])
     if unit is not None:
         values = u.Quantity(values, unit, subok=True, copy=False)

@@ -7,6 +7,7 @@ from survey_run_cases import make_catalogue, make_weights, read_result, write_pa
 
 from astrogenspec.cli import main
 from astrogenspec.distributed import runs
+from astrogenspec.results.summary_writer import SummaryWriter
 
 
 @pytest.fixture
@@ -128,6 +129,69 @@ def test_infer_writes_the_same_file_block_by_block(tmp_path, monkeypatch, capsys
             assert one.dtype == two.dtype
             assert np.all(np.asarray(one == two) | (np.asarray(one != one)))
             assert np.array_equal(getattr(one, "mask", 0), getattr(two, "mask", 0))
+
+
+@pytest.mark.parametrize("ids", [True, False])
+@pytest.mark.parametrize("ending", ["ecsv", "fits"])
+def test_infer_continues_after_an_interruption(tmp_path, monkeypatch, capsys, ids, ending):
+    """The file is that of an uninterrupted run, and galaxies are not inferred again."""
+    table = make_catalogue(23)
+    table["flux_r"][3] = np.nan
+    table.write(tmp_path / "in.ecsv")
+    monkeypatch.setattr("astrogenspec.cli.infer._MAX_WHOLE", 0)
+    monkeypatch.setattr("astrogenspec.base.Estimator._batch_size", 5)
+    weights = make_weights(tmp_path)
+
+    def infer(name, seed="1"):
+        given = ["--model", weights, "--draws", "20", "--on-error", "flag", "--flagged-ok"]
+        given += ["--id", "object_id"] if ids else []
+        given += ["--seed", seed, "-o", str(tmp_path / f"{name}.{ending}")]
+        return main(["infer", str(tmp_path / "in.ecsv"), *given])
+
+    assert infer("whole") == 0
+    whole, blocks = SummaryWriter.append, []
+
+    def append(self, posterior):
+        blocks.append(posterior.names)
+        if len(blocks) == 4:
+            raise OSError(28, "No space left on device")
+        whole(self, posterior)
+
+    monkeypatch.setattr(SummaryWriter, "append", append)
+    assert infer("cut") == 2
+    partial = tmp_path / f".cut.{ending}.partial"
+    assert not (tmp_path / f"cut.{ending}").exists() and len(list(partial.glob("part-*"))) == 3
+    blocks.clear()
+    monkeypatch.setattr(SummaryWriter, "append", whole)
+    capsys.readouterr()
+    assert infer("cut") == 0
+    # The last of the three blocks is inferred again.
+    assert "continuing after 10 galaxies" in capsys.readouterr().err
+    assert not partial.exists()
+    one, two = (QTable.read(tmp_path / f"{name}.{ending}") for name in ("whole", "cut"))
+    assert one.colnames == two.colnames and one.meta["AGSPEC"] == two.meta["AGSPEC"]
+    for name in one.colnames:
+        assert one[name].dtype == two[name].dtype
+        assert np.all(np.asarray(one[name] == two[name]) | (np.asarray(one[name] != one[name])))
+
+
+def test_infer_begins_again_with_other_options(tmp_path, monkeypatch, capsys):
+    make_catalogue(12).write(tmp_path / "in.ecsv")
+    monkeypatch.setattr("astrogenspec.cli.infer._MAX_WHOLE", 0)
+    monkeypatch.setattr("astrogenspec.base.Estimator._batch_size", 3)
+    weights = make_weights(tmp_path)
+    given = ["infer", str(tmp_path / "in.ecsv"), "--model", weights, "-o", str(tmp_path / "a.ecsv")]
+
+    def interrupted(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SummaryWriter, "write", interrupted)
+        assert main([*given, "--draws", "20", "--seed", "1"]) == 2
+    assert len(list((tmp_path / ".a.ecsv.partial").glob("part-*"))) == 4
+    assert main([*given, "--draws", "30", "--seed", "1"]) == 0
+    assert "continuing" not in capsys.readouterr().err
+    assert len(QTable.read(tmp_path / "a.ecsv")) == 12
 
 
 def test_the_column_of_identifiers_must_exist(tmp_path, capsys):
