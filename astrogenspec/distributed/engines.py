@@ -16,6 +16,7 @@ from itertools import islice
 from multiprocessing import connection
 from typing import Any
 
+from ..extras import optional_package
 from ..inputs.arrow_tables import table_from_arrow
 from .hats import hats_properties, pixel_of
 from .work import Outcome, Task, process_partition
@@ -165,6 +166,7 @@ class _Cluster:
         self._stack = ExitStack()
 
     def __enter__(self) -> _Cluster:
+        optional_package("distributed", "survey", "engines on clusters")
         import dask
         from distributed import Client, LocalCluster
 
@@ -247,8 +249,8 @@ def run_lsdb(
     if not tasks:
         return
     # Some of their imports are slow.
+    lsdb = optional_package("lsdb", "survey", "the engine lsdb")
     import dask
-    import lsdb
     from hats.pixel_math import HealpixPixel
 
     root = tasks[0].root

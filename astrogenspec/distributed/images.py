@@ -29,6 +29,7 @@ import astropy.units as u
 import numpy as np
 from astropy.nddata import InverseVariance, NDData
 
+from ..extras import optional_package
 from ..inputs.errors import INPUT_ERRORS
 from ..inputs.image_files import read_image_file
 from ..surveys import BANDS
@@ -419,8 +420,7 @@ def image_reader(source: str, form: ImageFormat) -> ImageReader:
     if not path.exists():
         return _FunctionImages(_function(source))
     if _is_zarr(path):
-        import zarr
-
+        zarr = optional_package("zarr", "survey", "zarr groups")
         return _ArrayImages([zarr.open_group(path, mode="r")], form)
     files = _files_in(path, (*_HDF5, *_PARQUET, *_FITS))
     kinds = {kind for kind in (_HDF5, _PARQUET, _FITS) for f in files if _ends(f, kind)}
@@ -428,8 +428,7 @@ def image_reader(source: str, form: ImageFormat) -> ImageReader:
         what = "images of several formats" if kinds else "no HDF5, zarr, parquet or FITS files"
         raise FileNotFoundError(f"{source} has {what}.")
     if _HDF5 in kinds:
-        import h5py
-
+        h5py = optional_package("h5py", "simulate", "HDF5 files")
         return _ArrayImages([_first_group(h5py.File(each)) for each in files], form)
     if _PARQUET in kinds:
         files = [each for each in files if each.name not in ("_metadata", "_common_metadata")]
