@@ -164,7 +164,7 @@ class _PartialResult:
 def _digest(options: argparse.Namespace, estimator: PropertyEstimator) -> str:
     """Return the SHA-256 of everything on which the summaries depend."""
     names = ("draws", "seed", "id", "survey", "bands", "flux_unit", "ebv", "on_error", "zero_point")
-    content = {name: str(getattr(options, name, None)) for name in names}
+    content: dict[str, Any] = {name: str(getattr(options, name, None)) for name in names}
     content |= {"card": estimator.card, "version": __version__}
     files = [path for path in (*options.input, options.photometry) if path is not None]
     content["files"] = [

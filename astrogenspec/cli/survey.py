@@ -225,8 +225,8 @@ def _report(text: str) -> None:
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that were given, as arguments of `Inference`."""
-    names = ("ids", "seed", "draws", "quantiles", "save_draws", "survey", "flux_unit", "ebv")
-    names += ("images", "image_bands", "pixel_scale", "image_unit", "images_only")
+    names = ["ids", "seed", "draws", "quantiles", "save_draws", "survey", "flux_unit", "ebv"]
+    names += ["images", "image_bands", "pixel_scale", "image_unit", "images_only"]
     given: dict[str, Any] = {name: getattr(options, name) for name in names}
     given |= {"spectra": options.spectra, "spectrum_grid": options.spectrum_grid}
     given |= {"spectra_weights": options.spectra_model, "weights": options.model}

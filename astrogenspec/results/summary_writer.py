@@ -84,8 +84,9 @@ class SummaryWriter:
         """Write the last block to the folder."""
         table, photometry = self._tables[-1], self._photometry[-1]
         part = QTable({name: table[name] for name in table.colnames})
-        for name in () if photometry is None else photometry.colnames:
-            part[_PHOTOMETRY + name] = photometry[name]
+        if photometry is not None:
+            for name in photometry.colnames:
+                part[_PHOTOMETRY + name] = photometry[name]
         part[_NAMED] = self._named[-1]
         for name in part.colnames:
             # Numbers are written with all digits.
