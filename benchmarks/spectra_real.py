@@ -15,8 +15,9 @@ FOLDER holds the real tables. Called by `spectra.py`. Samples:
     of degree 4.
 
 The magnitudes of a spectrum are integrals over g, r and i; the spectrum is predicted from these
-alone, with and without the known redshift, and for the held-out galaxies with total magnitudes
-also in the fibre. Pixel ranges include the noise of the observed spectrum.
+alone, declared as those in a fibre, with and without the known redshift, and for the held-out
+galaxies with total magnitudes also from these. Pixel ranges include the noise of the observed
+spectrum.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from spectra_measured import active_fraction, balanced
 from spectra_sample import UNIT, WAVELENGTH, line_free, photometry_batch
 from specutils import Spectrum
 
+from astrogenspec import coerce_photometry
 from astrogenspec.calibration import SpectrumRecalibration
 from astrogenspec.measure import BPT_CLASSES, bpt_class, measure_lines
 from astrogenspec.results.spectra import SpectrumDraws
@@ -208,15 +210,16 @@ def run_real(properties, estimator, folder: Path, plot: Path | None, n: int | No
     record("held out, redshift inferred", drawn, some, scores(drawn, some))
     known = held_out(folder, None)
     known = known[np.isfinite(known.total).all(axis=1)][:_N_FIBRE]
-    drawn = recalibrated(predicted(properties, estimator, known, "fibre"), total)
+    drawn = recalibrated(predicted(properties, estimator, known, "total"), total)
     record("held out, in the fibre of total magnitudes", drawn, known, scores(drawn, known))
     distant = fors2(folder, _N_FORS2)
-    drawn = predicted(properties, estimator, distant, "redshift given")
+    drawn = predicted(properties, estimator, distant, "whole")
     record("FORS2, redshift given", drawn, distant, shape_residuals(drawn, distant))
     rest = others(folder)
     drawn = recalibrated(predicted(properties, estimator, rest, "redshift given"), total)
     record("others, redshift given", drawn, rest, scores(drawn, rest))
     result["held out, redshift given"]["agn"] = active_nuclei(wider, sample)
+    result["boosted trees, redshift given"] = boosted(folder)
     values = total.to_dict()["factors"][0]["values"]
     factors = {
         (mode, aperture): values
@@ -227,13 +230,62 @@ def run_real(properties, estimator, folder: Path, plot: Path | None, n: int | No
     return result
 
 
+def boosted(folder: Path) -> dict:
+    """Score boosted trees that predict Dn4000 and equivalent widths from the same inputs.
+
+    The inputs are g - r, r - i, r and the redshift; five folds of all spectra, those of
+    `recipes/finetune_spectra.py`. The scores are those of all folds, and of the first alone.
+    """
+    from finetune_spectra import fold_of
+    from real_spectra import read_real_spectra
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    real = read_real_spectra(folder)
+    sample = observed(10**real.log_wavelength, real.flux, real.ivar, real.redshift, real.total)
+    g, r, i = 22.5 - 2.5 * np.log10(np.where(sample.nmgy > 0, sample.nmgy, np.nan)[:, 1:4]).T
+    inputs = np.column_stack([g - r, r - i, r, sample.redshift])
+    fold, result = fold_of(len(real)), {}
+    for name, function in _measurements().items():
+        true = np.array([function(f, z) for f, z in zip(sample.flux, sample.redshift, strict=True)])
+        found = np.full(len(true), np.nan)
+        for k in range(fold.max() + 1):
+            rows = (fold != k) & np.isfinite(true)
+            trees = HistGradientBoostingRegressor(
+                loss="absolute_error", learning_rate=0.05, max_iter=150, max_leaf_nodes=12,
+                min_samples_leaf=15, random_state=0,
+            )  # fmt: skip
+            found[fold == k] = trees.fit(inputs[rows], true[rows]).predict(inputs[fold == k])
+        # The same value as each of two draws, which have no width.
+        both = np.repeat(found[:, None], 2, axis=1)
+        for label, rows in (("five folds", fold >= 0), ("fold 0", fold == 0)):
+            entry = compared(both[rows], true[rows])
+            kept = ("n", "bias", "scatter", "correlation")
+            result.setdefault(label, {})[name] = {key: entry[key] for key in kept}
+    return result
+
+
+def _measurements() -> dict:
+    """Return the functions of a spectrum and its redshift that are compared."""
+    functions: dict = {"Dn4000": dn4000}
+    for name, window in _LINES.items():
+        functions[f"asinh EW {name}"] = lambda flux, z, w=window: np.arcsinh(
+            equivalent_width(flux, z, w)
+        )
+    return functions
+
+
 def predicted(properties, estimator, sample: Observed, mode: str):
-    """Predict spectra from magnitudes, without recalibration."""
-    in_fibre = mode == "fibre"
+    """Predict spectra from magnitudes, without recalibration.
+
+    Magnitudes of the spectra are declared as those in a fibre, but for ``whole``, in which they are
+    taken as total ones; those of ``total`` are total ones, and the spectra in the fibre.
+    """
     flux = sample.total
-    if not in_fibre:
+    if mode != "total":
         flux = sample.nmgy * 10 ** (-0.4 * estimator.network.zero_points.numpy())
     batch = photometry_batch(flux, np.where(np.isfinite(flux), _ERROR * flux, np.nan))
+    if mode.startswith("redshift"):
+        batch = coerce_photometry(batch, aperture="fibre")
     options = {"seed": 0, "progress": False, "on_error": "flag"}
     known = {} if mode == "redshift inferred" else {"known": {"redshift": sample.redshift}}
     posterior = properties.predict(photometry=batch, n_draws=64, **known, **options)
@@ -242,7 +294,7 @@ def predicted(properties, estimator, sample: Observed, mode: str):
         batch,
         posterior,
         n_draws=_N_DRAWS,
-        aperture="fibre" if in_fibre else "total",
+        aperture="total" if mode == "whole" else "fibre",
         calibrated=False,
         **options,
     )
@@ -252,7 +304,8 @@ def recalibrated(drawn: SpectrumDraws, recalibration: SpectrumRecalibration) -> 
     """Scale the spread of draws; lines are part of the continuum."""
     redshift = np.median(drawn.redshift, axis=1)
     modes = ["photometry"] * len(drawn)
-    factor = recalibration.factors(modes, drawn.meta["aperture"], redshift, WAVELENGTH)[:, None]
+    aperture = drawn.meta["aperture"]
+    factor = recalibration.factors(modes, aperture, redshift, WAVELENGTH)[:, None]
     logs = np.log(np.maximum(drawn.flux.value, 1e-12))
     middle = np.median(logs, axis=1, keepdims=True)
     return SpectrumDraws(
@@ -323,13 +376,9 @@ def scores(drawn, sample: Observed) -> dict:
         "bias_below_4200": float(np.nanmedian(ratio[blue]) - 1),
         "redshift_bias": float(np.median(np.median(drawn.redshift, axis=1) - z)),
     } | coverage(flux, sample, np.median(drawn.redshift, axis=1))
-    entry["Dn4000"] = compared(*_on_all(dn4000, flux, drawn.redshift, sample.flux, z, sample.noise))
-    for name, window in _LINES.items():
-        values = _on_all(
-            lambda f, at, w=window: np.arcsinh(equivalent_width(f, at, w)),
-            flux, drawn.redshift, sample.flux, z, sample.noise,
-        )  # fmt: skip
-        entry[f"asinh EW {name}"] = compared(*values)
+    for name, function in _measurements().items():
+        values = _on_all(function, flux, drawn.redshift, sample.flux, z, sample.noise)
+        entry[name] = compared(*values)
     return entry
 
 

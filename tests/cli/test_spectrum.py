@@ -11,6 +11,7 @@ import generation_cases
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from estimator_cases import N, make_cutouts, make_photometry
 from specutils import Spectrum
 
@@ -433,3 +434,26 @@ def test_choices_are_those_of_the_estimator(capsys):
     defaults = make_parser().parse_args(["spectrum", "a.fits", "-o", "b.fits"])
     assert (defaults.draws, defaults.select, defaults.aperture) == (16, "all", "fibre")
     assert (defaults.on_error, defaults.seed, defaults.device) == ("raise", None, "cpu")
+
+
+def test_a_catalogue_of_another_survey(spectrum, folder, tmp_path):
+    """Properties are given as a posterior, for the small networks of the tests know ugriz only."""
+    table = Table({"OBJID": np.arange(N), "EBV": np.full(N, 0.03)})
+    for band, flux in {"G": 60.0, "R": 130.0, "Z": 230.0}.items():
+        table[f"FLUX_{band}"] = flux * (1 + 0.1 * np.arange(N))
+        table[f"FLUX_IVAR_{band}"] = np.full(N, 4.0)
+    table.write(folder / "sweep.fits", overwrite=True)
+    made_posterior(names=[str(k) for k in range(N)]).write(
+        folder / "sweep-posterior.fits", draws=True, overwrite=True
+    )
+    survey = ("--survey", "legacy-dr10")
+    status, _, err = spectrum("sweep.fits", *survey, "--posterior", "sweep-posterior.fits")
+    assert (status, err) == (0, "")
+    found = SpectrumDraws.read(tmp_path / "out.fits")
+    assert len(found) == N and np.isfinite(found.flux.value).all()
+    brightness = np.median(found.photometry("legacy-dr10", ["r"]).value[..., 0], axis=1)
+    assert 0.2 < brightness[-1] / brightness[0] < 5
+    # The names of the columns are also those of this package.
+    status, _, err = spectrum("sweep.fits", "--survey", "nowhere", output="other.fits")
+    assert status == 1 or status == 2
+    assert "nowhere" in err and err.count("\n") == 1
