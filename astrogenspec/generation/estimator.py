@@ -52,6 +52,7 @@ from .pipeline import (
     SELECTIONS,
     DrawnSpectra,
     Request,
+    candidate_draws,
     draw_spectra,
     galaxy_generators,
     galaxy_seed,
@@ -460,7 +461,7 @@ class SpectrumEstimator(Estimator):
             else:
                 sources = streams[rows]
             given = self._conditions(
-                seen, components, None if seeing is None else seeing[rows], sources, request
+                seen, components, None if seeing is None else seeing[rows], part, sources, request
             )
             return self._draw_batch(seen, given, part, incomplete, sources, request, meta)
 
@@ -471,6 +472,7 @@ class SpectrumEstimator(Estimator):
         seen: Observations,
         components: SEDComponents | None,
         seeing: np.ndarray | None,
+        theta: np.ndarray | None,
         generators: list[torch.Generator] | ObjectStreams,
         request: Request,
     ) -> _Conditions:
@@ -481,8 +483,12 @@ class SpectrumEstimator(Estimator):
             return _Conditions(seen.inputs(), target)
         virtual, inputs, extinction = in_ugriz(seen, components)
         target = _target_photometry(virtual, seeing, zero_points, extinction, in_fibre=in_fibre)
+        redshift = torch.full((len(seen), request.n_candidates), torch.nan)
+        if theta is not None:
+            chosen = candidate_draws(request, theta.shape[1])
+            redshift = torch.as_tensor(theta[:, chosen, quantity_index("redshift")])
         completion = draw_completion(
-            seen.photometry, target, components, generators, request.n_candidates, zero_points
+            seen.photometry, target, components, generators, redshift, zero_points
         )
         return _Conditions(inputs, target, completion)
 

@@ -62,6 +62,7 @@ __all__ = [
     "Request",
     "ab_flux",
     "assemble",
+    "candidate_draws",
     "draw_spectra",
     "galaxy_generators",
     "galaxy_seed",
@@ -411,8 +412,7 @@ def _draw_chunk(
     if theta is None:
         theta = inputs.photometry.new_full((n, 1, len(QUANTITIES)), torch.nan)
     low_noise, high_noise, flux_noise = _noise(network, generators, request)
-    # Draws of a posterior are exchangeable; the first ones are easy to identify.
-    chosen = torch.arange(request.n_candidates, device=device) % theta.shape[1]
+    chosen = candidate_draws(request, theta.shape[1]).to(device)
     properties = theta[:, chosen]
     if completion is not None:
         repeated = inputs.repeat_interleave(request.n_candidates)
@@ -448,6 +448,20 @@ def _draw_chunk(
     per_draw = (assembled.flux, assembled.lines, fine.redshift, assembled.residual)
     values = [*(value.unflatten(0, (n, -1)) for value in per_draw), score, draw]
     return DrawnSpectra(*(value.cpu().numpy() for value in values))
+
+
+def candidate_draws(request: Request, n_draws: int) -> Tensor:
+    """Return the index of the draw of the properties of each candidate, shape (n_candidates,).
+
+    Draws of a posterior are exchangeable; the first ones are easy to identify.
+
+    Parameters
+    ----------
+    request : Request
+    n_draws : int
+        Number of draws of the properties.
+    """
+    return torch.arange(request.n_candidates) % n_draws
 
 
 def _target_of_draws(

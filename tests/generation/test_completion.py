@@ -1,5 +1,8 @@
 """Spectra of galaxies that were observed in the filters of other surveys."""
 
+import sys
+from pathlib import Path
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -10,7 +13,12 @@ from estimator_cases import make_stack
 from generation_cases import make_network
 from spectrum_estimator_cases import posterior, predict
 
-from astrogenspec.generation.completion import complete_photometry, sed_components
+from astrogenspec.generation.completion import (
+    _REDSHIFT,
+    _REDSHIFT_SCATTER,
+    complete_photometry,
+    sed_components,
+)
 from astrogenspec.generation.estimator import SpectrumEstimator
 from astrogenspec.inputs.filter_sets import sdss_filters
 from astrogenspec.inputs.photometry import coerce_photometry
@@ -18,6 +26,9 @@ from astrogenspec.inputs.sed_features import infer_photometry
 from astrogenspec.inputs.virtual_photometry import virtual_photometry
 from astrogenspec.surveys import get_survey
 from astrogenspec.wavelengths import GENERATED
+
+sys.path.append(str(Path(__file__).parents[2] / "recipes"))
+from sed_redshifts import regress  # noqa: E402
 
 N = 3
 
@@ -44,12 +55,13 @@ def table_of(survey, bands, n=N, error=0.02, ebv=0.0):
     return table
 
 
-def draws(table, survey, k=4000):
+def draws(table, survey, k=4000, redshift=None):
     components = sed_components()
     batch = coerce_photometry(table, survey=survey)
     generator = torch.Generator().manual_seed(2)
-    noise = torch.randn((len(batch), k, components.n_components), generator=generator)
-    return batch, complete_photometry(batch, components, noise)
+    noise = torch.randn((len(batch), k, components.n_components + 1), generator=generator)
+    z = None if redshift is None else torch.full((len(batch), k), redshift)
+    return batch, complete_photometry(batch, components, noise, z)
 
 
 def test_draws_have_the_mean_and_covariance_of_the_inferred_sed():
@@ -83,6 +95,37 @@ def test_fewer_bands_leave_more_open():
     width = [np.std(np.log(values[..., 3] / values[..., 2]), axis=1) for values in (many, few)]
     assert (width[1] > 1.5 * width[0]).all()
     assert (few > 0).all()
+
+
+def test_the_redshift_is_a_linear_function_of_the_sed():
+    numbers, scatter = regress(1500)
+    np.testing.assert_allclose(numbers, _REDSHIFT, atol=0.006)
+    assert scatter == pytest.approx(_REDSHIFT_SCATTER, abs=0.001)
+
+
+def test_fluxes_agree_with_the_redshift_of_the_draw():
+    """The update is that of a Gaussian by a linear measurement."""
+    table, components = table_of("panstarrs", "gr", error=0.05), sed_components()
+    batch, flux = draws(table, "panstarrs", redshift=0.1)
+    inferred = infer_photometry(components, batch)
+    responses = components.responses_of(sdss_filters())
+    matrix, slope = responses.matrix.double().numpy(), np.array(_REDSHIFT[1:])
+    for row in range(N):
+        centre, cov = (a[row].double().numpy() for a in (inferred.mean, inferred.covariance))
+        gain = cov @ slope / (slope @ cov @ slope + _REDSHIFT_SCATTER**2)
+        centre = centre + gain * (0.1 - _REDSHIFT[0] - slope @ centre)
+        cov = cov - np.outer(gain, slope @ cov)
+        scale = float(inferred.amplitude[row]) * responses.template.double().numpy()
+        np.testing.assert_allclose(
+            flux[row].mean(0)[1:], (scale * (1 + matrix @ centre))[1:], rtol=5e-3
+        )
+        error = scale * np.sqrt(np.diag(matrix @ cov @ matrix.T))
+        np.testing.assert_allclose(flux[row].std(0)[1:], error[1:], rtol=0.05)
+    # Without a redshift the fluxes are more uncertain, and so they are with an unknown one.
+    _, free = draws(table, "panstarrs")
+    _, unknown = draws(table, "panstarrs", redshift=np.nan)
+    np.testing.assert_array_equal(free, unknown)
+    assert (free[..., 3].std(1) > flux[..., 3].std(1)).all()
 
 
 @pytest.mark.parametrize(
