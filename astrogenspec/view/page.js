@@ -9,7 +9,7 @@
   const { isFlagged, shown, interval, bitsOf } = view;
   const ROWS = 25;
   const byId = (id) => document.getElementById(id);
-  const state = { brushed: null, rows: [], sort: null, down: false, first: 0, open: null };
+  const state = { brushed: null, rows: [], sort: null, down: false, first: 0, open: null, cursor: null };
   const coarse = matchMedia("(pointer: coarse)").matches;
   let source = null, writing = false;
 
@@ -24,6 +24,7 @@
       `interval, from ${plural(about.draws, "random draw", "random draws")} of a joint posterior ` +
       "distribution. If the uncertainties are right, the true value lies inside the interval for " +
       "about two of three galaxies.";
+    writeCards(flagged);
     const listed = page.flags.slice(0, 4).map((f) => `${f.name} ${f.count.toLocaleString("en")}`);
     const warning = byId("warning");
     if (flagged) {
@@ -56,6 +57,32 @@
       "This page is complete in itself and sends nothing over the network.";
   }
 
+  // Four numbers that say the most about the result.
+  function writeCards(flagged) {
+    const card = (value, words, kind = "") => element("div", { class: `stat ${kind}` }, element("strong", {}, value), element("span", {}, words));
+    const cards = [
+      card(total.toLocaleString("en"), total === 1 ? "galaxy" : "galaxies"),
+      card(`${flagged ? "▲ " : ""}${percent(flagged / total)}`, flagged ? `flagged: distrust ${flagged.toLocaleString("en")}` : "flagged: none", flagged ? "doubtful" : ""),
+    ];
+    for (const key of ["redshift", "stellar_mass", "sfr"]) {
+      const q = quantities.find((one) => one.key === key);
+      const half = q ? typical(q) : null;
+      if (half !== null) cards.push(card(uncertainty(q, half), `typical uncertainty of ${q.title === "Star-formation rate" ? "the star-formation rate" : q.title.toLowerCase()}`));
+    }
+    byId("cards").append(...cards);
+  }
+
+  function typical(q) {
+    const lows = galaxies[`${q.key}_low`], highs = galaxies[`${q.key}_high`];
+    return median(lows.map((low, k) => (low === null ? null : (highs[k] - low) / 2)));
+  }
+
+  function uncertainty(q, half) {
+    if (half === null) return "–";
+    if (q.logarithmic) return `factor ${(10 ** half).toFixed(1)}`;
+    return `± ${number(half, q.digits)}${q.unit.startsWith("dex") ? " dex" : ""}`;
+  }
+
   function share(grades) {
     const all = grades.reduce((a, b) => a + b, 0) || 1;
     const words = ["mostly prior", "partly informed", "informed"];
@@ -82,18 +109,12 @@
     const body = element("tbody");
     for (const q of quantities) {
       const values = galaxies[q.key].filter((v) => v !== null);
-      const lows = galaxies[`${q.key}_low`], highs = galaxies[`${q.key}_high`];
-      const half = median(lows.map((low, k) => (low === null ? null : (highs[k] - low) / 2)));
       const range = values.length
         ? `${shown(q, values.reduce((a, b) => Math.min(a, b)))} to ${shown(q, values.reduce((a, b) => Math.max(a, b)))}`
         : "–";
-      const isDex = q.logarithmic || q.unit.startsWith("dex");
-      const width = half === null ? "–" : q.logarithmic
-        ? `factor ${(10 ** half).toFixed(1)}`
-        : `± ${number(half, q.digits)}${isDex ? " dex" : ""}`;
       const cells = [
         element("th", { scope: "row", title: q.description }, q.title),
-        element("td", { class: "number" }, width),
+        element("td", { class: "number" }, uncertainty(q, typical(q))),
       ];
       if (informed) {
         cells.push(q.grades
@@ -118,7 +139,7 @@
     byId("legend").append(...entries.map(([kind, mark, text]) => element("span", { class: kind, "data-mark": mark }, text)));
     byId("plots-note").textContent =
       (coarse ? "Tap a point to open its galaxy. " : "Draw a box in one plot to select galaxies in all; click a point to open its galaxy. ") +
-      "The table below does the same with the keyboard." +
+      "With the keyboard: arrow keys in a plot go from galaxy to galaxy, Enter opens one, Space selects it." +
       ("bpt" in galaxies ? " In the BPT diagram, stars ionise the gas below the dashed curve (Kauffmann et al. 2003), and an active nucleus above the solid one (Kewley et al. 2001)." : "");
   }
 
@@ -150,18 +171,18 @@
     const plots = JSON.parse(byId("plots-json").textContent);
     const roots = plots.items[0].roots;
     for (const [key, id] of Object.entries(plots.places)) {
-      const place = element("div", { id: roots[id], role: "img", "aria-label": `plot: ${key}; the table has the same values` });
+      const place = element("div", { id: roots[id], class: "plot", tabindex: "0", role: "application", "aria-label": `plot ${key}: arrow keys go from galaxy to galaxy, Enter opens one, Space selects it; the table has the same values` });
       byId(key === "truth" ? "truth-plot" : "plots").append(place);
+      place.addEventListener("keydown", (event) => moveCursor(event, place, id));
+      place.addEventListener("focusout", () => place.querySelector(".ring")?.remove());
     }
     await Bokeh.embed.embed_items(plots.documents, plots.items);
     const model = Bokeh.documents[0];
     source = model.get_model_by_name("galaxies");
     source.data.name = galaxies.name;
     source.data.flag_words = galaxies.codes.map((codes) => codes.join(", ") || "none");
-    if (coarse) {
-      // A finger scrolls the page instead of drawing boxes.
-      for (const root of model.roots()) root.toolbar.active_drag = null;
-    }
+    for (const root of model.roots()) root.toolbar.autohide = !coarse;
+    if (coarse) connectFinger(model);
     paint();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
     source.selected.change.connect(() => {
@@ -176,6 +197,54 @@
         if (state.brushed && state.brushed.size >= 1 && state.brushed.size <= 3) openGalaxy([...state.brushed][0]);
       }));
     }
+  }
+
+  // On a touch screen a finger scrolls the page, or draws boxes if the button is pressed.
+  function connectFinger(model) {
+    const button = byId("finger");
+    const tools = model.roots().map((root) => [root.toolbar, root.toolbar.active_drag === "auto" ? null : root.toolbar.active_drag]);
+    const draw = (on) => {
+      button.setAttribute("aria-pressed", on);
+      button.textContent = on ? "Scroll with a finger" : "Draw boxes with a finger";
+      for (const [toolbar, drag] of tools) toolbar.active_drag = on ? drag : null;
+      for (const [, drag] of tools) if (drag) drag.active = on;
+    };
+    button.hidden = false;
+    button.addEventListener("click", () => draw(button.getAttribute("aria-pressed") !== "true"));
+    draw(false);
+  }
+
+  // The cursor of the keyboard: from galaxy to galaxy, by their place on the horizontal axis.
+  function moveCursor(event, place, id) {
+    const step = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
+    if (!step && event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    if (event.key === "Enter" && state.cursor !== null) return openGalaxy(state.cursor);
+    if (event.key === " ") {
+      const chosen = new Set(state.brushed ?? []);
+      if (state.cursor === null) return;
+      if (!chosen.delete(state.cursor)) chosen.add(state.cursor);
+      source.selected.indices = [...chosen];
+      return;
+    }
+    const plot = Bokeh.documents[0].get_model_by_id(id);
+    const glyph = plot.renderers.find((renderer) => renderer.name === "points").glyph;
+    const x = source.data[glyph.x.field], y = source.data[glyph.y.field];
+    const order = Array.from({ length: total }, (_, k) => k).filter((k) => Number.isFinite(x[k]) && Number.isFinite(y[k])).sort((a, b) => x[a] - x[b] || a - b);
+    if (!order.length) return;
+    const at = order.indexOf(state.cursor);
+    state.cursor = order[at < 0 ? (step > 0 ? 0 : order.length - 1) : Math.min(order.length - 1, Math.max(0, at + step))];
+    showCursor(place, plot, x[state.cursor], y[state.cursor]);
+  }
+
+  function showCursor(place, plot, x, y) {
+    const { frame, el } = Bokeh.index.get_by_id(plot.id);
+    const outer = place.getBoundingClientRect(), inner = el.getBoundingClientRect();
+    const ring = place.querySelector(".ring") ?? element("div", { class: "ring", "aria-hidden": "true" });
+    place.append(ring);
+    ring.style.left = `${inner.x - outer.x + frame.x_scale.compute(x)}px`;
+    ring.style.top = `${inner.y - outer.y + frame.y_scale.compute(y)}px`;
+    byId("cursor").textContent = `${galaxies.name[state.cursor]}: ${plot.below[0].axis_label} ${number(x, 3)}, ${plot.left[0].axis_label} ${number(y, 3)}${isFlagged(state.cursor) ? ", flagged" : ""}`;
   }
 
   // ---- table
@@ -240,6 +309,11 @@
     return element("button", { type: "button", class: "link", onclick: () => openGalaxy(k) }, galaxies.name[k]);
   }
 
+  function thumbnail(k) {
+    const image = page.pictures?.image?.[k];
+    return image ? element("img", { src: image.data, alt: "", class: "thumbnail", onclick: () => openGalaxy(k) }) : null;
+  }
+
   function valueCell(q, k) {
     const value = galaxies[q.key][k];
     const cell = element("td", { class: "number" });
@@ -259,7 +333,7 @@
     const rows = state.rows.slice(state.first, state.first + ROWS).map((k) => {
       const flags = galaxies.flag[k] || galaxies.codes[k].join(", ");
       return element("tr", {},
-        element("td", { class: "name" }, nameButton(k)),
+        element("td", { class: "name" }, element("div", { class: "named" }, thumbnail(k), nameButton(k))),
         element("td", { class: "flag" }, flags ? `▲ ${flags.length > 120 ? `${flags.slice(0, 119)}…` : flags}` : ""),
         ...quantities.map((q) => valueCell(q, k)));
     });

@@ -1,7 +1,9 @@
 """Tests of a page in a real browser."""
 
 import csv
+import re
 
+import numpy as np
 import pytest
 from spectrum_cases import some_spectra
 from view_cases import HOSTILE, open_browser, rotated_cutout, shown_posterior
@@ -199,6 +201,57 @@ def test_click_on_a_point_opens_its_galaxy(page):
     page.mouse.click(*place)
     page.wait_for_function("document.getElementById('galaxy').open")
     assert page.locator("#galaxy-name").inner_text() == "galaxy 5"
+
+
+def test_plots_are_reached_with_the_keyboard(page):
+    place = page.locator("#plots > div").nth(1)
+    place.focus()
+    page.keyboard.press("ArrowRight")
+    first = page.locator("#cursor").inner_text()
+    page.keyboard.press("ArrowRight")
+    second = page.locator("#cursor").inner_text()
+    redshifts = [float(re.search(r"redshift ([\d.]+)", text)[1]) for text in (first, second)]
+    expected = np.sort(shown_posterior(N)[0]["redshift"].median().value)[:2]
+    assert redshifts == pytest.approx(expected, abs=6e-4)
+    # The ring is around the point.
+    ring = place.locator(".ring").bounding_box()
+    frame = place.bounding_box()
+    assert frame["x"] < ring["x"] < frame["x"] + frame["width"]
+    assert frame["y"] < ring["y"] < frame["y"] + frame["height"]
+    page.keyboard.press(" ")
+    assert "1 of 12 galaxies (selected in a plot)" in page.locator("#shown").inner_text()
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.getElementById('galaxy').open")
+    assert page.locator("#galaxy-name").inner_text() == second.partition(": redshift")[0]
+
+
+def test_finger_draws_boxes_only_if_asked(browser, address):
+    context = browser.new_context(
+        viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True
+    )
+    context.set_default_timeout(120_000)
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector("html[data-ready]")
+    active = """() => Bokeh.documents[0].roots().map(root =>
+        root.toolbar.tools.some(tool => tool.type === 'BoxSelectTool' && tool.active))"""
+    assert not any(page.evaluate(active))
+    page.click("#finger")
+    assert all(page.evaluate(active))
+    page.click("#finger")
+    assert not any(page.evaluate(active))
+    context.close()
+
+
+def test_cards_and_pictures_greet_a_newcomer(page):
+    cards = page.locator("#cards .stat").all_inner_texts()
+    assert cards[0].split() == ["12", "galaxies"]
+    assert "8%" in cards[1] and "distrust 1" in cards[1]
+    width = np.median(
+        np.diff(shown_posterior(N)[0]["redshift"].percentiles([16, 84]).value, axis=0)
+    )
+    assert float(re.search(r"± ([\d.]+)", cards[2])[1]) == pytest.approx(width / 2, abs=3e-3)
+    assert page.locator("#table .thumbnail").count() == N
 
 
 def test_truth_changes_with_its_quantity(page):
