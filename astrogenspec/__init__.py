@@ -26,7 +26,7 @@ _EXPORTS = {
     "inputs.photometry": ("PhotometryBatch", "coerce_photometry", "measure_photometry"),
     "inputs.sdss_frames": ("fetch_sdss_cutout",),
     "quantities": ("LINE_FLUX_UNIT", "QUANTITIES", "QuantityInfo"),
-    "results.exchange": ("register_readers",),
+    "results.readers": ("register_readers",),
     "results.posterior": ("Posterior",),
     "results.quantity": ("QuantityPosterior",),
     "results.spectra": ("SpectrumDraws",),

@@ -1,7 +1,6 @@
 """Results for other tools: readers of specutils, spectra and line lists of jdaviz, catalogues.
 
-specutils finds readers when they are registered; it has no entry points. `register_readers`
-registers those of this package for `specutils.Spectrum` and `specutils.SpectrumList`.
+The readers are in `astrogenspec.results.readers`.
 """
 
 from __future__ import annotations
@@ -11,29 +10,23 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from astropy.io import fits
-from astropy.io import registry as io_registry
-from astropy.nddata import CCDData
 from astropy.table import QTable, Table
 
 from ..atomic import atomic_write
-from ..inputs.cutout_fits import read_cutout_fits
 from ..wavelengths import LINES
 from .base import GalaxyDraws
-from .spectra_io import read_spectra
+from .readers import register_readers
 from .spectrum_arrays import SpectrumArrays
-from .spectrum_header import register_reader
 from .specutils_views import best_spectra, mean_spectra, percentile_spectra
 
 if TYPE_CHECKING:
-    from specutils import Spectrum, SpectrumList
+    from specutils import Spectrum
 
 __all__ = [
     "SpecvizData",
@@ -45,71 +38,9 @@ __all__ = [
     "write_votable",
 ]
 
-FORMAT = "astrogenspec"
 _GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ"}
 #: Sides of the regions of DS9 for galaxies with and without a flag; DS9 knows names of colours.
 _COLOURS = {False: "cyan", True: "orange"}
-
-
-@cache
-def register_readers() -> None:
-    """Register the readers of specutils for the files of this package, once.
-
-    Afterwards ``Spectrum.read(path, format="astrogenspec")`` reads a spectrum written by
-    ``spectra.best.write`` or the best spectrum of the first galaxy of a file of ``SpectrumDraws``,
-    and ``SpectrumList.read(path, format="astrogenspec")`` the best spectra of all galaxies, with
-    redshift, uncertainty, mask and flags. ``Spectrum.read`` needs no format. In the same way,
-    ``CCDData.read(path, format="astrogenspec", band="r")`` reads one band of a cutout file
-    (`astrogenspec.read_cutout_fits` reads all).
-    """
-    from specutils import SpectrumList
-    from specutils.io.registers import data_loader
-
-    register_reader()
-    loader = data_loader(
-        FORMAT,
-        identifier=_has_draws,
-        dtype=SpectrumList,
-        extensions=["fits", "fit"],
-        priority=20,
-        force=True,
-    )
-    loader(_read_list)
-    io_registry.register_reader(FORMAT, CCDData, _read_band, force=True)
-
-
-def _read_band(path: str | os.PathLike[str], *, band: str | None = None) -> CCDData:
-    images = read_cutout_fits(path)
-    if band is None and len(images) == 1:
-        return next(iter(images.values()))
-    if band not in images:
-        raise ValueError(
-            f"band is {band!r}, but {os.fspath(path)} has the bands {', '.join(images)}; choose "
-            "one of them."
-        )
-    return images[band]
-
-
-def _has_draws(origin: str, *args: Any, **kwargs: Any) -> bool:
-    from specutils.io.parsing_utils import read_fileobj_or_hdulist
-
-    with read_fileobj_or_hdulist(*args, **kwargs) as units:
-        table = len(units) > 1 and isinstance(units[1], fits.BinTableHDU)
-        return table and units[0].header.get("CREATOR") == FORMAT
-
-
-def _read_list(file: Any, **kwargs: Any) -> SpectrumList:
-    from specutils import Spectrum, SpectrumList
-
-    path = Path(os.fspath(file)) if isinstance(file, str | os.PathLike) else None
-    if path is None:
-        return SpectrumList([Spectrum.read(file, format=FORMAT)])
-    with fits.open(path) as units:
-        several = "DRAWS" in units
-    if not several:
-        return SpectrumList([Spectrum.read(path, format=FORMAT)])
-    found = best_spectra(SpectrumArrays(**read_spectra(path, None)))
-    return found if isinstance(found, SpectrumList) else SpectrumList([found])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Tests of readers and files for other tools."""
 
 import io
+import subprocess
+import sys
 
 import astropy.units as u
 import numpy as np
@@ -33,6 +35,31 @@ def test_spectrum_list_has_all_galaxies(tmp_path):
     redshifts = [float(one.redshift.value) for one in found]
     best = [float(one.redshift.value) for one in spectra.best]
     np.testing.assert_array_equal(redshifts, best)
+
+
+def test_permanent_readers_need_no_call(tmp_path, monkeypatch):
+    """Another program that imports specutils alone reads the file with its redshift."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    register_readers(permanent=True)
+    assert [path.name for path in (tmp_path / ".specutils").iterdir()] == [
+        "astrogenspec_readers.py"
+    ]
+    spectra = some_spectra()
+    spectra.write(tmp_path / "spectra.fits")
+    code = (
+        "import sys; from specutils import Spectrum, SpectrumList; path = sys.argv[1]; "
+        "print(Spectrum.read(path).redshift.value, 'torch' in sys.modules); "
+        "print(len(SpectrumList.read(path, format='astrogenspec')))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "spectra.fits")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    redshift, torch, n = run.stdout.split()
+    assert float(redshift) == float(spectra[0].best.redshift.value)
+    assert torch == "False" and int(n) == 4
 
 
 @pytest.mark.parametrize("options", [{"format": "astrogenspec"}, {}])
