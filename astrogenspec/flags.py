@@ -120,6 +120,10 @@ class Flag(IntFlag):
     #: With the new prior of a posterior, its draws are worth few draws.
     LOW_EFFECTIVE_SAMPLE = 1 << 42
 
+    # Kind of object.
+    #: The photometry is more probably that of a star or a quasar than that of a galaxy.
+    STAR_OR_QUASAR = 1 << 43
+
 
 class FlagLog:
     """Collect the flags of a number of galaxies.

@@ -367,6 +367,7 @@ def properties_card(run: Path, commit: str) -> dict:
     for key in ("recalibration", "guarantee"):
         if trained.get(key) is not None:
             card[key] = trained[key]
+    card["novelty"]["stars"] = trained["novelty"]["stars"]
     card["fits"] = trained["fits"]
     faint = [SIMULATE_SEDS, SIMULATE_FAINT, TRAIN_FAINT.format(hours=_FAINT_HOURS)]
     folds = [FINETUNE_FOLD.format(fold=k) for k in range(N_FOLDS)]

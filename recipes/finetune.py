@@ -35,11 +35,12 @@ from typing import Any
 import numpy as np
 from astropy.table import QTable
 from real_images import RealImages, fine_tune
-from real_tables import finetuning_table, inputs_of
+from real_tables import finetuning_table, inputs_of, magnitudes_of, stars_and_quasars
 
 from astrogenspec import Posterior, PropertyEstimator
 from astrogenspec.calibration import CoverageGuarantee
 from astrogenspec.inference.network import PropertyNetwork
+from astrogenspec.inference.outliers.stars import StarTest
 from astrogenspec.quantities import QUANTITIES
 
 SEED = 5
@@ -139,7 +140,7 @@ def join_heads(base: PropertyEstimator, paths: list[Path]) -> PropertyEstimator:
 
 
 def calibrate(options: argparse.Namespace) -> None:
-    """Compute the guaranteed intervals from held-out galaxies of the folds.
+    """Compute the guaranteed intervals from held-out galaxies of the folds, and the test of stars.
 
     There is no recalibration: fitted to these galaxies, it gains 0.001 nats per galaxy.
     """
@@ -166,7 +167,10 @@ def calibrate(options: argparse.Namespace) -> None:
     )
     print(guarantee)
     estimator = PropertyEstimator.from_pretrained(options.model)
+    weight = table["sample_weight"]
+    stars = StarTest.fit(magnitudes_of(table), stars_and_quasars(options.folder), weight)
     card = dict(estimator.card or {}) | {"guarantee": guarantee.to_dict()}
+    card["novelty"] = dict(card.get("novelty") or {}) | {"stars": stars.to_dict()}
     options.out.mkdir(parents=True, exist_ok=True)
     PropertyEstimator(estimator.network, card=card).save(
         options.out / "properties.safetensors", overwrite=True

@@ -351,6 +351,27 @@ def finetuning_table(folder: Path) -> QTable:
     return table
 
 
+def magnitudes_of(table: QTable) -> tuple[np.ndarray, np.ndarray]:
+    """Return dereddened magnitudes and their errors, shape (n, 5) each."""
+    magnitudes, errors = np.full((2, len(table), len(BANDS)), np.nan)
+    for k, band in enumerate(BANDS):
+        flux, error = table[f"flux_{band}"].value, table[f"flux_err_{band}"].value
+        with np.errstate(invalid="ignore", divide="ignore"):
+            magnitudes[:, k] = 22.5 - 2.5 * np.log10(flux)
+            errors[:, k] = 2.5 / np.log(10) * error / flux
+        magnitudes[:, k] -= table[f"extinction_{band}"].value
+    return magnitudes, errors
+
+
+def stars_and_quasars(folder: Path) -> np.ndarray:
+    """Return magnitudes of stars and of quasars at z > 1 with r < 20.5, shape (n, 5)."""
+    source = Table.read(folder / "sdss_mixed_stars_gal_qso_5k.fits")
+    magnitudes = np.stack([_plain(source[f"mag_{band}"]) for band in BANDS], axis=1)
+    redshift = _plain(source["z"])
+    chosen = (np.abs(redshift) < 0.0015) | (redshift > 1.0)
+    return magnitudes[chosen & (magnitudes[:, BANDS.index("r")] < 20.5)]
+
+
 def mass_offset(folder: Path) -> float:
     """Return the median difference of GSWLC and ECO/RESOLVE masses of common galaxies (dex)."""
     lines, masses = (Table.read(folder / f"sdss_{name}.fits") for name in ("lines", "masses"))

@@ -25,6 +25,7 @@ def test_bits_in_files_keep_their_values():
     assert int(Flag.LINE_NOT_MEASURED) == 2**40
     assert int(Flag.NO_REDSHIFT) == 2**41
     assert int(Flag.LOW_EFFECTIVE_SAMPLE) == 2**42
+    assert int(Flag.STAR_OR_QUASAR) == 2**43
 
 
 def test_log_collects_codes_and_texts():

@@ -13,12 +13,12 @@ taken as independent, with a floor of 0.03 mag.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaincc
+from scipy.special import gammaincc, logsumexp
 
 from ...cards import check_array, check_covariances, entry
 from ...surveys import BANDS
@@ -49,13 +49,18 @@ class ColourMixture:
         Mean of each component, mag.
     covariances : ndarray, shape (k, 5, 5)
         Covariance of each component, mag**2.
+    weights : ndarray, shape (k,), optional
+        Weight of each component; equal by default.
     """
 
     means: np.ndarray
     covariances: np.ndarray
+    weights: np.ndarray | None = None
 
     @classmethod
-    def fit(cls, magnitudes: np.ndarray, *, seed: int = 0) -> ColourMixture:
+    def fit(
+        cls, magnitudes: np.ndarray, *, seed: int = 0, n_components: int = _N_COMPONENTS
+    ) -> ColourMixture:
         """Fit the mixture; needs scikit-learn.
 
         Parameters
@@ -65,6 +70,8 @@ class ColourMixture:
             ignored.
         seed : int
             Seed of the initialisation and of the selection of at most 40,000 galaxies.
+        n_components : int
+            Number of components, of which those with a small weight are left out.
 
         Returns
         -------
@@ -86,12 +93,13 @@ class ColourMixture:
         rng = np.random.default_rng(seed)
         known = known[rng.permutation(len(known))[:_MAX_GALAXIES]]
         # In r and colours the components follow the narrow locus of galaxies.
-        model = GaussianMixture(_N_COMPONENTS, reg_covar=1e-4, random_state=seed, max_iter=300)
+        model = GaussianMixture(n_components, reg_covar=1e-4, random_state=seed, max_iter=300)
         model.fit(known @ _COLOURS.T)
         chosen = model.weights_ > _MIN_WEIGHT
         back = np.linalg.inv(_COLOURS)
         covariances = back @ model.covariances_[chosen] @ back.T
-        return cls(model.means_[chosen] @ back.T, covariances)
+        weights = model.weights_[chosen] / model.weights_[chosen].sum()
+        return cls(model.means_[chosen] @ back.T, covariances, weights)
 
     def log_tail(self, magnitudes: np.ndarray, errors: np.ndarray) -> np.ndarray:
         """Compute the logarithm of the tail probability of each galaxy.
@@ -106,31 +114,76 @@ class ColourMixture:
         ndarray, shape (n,)
             log10 of the probability, at least -300; NaN for a galaxy with fewer than two bands.
         """
-        present = np.isfinite(magnitudes) & np.isfinite(errors)
         result = np.full(len(magnitudes), np.nan)
-        patterns = np.unique(present[present.sum(axis=1) > 1], axis=0)
+        wide = np.hypot(errors, _SYSTEMATIC)
+        for rows, distances, _ in self._distances(magnitudes, wide, least_bands=2):
+            n_bands = np.isfinite(magnitudes[rows[0]] + errors[rows[0]]).sum()
+            tail = gammaincc(n_bands / 2, distances.min(axis=0) / 2)
+            result[rows] = np.log10(np.maximum(tail, 1e-300))
+        return result
+
+    def log_density(self, magnitudes: np.ndarray, errors: np.ndarray) -> np.ndarray:
+        """Compute the logarithm of the density of the mixture at each galaxy.
+
+        Parameters
+        ----------
+        magnitudes, errors : ndarray, shape (n, 5)
+            As for `log_tail`.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            Natural logarithm of the density per mag**bands, without the factor of 2 pi; NaN for a
+            galaxy with fewer than three bands.
+        """
+        n = len(self.means)
+        weights = np.full(n, 1 / n) if self.weights is None else self.weights
+        result = np.full(len(magnitudes), np.nan)
+        for rows, distances, log_determinants in self._distances(magnitudes, errors, least_bands=3):
+            exponents = -0.5 * (distances + log_determinants) + np.log(weights)[:, None]
+            result[rows] = logsumexp(exponents, axis=0)
+        return result
+
+    def _distances(
+        self, magnitudes: np.ndarray, errors: np.ndarray, least_bands: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield the galaxies of each set of bands.
+
+        Yields
+        ------
+        rows : ndarray of int, shape (m,)
+            Galaxies with the same bands, at least ``least_bands``.
+        distances : ndarray, shape (k, m)
+            Squared distances from the components.
+        log_determinants : ndarray, shape (k, m)
+            Logarithms of the determinants of the covariances.
+        """
+        present = np.isfinite(magnitudes) & np.isfinite(errors)
+        patterns = np.unique(present[present.sum(axis=1) >= least_bands], axis=0)
         for pattern in patterns:
             rows = np.flatnonzero((present == pattern).all(axis=1))
             values = magnitudes[rows][:, pattern]
-            variances = np.square(errors[rows][:, pattern]) + _SYSTEMATIC**2
-            nearest = np.full(len(rows), np.inf)
-            for mean, covariance in zip(self.means, self.covariances, strict=True):
+            variances = np.square(errors[rows][:, pattern])
+            distances, log_determinants = np.empty((2, len(self.means), len(rows)))
+            for k, (mean, covariance) in enumerate(zip(self.means, self.covariances, strict=True)):
                 wide = covariance[np.ix_(pattern, pattern)] + variances[:, None] * np.eye(
                     pattern.sum()
                 )
                 apart = values - mean[pattern]
                 solved = np.linalg.solve(wide, apart[..., None])[..., 0]
-                nearest = np.minimum(nearest, (apart * solved).sum(axis=1))
-            tail = gammaincc(pattern.sum() / 2, nearest / 2)
-            result[rows] = np.log10(np.maximum(tail, 1e-300))
-        return result
+                distances[k] = (apart * solved).sum(axis=1)
+                log_determinants[k] = np.linalg.slogdet(wide)[1]
+            yield rows, distances, log_determinants
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable dictionary."""
-        return {
+        values = {
             "means": self.means.round(5).tolist(),
             "covariances": self.covariances.round(7).tolist(),
         }
+        if self.weights is not None:
+            values["weights"] = self.weights.round(5).tolist()
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "mixture") -> ColourMixture:
@@ -140,7 +193,10 @@ class ColourMixture:
         covariances = check_covariances(
             entry(values, "covariances", where), (len(means), n, n), f"{where}.covariances"
         )
-        return cls(means, covariances)
+        weights = values.get("weights")
+        if weights is not None:
+            weights = check_array(weights, (len(means),), f"{where}.weights")
+        return cls(means, covariances, weights)
 
 
 def near_stellar_locus(magnitudes: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Flags of galaxies whose inputs or predictions lie outside the training distribution.
 
-Three tests are made, each with limits from the card of the weights:
+These tests are made, with limits from the card of the weights:
 
 * Ranges (card key ``training_range``): magnitudes, colours and posterior medians are compared with
   the lowest and highest value in the training set.  Keys are ``r_magnitude`` and the like, ``g-r``
@@ -15,6 +15,9 @@ Three tests are made, each with limits from the card of the weights:
   virtual photometry in ugriz then, and that of colours is made for photometry in ugriz only.
 * Colours (card key ``novelty``): the tail probability of the magnitudes under a Gaussian mixture
   (`ColourMixture`) is compared with its quantile 0.002 in the training set, minus half a dex.
+* Stars and quasars (card key ``novelty``): the magnitudes of an object without an image are
+  compared with those of galaxies, stars and quasars (`StarTest`), unless its radius shows that it
+  is extended.
 
 Draws of flagged galaxies are kept.  Every kind of deviation has its own bit of
 `~astrogenspec.flags.Flag`.
@@ -42,6 +45,7 @@ from ...surveys import BANDS
 from .colours import ColourMixture, near_stellar_locus
 from .image_statistics import aperture_magnitudes, image_statistics
 from .seds import sed_log_tail, sed_log_tails
+from .stars import StarTest
 
 __all__ = [
     "check_outlier_statistics",
@@ -83,6 +87,9 @@ _COLOUR_TAIL = 0.002
 _STAR_SIZE, _STAR_WINGS = 6.5, 0.11
 #: Maximum fraction of bad pixels, in the whole image and in its core.
 _MAX_MASKED, _MAX_MASKED_CORE = 0.4, 0.1
+#: Radius that encloses half of the light, arcsec, above which a source is not a star; twice that of
+#: a star in images of SDSS.
+_EXTENDED_RADIUS = 1.6
 #: Signal-to-noise ratio from which a source counts as detected.
 _DETECTED = 5.0
 
@@ -260,6 +267,14 @@ def outlier_flags(
             tails = sed_log_tail(components, seen.photometry)
             unusual = tails < statistics["least_sed_log_tail"]
     _check_photometry(log, statistics, seen.photometry, sdss, unusual)
+    if "stars" in statistics:
+        found = StarTest.from_dict(statistics["stars"]).found(*magnitudes_and_errors(sdss))
+        log.add(
+            found & ~_extended(seen),
+            Flag.STAR_OR_QUASAR,
+            "the photometry is more probably that of a star or a quasar; give an image or the "
+            "radius r50 of a galaxy",
+        )
     return log
 
 
@@ -280,6 +295,8 @@ def check_outlier_statistics(statistics: Mapping[str, Any]) -> None:
     check_number(entry(statistics, "least_signal", _ENTRY), f"{_ENTRY}.least_signal")
     if "least_sed_log_tail" in statistics:
         check_number(statistics["least_sed_log_tail"], f"{_ENTRY}.least_sed_log_tail")
+    if "stars" in statistics:
+        StarTest.from_dict(statistics["stars"], f"{_ENTRY}.stars")
     with_images = "image" in statistics
     for key in ("colours", "image_colours") if with_images else ("colours",):
         colours, where = entry(statistics, key, _ENTRY), f"{_ENTRY}.{key}"
@@ -431,6 +448,16 @@ _IMAGE_CHECKS: tuple[tuple[Flag, Callable[[_ImageOutliers], np.ndarray], str], .
         "the signal-to-noise ratio of the image, {signal_ratio:.0f}, is below the training range",
     ),
 )
+
+
+def _extended(seen: Observations) -> np.ndarray:
+    """Return which objects have an image or a radius larger than that of a star."""
+    extended = np.zeros(len(seen), dtype=bool)
+    if seen.cutouts is not None:
+        extended |= np.any(seen.cutouts.bands_present, axis=1)
+    if seen.photometry.morphology is not None:
+        extended |= np.nan_to_num(seen.photometry.morphology.r50) > _EXTENDED_RADIUS
+    return extended
 
 
 def _check_images(
