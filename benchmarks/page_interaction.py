@@ -42,12 +42,13 @@ ACTIONS = {
         heads[2 + pick % 9].click();""",
     "filter by flag": """
         const select = document.getElementById('flag-filter');
-        select.value = pick % 2 ? 'none' : 'any';
+        select.value = pick % 2 ? 'any' : 'none';
         select.dispatchEvent(new Event('input', { bubbles: true }));""",
+    "show all": "document.getElementById('clear').click();",
     "next page of the table": "document.getElementById('next-page').click();",
     "open a galaxy": """
         document.getElementById('galaxy').close();
-        document.querySelectorAll('#table tbody .link')[pick % 20].click();""",
+        document.querySelectorAll('#table tbody .link')[pick].click();""",
     "next galaxy": "document.getElementById('next-galaxy').click();",
     "other quantities of the corner": """
         const select = document.querySelector('#galaxy .choices select');

@@ -296,7 +296,7 @@
         state.down = state.sort === key ? !state.down : key === "flag";
         state.sort = key;
         state.first = 0;
-        update();
+        update(false);
       } }, title);
       const head = element("th", { scope: "col", "data-key": key }, button);
       if (q && q.unit) head.append(element("div", { class: "interval" }, q.unit));
