@@ -1,9 +1,9 @@
 """What is measured on generated and on observed spectra, by the same functions.
 
 Spectral indices, the velocity dispersion of the stars, their light-weighted age and metallicity and
-their reddening, and the class of active galaxies (`astrogenspec.measure`).  The observed spectra
-have noise, and measurements on them errors; only values with a formal error below `MAX_ERRORS`
-count as known.
+their reddening, and the class of active galaxies (`astrogenspec.measure`), each at the redshift of
+its spectrum.  The observed spectra have noise, and measurements on them errors; only values with a
+formal error below `MAX_ERRORS` count as known.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def measured_scores(
     observed: np.ndarray,
     ivar: np.ndarray,
     redshift: np.ndarray,
+    own_redshift: np.ndarray,
     n_fits: int,
 ) -> QTable:
     """Compare measurements on generated and observed spectra.
@@ -53,8 +54,9 @@ def measured_scores(
         Spectra on `astrogenspec.wavelengths.GENERATED`, 1e-17 erg/s/cm2/A.
     ivar : ndarray, shape (n, m)
         Inverse variance of the observed ones; 0 where bad.
-    redshift : ndarray, shape (n,)
-        Known redshifts.
+    redshift, own_redshift : ndarray, shape (n,)
+        Known redshifts, at which the observed spectra are measured, and those of the generated
+        spectra.
     n_fits : int
         Number of galaxies, from the first, to which stellar templates are fitted.
 
@@ -65,19 +67,26 @@ def measured_scores(
         ``r2`` against the observed ones, ``accuracy`` of a class, and ``published``, a root mean
         square error or an accuracy.
     """
+    names = ("what", "n", "median", "bias", "scatter", "rmse", "r2", "accuracy", "published")
+    kinds = ("U60", "i8", *["f8"] * 7)
+    if not len(redshift):
+        return QTable(names=names, dtype=kinds)
     axis = GENERATED.wavelength * u.AA
     good = ivar > 0
     weights = InverseVariance(np.where(good, ivar, 1e-20) / FLUX_UNIT**2)
     truth = Spectrum(flux=observed * FLUX_UNIT, spectral_axis=axis, uncertainty=weights, mask=~good)
-    own = Spectrum(flux=generated * FLUX_UNIT, spectral_axis=axis, mask=~good)
-    rows = _index_rows(own, truth, redshift)
-    if n_fits and len(redshift):
+    own = Spectrum(flux=generated * FLUX_UNIT, spectral_axis=axis)
+    rows = _index_rows((own, own_redshift), (truth, redshift))
+    if n_fits:
         few = slice(0, n_fits)
-        rows += _stellar_rows(own[few], truth[few], redshift[few])
-        rows += _class_rows(own[few], truth[few], redshift[few])
-    names = ("what", "n", "median", "bias", "scatter", "rmse", "r2", "accuracy", "published")
-    kinds = ("U60", "i8", *["f8"] * 7)
+        pair = (own[few], own_redshift[few]), (truth[few], redshift[few])
+        rows += _stellar_rows(*pair)
+        rows += _class_rows(*pair)
     return QTable(rows=rows or None, names=names, dtype=kinds)
+
+
+#: Spectra with their redshifts.
+_Spectra = tuple[Spectrum, np.ndarray]
 
 
 def _row(what: str, own: np.ndarray, truth: np.ndarray) -> tuple[Any, ...]:
@@ -90,17 +99,17 @@ def _row(what: str, own: np.ndarray, truth: np.ndarray) -> tuple[Any, ...]:
     return (what, int(both.sum()), float(np.median(own[both])), *values, np.nan, published)
 
 
-def _index_rows(own: Spectrum, truth: Spectrum, redshift: np.ndarray) -> list[tuple]:
+def _index_rows(own: _Spectra, truth: _Spectra) -> list[tuple]:
     """Return scores of all indices that are measured on at least one galaxy."""
     from ..measure import measure_indices
     from ..measure.indices import INDEX_NAMES
 
-    one, other = (measure_indices(each, redshift=redshift) for each in (own, truth))
+    one, other = (measure_indices(each, redshift=z) for each, z in (own, truth))
     rows = [_row(name, _plain(one[name]), _plain(other[name])) for name in INDEX_NAMES]
     return [row for row in rows if row[1]]
 
 
-def _stellar_rows(own: Spectrum, truth: Spectrum, redshift: np.ndarray) -> list[tuple]:
+def _stellar_rows(own: _Spectra, truth: _Spectra) -> list[tuple]:
     """Return scores of what stellar templates measure; empty if they are not installed."""
     from ..measure import measure_kinematics, measure_populations
     from ..measure.templates import templates_available
@@ -114,7 +123,7 @@ def _stellar_rows(own: Spectrum, truth: Spectrum, redshift: np.ndarray) -> list[
         "E(B-V) (mag)": (measure_populations, "ebv"),
     }
     tables = {
-        function: [function(each, redshift=redshift) for each in (own, truth)]
+        function: [function(each, redshift=z) for each, z in (own, truth)]
         for function in (measure_kinematics, measure_populations)
     }
     rows = []
@@ -128,12 +137,12 @@ def _stellar_rows(own: Spectrum, truth: Spectrum, redshift: np.ndarray) -> list[
     return rows
 
 
-def _class_rows(own: Spectrum, truth: Spectrum, redshift: np.ndarray) -> list[tuple]:
+def _class_rows(own: _Spectra, truth: _Spectra) -> list[tuple]:
     """Return the accuracy of the class in the diagram of Baldwin, Phillips & Terlevich."""
     from ..measure import classify_bpt, measure_lines
 
     lines = ("halpha", "hbeta", "nii6584", "oiii5007")
-    one, other = (measure_lines(each, lines, redshift=redshift) for each in (own, truth))
+    one, other = (measure_lines(each, lines, redshift=z) for each, z in (own, truth))
     significance = np.asarray(other["flux"] / other["flux_err"]).reshape(-1, len(lines))
     classes = [np.asarray(classify_bpt(table)["class"]) for table in (one, other)]
     known = (significance > _MIN_SNR).all(axis=1) & (classes[1] != "") & (classes[0] != "")

@@ -94,9 +94,9 @@ def test_published_mass_metallicity_relation():
     assert np.isnan(mass_metallicity(np.array([7.0, 12.0]))).all()
 
 
-def spectra_like(test, factor=1.0, curve=0.0):
-    """Draws equal to the observed spectra, times a factor, or with a curvature."""
-    z = test.truth["redshift"].value
+def spectra_like(test, factor=1.0, curve=0.0, shift=0.0):
+    """Draws equal to the observed spectra, times a factor, with a curvature, or displaced."""
+    z = test.truth["redshift"].value + shift
     flux = 5 + GENERATED.wavelength / (1 + z[:, None]) / 1000
     flux = factor * flux * (1 + curve * (GENERATED.wavelength / 6000 - 1) ** 2)
     return SpectrumDraws(
@@ -117,6 +117,17 @@ def test_spectra_equal_to_the_observed_ones(folder):
         assert rows[what, "r90/r50 > 2.6"]["n"] == rows[what, "r90/r50 < 2.6"]["n"] == 6
     measured = {row["what"]: row for row in measured}
     assert measured["Dn4000"]["n"] == 12 and len(measured) > 20
+    assert measured["Dn4000"]["bias"] == pytest.approx(0, abs=1e-3)
+
+
+def test_spectra_at_another_redshift(folder):
+    """In the rest frame, and measured at their redshifts, they are the same."""
+    test = read_test_set(folder)
+    table, measured = judge_spectra(spectra_like(test, shift=0.02), test, n_fits=0)
+    rows = {row["what"]: row["median"] for row in table if row["group"] == "all"}
+    assert rows["chi2/N of the best spectrum, rest frame"] == pytest.approx(0, abs=1e-5)
+    assert rows["chi2/N of the best spectrum"] > 5e-4
+    measured = {row["what"]: row for row in measured}
     assert measured["Dn4000"]["bias"] == pytest.approx(0, abs=1e-3)
 
 

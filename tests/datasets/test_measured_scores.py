@@ -33,7 +33,7 @@ def test_equal_spectra_have_equal_measurements():
     rng = np.random.default_rng(0)
     noisy = flux + 0.05 * rng.standard_normal(flux.shape)
     ivar = np.full(flux.shape, 0.05**-2)
-    table = measured_scores(noisy, noisy, ivar, REDSHIFT, 3)
+    table = measured_scores(noisy, noisy, ivar, REDSHIFT, REDSHIFT, 3)
     rows = {row["what"]: row for row in table}
     for what in MAX_ERRORS:
         assert rows[what]["n"] >= 2
@@ -49,12 +49,12 @@ def test_equal_spectra_have_equal_measurements():
 def test_wrong_classes_count():
     observed, other = spectra(), spectra((30.0, 10.0, 40.0, 80.0))
     ivar = np.full(observed.shape, 0.05**-2)
-    table = measured_scores(other, observed, ivar, REDSHIFT, 3)
+    table = measured_scores(other, observed, ivar, REDSHIFT, REDSHIFT, 3)
     row = next(row for row in table if row["what"] == "accuracy of the BPT class")
     assert row["n"] == 3 and row["accuracy"] == 0.0
 
 
 def test_without_fits():
     flux = spectra()
-    table = measured_scores(flux, flux, np.full(flux.shape, 4.0), REDSHIFT, 0)
+    table = measured_scores(flux, flux, np.full(flux.shape, 4.0), REDSHIFT, REDSHIFT, 0)
     assert not set(table["what"]) & set(MAX_ERRORS)
