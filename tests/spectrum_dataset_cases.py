@@ -15,7 +15,8 @@ def write_observed(path, n, seed):
     galaxies = make_galaxies(n, seed)
     columns = make_observed(n, seed)
     columns["theta"][:, 0] = galaxies.redshift.numpy()
-    columns["velocity_dispersion"] = galaxies.dispersion.numpy()
+    columns["velocity_dispersion"] = galaxies.dispersion.numpy().copy()
+    columns["velocity_dispersion"][::5] = np.nan
     rng = np.random.default_rng(seed)
     flux = FLUX * galaxies.continuum.numpy()
     sigma = 0.02 * flux

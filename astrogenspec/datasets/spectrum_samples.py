@@ -214,6 +214,7 @@ def draw_sample(
     for row, fitted in enumerate(fits):
         z = float(columns["theta"][row, quantity_index("redshift")])
         sigma = float(columns["velocity_dispersion"][row])
+        sigma = sigma if np.isfinite(sigma) else _TYPICAL_DISPERSION
         r_band = response_weights(REST.wavelength * (1 + z) * u.AA, bands=("r",))[:, 0] * on_survey
         try:
             drawn = _drawn(prior, fitted, sigma, z, r_band, rng)
