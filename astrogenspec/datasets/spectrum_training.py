@@ -154,7 +154,6 @@ def train_spectra_on(
         If a data set has too few spectra with redshifts.
     """
     recipe, training = recipe or SpectrumRecipe(), training or DEFAULT_TRAINING
-    torch.manual_seed(recipe.seed)
     simulated = [Shards.read(each, LABELS) for each in data if not are_real(each)]
     reference = network or SpectrumEstimator.from_pretrained(_REFERENCE).network
     population = cache(lambda: _population(simulated, reference))
@@ -162,6 +161,8 @@ def train_spectra_on(
     for k, folder in enumerate(each for each in data if are_real(each)):
         where = NoiseFreeShards(Path(out) / "noise-free" / str(k), n_observed, quiet=training.quiet)
         real.append(_read_real(Path(folder), population, reference, where, recipe))
+    # The draws use random numbers, but not in all processes, and not if they are on disk.
+    torch.manual_seed(recipe.seed)
     network = _start(network, recipe, real, simulated, population, reference)
     sources = _sources(real, simulated, recipe)
     return network, train(MixedSpectrumTask(recipe, network), network, sources, out, training)

@@ -1,11 +1,17 @@
 """Training of the spectrum network on real spectra, alone and beside simulated galaxies."""
 
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from astropy.table import QTable
 from generation_cases import NETWORK, make_columns, make_galaxies, make_network
 from spectrum_dataset_cases import write_observed
 from training_cases import make_observed, write_real
@@ -111,7 +117,11 @@ def test_batches_have_real_inputs_and_spectra_in_the_fibre(dataset, noise_free):
     mass, labels = quantity_index("stellar_mass"), galaxies.labels(rows)
     known = labels[:, mass].isfinite()
     assert known.any() and torch.equal(batch.theta[known, mass], labels[known, mass])
-    assert batch.known.all()
+    dispersion = network.components.column("dispersion")
+    unknown = torch.arange(20) % 14 % 5 == 0
+    torch.testing.assert_close(batch.known[:, dispersion], ~unknown)
+    assert batch.known[:, torch.arange(network.components.size) != dispersion].all()
+    assert batch.galaxies.dispersion.isfinite().all()
 
 
 def test_photometry_of_spectra_is_that_of_the_whole_galaxy(dataset, noise_free):
@@ -201,3 +211,51 @@ def test_data_sets_without_spectra(tmp_path, monkeypatch):
     write_real(tmp_path / "other" / "shard-00000.h5", make_observed(30))
     with pytest.raises(ValueError, match="has no spectra"):
         train_spectra_on([tmp_path / "other"], tmp_path / "out", recipe=RECIPE, training=STEPS)
+
+
+_TRAIN = """
+import sys
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/datasets"]
+import test_spectrum_training as cases
+from astrogenspec.datasets import spectrum_training
+from astrogenspec.training.parallel import joined_workers
+spectrum_training.draw_population = lambda _: cases.POPULATION
+with joined_workers("cpu"):
+    cases.train_in_parts(sys.argv[3], sys.argv[2])
+"""
+
+
+def train_in_parts(data, out):
+    """Train with two micro-batches, in one process or in two."""
+    training = TrainingConfig(max_steps=1, validate_every=1, quiet=True, micro_batches=2)
+    return train_spectra_on([data], out, recipe=RECIPE, training=training)
+
+
+def test_two_processes_give_the_losses_of_one(dataset, tmp_path, monkeypatch):
+    """Each process draws the noise-free spectra of one shard, and trains on all."""
+    root = Path(__file__).parents[2]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"PYTHONPATH": str(root), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    shared["MASTER_PORT"] = str(port)
+    command = [sys.executable, "-c", _TRAIN, str(root / "tests"), str(tmp_path / "two")]
+    processes = [
+        subprocess.Popen(
+            [*command, str(dataset)],
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=900) for process in processes] == [0, 0]
+    monkeypatch.setattr(
+        "astrogenspec.datasets.spectrum_training.draw_population", lambda _: POPULATION
+    )
+    _, history = train_in_parts(dataset, tmp_path / "one")
+    two, one = QTable.read(tmp_path / "two" / "history.ecsv"), history.to_table()
+    names = [name for name in one.colnames if name.startswith(("train_", "valid_"))]
+    assert len(names) > 10 and set(names) <= set(two.colnames)
+    for name in names:
+        # The first update of Adam is the sign of the gradient, which rounding can change.
+        tolerance = 1e-4 if name.startswith("train_") else 2e-2
+        np.testing.assert_allclose(two[name], one[name], tolerance, 1e-4, err_msg=name)

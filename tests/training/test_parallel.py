@@ -129,8 +129,6 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from dataclasses import replace
 from training_cases import RECIPE, TRAINING
-from astrogenspec.generation.network import SpectrumNetwork
-from astrogenspec.inference.network import PropertyNetwork
 from astrogenspec.inference.training import train_properties
 from astrogenspec.training.parallel import joined_workers
 with joined_workers("cpu"):
