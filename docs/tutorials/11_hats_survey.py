@@ -104,7 +104,7 @@ check_survey(*paths)
 # arcminutes:
 
 posteriors = lsdb.open_catalog(str(paths[1]))
-cone = posteriors.cone_search(ra=150.0, dec=2.2, radius_arcsec=600).compute()
+cone = posteriors.cone_search(ra=150.0, dec=2.2, radius_arcsec=600).compute(progress_bar=False)
 cone[["object_id", "redshift_median", "redshift_p16", "redshift_p84", "flags"]].head()
 
 # %%
@@ -123,9 +123,10 @@ n, len(cone), len(Table.read(folder / "cone.vot"))
 # How good are the redshifts?
 # ---------------------------
 # Simulated galaxies of the population on which the weights were trained, observed to the depth of
-# ten years: the accuracy is that of an ideal case, not of galaxies on the sky.
+# ten years: the accuracy is that of an ideal case, not of galaxies on the sky. On the right, the
+# errors in units of the uncertainty, and a Gaussian of unit width.
 
-whole = posteriors.compute()
+whole = posteriors.compute(progress_bar=False)
 true, found = whole["z_true"].to_numpy(), whole["redshift_median"].to_numpy()
 scores = redshift_metrics(found, true)
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 4), layout="constrained")
