@@ -21,6 +21,7 @@ NOT_RUN = {
     ("README.rst", "cutout = {band: CCDData.read("): "files of the user",
     ("index.rst", "from astropy.nddata import CCDData"): "files of the user",
     ("jdaviz.rst", "import jdaviz"): "jdaviz, which is not a dependency",
+    ("jdaviz.rst", "from specutils import Spectrum"): "the same",
     ("other_tools.rst", "from astropy.nddata import CCDData"):
         "files of the user; run in tests/results/test_exchange.py",
     ("other_tools.rst", "posterior.to_regions("): "the same",
