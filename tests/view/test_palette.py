@@ -10,12 +10,20 @@ import pytest
 from astrogenspec.view.figures import FLAGGED, UNFLAGGED
 
 #: Colour vision of dichromats, applied to linear RGB (Vienot, Brettel & Mollon 1999, Color Res.
-#: Appl. 24, 243, for protanopia and deuteranopia).
+#: Appl. 24, 243, for protanopia and deuteranopia; Machado, Oliveira & Fernandes 2009, IEEE Trans.
+#: Vis. Comput. Graph. 15, 1291, for tritanopia).
 VISION = {
     "normal": np.eye(3),
     "protanopia": np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]),
     "deuteranopia": np.array(
         [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]]
+    ),
+    "tritanopia": np.array(
+        [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ]
     ),
 }
 #: CIE XYZ of linear sRGB, and the white point D65.
