@@ -7,7 +7,8 @@ energy distribution that `astrogenspec.inputs.sed_features` infers from it has t
 
 in ugriz.  Every candidate spectrum is conditioned on, and scaled to, one draw :math:`c` of this
 normal distribution, so that what the photometry leaves open widens the ranges of the spectra, with
-the correlations between bands.
+the correlations between bands.  As a draw has the errors of the photometry and its calibration, it
+is not perturbed again (`astrogenspec.generation.flux_calibration`).
 
 The fluxes of a candidate must agree with its redshift, a draw of the posterior.  In the population
 of the training, the redshift is nearly a linear function of the coefficients,

@@ -415,6 +415,8 @@ def _draw_chunk(
     chosen = candidate_draws(request, theta.shape[1]).to(device)
     properties = theta[:, chosen]
     if completion is not None:
+        # A draw of the photometry is perturbed by its errors already.
+        flux_noise[..., :-1] = 0.0
         repeated = inputs.repeat_interleave(request.n_candidates)
         inputs = replace(repeated, photometry=completion.features.flatten(0, 1))
     aperture = torch.full((len(inputs),), network.aperture_index(request.aperture), device=device)
