@@ -79,9 +79,7 @@ def infer(options: argparse.Namespace) -> int:
     try:
         blocks = estimator.predict_iter(
             galaxies.images,
-            galaxies.photometry,
-            ebv=options.ebv,
-            survey=galaxies.surveys,
+            **galaxies.photometry_arguments(options.ebv, options.on_error),
             n_draws=options.draws,
             seed=options.seed if partial is None else partial.seed,
             ids=_ids(galaxies, options.id),

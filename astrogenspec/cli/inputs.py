@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -76,11 +76,44 @@ class Galaxies:
         Photometry, one row for each galaxy.
     surveys : tuple of `~astrogenspec.surveys.Survey`, or None
         Surveys of the photometry, if they were named.
+    in_fibre : bool
+        Whether the photometry is that in a fibre.
     """
 
     images: Images | None
     photometry: QTable | None
     surveys: tuple[Survey, ...] | None = None
+    in_fibre: bool = False
+
+    def photometry_arguments(self, ebv: float | None, on_error: str) -> dict[str, Any]:
+        """Return the arguments of an estimator that concern the photometry.
+
+        Parameters
+        ----------
+        ebv : float or None
+            Galactic E(B-V) of all galaxies.
+        on_error : {"raise", "flag"}
+            Whether a galaxy that cannot be used is an error.
+
+        Returns
+        -------
+        dict
+            ``photometry``, ``survey`` and ``ebv``.
+        """
+        if not self.in_fibre:
+            return {"photometry": self.photometry, "survey": self.surveys, "ebv": ebv}
+        from ..inputs.photometry import coerce_photometry
+
+        # The limits of the weights are applied by the estimator.
+        batch = coerce_photometry(
+            self.photometry,
+            survey=self.surveys,
+            ebv=ebv,
+            on_error=on_error,
+            screening=False,
+            aperture="fibre",
+        )
+        return {"photometry": batch, "survey": None, "ebv": None}
 
     def kept_columns(self) -> Table | None:
         """Return the positions and identifiers of the catalogue, which the output keeps.
@@ -339,7 +372,12 @@ def read_inputs(options: argparse.Namespace) -> Galaxies:
     elif surveys is not None:
         raise ValueError("--survey is that of photometry, but none was given; leave it out.")
     if not files:
-        return Galaxies(None, photometry, surveys)
+        return Galaxies(None, photometry, surveys, options.fibre_photometry)
+    if options.fibre_photometry:
+        raise ValueError(
+            "--fibre-photometry is for catalogues without images, on which total fluxes are "
+            "measured; leave it out."
+        )
     unnamed = photometry is None or "name" not in photometry.colnames
     groups = group_band_files(files, None if photometry is None else len(photometry))
     images = Images(groups, bands, options.on_error, unnamed, zero_point=options.zero_point)

@@ -198,6 +198,12 @@ def _add_input(parser: argparse.ArgumentParser, target: str, kinds: str) -> None
         "the YAML file of a survey (default: SDSS, or recognised by the names of the columns)",
     )
     add(
+        "--fibre-photometry",
+        action="store_true",
+        help="the photometry is that in a fibre of 3 arcsec, such as fiberMag of SDSS: posteriors "
+        "include the light outside, with a flag",
+    )
+    add(
         "--flux-unit",
         metavar="UNIT",
         help="unit of flux columns without a unit (CSV), such as nmgy or uJy",

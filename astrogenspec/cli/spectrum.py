@@ -145,9 +145,7 @@ def _posterior(options: argparse.Namespace, galaxies: Galaxies) -> Posterior:
     with _files_named(galaxies):
         return estimator.predict(
             galaxies.images,
-            galaxies.photometry,
-            ebv=options.ebv,
-            survey=galaxies.surveys,
+            **galaxies.photometry_arguments(options.ebv, options.on_error),
             n_draws=n_draws,
             seed=options.seed,
             on_error=options.on_error,
@@ -216,16 +214,14 @@ def _spectra(
 
     blocks = estimator.predict_iter(
         galaxies.images,
-        galaxies.photometry,
-        posterior,
+        posterior=posterior,
         n_draws=options.draws,
         aperture=options.aperture,
         options=SpectrumOptions(
             select=options.select,
             psf_fwhm=None if options.psf_fwhm is None else options.psf_fwhm * u.arcsec,
         ),
-        ebv=options.ebv,
-        survey=galaxies.surveys,
+        **galaxies.photometry_arguments(options.ebv, options.on_error),
         seed=options.seed,
         on_error=options.on_error,
         batch_size=_block_size(options.draws),

@@ -117,6 +117,7 @@ def _read(paths: Sequence[Path], survey: str | None) -> Galaxies:
         bands=None,
         flux_unit=None,
         on_error="raise",
+        fibre_photometry=False,
         zero_point=None,
     )
     found = read_inputs(options)

@@ -15,7 +15,7 @@ from astropy.table import Table
 from estimator_cases import N, make_cutouts, make_photometry
 from specutils import Spectrum
 
-from astrogenspec import Posterior, SpectrumDraws, SpectrumWriter
+from astrogenspec import Posterior, SpectrumDraws, SpectrumWriter, coerce_photometry
 from astrogenspec.cli import spectrum as cli_spectrum
 from astrogenspec.cli.commands import main, make_parser
 from astrogenspec.flags import Flag
@@ -457,3 +457,23 @@ def test_a_catalogue_of_another_survey(spectrum, folder, tmp_path):
     status, _, err = spectrum("sweep.fits", "--survey", "nowhere", output="other.fits")
     assert status == 1 or status == 2
     assert "nowhere" in err and err.count("\n") == 1
+
+
+def test_a_catalogue_of_magnitudes_in_a_fibre(spectrum, tmp_path):
+    """The galaxies are flagged, for the light outside the fibre is assumed."""
+    status, _, err = spectrum("galaxies.ecsv", "--fibre-photometry", "--seed", "1")
+    assert (status, err) == (3, "")
+    found = SpectrumDraws.read(tmp_path / "out.fits")
+    assert ((found.flag_codes & Flag.ASSUMPTION) != 0).all()
+    batch = coerce_photometry(make_photometry(name=NAMES), aperture="fibre")
+    posterior = estimator_cases.make_estimator().predict(photometry=batch, n_draws=DRAWS, seed=1)
+    expected = make_spectra_estimator().predict(
+        photometry=batch, posterior=posterior, n_draws=DRAWS, seed=1
+    )
+    np.testing.assert_allclose(found.redshift, expected.redshift, rtol=1e-5)
+    np.testing.assert_allclose(np.median(found.flux), np.median(expected.flux), rtol=1e-3)
+    total = ("--aperture", "total", "--overwrite")
+    status, _, err = spectrum("galaxies.ecsv", "--fibre-photometry", *total)
+    assert status != 0 and "aperture is 'total', but the photometry is that in a fibre" in err
+    status, _, err = spectrum("cutout0.fits", "--fibre-photometry", "--overwrite")
+    assert status != 0 and "--fibre-photometry is for catalogues without images" in err
