@@ -12,6 +12,7 @@ bad.
 
 from __future__ import annotations
 
+import bz2
 import hashlib
 import logging
 import tempfile
@@ -296,7 +297,8 @@ class SloanSurvey(Source):
                 path = Path(folder) / url.rsplit("/", 1)[-1]
                 try:
                     self.server.archive.fetch(url, path, max_bytes=_MAX_FRAME)
-                    frame = read_sdss_frame(path)
+                    plain = _decompressed(path)
+                    frame = read_sdss_frame(plain)
                     if frame.meta["FILTER"] != band or int(frame.meta["RUN"]) != run:
                         raise ValueError(
                             f"{path.name} is a frame of run {frame.meta['RUN']} in "
@@ -311,7 +313,7 @@ class SloanSurvey(Source):
                 except (OSError, *INPUT_ERRORS) as error:
                     # A damaged file may be intact the next time.
                     raise DownloadError(f"{url}: {error}") from error
-                path.unlink()
+                plain.unlink()
                 for k in range(len(table)):
                     try:
                         images[k][band] = cut_out(frame, position[k])
@@ -340,6 +342,21 @@ class SloanSurvey(Source):
         if self.selection.spectra and not (inside.any() and spectrum.flux[inside].mean() > 0):
             return f"its mean flux between {low:.0f} and {high:.0f} Angstrom is not positive"
         return spectrum
+
+
+def _decompressed(path: Path) -> Path:
+    """Decompress a frame to a file; read as it is, it would be decompressed several times."""
+    try:
+        with bz2.open(path) as file:
+            content = file.read(_MAX_FRAME + 1)
+    except EOFError:
+        raise OSError("the file is truncated") from None
+    if len(content) > _MAX_FRAME:
+        raise OSError(f"the file has more than {_MAX_FRAME} bytes")
+    path.unlink()
+    plain = path.with_suffix("")
+    plain.write_bytes(content)
+    return plain
 
 
 def _fields(rows: dict[str, np.ndarray], wanted: int, start: int) -> list[Unit]:
