@@ -3,7 +3,7 @@
 Spectral indices, the velocity dispersion of the stars, their light-weighted age and metallicity and
 their reddening, and the class of active galaxies (`astrogenspec.measure`), each at the redshift of
 its spectrum.  The observed spectra have noise, and measurements on them errors; only values with a
-formal error below `MAX_ERRORS` count as known.
+formal error below ``MAX_ERRORS`` count as known.
 """
 
 from __future__ import annotations
