@@ -25,7 +25,7 @@
   // ---- head
 
   function writeHead() {
-    byId("lead").textContent = `Properties of ${plural(page.n, "galaxy", "galaxies")} were estimated by a neural network from photometry or images, not measured on spectra. Each has a median and a 68% interval, in which the true value should lie for about two of three galaxies. The figures show medians of all galaxies; the table is a random sample of ${sample.n.toLocaleString("en")}.`;
+    byId("lead").textContent = `Properties of ${plural(page.n, "galaxy", "galaxies")} were estimated by a neural network from photometry or images, not measured on spectra. Each has a median and a 68% interval, in which the true value should lie for about two of three galaxies. The figures show medians of all galaxies${sample.n < page.n ? `; the table is a random sample of ${sample.n.toLocaleString("en")}` : ""}.`;
     const share = page.n ? page.n_flagged / page.n : 0;
     const warning = byId("warning");
     const reasons = page.flags.slice(0, 4).map((f) => `${f.name} ${f.count.toLocaleString("en")}`).join(", ");
@@ -272,7 +272,7 @@
     const total = state.good ? page.n - page.n_flagged : page.n;
     const basis = state.good ? rows().length : sample.n;
     byId("selected").textContent = state.chosen
-      ? `${state.chosen.length.toLocaleString("en")} galaxies of the sample are selected${sample.n < page.n ? `, that is about ${percentOf(state.chosen.length, state.good ? unflagged : sample.n)} of all (${Math.round((state.chosen.length / (state.good ? unflagged : sample.n)) * total).toLocaleString("en")} of ${total.toLocaleString("en")})` : ""}.`
+      ? `${state.chosen.length.toLocaleString("en")} galaxies${sample.n < page.n ? " of the sample" : ""} are selected${sample.n < page.n ? `, that is about ${percentOf(state.chosen.length, state.good ? unflagged : sample.n)} of all (${Math.round((state.chosen.length / (state.good ? unflagged : sample.n)) * total).toLocaleString("en")} of ${total.toLocaleString("en")})` : ""}.`
       : "";
     writeRows(basis);
   }
@@ -293,7 +293,7 @@
 
   function writeRows() {
     const found = rows();
-    byId("shown").textContent = `${found.length.toLocaleString("en")} galaxies${state.chosen ? " in the box" : ""}, of a random sample of ${sample.n.toLocaleString("en")}. Medians; line fluxes in 1e-17 erg/s/cm².`;
+    byId("shown").textContent = `${found.length.toLocaleString("en")} galaxies${state.chosen ? " in the box" : ""}${sample.n < page.n ? `, of a random sample of ${sample.n.toLocaleString("en")}` : ` of ${sample.n.toLocaleString("en")}`}. Medians; line fluxes in 1e-17 erg/s/cm².`;
     document.querySelector("#table tbody").replaceChildren(...found.slice(state.first, state.first + ROWS).map((k) => element("tr", {},
       element("td", { class: "name" }, nameOf(k)),
       ...sample.positions.map((p) => element("td", { class: "number" }, number(Number.isNaN(values[p][k]) ? null : values[p][k], 3))),
@@ -314,6 +314,7 @@
   }
 
   writeHead();
+  if (sample.n === page.n) byId("table-title").textContent = "Table of galaxies";
   skyView();
   page.views.forEach(densityView);
   byId("quantities").append(...page.quantities.map(quantityChart));

@@ -214,7 +214,7 @@ def _content(files: SurveyFiles, sums: SurveySums) -> dict[str, Any]:
         "about": {
             "software": __version__,
             "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "weights": (files.manifest.get("weights") or {}).get("model", ""),
+            "weights": (files.manifest.get("weights") or {}).get("name", ""),
             "draws": (files.manifest.get("inference") or {}).get("draws"),
             "files": len(files.paths),
         },

@@ -52,7 +52,8 @@ def write_run(folder, columns, parts=3, **manifest):
         table = pa.table({name: values[rows] for name, values in columns.items()})
         parquet.write_table(table, folder / "data" / f"part-{k:06d}.parquet", row_group_size=70)
     parquet.write_table(pa.table({"row": [1]}), folder / "bad_rows" / "part-000000.parquet")
-    content = {"inference": {"ids": "object_id"}, "files": [{"rows": n}]} | manifest
+    content = {"inference": {"ids": "object_id", "draws": 20}, "weights": {"name": "tiny"}}
+    content |= {"files": [{"rows": n}]} | manifest
     (folder / "manifest.json").write_text(json.dumps(content))
     return folder
 
@@ -143,6 +144,7 @@ def test_command_writes_the_page(run, tmp_path, capsys):
     assert f"{N} galaxies: {page}" in capsys.readouterr().out
     content = content_of(page)
     assert content["n"] == N and content["n_expected"] == N and content["n_quarantined"] == 0
+    assert content["about"]["weights"] == "tiny" and content["about"]["draws"] == 20
     assert content["flags"] == [
         {"name": "saturated", "count": 91},
         {"name": "off centre", "count": 1},
@@ -245,7 +247,7 @@ def test_page_in_the_browser(shown, width, scheme, tmp_path):
     page.mouse.move(box["x"] + 0.95 * box["width"], box["y"] + 0.45 * box["height"], steps=5)
     page.mouse.up()
     selected = page.locator("#selected").inner_text()
-    n = int(re.match(r"([\d,]+) galaxies of the sample", selected)[1].replace(",", ""))
+    n = int(re.match(r"([\d,]+) galaxies are selected", selected)[1].replace(",", ""))
     assert 100 < n < 800
     # With the keyboard, on the map.
     page.locator("#sky svg").focus()
