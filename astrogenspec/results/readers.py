@@ -30,8 +30,10 @@ FORMAT = "astrogenspec"
 _PERMANENT = '''\
 """Readers of astrogenspec for specutils. Delete this file to remove them."""
 
+from importlib import import_module
+
 try:
-    from astrogenspec import register_readers
+    register_readers = import_module("astrogenspec").register_readers
 except ImportError:
     pass
 else:
