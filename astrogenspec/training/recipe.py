@@ -191,10 +191,12 @@ def train(
         for k, source in enumerate(sources)
     ]
     validation = [task.validation_batches(source) for source in sources]
+    # Sources with very few galaxies have fewer batches, which are used again.
+    most = max(len(batches) for batches in validation)
     history = fit(
         network,
         ZippedStreams(streams),
-        [list(batches) for batches in zip(*validation, strict=True)],
+        [[batches[k % len(batches)] for batches in validation] for k in range(most)],
         replace(config, checkpoint=out / "checkpoint.pt"),
         task.loss,
     )
