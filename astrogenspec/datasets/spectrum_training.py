@@ -219,7 +219,11 @@ def _start(
     reference: SpectrumNetwork,
 ) -> SpectrumNetwork:
     """Return the network at the beginning, with its components and scales."""
-    sample = real[0].training.sample(torch.arange(min(_SCALE_SAMPLE, len(real[0].training))))
+    parts = [each.training for each in real]
+    n = _SCALE_SAMPLE // len(parts)
+    sample = ObservedSample.concatenate(
+        [part.sample(torch.arange(min(n, len(part)))) for part in parts]
+    )
     if network is not None:
         if network.n_domains > 1:
             return copy.deepcopy(network)

@@ -162,6 +162,23 @@ def test_training_on_real_galaxies_alone(dataset, tmp_path, monkeypatch):
     assert float(network.zero_points.abs().max()) > 0
 
 
+def test_scales_are_those_of_all_data_sets(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "astrogenspec.datasets.spectrum_training.draw_population", lambda _: POPULATION
+    )
+    write_observed(tmp_path / "other" / "train" / "shard-00000.h5", 24, 8)
+    with h5py.File(tmp_path / "other" / "train" / "shard-00000.h5", "a") as file:
+        theta = file["theta"][:]
+        theta[:, 0] = 0.45
+        file["theta"][:] = theta
+    folders = [tmp_path / "other", dataset]
+    network, history = train_spectra_on(folders, tmp_path / "out", recipe=RECIPE, training=STEPS)
+    column = network.components.column("redshift")
+    # Redshifts of 0.03 to 0.25 and of 0.45: the scatter is that between the two sets, too.
+    assert float(network.components.scale[column]) > 0.2
+    assert history.rows[-1]["train_low_2"] < 10
+
+
 def test_training_on_real_and_simulated_galaxies(dataset, tmp_path):
     (tmp_path / "simulated").mkdir()
     with h5py.File(tmp_path / "simulated" / "shard-00000.h5", "w") as file:
