@@ -213,9 +213,10 @@ def kill(options: argparse.Namespace) -> dict[str, int]:
         for _ in range(options.kills):
             child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
             time.sleep(rng.uniform(0.1, 1.0) * length)
-            landed += child.poll() is None
-            # Half of the kills reach the client alone, half the whole group.
-            (os.kill if rng.random() < 0.5 else os.killpg)(child.pid, signal.SIGKILL)
+            if child.poll() is None:
+                landed += 1
+                # Half of the kills reach the client alone, half the whole group.
+                (os.kill if rng.random() < 0.5 else os.killpg)(child.pid, signal.SIGKILL)
             child.wait()
             if (output / "metrics.json").exists():
                 break
@@ -246,7 +247,7 @@ def schedule(options: argparse.Namespace) -> dict[str, float]:
         assert manifest is not None  # noqa: S101
         begin = time.process_time()
         files = [replace(manifest.files[0], path=f"{k}.parquet", rows=rows) for k in range(n)]
-        planned = replace(manifest, files=tuple(files))
+        planned = replace(manifest, files=tuple(files), rows=rows)
         partitions = planned.partitions
         digest = len(planned.digest)
         plan = time.process_time() - begin
