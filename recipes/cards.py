@@ -46,7 +46,7 @@ from astrogenspec.weights import load_card
 MODELS = {
     "properties": (
         "astrogenspec-properties",
-        "properties-v8.safetensors",
+        "properties-v9.safetensors",
         "Properties and line fluxes from photometry in any filters and SDSS-like ugriz images, "
         "trained on simulations and fine-tuned on the photometry and images of real galaxies",
     ),
@@ -367,7 +367,7 @@ def properties_card(run: Path, commit: str) -> dict:
     for key in ("recalibration", "guarantee"):
         if trained.get(key) is not None:
             card[key] = trained[key]
-    card["novelty"]["stars"] = trained["novelty"]["stars"]
+    card["novelty"]["stars"] = trained["stars"]
     card["fits"] = trained["fits"]
     faint = [SIMULATE_SEDS, SIMULATE_FAINT, TRAIN_FAINT.format(hours=_FAINT_HOURS)]
     folds = [FINETUNE_FOLD.format(fold=k) for k in range(N_FOLDS)]

@@ -169,8 +169,8 @@ def calibrate(options: argparse.Namespace) -> None:
     estimator = PropertyEstimator.from_pretrained(options.model)
     weight = table["sample_weight"]
     stars = StarTest.fit(magnitudes_of(table), stars_and_quasars(options.folder), weight)
-    card = dict(estimator.card or {}) | {"guarantee": guarantee.to_dict()}
-    card["novelty"] = dict(card.get("novelty") or {}) | {"stars": stars.to_dict()}
+    card = dict(estimator.card or {})
+    card |= {"guarantee": guarantee.to_dict(), "stars": stars.to_dict()}
     options.out.mkdir(parents=True, exist_ok=True)
     PropertyEstimator(estimator.network, card=card).save(
         options.out / "properties.safetensors", overwrite=True

@@ -43,7 +43,6 @@ ALLOWED = {
     ("recipes/bundle.py", "anchoring"),
     ("recipes/bundle.py", "novelty"),
     ("recipes/cards.py", "novelty"),
-    ("recipes/finetune.py", "novelty"),
     ("recipes/cards.py", "anchoring"),
     ("recipes/README.rst", "anchoring"),
     ("recipes/training_set.py", "novelty"),
