@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from cards import (
@@ -181,6 +182,17 @@ def of_package(kind: str, results: Path | None) -> tuple[torch.nn.Module, dict]:
     return estimator.network, card | recalibration_of(results, SOURCES[kind])
 
 
+def rounded(value: Any) -> Any:
+    """Round all numbers of a result to five decimals."""
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
+    return value
+
+
 def main() -> None:
     """Write weights, card and registry entry of one model."""
     parser = argparse.ArgumentParser(
@@ -233,12 +245,15 @@ def main() -> None:
     else:
         parser.error("give the folder of a training run, or --results.")
     if results is not None:
-        measured = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
+        measured = {
+            path.stem: rounded(json.loads(path.read_text())) for path in results.glob("*.json")
+        }
         if "surveys" in measured:
             measured["surveys"] = survey_scores(measured["surveys"])
         card["metrics"] = card.get("metrics", {}) | dict(sorted(measured.items()))
         for scores in card["metrics"].values():
-            scores.pop("recalibration", None)
+            for key in ("recalibration", "against"):
+                scores.pop(key, None)
     if not kind.startswith("spectra"):
         card["architecture"] = architecture_of(network.config)
     name, filename, description = MODELS[kind]
