@@ -9,6 +9,7 @@ other programs of the machine do not change.
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -81,6 +82,9 @@ def measure(address: str, server: psutil.Process) -> None:
 
 def main() -> None:
     """Start the server and measure it."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    ).parse_args()
     command = [sys.executable, "-m", "astrogenspec", "serve", "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

@@ -117,8 +117,8 @@ _FINETUNED_LIMITATIONS = [
     "Redshifts are those of galaxies with r < 20 and z < 0.4 of SDSS; between r = 17.8 and 20 the "
     "real galaxies are those with spectra, many of them luminous red or star-forming galaxies.",
     "Five magnitudes do not always tell stars from galaxies: of held-out stars and quasars with "
-    "r < 20, 83% and 65% have the flag STAR_OR_QUASAR, and so have 1% of the galaxies, 18% of those "
-    "at z < 0.01 and 10% at z < 0.02. Give galaxies only.",
+    "r < 20, 83% and 65% have the flag STAR_OR_QUASAR, and so have 1% of the galaxies, 18% of "
+    "those at z < 0.01 and 10% at z < 0.02. Give galaxies only.",
     "In other filters than ugriz, the correction that real galaxies brought is transferred through "
     "the coefficients of the spectral energy distribution.",
     "Black-hole masses mix the relation of inactive galaxies with that of single-epoch masses of "

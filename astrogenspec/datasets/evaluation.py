@@ -294,12 +294,20 @@ def _bimodality_rows(predicted: _Values, true: _Values) -> list[_Row]:
         return []
     own, other = ((part["sfr"] - part["stellar_mass"])[known] for part in (predicted, true))
     n = int(known.sum())
-    passive = (float(np.mean(values < _PASSIVE)) for values in (own, other))
-    between = (float(np.mean(np.abs(values - _PASSIVE) < _VALLEY)) for values in (own, other))
+    passive, true_passive = (float(np.mean(values < _PASSIVE)) for values in (own, other))
+    between, true_between = (
+        float(np.mean(np.abs(values - _PASSIVE) < _VALLEY)) for values in (own, other)
+    )
     low, high = _PASSIVE - _VALLEY, _PASSIVE + _VALLEY
     return [
-        (f"fraction with log sSFR < {_PASSIVE:g}", n, *passive, np.nan),
-        (f"fraction with log sSFR from {low:g} to {high:g}", n, *between, np.nan),
+        (f"fraction with log sSFR < {_PASSIVE:g}", n, passive, true_passive, np.nan),
+        (
+            f"fraction with log sSFR from {low:g} to {high:g}",
+            n,
+            between,
+            true_between,
+            np.nan,
+        ),
     ]
 
 
@@ -315,12 +323,14 @@ def _metallicity_rows(predicted: _Values, true: _Values) -> list[_Row]:
         (mass, true["gas_metallicity"]),
         (mass, mass_metallicity(mass)),
     )
-    slopes = (float(np.polyfit(x[known], y[known], 1)[0]) for x, y in pairs)
-    means = (float(y[known].mean()) for _, y in pairs)
+    slope, true_slope, published_slope = (
+        float(np.polyfit(x[known], y[known], 1)[0]) for x, y in pairs
+    )
+    mean, true_mean, published_mean = (float(y[known].mean()) for _, y in pairs)
     n = int(known.sum())
     return [
-        ("slope of 12 + log(O/H) with log mass", n, *slopes),
-        ("mean of 12 + log(O/H)", n, *means),
+        ("slope of 12 + log(O/H) with log mass", n, slope, true_slope, published_slope),
+        ("mean of 12 + log(O/H)", n, mean, true_mean, published_mean),
     ]
 
 
@@ -465,8 +475,15 @@ def judge_spectra(
     table = QTable(
         rows=rows, names=("what", "group", "n", "median"), dtype=("U60", "U20", "i8", "f8")
     )
-    kept = (values[usable] for values in (best, observed, ivar, redshift, own_redshift))
-    return table, measured_scores(*kept, n_fits)
+    measured = measured_scores(
+        best[usable],
+        observed[usable],
+        ivar[usable],
+        redshift[usable],
+        own_redshift[usable],
+        n_fits,
+    )
+    return table, measured
 
 
 def _at_rest(

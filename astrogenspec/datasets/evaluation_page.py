@@ -308,11 +308,11 @@ def _population_figure(evaluation: Evaluation) -> Figure:
     for axis in axes[1]:
         axis.plot(mass, mass_metallicity(mass), "k-", lw=0.8, label="Kewley & Ellison (2008)")
         axis.legend()
-    for row, values in ends.items():
-        if values:
-            margin = 0.1 + 0.05 * np.ptp(values)
+    for row, shown in ends.items():
+        if shown:
+            margin = 0.1 + 0.05 * (max(shown) - min(shown))
             for axis in axes[row]:
-                axis.set_ylim(min(values) - margin, max(values) + margin)
+                axis.set_ylim(min(shown) - margin, max(shown) + margin)
     return figure
 
 

@@ -198,7 +198,8 @@ def _prior_of(data: Path, simulated: Callable[[], Galaxy], path: Path) -> Spectr
     if path.is_file():
         with np.load(path) as stored:
             return SpectrumPrior(*(stored[name][()] for name in stored.files))
-    columns, filters, left = [], (), _N_FIT
+    columns, left = [], _N_FIT
+    filters: tuple[str, ...] = ()
     for shard, n in _shard_sizes(data, _N_FIT):
         part, filters = read_shard(shard, min(n, left), COLUMNS)
         columns.append(usable_galaxies(part, filters, data)[0])

@@ -124,10 +124,10 @@ class StarTest:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "stars") -> StarTest:
         """Read the output of `to_dict`; ``where`` is its path in the card, for errors."""
-        mixtures = [
+        galaxies, others = (
             ColourMixture.from_dict(entry(values, key, where), f"{where}.{key}")
             for key in ("galaxies", "others")
-        ]
+        )
         limit = entry(values, "least_log_ratio", where)
         check_number(limit, f"{where}.least_log_ratio")
-        return cls(*mixtures, float(limit))
+        return cls(galaxies, others, float(limit))
