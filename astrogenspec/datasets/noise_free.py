@@ -118,7 +118,7 @@ class NoiseFreeShards:
     ----------
     folder : Path
         Folder of the files.
-    n : int or None
+    n_galaxies : int or None
         Maximum number of galaxies; all by default.
     seed : int
         Seed of the draws.
@@ -127,7 +127,7 @@ class NoiseFreeShards:
     """
 
     folder: Path
-    n: int | None = None
+    n_galaxies: int | None = None
     seed: int = 3
     quiet: bool = False
 
@@ -161,7 +161,7 @@ def make_noise_free(
         If the folder has no spectra.
     """
     workers = Workers.current()
-    paths = _shard_sizes(data, where.n)
+    paths = _shard_sizes(data, where.n_galaxies)
     where.folder.mkdir(parents=True, exist_ok=True)
     if not isinstance(prior, SpectrumPrior):
         prior = _prior_of(data, prior, where.folder / "prior.npz")
