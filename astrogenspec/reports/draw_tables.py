@@ -12,7 +12,7 @@ from astropy.table import QTable
 from ..measure.definitions import checked_names
 from ..measure.lines import LINE_NAMES, measure_lines
 from ..quantities import LINE_FLUX_UNIT
-from ..surveys import Survey, get_survey
+from ..surveys import Filter, Survey, get_filter, get_survey
 
 if TYPE_CHECKING:
     from ..results.spectra import SpectrumDraws
@@ -26,6 +26,7 @@ def draw_table(
     spectra: SpectrumDraws,
     *,
     surveys: str | Survey | Sequence[str | Survey] = "sdss",
+    filters: Sequence[str | Filter] = (),
     lines: str | Sequence[str] = _LINES,
     progress: bool = False,
 ) -> QTable:
@@ -36,7 +37,9 @@ def draw_table(
     spectra : SpectrumDraws
         Spectra of any number of galaxies, in the observed frame.
     surveys : str, Survey, or sequence of these
-        Surveys with the filters; an empty sequence for no photometry.
+        Surveys with the filters; an empty sequence for none.
+    filters : sequence of str or Filter
+        Further filters, such as ``["decamDR1-g", "panstarrs-r"]``.
     lines : str or sequence of str
         Names from `~astrogenspec.measure.LINE_NAMES`; an empty sequence for no lines.
     progress : bool
@@ -46,15 +49,15 @@ def draw_table(
     -------
     `~astropy.table.QTable`, n_galaxies * n_draws rows
         ``name``, ``draw``, ``posterior_draw`` (-1 where unknown), ``redshift``, ``weight``;
-        ``flux_<survey>_<band>`` [nmgy], NaN where the spectrum does not cover the band; for each
-        line ``<line>_flux``, ``<line>_equivalent_width`` (rest frame, positive in emission) and
-        ``<line>_flags`` (see `~astrogenspec.decode_flags`). The draws of a galaxy follow one
-        another. A missing draw is NaN.
+        ``flux_<survey>_<band>`` and ``flux_<filter>`` [nmgy], NaN where the spectrum does not cover
+        the band; for each line ``<line>_flux``, ``<line>_equivalent_width`` (rest frame, positive
+        in emission) and ``<line>_flags`` (see `~astrogenspec.decode_flags`). The draws of a galaxy
+        follow one another. A missing draw is NaN.
 
     Raises
     ------
     ValueError
-        If a survey or line is unknown, or the spectra are in the rest frame.
+        If a survey, filter or line is unknown, or the spectra are in the rest frame.
     """
     from tqdm import tqdm
 
@@ -73,6 +76,11 @@ def draw_table(
         fluxes = spectra.photometry(found)
         for k, band in enumerate(found.bands):
             table[f"flux_{found.name}_{band}"] = fluxes[:, :, k].ravel()
+    if len(filters):
+        single = [get_filter(one) for one in filters]
+        fluxes = spectra.photometry(filters=single)
+        for k, one in enumerate(single):
+            table[f"flux_{one.name}"] = fluxes[:, :, k].ravel()
     if not chosen:
         return table
     columns = _empty_columns(chosen, n * n_draws)

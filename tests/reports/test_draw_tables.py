@@ -42,6 +42,9 @@ def test_every_draw_has_a_row():
 def test_photometry_or_lines_may_be_omitted():
     spectra = spectra_with_halpha()[:1]
     assert not [n for n in draw_table(spectra, lines=()).colnames if "halpha" in n]
+    single = draw_table(spectra, lines=(), filters=["decam2014-r"])
+    expected = spectra.photometry(filters=["decam2014-r"])[:, :, 0].ravel()
+    assert np.array_equal(single["flux_decam2014-r"], expected, equal_nan=True)
     assert not [n for n in draw_table(spectra, surveys=(), lines="halpha").colnames if "sdss" in n]
 
 

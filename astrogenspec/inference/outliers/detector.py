@@ -272,8 +272,8 @@ def outlier_flags(
         log.add(
             found & ~_extended(seen),
             Flag.STAR_OR_QUASAR,
-            "the photometry is more probably that of a star or a quasar (if it is a galaxy, give an "
-            "image or its radius r50)",
+            "the photometry is more probably that of a star or a quasar (if it is a galaxy, give "
+            "an image or its radius r50)",
         )
     return log
 
