@@ -41,8 +41,9 @@ demo: TRY_CPU_INDEX := $(CPU_INDEX)
 demo: $(VENV)/.installed-demo
 	$(BIN)/python -m astrogenspec.demo --out $(RESULTS)
 
+# Threads of the small products of numpy wait for one another on a busy machine.
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.installed-test
 	ASTROGENSPEC_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest -p no:cacheprovider tests/test_fuzz.py $(PYTEST_ARGS)
