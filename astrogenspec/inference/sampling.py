@@ -38,7 +38,7 @@ from ..results.posterior import Posterior
 from ..results.posterior_io import PREDICTIVE
 from ..results.quantity import STRETCH
 from .light_outside import N_OFFSETS, joined_draws, with_light_outside
-from .network import MixturePosterior
+from .mixture import MixturePosterior
 from .outliers.detector import (
     input_range_flags,
     magnitudes_and_errors,

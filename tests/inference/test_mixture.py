@@ -6,8 +6,8 @@ import pytest
 import torch
 from flow_cases import LOWER, UPPER, make_chain
 
-from astrogenspec.inference import network
-from astrogenspec.inference.network import MixturePosterior
+from astrogenspec.inference import mixture
+from astrogenspec.inference.mixture import MixturePosterior
 
 
 def make_mixture(n=8, components=3, spread=0.3):
@@ -94,14 +94,14 @@ class TestDraws:
     def test_draws_depend_on_the_seed_but_not_on_the_chunks(self, monkeypatch):
         posterior = make_mixture(13)
         one = posterior.sample(11, torch.Generator().manual_seed(5))
-        monkeypatch.setattr(network, "DRAWS_PER_CHUNK", 30)
+        monkeypatch.setattr(mixture, "DRAWS_PER_CHUNK", 30)
         two = posterior.sample(11, torch.Generator().manual_seed(5))
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
         other = posterior.sample(11, torch.Generator().manual_seed(6))
         assert not torch.allclose(one, other, atol=1e-2)
 
     def test_draws_do_not_depend_on_the_threads(self, monkeypatch):
-        monkeypatch.setattr(network, "DRAWS_PER_CHUNK", 30)
+        monkeypatch.setattr(mixture, "DRAWS_PER_CHUNK", 30)
         before, found = torch.get_num_threads(), []
         try:
             for threads in (1, 3):

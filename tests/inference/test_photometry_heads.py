@@ -12,7 +12,7 @@ from photometry_heads_cases import estimator_with_heads
 from training_cases import RECIPE, TRAINING
 
 from astrogenspec import PropertyEstimator
-from astrogenspec.inference.network import MixturePosterior
+from astrogenspec.inference.mixture import MixturePosterior
 from astrogenspec.inference.training import train_properties
 
 N = 12
