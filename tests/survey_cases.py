@@ -3,8 +3,6 @@
 The numbers are made up.  An AB magnitude of 20 is 10 nanomaggies, and one of 17.5 is 100.
 """
 
-from dataclasses import replace
-
 import numpy as np
 from astropy.table import Table
 
@@ -18,17 +16,8 @@ TENTH = 0.1 * 0.4 * np.log(10)
 
 def kids_with_curves():
     """Return the description of KiDS with curves of other surveys, for tests only."""
-    kids = get_survey("kids")
-    names = [*(f"cfht_megacam-{band}" for band in "ugri"), "lsst2023-z", "lsst2023-y"]
-    names += ["twomass-J", "twomass-H", "twomass-Ks"]
-    curves = dict(zip(kids.bands, names, strict=True))
-    return replace(
-        kids,
-        filter_names=curves,
-        curves_note=None,
-        extinction_coefficient={},
-        pivot_wavelength={},
-    )
+    similar = {band: f"cfht_megacam-{band}" for band in "ugri"}
+    return get_survey("kids").with_curves(similar)
 
 
 def legacy():
@@ -185,6 +174,26 @@ KIDS = {
 }
 
 
+def roman():
+    table = Table({"label": [41, 42]})
+    for band in ("f106", "f129", "f158"):
+        table[f"kron_{band}_flux"] = [10 * NJY, 100 * NJY]
+        table[f"kron_{band}_flux_err"] = [NJY, NJY]
+        table[f"segment_{band}_flux"] = [1.0, 1.0]
+        table[f"segment_{band}_flux_err"] = [1.0, 1.0]
+    table["kron_f129_flux"][1] = np.nan
+    return table
+
+
+ROMAN = {
+    "filters": [f"roman-{band}" for band in ("F106", "F129", "F158")],
+    "flux": [[10] * 3, [100, np.nan, 100]],
+    "error": [[1] * 3, [1, np.nan, 1]],
+    "ebv": [0.0, 0.0],
+    "names": ("41", "42"),
+}
+
+
 def euclid():
     table = Table({"OBJECT_ID": [21, 22], "GAL_EBV": [0.02, 0.03]})
     for band in ("VIS", "Y", "J", "H"):
@@ -270,6 +279,7 @@ CATALOGUES = {
     "lsst": ("lsst", lsst, LSST, True),
     "rail": ("lsst", rail, RAIL, True),
     "kids": (kids_with_curves(), kids, KIDS, False),
+    "roman": ("roman", roman, ROMAN, True),
     "euclid": ("euclid", euclid, EUCLID, True),
     "2mass": ("2mass", twomass, TWOMASS, True),
     "wise": ("wise", wise, WISE, True),

@@ -566,7 +566,7 @@ def _bands_of(columns: Columns, survey: Survey, surveys: Sequence[Survey]) -> li
         is_magnitude = scheme in MAGNITUDES
         result.append(
             BandColumns(
-                survey.filters[band], value, error, is_magnitude, band, survey, used, extinction
+                survey.filter_of(band), value, error, is_magnitude, band, survey, used, extinction
             )
         )
     return result

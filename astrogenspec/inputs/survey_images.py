@@ -75,7 +75,7 @@ def as_sdss_images(cutouts: CutoutBatch, survey: Survey) -> CutoutBatch:
     pixel = SDSS.pixel_scale.to_value(u.arcsec)
     for k, band in enumerate(BANDS):
         if band in survey.bands:
-            filters[k] = survey.filters[band]
+            filters[k] = survey.filter_of(band)
         else:
             flux[:, k] = ivar[:, k] = 0
     present = np.any(ivar > 0, axis=(2, 3))

@@ -28,7 +28,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ _TEMPERATURE = 7000.0
 _SECOND_RADIATION = 1.438776877e8
 #: Columns of files of curves.
 _COLUMNS = ("wavelength", "response")
+#: Curves of the package that ``speclite`` lacks.
+_FOLDER = Path(__file__).parent / "curves"
 _NAME = re.compile(r"[A-Za-z0-9_.+]+(?:-[A-Za-z0-9_.+]+)*\Z")
 
 
@@ -228,8 +230,9 @@ def get_filter(name: Any) -> Filter:
     Parameters
     ----------
     name : str, Filter or speclite.filters.FilterResponse
-        Name of a filter of the ``speclite`` package or of a registered survey; a `Filter` is
-        returned as it is, and a ``FilterResponse`` is converted.
+        Name of a filter of the ``speclite`` package, of Roman or VISTA (``"roman-F158"``,
+        ``"kids-J"``), or of a registered survey; a `Filter` is returned as it is, and a
+        ``FilterResponse`` is converted.
 
     Returns
     -------
@@ -255,6 +258,21 @@ def get_filter(name: Any) -> Filter:
     if name not in _FILTERS:
         _FILTERS[name] = _load(name)
     return _FILTERS[name]
+
+
+def is_known_filter(name: str) -> bool:
+    """Tell whether `get_filter` knows a name.
+
+    Parameters
+    ----------
+    name : str
+        Name of a filter.
+
+    Returns
+    -------
+    bool
+    """
+    return name in _FILTERS or name in _known_names(name.rpartition("-")[0])
 
 
 def register_filter(new: Filter) -> None:
@@ -361,7 +379,9 @@ def _curve_problem(x: np.ndarray, y: np.ndarray) -> str:
 
 
 def _load(name: str) -> Filter:
-    """Read a filter of ``speclite``."""
+    """Read a filter of this package or of ``speclite``."""
+    if name in _own_names():
+        return Filter.read(_FOLDER / f"{name}.ecsv")
     from speclite import filters
 
     try:
@@ -370,7 +390,8 @@ def _load(name: str) -> Filter:
         found = None
     if found is None:
         group = name.rpartition("-")[0]
-        known = _known_names(group if group in filters.filter_group_names else "")
+        groups = {*filters.filter_group_names, *(own.rpartition("-")[0] for own in _own_names())}
+        known = _known_names(group if group in groups else "")
         raise ValueError(
             f"the filter {name!r} is unknown; known filters are, for example, "
             f"{', '.join(_closest(name, known))} (those of the package speclite), or register one "
@@ -379,12 +400,18 @@ def _load(name: str) -> Filter:
     return _from_speclite(found, name)
 
 
+@cache
+def _own_names() -> frozenset[str]:
+    """Return the names of the curves of this package."""
+    return frozenset(path.stem for path in _FOLDER.glob("*.ecsv"))
+
+
 def _known_names(group: str) -> list[str]:
-    """List the filters of ``speclite`` and those registered, all or of one group."""
+    """List the filters of both packages and those registered, all or of one group."""
     from speclite import filters
 
     folder = Path(filters.__file__).parent / "data" / "filters"
-    names = {path.stem for path in folder.glob("*.ecsv")} | set(_FILTERS)
+    names = {path.stem for path in folder.glob("*.ecsv")} | _own_names() | set(_FILTERS)
     return sorted(name for name in names if name.startswith(f"{group}-" if group else ""))
 
 

@@ -108,7 +108,7 @@ def register_survey(survey: Survey, *, overwrite: bool = False) -> None:
     TypeError
         If it is not a `Survey`.
     ValueError
-        If its name is that of a survey of the package, or of a registered one.
+        If its name is that of a survey of the package that has all curves, or of a registered one.
     """
     if not isinstance(survey, Survey):
         raise TypeError(
@@ -116,7 +116,7 @@ def register_survey(survey: Survey, *, overwrite: bool = False) -> None:
             "Survey.read."
         )
     key = survey.name.lower()
-    if key in _shipped_names():
+    if key in _shipped_names() and not _completes(survey, _shipped(key)):
         raise ValueError(
             f"the survey {survey.name} is part of the package; give yours another name."
         )
@@ -127,6 +127,12 @@ def register_survey(survey: Survey, *, overwrite: bool = False) -> None:
     for curve in survey.curves.values():
         register_filter(curve)
     _REGISTERED[key] = survey
+
+
+def _completes(survey: Survey, shipped: Survey) -> bool:
+    """Tell whether a survey is one of the package with curves that it lacks there."""
+    missing = shipped.bands_without_curves
+    return bool(missing) and survey.bands == shipped.bands and not survey.bands_without_curves
 
 
 #: Imaging of the Sloan Digital Sky Survey, as described by ``sdss.yaml``.

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..atomic import check_target, write_bytes
 from .catalogue_format import CatalogueFormat
-from .filters import Filter, get_filter
+from .filters import Filter, get_filter, is_known_filter
 from .survey_files import BAND_KEYS, SURVEY_KEYS, dump_survey, parse_survey, read_yaml
 
 __all__ = ["Survey"]
@@ -92,7 +92,7 @@ class Survey:
     curves : dict of str to Filter
         Curves of the bands whose filters are not those of the ``speclite`` package.
     curves_note : str or None
-        Where to get the curves, if they are not available.
+        Where to get the curves of ``bands_without_curves``, which are not available.
 
     Raises
     ------
@@ -181,18 +181,101 @@ class Survey:
         ValueError
             If a filter is unknown, or its curve is not available.
         """
-        if self.curves_note is not None:
+        return {band: self.filter_of(band) for band in self.bands}
+
+    def filter_of(self, band: str) -> Filter:
+        """Return the filter of one band, also if other bands have no curves.
+
+        Parameters
+        ----------
+        band : str
+            Name of the band.
+
+        Returns
+        -------
+        Filter
+
+        Raises
+        ------
+        ValueError
+            If the filter is unknown, or its curve is not available.
+        """
+        self._check_bands([band])
+        if self.curves_note is not None and band in self.bands_without_curves:
             raise ValueError(
-                f"the curves of the survey {self.name} are not available: {self.curves_note}"
+                f"the survey {self.name} has no curves of its bands "
+                f"{', '.join(self.bands_without_curves)}: {self.curves_note}"
             )
-        found = {
-            band: self.curves[band] if band in self.curves else get_filter(self.filter_names[band])
+        found = self.curves[band] if band in self.curves else get_filter(self.filter_names[band])
+        return found if found.band == band else replace(found, band=band)
+
+    @cached_property
+    def bands_without_curves(self) -> tuple[str, ...]:
+        """Bands whose curves are not available; ``curves_note`` says where to get them."""
+        if self.curves_note is None:
+            return ()
+        return tuple(
+            band
             for band in self.bands
-        }
-        return {
-            band: one if one.band == band else replace(one, band=band)
-            for band, one in found.items()
-        }
+            if band not in self.curves and not is_known_filter(self.filter_names[band])
+        )
+
+    def with_curves(self, curves: Mapping[str, Any]) -> Survey:
+        """Return a copy with the given filter curves.
+
+        Pivot wavelengths and extinction coefficients of these bands are those of the curves.
+
+        Parameters
+        ----------
+        curves : mapping of str to Filter, speclite.filters.FilterResponse or str
+            Filter of each band that is to be changed, or its name.
+
+        Returns
+        -------
+        Survey
+
+        Raises
+        ------
+        TypeError
+            If a filter is none of these.
+        ValueError
+            If a band is not one of the survey, or a filter is unknown.
+
+        Examples
+        --------
+        >>> from astrogenspec.surveys import get_filter, get_survey
+        >>> kids = get_survey("kids")
+        >>> kids.bands_without_curves
+        ('u', 'g', 'r', 'i')
+        >>> similar = {band: get_filter(f"sdss2010-{band}") for band in "ugri"}
+        >>> kids.with_curves(similar).filters["g"]
+        <Filter sdss2010-g: pivot 4703 Angstrom>
+        """
+        self._check_bands(curves)
+        found = {band: get_filter(curve) for band, curve in curves.items()}
+        missing = set(self.bands_without_curves) - set(found)
+        return replace(
+            self,
+            filter_names={**self.filter_names, **{b: each.name for b, each in found.items()}},
+            curves={**self.curves, **found},
+            curves_note=self.curves_note if missing else None,
+            pivot_wavelength={
+                **self.pivot_wavelength,
+                **{band: each.pivot for band, each in found.items()},
+            },
+            extinction_coefficient={
+                **self.extinction_coefficient,
+                **{band: each.extinction_coefficient for band, each in found.items()},
+            },
+        )
+
+    def _check_bands(self, bands: Any) -> None:
+        for band in bands:
+            if band not in self.bands:
+                raise ValueError(
+                    f"the survey {self.name} has no band {band!r}; its bands are "
+                    f"{', '.join(self.bands)}."
+                )
 
     @cached_property
     def electrons_per_nmgy(self) -> dict[str, float]:
@@ -229,8 +312,9 @@ class Survey:
         """
         path = Path(path)
         survey = cls._read(path)
-        if survey.curves_note is None:
-            _ = survey.filters
+        for band in survey.bands:
+            if band not in survey.bands_without_curves:
+                survey.filter_of(band)
         return survey
 
     @classmethod

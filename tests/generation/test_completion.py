@@ -210,7 +210,7 @@ def test_images_of_another_survey(estimator):
     ("keys", "message"),
     [
         ({"survey": "nowhere"}, "survey is 'nowhere', but the known surveys are"),
-        ({"survey": "kids"}, "the curves of the survey kids are not available"),
+        ({"survey": "kids"}, "the survey kids has no curves of its bands u, g, r, i"),
     ],
 )
 def test_unknown_surveys_are_one_sentence(estimator, keys, message):

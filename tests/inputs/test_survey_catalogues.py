@@ -286,6 +286,14 @@ class TestSeveralSurveys:
 
 
 class TestExtinction:
+    def test_bands_of_a_survey_without_all_curves(self):
+        table = Table({f"MAG_GAAP_{band}": [20.0] for band in ("J", "Ks")})
+        for band in ("J", "Ks"):
+            table[f"MAGERR_GAAP_{band}"] = [0.1]
+        batch = coerce_photometry(table, survey="kids")
+        assert [each.name for each in batch.filters] == ["kids-J", "kids-Ks"]
+        np.testing.assert_allclose(batch.flux, [[10, 10]], rtol=1e-4)
+
     def test_dereddened_magnitudes_are_not_corrected_again(self):
         survey, make, _, _ = CATALOGUES["kids"]
         batch = coerce_photometry(make(), survey=survey)
@@ -470,9 +478,9 @@ WRONG = {
     "twice": (legacy, {"survey": ["des", "DES"]}, "survey contains 'des' more than once"),
     "no band": (lsst, {"survey": "hsc"}, r"no band of hsc \(g, r, i, z, y\) among its columns"),
     "no curves": (
-        lambda: Table({"F106": [1.0] * u.nmgy, "F106_err": [1.0] * u.nmgy}),
-        {"survey": "roman"},
-        "the curves of the survey roman are not available",
+        lambda: Table({"MAG_GAAP_r": [20.0], "MAGERR_GAAP_r": [0.1]}),
+        {"survey": "kids"},
+        "the survey kids has no curves of its bands u, g, r, i: take them",
     ),
     "missing error": (
         lambda: legacy()[["FLUX_G", "FLUX_R", "FLUX_IVAR_G"]],

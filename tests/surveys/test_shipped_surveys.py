@@ -1,20 +1,28 @@
 """Surveys of the package: numbers against the literature, and formats of their catalogues."""
 
 import math
+from dataclasses import replace
+from typing import ClassVar
 
 import astropy.units as u
 import numpy as np
 import pytest
 
-from astrogenspec.surveys import Survey, get_survey, registry, survey_names
+from astrogenspec.surveys import (
+    Survey,
+    get_filter,
+    get_survey,
+    register_survey,
+    registry,
+    survey_names,
+)
 from astrogenspec.surveys.survey_files import read_yaml
 
 NAMES = (
     *("2mass", "des", "euclid", "galex", "hsc", "kids", "legacy-dr10", "legacy-dr9-north"),
     *("lsst", "panstarrs", "roman", "sdss", "wise"),
 )
-WITHOUT_CURVES = ("kids", "roman")
-WITH_CURVES = tuple(name for name in NAMES if name not in WITHOUT_CURVES)
+WITH_CURVES = tuple(name for name in NAMES if name != "kids")
 
 #: Pivot wavelengths (Angstrom) of Doi et al. (2010); Abbott et al. (2018); Tonry et al. (2012);
 #: Kawanomoto et al. (2018); the Rubin throughputs; Schirmer et al. (2022); Cohen et al. (2003);
@@ -31,6 +39,10 @@ PIVOT = {
     "wise": {"W1": 33680, "W2": 46180, "W3": 120820, "W4": 221940},
     "galex": {"FUV": 1535, "NUV": 2301},
     "legacy-dr9-north": {"g": 4770, "r": 6400, "z": 9200},
+    "roman": {
+        **{"F062": 6291, "F087": 8696, "F106": 10567, "F129": 12901, "F158": 15749},
+        **{"F184": 18394, "F213": 21230},
+    },
 }
 
 
@@ -93,12 +105,62 @@ def test_the_curve_of_vis_is_that_before_launch():
     assert get_survey("euclid").filters["VIS"].pivot.value == pytest.approx(7150, rel=0.02)
 
 
-@pytest.mark.parametrize("name", WITHOUT_CURVES)
-def test_missing_curves_are_explained(name):
-    survey = get_survey(name)
-    with pytest.raises(ValueError, match=f"curves of the survey {name} are not available: take"):
-        _ = survey.filters
-    assert all(value > 0 for value in survey.extinction_coefficient.values())
+class TestKids:
+    #: Pivot wavelengths of VIRCAM by the Spanish Virtual Observatory.
+    VIRCAM: ClassVar = {"Z": 8786, "Y": 10211, "J": 12541, "H": 16464, "Ks": 21488}
+
+    def test_missing_curves_are_explained(self):
+        survey = get_survey("kids")
+        assert survey.bands_without_curves == ("u", "g", "r", "i")
+        sentence = "the survey kids has no curves of its bands u, g, r, i: take them"
+        with pytest.raises(ValueError, match=sentence):
+            _ = survey.filters
+        with pytest.raises(ValueError, match=sentence):
+            survey.filter_of("g")
+
+    @pytest.mark.parametrize("band", VIRCAM)
+    def test_curves_of_viking(self, band):
+        survey = get_survey("kids")
+        curve = survey.filter_of(band)
+        assert curve is get_filter(f"kids-{band}")
+        assert curve.pivot.value == pytest.approx(self.VIRCAM[band], rel=0.002)
+        assert survey.pivot_wavelength[band].value == pytest.approx(curve.pivot.value, rel=1e-5)
+        given = survey.extinction_coefficient[band]
+        assert given == pytest.approx(curve.extinction_coefficient, rel=5e-4)
+
+    def test_completed(self, tmp_path):
+        kids = get_survey("kids")
+        part = kids.with_curves({"u": get_filter("sdss2010-u")})
+        assert part.bands_without_curves == ("g", "r", "i")
+        whole = kids.with_curves({band: f"sdss2010-{band}" for band in "ugri"})
+        assert whole.bands_without_curves == () and whole.curves_note is None
+        for band in "ugri":
+            curve = whole.filters[band]
+            assert curve.name == f"sdss2010-{band}"
+            assert whole.pivot_wavelength[band] == curve.pivot
+            assert whole.extinction_coefficient[band] == curve.extinction_coefficient
+        assert whole.extinction_coefficient["J"] == kids.extinction_coefficient["J"]
+        whole.write(tmp_path / "whole.yaml")
+        again = Survey.read(tmp_path / "whole.yaml")
+        np.testing.assert_allclose(again.filters["g"].response, curve_of("sdss2010-g"))
+        assert again.catalogue == kids.catalogue
+
+    def test_completed_survey_can_be_registered(self, monkeypatch):
+        monkeypatch.setattr(registry, "_REGISTERED", {})
+        kids = get_survey("kids")
+        whole = kids.with_curves({band: f"sdss2010-{band}" for band in "ugri"})
+        register_survey(whole)
+        assert get_survey("kids") is whole
+        with pytest.raises(ValueError, match="the survey kids is part of the package"):
+            register_survey(replace(kids, title="other"))
+
+    def test_unknown_band(self):
+        with pytest.raises(ValueError, match="the survey kids has no band 'y'; its bands are u, g"):
+            get_survey("kids").with_curves({"y": "lsst2023-y"})
+
+
+def curve_of(name):
+    return get_filter(name).response
 
 
 @pytest.mark.parametrize("name", ["des", "panstarrs", "hsc", "lsst"])
@@ -129,7 +191,7 @@ def test_numbers_have_sources(name):
     path = registry._FOLDER / f"{name}.yaml"
     text = path.read_text()
     keys = {key for band in read_yaml(path)["bands"].values() for key in band} - {"filter"}
-    if name != "sdss" and name not in WITHOUT_CURVES:
+    if name not in ("sdss", "kids"):
         keys -= {"extinction_coefficient", "pivot_wavelength"}  # of the curves
     explained = " ".join(line for line in text.splitlines() if line.startswith("# "))
     if name == "sdss":
@@ -171,6 +233,9 @@ COLUMNS = {
     ("euclid", "mer-2fwhm"): ("FLUX_VIS_2FWHM_APER", "FLUXERR_VIS_2FWHM_APER"),
     ("euclid", "mer-template"): ("flux_y_templfit", "fluxerr_y_templfit"),
     ("kids", "gaap"): ("MAG_GAAP_u", "MAGERR_GAAP_u"),
+    ("roman", "kron-flux"): ("kron_f158_flux", "kron_f158_flux_err"),
+    ("roman", "kron"): ("kron_f158_abmag", "kron_f158_abmag_err"),
+    ("roman", "segment-flux"): ("segment_f158_flux", "segment_f158_flux_err"),
     ("2mass", "extended-total"): ("k_m_ext", "k_msig_ext"),
     ("2mass", "extended-isophotal"): ("j_m_k20fe", "j_msig_k20fe"),
     ("2mass", "point"): ("j_m", "j_msigcom"),

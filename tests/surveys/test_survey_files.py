@@ -203,7 +203,7 @@ def test_surveys_without_curves_say_where_to_get_them(tmp_path):
     text = "name: x\ncurves_note: get them there.\nbands: {g: {filter: there-g, psf_fwhm: 1}}"
     survey = read(tmp_path, text)
     assert survey.psf_fwhm["g"] == 1 * u.arcsec and math.isnan(survey.extinction_coefficient["g"])
-    with pytest.raises(ValueError, match="curves of the survey x are not available: get them"):
+    with pytest.raises(ValueError, match="the survey x has no curves of its bands g: get them"):
         _ = survey.filters
 
 
