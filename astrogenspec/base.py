@@ -44,6 +44,7 @@ from .inputs.photometry import Photometry
 from .inputs.sed_features import SEDComponents
 from .nn.noise import ObjectStreams
 from .nn.precision import single_precision
+from .surveys import CUTOUT_SIZE
 from .weights import DEFAULT_MODEL, WeightsError, fetch_weights, read_weights, save_weights
 
 __all__ = ["Estimator", "NotFittedError", "make_generator", "make_streams", "wants_progress_bar"]
@@ -372,9 +373,15 @@ class Estimator(ABC):
         if self._components is not None:
             # Errors of any size have their exact weight.
             options = replace(options, screening=False)
+        options = replace(options, size=self._cutout_size)
         batches = ObservationBatches(cutouts, photometry, options, batch_size=size)
         batches.require_filters(self._components)
         return batches
+
+    @property
+    def _cutout_size(self) -> int:
+        """Pixels on a side of the images that the network reads."""
+        return CUTOUT_SIZE
 
     @property
     def _components(self) -> SEDComponents | None:

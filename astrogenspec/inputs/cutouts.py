@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import TypeAlias, TypeGuard
 
@@ -29,6 +29,7 @@ from .band_images import BandImage, PixelScale, split_array, split_bands
 from .errors import (
     INPUT_ERRORS,
     InputLog,
+    check_count,
     check_on_error,
     resolve_flag_codes,
     resolve_named,
@@ -39,7 +40,7 @@ from .image_calibration import calibrate, find_flux_units, why_unusable
 from .image_files import read_band_files
 from .image_units import ZeroPoint, check_zero_point, read_image_unit, zero_point_note
 from .images import place_on_grid
-from .resampling import resampling_step, to_grid
+from .resampling import crop_or_pad, resampling_step, to_grid
 
 __all__ = ["Cutout", "CutoutBatch", "Cutouts", "coerce_cutouts", "read_cutouts"]
 
@@ -59,9 +60,10 @@ class CutoutBatch:
 
     Parameters
     ----------
-    flux : ndarray of float32, shape (n, 5, 64, 64)
-        nmgy per pixel as observed, bands u, g, r, i, z; 0 where bad or missing.
-    ivar : ndarray of float32, shape (n, 5, 64, 64)
+    flux : ndarray of float32, shape (n, 5, size, size)
+        nmgy per pixel as observed, bands u, g, r, i, z; 0 where bad or missing. Most networks read
+        64 x 64 pixels.
+    ivar : ndarray of float32, shape (n, 5, size, size)
         Inverse variance, nmgy**-2; 0 where bad or missing.
     names : tuple of str, optional
         Names of the galaxies; "0", "1", ... by default.
@@ -92,11 +94,12 @@ class CutoutBatch:
     filters: tuple[Filter, ...] = None  # type: ignore[assignment]  # filled in below
 
     def __post_init__(self) -> None:
-        wanted = (len(self.flux), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE)
-        if self.flux.shape != wanted or self.ivar.shape != wanted:
+        size = self.flux.shape[-1]
+        wanted = (len(self.flux), len(BANDS), size, size)
+        if self.flux.shape != wanted or self.ivar.shape != wanted or size < CUTOUT_SIZE:
             raise ValueError(
                 f"flux and ivar have shapes {self.flux.shape} and {self.ivar.shape}, but both must "
-                f"be (n, {len(BANDS)}, {CUTOUT_SIZE}, {CUTOUT_SIZE})."
+                f"be (n, {len(BANDS)}, {CUTOUT_SIZE}, {CUTOUT_SIZE}), or larger squares."
             )
         named = resolve_named(self.named, bool(self.names), len(self.flux))
         names = self.names or tuple(str(k) for k in range(len(self.flux)))
@@ -127,6 +130,29 @@ class CutoutBatch:
         """Side of a pixel, angle: that of the survey."""
         return SDSS.pixel_scale
 
+    @property
+    def size(self) -> int:
+        """Number of pixels on a side."""
+        return self.flux.shape[-1]
+
+    def resized(self, size: int) -> CutoutBatch:
+        """Return the centre of the images, or the images with bad pixels around them.
+
+        Parameters
+        ----------
+        size : int
+            Number of pixels on a side.
+
+        Returns
+        -------
+        CutoutBatch
+        """
+        if size == self.size:
+            return self
+        first = (self.size - size) // 2
+        flux, ivar = crop_or_pad(self.flux, self.ivar, offset=(first, first), size=size)
+        return replace(self, flux=flux, ivar=ivar)
+
     def __len__(self) -> int:
         return len(self.flux)
 
@@ -147,6 +173,7 @@ def coerce_cutouts(
     pixel_scale: u.Quantity | None = None,
     zero_point: ZeroPoint | None = None,
     on_error: str = "raise",
+    size: int = CUTOUT_SIZE,
 ) -> CutoutBatch:
     """Convert images of galaxies, in any supported form, to one batch.
 
@@ -174,6 +201,8 @@ def coerce_cutouts(
         What to do if a galaxy cannot be used: raise an exception whose attribute ``galaxy`` is its
         index, or leave the galaxy blank and give the reason in ``problems`` and ``flag_codes``.
         Errors that concern the whole call are always raised.
+    size : int
+        Number of pixels on a side, at least 64, which most networks read.
 
     Returns
     -------
@@ -213,6 +242,7 @@ def coerce_cutouts(
         pixel_scale=pixel_scale,
         zero_point=zero_point,
         on_error=on_error,
+        size=size,
     )
 
 
@@ -226,6 +256,7 @@ def read_cutouts(
     zero_point: ZeroPoint | None = None,
     default_scale: u.Quantity = SDSS.pixel_scale,
     first: int = 0,
+    size: int = CUTOUT_SIZE,
 ) -> CutoutBatch:
     """Convert part of the images of an input, as `coerce_cutouts` does.
 
@@ -237,6 +268,8 @@ def read_cutouts(
         Pixel scale that is assumed, with a warning, if there is none.
     first : int
         Index of the first of these galaxies in the whole input.
+    size : int
+        As for `coerce_cutouts`.
 
     Returns
     -------
@@ -245,8 +278,10 @@ def read_cutouts(
     """
     check_on_error(on_error)
     check_zero_point(zero_point)
+    if check_count(size, "size") < CUTOUT_SIZE or size % 2:
+        raise ValueError(f"size is {size}, but it must be an even number, at least {CUTOUT_SIZE}.")
     if isinstance(cutouts, CutoutBatch):
-        return cutouts
+        return cutouts.resized(size)
     given = None if pixel_scale is None else _check_pixel_scale(pixel_scale)
     scale = PixelScale(given, float(default_scale.to_value(u.arcsec)))
     assumed: set[str] = set()
@@ -257,7 +292,7 @@ def read_cutouts(
                 "position was given with an array of cutouts, which has no WCS of its own for each "
                 "galaxy; give a list of NDData with a WCS, or leave position out."
             )
-        batch = _coerce_stack(cutouts, bands, scale, zero_point, log, assumed)
+        batch = _coerce_stack(cutouts, bands, scale, zero_point, log, assumed, size)
     else:
         items = _list_of(cutouts)
         log = InputLog(len(items), on_error, first=first)
@@ -273,7 +308,7 @@ def read_cutouts(
             except INPUT_ERRORS as error:
                 raise log.error(index, error) from error
         positions = _positions(position, len(items))
-        batch = _coerce_bands(galaxies, positions, scale, zero_point, log, assumed)
+        batch = _coerce_bands(galaxies, positions, scale, zero_point, log, assumed, size)
     _warn(assumed)
     return batch
 
@@ -353,6 +388,7 @@ def _coerce_stack(
     zero_point: ZeroPoint | None,
     log: InputLog,
     assumed: set[str],
+    size: int,
 ) -> CutoutBatch:
     """Convert an array of galaxies as a whole."""
     stack = split_array(cutouts, bands)
@@ -369,7 +405,7 @@ def _coerce_stack(
         assumed.add("noise")
     step = resampling_step(stack.scale(pixel_scale, assumed))
     ny, nx = values.shape[-2:]
-    flux, ivar = to_grid(flux, ivar, (step, ((ny - 1) / 2, (nx - 1) / 2)))
+    flux, ivar = to_grid(flux, ivar, (step, ((ny - 1) / 2, (nx - 1) / 2)), size)
     for k in np.flatnonzero(~(ivar > 0).any(axis=(1, 2, 3))):
         mask = None if stack.mask is None else np.broadcast_to(stack.mask, stack.values.shape)
         mask = mask if mask is None or mask.ndim < 4 else mask[k]
@@ -377,7 +413,7 @@ def _coerce_stack(
         log.reject(int(k), Flag.IMAGE_NOT_USED, f"no band has a usable pixel: {reason}.")
     if stack.bands != BANDS:
         order = [BANDS.index(band) for band in stack.bands]
-        full = np.zeros((2, len(flux), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE), np.float32)
+        full = np.zeros((2, len(flux), len(BANDS), size, size), np.float32)
         full[0][:, order], full[1][:, order] = flux, ivar
         flux, ivar = full
     names = tuple(str(log.first + k) for k in range(len(log)))
@@ -391,9 +427,10 @@ def _coerce_bands(
     zero_point: ZeroPoint | None,
     log: InputLog,
     assumed: set[str],
+    size: int,
 ) -> CutoutBatch:
     """Convert galaxies one by one, each with its own WCS and size."""
-    shape = (len(galaxies), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE)
+    shape = (len(galaxies), len(BANDS), size, size)
     flux, ivar = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     names = [str(log.first + k) for k in range(len(galaxies))]
     named = np.zeros(len(galaxies), bool)
@@ -404,7 +441,7 @@ def _coerce_bands(
         names[k], named[k] = given or names[k], bool(given)
         assumed_here: set[str] = set()
         try:
-            on_grid = place_on_grid(images, position, pixel_scale, assumed_here, zero_point)
+            on_grid = place_on_grid(images, position, pixel_scale, assumed_here, zero_point, size)
         except INPUT_ERRORS as error:
             log.reject(k, Flag.IMAGE_NOT_USED, error)
             continue

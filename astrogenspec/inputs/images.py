@@ -120,6 +120,7 @@ def place_on_grid(
     pixel_scale: PixelScale,
     assumed: set[str],
     zero_point: ZeroPoint | None = None,
+    size: int = CUTOUT_SIZE,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Calibrate the images of one galaxy and place them on the grid of the networks.
 
@@ -136,11 +137,13 @@ def place_on_grid(
         assumed, "zero point" and the keyword if a zero point is read from a header.
     zero_point : float, Quantity or mapping, optional
         AB magnitude of one count, for images in counts.
+    size : int
+        Pixels on a side of the grid.
 
     Returns
     -------
     dict of str to (flux, ivar)
-        By band, each of shape (64, 64).
+        By band, each of shape (size, size).
 
     Raises
     ------
@@ -164,7 +167,7 @@ def place_on_grid(
             mask = None if image.mask is None else np.asarray(image.mask, bool)
             why = why_unusable(image.values, mask, image.uncertainty is not None)
             reasons.append(f"{band}: {why}")
-        flux, ivar = to_grid(flux, ivar, placements[band])
+        flux, ivar = to_grid(flux, ivar, placements[band], size)
         cutouts[band] = flux[0], ivar[0]
     if not any(ivar.any() for _, ivar in cutouts.values()):
         why = "; ".join(reasons) or "no pixel lies within the cutout around the galaxy"

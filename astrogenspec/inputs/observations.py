@@ -20,7 +20,7 @@ from astropy.nddata import NDData
 from astropy.table import QTable
 
 from ..flags import Flag, FlagLog
-from ..surveys import BANDS, SDSS
+from ..surveys import BANDS, CUTOUT_SIZE, SDSS
 from .catalogues import dust_values
 from .cutouts import CutoutBatch, Cutouts, read_cutouts
 from .errors import (
@@ -366,6 +366,8 @@ class InputOptions:
     survey : str, Survey, or a sequence of these, optional
         Survey or surveys of the photometry, see `~astrogenspec.coerce_photometry`; images are those
         of the first one (`astrogenspec.inputs.survey_images`).
+    size : int
+        Pixels on a side of the images that the network reads.
     """
 
     bands: str | Sequence[str] | None = None
@@ -376,6 +378,7 @@ class InputOptions:
     measure: bool = True
     screening: bool = True
     survey: SurveyLike | None = None
+    size: int = CUTOUT_SIZE
 
 
 class ObservationBatches:
@@ -586,6 +589,7 @@ class ObservationBatches:
             on_error=options.on_error,
             default_scale=SDSS.pixel_scale if scale is None else scale,
             first=start,
+            size=options.size,
         )
         if surveys is not None:
             cutouts = as_sdss_images(cutouts, surveys[0])

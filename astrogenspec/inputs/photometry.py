@@ -47,7 +47,7 @@ import numpy as np
 from astropy.table import Row, Table
 
 from ..flags import Flag, FlagLog
-from ..surveys import BANDS, Filter, Survey
+from ..surveys import BANDS, CUTOUT_SIZE, Filter, Survey
 from ..warnings import AstroGenSpecWarning
 from .catalogues import SENTINELS, Catalogue, dust_values, join_catalogues
 from .column_names import list_columns
@@ -723,8 +723,9 @@ def measure_photometry(
     log = FlagLog(n)
     log.extend(cutouts.flag_codes, cutouts.problems)
     unflagged = np.array([not problem for problem in cutouts.problems])
+    centre = cutouts.resized(CUTOUT_SIZE)
     for k in range(n):
-        flux[k], error[k], reason = measure_cutout(cutouts.flux[k], cutouts.ivar[k])
+        flux[k], error[k], reason = measure_cutout(centre.flux[k], centre.ivar[k])
         if reason and unflagged[k]:
             log.add(k, Flag.PHOTOMETRY_NOT_MEASURED, reason)
     return PhotometryBatch(

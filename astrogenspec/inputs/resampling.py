@@ -166,7 +166,7 @@ def crop_or_pad(
 
 
 def to_grid(
-    flux: np.ndarray, ivar: np.ndarray, placement: Placement
+    flux: np.ndarray, ivar: np.ndarray, placement: Placement, size: int = CUTOUT_SIZE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Crop, pad or resample images to the grid of the networks.
 
@@ -177,16 +177,18 @@ def to_grid(
     placement : tuple
         Step of the resampling along y and x, or None to crop by whole pixels, and the pixel (y, x)
         that becomes the centre.
+    size : int
+        Pixels on a side of the grid.
 
     Returns
     -------
-    flux, ivar : ndarray, shape (..., 64, 64)
+    flux, ivar : ndarray, shape (..., size, size)
     """
     step, (y, x) = placement
     if step is not None:
-        return resample(flux, ivar, step=step, centre=(y, x))
-    half = (CUTOUT_SIZE - 1) / 2
-    return crop_or_pad(flux, ivar, offset=(round(y - half), round(x - half)))
+        return resample(flux, ivar, step=step, centre=(y, x), size=size)
+    half = (size - 1) / 2
+    return crop_or_pad(flux, ivar, offset=(round(y - half), round(x - half)), size=size)
 
 
 def resampling_step(scale: tuple[float, float]) -> tuple[float, float] | None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..inputs.features import ModelInputs, SEDInputs
+from ..surveys import CUTOUT_SIZE
 from .augmentation import MORPHOLOGY_COLUMNS, AugmentationConfig, augment, augment_photometry
 from .filter_sets import FilterObserver
 from .observed import observed_inputs
@@ -31,6 +32,7 @@ __all__ = [
     "Shards",
     "are_real",
     "have_images",
+    "image_size",
     "read_mapped_columns",
     "training_folders",
 ]
@@ -81,13 +83,18 @@ def training_folders(folder: Path | str) -> tuple[Path, Path | None]:
 
 def have_images(folder: Path | str) -> bool:
     """Return whether the shards of a folder have images; False if there are none."""
+    return image_size(folder) is not None
+
+
+def image_size(folder: Path | str) -> int | None:
+    """Return the pixels on a side of the images of shards or of a data set; None without any."""
     import h5py
 
     paths = sorted(training_folders(folder)[0].glob("shard-*.h5"))
     if not paths:
-        return False
+        return None
     with h5py.File(paths[0]) as file:
-        return "image" in file
+        return int(file["image"].shape[-1]) if "image" in file else None
 
 
 def are_real(folder: Path | str) -> bool:
@@ -146,11 +153,19 @@ class Shards:
         ``error`` of real ones; ``image`` for galaxies with images.
     filters : sequence of str, optional
         Names of the filters of the photometry of real galaxies.
+    cutout_size : int
+        Pixels on a side of the images that are used, from the centre of those in the column.
     """
 
-    def __init__(self, columns: dict[str, Any], filters: Sequence[str] = ()):
+    def __init__(
+        self,
+        columns: dict[str, Any],
+        filters: Sequence[str] = (),
+        cutout_size: int = CUTOUT_SIZE,
+    ):
         self.columns = columns
         self.filters = tuple(filters)
+        self.cutout_size = cutout_size
 
     def __len__(self) -> int:
         return len(self.columns["error"])
@@ -204,7 +219,13 @@ class Shards:
         return all(name in self.columns for name in MORPHOLOGY_COLUMNS)
 
     @classmethod
-    def read(cls, folder: Path | str, labels: Sequence[str] = ("theta", "measurable")) -> Shards:
+    def read(
+        cls,
+        folder: Path | str,
+        labels: Sequence[str] = ("theta", "measurable"),
+        *,
+        cutout_size: int = CUTOUT_SIZE,
+    ) -> Shards:
         """Read all shards of a folder, in order of their names.
 
         Parameters
@@ -213,6 +234,8 @@ class Shards:
             Folder with files ``shard-*.h5``.
         labels : sequence of str
             Columns to read in addition to `OBSERVED_COLUMNS`.
+        cutout_size : int
+            Pixels on a side of the images that are used.
 
         Returns
         -------
@@ -223,7 +246,7 @@ class Shards:
         FileNotFoundError
             If the folder has no shard.
         ValueError
-            If the shards lack one of the labels.
+            If the shards lack one of the labels, or their images are too small.
         """
         import h5py
 
@@ -248,7 +271,13 @@ class Shards:
             inputs = [name for name in OBSERVED_COLUMNS if real or name not in ("flux", "ivar")]
             names = [*labels, *(name for name in inputs if name in file and name not in labels)]
             filters = [str(name) for name in file.attrs["filters"]] if real else []
-        return cls(dict(read_mapped_columns(paths, names)), filters)
+            stored = file["image"].shape[-1] if "image" in file else cutout_size
+        if stored < cutout_size:
+            raise ValueError(
+                f"the images of {folder} have {stored} pixels on a side, but the network reads "
+                f"{cutout_size}; make them again with --cutout-size {cutout_size}."
+            )
+        return cls(dict(read_mapped_columns(paths, names)), filters, cutout_size)
 
     def without_images(self) -> Shards:
         """Remove images and the photometry measured on them."""
@@ -257,13 +286,17 @@ class Shards:
     def drop(self, *names: str) -> Shards:
         """Remove columns, if they exist."""
         kept = {name: c for name, c in self.columns.items() if name not in names}
-        return Shards(kept, self.filters)
+        return Shards(kept, self.filters, self.cutout_size)
 
     def split(self, fraction: float) -> tuple[Shards, Shards]:
         """Split off the last ``fraction`` of the galaxies."""
         cut = round(len(self) * (1 - fraction))
         first, last = (
-            Shards({name: column[part] for name, column in self.columns.items()}, self.filters)
+            Shards(
+                {name: column[part] for name, column in self.columns.items()},
+                self.filters,
+                self.cutout_size,
+            )
             for part in (slice(None, cut), slice(cut, None))
         )
         return first, last
@@ -301,25 +334,32 @@ class Shards:
         ModelInputs
         """
         if self.are_real:
-            chosen = {
-                name: self.columns[name][indices]
-                for name in OBSERVED_COLUMNS
-                if name in self.columns
-            }
             components = None if observer is None else observer.components
-            return observed_inputs(chosen, self.filters, config, generator, components)
+            return observed_inputs(
+                self._observed(indices), self.filters, config, generator, components
+            )
         inputs = self._in_sdss(indices, config, generator)
         if observer is None:
             return inputs
         return self._in_any_filters(inputs, indices, generator, observer)
 
+    def _observed(self, indices: Tensor) -> dict[str, Tensor]:
+        """Return the columns from which inputs are made, for some galaxies."""
+        chosen = {
+            name: self.columns[name][indices] for name in OBSERVED_COLUMNS if name in self.columns
+        }
+        for name in ("image", "ivar"):
+            if name in chosen:
+                first = (chosen[name].shape[-1] - self.cutout_size) // 2
+                inside = slice(first, first + self.cutout_size)
+                chosen[name] = chosen[name][..., inside, inside]
+        return chosen
+
     def _in_sdss(
         self, indices: Tensor, config: AugmentationConfig, generator: torch.Generator
     ) -> ModelInputs:
         """Make inputs whose photometry is that of SDSS."""
-        chosen = {
-            name: self.columns[name][indices] for name in OBSERVED_COLUMNS if name in self.columns
-        }
+        chosen = self._observed(indices)
         morphology = None
         if self.has_morphology:
             morphology = {name: chosen[name] for name in MORPHOLOGY_COLUMNS}
