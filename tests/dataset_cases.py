@@ -51,13 +51,13 @@ def make_table(n, seed=0, *, ra=180.0, dec=0.0, spread=20.0):
     return table
 
 
-def write_cutout(path, row, bands="gri", seed=0, *, named=None):
+def write_cutout(path, row, bands="gri", seed=0, *, named=None, size=64):
     """Cutout with noise of one galaxy; ``named`` are the (wrong) names of the bands."""
     rng = np.random.default_rng(seed)
     hdus = [fits.PrimaryHDU()]
     for band, label in zip(bands, named or bands, strict=True):
-        shape = (64, 64)
-        image = row[f"flux_{band}"].value * blob(shape, 31.5, 31.5)
+        shape = (size, size)
+        image = row[f"flux_{band}"].value * blob(shape, (size - 1) / 2, (size - 1) / 2)
         image += SIGMA[band] * rng.standard_normal(shape)
         header = wcs_at(row["ra"], row["dec"], shape).to_header()
         header["BUNIT"] = "nmgy"

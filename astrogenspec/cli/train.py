@@ -308,12 +308,16 @@ def _train_properties(options: argparse.Namespace) -> int:
         raise ValueError(
             "either --data (folders of shards) or --fine-tune (labelled galaxies) is required."
         )
-    from ..datasets.configurations import property_recipe, train_frozen_encoder
+    from ..datasets.configurations import (
+        property_recipe,
+        published_training,
+        train_frozen_encoder,
+    )
     from ..inference.estimator import PropertyEstimator
     from ..inference.training import DEFAULT_TRAINING, RecipeConfig, train_properties
     from ..inputs.sed_features import N_COMPONENTS
 
-    training = _training(DEFAULT_TRAINING, options)
+    training = _training(published_training(DEFAULT_TRAINING, options.configuration), options)
     network_config: dict[str, Any] = {"sed_components": N_COMPONENTS} if options.any_filters else {}
     if options.max_redshift is not None:
         network_config["max_redshift"] = options.max_redshift
@@ -323,14 +327,14 @@ def _train_properties(options: argparse.Namespace) -> int:
         heads_alone=options.heads_alone,
         photometry_alone=options.photometry_alone,
     )
-    recipe = property_recipe(recipe, options.size, options.configuration)
+    recipe = property_recipe(recipe, options.size, options.configuration, **_cutout_size(options))
     before, old_card = None, None
     if options.model is not None:
         old = PropertyEstimator.from_pretrained(options.model, device=options.device)
         before, old_card = old.network, old.card
     elif parts:
         raise ValueError(f"{parts[0]} requires --model, the trained weights to continue from.")
-    if options.configuration and before is None:
+    if options.configuration:
         network, history = train_frozen_encoder(
             options.data, options.out, recipe=recipe, training=training
         )
@@ -342,11 +346,37 @@ def _train_properties(options: argparse.Namespace) -> int:
     return _save(PropertyEstimator(network, card=card), "properties", options)
 
 
+def _cutout_size(options: argparse.Namespace) -> dict[str, int]:
+    """Return the size of the images of a published method, with a warning if they are smaller."""
+    if options.configuration is None:
+        return {}
+    from ..datasets.configurations import cutout_size_of
+    from ..inference.images_to_physics import CUTOUT_SIZE
+    from ..warnings import AstroGenSpecWarning
+
+    size = cutout_size_of(options.data)
+    if size < CUTOUT_SIZE:
+        warnings.warn(
+            f"the network reads images of {size} pixels, those of the data sets, instead of the "
+            f"{CUTOUT_SIZE} of the published method; make them with `astrogenspec dataset "
+            f"--cutout-size {CUTOUT_SIZE}`.",
+            AstroGenSpecWarning,
+            stacklevel=2,
+        )
+    return {"cutout_size": size}
+
+
 def _check_new_network(options: argparse.Namespace) -> None:
     """Raise an error if options of a new network are given with trained weights."""
     given = ["--any-filters"] * getattr(options, "any_filters", False)
     given += ["--max-redshift"] * (getattr(options, "max_redshift", None) is not None)
+    if given and options.configuration is not None:
+        raise ValueError(
+            f"{given[0]} cannot be combined with --configuration, which describes the network; "
+            f"omit {given[0]}."
+        )
     given += ["--size"] * (options.size != "base")
+    given += ["--configuration"] * (options.configuration is not None)
     fine_tune = getattr(options, "fine_tune", None)
     if given and (options.model is not None or fine_tune):
         other = "--fine-tune" if fine_tune else "--model"

@@ -18,8 +18,9 @@ column                  shape, type             content
 ``r50``, ``r90``        (n,) float32            radii (arcsec), NaN where unknown
 ``axis_ratio``          (n,) float32            minor over major axis, NaN where unknown
 ``velocity_dispersion`` (n,) float32            of the stars (km/s), NaN where unknown
-``image``               (n, 5, 64, 64) float16  nmgy per pixel of 0.396 arcsec, 0 where bad
-``ivar``                (n, 5, 64, 64) float32  inverse variance (nmgy**-2), 0 where bad
+``image``               (n, 5, m, m) float16    nmgy per pixel of 0.396 arcsec, 0 where bad;
+                                                m is 64 unless another size was chosen
+``ivar``                (n, 5, m, m) float32    inverse variance (nmgy**-2), 0 where bad
 ``measured_flux``       (n, 5) float32          flux measured on the image (nmgy), NaN where
                                                 impossible
 ``measured_error``      (n, 5) float32          its error

@@ -23,8 +23,8 @@ from astropy.table import QTable
 
 from ..inputs.cutout_fits import read_cutout_fits
 from ..surveys import CUTOUT_SIZE, SDSS
-from .local_files import KEPT_IMAGE, LocalFiles
-from .sources import Cost
+from .local_files import LocalFiles
+from .sources import Cost, kept_image
 from .transfers import Client
 
 __all__ = ["LegacySurvey"]
@@ -35,8 +35,8 @@ _LAYER, _BANDS, _SCALE = "ls-dr10", "griz", 0.262
 _MAX_SIZE, _MAX_BYTES = 512, 30_000_000
 #: AB magnitude of one nanomaggy.
 _NANOMAGGY = 22.5
-#: Typical size of a cutout (GB): four bands of 108 x 108 pixels.
-_CUTOUT = 0.19e-3
+#: Four bands of single precision.
+_BYTES_PER_PIXEL = 4 * len(_BANDS)
 
 
 class LegacySurvey(LocalFiles):
@@ -56,6 +56,8 @@ class LegacySurvey(LocalFiles):
         Galactic E(B-V), if the table does not have it.
     n : int, optional
         Use the first ``n`` galaxies only.
+    cutout_size : int
+        Pixels on a side of the images.
     """
 
     name = "legacy"
@@ -69,10 +71,11 @@ class LegacySurvey(LocalFiles):
         survey: Any = "legacy-dr10",
         ebv: Any = None,
         n: int | None = None,
+        cutout_size: int = CUTOUT_SIZE,
     ) -> None:
-        super().__init__(table, survey=survey, ebv=ebv, n=n)
+        super().__init__(table, survey=survey, ebv=ebv, n=n, cutout_size=cutout_size)
         self.client, self.viewer = client, viewer.rstrip("/")
-        width = CUTOUT_SIZE * SDSS.pixel_scale.to_value(u.arcsec)
+        width = cutout_size * SDSS.pixel_scale.to_value(u.arcsec)
         # A margin for the interpolation and the blurring at the edges.
         self.size = min(int(np.ceil(width / _SCALE)) + 12, _MAX_SIZE)
 
@@ -96,8 +99,9 @@ class LegacySurvey(LocalFiles):
         """Estimate the cost."""
         n = len(self.galaxies)
         hours = n / self.client.per_second / 3600
-        basis = f"{1e3 * _CUTOUT:.2f} MB for a cutout, {self.client.per_second:g} per second"
-        return Cost(n, n, n * _CUTOUT, n * KEPT_IMAGE, hours, basis)
+        size = 1e-9 * _BYTES_PER_PIXEL * self.size**2
+        basis = f"{1e3 * size:.2f} MB for a cutout, {self.client.per_second:g} per second"
+        return Cost(n, n, n * size, n * kept_image(self.cutout_size), hours, basis)
 
     def image(self, name: str, row: int) -> dict[str, Any]:
         """Download the images of a galaxy.

@@ -40,7 +40,17 @@ from ..warnings import AstroGenSpecWarning, filtered_warnings
 from .array_stores import ArrayStore, is_store
 from .galaxies import GalaxyRecords, GalaxyTable
 from .sky_cells import split_of
-from .sources import Cost, Source, Unit, find_duplicates, row_blocks
+from .sources import (
+    KEPT_SPECTRUM,
+    Cost,
+    Source,
+    Unit,
+    checked_cutout_size,
+    cutout_settings,
+    find_duplicates,
+    kept_image,
+    row_blocks,
+)
 from .spectra import ObservedSpectrum, read_spectrum
 from .transfers import NotFoundError
 
@@ -53,8 +63,6 @@ _ENDINGS = (".fits", ".fits.gz", ".fits.fz", ".fit")
 #: Galaxies per hour that are read, one process; measured on one core with files of 64 x 64 pixels
 #: in three bands.
 _PER_HOUR = 50_000
-#: Size of a galaxy in the shards (GB): image and inverse variance, spectrum and inverse variance.
-KEPT_IMAGE, KEPT_SPECTRUM = 123e-6, 51e-6
 #: A permutation of the bands is taken for an error if magnitudes measured on the images differ by
 #: this much from the catalogue (mag), and by less than half of it with the permutation.
 _WRONG_BANDS = 0.3
@@ -157,6 +165,8 @@ class LocalFiles(Source):
         Galactic E(B-V), if the table does not have it.
     n : int, optional
         Use the first ``n`` galaxies only.
+    cutout_size : int
+        Pixels on a side of the images.
 
     Attributes
     ----------
@@ -183,7 +193,9 @@ class LocalFiles(Source):
         survey: Any = None,
         ebv: Any = None,
         n: int | None = None,
+        cutout_size: int = CUTOUT_SIZE,
     ) -> None:
+        self.cutout_size = checked_cutout_size(cutout_size)
         self.images, self.spectra = (_opened(path) for path in (images, spectra))
         table = table[:n]
         self.survey = _first_survey(survey)
@@ -215,6 +227,7 @@ class LocalFiles(Source):
             "images": self.has_images,
             "spectra": self.has_spectra,
             "table_sha256": self._digest,
+            **cutout_settings(self.cutout_size),
         }
 
     @property
@@ -233,7 +246,7 @@ class LocalFiles(Source):
     def cost(self) -> Cost:
         """Estimate the cost."""
         n = len(self.galaxies)
-        kept = KEPT_IMAGE * self.has_images + KEPT_SPECTRUM * self.has_spectra
+        kept = kept_image(self.cutout_size) * self.has_images + KEPT_SPECTRUM * self.has_spectra
         return Cost(n, 0, 0.0, n * kept, n / _PER_HOUR, "files on this machine")
 
     def records(self, unit: Unit) -> GalaxyRecords:
@@ -256,7 +269,8 @@ class LocalFiles(Source):
         return PropertyEstimator.from_pretrained(ANY_FILTER_MODEL).network.components
 
     def _cutouts(self, table: GalaxyTable, rows: np.ndarray) -> CutoutBatch:
-        shape = (len(table), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE)
+        size = self.cutout_size
+        shape = (len(table), len(BANDS), size, size)
         flux, ivar = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         problems = [""] * len(table)
         for k, row in enumerate(rows):
@@ -267,7 +281,7 @@ class LocalFiles(Source):
                     position = SkyCoord([table.ra[k]], [table.dec[k]], unit="deg")
                 with filtered_warnings("ignore", AstroGenSpecWarning):
                     # Noise that is estimated from the sky is mentioned in the documentation.
-                    batch = coerce_cutouts([image], position=position)
+                    batch = coerce_cutouts([image], position=position, size=size)
                 flux[k], ivar[k] = batch.flux[0], batch.ivar[0]
             except NotFoundError as error:
                 problems[k] = str(error)

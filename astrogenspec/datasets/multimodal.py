@@ -35,7 +35,7 @@ import numpy as np
 from astropy.nddata import CCDData, InverseVariance
 from astropy.table import QTable
 
-from ..surveys import BANDS
+from ..surveys import BANDS, CUTOUT_SIZE
 from .local_files import LocalFiles
 from .spectra import ObservedSpectrum
 
@@ -61,6 +61,8 @@ class MultimodalUniverse(LocalFiles):
         Galactic E(B-V), if the table does not have it.
     n : int, optional
         Use the first ``n`` galaxies only.
+    cutout_size : int
+        Pixels on a side of the images.
 
     Raises
     ------
@@ -80,6 +82,7 @@ class MultimodalUniverse(LocalFiles):
         survey: Any = "legacy-dr10",
         ebv: Any = None,
         n: int | None = None,
+        cutout_size: int = CUTOUT_SIZE,
     ) -> None:
         paths = [path for each in files for path in _files_of(Path(each))]
         if not paths:
@@ -87,7 +90,7 @@ class MultimodalUniverse(LocalFiles):
                 f"there are no files {', '.join('*' + e for e in (*_HDF5, *_PARQUET))} in "
                 f"{', '.join(map(str, files))}."
             )
-        super().__init__(table, survey=survey, ebv=ebv, n=n)
+        super().__init__(table, survey=survey, ebv=ebv, n=n, cutout_size=cutout_size)
         self._places: dict[str, dict[str, tuple[Path, int]]] = {"image": {}, "spectrum": {}}
         for path in paths:
             objects, kinds = _contents_of(path)

@@ -30,7 +30,6 @@ from ..inputs.filter_sets import sdss_filters
 from ..inputs.sdss_frames import cut_out, read_sdss_frame
 from ..surveys import BANDS, CUTOUT_SIZE
 from .galaxies import GalaxyRecords, GalaxyTable
-from .local_files import KEPT_IMAGE, KEPT_SPECTRUM
 from .sdss_catalogue import (
     COLUMNS,
     SELECTIONS,
@@ -40,7 +39,15 @@ from .sdss_catalogue import (
     run_query,
 )
 from .sky_cells import split_of
-from .sources import Cost, Source, Unit
+from .sources import (
+    KEPT_SPECTRUM,
+    Cost,
+    Source,
+    Unit,
+    checked_cutout_size,
+    cutout_settings,
+    kept_image,
+)
 from .spectra import ObservedSpectrum, read_spectrum
 from .transfers import Client, NotFoundError
 
@@ -161,6 +168,8 @@ class SloanSurvey(Source):
         Folder for the answers to queries.
     spectra : bool, optional
         Whether to download spectra; the default depends on the selection.
+    cutout_size : int
+        Pixels on a side of the images.
 
     Raises
     ------
@@ -178,6 +187,7 @@ class SloanSurvey(Source):
         cache: Path,
         *,
         spectra: bool | None = None,
+        cutout_size: int = CUTOUT_SIZE,
     ) -> None:
         if selection not in SELECTIONS:
             raise ValueError(
@@ -185,6 +195,7 @@ class SloanSurvey(Source):
             )
         self.selection = SELECTIONS[selection]
         self.n, self.server, self.cache = n, server, Path(cache)
+        self.cutout_size = checked_cutout_size(cutout_size)
         self.spectra = self.selection.spectra if spectra is None else spectra
         self._runs: dict[int, int] | None = None
         self._units: list[Unit] | None = None
@@ -201,6 +212,7 @@ class SloanSurvey(Source):
             "where": self.selection.where,
             "images": True,
             "spectra": self.spectra,
+            **cutout_settings(self.cutout_size),
         }
 
     @property
@@ -247,7 +259,7 @@ class SloanSurvey(Source):
         n_fields = n / _PER_FIELD if self._units is None else len(self._units)
         n_requests = round(len(runs) + n_fields * len(BANDS) + n * self.spectra)
         through = n_fields * len(BANDS) * _FRAME + n * self.spectra * _SPECTRUM
-        kept = n * (KEPT_IMAGE + KEPT_SPECTRUM * self.spectra)
+        kept = n * (kept_image(self.cutout_size) + KEPT_SPECTRUM * self.spectra)
         rate = self.server.archive.per_second
         basis = (
             f"{_PER_FIELD} galaxies in a field, {1e3 * _FRAME:.1f} MB for a frame, at most "
@@ -316,10 +328,10 @@ class SloanSurvey(Source):
                 plain.unlink()
                 for k in range(len(table)):
                     try:
-                        images[k][band] = cut_out(frame, position[k])
+                        images[k][band] = cut_out(frame, position[k], self.cutout_size)
                     except ValueError as error:
                         problems[k].append(str(error))
-        return _batch(table, images, position, problems)
+        return _batch(table, images, position, problems, self.cutout_size)
 
     def _spectrum(self, rows: dict[str, np.ndarray], k: int) -> ObservedSpectrum | str:
         url = self.server.spectrum(
@@ -389,15 +401,16 @@ def _batch(
     images: list[dict[str, Any]],
     position: SkyCoord,
     problems: list[list[str]],
+    size: int,
 ) -> CutoutBatch:
     """Join the cutouts of the galaxies of a field."""
-    shape = (len(table), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE)
+    shape = (len(table), len(BANDS), size, size)
     flux, ivar = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     texts = []
     for k, bands in enumerate(images):
         if bands:
             try:
-                batch = coerce_cutouts([bands], position=position[k : k + 1])
+                batch = coerce_cutouts([bands], position=position[k : k + 1], size=size)
                 flux[k], ivar[k] = batch.flux[0], batch.ivar[0]
             except INPUT_ERRORS as error:
                 problems[k].append(str(error))

@@ -18,16 +18,71 @@ from astropy.table import Table
 from tqdm.auto import tqdm
 
 from ..downloads import DownloadError
-from ..surveys import Filter
+from ..surveys import BANDS, CUTOUT_SIZE, Filter
 from .folders import DatasetFolder, FinishedUnit
 from .galaxies import GalaxyRecords, make_columns
 from .sky_cells import SPLITS
 
-__all__ = ["Cost", "Source", "Unit", "build_dataset"]
+__all__ = [
+    "KEPT_SPECTRUM",
+    "Cost",
+    "Source",
+    "Unit",
+    "build_dataset",
+    "checked_cutout_size",
+    "cutout_settings",
+    "kept_image",
+]
 
+#: Size of a spectrum with its inverse variance in the shards (GB).
+KEPT_SPECTRUM = 51e-6
 _LOG = logging.getLogger(__name__)
 #: Units that may fail in succession before the run stops.
 _MAX_FAILURES = 5
+#: Largest number of pixels on a side of images.
+_MAX_CUTOUT = 512
+
+
+def kept_image(size: int) -> float:
+    """Return the size of an image in five bands with its inverse variance in the shards (GB).
+
+    Parameters
+    ----------
+    size : int
+        Pixels on a side.
+    """
+    # Half and single precision.
+    return 1e-9 * len(BANDS) * size**2 * (2 + 4)
+
+
+def checked_cutout_size(size: int) -> int:
+    """Return the number of pixels on a side of images, if it is possible.
+
+    Parameters
+    ----------
+    size : int
+        Pixels on a side.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If it is not an even number from 64 to 512.
+    """
+    if not CUTOUT_SIZE <= size <= _MAX_CUTOUT or size % 2:
+        raise ValueError(
+            f"--cutout-size is {size}; give an even number from {CUTOUT_SIZE}, which all networks "
+            f"read but that of images-to-physics, which reads 160, to {_MAX_CUTOUT}."
+        )
+    return size
+
+
+def cutout_settings(size: int) -> dict[str, int]:
+    """Return the entry of the settings of a data set whose images are larger than usual."""
+    return {} if size == CUTOUT_SIZE else {"cutout_size": size}
 
 
 @dataclass(frozen=True)

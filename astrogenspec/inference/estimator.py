@@ -48,7 +48,8 @@ from .finetuning.dataset import sample_weights
 from .finetuning.trainer import FineTuningData, FineTuningSettings, fine_tune
 from .finetuning.validation import scores_table
 from .latent import ImageEstimator
-from .network import PropertyNetwork
+from .network import PosteriorNetwork
+from .networks import build_network
 from .sampling import (
     DRAWS_FOR_MAP,
     chain_prefix,
@@ -75,7 +76,7 @@ class PropertyEstimator(ImageEstimator):
 
     Parameters
     ----------
-    network : PropertyNetwork
+    network : PosteriorNetwork
         The network.
     card : dict, optional
         Metadata of the weights; without a card the network is untrained.
@@ -98,9 +99,9 @@ class PropertyEstimator(ImageEstimator):
     _bytes_per_draw = _BYTES_PER_DRAW
 
     @classmethod
-    def build_network(cls, config: dict[str, Any]) -> PropertyNetwork:
+    def build_network(cls, config: dict[str, Any]) -> PosteriorNetwork:
         """Build an untrained network from the ``config`` of another."""
-        return PropertyNetwork.from_config(config)
+        return build_network(config)
 
     @classmethod
     def _check_card(cls, card: Any) -> None:
@@ -303,6 +304,7 @@ class PropertyEstimator(ImageEstimator):
             As for `predict`, and if the quantities are not the first of the chain.
         """
         values, q = chain_prefix(theta, "theta")
+        self.network.chain.check_prefix(q, "theta")
         if values.ndim not in (2, 3):
             raise ValueError(f"theta has shape {values.shape[:-1]}: it must be (n,) or (n, k).")
         settings = InputOptions(**options, measure=measure)
@@ -504,6 +506,11 @@ class PropertyEstimator(ImageEstimator):
         simulations = renamed_argument(
             "PropertyEstimator.fit", "simulations", simulations, "rehearsal", rehearsal
         )
+        if not self.network.can_be_fine_tuned:
+            raise ValueError(
+                "these weights cannot be fine-tuned: their joint flow is trained only on galaxies "
+                "of which all quantities are known; train them with `astrogenspec train`."
+            )
         if report is not None:
             checked_page(report, overwrite)
         settings = FineTuningSettings(
@@ -518,7 +525,9 @@ class PropertyEstimator(ImageEstimator):
         )
         if cutouts is not None:
             self._check_images()
-        reading = InputOptions(**options, screening=self._components is None)
+        reading = InputOptions(
+            **options, screening=self._components is None, size=self._cutout_size
+        )
         blocks = ObservationBatches(cutouts, photometry, reading)
         blocks.require_filters(self._components)
         folders = [os.fspath(folder) for folder in simulations or ()]
@@ -753,6 +762,7 @@ class PropertyEstimator(ImageEstimator):
         streams = None if ids is None else make_streams(seed, ids, batches)
         fixed = None if known is None else known_values(known, self.network.quantities)
         if fixed is not None:
+            self.network.chain.check_prefix(fixed.shape[1], "known")
             batches.require(len(fixed), "known")
         calibrated = check_bool(calibrated, "calibrated")
         recalibration = self._recalibration() if calibrated else None

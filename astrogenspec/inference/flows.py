@@ -38,6 +38,7 @@ __all__ = [
     "ChainPosterior",
     "ConditionalFactor",
     "FlowChain",
+    "QuantitySupports",
     "SplicedPosterior",
 ]
 
@@ -392,59 +393,42 @@ def _log_densities(parameters: Sequence[Tensor], y: Tensor) -> Tensor:
     return torch.cat(terms, dim=1)
 
 
-class FlowChain(nn.Module):
-    """An autoregressive chain of conditional flows over bounded quantities.
+class QuantitySupports(nn.Module):
+    """Bounds of quantities, and their map to the real line.
 
     Parameters
     ----------
-    context_size : int
-        Length of the context vector.
     lower, upper : sequence of float
-        Support of each quantity, in chain order.
-    n_bins : int or sequence of int, optional
-        Spline bins of each factor.
-    hidden : int, optional
-        Width of the networks of the factors.
+        Support of each quantity.
     """
 
-    def __init__(
-        self,
-        context_size: int,
-        *,
-        lower: Sequence[float],
-        upper: Sequence[float],
-        n_bins: int | Sequence[int] = 8,
-        hidden: int = 64,
-    ) -> None:
+    def __init__(self, lower: Sequence[float], upper: Sequence[float]) -> None:
         super().__init__()
-        n = len(lower)
-        bins = [n_bins] * n if isinstance(n_bins, int) else list(n_bins)
-        if not len(upper) == len(bins) == n:
-            raise ValueError(
-                f"lower, upper and n_bins have {n}, {len(upper)} and {len(bins)} quantities; the "
-                "numbers must agree."
-            )
         self.register_buffer("lower", torch.tensor(lower, dtype=torch.float32))
         self.register_buffer("upper", torch.tensor(upper, dtype=torch.float32))
-        self.register_buffer("location", torch.zeros(n))
-        self.register_buffer("scale", torch.ones(n))
-        self.factors = nn.ModuleList(
-            ConditionalFactor(context_size, k, hidden=hidden, n_bins=bins[k]) for k in range(n)
-        )
+        self.register_buffer("location", torch.zeros(len(lower)))
+        self.register_buffer("scale", torch.ones(len(lower)))
 
     @property
     def n_quantities(self) -> int:
         """Number of quantities."""
-        return len(self.factors)
+        return len(self.lower)
+
+    def check_prefix(self, q: int, argument: str) -> None:
+        """Raise `ValueError` if the first q quantities have no density of their own.
+
+        Parameters
+        ----------
+        q : int
+            Number of quantities.
+        argument : str
+            Name of the argument of the user.
+        """
 
     @property
     def middle(self) -> Tensor:
         """Centre of each support, shape (D,)."""
         return 0.5 * (self.lower + self.upper)
-
-    def forward(self, context: Tensor) -> ChainPosterior:
-        """Return the posterior for context vectors of shape (n, context_size)."""
-        return ChainPosterior(self, context)
 
     @torch.no_grad()
     def set_standardisation(self, theta: Tensor, valid: Tensor | None = None) -> None:
@@ -498,3 +482,44 @@ class FlowChain(nn.Module):
         return ((theta - self.lower) / (self.upper - self.lower)).clamp(
             _UNIT_MARGIN, 1 - _UNIT_MARGIN
         )
+
+
+class FlowChain(QuantitySupports):
+    """An autoregressive chain of conditional flows over bounded quantities.
+
+    Parameters
+    ----------
+    context_size : int
+        Length of the context vector.
+    lower, upper : sequence of float
+        Support of each quantity, in chain order.
+    n_bins : int or sequence of int, optional
+        Spline bins of each factor.
+    hidden : int, optional
+        Width of the networks of the factors.
+    """
+
+    def __init__(
+        self,
+        context_size: int,
+        *,
+        lower: Sequence[float],
+        upper: Sequence[float],
+        n_bins: int | Sequence[int] = 8,
+        hidden: int = 64,
+    ) -> None:
+        n = len(lower)
+        bins = [n_bins] * n if isinstance(n_bins, int) else list(n_bins)
+        if not len(upper) == len(bins) == n:
+            raise ValueError(
+                f"lower, upper and n_bins have {n}, {len(upper)} and {len(bins)} quantities; the "
+                "numbers must agree."
+            )
+        super().__init__(lower, upper)
+        self.factors = nn.ModuleList(
+            ConditionalFactor(context_size, k, hidden=hidden, n_bins=bins[k]) for k in range(n)
+        )
+
+    def forward(self, context: Tensor) -> ChainPosterior:
+        """Return the posterior for context vectors of shape (n, context_size)."""
+        return ChainPosterior(self, context)

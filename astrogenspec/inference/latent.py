@@ -279,7 +279,7 @@ class ImageEstimator(Estimator):
         self._check_images()
         target_values = _checked_values(quantity, values, self.network.quantities)
         defaults: InputArguments = {} if photometry is not None else {"ebv": 0.0}
-        settings = InputOptions(**(defaults | options))
+        settings = InputOptions(**(defaults | options), size=self._cutout_size)
         seen = next(iter(ObservationBatches(cutout, photometry, settings)), None)
         if seen is None:
             raise ValueError("cutout is empty: traverse needs one galaxy with a valid image.")
@@ -352,6 +352,10 @@ class ImageEstimator(Estimator):
         table["flags"] = np.concatenate(codes)
         table["flag"] = flags
         return table
+
+    @property
+    def _cutout_size(self) -> int:
+        return self.network.cutout_size
 
     def _check_images(self) -> None:
         """Raise an error if the weights were trained without images."""

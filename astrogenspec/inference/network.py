@@ -27,7 +27,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -40,13 +40,20 @@ from ..nn.noise import standard_normal
 from ..nn.precision import single_precision
 from ..nn.whitening import Whitening, whitened_inputs
 from ..quantities import QUANTITIES, QuantityInfo
-from ..surveys import BANDS
+from ..surveys import BANDS, CUTOUT_SIZE
 from .completion import complete_images
 from .flows import ChainPosterior, FlowChain, SplicedPosterior
 from .mixture import MixturePosterior
-from .vae import ImageVAE, elbo_terms
+from .vae import ImageVAE
 
-__all__ = ["Contexts", "Domain", "PropertyHead", "PropertyNetwork"]
+__all__ = [
+    "Contexts",
+    "Domain",
+    "Head",
+    "PosteriorNetwork",
+    "PropertyHead",
+    "PropertyNetwork",
+]
 
 _FACTOR_NAMES = tuple(QUANTITIES)
 _REDSHIFT = _FACTOR_NAMES.index("redshift")
@@ -162,7 +169,40 @@ def _context_inputs(config: dict[str, Any]) -> dict[str, int]:
 _IMAGE_INPUTS = ("mu", "logvar", "has_image", "image_bands", "image_noise")
 
 
-class PropertyHead(nn.Module):
+class Head(nn.Module):
+    """Head of a network: context vectors, flows, and classifier of measurable metallicities.
+
+    Subclasses have the method ``context``, and the modules ``chain`` and ``measurable_head``.
+    """
+
+    measurable_head: nn.Module
+
+    def measurable(self, context: Tensor) -> Tensor:
+        """Return P(gas metallicity is measurable), shape (n,), for context vectors."""
+        return torch.sigmoid(self.measurable_head(context)[:, 0])
+
+    def measurable_losses(self, context: Tensor, measurable: Tensor) -> Tensor:
+        """Compute the cross entropy of the classifier.
+
+        Parameters
+        ----------
+        context : Tensor, shape (n, context_size)
+            Context vectors.
+        measurable : Tensor, shape (n,)
+            1 where the gas metallicity is measurable, 0 where not, NaN where unknown.
+
+        Returns
+        -------
+        losses : Tensor, shape (n,)
+            Zero where unknown.
+        """
+        known = measurable.isfinite()
+        logit = self.measurable_head(context)[:, 0]
+        target = torch.where(known, measurable, 0.5)
+        return F.binary_cross_entropy_with_logits(logit, target, reduction="none") * known
+
+
+class PropertyHead(Head):
     """Context network, chain of flows, and classifier of measurable gas metallicities.
 
     Parameters
@@ -259,101 +299,70 @@ class PropertyHead(nn.Module):
             hidden = hidden + self.structure_layer(morphology)
         return self.context_network[1:](hidden)
 
-    def measurable(self, context: Tensor) -> Tensor:
-        """Return P(gas metallicity is measurable), shape (n,), for context vectors."""
-        return torch.sigmoid(self.measurable_head(context)[:, 0])
 
-    def measurable_losses(self, context: Tensor, measurable: Tensor) -> Tensor:
-        """Compute the cross entropy of the classifier.
-
-        Parameters
-        ----------
-        context : Tensor, shape (n, context_size)
-            Context vectors.
-        measurable : Tensor, shape (n,)
-            1 where the gas metallicity is measurable, 0 where not, NaN where unknown.
-
-        Returns
-        -------
-        losses : Tensor, shape (n,)
-            Zero where unknown.
-        """
-        known = measurable.isfinite()
-        logit = self.measurable_head(context)[:, 0]
-        target = torch.where(known, measurable, 0.5)
-        return F.binary_cross_entropy_with_logits(logit, target, reduction="none") * known
-
-
-class PropertyNetwork(nn.Module):
+class PosteriorNetwork(nn.Module):
     """Joint posterior of galaxy properties given an image, photometry, or both.
 
     Parameters
     ----------
-    latent_size : int, optional
-        Length of the image latent.
-    context_size : int, optional
-        Length of the context vector.
-    width : int, optional
-        Width of the context network.
-    factor_width : int, optional
-        Width of the networks of the flows.
-    n_bins : sequence of int, optional
-        Spline bins of each quantity.
-    frozen_vae : bool, optional
-        If True, the loss of the flows does not train the encoder, which then learns from the images
-        only.
-    heads : tuple of int, optional
-        Number of heads, whose posteriors are averaged, and of additional heads for galaxies without
-        images; with 0 of the latter, all heads serve all galaxies.
-    domain : Domain, optional
-        Photometry and redshifts for which the network is built: by default those of SDSS.
-
-    Attributes
-    ----------
     config : dict
-        The arguments, for `from_config`; the numbers of heads are ``members`` and
-        ``photometry_members``, and the items of the domain are included.
+        Description of the network: ``latent_size``, ``context_size``, ``members``,
+        ``photometry_members``, ``frozen_vae``, and what `from_config` of a subclass needs.
+    encoder : `torch.nn.Module`
+        Autoencoder of the images, with the methods of `~astrogenspec.inference.vae.ImageVAE`.
+    heads : sequence of Head
+        The last ``photometry_members`` of them are for galaxies without images.
+    sed : SEDComponents, optional
+        Components for photometry in any filters.
     """
 
     def __init__(
         self,
-        *,
-        latent_size: int = 32,
-        context_size: int = 128,
-        width: int = 256,
-        factor_width: int = 64,
-        n_bins: Sequence[int] = (16, 8, 8, 8, 8, 8, 8, 8, 8),
-        frozen_vae: bool = False,
-        heads: tuple[int, int] = (1, 0),
-        domain: Domain | None = None,
+        config: dict[str, Any],
+        encoder: nn.Module,
+        heads: Sequence[Head],
+        sed: SEDComponents | None = None,
     ) -> None:
         super().__init__()
-        domain = domain or Domain()
-        self.config: dict[str, Any] = {
-            "latent_size": latent_size,
-            "context_size": context_size,
-            "width": width,
-            "factor_width": factor_width,
-            "n_bins": list(n_bins),
-            "frozen_vae": frozen_vae,
-            "members": heads[0],
-            "photometry_members": heads[1],
-            **domain.config,
-        }
-        if domain.sed_components:
-            self.sed = SEDComponents(domain.sed_components)
-        self.vae = ImageVAE(latent_size)
-        self.heads = nn.ModuleList(PropertyHead(self.config) for _ in range(sum(heads)))
-        self.latent_of_properties = make_mlp((_N_DECODED, 64, 64, latent_size))
+        self.config = config
+        if sed is not None:
+            self.sed = sed
+        self.vae = encoder
+        self.heads = nn.ModuleList(heads)
+        self.latent_of_properties = make_mlp((_N_DECODED, 64, 64, config["latent_size"]))
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> PropertyNetwork:
-        """Build an untrained network from the ``config`` of another, or from a part of it."""
-        arguments = dict(config)
-        heads = (arguments.pop("members", 1), arguments.pop("photometry_members", 0))
-        names = [field.name for field in fields(Domain)]
-        domain = Domain(**{name: arguments.pop(name) for name in names if name in arguments})
-        return cls(**arguments, heads=heads, domain=domain)
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Build an untrained network from the ``config`` of another."""
+        raise NotImplementedError
+
+    #: Whether the network can be fine-tuned on labelled galaxies.
+    can_be_fine_tuned = True
+
+    @property
+    def cutout_size(self) -> int:
+        """Pixels on a side of the images that are read."""
+        return CUTOUT_SIZE
+
+    def lacking(self, inputs: ModelInputs) -> Tensor | None:
+        """Return which galaxies lack an input that the network needs.
+
+        Parameters
+        ----------
+        inputs : ModelInputs
+            n galaxies.
+
+        Returns
+        -------
+        Tensor of bool, shape (n,), or None
+            None if the network needs none of its inputs.
+        """
+        return None
+
+    @property
+    def needs(self) -> str:
+        """Inputs that the network needs, in words."""
+        return "an image or photometry"
 
     @property
     def components(self) -> SEDComponents | None:
@@ -397,13 +406,13 @@ class PropertyNetwork(nn.Module):
         """Indices of the heads that are used for galaxies without images only."""
         return range(self.config["members"], len(self.heads))
 
-    def extract_head(self, k: int) -> PropertyNetwork:
+    def extract_head(self, k: int) -> Self:
         """Return a network with one head, copied from head k, and the same encoder."""
         return self._copied([self.heads[k]], 0)
 
     def with_heads(
-        self, networks: Sequence[PropertyNetwork], for_photometry: Sequence[PropertyNetwork] = ()
-    ) -> PropertyNetwork:
+        self, networks: Sequence[PosteriorNetwork], for_photometry: Sequence[PosteriorNetwork] = ()
+    ) -> Self:
         """Return a copy of the network with the heads of other networks.
 
         Parameters
@@ -422,7 +431,7 @@ class PropertyNetwork(nn.Module):
         return self._copied(heads, len(for_photometry))
 
     @single_precision()
-    def _copied(self, heads: Sequence[nn.Module], n_for_photometry: int) -> PropertyNetwork:
+    def _copied(self, heads: Sequence[nn.Module], n_for_photometry: int) -> Self:
         """Return a copy with other heads, the last of which are for galaxies without images."""
         n = len(heads) - n_for_photometry
         config = self.config | {"members": n, "photometry_members": n_for_photometry}
@@ -616,6 +625,11 @@ class PropertyNetwork(nn.Module):
         """
         if quantity_weight is None:
             quantity_weight = torch.ones_like(theta)
+        lacking = self.lacking(inputs)
+        if lacking is not None:
+            valid = valid & ~lacking[:, None]
+            if measurable is not None:
+                measurable = torch.where(lacking, torch.nan, measurable)
         mu, logvar = self.latent(inputs) if latent is None else latent
         contexts = self.contexts(inputs, (mu, logvar))
         nll, cross_entropy = torch.zeros_like(theta), theta.new_zeros(len(theta))
@@ -714,8 +728,8 @@ class PropertyNetwork(nn.Module):
             return {}
         noise = standard_normal(mu.shape, generator, mu.device)
         decoded = self.vae.decode(mu + noise * torch.exp(0.5 * logvar))
-        misfit, kl = elbo_terms(image, image_weight, decoded, mu, logvar)
-        n_pixels = (image_weight > 0).sum().clamp_min(1)
+        misfit, kl = self.vae.elbo_terms(image, image_weight, decoded, mu, logvar)
+        n_pixels = (image_weight[:, self.vae.bands] > 0).sum().clamp_min(1)
         predicted = self.latent_of_properties(
             completed[:, :_N_DECODED].clamp(-_DECODED_LIMIT, _DECODED_LIMIT)
         )
@@ -725,6 +739,78 @@ class PropertyNetwork(nn.Module):
             "elbo": (misfit + kl_weight * kl).mean(),
             "latent_map": F.mse_loss(predicted, mu.detach()),
         }
+
+
+class PropertyNetwork(PosteriorNetwork):
+    """Joint posterior of galaxy properties given an image, photometry, or both.
+
+    Parameters
+    ----------
+    latent_size : int, optional
+        Length of the image latent.
+    context_size : int, optional
+        Length of the context vector.
+    width : int, optional
+        Width of the context network.
+    factor_width : int, optional
+        Width of the networks of the flows.
+    n_bins : sequence of int, optional
+        Spline bins of each quantity.
+    frozen_vae : bool, optional
+        If True, the loss of the flows does not train the encoder, which then learns from the images
+        only.
+    heads : tuple of int, optional
+        Number of heads, whose posteriors are averaged, and of additional heads for galaxies without
+        images; with 0 of the latter, all heads serve all galaxies.
+    domain : Domain, optional
+        Photometry and redshifts for which the network is built: by default those of SDSS.
+
+    Attributes
+    ----------
+    config : dict
+        The arguments, for `from_config`; the numbers of heads are ``members`` and
+        ``photometry_members``, and the items of the domain are included.
+    """
+
+    def __init__(
+        self,
+        *,
+        latent_size: int = 32,
+        context_size: int = 128,
+        width: int = 256,
+        factor_width: int = 64,
+        n_bins: Sequence[int] = (16, 8, 8, 8, 8, 8, 8, 8, 8),
+        frozen_vae: bool = False,
+        heads: tuple[int, int] = (1, 0),
+        domain: Domain | None = None,
+    ) -> None:
+        domain = domain or Domain()
+        config: dict[str, Any] = {
+            "latent_size": latent_size,
+            "context_size": context_size,
+            "width": width,
+            "factor_width": factor_width,
+            "n_bins": list(n_bins),
+            "frozen_vae": frozen_vae,
+            "members": heads[0],
+            "photometry_members": heads[1],
+            **domain.config,
+        }
+        super().__init__(
+            config,
+            ImageVAE(latent_size),
+            [PropertyHead(config) for _ in range(sum(heads))],
+            SEDComponents(domain.sed_components) if domain.sed_components else None,
+        )
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> PropertyNetwork:
+        """Build an untrained network from the ``config`` of another, or from a part of it."""
+        arguments = dict(config)
+        heads = (arguments.pop("members", 1), arguments.pop("photometry_members", 0))
+        names = [field.name for field in fields(Domain)]
+        domain = Domain(**{name: arguments.pop(name) for name in names if name in arguments})
+        return cls(**arguments, heads=heads, domain=domain)
 
 
 def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -158,13 +158,16 @@ def _draw_total(
     if known is not None:
         modes[np.isfinite(known).any(axis=1)] = ""
     with torch.inference_mode():
-        contexts = network.posterior_contexts(seen.inputs(network.components).to(device))
+        inputs = seen.inputs(network.components).to(device)
+        lacking = network.lacking(inputs)
+        contexts = network.posterior_contexts(inputs)
         if known is not None:
             known = torch.as_tensor(known, dtype=torch.float32, device=device)
         theta = network.posterior_of(contexts).sample(n_draws, generator, known).cpu().numpy()
         measurable = network.measurable(contexts).cpu().numpy().astype(float)
     finite = np.isfinite(theta).all(axis=(1, 2))
-    blank = ~(seen.usable & finite)
+    missing = np.zeros(len(seen), bool) if lacking is None else lacking.cpu().numpy()
+    blank = ~(seen.usable & finite) | missing
     theta[blank] = np.nan
     measurable[blank] = np.nan
     sdss = in_sdss_bands(seen.photometry, network.components)
@@ -180,6 +183,7 @@ def _draw_total(
         posterior_range_flags(limits, theta),
     ):
         log.extend(part.codes, part.texts)
+    log.add(seen.usable & missing, Flag.NO_DRAWS, f"these weights need {network.needs}")
     log.add(seen.usable & ~finite, Flag.NO_DRAWS, "the draws of the network are not finite")
     photometry = seen.photometry_table()
     if card.get("predictive") is not None:

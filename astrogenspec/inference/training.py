@@ -1,6 +1,6 @@
 """Training of the property network on simulated shards.
 
-The loss is that of `astrogenspec.inference.network.PropertyNetwork.loss`: the negative log density
+The loss is that of `astrogenspec.inference.network.PosteriorNetwork.loss`: the negative log density
 of the true quantities and the weighted evidence lower bound of the images, whose divergence is
 switched on during the first steps (KL annealing).  Gas metallicities are labels only where they are
 measurable.
@@ -28,7 +28,8 @@ from ..training.filter_sets import FilterBank, FilterObserver
 from ..training.loop import BatchStream, History, TrainingConfig
 from ..training.recipe import ShardSource, TrainingRecipe, TrainingTask, train
 from ..training.shards import Shards, training_folders
-from .network import PropertyNetwork
+from .network import PosteriorNetwork
+from .networks import build_network
 
 __all__ = [
     "DEFAULT_TRAINING",
@@ -137,7 +138,8 @@ class RecipeConfig(TrainingRecipe):
     image_augmentation, photometry_augmentation : AugmentationConfig
         Noise and missing inputs of galaxies with images, and of galaxies with photometry only.
     network : dict
-        Items of the ``config`` of `PropertyNetwork`; ignored if a trained network is given.
+        Items of the ``config`` of the network (`astrogenspec.inference.networks`); ignored if a
+        trained network is given.
     seed : int
         Seed of initial weights, batches and augmentation.
     elbo_weight, kl_weight : float
@@ -179,7 +181,7 @@ class RecipeConfig(TrainingRecipe):
 
 @torch.no_grad()
 def encode_galaxies(
-    network: PropertyNetwork,
+    network: PosteriorNetwork,
     shards: Shards,
     rows: Tensor,
     config: AugmentationConfig,
@@ -190,7 +192,7 @@ def encode_galaxies(
 
     Parameters
     ----------
-    network : PropertyNetwork
+    network : PosteriorNetwork
         Network with the encoder.
     shards : Shards
         Simulated galaxies with labels ``theta`` and ``measurable``.
@@ -235,13 +237,13 @@ def make_batch(
 
 
 class PropertyTask(TrainingTask):
-    """Batches and loss of `PropertyNetwork`.
+    """Batches and loss of `PosteriorNetwork`.
 
     Parameters
     ----------
     recipe : RecipeConfig
         Settings.
-    encoder : PropertyNetwork, optional
+    encoder : PosteriorNetwork, optional
         Network with a fixed encoder, with which images are encoded before the training.
     observer : FilterObserver, optional
         Photometry in random sets of filters.
@@ -253,7 +255,7 @@ class PropertyTask(TrainingTask):
     def __init__(
         self,
         recipe: RecipeConfig,
-        encoder: PropertyNetwork | None = None,
+        encoder: PosteriorNetwork | None = None,
         observer: FilterObserver | None = None,
     ) -> None:
         super().__init__(recipe)
@@ -288,7 +290,7 @@ class PropertyTask(TrainingTask):
         return BatchStream(batch, len(pool), source.batch_size, seed=seed)
 
     def batch_loss(
-        self, network: PropertyNetwork, batch: TrainingBatch, source: int, progress: float
+        self, network: PosteriorNetwork, batch: TrainingBatch, source: int, progress: float
     ) -> dict[str, Tensor]:
         """Evaluate the loss of a batch; in validation with fixed random numbers."""
         recipe = self.recipe
@@ -318,8 +320,8 @@ def train_properties(
     *,
     recipe: RecipeConfig | None = None,
     training: TrainingConfig | None = None,
-    network: PropertyNetwork | None = None,
-) -> tuple[PropertyNetwork, History]:
+    network: PosteriorNetwork | None = None,
+) -> tuple[PosteriorNetwork, History]:
     """Train the property network, or resume its training.
 
     Parameters
@@ -333,12 +335,12 @@ def train_properties(
     recipe : RecipeConfig, optional
     training : TrainingConfig, optional
         `DEFAULT_TRAINING` by default.
-    network : PropertyNetwork, optional
+    network : PosteriorNetwork, optional
         Trained network to start from, which is not changed; its standardisation is kept.
 
     Returns
     -------
-    network : PropertyNetwork
+    network : PosteriorNetwork
         With the averaged weights of the best validation.
     history : History
 
@@ -354,13 +356,16 @@ def train_properties(
         if getattr(recipe, name) and network is None:
             raise ValueError(f"{name} requires a trained network: pass network.")
     torch.manual_seed(recipe.seed)
-    sources = [_read_source(folder, recipe) for folder in data]
+    built = build_network(recipe.network) if network is None else network
+    sources = [_read_source(folder, recipe, built.cutout_size) for folder in data]
     if network is None:
-        network = PropertyNetwork.from_config(recipe.network)
+        network = built
         _check_redshifts(network, data, sources)
         _standardise(network, sources[0].training)
         if network.components is not None:
             network.components.fit(_first_seds(sources))
+    if recipe.photometry_alone and not network.can_be_fine_tuned:
+        raise ValueError("the network has a head for photometry already, and takes no other one.")
     whole = network = copy.deepcopy(network).to(training.device)
     if recipe.photometry_alone:
         network = whole.extract_head(next(iter(whole.photometry_heads), 0))
@@ -380,15 +385,15 @@ def train_properties(
     return network.requires_grad_(True), history
 
 
-def _read_source(folder: Path | str, recipe: RecipeConfig) -> ShardSource:
+def _read_source(folder: Path | str, recipe: RecipeConfig, size: int) -> ShardSource:
     training, validation = training_folders(folder)
-    shards = Shards.read(training)
+    shards = Shards.read(training, cutout_size=size)
     if recipe.photometry_alone:
         shards = shards.without_images()
     if validation is None:
         train_set, held_out = shards.split(recipe.held_out)
     else:
-        train_set, held_out = shards, Shards.read(validation)
+        train_set, held_out = shards, Shards.read(validation, cutout_size=size)
         held_out = held_out if shards.has_images else held_out.without_images()
     if shards.has_images:
         augmentation, size = recipe.image_augmentation, recipe.image_batch
@@ -398,7 +403,7 @@ def _read_source(folder: Path | str, recipe: RecipeConfig) -> ShardSource:
 
 
 def _check_redshifts(
-    network: PropertyNetwork, data: Sequence[Path | str], sources: Sequence[ShardSource]
+    network: PosteriorNetwork, data: Sequence[Path | str], sources: Sequence[ShardSource]
 ) -> None:
     """Raise an error if a network cannot learn the redshifts of a folder."""
     info = network.quantities["redshift"]
@@ -412,7 +417,7 @@ def _check_redshifts(
             )
 
 
-def _standardise(network: PropertyNetwork, shards: Shards) -> None:
+def _standardise(network: PosteriorNetwork, shards: Shards) -> None:
     theta = shards.columns["theta"]
     valid = torch.isfinite(theta)
     valid[:, _METALLICITY] &= shards.columns["measurable"] > 0.5

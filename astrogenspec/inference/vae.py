@@ -79,6 +79,15 @@ class ImageVAE(nn.Module):
         self.decoder = _decoder(n_bands, decoder_widths)
         self.to(memory_format=torch.channels_last)
 
+    #: Bands that are encoded and decoded.
+    bands = slice(None)
+
+    def elbo_terms(
+        self, image: Tensor, weight: Tensor, decoded: Tensor, mu: Tensor, logvar: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Evaluate the loss of the images; see `elbo_terms`."""
+        return elbo_terms(image, weight, decoded, mu, logvar)
+
     def encode(
         self, image: Tensor, weight: Tensor, bands: Tensor, noise: Tensor
     ) -> tuple[Tensor, Tensor]:

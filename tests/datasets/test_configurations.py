@@ -42,9 +42,10 @@ def test_given_items_of_the_network_take_precedence():
 
 
 def test_image_and_photometry_of_every_galaxy():
-    recipe = property_recipe(RecipeConfig(seed=4), "small", "images-to-physics")
-    assert recipe.seed == 4 and recipe.network["latent_size"] == 32
-    assert recipe.image_augmentation.mode_weights == (1.0, 0.0, 0.0, 0.0)
+    recipe = property_recipe(RecipeConfig(seed=4), "base", "images-to-physics")
+    assert recipe.seed == 4 and recipe.elbo_weight == pytest.approx(1 / 76800)
+    assert recipe.network == {"architecture": "images-to-physics", "cutout_size": 160}
+    assert recipe.image_augmentation.mode_weights == (0.5, 0.5, 0.0, 0.0)
     assert recipe.image_augmentation.gri_bands == 1.0
     assert recipe.image_augmentation.whole_catalogue
 
@@ -61,7 +62,8 @@ def test_images_in_three_bands_and_the_whole_catalogue(tmp_path):
     recipe = property_recipe(RecipeConfig(), "small", "images-to-physics")
     generator = torch.Generator().manual_seed(0)
     real = Shards.read(tmp_path)
-    inputs = real.inputs(torch.arange(6), recipe.image_augmentation, generator)
+    with_images = replace(recipe.image_augmentation, mode_weights=(1.0, 0.0, 0.0, 0.0))
+    inputs = real.inputs(torch.arange(6), with_images, generator)
     assert inputs.image_bands.tolist() == [[0, 1, 1, 1, 0]] * 6
     # The galaxies of the second half have no z.
     assert inputs.photometry_bands.tolist() == [[1] * 5] * 3 + [[1, 1, 1, 1, 0]] * 3
