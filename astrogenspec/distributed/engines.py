@@ -150,10 +150,8 @@ def run_dask(
         waiting = iter(tasks)
 
         def submit(n: int) -> list[Any]:
-            return [
-                cluster.client.submit(process_partition, task, pure=False, retries=_RETRIES)
-                for task in islice(waiting, n)
-            ]
+            some = list(islice(waiting, n))
+            return cluster.client.map(process_partition, some, pure=False, retries=_RETRIES)
 
         yield from cluster.as_finished(submit)
 
@@ -214,10 +212,11 @@ class _Cluster:
         ahead = _AHEAD * max(sum(self.client.nthreads().values()), self._workers)
         finished = as_completed(submit(ahead), loop=self.client.loop)
         try:
-            for future in finished:
-                yield future.result()
-                for new in submit(1):
-                    finished.add(new)
+            # The messages for one task take as long as those for all that have ended meanwhile.
+            for batch in finished.batches():
+                results = self.client.gather(batch)
+                finished.update(submit(len(batch)))
+                yield from results
         except (KilledWorker, CancelledError) as error:
             raise RuntimeError(
                 f"the scheduler or a worker of dask was lost ({type(error).__name__}), perhaps "
