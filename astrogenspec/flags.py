@@ -147,7 +147,8 @@ class FlagLog:
 
     def __init__(self, n: int) -> None:
         self._codes = np.zeros(n, dtype=np.int64)
-        self._texts: list[list[str]] = [[] for _ in range(n)]
+        #: Reasons by row; most galaxies have none.
+        self._texts: dict[int, list[str]] = {}
 
     def __len__(self) -> int:
         return len(self._codes)
@@ -168,8 +169,9 @@ class FlagLog:
         for row in np.flatnonzero(rows) if rows.dtype == bool else rows:
             self._codes[row] |= int(flag)
             words = text(int(row)) if callable(text) else text
-            if words and words not in self._texts[row]:
-                self._texts[row].append(words)
+            found = self._texts.setdefault(int(row) % len(self), []) if words else []
+            if words and words not in found:
+                found.append(words)
 
     def extend(self, codes: Sequence[int] | np.ndarray, texts: Sequence[str]) -> None:
         """Add flags that were collected elsewhere.
@@ -193,7 +195,10 @@ class FlagLog:
     @property
     def texts(self) -> tuple[str, ...]:
         """Reasons joined by semicolons; empty strings for galaxies without flags."""
-        return tuple("; ".join(found) for found in self._texts)
+        texts = [""] * len(self)
+        for row, found in self._texts.items():
+            texts[row] = "; ".join(found)
+        return tuple(texts)
 
 
 def combine_texts(*parts: Sequence[str]) -> tuple[str, ...]:

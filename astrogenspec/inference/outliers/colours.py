@@ -164,16 +164,13 @@ class ColourMixture:
             rows = np.flatnonzero((present == pattern).all(axis=1))
             values = magnitudes[rows][:, pattern]
             variances = np.square(errors[rows][:, pattern])
-            distances, log_determinants = np.empty((2, len(self.means), len(rows)))
-            for k, (mean, covariance) in enumerate(zip(self.means, self.covariances, strict=True)):
-                wide = covariance[np.ix_(pattern, pattern)] + variances[:, None] * np.eye(
-                    pattern.sum()
-                )
-                apart = values - mean[pattern]
-                solved = np.linalg.solve(wide, apart[..., None])[..., 0]
-                distances[k] = (apart * solved).sum(axis=1)
-                log_determinants[k] = np.linalg.slogdet(wide)[1]
-            yield rows, distances, log_determinants
+            # Axes: component, galaxy, band, band.
+            wide = self.covariances[:, None][..., pattern, :][..., pattern] + variances[
+                ..., None
+            ] * np.eye(pattern.sum())
+            apart = values - self.means[:, None, pattern]
+            solved = np.linalg.solve(wide, apart[..., None])[..., 0]
+            yield rows, (apart * solved).sum(axis=-1), np.linalg.slogdet(wide)[1]
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable dictionary."""
