@@ -48,6 +48,7 @@ NOT_RUN = {
     ("spectra.rst", "properties = PropertyEstimator.from_pretrained()"):
         "a catalogue of the user; run in tests/generation/test_estimator.py",
     ("spectra.rst", "from astrogenspec import SamplerSettings, SpectrumOptions"): "takes long",
+    ("surveys.rst", "from astroquery.svo_fps import SvoFps"): "network",
     ("training.rst", "from astropy.table import QTable"):
         "a catalogue of the user; run in the tutorial 08_fine_tune",
     ("training.rst", "better = estimator.fit(photometry=table, labels={"): "the same",
