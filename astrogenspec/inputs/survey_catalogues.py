@@ -8,6 +8,7 @@ takes that of the E(B-V) of the galaxy, which follows from the other bands if it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,8 @@ __all__ = ["read_photometry"]
 _SHAPES = ("r50", "r90", "axis_ratio")
 #: Groups of filters whose magnitudes are usually on the Vega system.
 _USUALLY_VEGA = ("bessell-", "twomass-", "wise2010-")
+#: Version or year of the curves in the name of a group of filters, as in ``decamDR1``.
+_VERSION = re.compile(r"(?:dr\d|20\d\d)(?:noatm)?$")
 
 
 def read_photometry(
@@ -80,7 +83,7 @@ def read_photometry(
     guessing, notice = surveys is None, ""
     if surveys is None:
         surveys = (SDSS,) if has_sdss_names(content, is_table=is_table) else ()
-        if not surveys and not filters:
+        if not surveys:
             surveys, notice = guess_surveys(content)
     if not filters and tuple(surveys) in ((), (SDSS,)):
         return read_catalogue(content, is_table=is_table, guessing=guessing)
@@ -91,6 +94,7 @@ def read_photometry(
 class _Band:
     """Measurements in one filter: flux and error (nmgy) and extinction (mag), shape (n,)."""
 
+    key: str
     filter: Filter
     flux: np.ndarray
     error: np.ndarray
@@ -169,7 +173,8 @@ def _bands(
                 extinction = np.broadcast_to(extinction, n)
             flux, error = (np.broadcast_to(array, n) for array in arrays)
             numbers = float(sdss.coefficient[k]), float(sdss.calibration_error[k])
-            bands.append(_Band(sdss.filters[k], flux, error, extinction, *numbers))
+            band = sdss.filters[k]
+            bands.append(_Band(f"{band.band} of SDSS", band, flux, error, extinction, *numbers))
     for each in found:
         flux, error, limit = each.measurement()
         limits += [limit] if limit else []
@@ -181,12 +186,34 @@ def _bands(
             extinction = np.broadcast_to(values, n)
         flux, error = np.broadcast_to(flux, n), np.broadcast_to(error, n)
         numbers = each.coefficient, each.calibration_error
-        bands.append(_Band(each.filter, flux, error, extinction, *numbers))
-    names = [band.filter.name for band in bands]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"photometry has the filter {twice} twice; keep one of them.")
+        bands.append(_Band(each.value.key, each.filter, flux, error, extinction, *numbers))
+    _check_repeated(bands)
     return bands, limits
+
+
+def _check_repeated(bands: Sequence[_Band]) -> None:
+    """Raise if two columns are measurements in one filter, or in two versions of its curve."""
+    known: dict[tuple[str, str], _Band] = {}
+    for band in bands:
+        first = known.setdefault(_instrument(band.filter), band)
+        if first is band:
+            continue
+        one, other = first.filter.name, band.filter.name
+        if one == other:
+            raise ValueError(
+                f"photometry has the filter {one} twice, as {first.key} and {band.key}; keep one "
+                "of them."
+            )
+        raise ValueError(
+            f"photometry has one filter twice, as {first.key} ({one}) and {band.key} ({other}, "
+            "another version of the same curve); keep one of them."
+        )
+
+
+def _instrument(band: Filter) -> tuple[str, str]:
+    """Return the camera of a filter, without the version of its curves, and the name in it."""
+    group, _, name = band.name.rpartition("-")
+    return _VERSION.sub("", group.lower()), name
 
 
 def _extinction(bands: Sequence[_Band], ebv: np.ndarray | None) -> np.ndarray | None:

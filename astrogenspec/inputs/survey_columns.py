@@ -495,19 +495,36 @@ def sdss_columns(columns: Columns) -> dict[Any, Any]:
     -------
     dict
         ``mag_sdss-g``, ``mag_g_sdss`` and ``mag_sdss2010-g`` become ``mag_g``.
+
+    Raises
+    ------
+    ValueError
+        If several columns are of one band.
     """
-    new = {}
+    new: dict[str, str] = {}
     for band in SDSS.bands:
         for stem in (f"sdss-{band}", f"{band}_sdss", SDSS.filter_names[band]):
             for pattern in (*(name for names in SCHEMES.values() for name in names), _EXTINCTION):
                 key = columns.find(pattern.format(stem), exact=not columns.is_table)
                 if key is not None:
+                    _check_new(columns, new, key, pattern.format(band))
                     new[key] = pattern.format(band)
     return {
         new.get(key, key): values
         for key, values in columns.content.items()
         if key not in columns.used
     }
+
+
+def _check_new(columns: Columns, new: Mapping[str, str], key: str, name: str) -> None:
+    """Raise if there is a column besides ``key`` that has, or will have, a name."""
+    others = [other for other, given in new.items() if given == name]
+    others += [other for other in columns.spellings(name) if other not in columns.used]
+    if others:
+        raise ValueError(
+            f"photometry has the columns {others[0]} and {key} of the same band of SDSS; keep one "
+            "of them."
+        )
 
 
 def select_survey_bands(table: Table, bands: Sequence[str], surveys: Sequence[Survey]) -> Table:

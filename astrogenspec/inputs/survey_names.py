@@ -81,7 +81,10 @@ def _others() -> list[Survey]:
 
 
 def guess_surveys(names: Iterable[Any]) -> tuple[tuple[Survey, ...], str]:
-    """Recognise the surveys of a table that has no names of this package or of SDSS.
+    """Recognise the surveys of a table whose columns are not simply called after bands of SDSS.
+
+    Surveys that are part of the names in the schemes of this package, such as ``mag_g_des`` or
+    ``flux_lsst-g``, leave no doubt; those of catalogues are told.
 
     Parameters
     ----------
@@ -93,7 +96,7 @@ def guess_surveys(names: Iterable[Any]) -> tuple[tuple[Survey, ...], str]:
     surveys : tuple of Survey
         Empty if none is recognised.
     notice : str
-        The assumption, for a warning.
+        The assumption, for a warning; empty if there is none.
 
     Raises
     ------
@@ -116,12 +119,26 @@ def guess_surveys(names: Iterable[Any]) -> tuple[tuple[Survey, ...], str]:
                     f"the survey, survey={name!r} for instance."
                 )
             taken[value] = name
+    called = [survey for survey in (SDSS, *_others()) if _is_named(survey, texts)]
+    named = tuple(survey for survey in called if survey.name not in found)
     if not found:
-        return (), ""
+        return named, ""
     first = {name: next(value for value in texts if value in found[name][1]) for name in found}
     read = " and ".join(f"{value} and so on as those of {name}" for name, value in first.items())
     notice = f"photometry: {read} are read; give survey to choose another survey."
-    return tuple(survey for survey, _ in found.values()), notice
+    return (*named, *(survey for survey, _ in found.values())), notice
+
+
+def _is_named(survey: Survey, names: Sequence[str]) -> bool:
+    """Tell whether a column is called after a band of a survey with the name of the survey."""
+    lower = {name.lower() for name in names}
+    ending = survey.name.lower()
+    if not any(ending in name for name in lower):
+        return False
+    stems = [stem for band in survey.bands for stem in (f"{ending}-{band}", f"{band}_{ending}")]
+    return any(
+        scheme[0].format(stem.lower()) in lower for scheme in SCHEMES.values() for stem in stems
+    )
 
 
 def matching_surveys(names: Iterable[Any]) -> list[str]:

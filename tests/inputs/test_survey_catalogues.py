@@ -11,7 +11,7 @@ from astropy.uncertainty import Distribution
 
 from astrogenspec import AstroGenSpecWarning, coerce_photometry
 from astrogenspec.inputs.filter_sets import extinction_coefficients, sdss_filters
-from astrogenspec.surveys import SDSS, get_filter, get_survey
+from astrogenspec.surveys import SDSS, Filter, get_filter, get_survey
 from tests.survey_cases import CATALOGUES, LEGACY, NJY, TENTH, euclid, hsc, legacy, lsst, twomass
 
 pytestmark = pytest.mark.filterwarnings("ignore::astrogenspec.AstroGenSpecWarning")
@@ -283,6 +283,57 @@ class TestSeveralSurveys:
         np.testing.assert_array_equal(batch.flux, [[10, np.nan], [np.nan, 20]])
         coefficients = extinction_coefficients(batch.filters)
         np.testing.assert_allclose(batch.extinction, np.outer([0.1, 0.2], coefficients), 2e-3)
+
+
+def magnitudes(*names):
+    """Return a table with magnitudes of 20 in bands by name."""
+    table = Table({"ebv": [0.0]})
+    for name in names:
+        table[f"mag_{name}"], table[f"mag_err_{name}"] = [20.0], [0.1]
+    return table
+
+
+class TestRepeatedBands:
+    @pytest.mark.parametrize(
+        ("names", "survey", "message"),
+        [
+            (
+                ("g_des", "decam2014-g"),
+                "des",
+                r"one filter twice, as mag_g_des \(decamDR1-g\) and mag_decam2014-g \(decam2014-g, "
+                "another version of the same curve\\); keep one",
+            ),
+            (("g_des", "decam2014-g"), None, "one filter twice, as mag_g_des"),
+            (("lsst2016-u", "lsst2023-u"), None, "one filter twice, as mag_lsst2016-u"),
+            (
+                ("des-g", "legacy-dr10-g"),
+                ["des", "legacy-dr10"],
+                "has the filter decamDR1-g twice, as mag_des-g and mag_legacy-dr10-g; keep one",
+            ),
+            (("sdss-g", "sdss2010-g"), "sdss", "the columns mag_sdss-g and mag_sdss2010-g of the"),
+            (("g", "sdss2010-g"), "sdss", "the columns mag_g and mag_sdss2010-g of the same band"),
+        ],
+    )
+    def test_one_sentence(self, names, survey, message):
+        with pytest.raises(ValueError, match=message):
+            coerce_photometry(magnitudes(*names), survey=survey)
+
+    def test_filters_of_two_cameras(self):
+        curves = [
+            Filter(name, "g", [4000, 4100, 5000, 5100], [0, 1, 1, 0])
+            for name in ("cam1-g", "cam2-g")
+        ]
+        batch = coerce_photometry(dict.fromkeys(curves, (20 * u.ABmag, 0.1 * u.mag)) | {"ebv": 0})
+        np.testing.assert_allclose(batch.flux, [[10, 10]], rtol=1e-4)
+
+
+def test_surveys_in_names_of_columns_are_recognised():
+    table = magnitudes("g_des", "r_des", "panstarrs-y", "roman-F158")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        batch = coerce_photometry(table)
+    names = [each.name for each in batch.filters]
+    assert names == ["decamDR1-g", "decamDR1-r", "panstarrs-y", "roman-F158"]
 
 
 class TestExtinction:
