@@ -4,9 +4,7 @@
 
 The same simulated held-out galaxies are observed by several surveys, with their depths and the
 errors of their calibration. Properties are inferred from each catalogue, and spectra generated from
-the same catalogue, with the posterior. ``prediction`` gives the networks the most probable fluxes
-in ugriz and their errors, as if they had been measured, in place of draws of these fluxes. Called
-by `spectra.py`.
+the same catalogue, with the posterior. Called by `spectra.py`.
 """
 
 from __future__ import annotations
@@ -18,10 +16,7 @@ import torch
 from spectra_real import dn4000
 from spectra_sample import HELD_OUT_SEED, Sample, line_free, pixel_coverage, residuals
 
-from astrogenspec.generation.completion import sed_components
-from astrogenspec.inputs.filter_sets import sdss_filters
 from astrogenspec.inputs.photometry import PhotometryBatch
-from astrogenspec.inputs.virtual_photometry import virtual_photometry
 from astrogenspec.simulate import Simulator
 from astrogenspec.simulate.dataset import sed_columns
 from astrogenspec.simulate.photometry import observe_in
@@ -44,18 +39,13 @@ def run_surveys(properties, estimator, n: int) -> dict:
     result: dict = {"kind": "simulated held-out", "n": n, "draws": _DRAWS, "aperture": "total"}
     for name in SURVEYS:
         catalogue = sample.photometry if name == "sdss" else _observed(name, columns)
-        cases = {name: catalogue}
-        if name != "sdss":
-            components = sed_components()
-            cases[f"{name}, prediction"] = virtual_photometry(catalogue, sdss_filters(), components)
         options = {"seed": 0, "progress": False, "on_error": "flag"}
         posterior = properties.predict(photometry=catalogue, n_draws=64, **options)
-        for label, photometry in cases.items():
-            drawn = estimator.predict(
-                None, photometry, posterior, n_draws=_DRAWS, aperture="total", **options
-            )
-            result[label] = scores(drawn, sample, catalogue)
-            print(label, json.dumps(result[label]), flush=True)
+        drawn = estimator.predict(
+            None, catalogue, posterior, n_draws=_DRAWS, aperture="total", **options
+        )
+        result[name] = scores(drawn, sample, catalogue)
+        print(name, json.dumps(result[name]), flush=True)
     return result
 
 
@@ -89,7 +79,8 @@ def scores(drawn, sample: Sample, catalogue: PhotometryBatch) -> dict:
     real = np.array([dn4000(f, at) for f, at in zip(true, z, strict=True)])
     error = np.median(breaks, axis=1) - real
     synthetic = drawn.photometry(filters=catalogue.filters)[good].value
-    ratio = np.median(synthetic, axis=1) / catalogue.flux[good]
+    relative = synthetic / catalogue.flux[good][:, None]
+    ratio = np.median(relative, axis=1)
     return {
         "n": int(good.sum()),
         "residual": residuals(np.median(flux, axis=1), middle, true, z)["observed frame"],
@@ -107,6 +98,11 @@ def scores(drawn, sample: Sample, catalogue: PhotometryBatch) -> dict:
         "synthetic over catalogue": {
             band.name: [float(np.median(r)), float(1.4826 * np.median(np.abs(r - np.median(r))))]
             for band, r in zip(catalogue.filters, ratio.T, strict=True)
+            if np.isfinite(r).all()
+        },
+        "scatter of draws": {
+            band.name: float(np.median(r.std(axis=1)))
+            for band, r in zip(catalogue.filters, np.moveaxis(relative, 2, 0), strict=True)
             if np.isfinite(r).all()
         },
     }

@@ -8,7 +8,11 @@ energy distribution that `astrogenspec.inputs.sed_features` infers from it has t
 in ugriz.  Every candidate spectrum is conditioned on, and scaled to, one draw :math:`c` of this
 normal distribution, so that what the photometry leaves open widens the ranges of the spectra, with
 the correlations between bands.  As a draw has the errors of the photometry and its calibration, it
-is not perturbed again (`astrogenspec.generation.flux_calibration`).
+is not perturbed again (`astrogenspec.generation.flux_calibration`).  Bands that the photometry does
+not constrain, such as u without a filter near it, have a small weight in the scaling: that of the
+variance of their fluxes.  Fluxes are drawn from a log-normal distribution of the same mean and
+variance, since those of a normal distribution of 25% or more would be negative or far too small for
+some draws.
 
 The fluxes of a candidate must agree with its redshift, a draw of the posterior.  In the population
 of the training, the redshift is nearly a linear function of the coefficients,
@@ -55,7 +59,7 @@ _REDSHIFT_SCATTER = 0.0072
 #: Relative error of the fluxes of a draw: 16 components describe fluxes to 0.5%, and those of the
 #: training have errors of at least 0.5%.
 _MODEL_ERROR = 0.01
-#: Part of the inferred flux of a band that a draw has at least.
+#: Part of the inferred flux of a band that its mean at the redshift of a draw has at least.
 _MIN_FLUX = 0.05
 
 
@@ -103,7 +107,7 @@ def complete_photometry(
     components: SEDComponents,
     noise: Tensor,
     redshift: Tensor | None = None,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw fluxes in ugriz given photometry in other filters.
 
     Parameters
@@ -119,30 +123,70 @@ def complete_photometry(
 
     Returns
     -------
-    ndarray, shape (n, k, 5)
-        nmgy, corrected for Galactic extinction; NaN for galaxies without photometry.
+    flux, error : ndarray, shape (n, k, 5)
+        Flux and the standard deviation of its distribution, nmgy, corrected for Galactic
+        extinction; NaN for galaxies without photometry.
     """
     inferred = infer_photometry(components, photometry)
     responses = components.responses_of(sdss_filters())
     matrix = responses.matrix.double()
     size = components.n_components
     covariance = inferred.covariance.double()
-    eye = 1e-9 * torch.eye(size, dtype=torch.float64)
-    root = torch.linalg.cholesky(covariance + eye)
-    drawn = inferred.mean.double()[:, None] + noise[..., :size].double() @ root.transpose(1, 2)
+    root = torch.linalg.cholesky(covariance + 1e-9 * torch.eye(size, dtype=torch.float64))
+    centre = inferred.mean.double()[:, None]
+    drawn = centre + noise[..., :size].double() @ root.transpose(1, 2)
     if redshift is not None:
         constant, slope = _REDSHIFT[0], covariance.new_tensor(_REDSHIFT[1:])
         projected = covariance @ slope
-        gain = projected / (projected @ slope + _REDSHIFT_SCATTER**2)[:, None]
+        variance = projected @ slope + _REDSHIFT_SCATTER**2
+        gain = (projected / variance[:, None])[:, None]
+        known = torch.isfinite(redshift)[..., None]
         # The update of each draw by a perturbed measurement has the covariance of the update.
         measured = redshift.double() + _REDSHIFT_SCATTER * noise[..., size].double()
-        change = (measured - constant - drawn @ slope).nan_to_num(0.0)
-        drawn = drawn + change[..., None] * gain[:, None]
-    mean = 1 + inferred.mean.double()[:, None] @ matrix.T
-    ratio = torch.maximum(1 + drawn @ matrix.T, _MIN_FLUX * mean.clamp(min=_MIN_FLUX))
+        change = measured[..., None] - constant - (drawn @ slope)[..., None]
+        drawn = torch.where(known, drawn + change * gain, drawn)
+        change = redshift.double()[..., None] - constant - (centre @ slope)[..., None]
+        centre = torch.where(known, centre + change * gain, centre)
+        update = gain.transpose(1, 2) @ projected[:, None]
+        covariance = torch.where(
+            known[..., None], (covariance - update)[:, None], covariance[:, None]
+        )
+    else:
+        covariance = covariance[:, None]
+    scatter = torch.einsum("bi,nkij,bj->nkb", matrix, covariance, matrix).clamp(min=0).sqrt()
+    ratio, relative = _log_normal(
+        1 + centre @ matrix.T,
+        (drawn - centre) @ matrix.T,
+        scatter,
+        _MIN_FLUX * (1 + inferred.mean.double()[:, None] @ matrix.T).clamp(min=_MIN_FLUX),
+    )
     scale = inferred.amplitude.double()[:, None, None] * responses.template.double()
     missing = (inferred.n_bands == 0)[:, None, None]
-    return (scale * ratio).masked_fill(missing, torch.nan).numpy()
+    flux = (scale * ratio).masked_fill(missing, torch.nan)
+    return flux.numpy(), (flux * relative).numpy()
+
+
+def _log_normal(
+    mean: Tensor, deviation: Tensor, scatter: Tensor, minimum: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Replace normal draws of fluxes by log-normal ones of the same mean and variance.
+
+    Parameters
+    ----------
+    mean, deviation, scatter : Tensor
+        Mean, draw minus mean, and standard deviation.
+    minimum : Tensor
+        Minimum of the mean.
+
+    Returns
+    -------
+    draws, relative : Tensor
+        Draws, which are positive, and their relative standard deviation.
+    """
+    mean = torch.maximum(mean, minimum)
+    width = torch.log1p((scatter / mean).square()).sqrt()
+    unit = deviation / scatter.clamp(min=1e-12)
+    return mean * torch.exp(width * unit - width.square() / 2), scatter / mean
 
 
 def in_ugriz(
@@ -210,7 +254,7 @@ def draw_completion(
         noise = standard_normal((len(generators), *shape), generators)
     else:
         noise = torch.stack([standard_normal(shape, generator) for generator in generators])
-    flux = complete_photometry(photometry, components, noise, redshift)
+    flux, scatter = complete_photometry(photometry, components, noise, redshift)
     error = _MODEL_ERROR * flux
     n, k = flux.shape[:2]
     measured = np.repeat(np.asarray(photometry.measured, bool), k)
@@ -219,6 +263,7 @@ def draw_completion(
         torch.as_tensor(error.reshape(n * k, -1)),
         torch.as_tensor(measured),
     ).unflatten(0, (n, k))
+    error = np.hypot(error, scatter)
     drawn = TargetPhotometry.from_survey(
         flux.reshape(n * k, -1), error.reshape(n * k, -1), zero_points, measured=measured
     ).map_tensors(lambda values: values.unflatten(0, (n, k)))

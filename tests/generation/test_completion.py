@@ -16,10 +16,13 @@ from spectrum_estimator_cases import posterior, predict
 from astrogenspec.generation.completion import (
     _REDSHIFT,
     _REDSHIFT_SCATTER,
+    _log_normal,
     complete_photometry,
+    draw_completion,
     sed_components,
 )
 from astrogenspec.generation.estimator import SpectrumEstimator
+from astrogenspec.generation.flux_calibration import TargetPhotometry
 from astrogenspec.inputs.filter_sets import sdss_filters
 from astrogenspec.inputs.photometry import coerce_photometry
 from astrogenspec.inputs.sed_features import infer_photometry
@@ -61,7 +64,7 @@ def draws(table, survey, k=4000, redshift=None):
     generator = torch.Generator().manual_seed(2)
     noise = torch.randn((len(batch), k, components.n_components + 1), generator=generator)
     z = None if redshift is None else torch.full((len(batch), k), redshift)
-    return batch, complete_photometry(batch, components, noise, z)
+    return batch, complete_photometry(batch, components, noise, z)[0]
 
 
 def test_draws_have_the_mean_and_covariance_of_the_inferred_sed():
@@ -79,6 +82,40 @@ def test_draws_have_the_mean_and_covariance_of_the_inferred_sed():
     found = np.corrcoef(flux[0].T)
     expected = covariance / np.outer(scale, scale)
     np.testing.assert_allclose(found[1:, 1:], expected[1:, 1:], atol=0.06)
+
+
+def test_draws_are_log_normal():
+    generator = torch.Generator().manual_seed(1)
+    mean, scatter = torch.tensor([2.0, 3.0]).double(), torch.tensor([0.02, 2.4]).double()
+    deviation = scatter * torch.randn((400_000, 2), generator=generator).double()
+    drawn, relative = _log_normal(mean, deviation, scatter, torch.zeros(2))
+    np.testing.assert_allclose(drawn.mean(0), mean, rtol=5e-3)
+    np.testing.assert_allclose(drawn.std(0), scatter, rtol=0.02)
+    np.testing.assert_allclose(relative, scatter / mean)
+    assert (drawn > 0).all()
+    # A small scatter is nearly normal, and many normal draws of the other one are negative.
+    np.testing.assert_allclose(drawn[:, 0], (mean + deviation)[:, 0], atol=4e-3)
+    assert ((mean + deviation)[:, 1] < 0).double().mean() > 0.1
+    assert _log_normal(-mean, deviation, scatter, torch.ones(2))[0].min() > 0
+
+
+def test_bands_that_are_not_constrained_do_not_scale_the_spectra():
+    """Their errors in the fit are those of their distribution, not of a measurement."""
+    table = table_of("legacy-dr10", "grz", error=0.005)
+    batch, components = coerce_photometry(table, survey="legacy-dr10"), sed_components()
+    virtual = virtual_photometry(batch, sdss_filters(), components)
+    target = TargetPhotometry.from_survey(*virtual.dereddened(), torch.zeros(5))
+    generators = [torch.Generator().manual_seed(k) for k in range(N)]
+    redshift = torch.full((N, 300), torch.nan)
+    found = draw_completion(batch, target, components, generators, redshift, torch.zeros(5))
+    relative = (found.target.error / found.target.flux).numpy()
+    expected = virtual.error / virtual.flux
+    for column in range(5):
+        wanted = np.hypot(0.01, expected[:, column])
+        np.testing.assert_allclose(relative[:, 0, column], wanted, rtol=0.02)
+    assert (relative[..., 0] > 8 * relative[..., 2]).all()
+    flux = found.target.flux.numpy()
+    assert (flux > 0.1 * np.median(flux, axis=1)[:, None]).all()
 
 
 def test_fluxes_in_the_filters_of_sdss_are_reproduced():
@@ -138,13 +175,14 @@ def test_a_table_of_any_survey_gives_spectra(estimator, survey, bands):
     assert spectra.names == ("galaxy 0", "galaxy 1", "galaxy 2")
     assert spectra.flags == ("", "", "")
     assert np.allclose(spectra.redshift, properties["redshift"].draws[:, :4].value, rtol=1e-6)
-    # The spectra have the flux of those of the same galaxies in SDSS; this network is not trained.
+    # The spectra have the flux of those of the same galaxies in SDSS, except that bands which are
+    # not observed have less weight: the shape of spectra of a network without training is wrong.
     seen = table_of("sdss", "ugriz")
     other = predict(estimator, None, seen, properties, aperture="total")
     ratio = (
         spectra.photometry(bands=["g", "r", "i"]) / other.photometry(bands=["g", "r", "i"])
     ).value
-    np.testing.assert_allclose(np.median(ratio, axis=1), 1, atol=0.25)
+    np.testing.assert_allclose(np.median(ratio, axis=1), 1, atol=0.5)
     # The photometry of each draw is a draw: the draws of one redshift differ in colour.
     colour = spectra.photometry("sdss", ["g", "r"]).value
     assert (np.std(colour[..., 0] / colour[..., 1], axis=1) > 0).all()
