@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .actions import JoinNames
+
 if TYPE_CHECKING:
     from ..datasets.sources import Source
 
@@ -127,6 +129,7 @@ def _add_table(parser: argparse.ArgumentParser) -> None:
     add("table", type=Path, metavar="TABLE", help="table with one row a galaxy")
     add(
         "--survey",
+        action=JoinNames,
         metavar="NAME",
         default="legacy-dr10",
         help="survey of the photometry (default legacy-dr10)",
@@ -158,7 +161,12 @@ def _add_from_files(sources: Any, common: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="folder of FITS spectra, or HDF5 file or zarr group with spectra",
     )
-    add("--survey", metavar="NAME", help="survey of photometry and images (default SDSS)")
+    add(
+        "--survey",
+        action=JoinNames,
+        metavar="NAME",
+        help="survey of photometry and images (default SDSS)",
+    )
     add("--ebv", type=float, metavar="MAG", help="Galactic E(B-V), if the table does not have it")
     _add_output(parser)
     parser.set_defaults(run=_from_files, parser=parser)

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .actions import JoinNames
+
 __all__ = ["add_infer", "add_spectrum"]
 
 _INFER_EXAMPLES = """\
@@ -193,6 +195,7 @@ def _add_input(parser: argparse.ArgumentParser, target: str, kinds: str) -> None
     )
     add(
         "--survey",
+        action=JoinNames,
         metavar="NAME",
         help="survey of the photometry, such as legacy-dr10, or several, such as lsst,euclid, or "
         "the YAML file of a survey (default: SDSS, or recognised by the names of the columns)",

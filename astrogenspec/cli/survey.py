@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .actions import JoinNames
+
 __all__ = ["add_survey"]
 
 _EXAMPLES = """\
@@ -85,7 +87,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="MAP",
         help="names by which columns are read, such as mag_g=g_cmodel,mag_err_g=g_cmodel_err",
     )
-    add("--survey", metavar="NAME", help="survey of the photometry, such as lsst or legacy-dr10")
+    add(
+        "--survey",
+        action=JoinNames,
+        metavar="NAME",
+        help="survey of the photometry, such as legacy-dr10, or several, such as lsst,euclid",
+    )
     add("--flux-unit", metavar="UNIT", help="unit of flux columns without a unit, such as nJy")
     add("--ebv", type=float, metavar="MAG", help="Galactic E(B-V) of all galaxies")
     add(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from .actions import JoinNames
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -141,6 +142,7 @@ def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--survey",
+        action=JoinNames,
         metavar="NAME",
         help="survey of the photometry, or several, separated by commas (with --fine-tune)",
     )
