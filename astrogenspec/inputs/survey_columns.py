@@ -22,8 +22,8 @@ References
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 import astropy.units as u
@@ -31,7 +31,8 @@ import numpy as np
 from astropy.table import Table
 from astropy.uncertainty import Distribution
 
-from ..surveys import SDSS, CatalogueFormat, Filter, Survey, get_filter
+from ..surveys import SDSS, CatalogueFormat, Filter, Survey, get_filter, get_survey, survey_names
+from ..surveys.filters import filter_groups
 from .column_names import MAGNITUDES, SCHEMES, list_columns
 from .filter_sets import calibration_errors, extinction_coefficients
 from .fluxes import Values, from_asinh_magnitude, read_unit, to_flux
@@ -470,6 +471,11 @@ def named_filters(columns: Columns) -> list[Filter]:
     -------
     list of Filter
         In the order of the columns.
+
+    Raises
+    ------
+    ValueError
+        If a magnitude is called after an unknown filter of a known camera, such as ``decamDR3-g``.
     """
     found: dict[str, Filter] = {}
     for key in columns.content:
@@ -478,9 +484,20 @@ def named_filters(columns: Columns) -> list[Filter]:
         name = key.removeprefix("flux_").removeprefix("mag_")
         if name.lower().endswith(".ecsv"):
             continue
-        with suppress(ValueError):
+        try:
             found[name] = get_filter(name)
+        except ValueError:
+            if f"mag_err_{name}" in columns.content and _resembles_filter(name):
+                raise
     return list(found.values())
+
+
+def _resembles_filter(name: str) -> bool:
+    """Tell whether a name is that of a known camera with an unknown version or band."""
+    group, _, band = name.rpartition("-")
+    if group in survey_names():
+        return band not in get_survey(group).bands
+    return bool(get_close_matches(group, filter_groups(), n=1, cutoff=0.75))
 
 
 def sdss_columns(columns: Columns) -> dict[Any, Any]:

@@ -275,6 +275,17 @@ def is_known_filter(name: str) -> bool:
     return name in _FILTERS or name in _known_names(name.rpartition("-")[0])
 
 
+def filter_groups() -> list[str]:
+    """Return the names of the cameras of the known filters.
+
+    Returns
+    -------
+    list of str
+        First parts of the names, such as ``"decamDR1"``, sorted.
+    """
+    return sorted({name.rpartition("-")[0] for name in _known_names("")} - {""})
+
+
 def register_filter(new: Filter) -> None:
     """Make a filter known to `get_filter` by its name.
 
@@ -390,8 +401,7 @@ def _load(name: str) -> Filter:
         found = None
     if found is None:
         group = name.rpartition("-")[0]
-        groups = {*filters.filter_group_names, *(own.rpartition("-")[0] for own in _own_names())}
-        known = _known_names(group if group in groups else "")
+        known = _known_names(group if group in filter_groups() else "")
         raise ValueError(
             f"the filter {name!r} is unknown; known filters are, for example, "
             f"{', '.join(_closest(name, known))} (those of the package speclite), or register one "

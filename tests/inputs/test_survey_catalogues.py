@@ -327,6 +327,17 @@ class TestRepeatedBands:
         np.testing.assert_allclose(batch.flux, [[10, 10]], rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["decamDR3-g", "lsst2023-v", "lsst-v"])
+def test_unknown_filters_are_not_ignored(name):
+    with pytest.raises(ValueError, match=f"the filter '{name}' is unknown; known filters are"):
+        coerce_photometry(magnitudes("decamDR1-g", "decamDR1-r", name))
+
+
+def test_other_columns_with_a_hyphen_are_ignored():
+    batch = coerce_photometry(magnitudes("decamDR1-g", "H-alpha"))
+    assert [each.name for each in batch.filters] == ["decamDR1-g"]
+
+
 def test_surveys_in_names_of_columns_are_recognised():
     table = magnitudes("g_des", "r_des", "panstarrs-y", "roman-F158")
     with warnings.catch_warnings():
