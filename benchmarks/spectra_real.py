@@ -25,6 +25,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import astropy.units as u
@@ -38,8 +39,10 @@ from spectra_measured import active_fraction, balanced
 from spectra_sample import UNIT, WAVELENGTH, line_free, photometry_batch
 from specutils import Spectrum
 
-from astrogenspec import coerce_photometry
+from astrogenspec import SpectrumEstimator, coerce_photometry
 from astrogenspec.calibration import SpectrumRecalibration
+from astrogenspec.calibration.features import INPUT_MODES
+from astrogenspec.generation.conditioning import APERTURES
 from astrogenspec.measure import BPT_CLASSES, bpt_class, measure_lines
 from astrogenspec.results.spectra import SpectrumDraws
 from astrogenspec.surveys import BANDS
@@ -199,34 +202,30 @@ def run_real(properties, estimator, folder: Path, plot: Path | None, n: int | No
         if plot is not None:
             _plot(plot / f"{name}.png", drawn, one)
 
-    drawn = predicted(properties, estimator, sample, "redshift given")
-    total = SpectrumRecalibration.fit(drawn, sample.flux * UNIT, noise=sample.noise * UNIT)
+    raw = SpectrumEstimator(estimator.network, card={})
+    drawn = predicted(properties, raw, sample, "redshift given")
+    total = fitted_factors(drawn, sample)
+    estimator = with_factors(raw, total)
     result["held out, redshift given, without recalibration"] = scores(drawn, sample)
-    wider = cross_recalibrated(drawn, sample)
+    wider = cross_recalibrated(properties, raw, drawn, sample)
     record("held out, redshift given", wider, sample, scores(wider, sample))
     result["held out, redshift given"] |= shape_residuals(wider, sample)
     some = sample[: min(len(sample), _N_INFERRED)]
-    drawn = recalibrated(predicted(properties, estimator, some, "redshift inferred"), total)
+    drawn = predicted(properties, estimator, some, "redshift inferred")
     record("held out, redshift inferred", drawn, some, scores(drawn, some))
     known = held_out(folder, None)
     known = known[np.isfinite(known.total).all(axis=1)][:_N_FIBRE]
-    drawn = recalibrated(predicted(properties, estimator, known, "total"), total)
+    drawn = predicted(properties, estimator, known, "total")
     record("held out, in the fibre of total magnitudes", drawn, known, scores(drawn, known))
     distant = fors2(folder, _N_FORS2)
-    drawn = predicted(properties, estimator, distant, "whole")
+    drawn = predicted(properties, raw, distant, "whole")
     record("FORS2, redshift given", drawn, distant, shape_residuals(drawn, distant))
     rest = others(folder)
-    drawn = recalibrated(predicted(properties, estimator, rest, "redshift given"), total)
+    drawn = predicted(properties, estimator, rest, "redshift given")
     record("others, redshift given", drawn, rest, scores(drawn, rest))
     result["held out, redshift given"]["agn"] = active_nuclei(wider, sample)
     result["boosted trees, redshift given"] = boosted(folder)
-    values = total.to_dict()["factors"][0]["values"]
-    factors = {
-        (mode, aperture): values
-        for mode in ("photometry", "both", "image")
-        for aperture in ("total", "fibre")
-    }
-    result["recalibration"] = SpectrumRecalibration(factors).to_dict()
+    result["recalibration"] = total.to_dict()
     return result
 
 
@@ -275,7 +274,7 @@ def _measurements() -> dict:
 
 
 def predicted(properties, estimator, sample: Observed, mode: str):
-    """Predict spectra from magnitudes, without recalibration.
+    """Predict spectra from magnitudes, with the factors of the estimator.
 
     Magnitudes of the spectra are declared as those in a fibre, but for ``whole``, in which they are
     taken as total ones; those of ``total`` are total ones, and the spectra in the fibre.
@@ -295,38 +294,31 @@ def predicted(properties, estimator, sample: Observed, mode: str):
         posterior,
         n_draws=_N_DRAWS,
         aperture="total" if mode == "whole" else "fibre",
-        calibrated=False,
         **options,
     )
 
 
-def recalibrated(drawn: SpectrumDraws, recalibration: SpectrumRecalibration) -> SpectrumDraws:
-    """Scale the spread of draws; lines are part of the continuum."""
-    redshift = np.median(drawn.redshift, axis=1)
-    modes = ["photometry"] * len(drawn)
-    aperture = drawn.meta["aperture"]
-    factor = recalibration.factors(modes, aperture, redshift, WAVELENGTH)[:, None]
-    logs = np.log(np.maximum(drawn.flux.value, 1e-12))
-    middle = np.median(logs, axis=1, keepdims=True)
-    return SpectrumDraws(
-        np.exp(middle + factor * (logs - middle)) * UNIT,
-        drawn.wavelength,
-        drawn.redshift,
-        trusted=drawn.trusted,
-        meta=drawn.meta,
-    )
+def with_factors(estimator: SpectrumEstimator, factors: SpectrumRecalibration) -> SpectrumEstimator:
+    """Return an estimator with other factors of the ranges."""
+    return SpectrumEstimator(estimator.network, card={"recalibration": factors.to_dict()})
 
 
-def cross_recalibrated(drawn: SpectrumDraws, sample: Observed) -> SpectrumDraws:
-    """Recalibrate each half of the galaxies with factors fitted on the other half."""
+def fitted_factors(drawn: SpectrumDraws, sample: Observed) -> SpectrumRecalibration:
+    """Fit factors of the ranges; they are those of all inputs."""
+    found = SpectrumRecalibration.fit(drawn, sample.flux * UNIT, noise=sample.noise * UNIT)
+    values = found.to_dict()["factors"][0]["values"]
+    return SpectrumRecalibration(dict.fromkeys(product(INPUT_MODES, APERTURES), values))
+
+
+def cross_recalibrated(properties, estimator, drawn: SpectrumDraws, sample: Observed):
+    """Predict each half of the galaxies with factors fitted on the other half."""
     n = len(sample)
     order = np.concatenate([np.arange(0, n, 2), np.arange(1, n, 2)])
     halves = order[: (n + 1) // 2], order[(n + 1) // 2 :]
     parts = []
     for half, other in (halves, halves[::-1]):
-        flux, noise = sample.flux[other] * UNIT, sample.noise[other] * UNIT
-        fitted = SpectrumRecalibration.fit(drawn[other], flux, noise=noise)
-        parts.append(recalibrated(drawn[half], fitted))
+        calibrated = with_factors(estimator, fitted_factors(drawn[other], sample[other]))
+        parts.append(predicted(properties, calibrated, sample[half], "redshift given"))
     flux = np.concatenate([part.flux.value for part in parts])[np.argsort(order)]
     return SpectrumDraws(
         flux * UNIT, drawn.wavelength, drawn.redshift, trusted=drawn.trusted, meta=drawn.meta

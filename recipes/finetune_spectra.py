@@ -47,6 +47,8 @@ BASE = "astrogenspec-spectra-simulated"
 _N_DRAWS, _N_PRIOR = 4, 6000
 #: Components of line fluxes that vary among simulated galaxies; the ratios of the others are fixed.
 _N_LINE_COMPONENTS = 8
+#: Dispersion of the stars (km/s) that sets the width of narrow lines where it is unknown.
+_TYPICAL_DISPERSION = 100.0
 #: Relative error of the photometry from which properties are drawn.
 _ERROR = 0.02
 #: Minimum fraction of observed pixels of a bin that counts as observed.
@@ -84,7 +86,8 @@ def make_sample(folder: Path, data: Path, network: SpectrumNetwork) -> ObservedS
     rng = np.random.default_rng(3)
     dispersion, redshift, parts, fluxes = real.dispersion(), real.redshift, [], []
     on_survey = 10 ** (-0.4 * float(network.zero_points[2]))
-    for fitted, sigma, z in zip(fits, dispersion, redshift, strict=True):
+    width = np.nan_to_num(dispersion, nan=_TYPICAL_DISPERSION)
+    for fitted, sigma, z in zip(fits, width, redshift, strict=True):
         r_band = response_weights(REST.wavelength * (1 + z) * u.AA, bands=("r",))[:, 0] * on_survey
         drawn, flux = draw_noise_free(prior, fitted, sigma, z, r_band, _N_DRAWS, rng)
         parts.append(drawn)

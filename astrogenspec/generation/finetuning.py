@@ -124,6 +124,9 @@ class FineTuningRecipe:
         Fraction of observed galaxies at the redshift and magnitude of a simulated galaxy.
     in_fibre : float
         Fraction of observed galaxies with total photometry and the spectrum in the fibre.
+    conditions : SpectrumRecipe
+        Fractions of observed galaxies that are conditioned on no property, on the redshift only,
+        and on all. Spectra predicted from magnitudes in a fibre have the redshift alone.
     photometry : AugmentationConfig
         Noise and missing bands of photometry.
     seed : int
@@ -135,6 +138,9 @@ class FineTuningRecipe:
     image_batch: int = 16
     moved: float = 0.4
     in_fibre: float = 0.25
+    conditions: SpectrumRecipe = field(
+        default_factory=lambda: SpectrumRecipe(only_redshift=0.4, all_properties=0.3)
+    )
     photometry: AugmentationConfig = field(
         default_factory=lambda: AugmentationConfig(full_bands=0.6, gri_bands=0.25)
     )
@@ -272,7 +278,7 @@ def observed_batch(
     for name, line in LINES_OF_PROPERTIES.items():
         theta[:, quantity_index(name)] = (galaxies.narrow[:, line_index(line)] * in_fibre).log10()
     inputs = _inputs(photometry, recipe, generator)
-    given = draw_given(n, SpectrumRecipe(), generator) & theta.isfinite()
+    given = draw_given(n, recipe.conditions, generator) & theta.isfinite()
     known = torch.ones(n, network.components.size, dtype=torch.bool)
     known[:, network.components.column("dispersion")] = part.dispersion.isfinite()
     known[:, network.components.column("fibre_fraction")] = fibre

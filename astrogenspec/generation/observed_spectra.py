@@ -27,6 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.ndimage import median_filter
 from torch import Tensor
 
 from ..nn.records import TensorRecord
@@ -47,6 +48,7 @@ __all__ = [
     "SpectrumPrior",
     "binned_residuals",
     "draw_noise_free",
+    "expected_ivar",
     "factor_modes",
     "fit_prior",
     "fit_spectra",
@@ -64,6 +66,9 @@ _N_ITERATIONS = 5
 _MAX_STEP = 0.5
 #: Minimum of the logarithm (dex) of line fluxes per nmgy in r.
 _MIN_LOG_LINE = -3.0
+#: Number of good pixels over which inverse variances are compared with their median, and largest
+#: ratio of those that are replaced by it; larger ones are sky lines and bad pixels.
+_IVAR_WINDOW, _MAX_IVAR_RATIO = 25, 2.0
 #: Rest-frame ranges (Angstrom) not used: interstellar Na I.
 _UNUSED = ((5885.0, 5903.0),)
 #: Distance from lines (Angstrom) within which residuals do not define components.
@@ -155,6 +160,34 @@ def to_rest_grid(
         moved[0, row, inside] = np.where(good, value, 0.0)
         moved[1, row, inside] = np.where(good, inverse, 0.0)
     return moved[0], moved[1]
+
+
+def expected_ivar(ivar: np.ndarray) -> np.ndarray:
+    """Remove from inverse variances what they owe to the noise of their own pixel.
+
+    Photon noise is estimated from the counts of a pixel, so that pixels in which the noise is low
+    by chance have larger inverse variances, and weighted means of fluxes are too low. An inverse
+    variance is replaced by the median of its neighbours, unless it differs by a factor of 2 or
+    more.
+
+    Parameters
+    ----------
+    ivar : ndarray, shape (m,)
+        Inverse variances of one spectrum; 0 where missing.
+
+    Returns
+    -------
+    ndarray, shape (m,)
+    """
+    result = np.array(ivar, float)
+    good = np.flatnonzero(result > 0)
+    if len(good) < _IVAR_WINDOW:
+        return result
+    seen = result[good]
+    smooth = median_filter(seen, _IVAR_WINDOW, mode="nearest")
+    alike = np.abs(np.log(seen / smooth)) < np.log(_MAX_IVAR_RATIO)
+    result[good] = np.where(alike, smooth, seen)
+    return result
 
 
 @dataclass
@@ -359,6 +392,7 @@ def fit_spectrum(prior: SpectrumPrior, spectra: ObservedSpectra) -> NoiseFree:
         component of the fit is a constant.
     """
     flux, ivar = (values[0].double().numpy().copy() for values in (spectra.flux, spectra.ivar))
+    ivar = expected_ivar(ivar)
     for low, high in _UNUSED:
         ivar[(low < REST.wavelength) & (high > REST.wavelength)] = 0.0
     used = ivar > 0
@@ -445,7 +479,7 @@ def binned_residuals(
         lines = fitted.lines @ profiles[: len(LINE_NAMES)]
         if len(profiles) > len(LINE_NAMES):
             lines = lines + fitted.broad * profiles[-1]
-        inverse = np.where(near, 0.0, one.ivar[0].numpy()) * continuum**2
+        inverse = np.where(near, 0.0, expected_ivar(one.ivar[0].numpy())) * continuum**2
         ratio = (one.flux[0].numpy() - lines) / continuum - 1
         total = inverse.reshape(-1, PER_BIN).sum(1)
         sums = (inverse * ratio).reshape(-1, PER_BIN).sum(1)

@@ -107,7 +107,7 @@ class AssembledSpectra:
         Synthetic magnitude minus that of the photometry in the aperture (`fibre_target` or
         `total_target`); NaN for a missing band.
     lines : Tensor, shape (n, 5880)
-        The part of `flux` in lines with a known flux.
+        The part of `flux` in emission lines.
     """
 
     flux: Tensor
@@ -237,9 +237,11 @@ def assemble(
     """
     continuum = to_observed(galaxies.continuum, galaxies.redshift)
     known = torch.isfinite(line_flux)
-    lines = _with_lines(torch.zeros_like(continuum), galaxies, torch.where(known, line_flux, 0.0))
-    free = _with_lines(continuum, galaxies, torch.where(known, 0.0, galaxies.narrow))
-    free = _with_broad(free, galaxies)
+    nothing = torch.zeros_like(continuum)
+    known_lines = _with_lines(nothing, galaxies, torch.where(known, line_flux, 0.0))
+    drawn_lines = _with_lines(nothing, galaxies, torch.where(known, 0.0, galaxies.narrow))
+    drawn_lines = _with_broad(drawn_lines, galaxies)
+    free = continuum + drawn_lines
     if noise is None:
         noise = free.new_zeros(len(free), N_NOISES)
     if fibre:
@@ -247,13 +249,15 @@ def assemble(
     else:
         wanted, error = total_target(photometry, noise[:, -1])
     target, weight = perturb(wanted, error, noise[:, :-1])
-    lines_nmgy = synthetic_nmgy(lines)
-    slope = fit_slope(synthetic_nmgy(free), lines_nmgy, target, weight)
-    free *= torch.exp(slope[:, None] * _log_wavelength().to(free))
+    known_nmgy = synthetic_nmgy(known_lines)
+    slope = fit_slope(synthetic_nmgy(free), known_nmgy, target, weight)
+    tilt = torch.exp(slope[:, None] * _log_wavelength().to(free))
+    free *= tilt
     free_nmgy = synthetic_nmgy(free)
-    scale = fit_scale(free_nmgy, lines_nmgy, target, weight)
-    flux = free * scale[:, None] + lines
-    synthetic = free_nmgy * scale[:, None] + lines_nmgy
+    scale = fit_scale(free_nmgy, known_nmgy, target, weight)
+    flux = free * scale[:, None] + known_lines
+    lines = drawn_lines * tilt * scale[:, None] + known_lines
+    synthetic = free_nmgy * scale[:, None] + known_nmgy
     residual = -_MAG * torch.log(synthetic / wanted.clamp_min(1e-6))
     residual = torch.where(wanted > 0, residual, torch.nan)
     return AssembledSpectra(flux, scale, residual, lines)
@@ -319,7 +323,7 @@ class DrawnSpectra:
     flux : ndarray, shape (n, k, 5880)
         Spectra on `astrogenspec.wavelengths.WIDE`, 1e-17 erg/s/cm2/A.
     lines : ndarray, shape (n, k, 5880)
-        The part of `flux` in lines with a known flux.
+        The part of `flux` in emission lines.
     redshift : ndarray, shape (n, k)
         Redshifts.
     residual : ndarray, shape (n, k, 5)

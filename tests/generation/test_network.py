@@ -15,13 +15,16 @@ from generation_cases import (
     photometry_of,
 )
 
+from astrogenspec.calibration import SpectrumRecalibration
 from astrogenspec.generation.components import PER_BIN, to_bins
 from astrogenspec.generation.conditioning import APERTURES, reference_log_flux
 from astrogenspec.generation.network import SamplerSettings, spectrum_with_lines
 from astrogenspec.generation.pipeline import (
+    DrawnSpectra,
     ab_flux,
     assemble,
     impose_properties,
+    recalibrate_continua,
     synthetic_nmgy,
     to_observed,
 )
@@ -179,6 +182,27 @@ def test_assembled_spectra_have_given_photometry_lines_and_redshift():
             neighbours = [n for n in LINE_NAMES if 0 < abs(LINES[n] - LINES[name]) < 25]
             if not neighbours and galaxies.dispersion[row] < 150:
                 assert found == pytest.approx(10 ** float(theta[row, column]), rel=0.02)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_recalibration_scales_continua_and_keeps_lines(known):
+    galaxies = make_galaxies(4)
+    given = torch.full((4, 9), known)
+    moved, line_flux = impose_properties(galaxies, make_theta(galaxies), given)
+    result = assemble(moved, line_flux, photometry_of(50 * ab_flux(galaxies)), fibre=False)
+    continuum = result.flux - result.lines
+    smooth = to_observed(moved.continuum, moved.redshift)
+    assert (continuum / smooth).log().diff(dim=1).abs().max() < 1e-4  # no steps at lines
+    assert (result.lines.max(1).values > 0).all()
+    lines = torch.stack([result.lines, 2 * result.lines], 1).numpy()
+    flux = torch.stack([continuum, 1.2 * continuum], 1).numpy() + lines
+    redshift = moved.redshift[:, None].expand(-1, 2).numpy()
+    drawn = DrawnSpectra(flux, lines, redshift, np.zeros((4, 2, 5)), redshift, redshift)
+    factors = SpectrumRecalibration({("photometry", "total"): [0.5] * 7})
+    narrower = recalibrate_continua(drawn, factors, np.array(["photometry"] * 4), "total")
+    np.testing.assert_array_equal(narrower.lines, lines)
+    low, high = np.moveaxis(narrower.flux - lines, 1, 0)
+    np.testing.assert_allclose(high / low, 1.2**0.5, rtol=1e-3)
 
 
 def test_fibre_fraction_scales_the_spectrum():

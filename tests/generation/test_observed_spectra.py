@@ -21,6 +21,7 @@ from astrogenspec.generation.observed_spectra import (
     ObservedSpectra,
     SpectrumPrior,
     draw_noise_free,
+    expected_ivar,
     factor_modes,
     fit_spectrum,
     to_rest_grid,
@@ -70,6 +71,22 @@ def test_fits_recover_continuum_and_lines_of_noisy_spectra_with_gaps(galaxies, p
     pull = (fitted.lines - 40 * galaxy.narrow[0].numpy()) / error
     seen = error < 1e3
     assert seen.sum() >= 13 and np.abs(pull[seen]).max() < 4 and 0.4 < pull[seen].std() < 1.6
+
+
+def test_expected_inverse_variances_do_not_follow_the_noise_of_their_pixel():
+    rng = np.random.default_rng(0)
+    sky, signal, gain = 40.0, 60.0, 1.0
+    flux = signal + np.sqrt(sky + signal) * rng.normal(size=6400)
+    ivar = gain / np.maximum(sky + flux, 1.0)
+    ivar[3000:3006] /= 30.0  # a sky line
+    ivar[5000:5100] = 0.0
+    expected = expected_ivar(ivar)
+    np.testing.assert_array_equal(expected == 0, ivar == 0)
+    np.testing.assert_array_equal(expected[3000:3006], ivar[3000:3006])
+    seen = ivar > 0
+    means = [np.average(flux[seen], weights=values[seen]) for values in (ivar, expected)]
+    assert means[0] < signal - 0.7 and abs(means[1] - signal) < 0.3
+    np.testing.assert_array_equal(expected_ivar(np.zeros(100)), 0.0)
 
 
 def test_draws_differ_by_the_errors_and_follow_the_prior_where_nothing_was_observed(prior):
