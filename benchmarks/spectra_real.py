@@ -35,7 +35,7 @@ from astropy.io import fits
 from astropy.nddata import StdDevUncertainty
 from astropy.table import Table
 from scipy.special import ndtr
-from spectra_measured import active_fraction, balanced
+from spectra_measured import active_fraction, balanced, median_measured, robust_scatter
 from spectra_sample import UNIT, WAVELENGTH, line_free, photometry_batch
 from specutils import Spectrum
 
@@ -43,7 +43,7 @@ from astrogenspec import SpectrumEstimator, coerce_photometry
 from astrogenspec.calibration import SpectrumRecalibration
 from astrogenspec.calibration.features import INPUT_MODES
 from astrogenspec.generation.conditioning import APERTURES
-from astrogenspec.measure import BPT_CLASSES, bpt_class, measure_lines
+from astrogenspec.measure import BPT_CLASSES, bpt_class, measure_kinematics, measure_lines
 from astrogenspec.results.spectra import SpectrumDraws
 from astrogenspec.surveys import BANDS
 from astrogenspec.synthetic import synthetic_flux
@@ -60,7 +60,7 @@ _WINDOW, _SIDEBAND = 14.0, 40.0
 _LINES = {"halpha_nii": (6548.0, 6590.0), "oiii": (5001.0, 5014.0), "hbeta": (4853.0, 4872.0)}
 _N_DRAWS = 40
 _N_INFERRED, _N_FIBRE = 40, 40
-_BPT_DRAWS, _N_BPT = 3, 60
+_BPT_DRAWS, _KINEMATICS_DRAWS = 12, 3
 #: Degree of the polynomial, absolute magnitude, and number of the FORS2 spectra.
 _DEGREE, _FORS2_MAGNITUDE, _N_FORS2 = 4, -22.3, 24
 
@@ -78,6 +78,8 @@ class Observed:
         Synthetic fluxes in the covered bands, NaN in the others.
     total : ndarray, shape (n, 5)
         Total fluxes, NaN where unknown.
+    dispersion : ndarray, shape (n,)
+        Velocity dispersion of the stars by the pipeline of SDSS (km/s), NaN where unknown.
     """
 
     flux: np.ndarray
@@ -85,6 +87,7 @@ class Observed:
     redshift: np.ndarray
     nmgy: np.ndarray
     total: np.ndarray
+    dispersion: np.ndarray
 
     def __getitem__(self, rows) -> Observed:
         return Observed(*(getattr(self, name)[rows] for name in vars(self)))
@@ -93,7 +96,7 @@ class Observed:
         return len(self.redshift)
 
 
-def observed(wavelength, flux, ivar, redshift, total=None) -> Observed:
+def observed(wavelength, flux, ivar, redshift, total=None, dispersion=None) -> Observed:
     """Interpolate spectra and compute their magnitudes in g, r and i."""
     good = ivar > 0
     flux = np.where(good, flux, np.nan)
@@ -106,7 +109,8 @@ def observed(wavelength, flux, ivar, redshift, total=None) -> Observed:
         on_grid[row, here] = np.where(weight > 0, values, 0.0)[nearest[here]]
         noise[row, here] = _NOISE_RATIO / np.sqrt(weight[nearest[here]])
     total = np.full((len(flux), len(BANDS)), np.nan) if total is None else total
-    return Observed(on_grid, noise, np.asarray(redshift, float), nmgy, total)
+    dispersion = np.full(len(flux), np.nan) if dispersion is None else dispersion
+    return Observed(on_grid, noise, np.asarray(redshift, float), nmgy, total, dispersion)
 
 
 def held_out(folder: Path, n: int | None) -> Observed:
@@ -122,6 +126,7 @@ def held_out(folder: Path, n: int | None) -> Observed:
         real.ivar[rows],
         real.redshift[rows],
         real.total[rows],
+        real.dispersion()[rows],
     )
 
 
@@ -224,6 +229,7 @@ def run_real(properties, estimator, folder: Path, plot: Path | None, n: int | No
     drawn = predicted(properties, estimator, rest, "redshift given")
     record("others, redshift given", drawn, rest, scores(drawn, rest))
     result["held out, redshift given"]["agn"] = active_nuclei(wider, sample)
+    result["held out, redshift given"]["dispersion"] = dispersions(wider, sample)
     result["boosted trees, redshift given"] = boosted(folder)
     result["recalibration"] = total.to_dict()
     return result
@@ -438,7 +444,7 @@ def active_nuclei(drawn, sample: Observed) -> dict:
     """
     names = ("halpha", "hbeta", "oiii5007", "nii6584")
     active, fractions = [], []
-    for row in range(min(len(sample), _N_BPT)):
+    for row in range(len(sample)):
         good = np.isfinite(sample.flux[row])
         inner = slice(*(np.flatnonzero(good)[[0, -1]] + [0, 1]))
         spectrum = Spectrum(
@@ -464,6 +470,29 @@ def active_nuclei(drawn, sample: Observed) -> dict:
     if is_active.all() or not is_active.any():
         return counts
     return counts | balanced(np.array(fractions), is_active)
+
+
+def dispersions(drawn, sample: Observed) -> dict:
+    """Compare velocity dispersions measured on draws with those of the pipeline of SDSS (km/s)."""
+    rows = np.flatnonzero(np.isfinite(sample.dispersion))
+    found = np.array(
+        [
+            median_measured(
+                measure_kinematics,
+                "dispersion",
+                drawn.flux.value[row, :_KINEMATICS_DRAWS],
+                drawn.redshift[row, :_KINEMATICS_DRAWS],
+            )
+            for row in rows
+        ]
+    )
+    error = found - sample.dispersion[rows]
+    return {
+        "n": len(rows),
+        "bias": float(np.nanmedian(error)),
+        "scatter": robust_scatter(error),
+        "scatter_of_sample": robust_scatter(sample.dispersion[rows]),
+    }
 
 
 def _patched(flux: np.ndarray) -> np.ndarray:
