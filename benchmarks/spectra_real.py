@@ -43,6 +43,7 @@ from astrogenspec import SpectrumEstimator, coerce_photometry
 from astrogenspec.calibration import SpectrumRecalibration
 from astrogenspec.calibration.features import INPUT_MODES
 from astrogenspec.generation.conditioning import APERTURES
+from astrogenspec.generation.estimator import SpectrumOptions
 from astrogenspec.measure import BPT_CLASSES, bpt_class, measure_kinematics, measure_lines
 from astrogenspec.results.spectra import SpectrumDraws
 from astrogenspec.surveys import BANDS
@@ -60,6 +61,8 @@ _WINDOW, _SIDEBAND = 14.0, 40.0
 _LINES = {"halpha_nii": (6548.0, 6590.0), "oiii": (5001.0, 5014.0), "hbeta": (4853.0, 4872.0)}
 _N_DRAWS = 40
 _N_INFERRED, _N_FIBRE = 40, 40
+#: Candidates of which the draws are chosen by their contrastive scores.
+_N_CANDIDATES = 120
 _BPT_DRAWS, _KINEMATICS_DRAWS = 12, 3
 #: Degree of the polynomial, absolute magnitude, and number of the FORS2 spectra.
 _DEGREE, _FORS2_MAGNITUDE, _N_FORS2 = 4, -22.3, 24
@@ -228,6 +231,10 @@ def run_real(properties, estimator, folder: Path, plot: Path | None, n: int | No
     rest = others(folder)
     drawn = predicted(properties, estimator, rest, "redshift given")
     record("others, redshift given", drawn, rest, scores(drawn, rest))
+    ranked = SpectrumOptions(n_candidates=_N_CANDIDATES, select="best")
+    drawn = predicted(properties, estimator, some, "redshift given", ranked)
+    record("held out, redshift given, ranked", drawn, some, scores(drawn, some))
+    result["held out, redshift given, not ranked"] = scores(wider[: len(some)], some)
     result["held out, redshift given"]["agn"] = active_nuclei(wider, sample)
     result["held out, redshift given"]["dispersion"] = dispersions(wider, sample)
     result["boosted trees, redshift given"] = boosted(folder)
@@ -279,11 +286,12 @@ def _measurements() -> dict:
     return functions
 
 
-def predicted(properties, estimator, sample: Observed, mode: str):
+def predicted(properties, estimator, sample: Observed, mode: str, chosen=None):
     """Predict spectra from magnitudes, with the factors of the estimator.
 
     Magnitudes of the spectra are declared as those in a fibre, but for ``whole``, in which they are
-    taken as total ones; those of ``total`` are total ones, and the spectra in the fibre.
+    taken as total ones; those of ``total`` are total ones, and the spectra in the fibre. ``chosen``
+    are the `SpectrumOptions`.
     """
     flux = sample.total
     if mode != "total":
@@ -300,6 +308,7 @@ def predicted(properties, estimator, sample: Observed, mode: str):
         posterior,
         n_draws=_N_DRAWS,
         aperture="total" if mode == "whole" else "fibre",
+        options=chosen,
         **options,
     )
 
