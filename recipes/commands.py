@@ -121,9 +121,13 @@ _FINETUNE_SPECTRA = (
 FINETUNE_SPECTRA_FIRST = (
     f"{_FINETUNE_SPECTRA} --minutes 25 --learning-rate 5e-4 --out runs/spectra-real-first"
 )
-FINETUNE_SPECTRA = (
+FINETUNE_SPECTRA_SECOND = (
     f"{_FINETUNE_SPECTRA} --model runs/spectra-real-first/spectra.safetensors --minutes 28.3 "
-    "--learning-rate 4e-4 --batches 72 40 8 --seed 6 --out runs/spectra-real"
+    "--learning-rate 4e-4 --batches 72 40 8 --seed 6 --out runs/spectra-real-second"
+)
+FINETUNE_SPECTRA = (
+    f"{_FINETUNE_SPECTRA} --model runs/spectra-real-second/spectra.safetensors --minutes 40 "
+    "--learning-rate 4e-4 --batches 72 40 8 --seed 7 --out runs/spectra-real"
 )
 
 
@@ -220,9 +224,10 @@ RECIPES = {
         SIMULATE_FOR_SPECTRA,
         REAL_SPECTRA,
         FINETUNE_SPECTRA_FIRST,
+        FINETUNE_SPECTRA_SECOND,
         FINETUNE_SPECTRA,
         _bundle("spectra", "runs/spectra-real"),
-        "python benchmarks/spectra.py real FOLDER --n 100 --out results/spectra",
+        "python benchmarks/spectra.py real FOLDER --n 134 --out results/spectra",
         "python recipes/bundle.py spectra --results results/spectra",
     ),
 }
