@@ -39,7 +39,7 @@ from astrogenspec.quantities import QUANTITIES, quantities_to_theta
 from astrogenspec.synthetic import response_weights
 from astrogenspec.training.loop import TrainingConfig
 from astrogenspec.training.shards import Shards
-from astrogenspec.wavelengths import REST
+from astrogenspec.wavelengths import LINE_NAMES, REST
 
 #: Weights of simulated spectra, from which fine-tuning starts.
 BASE = "astrogenspec-spectra-simulated"
@@ -47,6 +47,12 @@ BASE = "astrogenspec-spectra-simulated"
 _N_DRAWS, _N_PRIOR = 4, 6000
 #: Components of line fluxes that vary among simulated galaxies; the ratios of the others are fixed.
 _N_LINE_COMPONENTS = 8
+#: Lines that keep their fluxes, and weight of the others.
+_STRONG_LINES = (
+    "Halpha", "Hbeta", "NII6550", "NII6585", "OIII4960", "OIII5008", "OII3727", "OII3730",
+    "SII6718", "SII6733",
+)  # fmt: skip
+_WEAK = 0.01
 #: Dispersion of the stars (km/s) that sets the width of narrow lines where it is unknown.
 _TYPICAL_DISPERSION = 100.0
 #: Relative error of the photometry from which properties are drawn.
@@ -112,13 +118,20 @@ def make_sample(folder: Path, data: Path, network: SpectrumNetwork) -> ObservedS
 
 
 def with_simulated_ratios(components: Components, narrow: Tensor) -> Tensor:
-    """Project line fluxes on the line ratios that vary among simulated galaxies."""
+    """Project line fluxes on the line ratios that vary among simulated galaxies.
+
+    The projection is a least-squares fit of the logarithms, in which weak lines, whose draws are
+    noisy, have small weights: the fluxes of strong lines hardly change.
+    """
     logs = narrow.clamp_min(1e-3).log10() - components.line_mean
-    coefficients = logs @ components.line_basis.T
+    weight = torch.tensor([1.0 if name in _STRONG_LINES else _WEAK for name in LINE_NAMES])
     first = components.n_continuum
-    centre = components.centre[first : first + coefficients.shape[1]]
-    coefficients[:, _N_LINE_COMPONENTS:] = centre[_N_LINE_COMPONENTS:]
-    return 10 ** (coefficients @ components.line_basis + components.line_mean)
+    centre = components.centre[first : first + len(LINE_NAMES)]
+    fixed = centre[_N_LINE_COMPONENTS:] @ components.line_basis[_N_LINE_COMPONENTS:]
+    basis = components.line_basis[:_N_LINE_COMPONENTS]
+    normal = (basis * weight) @ basis.T
+    coefficients = torch.linalg.solve(normal, (basis * weight) @ (logs - fixed).T)
+    return 10 ** (coefficients.T @ basis + fixed + components.line_mean)
 
 
 def photometry_in_fibre(network: SpectrumNetwork, galaxies: Galaxy, flux: Tensor) -> np.ndarray:
