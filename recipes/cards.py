@@ -20,6 +20,7 @@ from commands import (
     FINETUNE_SPECTRA,
     FINETUNE_SPECTRA_FIRST,
     FINETUNE_SPECTRA_SECOND,
+    FINETUNE_SPECTRA_THIRD,
     N_FOLDS,
     N_HEADS,
     REAL_SPECTRA,
@@ -439,12 +440,13 @@ def spectra_card(run: Path, commit: str) -> dict:
     for key in ("sha256", "filename", "metrics", "recalibration"):
         card.pop(key, None)
     card |= base_card("spectra", card, commit)
-    runs = [*(run.with_name(f"{run.name}-{part}") for part in ("first", "second")), run]
+    runs = [*(run.with_name(f"{run.name}-{part}") for part in ("first", "second", "third")), run]
     commands = (
         SIMULATE_FOR_SPECTRA,
         REAL_SPECTRA,
         FINETUNE_SPECTRA_FIRST,
         FINETUNE_SPECTRA_SECOND,
+        FINETUNE_SPECTRA_THIRD,
         FINETUNE_SPECTRA,
     )
     stage = {
@@ -459,7 +461,8 @@ def spectra_card(run: Path, commit: str) -> dict:
         "differences": "in the first run, bands of total photometry that are not known (of 109 of "
         "the 592 galaxies with total magnitudes in r) had the flux in r; in the first two, the "
         "noise-free spectra were drawn with the inverse variances of single pixels, and 15 instead "
-        "of 40% of the real galaxies were conditioned on the redshift alone",
+        "of 40% of the real galaxies were conditioned on the redshift alone; in the first three, "
+        "weak and strong lines had equal weights in the projection on simulated line ratios",
     }
     card["stages"] = [stage]
     card["training_set"] |= {

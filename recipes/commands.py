@@ -125,9 +125,13 @@ FINETUNE_SPECTRA_SECOND = (
     f"{_FINETUNE_SPECTRA} --model runs/spectra-real-first/spectra.safetensors --minutes 28.3 "
     "--learning-rate 4e-4 --batches 72 40 8 --seed 6 --out runs/spectra-real-second"
 )
-FINETUNE_SPECTRA = (
+FINETUNE_SPECTRA_THIRD = (
     f"{_FINETUNE_SPECTRA} --model runs/spectra-real-second/spectra.safetensors --minutes 40 "
-    "--learning-rate 4e-4 --batches 72 40 8 --seed 7 --out runs/spectra-real"
+    "--learning-rate 4e-4 --batches 72 40 8 --seed 7 --out runs/spectra-real-third"
+)
+FINETUNE_SPECTRA = (
+    f"{_FINETUNE_SPECTRA} --model runs/spectra-real-third/spectra.safetensors --minutes 24 "
+    "--learning-rate 4e-4 --batches 72 40 8 --seed 8 --out runs/spectra-real"
 )
 
 
@@ -225,6 +229,7 @@ RECIPES = {
         REAL_SPECTRA,
         FINETUNE_SPECTRA_FIRST,
         FINETUNE_SPECTRA_SECOND,
+        FINETUNE_SPECTRA_THIRD,
         FINETUNE_SPECTRA,
         _bundle("spectra", "runs/spectra-real"),
         "python benchmarks/spectra.py real FOLDER --n 134 --out results/spectra",
