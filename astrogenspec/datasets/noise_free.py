@@ -30,11 +30,9 @@ from ..generation.finetuning import (
 )
 from ..generation.network import SamplerSettings, SpectrumNetwork
 from ..generation.observed_spectra import (
-    NoiseFree,
-    ObservedSpectra,
     SpectrumPrior,
     fit_prior,
-    fit_spectrum,
+    fit_spectra,
 )
 from ..generation.training import SpectrumBatch, SpectrumRecipe, draw_given, hide_inputs
 from ..inputs.features import PHOTOMETRY_FEATURES, ModelInputs
@@ -235,7 +233,7 @@ def _make_file(
     used, rows = usable_galaxies(columns, filters, path)
     spectra = observed_spectra(used)
     fits = [
-        _fitted(prior, spectra[k : k + 1])
+        fit_spectra(prior, spectra[k : k + 1])[0]
         for k in tqdm(
             range(len(spectra)), desc=f"spectra of {path.stem}", disable=where.quiet, unit="galaxy"
         )
@@ -248,14 +246,6 @@ def _make_file(
                 file[name] = getattr(sample, name).numpy()
             file["labels"] = used["theta"][kept]
             file["row"] = start + rows[kept]
-
-
-def _fitted(prior: SpectrumPrior, spectrum: ObservedSpectra) -> NoiseFree | None:
-    """Fit one spectrum; None if the equations have no solution."""
-    try:
-        return fit_spectrum(prior, spectrum)
-    except np.linalg.LinAlgError:
-        return None
 
 
 def _digest(names: np.ndarray, prior: SpectrumPrior, seed: int) -> str:

@@ -23,6 +23,7 @@ measured well, the draws differ as much as the prior allows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,7 @@ from ..wavelengths import (
 from .components import PER_BIN, Galaxy
 
 __all__ = [
+    "MIN_SIMULATED",
     "NoiseFree",
     "ObservedSpectra",
     "SpectrumPrior",
@@ -77,6 +79,11 @@ _NEAR_LINE = 12.0
 _BIN_ERROR, _MAX_RESIDUAL = 0.003, 0.3
 #: Factor of the standard deviations of the components of residuals.
 _RESIDUAL_INFLATION = 1.5
+#: Smallest number of simulated galaxies of a prior.
+MIN_SIMULATED = 20
+#: Standard deviations of components, relative to the largest one or in each pixel, below which they
+#: are rounding errors.
+_MIN_RELATIVE_SCALE = 1e-5
 #: Minimum signal-to-noise ratio of broad Halpha.
 _MIN_BROAD_SNR = 5.0
 
@@ -229,16 +236,36 @@ class SpectrumPrior:
         galaxies : Galaxy
             At least a few thousand galaxies.
         n_components : int
-            Number of principal components.
+            Maximum number of principal components; fewer if the galaxies differ in fewer ways.
 
         Returns
         -------
         SpectrumPrior
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than `MIN_SIMULATED` galaxies, or all have the same spectrum.
         """
+        if len(galaxies) < MIN_SIMULATED:
+            raise ValueError(
+                f"there are {len(galaxies)} simulated spectra for the prior of noise-free spectra; "
+                f"at least {MIN_SIMULATED}, better a few thousand, are needed."
+            )
         logs = galaxies.continuum.float().clamp_min(1e-5).log()
         mean = logs.mean(0)
         logs -= mean
-        _, scale, basis = torch.svd_lowrank(logs, q=n_components + 10, niter=3)
+        q = min(n_components + 10, len(logs))
+        _, scale, basis = torch.svd_lowrank(logs, q=q, niter=3)
+        # Differences of a part in 100,000 in all pixels are rounding errors.
+        rounding = _MIN_RELATIVE_SCALE * np.sqrt(logs.numel())
+        distinct = scale > max(_MIN_RELATIVE_SCALE * float(scale[0]), rounding)
+        n_components = min(n_components, int(distinct.sum()))
+        if not n_components:
+            raise ValueError(
+                "all simulated spectra are alike, so that they define no prior of noise-free "
+                "spectra; give different galaxies."
+            )
         basis = basis.T[:n_components]
         coefficients = (logs @ basis.T).double().numpy()
         prior = cls(
@@ -291,14 +318,22 @@ class SpectrumPrior:
         residual, weight : ndarray, shape (n, 800)
             Binned logarithm of observed minus fitted continua, and inverse variances.
         n_components : int
-            Number of components.
+            Maximum number of components. There are at most as many as spectra, and none where
+            spectra do not differ from their fits.
         """
-        modes = factor_modes(residual, weight, n_components)
+        used = (weight > 0).any(axis=1)
+        n_components = min(n_components, int(used.sum()))
+        if not n_components:
+            return
+        modes = factor_modes(residual[used], weight[used], n_components)
         pixels = np.stack([_spread(mode) for mode in modes])
         norm = np.linalg.norm(pixels, axis=1)
+        rounding = _MIN_RELATIVE_SCALE * np.sqrt(pixels.shape[1])
+        real = norm > max(_MIN_RELATIVE_SCALE * norm.max(), rounding)
+        pixels, norm = pixels[real], norm[real]
         self.basis = np.vstack([self.basis, pixels / norm[:, None]])
         self.scale = np.append(self.scale, _RESIDUAL_INFLATION * norm)
-        padding = np.zeros((n_components, self.line_slope.shape[1]))
+        padding = np.zeros((len(norm), self.line_slope.shape[1]))
         self.line_slope = np.vstack([self.line_slope, padding])
 
 
@@ -318,7 +353,7 @@ def factor_modes(
     residual, weight : ndarray, shape (n, m)
         Residuals and inverse variances, 0 where missing.
     n_modes : int
-        Number of modes.
+        Number of modes, at most n.
     n_iterations : int
         Number of steps of expectation maximisation.
 
@@ -454,13 +489,23 @@ def _profiles(spectra: ObservedSpectra) -> np.ndarray:
     return torch.cat(parts).double().numpy()
 
 
-def fit_spectra(prior: SpectrumPrior, spectra: ObservedSpectra) -> list[NoiseFree]:
-    """Fit every spectrum; see `fit_spectrum`."""
-    return [fit_spectrum(prior, spectra[k : k + 1]) for k in range(len(spectra))]
+def fit_spectra(prior: SpectrumPrior, spectra: ObservedSpectra) -> list[NoiseFree | None]:
+    """Fit every spectrum; see `fit_spectrum`.
+
+    None for one without pixels, or whose equations have no solution.
+    """
+    fits: list[NoiseFree | None] = []
+    for k in range(len(spectra)):
+        try:
+            seen = bool((spectra.ivar[k] > 0).any())
+            fits.append(fit_spectrum(prior, spectra[k : k + 1]) if seen else None)
+        except np.linalg.LinAlgError:
+            fits.append(None)
+    return fits
 
 
 def binned_residuals(
-    prior: SpectrumPrior, spectra: ObservedSpectra, fits: list[NoiseFree]
+    prior: SpectrumPrior, spectra: ObservedSpectra, fits: Sequence[NoiseFree | None]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return relative residuals of fits in bins, without lines, and their inverse variances.
 
@@ -471,6 +516,8 @@ def binned_residuals(
     near = np.any([np.abs(REST.wavelength - line) < _NEAR_LINE for line in LINES.values()], axis=0)
     residual, weight = np.zeros((2, len(fits), REST.size // PER_BIN))
     for row, fitted in enumerate(fits):
+        if fitted is None:
+            continue
         one = spectra[row : row + 1]
         continuum = np.exp(
             prior.mean + fitted.coefficients[0] + fitted.coefficients[1:] @ prior.basis
@@ -490,7 +537,7 @@ def binned_residuals(
 
 def fit_prior(
     simulated: Galaxy, spectra: ObservedSpectra, n_simulated: int = 50, n_residual: int = 12
-) -> tuple[SpectrumPrior, list[NoiseFree]]:
+) -> tuple[SpectrumPrior, list[NoiseFree | None]]:
     """Compute the prior from simulated and observed galaxies, and fit the observed ones with it.
 
     Parameters
@@ -500,13 +547,19 @@ def fit_prior(
     spectra : ObservedSpectra
         Observed spectra.
     n_simulated, n_residual : int
-        Number of components from simulated galaxies, and from the residuals of observed ones.
+        Maximum number of components from simulated galaxies, and from the residuals of observed
+        ones. A few or similar spectra give fewer.
 
     Returns
     -------
     prior : SpectrumPrior
-    fits : list of NoiseFree
-        One per observed galaxy.
+    fits : list of NoiseFree or None
+        One per observed galaxy; None for one whose equations have no solution.
+
+    Raises
+    ------
+    ValueError
+        If the simulated galaxies are too few, or all alike.
     """
     prior = SpectrumPrior.fit(simulated, n_simulated)
     prior.extend(*binned_residuals(prior, spectra, fit_spectra(prior, spectra)), n_residual)

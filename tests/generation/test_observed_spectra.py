@@ -6,6 +6,7 @@ import pytest
 import torch
 from generation_cases import make_columns, make_galaxies, make_network, make_theta
 
+from astrogenspec.generation import observed_spectra
 from astrogenspec.generation.components import Components
 from astrogenspec.generation.conditioning import APERTURES
 from astrogenspec.generation.diffusion import NoiseLevels, denoising_loss
@@ -23,6 +24,8 @@ from astrogenspec.generation.observed_spectra import (
     draw_noise_free,
     expected_ivar,
     factor_modes,
+    fit_prior,
+    fit_spectra,
     fit_spectrum,
     to_rest_grid,
 )
@@ -113,6 +116,63 @@ def test_modes_of_noisy_residuals_with_gaps_are_recovered():
     assert np.abs(modes[:, :3]).max() < 1e-12
     true = np.array([0.1, 0.05])[:, None] * true[:, 3:]
     assert np.allclose(modes[:, 3:].T @ modes[:, 3:], true.T @ true, atol=2e-3)
+
+
+@pytest.mark.parametrize("case", ["one", "three", "identical", "one without pixels"])
+def test_few_or_identical_spectra_define_fewer_components(galaxies, case):
+    one = observed(galaxies[5:6])
+    spectra = ObservedSpectra.concatenate([one] * (1 if case == "one" else 3))
+    if case == "three":
+        parts = [observed(galaxies[k : k + 1], seed=k) for k in range(3)]
+        spectra = ObservedSpectra.concatenate(parts)
+    if case == "one without pixels":
+        spectra.ivar[1] = 0
+    torch.manual_seed(0)
+    prior, fits = fit_prior(galaxies, spectra, 12)
+    n = len(prior.scale)
+    # The artificial galaxies differ in three ways.
+    assert prior.n_simulated == 3 <= n <= 3 + len(spectra)
+    assert prior.basis.shape == (n, REST.size)
+    assert np.isfinite(prior.basis).all() and (prior.scale > 0).all()
+    assert len(prior.line_slope) == n
+    truth = (40 * galaxies[5:6].continuum[0]).log().numpy()
+    first = spectra[:1].ivar[0].numpy() > 0
+    fitted = fits[0]
+    found = prior.mean + fitted.coefficients[0] + fitted.coefficients[1:] @ prior.basis
+    if case != "three":
+        assert np.std((found - truth)[first]) < 0.02
+    kept = [fit for k, fit in enumerate(fits) if case != "one without pixels" or k != 1]
+    assert all(np.isfinite(fit.coefficients).all() for fit in kept)
+    assert len(kept) == len(fits) or fits[1] is None
+
+
+def test_a_spectrum_without_solution_does_not_spoil_the_others(galaxies, prior, monkeypatch):
+    spectra = ObservedSpectra.concatenate([observed(galaxies[k : k + 1]) for k in range(2)])
+    fit = observed_spectra.fit_spectrum
+
+    def fails(prior, one):
+        if one.redshift[0] == spectra.redshift[1]:
+            raise np.linalg.LinAlgError("singular")
+        return fit(prior, one)
+
+    monkeypatch.setattr(observed_spectra, "fit_spectrum", fails)
+    fits = fit_spectra(prior, spectra)
+    assert np.isfinite(fits[0].coefficients).all() and fits[1] is None
+    weight = observed_spectra.binned_residuals(prior, spectra, fits)[1]
+    assert weight[0].any() and not weight[1].any()
+
+
+def test_simulated_spectra_that_define_no_prior(galaxies):
+    few = observed(galaxies[:1])
+    with pytest.raises(ValueError, match="there are 3 simulated spectra for the prior"):
+        fit_prior(galaxies[:3], few)
+    same = type(galaxies).concatenate([galaxies[:1]] * 30)
+    with pytest.raises(ValueError, match="all simulated spectra are alike"):
+        fit_prior(same, few)
+    # Thirty galaxies have at most thirty components.
+    torch.manual_seed(0)
+    prior, _ = fit_prior(galaxies[:30], few, 50)
+    assert prior.n_simulated < 30
 
 
 def test_spectra_are_shifted_to_the_rest_frame():
