@@ -201,6 +201,7 @@ def html_page(evaluation: Evaluation) -> str:
             "al. 2020), and accuracy of the class of active galaxies (Doorenbos et al. 2024), on "
             "their own test sets.</p>",
             _table(evaluation.tables["measurements"]),
+            *_measurement_images(evaluation.tables["measurements"]),
             _image(_spectrum_figure(evaluation, evaluation.spectra), "generated and observed"),
         ]
     return "\n".join([*parts, "</body></html>"])
@@ -314,6 +315,39 @@ def _population_figure(evaluation: Evaluation) -> Figure:
             for axis in axes[row]:
                 axis.set_ylim(min(shown) - margin, max(shown) + margin)
     return figure
+
+
+#: Measurements that are shown as figures.
+_SHOWN = (
+    "Dn4000",
+    "HdA",
+    "Mgb",
+    "Fe5270",
+    "velocity dispersion (km/s)",
+    "log age (dex)",
+    "metallicity (dex)",
+    "E(B-V) (mag)",
+)
+
+
+def _measurement_images(table: QTable) -> list[str]:
+    """Measurements on the best generated against those on the observed spectra."""
+    values = table.meta.get("values", {})
+    shown = [name for name in _SHOWN if name in values]
+    if not shown:
+        return []
+    figure, axes = _figure((10, 5), 2, 4)
+    for axis in axes.ravel()[len(shown) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes.ravel(), shown, strict=False):
+        own, true = values[name]
+        both = np.isfinite(own) & np.isfinite(true)
+        axis.plot(true[both], own[both], ".", ms=_marker(both), alpha=0.5)
+        if both.any():
+            ends = [np.min([true[both], own[both]]), np.max([true[both], own[both]])]
+            axis.plot(ends, ends, "k-", lw=0.8)
+        axis.set(xlabel=f"observed {name}", ylabel="generated")
+    return [_image(figure, "measurements on generated against observed spectra")]
 
 
 def _spectrum_figure(evaluation: Evaluation, spectra: SpectrumDraws) -> Figure:

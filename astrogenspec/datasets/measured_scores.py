@@ -65,7 +65,8 @@ def measured_scores(
     QTable
         ``what``, ``n``, ``median`` of the generated values, ``bias``, ``scatter``, ``rmse`` and
         ``r2`` against the observed ones, ``accuracy`` of a class, and ``published``, a root mean
-        square error or an accuracy.
+        square error or an accuracy.  The entry ``values`` of its metadata has the values on
+        generated and on observed spectra by ``what``, NaN where unknown.
     """
     names = ("what", "n", "median", "bias", "scatter", "rmse", "r2", "accuracy", "published")
     kinds = ("U60", "i8", *["f8"] * 7)
@@ -76,17 +77,21 @@ def measured_scores(
     weights = InverseVariance(np.where(good, ivar, 1e-20) / FLUX_UNIT**2)
     truth = Spectrum(flux=observed * FLUX_UNIT, spectral_axis=axis, uncertainty=weights, mask=~good)
     own = Spectrum(flux=generated * FLUX_UNIT, spectral_axis=axis)
-    rows = _index_rows((own, own_redshift), (truth, redshift))
+    values = _index_values((own, own_redshift), (truth, redshift))
+    classes = []
     if n_fits:
         few = slice(0, n_fits)
         pair = (own[few], own_redshift[few]), (truth[few], redshift[few])
-        rows += _stellar_rows(*pair)
-        rows += _class_rows(*pair)
-    return QTable(rows=rows or None, names=names, dtype=kinds)
+        values |= _stellar_values(*pair)
+        classes = _class_rows(*pair)
+    rows = [_row(what, *both) for what, both in values.items()] + classes
+    return QTable(rows=rows or None, names=names, dtype=kinds, meta={"values": values})
 
 
 #: Spectra with their redshifts.
 _Spectra = tuple[Spectrum, np.ndarray]
+#: Values on generated and on observed spectra, by name.
+_Values = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def _row(what: str, own: np.ndarray, truth: np.ndarray) -> tuple[Any, ...]:
@@ -99,23 +104,23 @@ def _row(what: str, own: np.ndarray, truth: np.ndarray) -> tuple[Any, ...]:
     return (what, int(both.sum()), float(np.median(own[both])), *values, np.nan, published)
 
 
-def _index_rows(own: _Spectra, truth: _Spectra) -> list[tuple]:
-    """Return scores of all indices that are measured on at least one galaxy."""
+def _index_values(own: _Spectra, truth: _Spectra) -> _Values:
+    """Return the indices that are measured on at least one galaxy."""
     from ..measure import measure_indices
     from ..measure.indices import INDEX_NAMES
 
     one, other = (measure_indices(each, redshift=z) for each, z in (own, truth))
-    rows = [_row(name, _plain(one[name]), _plain(other[name])) for name in INDEX_NAMES]
-    return [row for row in rows if row[1]]
+    pairs = {name: (_plain(one[name]), _plain(other[name])) for name in INDEX_NAMES}
+    return {name: pair for name, pair in pairs.items() if np.isfinite(pair).all(axis=0).any()}
 
 
-def _stellar_rows(own: _Spectra, truth: _Spectra) -> list[tuple]:
-    """Return scores of what stellar templates measure; empty if they are not installed."""
+def _stellar_values(own: _Spectra, truth: _Spectra) -> _Values:
+    """Return what stellar templates measure; empty if they are not installed."""
     from ..measure import measure_kinematics, measure_populations
     from ..measure.templates import templates_available
 
     if not templates_available():
-        return []
+        return {}
     columns: Mapping[str, tuple[Callable[..., QTable], str]] = {
         "velocity dispersion (km/s)": (measure_kinematics, "dispersion"),
         "log age (dex)": (measure_populations, "log_age"),
@@ -126,15 +131,15 @@ def _stellar_rows(own: _Spectra, truth: _Spectra) -> list[tuple]:
         function: [function(each, redshift=z) for each, z in (own, truth)]
         for function in (measure_kinematics, measure_populations)
     }
-    rows = []
+    values = {}
     for what, (function, name) in columns.items():
         one, other = tables[function]
         known = _plain(other[f"{name}_err"]) < MAX_ERRORS[what]
         value = _plain(other[name])
         if function is measure_kinematics:
             known &= value > _MIN_DISPERSION
-        rows.append(_row(what, _plain(one[name]), np.where(known, value, np.nan)))
-    return rows
+        values[what] = _plain(one[name]), np.where(known, value, np.nan)
+    return values
 
 
 def _class_rows(own: _Spectra, truth: _Spectra) -> list[tuple]:

@@ -105,5 +105,5 @@ def test_commands_of_the_page(tmp_path, monkeypatch):
     assert SpectrumEstimator.load("runs/spectra/spectra.safetensors").network.n_domains == 1
     assert main(evaluate) == 0
     page = Path("page.html").read_text()
-    assert "Evaluation on 3 real galaxies" in page and page.count("<img") == 4
+    assert "Evaluation on 3 real galaxies" in page and page.count("<img") == 5
     assert {path.name for path in tmp_path.iterdir()} == {"sdss", "runs", "page.html"}
