@@ -8,9 +8,9 @@ OUT/fors2.ecsv and OUT/fors2 with those of FORS2.  The rest is done by the comma
 documentation (docs/real_survey.rst).
 
 The spectra of FORS2 have neither positions nor errors nor absolute fluxes.  Here each is at a
-position of its own, its noise is estimated from the differences of neighbouring pixels, and it is
-scaled to r = 20, which is also its only photometry: they test the way of spectra of another
-instrument to a network, and no more.
+position of its own, its noise is estimated from the differences of neighbouring pixels, it is
+scaled to r = 20, and its photometry is synthetic, in r and, where the spectrum covers it, in i:
+they test the way of spectra of another instrument to a network, and no more.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ from real_spectra import plain, read_real_spectra
 from astrogenspec.inputs.cutout_fits import write_cutout_fits
 from astrogenspec.quantities import QUANTITIES
 from astrogenspec.surveys import BANDS
+from astrogenspec.synthetic import response_weights
 
 #: Relative error of the photometry, and magnitude to which spectra of FORS2 are scaled.
 _ERROR, _FAINT = 0.03, 20.0
+#: Ranges (Angstrom) that a spectrum must cover for its synthetic fluxes.
+_COVERED = {"r": (5400.0, 7000.0), "i": (6800.0, 8350.0)}
 _LINES = {
     "halpha_flux": "h_alpha",
     "hbeta_flux": "h_beta",
@@ -116,15 +119,18 @@ def write_fors2(folder: Path, out: Path) -> int:
     table = QTable({"name": [f"F{k:04d}" for k in range(n)]})
     table["ra"], table["dec"] = 360 * rng.random(n) * u.deg, 80 * rng.random(n) * u.deg
     table["ebv"] = np.zeros(n) * u.mag
-    table["flux_r"] = np.full(n, 10 ** (0.4 * (22.5 - _FAINT))) * u.nmgy
-    table["flux_err_r"] = 0.5 * table["flux_r"]
     table["redshift"] = plain(source["z"]) * u.one
+    photometry = np.full((n, len(BANDS)), np.nan)
     (out / "fors2").mkdir(parents=True)
     for k, name in enumerate(table["name"]):
         used = np.isfinite(wave[k]) & (wave[k] > 0)
         good = used & (bad[k] == 0) & (flux[k] != 0)
-        # One nanomaggy in r is about 2.8e-17 erg/s/cm2/A at 6200 Angstrom.
-        scale = 2.8 * table["flux_r"][k].value / np.median(flux[k][good])
+        seen = _synthetic(wave[k][good], flux[k][good])
+        scale = 10 ** (0.4 * (22.5 - _FAINT)) / seen[BANDS.index("r")]
+        if not np.isfinite(scale):
+            # One nanomaggy in r is about 2.8e-17 erg/s/cm2/A at 6200 Angstrom.
+            scale = 2.8 * 10 ** (0.4 * (22.5 - _FAINT)) / np.median(flux[k][good])
+        photometry[k] = scale * seen
         step = np.diff(flux[k][used], append=flux[k][used][-1])
         # A robust standard deviation: neighbours of white noise differ by sqrt(2) sigma.
         sigma = 1.4826 * np.median(np.abs(step[good[used]])) / np.sqrt(2) * scale
@@ -136,8 +142,21 @@ def write_fors2(folder: Path, out: Path) -> int:
                 "ivar": np.where(good[used], sigma**-2, 0.0),
             },
         )
+    _fluxes(table, photometry)
     table.write(out / "fors2.ecsv")
     return n
+
+
+def _synthetic(wavelength: np.ndarray, flux: np.ndarray) -> np.ndarray:
+    """Return synthetic fluxes in r and i (nmgy), NaN where the spectrum does not cover them."""
+    found = np.full(len(BANDS), np.nan)
+    for band in "ri":
+        low, high = _COVERED[band]
+        if wavelength[0] < low and wavelength[-1] > high:
+            found[BANDS.index(band)] = (
+                flux @ response_weights(wavelength * u.AA, bands=(band,))[:, 0]
+            )
+    return found
 
 
 def main() -> None:

@@ -1,8 +1,16 @@
-"""A loopback server with the layout of SDSS: catalogue, frames and spectra of a small survey."""
+"""A loopback server with the layout of SDSS: catalogue, frames and spectra of a small survey.
 
+    python tests/sky_server_cases.py --port 8123 --runs 8 --fields 6
+
+serves it until it is interrupted; ``astrogenspec dataset sdss --mirror http://127.0.0.1:8123``
+downloads from it.
+"""
+
+import argparse
 import bz2
 import io
 import re
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -198,10 +206,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served(case):
+def served(case, port=0):
     """Serve a `SkyCase`; yield the address."""
     handler = type("Handler", (_Handler,), {"case": case})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -209,3 +217,19 @@ def served(case):
     finally:
         server.shutdown()
         server.server_close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, default=8123)
+    parser.add_argument("--runs", type=int, default=8, help="runs of three galaxies per field")
+    parser.add_argument("--fields", type=int, default=6, help="fields of a run")
+    options = parser.parse_args()
+    with served(SkyCase(options.runs, options.fields, 3), options.port) as address:
+        sys.stdout.write(f"{3 * options.runs * options.fields} galaxies at {address}\n")
+        sys.stdout.flush()
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
