@@ -99,7 +99,7 @@ def _add_properties(lanes: Any, common: argparse.ArgumentParser) -> None:
     add(
         "--configuration",
         choices=("images-to-physics",),
-        help="settings of the published method of Siddiqa et al. (with --data)",
+        help="network and training of the published method of Siddiqa et al. (with --data)",
     )
     _add_fine_tuning(properties)
     part = properties.add_mutually_exclusive_group()
@@ -198,7 +198,7 @@ def _add_spectra(lanes: Any, common: argparse.ArgumentParser) -> None:
     spectra.add_argument(
         "--configuration",
         choices=("galaxy-spectroscopy",),
-        help="settings of the published method of Doorenbos et al.",
+        help="network and training of the published method of Doorenbos et al.",
     )
     spectra.set_defaults(run=_joined(_train_spectra))
 
@@ -472,13 +472,14 @@ def _images_of(options: argparse.Namespace, table: Table) -> Images | None:
 
 
 def _train_spectra(options: argparse.Namespace) -> int:
-    from ..datasets.configurations import spectrum_recipe
+    from ..datasets.configurations import published_training, spectrum_recipe
+    from ..datasets.image_spectra import train_image_spectra
     from ..datasets.spectrum_training import train_spectra_on
     from ..generation.estimator import SpectrumEstimator
     from ..generation.training import DEFAULT_TRAINING, SpectrumRecipe, train_spectra
     from ..training.shards import are_real
 
-    training = _training(DEFAULT_TRAINING, options)
+    training = _training(published_training(DEFAULT_TRAINING, options.configuration), options)
     _check_new_network(options)
     recipe = SpectrumRecipe(seed=options.seed)
     recipe = spectrum_recipe(recipe, options.size, options.configuration)
@@ -488,7 +489,11 @@ def _train_spectra(options: argparse.Namespace) -> int:
     if options.observed is not None:
         return _fine_tune_spectra(options, before, training)
     settings: dict[str, Any] = {"recipe": recipe, "training": training, "network": before}
-    if any(are_real(folder) for folder in options.data):
+    if options.configuration is not None:
+        network, history = train_image_spectra(
+            options.data, options.out, recipe=recipe, training=training
+        )
+    elif any(are_real(folder) for folder in options.data):
         network, history = train_spectra_on(
             options.data, options.out, n_observed=options.n_observed, **settings
         )

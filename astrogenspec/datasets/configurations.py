@@ -54,6 +54,11 @@ _IMAGES_TO_PHYSICS_SIZES: dict[str, dict[str, Any]] = {
     "small": {"context_size": 64, "channels": [8, 16, 32], "coupling_width": 16},
     "base": {},
 }
+#: Sizes of `astrogenspec.generation.galaxy_spectroscopy.GalaxySpectroscopyNetwork`; likewise.
+_GALAXY_SPECTROSCOPY_SIZES: dict[str, dict[str, Any]] = {
+    "small": {"widths": [16, 16, 32], "image_widths": [16, 16, 32], "n_steps": 20},
+    "base": {},
+}
 #: Images in g, r and i and catalogue, or, in half of the cases, the catalogue alone.
 _IMAGE_AND_CATALOGUE = AugmentationConfig(
     mode_weights=(0.5, 0.5, 0.0, 0.0),
@@ -67,7 +72,10 @@ _IMAGE_AND_CATALOGUE = AugmentationConfig(
 _CATALOGUE = AugmentationConfig(full_bands=1.0, gri_bands=0.0)
 #: Adam with a constant learning rate.
 _ADAM = {"learning_rate": 1e-4, "weight_decay": 0.0, "warmup": 0.0, "final_factor": 1.0}
-_OPTIMISERS: dict[str, dict[str, Any]] = {"images-to-physics": _ADAM}
+_OPTIMISERS: dict[str, dict[str, Any]] = {
+    "images-to-physics": _ADAM,
+    "galaxy-spectroscopy": _ADAM | {"ema_decay": 0.9999},
+}
 #: Image of every galaxy in all bands, and nothing else.
 _IMAGE_ONLY = AugmentationConfig(mode_weights=(0.0, 0.0, 1.0, 0.0), full_bands=1.0, gri_bands=0.0)
 
@@ -217,20 +225,15 @@ def spectrum_recipe(recipe: SpectrumRecipe, size: str, configuration: str | None
     Raises
     ------
     ValueError
-        If the configuration is that of the other network.
+        If the configuration is that of the other network, or has no network of this size.
     """
-    recipe = replace(recipe, network=SPECTRUM_SIZES[size] | recipe.network)
     if configuration is None:
-        return recipe
+        return replace(recipe, network=SPECTRUM_SIZES[size] | recipe.network)
     _check(configuration, "galaxy-spectroscopy", "spectra")
+    network = _size_of(_GALAXY_SPECTROSCOPY_SIZES, size, configuration)
+    network = {"architecture": configuration, **network} | recipe.network
     return replace(
-        recipe,
-        image_augmentation=_IMAGE_ONLY,
-        photometry_batch=0,
-        fibre_fraction=1.0,
-        no_properties=1.0,
-        only_redshift=0.0,
-        all_properties=0.0,
+        recipe, network=network, image_augmentation=_IMAGE_ONLY, photometry_batch=0, detail=16
     )
 
 

@@ -390,7 +390,7 @@ def predict_spectra(
     estimator : SpectrumEstimator
     test : TestSet
     posterior : Posterior
-        Posterior of the same galaxies.
+        Posterior of the same galaxies; not used by weights that make spectra from images alone.
     n_draws : int
         Number of spectra.
     seed : int
@@ -403,7 +403,7 @@ def predict_spectra(
     return estimator.predict(
         test.cutouts,
         test.photometry,
-        posterior,
+        None if estimator.from_images_alone else posterior,
         n_draws=n_draws,
         seed=seed,
         on_error="flag",
@@ -448,6 +448,10 @@ def judge_spectra(
         observed[k], ivar[k] = rebin(
             REST.wavelength * (1 + redshift[k]), test.spectrum[k], test.spectrum_ivar[k], GENERATED
         )
+    # Weights of images alone do not generate all wavelengths.
+    low, high = spectra.meta.get("wavelength_range", GENERATED.wavelength[[0, -1]])
+    outside = (GENERATED.wavelength < low) | (GENERATED.wavelength > high)
+    ivar[:, outside] = 0
     chosen_draw = np.arange(len(test)), spectra.best_draw
     best = spectra.flux.to_value(FLUX_UNIT)[chosen_draw]
     own_redshift = _plain(spectra.redshift)[chosen_draw]
@@ -458,7 +462,7 @@ def judge_spectra(
         "r90/r50 > 2.6": usable & early,
         "r90/r50 < 2.6": usable & (test.concentration <= _EARLY_CONCENTRATION),
     }
-    at_rest, seen = _at_rest(best, own_redshift, usable)
+    at_rest, seen = _at_rest(best, own_redshift, usable, ~outside)
     values = {}
     for label, flux in (("best", best), ("median", median)):
         values[f"mse of the {label} spectrum"] = _normalised_mse(flux, observed, ivar)
@@ -487,13 +491,13 @@ def judge_spectra(
 
 
 def _at_rest(
-    flux: np.ndarray, redshift: np.ndarray, rows: np.ndarray
+    flux: np.ndarray, redshift: np.ndarray, rows: np.ndarray, made: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return generated spectra in the rest frame, and which pixels they reach."""
     moved, weight = np.zeros((2, len(flux), REST.size))
     for k in np.flatnonzero(rows & np.isfinite(redshift)):
         wavelength = GENERATED.wavelength / (1 + redshift[k])
-        moved[k], weight[k] = rebin(wavelength, flux[k], np.ones(GENERATED.size))
+        moved[k], weight[k] = rebin(wavelength, flux[k], made.astype(float))
     return moved, weight > 0
 
 

@@ -116,7 +116,7 @@ def observed_sample(
     return sample, np.flatnonzero(rows >= n_training).tolist()
 
 
-def check_number(n: int, folder: Path | str) -> None:
+def check_number(n: int, folder: Path | str, minimum: int | None = None) -> None:
     """Raise an error if there are too few spectra to train on.
 
     Parameters
@@ -125,11 +125,14 @@ def check_number(n: int, folder: Path | str) -> None:
         Number of usable spectra.
     folder : path
         Data set.
+    minimum : int, optional
+        Number that is needed; `MIN_GALAXIES` by default.
     """
-    if n < MIN_GALAXIES:
+    minimum = MIN_GALAXIES if minimum is None else minimum
+    if n < minimum:
         raise ValueError(
             f"{folder} has {n} spectra for training with a known redshift that cover a third of "
-            f"the wavelengths; at least {MIN_GALAXIES} are needed."
+            f"the wavelengths; at least {minimum} are needed."
         )
 
 

@@ -53,10 +53,10 @@ from .noise_free import (
 )
 from .spectrum_samples import check_number
 
-__all__ = ["MixedSpectrumTask", "train_spectra_on"]
+__all__ = ["REFERENCE", "MixedSpectrumTask", "in_sdss", "train_spectra_on"]
 
 #: Weights whose spectra define the prior, if no simulated galaxies are given.
-_REFERENCE = "astrogenspec-spectra-simulated"
+REFERENCE = "astrogenspec-spectra-simulated"
 #: Galaxies that define components and scales.
 _SCALE_SAMPLE = 4000
 _SIMULATED_SAMPLE = 6000
@@ -155,7 +155,7 @@ def train_spectra_on(
     """
     recipe, training = recipe or SpectrumRecipe(), training or DEFAULT_TRAINING
     simulated = [Shards.read(each, LABELS) for each in data if not are_real(each)]
-    reference = network or SpectrumEstimator.from_pretrained(_REFERENCE).network
+    reference = network or SpectrumEstimator.from_pretrained(REFERENCE).network
     population = cache(lambda: _population(simulated, reference))
     real = []
     for k, folder in enumerate(each for each in data if are_real(each)):
@@ -185,7 +185,7 @@ def _read_real(
 ) -> _RealFolder:
     """Draw the noise-free spectra of a data set, and read its galaxies."""
     first, second = training_folders(folder)
-    inputs = _in_sdss(Shards.read(first))
+    inputs = in_sdss(Shards.read(first))
     prior = make_noise_free(first, population, reference.zero_points, where)
     galaxies = NoiseFreeGalaxies.read(where.folder, inputs)
     if second is None:
@@ -196,15 +196,25 @@ def _read_real(
         )
         make_noise_free(second, prior, reference.zero_points, other)
         training = galaxies
-        validation = NoiseFreeGalaxies.read(other.folder, _in_sdss(Shards.read(second)))
+        validation = NoiseFreeGalaxies.read(other.folder, in_sdss(Shards.read(second)))
     check_number(len(training), folder)
     return _RealFolder(training, validation, inputs.has_images)
 
 
-def _in_sdss(shards: Shards) -> Shards:
-    """Hide photometry in other filters, which the network does not read; images are used."""
+def in_sdss(shards: Shards) -> Shards:
+    """Hide photometry in other filters, which the networks do not read; images are used.
+
+    Parameters
+    ----------
+    shards : Shards
+        Real or simulated galaxies.
+
+    Returns
+    -------
+    Shards
+    """
     names = tuple(each.name for each in sdss_filters())
-    if shards.filters == names:
+    if not shards.are_real or shards.filters == names:
         return shards
     nothing = torch.full((len(shards), len(names)), torch.nan)
     return Shards(shards.columns | {"flux": nothing, "error": nothing}, names)

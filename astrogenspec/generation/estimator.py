@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, Unpack
@@ -41,13 +42,16 @@ from ..results.matching import GalaxyMatcher
 from ..results.posterior import Posterior
 from ..results.spectra import SpectrumDraws
 from ..surveys import BANDS
-from ..warnings import warn_deprecated
+from ..warnings import AstroGenSpecWarning, warn_deprecated
 from ..wavelengths import GENERATED, REST, WIDE
 from .completion import Completion, draw_completion, in_ugriz, sed_components
 from .conditioning import APERTURES
 from .fibre_photometry import fibre_fluxes
 from .flux_calibration import TargetPhotometry
+from .galaxy_spectroscopy import WAVELENGTH, GalaxySpectroscopyNetwork
+from .image_spectra import draw_image_spectra
 from .network import SamplerSettings, SpectrumNetwork
+from .networks import build_network
 from .pipeline import (
     SELECTIONS,
     DrawnSpectra,
@@ -67,6 +71,10 @@ _LANE = 1
 _FIRST_PIXEL = round((GENERATED.start - WIDE.start) / WIDE.step)
 #: Rest-frame wavelengths (Angstrom) at which the stellar library resolves spectral features.
 _TRUSTED_RANGE = (10**REST.start, 8750.0)
+#: Pixels of `GENERATED` that networks of images alone generate.
+_RANGE_OF_IMAGES = (GENERATED.wavelength >= WAVELENGTH[0]) & (
+    GENERATED.wavelength <= WAVELENGTH[-1]
+)
 
 
 @dataclass(frozen=True)
@@ -185,7 +193,7 @@ class SpectrumEstimator(Estimator):
 
     Parameters
     ----------
-    network : SpectrumNetwork
+    network : SpectrumNetwork or GalaxySpectroscopyNetwork
         The network.
     card : dict, optional
         Metadata of the weights; without a card the network is untrained.
@@ -212,15 +220,20 @@ class SpectrumEstimator(Estimator):
     _bytes_per_draw = 2 * 4 * GENERATED.size
 
     @classmethod
-    def build_network(cls, config: dict[str, Any]) -> SpectrumNetwork:
+    def build_network(cls, config: dict[str, Any]) -> SpectrumNetwork | GalaxySpectroscopyNetwork:
         """Build an untrained network from the ``config`` of another."""
-        return SpectrumNetwork.from_config(config)
+        return build_network(config)
 
     @classmethod
     def _check_card(cls, card: Any) -> None:
         super()._check_card(card)
         if card.get("recalibration") is not None:
             SpectrumRecalibration.from_dict(card["recalibration"])
+
+    @property
+    def from_images_alone(self) -> bool:
+        """Whether the weights use neither photometry, except for the flux, nor a posterior."""
+        return isinstance(self.network, GalaxySpectroscopyNetwork)
 
     def predict(
         self,
@@ -269,7 +282,9 @@ class SpectrumEstimator(Estimator):
             ``"fibre"``: the spectra have its fluxes, and of the posterior only the redshift is
             used, for line fluxes and masses assume total fluxes.
         options : SpectrumOptions, optional
-            Rarely used options: selection of draws, sampler, seeing.
+            Rarely used options: selection of draws, sampler, seeing. With weights of the
+            configuration galaxy-spectroscopy, the default is ``SpectrumOptions(select="best",
+            n_candidates=25)``.
         bands, position, pixel_scale, ebv, survey, on_error
             As for `PropertyEstimator.predict`.
         calibrated : bool
@@ -305,7 +320,7 @@ class SpectrumEstimator(Estimator):
         MemoryError
             If the spectra would take more than ``memory_limit`` bytes.
         """
-        chosen = _current_options(options, n_candidates, select, sampler, psf_fwhm)
+        chosen = self._current_options(options, n_candidates, select, sampler, psf_fwhm)
         request = self._request(n_draws, aperture, chosen, calibrated)
         reading = InputOptions(bands, position, pixel_scale, ebv, on_error, survey=survey)
         batches = self._read(cutouts, photometry, reading, batch_size)
@@ -359,7 +374,7 @@ class SpectrumEstimator(Estimator):
         NotFittedError, ValueError, TypeError, astropy.units.UnitsError
             As for `predict`.
         """
-        chosen = _current_options(options, n_candidates, select, sampler, psf_fwhm)
+        chosen = self._current_options(options, n_candidates, select, sampler, psf_fwhm)
         request = self._request(n_draws, aperture, chosen, calibrated)
         batches = self._read(cutouts, photometry, InputOptions(**input_options), batch_size)
         seeing = chosen.seeing(cutouts, batches.n_galaxies)
@@ -377,7 +392,8 @@ class SpectrumEstimator(Estimator):
         self.check_fitted()
         size = self._batch_size if batch_size is None else batch_size
         batches = ObservationBatches(cutouts, photometry, options, batch_size=size)
-        batches.require_filters(None if batches.is_sdss else sed_components())
+        in_sdss = batches.is_sdss or self.from_images_alone
+        batches.require_filters(None if in_sdss else sed_components())
         return batches
 
     def fit(self, *args: Any, **kwargs: Any) -> Self:
@@ -394,6 +410,18 @@ class SpectrumEstimator(Estimator):
         )
 
     # ---- internal
+
+    def _current_options(
+        self,
+        options: SpectrumOptions | None,
+        n_candidates: int | None,
+        select: str | None,
+        sampler: SamplerSettings | None,
+        psf_fwhm: u.Quantity | None,
+    ) -> SpectrumOptions:
+        """Return the options, by default those of the network, also from deprecated arguments."""
+        default = SpectrumOptions(**self.network.default_options)
+        return _current_options(options, default, n_candidates, select, sampler, psf_fwhm)
 
     def _request(
         self, n_draws: int, aperture: str, options: SpectrumOptions, calibrated: bool
@@ -432,6 +460,14 @@ class SpectrumEstimator(Estimator):
         ids: ObjectIds | None,
     ) -> Callable[[Observations, slice], SpectrumDraws]:
         """Check the arguments; return the function that draws the spectra of a batch."""
+        if posterior is not None and self.from_images_alone:
+            warnings.warn(
+                "these weights make spectra from images alone, and measure their redshifts; the "
+                "posterior is not used.",
+                AstroGenSpecWarning,
+                stacklevel=3,
+            )
+            posterior = None
         theta = None if posterior is None else _posterior_theta(posterior)
         aperture = request.aperture
         if batches.in_fibre:
@@ -448,7 +484,10 @@ class SpectrumEstimator(Estimator):
             "calibrated": request.recalibration is not None,
         }
 
-        components = None if batches.is_sdss else sed_components()
+        in_sdss = batches.is_sdss or self.from_images_alone
+        components = None if in_sdss else sed_components()
+        if self.from_images_alone:
+            meta["wavelength_range"] = [float(WAVELENGTH[0]), float(WAVELENGTH[-1])]
 
         def predict_batch(seen: Observations, rows: slice) -> SpectrumDraws:
             part = incomplete = None
@@ -530,19 +569,33 @@ class SpectrumEstimator(Estimator):
             )
             usable = usable & ~beyond
             properties = torch.as_tensor(theta, dtype=torch.float32, device=self.device)
-        drawn = draw_spectra(
-            network, given.inputs, given.target, properties, generators, request, given.completion
-        )
+        if isinstance(network, GalaxySpectroscopyNetwork):
+            lacking = network.lacking(given.inputs).cpu().numpy()
+            log.add(usable & lacking, Flag.NO_SPECTRUM, f"these weights need {network.needs}")
+            usable = usable & ~lacking
+            drawn = draw_image_spectra(network, given.inputs, given.target, generators, request)
+        else:
+            drawn = draw_spectra(
+                network,
+                given.inputs,
+                given.target,
+                properties,
+                generators,
+                request,
+                given.completion,
+            )
         if request.recalibration is not None:
             drawn = recalibrate_continua(drawn, request.recalibration, seen.modes, request.aperture)
         finite = np.isfinite(drawn.flux).all(axis=(1, 2))
         log.add(usable & ~finite, Flag.NO_SPECTRUM, "the network generated no finite spectrum")
         draws = None if theta is None else drawn.draw
-        return _spectrum_draws(drawn, usable & finite, draws, seen, log, request, meta)
+        reliable = _RANGE_OF_IMAGES if self.from_images_alone else None
+        return _spectrum_draws(drawn, usable & finite, draws, seen, log, request, meta, reliable)
 
 
 def _current_options(
     options: SpectrumOptions | None,
+    default: SpectrumOptions,
     n_candidates: int | None,
     select: str | None,
     sampler: SamplerSettings | None,
@@ -566,9 +619,9 @@ def _current_options(
         warn_deprecated(
             f"the argument {name} of SpectrumEstimator.predict",
             f"options=SpectrumOptions({name}=...)",
-            stacklevel=4,
+            stacklevel=5,
         )
-    return replace(options or SpectrumOptions(), **old)
+    return replace(options or default, **old)
 
 
 def _posterior_theta(posterior: Posterior) -> np.ndarray:
@@ -693,13 +746,19 @@ def _spectrum_draws(
     log: FlagLog,
     request: Request,
     meta: dict[str, Any],
+    reliable: np.ndarray | None,
 ) -> SpectrumDraws:
+    """Return the draws; ``reliable`` are pixels that are trusted whatever the redshift is."""
     flux = drawn.flux[:, :, _FIRST_PIXEL : _FIRST_PIXEL + GENERATED.size].astype(np.float32)
     redshift, residual = drawn.redshift.copy(), drawn.residual.copy()
     for values in (flux, redshift, residual):
         values[~usable] = np.nan
-    median_redshift = np.where(usable, np.median(drawn.redshift, axis=1), 0.0)
-    rest = GENERATED.wavelength / (1 + median_redshift[:, None])
+    if reliable is None:
+        median_redshift = np.where(usable, np.median(drawn.redshift, axis=1), 0.0)
+        rest = GENERATED.wavelength / (1 + median_redshift[:, None])
+        trusted = (rest > _TRUSTED_RANGE[0]) & (rest < _TRUSTED_RANGE[1])
+    else:
+        trusted = np.broadcast_to(reliable, (len(flux), GENERATED.size))
     return SpectrumDraws(
         flux * FLUX_UNIT,
         GENERATED.wavelength * u.AA,
@@ -711,6 +770,6 @@ def _spectrum_draws(
         flag_codes=log.codes,
         photometric_residual=residual * u.mag,
         posterior_draw=posterior_draw,
-        trusted=(rest > _TRUSTED_RANGE[0]) & (rest < _TRUSTED_RANGE[1]),
+        trusted=trusted,
         meta=meta,
     )

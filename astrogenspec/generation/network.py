@@ -10,7 +10,7 @@ and a full-resolution diffusion the detail of the continuum given these
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +106,9 @@ class SpectrumNetwork(nn.Module):
     zero_points : Tensor, shape (5,)
         Magnitude of a galaxy on the survey's system minus that of its spectrum on the AB system.
     """
+
+    #: Options with which spectra are drawn, unless the user gives others.
+    default_options: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,

@@ -67,6 +67,7 @@ __all__ = [
     "galaxy_generators",
     "galaxy_seed",
     "impose_properties",
+    "observed_flux",
     "recalibrate_continua",
     "synthetic_nmgy",
     "to_observed",
@@ -171,10 +172,21 @@ def synthetic_nmgy(flux: Tensor) -> Tensor:
     return flux @ _filters().to(flux)
 
 
+def observed_flux(galaxies: Galaxy) -> Tensor:
+    """Return observed spectra with lines on `WIDE` per nmgy in r, shape (n, 5880).
+
+    Parameters
+    ----------
+    galaxies : Galaxy
+        At full resolution.
+    """
+    continuum = to_observed(galaxies.continuum, galaxies.redshift)
+    return _with_broad(_with_lines(continuum, galaxies, galaxies.narrow), galaxies)
+
+
 def ab_flux(galaxies: Galaxy) -> Tensor:
     """Return synthetic AB fluxes in ugriz per nmgy in r, shape (n, 5), at full resolution."""
-    continuum = to_observed(galaxies.continuum, galaxies.redshift)
-    return synthetic_nmgy(_with_broad(_with_lines(continuum, galaxies, galaxies.narrow), galaxies))
+    return synthetic_nmgy(observed_flux(galaxies))
 
 
 def impose_properties(galaxies: Galaxy, theta: Tensor, given: Tensor) -> tuple[Galaxy, Tensor]:

@@ -50,13 +50,6 @@ def test_image_and_photometry_of_every_galaxy():
     assert recipe.image_augmentation.whole_catalogue
 
 
-def test_spectrum_of_the_fibre_from_the_image_alone():
-    recipe = spectrum_recipe(SpectrumRecipe(), "base", "galaxy-spectroscopy")
-    assert recipe.image_augmentation.mode_weights == (0.0, 0.0, 1.0, 0.0)
-    assert recipe.fibre_fraction == recipe.no_properties == 1.0
-    assert recipe.photometry_batch == 0
-
-
 def test_images_in_three_bands_and_the_whole_catalogue(tmp_path):
     write_real(tmp_path / "shard-00000.h5", make_observed(6))
     recipe = property_recipe(RecipeConfig(), "small", "images-to-physics")
