@@ -26,6 +26,8 @@ __all__ = [
 
 #: Minimum number of pixels on a side of an image.
 MIN_PIXELS = 8
+#: What to do with images in bands that SDSS does not have.
+_OTHER_BANDS = "; leave images in other bands out, and give their photometry as a table"
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ def split_array(data: u.Quantity | NDData, bands: object) -> ImageStack:
         raise ValueError(
             f'cutouts has {n} bands without names; name them, for instance bands="gri".'
         )
-    names = check_bands(names, "bands" if bands is not None else 'meta["bands"]')
+    argument = "bands" if bands is not None else 'meta["bands"]'
+    names = check_bands(names, argument, hint=_OTHER_BANDS)
     if len(names) != n:
         raise ValueError(
             f"cutouts has {n} bands (its shape is {image.values.shape}), "
@@ -174,7 +177,7 @@ def split_bands(item: object, bands: object) -> dict[str, BandImage]:
                 f"bands is {bands!r}, but the cutout is a mapping with "
                 f"{', '.join(map(str, item))}; leave bands out."
             )
-        names = check_bands(item, "the cutout's mapping")
+        names = check_bands(item, "the cutout's mapping", hint=_OTHER_BANDS)
         return {band: _band_image(item[band], f"band {band} of the cutout") for band in names}
     if not isinstance(item, NDData | u.Quantity):
         if isinstance(item, np.ndarray):

@@ -75,7 +75,7 @@ _COUNTS = (u.adu, u.electron, u.count, u.DN, u.photon)
 
 
 def check_bands(
-    bands: Any, argument: str = "bands", known: Sequence[str] = BANDS
+    bands: Any, argument: str = "bands", known: Sequence[str] = BANDS, hint: str = ""
 ) -> tuple[str, ...]:
     """Check names of bands.
 
@@ -87,6 +87,8 @@ def check_bands(
         Name of the argument, for the error message.
     known : sequence of str
         Bands of the survey.
+    hint : str
+        What to do with other bands, for the error message.
 
     Returns
     -------
@@ -112,7 +114,8 @@ def check_bands(
     for name in names:
         if name not in known:
             raise ValueError(
-                f"{argument} contains {name!r}, which is no band: the bands are {', '.join(known)}."
+                f"{argument} contains {name!r}, which is no band: the bands are "
+                f"{', '.join(known)}{hint}."
             )
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

@@ -431,7 +431,7 @@ CALL_ERRORS = {
         {"y": nd((64, 64))},
         {},
         ValueError,
-        "contains 'y', which is no band: the bands are u",
+        "contains 'y', which is no band: the bands are u, g, r, i, z; leave images in other bands",
     ),
     "unknown band name": (
         nd((1, 64, 64)),
