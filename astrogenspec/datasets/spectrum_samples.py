@@ -10,6 +10,7 @@ of the bundled weights, given the redshift and the photometry.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import astropy.units as u
@@ -64,6 +65,10 @@ _ERROR = 0.02
 _MIN_OBSERVED, _MIN_BINS = 0.5, 0.3
 #: Dispersion of the stars (km/s) that sets the width of narrow lines where it is unknown.
 _TYPICAL_DISPERSION = 100.0
+#: Smallest and largest continuum of a draw (1e-17 erg/s/cm2/A per nmgy in r), the latter 400 times
+#: the mean in r: beyond them the prior extrapolates to wavelengths that were not observed. Half
+#: precision, in which draws are kept, would round to zero or to infinity.
+_MIN_CONTINUUM, _MAX_CONTINUUM = 1e-4, 100.0
 _R = BANDS.index("r")
 _CHUNK = 200
 
@@ -260,14 +265,16 @@ def _drawn(
     r_band: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[Galaxy, np.ndarray] | None:
-    """Draw the spectra of one galaxy; None if they are not finite or have no light."""
+    """Draw the spectra of one galaxy; None if they are impossible or have no light."""
     if fitted is None:
         return None
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         drawn, flux = draw_noise_free(prior, fitted, sigma, z, r_band, _N_DRAWS, rng)
     values = (drawn.continuum, drawn.narrow, drawn.broad)
     finite = all(bool(each.isfinite().all()) for each in values) and np.isfinite(flux).all()
-    return (drawn, flux) if finite and (flux > 0).all() else None
+    drawn = replace(drawn, continuum=drawn.continuum.clamp_min(_MIN_CONTINUUM))
+    possible = finite and (flux > 0).all() and bool((drawn.continuum < _MAX_CONTINUUM).all())
+    return (drawn, flux) if possible else None
 
 
 def observed_spectra(columns: dict[str, np.ndarray]) -> ObservedSpectra:

@@ -10,6 +10,7 @@ from generation_cases import make_columns, make_network
 from spectrum_dataset_cases import FLUX, write_observed
 from training_cases import make_observed, write_real
 
+from astrogenspec.datasets import spectrum_samples
 from astrogenspec.datasets.spectrum_samples import (
     draw_sample,
     observed_sample,
@@ -57,12 +58,36 @@ def test_draws_of_noise_free_spectra(folders):
 def test_spectra_that_cannot_be_drawn_are_left_out(folders):
     observed, simulated, (_, columns) = folders
     prior, fits = fit_prior(simulated_spectra(simulated), observed_spectra(columns))
-    broken = [*fits[:3], None, replace(fits[4], coefficients=np.full(63, np.nan)), *fits[5:]]
+    broken = [
+        *fits[:3],
+        None,
+        replace(fits[4], coefficients=np.full_like(fits[4].coefficients, np.nan)),
+        *fits[5:],
+    ]
     sample, rows = draw_sample(columns, prior, broken, torch.zeros(5), 1)
     assert rows.tolist() == [*range(3), *range(5, 20)] and len(sample) == 18
     np.testing.assert_allclose(sample.redshift, columns["theta"][rows, 0], rtol=1e-6)
     with pytest.raises(ValueError, match="no spectrum can be described"):
         draw_sample(columns, prior, [None] * 20, torch.zeros(5), 1)
+
+
+def test_draws_that_no_galaxy_can_have_are_left_out(folders, monkeypatch):
+    """Half precision would store them as infinite or zero, and the training would not be finite."""
+    _, simulated, (_, columns) = folders
+    prior, fits = fit_prior(simulated_spectra(simulated), observed_spectra(columns))
+    sample, rows = draw_sample(columns, prior, fits, torch.zeros(5), 1)
+    largest = sample.continuum.float().amax((1, 2))
+    assert rows.tolist() == list(range(20)) and largest.max() < 100
+    assert sample.continuum.min() >= 1e-4 * (1 - 1e-3)
+    monkeypatch.setattr(spectrum_samples, "_MIN_CONTINUUM", 0.2)
+    raised = draw_sample(columns, prior, fits, torch.zeros(5), 1)[0]
+    torch.testing.assert_close(raised.continuum, sample.continuum.clamp_min(0.2))
+    ordered = largest.sort().values
+    k = int(ordered.diff().argmax())
+    limit = float(ordered[k : k + 2].mean())
+    monkeypatch.setattr(spectrum_samples, "_MAX_CONTINUUM", limit)
+    kept = draw_sample(columns, prior, fits, torch.zeros(5), 1)[1]
+    assert kept.tolist() == (largest < limit).nonzero()[:, 0].tolist()
 
 
 def test_too_few_spectra(tmp_path):
