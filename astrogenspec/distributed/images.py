@@ -39,6 +39,7 @@ __all__ = [
     "COLUMN",
     "ImageFormat",
     "ImageReader",
+    "Unreadable",
     "column_reader",
     "image_digest",
     "image_reader",
@@ -141,6 +142,19 @@ def _common_scale(scale: Any) -> float | None:
     return float(found[0])
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """Image that cannot be read.
+
+    Attributes
+    ----------
+    reason : str
+        Why.
+    """
+
+    reason: str
+
+
 class ImageReader(ABC):
     """Images by identifier."""
 
@@ -156,8 +170,8 @@ class ImageReader(ABC):
 
         Yields
         ------
-        Cutout or None
-            None for a galaxy without an image, or whose image cannot be read.
+        Cutout, Unreadable or None
+            None for a galaxy without an image.
         """
         for start in range(0, len(ids), _BLOCK):
             block = slice(start, start + _BLOCK)
@@ -181,10 +195,7 @@ class _Places:
     def find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the number of the file (-1: none) and the row for each identifier."""
         wanted = _plain(ids)
-        if wanted.dtype.kind != self._ids.dtype.kind and "U" in (
-            wanted.dtype.kind,
-            self._ids.dtype.kind,
-        ):
+        if wanted.dtype.kind != self._ids.dtype.kind:
             raise ValueError(
                 f"the identifiers of the images are of type {self._ids.dtype}, but those of the "
                 f"catalogue of type {wanted.dtype}."
@@ -200,7 +211,10 @@ class _Places:
 
 def _plain(ids: Any) -> np.ndarray:
     values = np.asarray(np.ma.getdata(ids))
-    return values.astype(str) if values.dtype.kind in "OSU" else values
+    if values.dtype.kind in "OSU":
+        return values.astype(str)
+    # Signed and unsigned numbers would be compared as floats, which do not hold all of them.
+    return values.astype(np.int64) if values.dtype.kind == "u" else values
 
 
 class _ArrayImages(ImageReader):
@@ -355,8 +369,8 @@ class _FitsImages(ImageReader):
     def _image(self, name: str) -> Any:
         try:
             return read_image_file(self._paths[name]) if name in self._paths else None
-        except (OSError, *INPUT_ERRORS):
-            return None
+        except (OSError, *INPUT_ERRORS) as error:
+            return Unreadable(" ".join(str(error).split()).rstrip("."))
 
 
 def _stem(path: Path) -> str:

@@ -26,7 +26,7 @@ from ..inputs.survey_names import SurveyLike, resolve_surveys
 from ..surveys import SDSS
 from ..warnings import AstroGenSpecWarning, filtered_warnings
 from .devices import own_device
-from .images import ImageFormat, ImageReader, image_reader, image_source
+from .images import ImageFormat, ImageReader, Unreadable, image_reader, image_source
 from .spectra import SpectrumSettings, infer_spectra, no_spectra
 from .summaries import QUANTILES, arrow_table, astropy_table, join_columns, summary_columns
 
@@ -442,6 +442,10 @@ def _infer(
         columns, reasons[~missing] = _summaries(given, keys, inference, surveys, cutouts)
         if cutouts is not None:
             columns["has_image"] = np.array(cutouts.found, dtype=bool)
+            for k, text in cutouts.reasons.items():
+                columns["flags"][k] |= int(Flag.FILE_NOT_READ)
+                row = np.flatnonzero(~missing)[k]
+                reasons[row] = "; ".join(filter(None, (reasons[row], text)))
     if missing.any():
         reasons[missing] = f"there is no identifier in the column {inference.ids!r}"
         columns = {name: _spread(values, missing) for name, values in columns.items()}
@@ -464,13 +468,17 @@ class _Cutouts:
         self._images, self._keys, self._rows = images, keys, rows
         #: Whether there was an image, for each galaxy that was read.
         self.found: list[bool] = []
+        #: Why an image could not be read, by galaxy.
+        self.reasons: dict[int, str] = {}
         self._read: list[Any] = []
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __iter__(self) -> Iterator[Any]:
-        for cutout in self._images.read(self._keys, self._rows):
+        for k, cutout in enumerate(self._images.read(self._keys, self._rows)):
+            if isinstance(cutout, Unreadable):
+                self.reasons[k], cutout = f"the image cannot be read: {cutout.reason}", None
             self.found.append(cutout is not None)
             self._read.append(cutout)
             yield cutout

@@ -12,6 +12,7 @@ from survey_run_cases import SETTINGS, make_catalogue, make_weights, read_result
 from astrogenspec.distributed import ManifestError, predict_table, run_survey
 from astrogenspec.distributed.checks import check_survey
 from astrogenspec.distributed.images import ImageFormat, image_reader
+from astrogenspec.flags import Flag
 from astrogenspec.inputs.cutout_fits import write_cutout_fits
 from astrogenspec.inputs.cutouts import coerce_cutouts
 
@@ -201,3 +202,35 @@ def test_sources_that_cannot_be_used(tmp_path):
     (cutout, missing) = named.read(np.array([8, 99]), np.array([0, 1]))
     assert missing is None and cutout.unit == u.nJy and cutout.meta["bands"] == list("griz")
     np.testing.assert_array_equal(cutout.data, FLUX[8, :4])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_that_cannot_be_read_is_flagged_and_listed(tmp_path):
+    table, path, images = write_catalogue(tmp_path, "fits")
+    ids, cut = np.asarray(table["object_id"]), 2
+    file = images / f"{ids[cut]}.fits"
+    file.write_bytes(file.read_bytes()[:3000])
+    settings = {**SETTINGS, "weights": make_weights(tmp_path), "workers": 1}
+    report = run_survey(path, tmp_path / "out", images=images, **settings)
+    assert report.finished and report.bad_rows == 1
+    found = read_result(tmp_path / "out")
+    order = np.argsort(ids)
+    assert found["has_image"].to_pylist() == [k not in (cut, NO_IMAGE) for k in order]
+    unread = (found["flags"].to_numpy() & Flag.FILE_NOT_READ) != 0
+    assert unread.tolist() == [k == cut for k in order]
+    # The galaxy has a result, from its photometry.
+    assert np.isfinite(found["redshift_median"].to_numpy()).all()
+    bad = parquet.read_table(tmp_path / "out" / "bad_rows").to_pylist()
+    assert [row["object_id"] for row in bad] == [ids[cut]]
+    assert bad[0]["reason"].startswith("the image cannot be read: ")
+
+
+def test_large_identifiers_without_sign_are_found_exactly(tmp_path):
+    ids = 2**60 + np.arange(N)
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["object_id"], file["flux"] = ids.astype(np.uint64), FLUX
+    reader = image_reader(str(tmp_path / "a.hdf5"), ImageFormat(tuple("ugriz"), 0.4))
+    found = list(reader.read(np.append(ids, 2**60 + N), np.arange(N + 1)))
+    for cutout, flux in zip(found[:N], FLUX, strict=True):
+        np.testing.assert_array_equal(cutout.data, flux)
+    assert found[N] is None
