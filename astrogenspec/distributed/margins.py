@@ -16,7 +16,7 @@ import numpy as np
 
 from .hats import margin_of, pixel_folder, pixel_of, properties_text, result_properties
 
-__all__ = ["describe_collection", "margin_files", "margin_table"]
+__all__ = ["PixelResults", "describe_collection", "margin_files", "margin_table"]
 
 #: Order of the pixels by which HATS sorts galaxies.
 _ORDER = 29
@@ -45,15 +45,46 @@ def margin_files(source: Path) -> dict[str, Path]:
     return {str(pixel_folder(path.as_posix())): path for path in files if pixel_folder(str(path))}
 
 
-def margin_table(path: Path, result: Path, ids: str, healpix: str) -> Any:
+class PixelResults:
+    """Results by pixel, the last ones of which are kept in memory.
+
+    Parameters
+    ----------
+    folder : path
+        Folder ``dataset`` of the result.
+
+    Attributes
+    ----------
+    owners : dict of tuple to str
+        Folders of the pixels, by order and number.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        paths = sorted(folder.rglob("*.parquet"))
+        folders = (str(pixel_folder(path.as_posix())) for path in paths)
+        self.owners = {pixel_of(folder): folder for folder in folders}
+        self.read = lru_cache(maxsize=_KEPT)(self._read)
+
+    def _read(self, pixel: str) -> Any:
+        """Read the result of the folder of a pixel."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        paths = sorted((self._folder / pixel).glob("*.parquet"))
+        parts = [parquet.ParquetFile(path).read() for path in paths]
+        return pa.concat_tables(each.replace_schema_metadata(None) for each in parts)
+
+
+def margin_table(path: Path, result: PixelResults, ids: str, healpix: str) -> Any:
     """Return the result for the galaxies of a file of the margin.
 
     Parameters
     ----------
     path : path
         File of the margin of the catalogue.
-    result : path
-        Folder ``dataset`` of the result.
+    result : PixelResults
+        The result.
     ids, healpix : str
         Columns of the identifiers and of HEALPix pixels of order 29.
 
@@ -68,7 +99,7 @@ def margin_table(path: Path, result: Path, ids: str, healpix: str) -> Any:
     wanted = parquet.ParquetFile(path).read(columns=[ids, healpix])
     places = wanted[healpix].to_numpy()
     parts = []
-    owners = _owners(result)
+    owners = result.owners
     for order in sorted({order for order, _ in owners}):
         pixels = places >> 2 * (_ORDER - order)
         for pixel in np.unique(pixels):
@@ -76,30 +107,12 @@ def margin_table(path: Path, result: Path, ids: str, healpix: str) -> Any:
             if folder is None:
                 continue
             inside = pixels == pixel
-            content = _content(result / folder)
+            content = result.read(folder)
             chosen = compute.is_in(content[ids], value_set=wanted[ids].filter(pa.array(inside)))
             parts.append(content.filter(chosen))
     if not parts:
-        return _content(result / next(iter(owners.values())))[:0]
+        return result.read(next(iter(owners.values())))[:0]
     return pa.concat_tables(parts).sort_by(healpix)
-
-
-@lru_cache(maxsize=1)
-def _owners(result: Path) -> dict[tuple[int, int], str]:
-    """Return the folders of the pixels of a result, by order and number."""
-    paths = sorted(result.rglob("*.parquet"))
-    folders = (str(pixel_folder(path.as_posix())) for path in paths)
-    return {pixel_of(folder): folder for folder in folders}
-
-
-@lru_cache(maxsize=_KEPT)
-def _content(folder: Path) -> Any:
-    """Read the result of a pixel."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    parts = [parquet.ParquetFile(path).read() for path in sorted(folder.glob("*.parquet"))]
-    return pa.concat_tables(each.replace_schema_metadata(None) for each in parts)
 
 
 def describe_collection(

@@ -18,7 +18,7 @@ from .engines import ENGINES, available_cores
 from .hats import describe_catalogue, hats_columns, hats_properties, pixel_folder
 from .images import image_source
 from .manifest import Manifest, make_manifest
-from .margins import describe_collection, margin_files, margin_table
+from .margins import PixelResults, describe_collection, margin_files, margin_table
 from .results import OutputFolder
 from .sources import Partition, find_files, read_rows
 from .summaries import arrow_table
@@ -253,16 +253,24 @@ class SurveyRun:
     def finish(self) -> bool:
         """Write the summary of the run if all partitions are done.
 
+        The result of a HATS catalogue is described if all others are in quarantine, so that it can
+        be opened.
+
         Returns
         -------
         bool
             Whether all are done.
         """
         partitions = self.manifest.partitions
-        if not all(map(self.output.is_done, partitions)):
+        done = [each for each in partitions if self.output.is_done(each)]
+        indices = {each.index for each in done}
+        left = [each for each in partitions if each.index not in indices]
+        if not all(map(self.output.is_quarantined, left)):
             return False
-        if self.output.hats:
-            self._describe_hats()
+        if self.output.hats and done:
+            self._describe_hats(done)
+        if left:
+            return False
         logs = list(self.output.logs(partitions))
         totals = {
             name: sum(log[name] for log in logs)
@@ -279,14 +287,15 @@ class SurveyRun:
         )
         return True
 
-    def _describe_hats(self) -> None:
-        """Write the files that make the result a HATS catalogue."""
+    def _describe_hats(self, partitions: Sequence[Partition]) -> None:
+        """Write the files that make the result of some partitions a HATS catalogue."""
         from pyarrow import parquet
 
-        partitions, target = self.manifest.partitions, self.output_path / "data"
+        target = self.output_path / "data"
         schema = parquet.read_schema(self.output.data_file(partitions[0]))
         folders = [str(pixel_folder(partition.file.path)) for partition in partitions]
-        files = dict(describe_catalogue(self.root, target, folders, self.manifest.n_rows, schema))
+        n_rows = sum(map(len, partitions))
+        files = dict(describe_catalogue(self.root, target, folders, n_rows, schema))
         files |= self._write_margin(files[target / "dataset" / "_common_metadata"])
         for path, content in files.items():
             self.output.write_bytes(path, content)
@@ -297,7 +306,7 @@ class SurveyRun:
         margin, rows = margin_files(self.source), {}
         if healpix not in self.manifest.inference.keep:
             return {}
-        result = (self.output_path / "data" / "dataset").resolve()
+        result = PixelResults((self.output_path / "data" / "dataset").resolve())
         for folder, path in margin.items():
             table = margin_table(path, result, self.manifest.inference.ids, healpix)
             target = self.output_path / "margin" / "dataset" / folder / "part-000000.parquet"
@@ -394,7 +403,7 @@ def run_survey(
     outcome = SurveyReport(run.manifest.digest)
     begin = time.perf_counter()
     root, output_folder = run.root.resolve(), replace(run.output, path=run.output.path.resolve())
-    tasks = [Task(root, output_folder, run.manifest.inference, p) for p in pending]
+    tasks = [Task(root, output_folder, run.manifest.inference, each.alone()) for each in pending]
     by_index = {partition.index: partition for partition in pending}
     with _Progress(sum(map(len, pending)), progress, report) as shown:
         for each in ENGINES[engine](tasks, min(workers, max(len(tasks), 1)), scheduler, report):

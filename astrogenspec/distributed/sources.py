@@ -16,7 +16,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,15 @@ class Partition:
     def label(self) -> str:
         """File and rows, for messages."""
         return f"{self.file.path}, rows {self.start} to {self.stop - 1}"
+
+    def alone(self) -> Partition:
+        """Return the partition without what its file knows of others, to be sent to a worker."""
+        offsets = self.file.offsets[self.number : self.number + 2]
+        if not offsets:
+            return self
+        if len(offsets) == 1:
+            offsets = [*offsets, self.file.size]
+        return replace(self, file=replace(self.file, offsets=offsets), number=0)
 
 
 def find_files(source: Path) -> tuple[Path, list[Path]]:
