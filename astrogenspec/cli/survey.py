@@ -157,7 +157,7 @@ def survey(options: argparse.Namespace) -> int:
         written.
     """
     from ..distributed import run_survey
-    from ..distributed.engines import available_cores
+    from ..distributed.engines import WorkerError, available_cores
     from ..distributed.runs import SurveyRun
     from .inputs import FLAGGED, printable
 
@@ -175,7 +175,11 @@ def survey(options: argparse.Namespace) -> int:
     if options.dry_run:
         run = SurveyRun(options.input, options.output, settings, rows=options.rows)
         workers = options.workers or available_cores()
-        print(run.estimate(workers, run.pending(_shard(options.shard)) or None))
+        pending = run.pending(_shard(options.shard))
+        if run.continued and not pending:
+            print("nothing remains to be done")
+        else:
+            print(run.estimate(workers, pending or None))
         return 0
     if options.check:
         from ..distributed.checks import check_survey
@@ -183,18 +187,22 @@ def survey(options: argparse.Namespace) -> int:
         problems = check_survey(options.input, options.output)
         print("\n".join(printable(p) for p in problems) or "the run is complete and consistent")
         return FLAGGED if problems else 0
-    report = run_survey(
-        options.input,
-        options.output,
-        rows=options.rows,
-        workers=options.workers,
-        engine=options.engine,
-        scheduler=options.scheduler,
-        shard=_shard(options.shard),
-        progress=not options.quiet and sys.stderr.isatty(),
-        report=(lambda text: None) if options.quiet else _report,
-        **settings,
-    )
+    try:
+        report = run_survey(
+            options.input,
+            options.output,
+            rows=options.rows,
+            workers=options.workers,
+            engine=options.engine,
+            scheduler=options.scheduler,
+            shard=_shard(options.shard),
+            progress=not options.quiet and sys.stderr.isatty(),
+            report=(lambda text: None) if options.quiet else _report,
+            **settings,
+        )
+    except WorkerError as error:
+        # Not an error of the program.
+        raise OSError(str(error)) from error
     if not options.quiet:
         _summarise(report, options.output)
     return FLAGGED if report.quarantined else 0

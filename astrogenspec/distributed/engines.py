@@ -8,10 +8,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from functools import partial
 from itertools import islice
 from multiprocessing import connection
 from typing import Any
@@ -21,12 +23,24 @@ from ..inputs.arrow_tables import table_from_arrow
 from .hats import hats_properties, pixel_of
 from .work import Outcome, Task, process_partition
 
-__all__ = ["ENGINES", "available_cores", "process_pixel", "run_dask", "run_lsdb", "run_processes"]
+__all__ = [
+    "ENGINES",
+    "WorkerError",
+    "available_cores",
+    "process_pixel",
+    "run_dask",
+    "run_lsdb",
+    "run_processes",
+]
 
 #: Function that is given lines of text.
 Report = Callable[[str], None]
 #: Number of tasks for each worker that are handed out at once.
 _AHEAD = 2
+
+
+class WorkerError(RuntimeError):
+    """A worker or a scheduler was lost; the same command continues the run."""
 
 
 def available_cores() -> int:
@@ -58,7 +72,7 @@ def run_processes(
 
     Raises
     ------
-    RuntimeError
+    WorkerError
         If a worker was ended from outside.
     ValueError
         If a scheduler is given.
@@ -76,7 +90,7 @@ def run_processes(
     try:
         yield from _as_finished(pool.submit, tasks, workers)
     except BrokenProcessPool as error:
-        raise RuntimeError(
+        raise WorkerError(
             "a worker was ended from outside, perhaps because the memory was full: run the same "
             "command again to continue, with fewer --workers or smaller partitions."
         ) from error
@@ -108,11 +122,24 @@ def _follow_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-#: Environment of the workers of dask. By default, their memory allocator returns memory to the
-#: system so eagerly that tasks take 1.5 times as long.
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-#: How often dask calls a task again whose worker was lost.
+#: Configuration of local clusters. By default, the memory allocator of workers returns memory to
+#: the system so eagerly that tasks take 1.5 times as long, and the profiles of the last hour are
+#: kept in memory, one for each second.
+_CONFIGURATION = {
+    "distributed.nanny.pre-spawn-environ": {
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    },
+    "distributed.worker.profile.enabled": False,
+}
+#: If there are many partitions, dask is given several at once, since it needs several milliseconds
+#: for each call: at most this number, and no more than leave each thread this number of calls.
+_LARGEST, _CALLS = 20, 100
+#: How often dask calls a task again that failed.
 _RETRIES = 2
+#: Seconds after which the number of workers of a cluster is asked again.
+_INTERVAL = 10.0
 
 
 def run_dask(
@@ -141,19 +168,27 @@ def run_dask(
     ------
     OSError
         If the scheduler cannot be reached.
-    RuntimeError
+    WorkerError
         If the scheduler or, several times, the worker of a partition was lost.
     Exception
         Any error of a task that does not concern its input.
     """
+    work = partial(_call_each, process_partition)
     with _Cluster(workers, scheduler, report) as cluster:
-        waiting = iter(tasks)
+        size = min(max(len(tasks) // (_CALLS * cluster.n_threads), 1), _LARGEST)
+        waiting = (tasks[start : start + size] for start in range(0, len(tasks), size))
 
         def submit(n: int) -> list[Any]:
             some = list(islice(waiting, n))
-            return cluster.client.map(process_partition, some, pure=False, retries=_RETRIES)
+            return cluster.client.map(work, some, pure=False, retries=_RETRIES)
 
-        yield from cluster.as_finished(submit)
+        for outcomes in cluster.as_finished(submit):
+            yield from outcomes
+
+
+def _call_each(function: Callable[[Task], Outcome], tasks: Sequence[Task]) -> list[Outcome]:
+    """Call a function for each of several tasks."""
+    return [function(task) for task in tasks]
 
 
 class _Cluster:
@@ -168,9 +203,7 @@ class _Cluster:
         import dask
         from distributed import Client, LocalCluster
 
-        self._stack.enter_context(
-            dask.config.set({"distributed.nanny.pre-spawn-environ": _ENVIRONMENT})
-        )
+        self._stack.enter_context(dask.config.set(_CONFIGURATION))
         cluster: Any = self._scheduler
         if cluster is None:
             cluster = self._stack.enter_context(
@@ -185,18 +218,27 @@ class _Cluster:
                 f"({' '.join(str(error).split())})."
             ) from error
         self._report(f"dashboard of dask: {self.client.dashboard_link}")
+        if not self.client.nthreads():
+            self._report("the cluster has no workers yet: waiting for them")
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
 
-    def as_finished(self, submit: Callable[[int], list[Any]]) -> Iterator[Any]:
+    def as_finished(
+        self,
+        submit: Callable[[int], list[Any]],
+        instead: Callable[[Any], Any] | None = None,
+    ) -> Iterator[Any]:
         """Yield results; only a few tasks are handed out at once, so that errors stop the work.
 
         Parameters
         ----------
         submit : callable
             Function that hands out a number of further tasks and returns their futures.
+        instead : callable, optional
+            Function of a future with an error that returns another result; by default the error
+            is raised.
 
         Yields
         ------
@@ -204,24 +246,41 @@ class _Cluster:
 
         Raises
         ------
-        RuntimeError
+        WorkerError
             If the scheduler or a worker was lost.
         """
         from distributed import CancelledError, KilledWorker, as_completed
+        from distributed.comm import CommClosedError
 
-        ahead = _AHEAD * max(sum(self.client.nthreads().values()), self._workers)
-        finished = as_completed(submit(ahead), loop=self.client.loop)
+        def result(future: Any) -> Any:
+            own = instead is None or future.status != "error"
+            if own or isinstance(future.exception(), KilledWorker):
+                return future.result()
+            return instead(future)
+
         try:
+            ahead, asked = _AHEAD * self.n_threads, time.monotonic()
+            finished = as_completed(submit(ahead), loop=self.client.loop)
             # The messages for one task take as long as those for all that have ended meanwhile.
             for batch in finished.batches():
-                results = self.client.gather(batch)
-                finished.update(submit(len(batch)))
+                failed = [future for future in batch if future.status != "finished"]
+                done = [future for future in batch if future.status == "finished"]
+                results = [*self.client.gather(done), *map(result, failed)]
+                if time.monotonic() > asked + _INTERVAL:
+                    # Workers come and go.
+                    ahead, asked = _AHEAD * self.n_threads, time.monotonic()
+                finished.update(submit(max(ahead - finished.count(), 0)))
                 yield from results
-        except (KilledWorker, CancelledError) as error:
-            raise RuntimeError(
+        except (KilledWorker, CancelledError, CommClosedError) as error:
+            raise WorkerError(
                 f"the scheduler or a worker of dask was lost ({type(error).__name__}), perhaps "
                 "because the memory was full: run the same command again to continue."
             ) from error
+
+    @property
+    def n_threads(self) -> int:
+        """Number of threads of the workers that are there; at least that of a local cluster."""
+        return max(sum(self.client.nthreads().values()), self._workers)
 
 
 def run_lsdb(
@@ -242,7 +301,7 @@ def run_lsdb(
     ------
     ValueError
         If the catalogue is not one of HATS.
-    OSError, RuntimeError, Exception
+    OSError, WorkerError, Exception
         As for `run_dask`.
     """
     if not tasks:
@@ -250,40 +309,56 @@ def run_lsdb(
     # Some of their imports are slow.
     lsdb = optional_package("lsdb", "survey", "the engine lsdb")
     import dask
-    from hats.pixel_math import HealpixPixel
 
     root = tasks[0].root
     if not hats_properties(root):
         raise ValueError(f"{root} is no HATS catalogue, which the engine lsdb reads.")
-    by_pixel: dict[Any, list[Task]] = {}
-    for task in tasks:
-        place = HealpixPixel(*pixel_of(task.partition.file.path))
-        by_pixel.setdefault(place, []).append(task)
-    names = _plain_columns(tasks)
+    # LSDB stops at files that cannot be read; they go to quarantine.
+    yield from (process_partition(task) for task in tasks if task.partition.file.error)
+    by_pixel = _by_pixel([task for task in tasks if not task.partition.file.error])
+    if not by_pixel:
+        return
+    names = _plain_columns(next(iter(by_pixel.values())))
     catalogue = lsdb.open_catalog(str(root), columns=names).pixel_search(list(by_pixel))
     pixels = catalogue.get_ordered_healpix_pixels()
     parts = zip(pixels, catalogue.to_delayed(), strict=True)
+    by_future: dict[str, list[Task]] = {}
     with _Cluster(workers, scheduler, report) as cluster:
 
         def submit(n: int) -> list[Any]:
+            some = list(islice(parts, n))
             works = [
                 dask.delayed(process_pixel, pure=False)(part, by_pixel[pixel])
-                for pixel, part in islice(parts, n)
+                for pixel, part in some
             ]
-            return cluster.client.compute(works, retries=_RETRIES)
+            futures = cluster.client.compute(works, retries=_RETRIES)
+            for future, (pixel, _) in zip(futures, some, strict=True):
+                by_future[future.key] = by_pixel[pixel]
+            return futures
 
-        for outcomes in cluster.as_finished(submit):
+        def without_lsdb(future: Any) -> list[Outcome]:
+            # Of damaged pages, for example; the partition goes to quarantine.
+            return [process_partition(task) for task in by_future[future.key]]
+
+        for outcomes in cluster.as_finished(submit, without_lsdb):
             yield from outcomes
+
+
+def _by_pixel(tasks: Sequence[Task]) -> dict[Any, list[Task]]:
+    """Return the partitions of each pixel."""
+    from hats.pixel_math import HealpixPixel
+
+    found: dict[Any, list[Task]] = {}
+    for task in tasks:
+        found.setdefault(HealpixPixel(*pixel_of(task.partition.file.path)), []).append(task)
+    return found
 
 
 def _plain_columns(tasks: Sequence[Task]) -> list[str]:
     """Return the columns of a catalogue without lists and structures."""
     from pyarrow import parquet, types
 
-    files = (
-        task.root / task.partition.file.path for task in tasks if not task.partition.file.error
-    )
-    schema = parquet.read_schema(next(files))
+    schema = parquet.read_schema(tasks[0].root / tasks[0].partition.file.path)
     return [field.name for field in schema if not types.is_nested(field.type)]
 
 
@@ -308,6 +383,10 @@ def process_pixel(frame: Any, tasks: Sequence[Task]) -> list[Outcome]:
     content = pa.Table.from_pandas(frame if names else frame.reset_index(), preserve_index=False)
     outcomes = []
     for task in tasks:
+        if len(content) != task.partition.file.rows:
+            # A pixel of several files, which LSDB joins.
+            outcomes.append(process_partition(task))
+            continue
         # Frames have no units.
         schema = parquet.read_schema(task.root / task.partition.file.path)
         part = content.slice(task.partition.start, len(task.partition))

@@ -41,6 +41,7 @@ def test_a_run_is_estimated_begun_continued_and_checked(survey, tmp_path):
     assert found.column_names[:4] == ["object_id", "ra", "dec", "redshift_median"]
     assert found.num_rows == 12
     assert survey("--check", new=False)[:2] == (0, "the run is complete and consistent\n")
+    assert survey("--dry-run", new=False)[:2] == (0, "nothing remains to be done\n")
     status, _, error = survey(new=False)
     assert status == 2 and "is finished; check it with --check" in error
     status, _, error = survey("--seed", "4", new=False)

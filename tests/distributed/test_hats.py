@@ -8,11 +8,15 @@ from dataclasses import astuple
 import numpy as np
 import pandas as pd
 import pytest
+from pyarrow import parquet
 from survey_run_cases import SETTINGS, make_catalogue, make_weights, plain_columns
 
 from astrogenspec.distributed import predict_table, run_survey
 from astrogenspec.distributed.checks import check_survey
+from astrogenspec.distributed.engines import process_pixel
 from astrogenspec.distributed.hats import catalogue_root, hats_columns, pixel_folder
+from astrogenspec.distributed.runs import SurveyRun
+from astrogenspec.distributed.work import Task
 
 lsdb = pytest.importorskip("lsdb")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -126,3 +130,69 @@ def test_paths_and_properties(folder):
     assert pixel_folder("dataset/Norder=1/Dir=0/Npix=28.parquet") == "Norder=1/Dir=0/Npix=28"
     assert pixel_folder("dataset/Norder=1/Dir=0/Npix=28/a.parquet") == "Norder=1/Dir=0/Npix=28"
     assert pixel_folder("a.parquet") is None
+
+
+def test_the_engine_of_lsdb_reads_pixels_of_several_files_itself(folder, tmp_path):
+    """The frame of LSDB has the rows of all files of a pixel."""
+    folder, _, weights = folder
+    source = catalogue_root(folder / "in")
+    frames = []
+    for path in sorted((source / "dataset").rglob("Npix=*.parquet")):
+        whole = parquet.read_table(path, partitioning=None)
+        target = tmp_path / "in" / path.relative_to(source).with_suffix("")
+        target.mkdir(parents=True)
+        parquet.write_table(whole[:3], target / "a.parquet")
+        parquet.write_table(whole[3:], target / "b.parquet")
+        frames.append(whole.to_pandas())
+    for name in ("hats.properties", "partition_info.csv"):
+        (tmp_path / "in" / name).write_bytes((source / name).read_bytes())
+    settings = {**SETTINGS, "keep": (), "weights": weights, "flux_unit": "nmgy"}
+    run_survey(tmp_path / "in", tmp_path / "one", workers=1, **settings)
+    run = SurveyRun(tmp_path / "in", tmp_path / "two", settings)
+    run.start()
+    tasks = [
+        Task(run.root, run.output, run.manifest.inference, each) for each in run.manifest.partitions
+    ]
+    assert [len(task.partition) for task in tasks] == [3, 4, 3, 4]
+    for frame, of_pixel in zip(frames, (tasks[:2], tasks[2:]), strict=True):
+        assert [each.state for each in process_pixel(frame, of_pixel)] == ["done", "done"]
+    one, two = (
+        {path.relative_to(out): path.read_bytes() for path in (out / "data").rglob("part-*")}
+        for out in (tmp_path / "one", tmp_path / "two")
+    )
+    assert one == two and len(one) == 4
+
+
+@pytest.mark.slow
+def test_the_engine_of_lsdb_goes_on_after_damaged_files(tmp_path):
+    table = make_catalogue(15)
+    table["ra"], table["dec"] = np.repeat([45.0, 135.0, 225.0], 5), np.linspace(20, 30, 15)
+    frame = pd.DataFrame(plain_columns(table))
+    lsdb.from_dataframe(frame, catalog_name="sim", lowest_order=0, highest_order=1).write_catalog(
+        tmp_path / "in", progress_bar=False
+    )
+    _, pages, cut = sorted((tmp_path / "in").rglob("Npix=*.parquet"))
+    cut.write_bytes(cut.read_bytes()[:-100])
+    content = bytearray(pages.read_bytes())
+    content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
+    pages.write_bytes(content)
+    settings = {**SETTINGS, "keep": (), "weights": make_weights(tmp_path), "flux_unit": "nmgy"}
+    script = f"""
+        from astrogenspec.distributed import run_survey
+        if __name__ == "__main__":
+            report = run_survey(
+                {str(tmp_path / "in")!r}, {str(tmp_path / "out")!r}, engine="lsdb", workers=1,
+                **{settings}
+            )
+            assert report.done == 1 and len(report.quarantined) == 2, report
+            assert not report.finished
+    """
+    (tmp_path / "script.py").write_text(textwrap.dedent(script))
+    run = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    # The pixel that could be read is opened by LSDB.
+    opened = lsdb.open_catalog(tmp_path / "out" / "data")
+    found = opened.compute()
+    assert sorted(found["object_id"]) == sorted(np.asarray(table["object_id"])[:5])
