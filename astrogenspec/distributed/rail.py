@@ -72,19 +72,24 @@ class AstroGenSpecModel:
         Contents of the ``.safetensors`` file.
     card : dict
         The card.
+    fine_tuned : bool
+        Whether the weights were fine-tuned on galaxies of the survey.
     """
 
     weights: bytes
     card: dict[str, Any]
+    fine_tuned: bool = False
 
     @classmethod
-    def of(cls, estimator: PropertyEstimator) -> AstroGenSpecModel:
+    def of(cls, estimator: PropertyEstimator, *, fine_tuned: bool = False) -> AstroGenSpecModel:
         """Return the weights of an estimator.
 
         Parameters
         ----------
         estimator : PropertyEstimator
             Estimator with trained weights.
+        fine_tuned : bool
+            Whether they were fine-tuned on galaxies of the survey.
 
         Returns
         -------
@@ -92,7 +97,8 @@ class AstroGenSpecModel:
         """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(estimator.save(Path(folder) / "model.safetensors"))
-            return cls(path.read_bytes(), json.loads(path.with_suffix(".json").read_text()))
+            card = json.loads(path.with_suffix(".json").read_text())
+            return cls(path.read_bytes(), card, fine_tuned)
 
     def estimator(self, device: str = "cpu") -> PropertyEstimator:
         """Return an estimator with these weights.
@@ -167,7 +173,7 @@ class AstroGenSpecInformer(CatInformer):
                 on_error="flag",
                 progress=False,
             )
-        self.model = AstroGenSpecModel.of(estimator)
+        self.model = AstroGenSpecModel.of(estimator, fine_tuned=self.config.epochs > 0)
         self.add_data("model", self.model)
 
     def validate(self) -> None:
@@ -186,9 +192,11 @@ class AstroGenSpecEstimator(CatEstimator):
 
     The ancillary data are point estimates from the draws, ``zmean``, ``zmedian`` and ``zmode`` as
     RAIL names them and ``astrogenspec_z_mean`` and so on as Rubin's catalogues do; ``z_std``;
-    ``usable``, whether there is a posterior; ``flags``, see `~astrogenspec.decode_flags`; and
-    ``outside``, the fraction of the draws beyond ``zmin`` and ``zmax``. A galaxy that is not usable
-    has a uniform distribution and NaN as point estimates.
+    ``usable``, whether there is a posterior; ``flags``, see `~astrogenspec.decode_flags`;
+    ``outside``, the fraction of the draws beyond ``zmin`` and ``zmax``; and ``fine_tuned``, whether
+    the weights were fine-tuned by the informer: if not, the distributions are not calibrated for
+    the survey, and a warning is logged. A galaxy that is not usable has a uniform distribution and
+    NaN as point estimates.
 
     The draws are keyed by the seed and the identifier (``id_col``), or the row: the result does not
     depend on ``chunk_size`` or on the number of processes.
@@ -217,6 +225,7 @@ class AstroGenSpecEstimator(CatEstimator):
                 f"{', '.join(_PARAMETRISATIONS)}."
             )
         self._estimator: PropertyEstimator | None = None
+        self._fine_tuned = False
 
     @classmethod
     def get_module(cls) -> str:
@@ -228,6 +237,12 @@ class AstroGenSpecEstimator(CatEstimator):
         model = super().open_model(**kwargs)
         if model is not None:
             self._estimator = model.estimator(self.config.device)
+            self._fine_tuned = model.fine_tuned
+            if not model.fine_tuned:
+                self.log.warning(
+                    "the weights were not fine-tuned on galaxies of this survey (epochs is 0): the "
+                    "distributions are not calibrated for it"
+                )
         return model
 
     def validate(self) -> None:
@@ -262,6 +277,7 @@ class AstroGenSpecEstimator(CatEstimator):
         names, kind = tuple(self.config.quantities), self.config.parametrisation
         parts = [_summaries(posterior, grid, kind, names) for posterior in batches]
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        columns["fine_tuned"] = np.full(end - start, self._fine_tuned)
         self._do_chunk_output(_ensemble(columns, grid, kind), start, end, first, data=data)
 
     def _calculate_summary_stats(self, qp_dstn: Any) -> Any:

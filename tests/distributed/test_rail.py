@@ -83,9 +83,8 @@ def estimate(folder, name="estimate", **settings):
     output = folder / f"{name}.hdf5"
     stage = AstroGenSpecEstimator.make_stage(
         name=name,
-        **(SETTINGS | settings),
+        **(SETTINGS | {"model": str(folder / "model.pkl")} | settings),
         input=str(folder / "in.hdf5"),
-        model=str(folder / "model.pkl"),
         output=str(output),
     )
     stage.validate()
@@ -124,6 +123,7 @@ def test_estimates_are_those_of_the_estimator(files):
         ensemble.ancil["z_std"][rows], posterior["redshift"].std(), rtol=1e-3
     )
     np.testing.assert_array_equal(ensemble.ancil["id"], make_table()["id"])
+    assert not ensemble.ancil["fine_tuned"].any()
     np.testing.assert_array_equal(ensemble.ancil["flags"][rows], posterior.flag_codes)
     # The galaxy without data: a uniform distribution, and no numbers.
     assert np.isnan(ensemble.ancil["zmedian"][4]) and ensemble.ancil["flags"][4] != 0
@@ -201,6 +201,8 @@ def test_the_informer_fine_tunes(files, tmp_path):
     fitted = model.estimator().card["fits"][-1]
     assert fitted["labels"]["redshift"] == N - 2
     assert model.weights != AstroGenSpecModel.of(make_estimator()).weights
+    ensemble = estimate(files, "of_tuned", model=str(tmp_path / "tuned.pkl"))
+    assert ensemble.ancil["fine_tuned"].all()
 
 
 def test_missing_columns_and_wrong_settings(files):
