@@ -18,8 +18,6 @@ cluster.
 and compares the numbers. ``python benchmarks/survey.py ids`` compares the processor time of
 `predict_iter` with and without identifiers.
 
-``python benchmarks/survey.py images --galaxies 2000`` infers images in each format.
-
 ``python benchmarks/survey.py kills --kills 10`` kills the client of a run of two workers at random
 moments, continues it, and compares all files with those of an uninterrupted run.
 """
@@ -365,81 +363,6 @@ def compare_ids(options: argparse.Namespace) -> dict[str, float]:
     return {"without_ids_s": plain, "with_ids_s": keyed_time, "overhead": keyed_time / plain - 1}
 
 
-def run_images(options: argparse.Namespace) -> dict[str, Any]:
-    """Infer random images in each format; the rate is per second of processor time."""
-    import h5py
-    import zarr
-
-    rng, n = np.random.default_rng(3), options.galaxies
-    found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_catalogue(folder / "in.parquet", n)
-        ids = parquet.read_table(folder / "in.parquet")["object_id"].to_numpy()
-        y, x = np.mgrid[:64, :64] - 31.5
-        profile = 3 * np.exp(-np.hypot(x, y) / 3)[None, None]
-        flux = (profile + rng.normal(0, 0.05, (n, 5, 64, 64))).astype(np.float32)
-        ivar = np.full(flux.shape, 400, np.float32)
-        attributes: dict[str, Any] = {"bands": "ugriz", "pixel_scale": 0.396}
-        with h5py.File(folder / "a.hdf5", "w") as file:
-            file["object_id"], file["flux"], file["ivar"] = ids, flux, ivar
-            file.attrs.update(attributes)
-        group = zarr.open_group(folder / "a.zarr", mode="w")
-        for key, values in (("object_id", ids), ("flux", flux), ("ivar", ivar)):
-            group.create_array(key, data=values, chunks=(64, *values.shape[1:]))
-        group.attrs.update(attributes)
-        (folder / "parquet").mkdir()
-        writer = None
-        for start in range(0, n, 500):
-            part = slice(start, start + 500)
-            content = pa.table(
-                {"object_id": ids[part], "image": structures(flux[part], ivar[part])}
-            )
-            writer = writer or parquet.ParquetWriter(
-                folder / "parquet" / "a.parquet", content.schema
-            )
-            writer.write_table(content)
-        if writer is not None:
-            writer.close()
-        sources = {"hdf5": "a.hdf5", "zarr": "a.zarr", "parquet": "parquet"}
-        for kind, source in sources.items():
-            run_survey(
-                folder / "in.parquet",
-                folder / f"out-{kind}",
-                rows=options.rows,
-                workers=1,
-                draws=options.draws,
-                images=folder / source,
-                **SETTINGS,
-            )
-            metrics = json.loads((folder / f"out-{kind}" / "metrics.json").read_text())
-            size = sum(p.stat().st_size for p in (folder / source).rglob("*") if p.is_file())
-            found[kind] = {
-                "galaxies_per_cpu_second": n / metrics["cpu_seconds"],
-                "kB_of_images_per_galaxy": (size or (folder / source).stat().st_size) / n / 1e3,
-                "peak_memory_MB": peak_memory(),
-            }
-    return found
-
-
-def structures(flux: np.ndarray, ivar: np.ndarray) -> Any:
-    """Return images as structures of Arrow with lists of lists of lists."""
-    n, bands, ny, nx = flux.shape
-
-    def nested(values: np.ndarray) -> Any:
-        array = pa.array(np.ascontiguousarray(values).ravel())
-        for length, count in ((nx, n * bands * ny), (ny, n * bands), (bands, n)):
-            offsets = pa.array(np.arange(count + 1, dtype=np.int32) * length)
-            array = pa.ListArray.from_arrays(offsets, array)
-        return array
-
-    names = pa.array([[f"sdss-{band}" for band in "ugriz"]] * n)
-    scale = pa.array([[0.396] * bands] * n)
-    return pa.StructArray.from_arrays(
-        [names, nested(flux), nested(ivar), scale], ["band", "flux", "ivar", "scale"]
-    )
-
-
 def main() -> None:
     """Print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -449,7 +372,6 @@ def main() -> None:
         "scheduler": schedule,
         "split": split,
         "ids": compare_ids,
-        "images": run_images,
         "kills": kill,
     }
     parser.add_argument("what", choices=tuple(commands))
