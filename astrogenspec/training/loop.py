@@ -292,11 +292,24 @@ class History:
 
 
 def save_atomically(state: Any, path: str | os.PathLike[str]) -> None:
-    """Save to a temporary file and rename it, so that the target is never incomplete."""
+    """Save to a temporary file and rename it, so that the target is never incomplete.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; an older file is kept.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, overwrite=True) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:
+            # So torch says that it cannot write.
+            raise OSError(
+                f"{path} could not be written; the disk is probably full. Free some space and run "
+                "the command again: it continues from the last checkpoint."
+            ) from error
 
 
 @torch.no_grad()

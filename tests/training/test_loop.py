@@ -1,6 +1,8 @@
 """The training loop: schedule, resuming, checkpoints, early stopping, history."""
 
 import os
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -236,3 +238,24 @@ def test_loss_terms_with_gradient_emit_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(make_model(), make_stream(), None, settings(max_steps=2), squared_error)
+
+
+def test_full_disk_keeps_the_last_checkpoint(tmp_path):
+    """In a process whose files are limited to 3000 bytes."""
+    path = tmp_path / "checkpoint.pt"
+    code = f"""
+import resource, signal, torch
+from astrogenspec.training.loop import save_atomically
+save_atomically({{"step": 1}}, {str(path)!r})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+try:
+    save_atomically({{"step": torch.zeros(10_000)}}, {str(path)!r})
+except OSError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "could not be written; the disk is probably full" in done.stdout
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
