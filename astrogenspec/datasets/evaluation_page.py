@@ -182,7 +182,7 @@ def html_page(evaluation: Evaluation) -> str:
         "their own test set; best published: NMAD of the redshift (Pasquet et al. 2019) and root "
         "mean square errors of mass, star-formation rate and metallicity (Zeraatgari et al. 2024, "
         "Delli Veneri et al. 2019, Wu &amp; Boada 2019), likewise.</p>",
-        _table(evaluation.tables["properties"]),
+        _table(_side_by_side(evaluation.tables["properties"])),
         f"<p>{_tarp_text(evaluation.tarp_deviation)}</p>",
         _image(_value_figure(evaluation), "posterior medians against true values"),
         _image(_rank_figure(evaluation), "probability integral transform"),
@@ -214,6 +214,15 @@ def _tarp_text(deviation: float) -> str:
     if np.isnan(deviation):
         return f"{what}: not computed; at least {_MIN_TARP} galaxies with labels are needed."
     return f"{what}: {deviation:.3f}."
+
+
+def _side_by_side(table: QTable) -> QTable:
+    """Put each published score beside the score of the same kind."""
+    pairs = {"r2": "published_r2", "scatter": "published_scatter", "rmse": "best_published"}
+    names = [name for name in table.colnames if name not in pairs.values()]
+    for score, published in pairs.items():
+        names.insert(names.index(score) + 1, published)
+    return table[names]
 
 
 def _table(table: QTable) -> str:
