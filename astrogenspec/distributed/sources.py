@@ -119,7 +119,8 @@ class Partition:
     @property
     def label(self) -> str:
         """File and rows, for messages."""
-        return f"{self.file.path}, rows {self.start} to {self.stop - 1}"
+        rows = f", rows {self.start} to {self.stop - 1}" if len(self) else ""
+        return f"{self.file.path}{rows}"
 
     def alone(self) -> Partition:
         """Return the partition without what its file knows of others, to be sent to a worker."""
