@@ -232,7 +232,7 @@ RECIPES = {
         FINETUNE_SPECTRA_THIRD,
         FINETUNE_SPECTRA,
         _bundle("spectra", "runs/spectra-real"),
-        "python benchmarks/spectra.py real FOLDER --n 134 --out results/spectra",
+        "python benchmarks/spectra.py real FOLDER --n 100 --out results/spectra",
         "python recipes/bundle.py spectra --results results/spectra",
     ),
 }
