@@ -30,6 +30,7 @@ __all__ = [
     "check_target",
     "move_into_place",
     "save_figure",
+    "sole_writer",
     "temporary_folder",
     "write_bytes",
     "write_errors",
@@ -231,6 +232,38 @@ def move_into_place(temporary: Path, path: Path, *, overwrite: bool) -> None:
         except BaseException:
             target.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Lock a folder, so that two processes do not write the same files.
+
+    The operating system releases the lock of a killed process. Where folders cannot be locked
+    (Windows, some network file systems), nothing is done.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder that exists.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds the lock.
+    """
+    try:
+        lock = _lock(folder, wait=False)
+    except BlockingIOError:
+        raise BlockingIOError(
+            f"another process is writing to {folder}; wait for it, or choose another folder."
+        ) from None
+    except OSError:
+        lock = None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 def _exists(path: Path) -> str:

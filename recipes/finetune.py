@@ -13,7 +13,8 @@
 one after the other, and joins them in ``properties.safetensors``.  Every head is kept in a file of
 its own: a second call continues with those that are missing, and with ``--only`` several calls
 train different heads at the same time.  With ``--fold``, the galaxies of one fold are left out, and
-the result is ``fold-K.safetensors``, for ``benchmarks/real.py``.
+the result is ``fold-K.safetensors``, for ``benchmarks/real.py``.  ``--fraction`` keeps a random
+part of the labelled galaxies, for a learning curve.
 
 ``image-heads`` trains heads for galaxies with images on the same table: images are those of
 simulated galaxies with the same redshift and fluxes (`astrogenspec.inference.finetuning.matching`).
@@ -82,6 +83,7 @@ def train_heads(options: argparse.Namespace) -> None:
     if options.fold is not None:
         table = table[table["fold"] != options.fold]
         prefix, joined = f"fold-{options.fold}-head", f"fold-{options.fold}.safetensors"
+    table = table[np.random.default_rng(SEED).random(len(table)) < options.fraction]
     options.out.mkdir(parents=True, exist_ok=True)
     base = PropertyEstimator.from_pretrained(options.model)
     paths = [options.out / f"{prefix}-{k}.safetensors" for k in range(options.heads)]
@@ -222,6 +224,7 @@ def main() -> None:
         task.add_argument("--heads", type=int, default=3, help="number of heads")
         task.add_argument("--only", type=int, metavar="K", help="train this head alone")
     heads.add_argument("--fold", type=int, help="fold to leave out")
+    heads.add_argument("--fraction", type=float, default=1.0, help="part of the labels to use")
     heads.add_argument("--out", type=Path, default=Path("runs/finetuned"))
     image_heads.add_argument("--out", type=Path, default=Path("runs/image-heads"))
     images.add_argument("--out", type=Path, default=Path("runs/finetuned-images"))

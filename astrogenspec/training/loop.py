@@ -26,6 +26,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from astropy.table import QTable
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..atomic import atomic_write
+from ..atomic import atomic_write, sole_writer
 from .parallel import (
     PRECISIONS,
     Workers,
@@ -376,17 +377,19 @@ def fit(
     FloatingPointError
         If the loss or its gradient is not finite in ten consecutive steps; single such steps are
         skipped.
+    BlockingIOError
+        If another process trains with the same checkpoint.
     """
     trainer = _Trainer(model, batches, config)
-    path = config.checkpoint
-    if path is not None and Path(path).exists():
-        trainer.load(path)
-    try:
-        trainer.run(validation, loss_fn)
-    except KeyboardInterrupt:
+    with trainer.sole_writer():
+        if config.checkpoint is not None and Path(config.checkpoint).exists():
+            trainer.load(config.checkpoint)
+        try:
+            trainer.run(validation, loss_fn)
+        except KeyboardInterrupt:
+            trainer.save()
+            raise
         trainer.save()
-        raise
-    trainer.save()
     model.load_state_dict(trainer.best or trainer.average.model.state_dict())
     return trainer.history
 
@@ -552,6 +555,12 @@ class _Trainer:
     def _summary(self) -> str:
         row = self.history.rows[-1]
         return ", ".join(f"{k} {row[k]:.4g}" for k in ("train_total", "valid_total") if k in row)
+
+    def sole_writer(self) -> AbstractContextManager[None]:
+        """Lock the folder of the checkpoint against other trainings."""
+        if self.config.checkpoint is None or not self.workers.is_first:
+            return nullcontext()
+        return sole_writer(Path(self.config.checkpoint).parent)
 
     def save(self) -> None:
         self.last_saved = time.monotonic()

@@ -10,6 +10,7 @@ import torch
 from astropy.table import QTable
 from torch import nn
 
+from astrogenspec.atomic import sole_writer
 from astrogenspec.training import loop as training
 from astrogenspec.training.loop import (
     BatchStream,
@@ -103,6 +104,18 @@ def test_resumed_training_equals_uninterrupted_training(tmp_path, stop):
         torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0)
     for row, other in zip(expected.rows, history.rows, strict=True):
         assert row | {"seconds": 0} == other | {"seconds": 0}
+
+
+def test_two_trainings_do_not_write_one_checkpoint(tmp_path):
+    config = settings(checkpoint=tmp_path / "checkpoint.pt", max_steps=20)
+    with (
+        sole_writer(tmp_path),
+        pytest.raises(BlockingIOError, match=f"another process is writing to {tmp_path}; wait"),
+    ):
+        fit(make_model(), make_stream(), None, config, squared_error)
+    assert not list(tmp_path.iterdir())
+    fit(make_model(), make_stream(), None, config, squared_error)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 def test_a_finished_training_is_not_continued(tmp_path):
