@@ -249,7 +249,7 @@ class Survey:
         ('u', 'g', 'r', 'i')
         >>> similar = {band: get_filter(f"sdss2010-{band}") for band in "ugri"}
         >>> kids.with_curves(similar).filters["g"]
-        <Filter sdss2010-g: pivot 4703 Angstrom>
+        <Filter sdss2010-g: pivot 4701 Angstrom>
         """
         self._check_bands(curves)
         found = {band: get_filter(curve) for band, curve in curves.items()}
