@@ -14,6 +14,8 @@ import resource
 import time
 from collections.abc import Callable
 
+from typing import Any
+
 import torch
 
 from astrogenspec.generation.galaxy_spectroscopy import WAVELENGTH, GalaxySpectroscopyNetwork
@@ -47,7 +49,7 @@ def images_to_physics(n: int = 64) -> dict[str, float]:
     optimiser = torch.optim.Adam(network.parameters(), 1e-4)
     latent = torch.randn(n, 32), torch.zeros(n, 32)
 
-    def step(**options: object) -> None:
+    def step(**options: Any) -> None:
         optimiser.zero_grad()
         network.loss(inputs, theta, valid, torch.ones(n), **options)["total"].backward()
         optimiser.step()

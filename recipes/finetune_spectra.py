@@ -94,6 +94,8 @@ def make_sample(folder: Path, data: Path, network: SpectrumNetwork) -> ObservedS
     on_survey = 10 ** (-0.4 * float(network.zero_points[2]))
     width = np.nan_to_num(dispersion, nan=_TYPICAL_DISPERSION)
     for fitted, sigma, z in zip(fits, width, redshift, strict=True):
+        if fitted is None:
+            raise ValueError("a spectrum has no good pixel, or cannot be fitted; leave it out.")
         r_band = response_weights(REST.wavelength * (1 + z) * u.AA, bands=("r",))[:, 0] * on_survey
         drawn, flux = draw_noise_free(prior, fitted, sigma, z, r_band, _N_DRAWS, rng)
         parts.append(drawn)

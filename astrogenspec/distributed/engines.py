@@ -253,10 +253,10 @@ class _Cluster:
         from distributed.comm import CommClosedError
 
         def result(future: Any) -> Any:
-            own = instead is None or future.status != "error"
-            if own or isinstance(future.exception(), KilledWorker):
+            if instead is None or future.status != "error":
                 return future.result()
-            return instead(future)
+            lost = isinstance(future.exception(), KilledWorker)
+            return future.result() if lost else instead(future)
 
         try:
             ahead, asked = _AHEAD * self.n_threads, time.monotonic()
