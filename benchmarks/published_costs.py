@@ -13,7 +13,6 @@ import argparse
 import resource
 import time
 from collections.abc import Callable
-
 from typing import Any
 
 import torch
