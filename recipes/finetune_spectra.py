@@ -2,7 +2,7 @@
 
     python recipes/finetune_spectra.py sample FOLDER --data runs/images44 --out runs/real-spectra.pt
     python recipes/finetune_spectra.py fit runs/real-spectra.pt --data runs/images44 \
-        --minutes 25 --out runs/spectra-real [--model MODEL] [--without-fold 0]
+        --minutes 85 --out runs/spectra-real [--model MODEL] [--without-fold 0]
 
 ``sample`` reads ``sdss_galaxy_spectra.fits.gz`` in FOLDER, draws noise-free spectra from their
 posterior (`astrogenspec.generation.observed_spectra`) and properties given photometry and redshift.
@@ -60,7 +60,7 @@ _ERROR = 0.02
 #: Minimum fraction of observed pixels of a bin that counts as observed.
 _MIN_OBSERVED = 0.5
 _N_FOLDS = 5
-_BATCHES = ("observed_batch", "photometry_batch", "image_batch")
+_BATCHES = ("observed_batch", "photometry_batch", "image_batch", "detail")
 _CHUNK = 200
 
 
@@ -208,8 +208,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument(
-        "--batches", type=int, nargs=3, default=(128, 96, 16), metavar="N",
-        help="real galaxies, simulated ones without and with images in a batch",
+        "--batches", type=int, nargs=4, default=(128, 96, 16, 12), metavar="N",
+        help="real galaxies, simulated ones without and with images in a batch, and maximum of "
+        "each that train the full-resolution network",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--without-fold", type=int, choices=range(_N_FOLDS))

@@ -13,6 +13,9 @@ The spectra of observed galaxies are draws of their noise-free spectra
 * the same, moved to the redshift and magnitude of a simulated galaxy, so that the differences are
   learned at all redshifts;
 * the photometry is that of the whole galaxy, where it is known, and the spectrum that in the fibre.
+
+The full-resolution diffusion is trained on simulated galaxies and on the observed ones whose
+velocity dispersion is known.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +124,9 @@ class FineTuningRecipe:
     ----------
     observed_batch, photometry_batch, image_batch : int
         Batch sizes of observed galaxies and of simulated ones without and with images.
+    detail : int
+        Maximum number of galaxies of each batch that train the full-resolution diffusion; with 0
+        it is not changed.
     moved : float
         Fraction of observed galaxies at the redshift and magnitude of a simulated galaxy.
     in_fibre : float
@@ -136,6 +143,7 @@ class FineTuningRecipe:
     observed_batch: int = 128
     photometry_batch: int = 96
     image_batch: int = 16
+    detail: int = 12
     moved: float = 0.4
     in_fibre: float = 0.25
     conditions: SpectrumRecipe = field(
@@ -199,11 +207,11 @@ def with_domains(
     return result
 
 
-def freeze(network: SpectrumNetwork) -> None:
-    """Restrict training to the low-resolution networks, properties and tokens of apertures.
+def freeze(network: SpectrumNetwork, *, detail: bool) -> None:
+    """Restrict training to the diffusions, properties and tokens of apertures.
 
-    The encoder of observations and the full-resolution networks keep what they learned from
-    simulations with images.
+    The encoder of observations and the full-resolution matcher keep what they learned from
+    simulations with images; without ``detail`` also the full-resolution diffusion.
     """
     network.requires_grad_(False)
     for module in (
@@ -213,6 +221,7 @@ def freeze(network: SpectrumNetwork) -> None:
         network.conditions.observation.aperture,
     ):
         module.requires_grad_(True)
+    network.high.requires_grad_(detail)
 
 
 def observed_batch(
@@ -341,7 +350,7 @@ def finetune_spectra(
         some = torch.arange(min(_SCALE_SAMPLE, len(shards)))
         simulated = select_aperture(shards.labels(some), some % len(APERTURES))
         tuned = with_domains(network, sample[rows], sample.weight[rows], simulated)
-    freeze(tuned)
+    freeze(tuned, detail=recipe.detail > 0)
     # Batches are made on the CPU, wherever the network is trained.
     source = _ObservedBatches(copy.deepcopy(tuned).cpu(), sample, shards, recipe)
     streams = [source.stream(rows.nonzero()[:, 0]), *_simulated_streams(shards, recipe)]
@@ -353,7 +362,8 @@ def finetune_spectra(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     config = replace(training, checkpoint=out / "checkpoint.pt")
-    history = fit(tuned, ZippedStreams(streams), batches, config, _loss)
+    loss = partial(_loss, detail=recipe.detail)
+    history = fit(tuned, ZippedStreams(streams), batches, config, loss)
     history.write(out / "history.ecsv")
     return tuned, history
 
@@ -414,12 +424,28 @@ def _simulated_streams(shards: Shards, recipe: FineTuningRecipe) -> list[BatchSt
     ]
 
 
-def _loss(model: SpectrumNetwork, parts: list[Any], progress: float) -> dict[str, Tensor]:
+def _loss(
+    model: SpectrumNetwork, parts: list[Any], progress: float, *, detail: int
+) -> dict[str, Tensor]:
     """Return the loss terms of one batch of each stream, and the mean of their totals."""
     terms: dict[str, Tensor] = {}
     for k, (*arguments, known) in enumerate(parts):
         generator = None if model.training else torch.Generator().manual_seed(k)
         one = model.loss(*arguments, n_detail=0, known=known, generator=generator)
+        galaxies = _with_dispersion(model, arguments[2], known, detail)
+        if len(galaxies):
+            high = model.detail_loss(galaxies, model.components.encode(galaxies), generator)
+            one |= {"high": high, "total": one["total"] + high}
         terms |= {f"{name}_{k}": value for name, value in one.items()}
     terms["total"] = torch.stack([terms[f"total_{k}"] for k in range(len(parts))]).mean()
     return terms
+
+
+def _with_dispersion(
+    model: SpectrumNetwork, galaxies: Galaxy, known: Tensor | None, n: int
+) -> Galaxy:
+    """Return the first n galaxies whose velocity dispersion is known."""
+    rows = torch.arange(len(galaxies))
+    if known is not None:
+        rows = known[:, model.components.column("dispersion")].nonzero()[:, 0]
+    return galaxies[rows[:n]]

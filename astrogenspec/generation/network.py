@@ -228,7 +228,7 @@ class SpectrumNetwork(nn.Module):
             total = low + 0.1 * match_low
             return {"low": low, "match_low": match_low, "top1_low": top_low, "total": total}
         some = slice(0, n_detail)
-        high = self._detail_loss(galaxies[some], vectors[some], generator)
+        high = self.detail_loss(galaxies[some], vectors[some], generator)
         spectra = spectrum_with_lines(galaxies[some])
         match_high, top_high = info_nce(
             self.high_matcher.observation(observed[some]),
@@ -324,6 +324,43 @@ class SpectrumNetwork(nn.Module):
             galaxies, continuum=conserve(continuum, galaxies.continuum, PER_BIN, REST.step)
         )
 
+    def detail_loss(
+        self, galaxies: Galaxy, vectors: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return the mean loss of the full-resolution diffusion.
+
+        Parameters
+        ----------
+        galaxies : Galaxy
+            n galaxies at full resolution.
+        vectors : Tensor, shape (n, size)
+            Their vectors of components.
+        generator : `torch.Generator`, optional
+            Random number generator.
+
+        Returns
+        -------
+        Tensor, shape ()
+        """
+        n, device = len(vectors), vectors.device
+        source = generator.device if generator is not None else device
+        amount = _MAX_GUIDE_NOISE * torch.rand(
+            n, generator=generator, device=source, dtype=torch.float32
+        ).to(device)
+        noise = torch.randn(
+            vectors.shape, generator=generator, device=source, dtype=torch.float32
+        ).to(device)
+        noisy = vectors + amount[:, None] * noise
+        start = random_starts(n, generator, device)
+        detail = (self._raw_detail(galaxies) - self.detail_mean) / self.detail_scale
+        guide = DetailGuide(
+            self.components.smooth_continuum(noisy), noisy[:, : self.n_shared], amount, start
+        )
+        crops = extract_crops(detail, start).clamp(-_MAX_DETAIL, _MAX_DETAIL)
+        return denoising_loss(
+            lambda x, s: self.high(x, s, guide), crops, self.high_levels, generator
+        ).mean()
+
     def _standardise(self, vectors: Tensor) -> Tensor:
         """Return vectors of unit variance among observed and simulated galaxies."""
         if self.n_domains == 1:
@@ -343,28 +380,6 @@ class SpectrumNetwork(nn.Module):
         continuum = galaxies.continuum.float()
         bins = to_bins(continuum, PER_BIN, REST.step)
         return (continuum / to_pixels(bins, PER_BIN, REST.step)).clamp_min(1e-3).log()
-
-    def _detail_loss(
-        self, galaxies: Galaxy, vectors: Tensor, generator: torch.Generator | None
-    ) -> Tensor:
-        n, device = len(vectors), vectors.device
-        source = generator.device if generator is not None else device
-        amount = _MAX_GUIDE_NOISE * torch.rand(
-            n, generator=generator, device=source, dtype=torch.float32
-        ).to(device)
-        noise = torch.randn(
-            vectors.shape, generator=generator, device=source, dtype=torch.float32
-        ).to(device)
-        noisy = vectors + amount[:, None] * noise
-        start = random_starts(n, generator, device)
-        detail = (self._raw_detail(galaxies) - self.detail_mean) / self.detail_scale
-        guide = DetailGuide(
-            self.components.smooth_continuum(noisy), noisy[:, : self.n_shared], amount, start
-        )
-        crops = extract_crops(detail, start).clamp(-_MAX_DETAIL, _MAX_DETAIL)
-        return denoising_loss(
-            lambda x, s: self.high(x, s, guide), crops, self.high_levels, generator
-        ).mean()
 
 
 def spectrum_with_lines(galaxies: Galaxy) -> Tensor:

@@ -10,10 +10,11 @@ coefficients :math:`a`, and its narrow and broad emission lines as Gaussians of 
 
 The components are the principal components of simulated spectra (`SpectrumPrior.fit`), followed by
 those of the differences between observed spectra and their best fits (`SpectrumPrior.extend`),
-which the simulations lack. The posterior of the coefficients given the pixels of a spectrum, with
-their inverse variances and gaps, is Gaussian to first order about its maximum, which Gauss-Newton
-iterations find. Line fluxes that are not detected are drawn from their prior given the continuum,
-limited by the measurement.
+which the simulations lack. Next to lines these differences are seen in galaxies without emission
+only; their mean corrects the stellar absorption below the lines of all galaxies. The posterior of
+the coefficients given the pixels of a spectrum, with their inverse variances and gaps, is Gaussian
+to first order about its maximum, which Gauss-Newton iterations find. Line fluxes that are not
+detected are drawn from their prior given the continuum, limited by the measurement.
 
 Training on draws of this posterior, instead of observed spectra or best fits, is one step of
 expectation maximisation with a generative model (Rozet et al. 2024, arXiv:2405.13712): the network
@@ -40,6 +41,7 @@ from ..wavelengths import (
     LINES,
     REST,
     add_lines,
+    line_index,
 )
 from .components import PER_BIN, Galaxy
 
@@ -55,6 +57,7 @@ __all__ = [
     "fit_prior",
     "fit_spectra",
     "fit_spectrum",
+    "has_emission",
     "to_rest_grid",
 ]
 
@@ -75,10 +78,15 @@ _IVAR_WINDOW, _MAX_IVAR_RATIO = 25, 2.0
 _UNUSED = ((5885.0, 5903.0),)
 #: Distance from lines (Angstrom) within which residuals do not define components.
 _NEAR_LINE = 12.0
+#: Lines by which galaxies without emission are recognised, because stars hardly absorb there, and
+#: their largest equivalent width (Angstrom).
+_EMISSION, _MAX_WIDTH = ("Halpha", "NII6585", "OIII5008"), 0.5
 #: Relative error of a bin of residuals, and largest residual.
 _BIN_ERROR, _MAX_RESIDUAL = 0.003, 0.3
 #: Factor of the standard deviations of the components of residuals.
 _RESIDUAL_INFLATION = 1.5
+#: Number of pseudo-galaxies without residuals, which shrink the mean of those of few galaxies.
+_PSEUDO_GALAXIES = 10
 #: Smallest number of simulated galaxies of a prior.
 MIN_SIMULATED = 20
 #: Standard deviations of components, relative to the largest one or in each pixel, below which they
@@ -307,6 +315,20 @@ class SpectrumPrior:
         floor = 0.05**2 * np.eye(lines.shape[1])
         self.line_covariance = inflation**2 * (residual.T @ residual) / len(lines) + floor
 
+    def correct(self, residual: np.ndarray, weight: np.ndarray) -> None:
+        """Add the mean of residuals to that of the continua.
+
+        Parameters
+        ----------
+        residual, weight : ndarray, shape (n, 800)
+            Binned logarithm of observed minus fitted continua, and inverse variances. The mean is
+            shrunk towards 0 where few galaxies were observed.
+        """
+        total, n = weight.sum(0), (weight > 0).sum(0)
+        sums = (weight * residual).sum(0)
+        mean = np.divide(sums, total, out=np.zeros_like(sums), where=total > 0)
+        self.mean = self.mean + _spread(mean * n / (n + _PSEUDO_GALAXIES))
+
     def extend(self, residual: np.ndarray, weight: np.ndarray, n_components: int) -> None:
         """Append principal components of residuals with noise and gaps.
 
@@ -392,7 +414,12 @@ class NoiseFree:
     covariance : ndarray, shape (k, k)
         Their covariance.
     lines, line_covariance : ndarray, shape (17,), (17, 17)
-        Fluxes of narrow lines, not limited to positive values, and their covariance.
+        Fluxes of narrow lines, not limited to positive values, and their covariance; zero if not
+        fitted.
+    line_slope : ndarray, shape (17, k)
+        Change of the expected line fluxes per change of a coefficient.
+    line_scatter : ndarray, shape (17, 17)
+        Covariance of the line fluxes for given coefficients.
     broad, broad_error : float
         Flux of broad Halpha and its error; zero if not fitted.
     emission : ndarray, shape (6400,)
@@ -405,13 +432,17 @@ class NoiseFree:
     covariance: np.ndarray
     lines: np.ndarray
     line_covariance: np.ndarray
+    line_slope: np.ndarray
+    line_scatter: np.ndarray
     broad: float
     broad_error: float
     emission: np.ndarray
     chi2: float
 
 
-def fit_spectrum(prior: SpectrumPrior, spectra: ObservedSpectra) -> NoiseFree:
+def fit_spectrum(
+    prior: SpectrumPrior, spectra: ObservedSpectra, *, with_lines: bool = True
+) -> NoiseFree:
     """Fit the model to one spectrum.
 
     Parameters
@@ -419,6 +450,8 @@ def fit_spectrum(prior: SpectrumPrior, spectra: ObservedSpectra) -> NoiseFree:
     prior : SpectrumPrior
     spectra : ObservedSpectra
         One galaxy.
+    with_lines : bool
+        Whether the galaxy may have emission lines.
 
     Returns
     -------
@@ -435,7 +468,7 @@ def fit_spectrum(prior: SpectrumPrior, spectra: ObservedSpectra) -> NoiseFree:
     # A free constant takes up the flux scale.
     basis = np.vstack([np.ones(used.sum()), prior.basis[:, used]])
     precision = np.append(1e-4, prior.scale**-2.0)
-    whole_profiles = _profiles(spectra)
+    whole_profiles = _profiles(spectra) if with_lines else np.zeros((0, REST.size))
     profiles = whole_profiles[:, used]
     k = len(basis)
     x = np.zeros(k)
@@ -461,11 +494,17 @@ def fit_spectrum(prior: SpectrumPrior, spectra: ObservedSpectra) -> NoiseFree:
     chi2 = float(np.mean(weight * (flux - continuum - lines @ profiles) ** 2))
     n = len(LINE_NAMES)
     has_broad = len(profiles) > n
+    if not with_lines:
+        zero = np.zeros(n), np.zeros((n, n)), np.zeros((n, k)), np.zeros((n, n))
+        return NoiseFree(x, covariance, *zero, 0.0, 0.0, np.zeros(REST.size), chi2)
+    scatter = np.linalg.inv(normal[k:, k:])
     return NoiseFree(
         x,
         covariance[:k, :k],
         lines[:n],
         covariance[k : k + n, k : k + n],
+        -(scatter @ normal[k:, :k])[:n],
+        scatter[:n, :n],
         float(lines[n]) if has_broad else 0.0,
         float(np.sqrt(covariance[-1, -1])) if has_broad else 0.0,
         lines @ whole_profiles,
@@ -489,45 +528,82 @@ def _profiles(spectra: ObservedSpectra) -> np.ndarray:
     return torch.cat(parts).double().numpy()
 
 
-def fit_spectra(prior: SpectrumPrior, spectra: ObservedSpectra) -> list[NoiseFree | None]:
+def fit_spectra(
+    prior: SpectrumPrior, spectra: ObservedSpectra, emission: Sequence[bool] | None = None
+) -> list[NoiseFree | None]:
     """Fit every spectrum; see `fit_spectrum`.
 
     None for one without pixels, or whose equations have no solution.
+
+    Parameters
+    ----------
+    prior : SpectrumPrior
+    spectra : ObservedSpectra
+    emission : sequence of bool, shape (n,), optional
+        Whether each galaxy may have emission lines; by default all.
     """
+    with_lines = [True] * len(spectra) if emission is None else emission
     fits: list[NoiseFree | None] = []
-    for k in range(len(spectra)):
+    for k, lines in enumerate(with_lines):
         try:
             seen = bool((spectra.ivar[k] > 0).any())
-            fits.append(fit_spectrum(prior, spectra[k : k + 1]) if seen else None)
+            one = spectra[k : k + 1]
+            fits.append(fit_spectrum(prior, one, with_lines=lines) if seen else None)
         except np.linalg.LinAlgError:
             fits.append(None)
     return fits
 
 
+def has_emission(prior: SpectrumPrior, fitted: NoiseFree | None) -> bool:
+    """Return whether Halpha, [N II] or [O III] are wider than 0.5 A, or were not observed."""
+    if fitted is None or fitted.broad:
+        return True
+    for name in _EMISSION:
+        line, pixel = line_index(name), np.searchsorted(REST.wavelength, LINES[name])
+        level = np.exp(
+            prior.mean[pixel]
+            + fitted.coefficients[0]
+            + fitted.coefficients[1:] @ prior.basis[:, pixel]
+        )
+        error = np.sqrt(fitted.line_covariance[line, line])
+        if max(abs(fitted.lines[line]), error) > _MAX_WIDTH * level:
+            return True
+    return False
+
+
 def binned_residuals(
-    prior: SpectrumPrior, spectra: ObservedSpectra, fits: Sequence[NoiseFree | None]
+    prior: SpectrumPrior,
+    spectra: ObservedSpectra,
+    fits: Sequence[NoiseFree | None],
+    emission: Sequence[bool] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return relative residuals of fits in bins, without lines, and their inverse variances.
+    """Return relative residuals of fits in bins, and their inverse variances.
+
+    Parameters
+    ----------
+    prior : SpectrumPrior
+    spectra : ObservedSpectra
+    fits : sequence of NoiseFree or None
+    emission : sequence of bool, shape (n,), optional
+        Whether each galaxy may have emission lines, next to which residuals are not used; by
+        default all.
 
     Returns
     -------
     residual, weight : ndarray, shape (n, 800)
     """
     near = np.any([np.abs(REST.wavelength - line) < _NEAR_LINE for line in LINES.values()], axis=0)
+    with_lines = [True] * len(fits) if emission is None else emission
     residual, weight = np.zeros((2, len(fits), REST.size // PER_BIN))
-    for row, fitted in enumerate(fits):
+    for row, (fitted, lines) in enumerate(zip(fits, with_lines, strict=True)):
         if fitted is None:
             continue
-        one = spectra[row : row + 1]
         continuum = np.exp(
             prior.mean + fitted.coefficients[0] + fitted.coefficients[1:] @ prior.basis
         )
-        profiles = _profiles(one)
-        lines = fitted.lines @ profiles[: len(LINE_NAMES)]
-        if len(profiles) > len(LINE_NAMES):
-            lines = lines + fitted.broad * profiles[-1]
-        inverse = np.where(near, 0.0, expected_ivar(one.ivar[0].numpy())) * continuum**2
-        ratio = (one.flux[0].numpy() - lines) / continuum - 1
+        inverse = expected_ivar(spectra.ivar[row].numpy()) * continuum**2
+        inverse = np.where(near & lines, 0.0, inverse)
+        ratio = (spectra.flux[row].numpy() - fitted.emission) / continuum - 1
         total = inverse.reshape(-1, PER_BIN).sum(1)
         sums = (inverse * ratio).reshape(-1, PER_BIN).sum(1)
         residual[row] = np.divide(sums, total, out=np.zeros_like(sums), where=total > 0)
@@ -562,7 +638,10 @@ def fit_prior(
         If the simulated galaxies are too few, or all alike.
     """
     prior = SpectrumPrior.fit(simulated, n_simulated)
-    prior.extend(*binned_residuals(prior, spectra, fit_spectra(prior, spectra)), n_residual)
+    emission = [has_emission(prior, fitted) for fitted in fit_spectra(prior, spectra)]
+    fits = fit_spectra(prior, spectra, emission)
+    prior.correct(*binned_residuals(prior, spectra, fits, emission))
+    prior.extend(*binned_residuals(prior, spectra, fits, emission), n_residual)
     return prior, fit_spectra(prior, spectra)
 
 
@@ -606,10 +685,7 @@ def draw_noise_free(
     continuum = np.exp(prior.mean + x[:, :1] + x[:, 1:] @ prior.basis)
     scale = (continuum + emission) @ r_band
     lines = np.stack(
-        [
-            _draw_lines(prior, fitted, row[1:], factor, rng)
-            for row, factor in zip(x, scale, strict=True)
-        ]
+        [_draw_lines(prior, fitted, row, factor, rng) for row, factor in zip(x, scale, strict=True)]
     )
     broad = fitted.broad if fitted.broad > _MIN_BROAD_SNR * fitted.broad_error else 0.0
     tensor = lambda values: torch.as_tensor(values, dtype=torch.float32)  # noqa: E731
@@ -633,15 +709,14 @@ def _draw_lines(
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Draw log10 line fluxes per nmgy given their measurement and the continuum (Laplace)."""
-    expected = prior.line_mean + coefficients @ prior.line_slope
+    expected = prior.line_mean + coefficients[1:] @ prior.line_slope
     inverse = np.linalg.inv(prior.line_covariance)
-    measured = fitted.lines / scale
-    noise = np.linalg.inv(
-        fitted.line_covariance / scale**2 + np.diag((0.02 * measured) ** 2 + 1e-8)
-    )
+    change = fitted.line_slope @ (coefficients - fitted.coefficients)
+    measured = (fitted.lines + change) / scale
+    noise = np.linalg.inv(fitted.line_scatter / scale**2 + np.diag((0.02 * measured) ** 2 + 1e-8))
     # Lines outside of the spectrum have no measurement.
     y = np.where(measured > 0, np.log10(np.maximum(measured, 1e-3)), expected)
-    variance = np.diag(fitted.line_covariance) / scale**2
+    variance = np.diag(fitted.line_scatter) / scale**2
     y = np.where(variance < (0.3 * np.maximum(measured, 1e-9)) ** 2, y, np.minimum(expected, 3.0))
     for _ in range(8):
         value = 10**y

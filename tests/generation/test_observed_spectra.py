@@ -1,5 +1,7 @@
 """Tests of noise-free spectra of observed galaxies, and of fine-tuning on them."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -27,10 +29,11 @@ from astrogenspec.generation.observed_spectra import (
     fit_prior,
     fit_spectra,
     fit_spectrum,
+    has_emission,
     to_rest_grid,
 )
 from astrogenspec.training.loop import TrainingConfig
-from astrogenspec.wavelengths import LINE_NAMES, REST, add_lines
+from astrogenspec.wavelengths import LINE_NAMES, LINES, REST, add_lines
 
 R_BAND = np.where((REST.wavelength > 5500) & (REST.wavelength < 7000), 1e-3, 0.0)
 
@@ -146,14 +149,53 @@ def test_few_or_identical_spectra_define_fewer_components(galaxies, case):
     assert len(kept) == len(fits) or fits[1] is None
 
 
+def test_absorption_below_lines_is_that_of_galaxies_without_emission(galaxies):
+    n_quiet, line = 12, LINE_NAMES.index("Hbeta")
+    some = galaxies[:24]
+    narrow = some.narrow.clamp_min(2.0)
+    narrow[:n_quiet] = 0.0
+    deficit = 0.06 * np.exp(-0.5 * ((REST.wavelength - LINES["Hbeta"]) / 8) ** 2)
+    deep = replace(
+        some,
+        narrow=narrow,
+        continuum=some.continuum * torch.as_tensor(1 - deficit, dtype=torch.float32),
+    )
+    spectra = ObservedSpectra.concatenate(
+        [observed(deep[k : k + 1], signal_to_noise=60.0, seed=k) for k in range(24)]
+    )
+    torch.manual_seed(0)
+    plain = SpectrumPrior.fit(galaxies, 12)
+    emission = [has_emission(plain, fit) for fit in fit_spectra(plain, spectra)]
+    assert emission == [False] * n_quiet + [True] * (24 - n_quiet)
+    torch.manual_seed(0)
+    prior, fits = fit_prior(galaxies, spectra, 12)
+    pixel = np.searchsorted(REST.wavelength, LINES["Hbeta"])
+    assert -0.07 < (prior.mean - plain.mean)[pixel] < -0.02
+    true = 40 * narrow[:, line].numpy()
+    bias = [
+        np.median([fit.lines[line] for fit in found] - true)
+        for found in (fit_spectra(plain, spectra), fits)
+    ]
+    assert bias[0] < 0 and abs(bias[1]) < 0.3 * abs(bias[0])
+
+
+def test_lines_of_draws_follow_their_continuum(galaxies, prior):
+    fitted = fit_spectrum(prior, observed(galaxies[7:8]))
+    expected = fitted.line_scatter + fitted.line_slope @ fitted.covariance @ fitted.line_slope.T
+    seen = np.diag(fitted.line_covariance) < 1e3
+    both = np.ix_(seen, seen)
+    np.testing.assert_allclose(expected[both], fitted.line_covariance[both], rtol=1e-3, atol=1e-6)
+    assert (np.diag(fitted.line_scatter) <= np.diag(fitted.line_covariance)).all()
+
+
 def test_a_spectrum_without_solution_does_not_spoil_the_others(galaxies, prior, monkeypatch):
     spectra = ObservedSpectra.concatenate([observed(galaxies[k : k + 1]) for k in range(2)])
     fit = observed_spectra.fit_spectrum
 
-    def fails(prior, one):
+    def fails(prior, one, **options):
         if one.redshift[0] == spectra.redshift[1]:
             raise np.linalg.LinAlgError("singular")
-        return fit(prior, one)
+        return fit(prior, one, **options)
 
     monkeypatch.setattr(observed_spectra, "fit_spectrum", fails)
     fits = fit_spectra(prior, spectra)
@@ -300,11 +342,18 @@ def test_fine_tuning_changes_only_what_it_should_and_resumes(tmp_path):
     )
     assert len(history) == 1 and (tmp_path / "run" / "history.ecsv").exists()
     before, after = network.state_dict(), tuned.state_dict()
-    kept = [name for name in before if name.startswith(("high", "conditions.observation.trunk"))]
+    fixed = ("high_matcher", "conditions.observation.trunk")
+    kept = [name for name in before if name.startswith(fixed)]
     assert kept and all(torch.equal(before[name], after[name]) for name in kept)
-    assert not torch.equal(before["low.out.weight"], after["low.out.weight"])
+    for name in ("low.out.weight", "high.out.weight"):
+        assert not torch.equal(before[name], after[name])
+    assert {"train_high_0", "train_high_1", "valid_high_0"} <= set(history.rows[0])
     again, history = finetune_spectra(
         network, sample, data, tmp_path / "run", training, recipe=recipe, held_out=range(8)
     )
     assert history.stopped == "steps"
     assert torch.equal(again.state_dict()["low.out.weight"], after["low.out.weight"])
+    without, _ = finetune_spectra(
+        network, sample, data, tmp_path / "low", training, recipe=replace(recipe, detail=0)
+    )
+    assert torch.equal(without.state_dict()["high.out.weight"], before["high.out.weight"])
