@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..nn.architectures import network_from_config
 from .galaxy_spectroscopy import GalaxySpectroscopyNetwork
 from .network import SpectrumNetwork
 
 __all__ = ["build_network"]
 
-_ARCHITECTURES = {"galaxy-spectroscopy": GalaxySpectroscopyNetwork}
+_Network = SpectrumNetwork | GalaxySpectroscopyNetwork
+
+_DEFAULT: type[_Network] = SpectrumNetwork
+_ARCHITECTURES: dict[str, type[_Network]] = {"galaxy-spectroscopy": GalaxySpectroscopyNetwork}
 
 
-def build_network(config: dict[str, Any]) -> SpectrumNetwork | GalaxySpectroscopyNetwork:
+def build_network(config: dict[str, Any]) -> _Network:
     """Build an untrained network.
 
     Parameters
@@ -29,12 +33,4 @@ def build_network(config: dict[str, Any]) -> SpectrumNetwork | GalaxySpectroscop
     ValueError
         If there is no such architecture.
     """
-    name = config.get("architecture")
-    if name is None:
-        return SpectrumNetwork.from_config(config)
-    if name not in _ARCHITECTURES:
-        raise ValueError(
-            f"the architecture of the network is {name!r}, but this version knows "
-            f"{', '.join(_ARCHITECTURES)}; upgrade astrogenspec."
-        )
-    return _ARCHITECTURES[name].from_config(config)
+    return network_from_config(config, _DEFAULT, _ARCHITECTURES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..nn.architectures import network_from_config
 from .images_to_physics import ImagesToPhysicsNetwork
 from .network import PosteriorNetwork, PropertyNetwork
 
@@ -31,12 +32,4 @@ def build_network(config: dict[str, Any]) -> PosteriorNetwork:
     ValueError
         If there is no such architecture.
     """
-    name = config.get("architecture")
-    if name is None:
-        return PropertyNetwork.from_config(config)
-    if name not in _ARCHITECTURES:
-        raise ValueError(
-            f"the architecture of the network is {name!r}, but this version knows "
-            f"{', '.join(_ARCHITECTURES)}; upgrade astrogenspec."
-        )
-    return _ARCHITECTURES[name].from_config(config)
+    return network_from_config(config, PropertyNetwork, _ARCHITECTURES)
