@@ -1,4 +1,4 @@
-r"""Recalibration of generated spectra: scale the spread of the draws about their median.
+r"""Recalibration of generated spectra: spread of the continua about their median, and of lines.
 
 From spectra with known truth, or observed spectra with known noise, one estimates the factor
 :math:`s` by which the distance of the draws from their median has to change so that the central 68%
@@ -10,7 +10,15 @@ becomes
 
 with :math:`\tilde f` the median over the draws of the galaxy.  The order of the draws, the
 positions of spectral features, and the fluxes of lines that are tied to a draw of the properties
-are preserved.  The form of the correction is our own.
+are preserved.
+
+From observed spectra one also estimates two scatters.  The first gives the distribution wider tails
+where the factor that is right for 68% is too small for 95%: :math:`s` is multiplied by
+:math:`\exp(\tau\epsilon)` with :math:`\epsilon \sim N(0, 1)`, one number for each draw (a scale
+mixture of the draws).  The second, of emission lines, is what the network does not know: all lines
+of a draw that are not tied are multiplied by :math:`10^{\sigma\epsilon}`, such that the ranges of
+their equivalent widths contain 68% and 95% of those observed.  The form of the corrections is our
+own.
 """
 
 from __future__ import annotations
@@ -42,16 +50,31 @@ _MIN_GALAXIES = 50
 _PSEUDO_GALAXIES = 30
 #: Half-width of the region excluded around each line (Angstrom, rest frame).
 _NEAR_LINE = 15.0
+#: Rest-frame windows (Angstrom) of lines where stars hardly absorb: [O III], Halpha with [N II] and
+#: [S II]; and distances of the sidebands from their edges.
+_WINDOWS = ((5001.0, 5014.0), (6540.0, 6595.0), (6710.0, 6742.0))
+_SIDEBAND = (14.0, 40.0)
+#: Minimum number of pixels in a window, and fraction of them that were observed.
+_MIN_PIXELS, _MIN_OBSERVED = 3, 0.9
+#: Minimum equivalent width (Angstrom) of the median draw of lines whose ranges are used.
+_MIN_WIDTH = 1.0
+#: Scatter (dex) of lines whose coverage is evaluated.
+_TRIAL_SCATTER = np.linspace(0.0, 0.6, 13)
+#: Nodes and weights of the integral over the scatter, a normal distribution.
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(11)
 #: Factors whose coverage is evaluated for observed spectra with noise, and spacing of the pixels.
 _TRIAL_FACTORS = np.geomspace(0.2, 8.0, 24)
 _EVERY = 5
-_LAYOUT = 1
+#: Scatter of the factors of draws whose coverage is evaluated.
+_TRIAL_SCALES = np.linspace(0.0, 0.8, 9)
+_LAYOUT = 2
+_SCATTERS = ("line_scatter", "scale_scatter")
 #: Key of the card.
 _ENTRY = "recalibration"
 
 
 class SpectrumRecalibration:
-    """Scale the spread of generated spectra about their median.
+    """Scale the spread of generated spectra about their median, and scatter their lines.
 
     Learn one with `fit`; combine those of different inputs with ``|``.  It is stored in the card of
     the weights as ``card["recalibration"] = recalibration.to_dict()`` and then applied by
@@ -62,11 +85,18 @@ class SpectrumRecalibration:
     factors : mapping of (str, str) to sequence of float
         Factors at the 7 knots, by input mode (one of `INPUT_MODES`) and aperture ("fibre" or
         "total").
+    line_scatter : mapping of (str, str) to float, optional
+        Standard deviation (dex) of the common factor of the free lines of a draw, by input mode and
+        aperture; 0 where missing. Networks that do not generate lines apart from the continuum
+        ignore it.
+    scale_scatter : mapping of (str, str) to float, optional
+        Standard deviation of the natural logarithm by which the factors of draws scatter, by input
+        mode and aperture; 0 where missing.
 
     Raises
     ------
     ValueError
-        If an input mode is unknown, or factors are not 7 positive numbers.
+        If an input mode is unknown, factors are not 7 positive numbers, or a scatter is negative.
 
     Examples
     --------
@@ -79,8 +109,15 @@ class SpectrumRecalibration:
            [1. , 1. ]])
     """
 
-    def __init__(self, factors: Mapping[tuple[str, str], Sequence[float] | np.ndarray]) -> None:
+    def __init__(
+        self,
+        factors: Mapping[tuple[str, str], Sequence[float] | np.ndarray],
+        line_scatter: Mapping[tuple[str, str], float] | None = None,
+        scale_scatter: Mapping[tuple[str, str], float] | None = None,
+    ) -> None:
         self._factors = {key: np.asarray(values, float) for key, values in factors.items()}
+        self._line_scatter = _checked("line_scatter", line_scatter or {}, self._factors)
+        self._scale_scatter = _checked("scale_scatter", scale_scatter or {}, self._factors)
         for (mode, _), values in self._factors.items():
             if mode not in INPUT_MODES:
                 raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(INPUT_MODES)}.")
@@ -92,7 +129,11 @@ class SpectrumRecalibration:
     def __repr__(self) -> str:
         parts = [
             f"{mode}, {aperture} {values.min():.2f} to {values.max():.2f}"
+            + (f", scatter {scales:.2f}" if scales else "")
+            + (f", lines {lines:.2f} dex" if lines else "")
             for (mode, aperture), values in self._factors.items()
+            for lines in [self._line_scatter.get((mode, aperture), 0.0)]
+            for scales in [self._scale_scatter.get((mode, aperture), 0.0)]
         ]
         return f"<{type(self).__name__}: {'; '.join(parts) or 'nothing'}>"
 
@@ -100,7 +141,14 @@ class SpectrumRecalibration:
         """Combine two; where both correct the same inputs, the second is kept."""
         if not isinstance(other, SpectrumRecalibration):
             return NotImplemented
-        return SpectrumRecalibration(self._factors | other._factors)
+        lines, scales = (
+            {key: value for key, value in one.items() if key not in other._factors} | two
+            for one, two in (
+                (self._line_scatter, other._line_scatter),
+                (self._scale_scatter, other._scale_scatter),
+            )
+        )
+        return SpectrumRecalibration(self._factors | other._factors, lines, scales)
 
     @classmethod
     def fit(
@@ -111,7 +159,7 @@ class SpectrumRecalibration:
         mode: str = "photometry",
         noise: u.Quantity | None = None,
     ) -> SpectrumRecalibration:
-        """Learn the factors from true or observed spectra.
+        """Learn the factors, and from observed spectra both scatters.
 
         Parameters
         ----------
@@ -124,7 +172,8 @@ class SpectrumRecalibration:
             Input mode of the draws.
         noise : Quantity ['spectral flux density'], shape (n_galaxies, n_pixels), optional
             Standard deviation of the noise of observed spectra, in each pixel. The factors are then
-            those with which draws plus noise contain 68% and 95% of the observed fluxes.
+            those with which draws plus noise contain 68% and 95% of the observed fluxes. The
+            scatters of factors and lines are fitted if it is given.
 
         Returns
         -------
@@ -156,7 +205,9 @@ class SpectrumRecalibration:
         redshift = np.median(draws.redshift, axis=1)[:, None]
         rest = draws.wavelength.to_value(u.AA) / (1 + redshift)
         near = np.any([np.abs(rest - line) < _NEAR_LINE for line in LINES.values()], axis=0)
-        used = draws.trusted & ~near & draws.usable[:, None]
+        seen = draws.trusted & draws.usable[:, None]
+        used = seen & ~near
+        lines = scales = 0.0
         true = truth.to_value(draws.flux.unit)
         if noise is None:
             distances = _relative_distances(draws.flux.value, true, used)
@@ -167,9 +218,11 @@ class SpectrumRecalibration:
                     f"noise has shape {np.shape(noise)}; {(n, m)}, the shape of truth, is expected."
                 )
             sigma = noise.to_value(draws.flux.unit)
-            inside = _coverage_of_factors(draws.flux.value, true, sigma, used)
-            factors = [_factor_with_noise(inside, weight) for weight in _hats(rest)]
-        return cls({(mode, draws.meta["aperture"]): _filled(factors)})
+            below = _below_of_factors(draws.flux.value, true, sigma, used)
+            factors, scales = _factors_with_noise(below, rest)
+            lines = _scatter_of_lines(draws.flux.value, np.where(seen, true, np.nan), sigma, rest)
+        key = mode, draws.meta["aperture"]
+        return cls({key: _filled(factors)}, {key: lines}, {key: scales})
 
     def factors(
         self,
@@ -203,6 +256,36 @@ class SpectrumRecalibration:
                 result[row] = np.interp(log_rest[row], np.log(_KNOTS), values)
         return result
 
+    def line_scatter(self, modes: Sequence[str] | np.ndarray, aperture: str) -> np.ndarray:
+        """Return the scatter of the free lines of galaxies (dex).
+
+        Parameters
+        ----------
+        modes : sequence of str, shape (n,)
+            Input mode of each galaxy; the scatter is 0 for modes without one.
+        aperture : str
+
+        Returns
+        -------
+        ndarray, shape (n,)
+        """
+        return np.array([self._line_scatter.get((str(mode), aperture), 0.0) for mode in modes])
+
+    def scale_scatter(self, modes: Sequence[str] | np.ndarray, aperture: str) -> np.ndarray:
+        """Return the scatter of the logarithm of the factors of draws.
+
+        Parameters
+        ----------
+        modes : sequence of str, shape (n,)
+            Input mode of each galaxy; the scatter is 0 for modes without one.
+        aperture : str
+
+        Returns
+        -------
+        ndarray, shape (n,)
+        """
+        return np.array([self._scale_scatter.get((str(mode), aperture), 0.0) for mode in modes])
+
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable dictionary for the card of weights.
 
@@ -214,7 +297,13 @@ class SpectrumRecalibration:
             "layout": _LAYOUT,
             "wavelength": list(_KNOTS),
             "factors": [
-                {"mode": mode, "aperture": aperture, "values": values.round(4).tolist()}
+                {
+                    "mode": mode,
+                    "aperture": aperture,
+                    "values": values.round(4).tolist(),
+                    "line_scatter": round(self._line_scatter.get((mode, aperture), 0.0), 4),
+                    "scale_scatter": round(self._scale_scatter.get((mode, aperture), 0.0), 4),
+                }
                 for (mode, aperture), values in self._factors.items()
             ],
         }
@@ -237,7 +326,8 @@ class SpectrumRecalibration:
             If an entry is missing or invalid, or was written by a newer version.
         """
         check_layout(values, _LAYOUT, _ENTRY)
-        factors = {}
+        factors: dict[tuple[str, str], np.ndarray] = {}
+        scatter: dict[str, dict[tuple[str, str], float]] = {name: {} for name in _SCATTERS}
         for part, where in entries(values, "factors", _ENTRY):
             mode = check_text(entry(part, "mode", where), f"{where}.mode", INPUT_MODES)
             aperture = check_text(entry(part, "aperture", where), f"{where}.aperture")
@@ -245,7 +335,32 @@ class SpectrumRecalibration:
             factors[mode, aperture] = check_array(
                 entry(part, "values", where), (len(_KNOTS),), path
             )
-        return cls(factors)
+            # Cards of the first layout have no scatter.
+            for name, found in scatter.items():
+                value = check_array(part.get(name, 0.0), (), f"{where}.{name}")
+                found[mode, aperture] = float(value)
+        return cls(factors, **scatter)
+
+
+def _checked(
+    name: str, values: Mapping[tuple[str, str], float], factors: Mapping[tuple[str, str], Any]
+) -> dict[tuple[str, str], float]:
+    """Return scatters as numbers.
+
+    Raises
+    ------
+    ValueError
+        If one is negative or not finite, or belongs to other inputs than the factors.
+    """
+    for key, value in values.items():
+        if key not in factors:
+            raise ValueError(
+                f"{name} has the key {key!r}, which factors lacks; give factors of 1 where "
+                "continua are right."
+            )
+        if not 0 <= value < np.inf:
+            raise ValueError(f"{name} is {value:g} for {key!r}; it must be finite and at least 0.")
+    return {key: float(value) for key, value in values.items()}
 
 
 def _relative_distances(flux: np.ndarray, true: np.ndarray, used: np.ndarray) -> np.ndarray:
@@ -266,16 +381,16 @@ def _relative_distances(flux: np.ndarray, true: np.ndarray, used: np.ndarray) ->
     return result
 
 
-def _coverage_of_factors(
+def _below_of_factors(
     flux: np.ndarray, true: np.ndarray, noise: np.ndarray, used: np.ndarray
 ) -> np.ndarray:
-    """Return whether observed fluxes are inside the ranges of scaled draws plus noise.
+    """Return the probabilities of fluxes below the observed ones, of scaled draws plus noise.
 
     The distribution of an observed flux is the mean of the normal distributions about the draws,
-    in logarithm. The shape is (2, number of `_TRIAL_FACTORS`, n, m), with NaN where a pixel is not
+    in logarithm. The shape is (number of `_TRIAL_FACTORS`, n, m), with NaN where a pixel is not
     used.
     """
-    result = np.full((len(_LEVELS), len(_TRIAL_FACTORS), *true.shape), np.nan, np.float32)
+    result = np.full((len(_TRIAL_FACTORS), *true.shape), np.nan, np.float32)
     for row, draws in enumerate(flux):
         here = used[row] & (draws > 0).all(0) & np.isfinite(true[row]) & (noise[row] > 0)
         here &= np.arange(len(here)) % _EVERY == 0
@@ -283,27 +398,118 @@ def _coverage_of_factors(
         middle = np.median(logs, axis=0)
         sigma = noise[row, here] / np.exp(middle)
         distance = true[row, here] / np.exp(middle) - 1
-        for k, factor in enumerate(_TRIAL_FACTORS):
-            below = ndtr((distance - factor * (logs - middle)) / sigma).mean(axis=0)
-            for values, level in zip(result, _LEVELS, strict=True):
-                values[k, row, here] = np.abs(below - 0.5) < level / 2
+        for values, factor in zip(result, _TRIAL_FACTORS, strict=True):
+            values[row, here] = ndtr((distance - factor * (logs - middle)) / sigma).mean(axis=0)
     return result
 
 
-def _factor_with_noise(inside: np.ndarray, weight: np.ndarray) -> float:
-    """Return the factor with the right coverage, shrunk towards 1; NaN without data."""
-    seen = np.isfinite(inside[0, 0]) & (weight > 0)
+def _factors_with_noise(below: np.ndarray, rest: np.ndarray) -> tuple[list[float], float]:
+    """Return factors that contain 68%, NaN without data, and their scatter that contains 95%.
+
+    Both are shrunk, towards 1 and 0.
+    """
+    logs, hats = np.log(_TRIAL_FACTORS), _hats(rest)
+    position = np.arange(len(logs))
+    seen = np.isfinite(below[0])
+    n_galaxies = int(seen.any(axis=1).sum())
+    shrink = n_galaxies / (n_galaxies + _PSEUDO_GALAXIES)
+    found, outer = [], []
+    for scatter in _TRIAL_SCALES:
+        # The distribution for scattered factors is an average over neighbouring ones.
+        distance = (logs[:, None] - logs) / max(scatter, 1e-9)
+        kernel = np.exp(-0.5 * distance**2)
+        mixed = np.tensordot(kernel / kernel.sum(1, keepdims=True), below, axes=1)
+        factors = [_factor_with_noise(mixed, weight) for weight in hats]
+        if not np.isfinite(factors).any():
+            return factors, 0.0
+        at = np.interp(np.log(rest[seen]), np.log(_KNOTS), np.log(_filled(factors)))
+        at = np.interp(at, logs, position)
+        lower = np.minimum(at.astype(int), len(logs) - 2)
+        pairs = mixed[:, seen]
+        each = np.arange(len(at))
+        value = pairs[lower, each] + (at - lower) * (pairs[lower + 1, each] - pairs[lower, each])
+        found.append(np.log(factors))
+        outer.append(np.mean(np.abs(value - 0.5) < _LEVELS[1] / 2))
+    scatter = float(np.interp(_LEVELS[1], np.maximum.accumulate(outer), _TRIAL_SCALES))
+    chosen = [np.interp(scatter * shrink, _TRIAL_SCALES, values) for values in np.transpose(found)]
+    return list(np.exp(chosen)), scatter * shrink
+
+
+def _factor_with_noise(below: np.ndarray, weight: np.ndarray) -> float:
+    """Return the factor with which 68% are inside, shrunk towards 1; NaN without data."""
+    seen = np.isfinite(below[0]) & (weight > 0)
     n_galaxies = int(seen.any(axis=1).sum())
     if n_galaxies < _MIN_GALAXIES:
         return np.nan
     weights = np.where(seen, weight, 0)
     weights = (weights / weights.sum(1, keepdims=True).clip(1e-9))[seen]
-    wanted = []
-    for level, values in zip(_LEVELS, inside, strict=True):
-        coverage = np.array([np.average(one[seen], weights=weights) for one in values])
-        increasing = np.maximum.accumulate(coverage)
-        wanted.append(np.interp(level, increasing, np.log(_TRIAL_FACTORS)))
-    return float(np.exp(np.mean(wanted) * n_galaxies / (n_galaxies + _PSEUDO_GALAXIES)))
+    inside = np.abs(below[:, seen] - 0.5) < _LEVELS[0] / 2
+    increasing = np.maximum.accumulate([np.average(one, weights=weights) for one in inside])
+    wanted = np.interp(_LEVELS[0], increasing, np.log(_TRIAL_FACTORS))
+    return float(np.exp(wanted * n_galaxies / (n_galaxies + _PSEUDO_GALAXIES)))
+
+
+def _scatter_of_lines(
+    flux: np.ndarray, true: np.ndarray, noise: np.ndarray, rest: np.ndarray
+) -> float:
+    """Return the scatter of lines (dex) with the right coverage, shrunk towards 0.
+
+    ``flux`` has the draws, ``true`` and ``noise`` the observed spectra at the rest wavelengths
+    ``rest``. Stellar absorption in the windows is neglected.
+    """
+    inside = []
+    for draws, observed, sigma, at in zip(flux, true, noise, rest, strict=True):
+        for window in _WINDOWS:
+            found = _widths(draws, observed, sigma, at, window)
+            if found is None:
+                continue
+            widths, width, error = found
+            if np.median(widths) < _MIN_WIDTH:
+                continue
+            # Of shape (number of trials, number of nodes, k).
+            factor = 10 ** (_TRIAL_SCATTER[:, None, None] * _NODES[:, None])
+            scattered = np.minimum(widths, 0) + np.maximum(widths, 0) * factor
+            below = ndtr((width - scattered) / error).mean(axis=2) @ _WEIGHTS / _WEIGHTS.sum()
+            inside.append([np.abs(below - 0.5) < level / 2 for level in _LEVELS])
+    if len(inside) < _MIN_GALAXIES:
+        return 0.0
+    coverage = np.maximum.accumulate(np.mean(inside, axis=0), axis=1)
+    wanted = [
+        np.interp(level, values, _TRIAL_SCATTER)
+        for level, values in zip(_LEVELS, coverage, strict=True)
+    ]
+    return float(np.mean(wanted) * len(inside) / (len(inside) + _PSEUDO_GALAXIES))
+
+
+def _widths(
+    draws: np.ndarray,
+    observed: np.ndarray,
+    noise: np.ndarray,
+    rest: np.ndarray,
+    window: tuple[float, float],
+) -> tuple[np.ndarray, float, float] | None:
+    """Return equivalent widths of draws and of the observed spectrum, and its error (Angstrom).
+
+    None where too few pixels were observed.
+    """
+    low, high = window
+    near, far = _SIDEBAND
+    inside = (rest > low) & (rest < high)
+    beside = ((rest > low - far) & (rest < low - near)) | (
+        (rest > high + near) & (rest < high + far)
+    )
+    good = np.isfinite(observed) & (noise > 0) & np.isfinite(draws).all(axis=0)
+    for part in (inside, beside):
+        if part.sum() < _MIN_PIXELS or good[part].mean() < _MIN_OBSERVED:
+            return None
+    inside, beside = inside & good, beside & good
+    spectra = np.vstack([draws, observed])
+    level = np.median(spectra[:, beside], axis=1)
+    if not (level > 0).all():
+        return None
+    widths = (spectra[:, inside].mean(axis=1) / level - 1) * (high - low)
+    error = np.sqrt((noise[inside] ** 2).sum()) / inside.sum() / level[-1] * (high - low)
+    return widths[:-1], float(widths[-1]), float(error)
 
 
 def _hats(rest: np.ndarray) -> list[np.ndarray]:

@@ -288,8 +288,10 @@ class SpectrumEstimator(Estimator):
         bands, position, pixel_scale, ebv, survey, on_error
             As for `PropertyEstimator.predict`.
         calibrated : bool
-            Apply the recalibration in the card, if any, to the spread of the continua about their
-            median. A single draw does not change.
+            Apply the recalibration in the card, if any: scale the spread of the continua about
+            their median, which does not change a single draw, and scatter the emission lines that
+            are not tied to a draw of the properties; see
+            `~astrogenspec.calibration.SpectrumRecalibration`.
         seed : int, `torch.Generator` or None
             Seed of the random numbers. The spectra of a galaxy depend on the seed, its index (or
             its entry of ``ids``) and the options, but not on ``batch_size`` or on other galaxies.
@@ -583,14 +585,26 @@ class SpectrumEstimator(Estimator):
                 generators,
                 request,
                 given.completion,
+                self._line_scatter(seen.modes, request),
             )
         if request.recalibration is not None:
-            drawn = recalibrate_continua(drawn, request.recalibration, seen.modes, request.aperture)
+            drawn = recalibrate_continua(
+                drawn, request.recalibration, seen.modes, request.aperture, generators
+            )
         finite = np.isfinite(drawn.flux).all(axis=(1, 2))
         log.add(usable & ~finite, Flag.NO_SPECTRUM, "the network generated no finite spectrum")
         draws = None if theta is None else drawn.draw
         reliable = _RANGE_OF_IMAGES if self.from_images_alone else None
         return _spectrum_draws(drawn, usable & finite, draws, seen, log, request, meta, reliable)
+
+    def _line_scatter(self, modes: np.ndarray, request: Request) -> torch.Tensor | None:
+        """Return the scatter of the free lines of galaxies (dex), shape (n,); None if all are 0."""
+        if request.recalibration is None:
+            return None
+        scatter = request.recalibration.line_scatter(modes, request.aperture)
+        if not scatter.any():
+            return None
+        return torch.as_tensor(scatter, dtype=torch.float32, device=self.device)
 
 
 def _current_options(

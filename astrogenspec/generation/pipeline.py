@@ -369,6 +369,7 @@ def draw_spectra(
     generators: list[torch.Generator] | ObjectStreams,
     request: Request,
     completion: Completion | None = None,
+    line_scatter: Tensor | None = None,
 ) -> DrawnSpectra:
     """Draw spectra of n galaxies.
 
@@ -389,6 +390,8 @@ def draw_spectra(
         Number and kind of the spectra.
     completion : Completion, optional
         Photometry of each candidate, in place of that of the galaxy.
+    line_scatter : Tensor, shape (n,), optional
+        Standard deviation (dex) of the common factor of the free lines of a draw; 0 by default.
 
     Returns
     -------
@@ -406,6 +409,7 @@ def draw_spectra(
             generators[rows],
             request,
             None if completion is None else completion[rows],
+            None if line_scatter is None else line_scatter[rows],
         )
 
     map_chunks(draw, len(inputs), galaxies_per_chunk, inputs.photometry.device)
@@ -423,11 +427,12 @@ def _draw_chunk(
     generators: list[torch.Generator] | ObjectStreams,
     request: Request,
     completion: Completion | None,
+    line_scatter: Tensor | None,
 ) -> DrawnSpectra:
     n, device = len(inputs), inputs.photometry.device
     if theta is None:
         theta = inputs.photometry.new_full((n, 1, len(QUANTITIES)), torch.nan)
-    low_noise, high_noise, flux_noise = _noise(network, generators, request)
+    low_noise, high_noise, flux_noise = _noise(generators, _noise_shapes(network, request))
     chosen = candidate_draws(request, theta.shape[1]).to(device)
     properties = theta[:, chosen]
     if completion is not None:
@@ -449,6 +454,10 @@ def _draw_chunk(
     fine = network.refine(
         vectors.flatten(0, 1), high_noise.to(device).flatten(0, 1), request.sampler
     )
+    if line_scatter is not None:
+        (noise,) = _noise(generators, [(request.n_draws, 1)])
+        factor = 10 ** (line_scatter[:, None, None] * noise.to(device))
+        fine = replace(fine, narrow=fine.narrow * factor.flatten(0, 1))
     properties = properties.flatten(0, 1)
     fine, line_flux = impose_properties(fine, properties, torch.isfinite(properties))
     in_fibre = request.aperture == "fibre"
@@ -492,15 +501,19 @@ def _target_of_draws(
     return completion.target.map_tensors(lambda values: values[galaxy, order].flatten(0, 1))
 
 
-def _noise(
-    network: SpectrumNetwork, generators: list[torch.Generator] | ObjectStreams, request: Request
-) -> list[Tensor]:
-    """Return the noise of both diffusions and of the photometry, galaxy by galaxy."""
-    shapes = (
+def _noise_shapes(network: SpectrumNetwork, request: Request) -> list[tuple[int, ...]]:
+    """Return the shapes of the noise of both diffusions and of the photometry of a galaxy."""
+    return [
         (request.n_candidates, network.components.size),
         (request.n_draws, network.detail_mean.numel()),
         (request.n_draws, N_NOISES),
-    )
+    ]
+
+
+def _noise(
+    generators: list[torch.Generator] | ObjectStreams, shapes: list[tuple[int, ...]]
+) -> list[Tensor]:
+    """Return standard normal numbers of these shapes, galaxy by galaxy."""
     if isinstance(generators, ObjectStreams):
         return [standard_normal((len(generators), *shape), generators) for shape in shapes]
     drawn = [[normal(shape, generator) for shape in shapes] for generator in generators]
@@ -593,7 +606,11 @@ _MIN_FLUX = 1e-12
 
 
 def recalibrate_continua(
-    drawn: DrawnSpectra, recalibration: SpectrumRecalibration, modes: np.ndarray, aperture: str
+    drawn: DrawnSpectra,
+    recalibration: SpectrumRecalibration,
+    modes: np.ndarray,
+    aperture: str,
+    generators: list[torch.Generator] | ObjectStreams,
 ) -> DrawnSpectra:
     """Recalibrate the spread of the continua about their median.
 
@@ -609,6 +626,8 @@ def recalibrate_continua(
         Input of each galaxy: image, photometry or both.
     aperture : str
         Aperture of the spectra.
+    generators : list of `torch.Generator`, or ObjectStreams
+        Random numbers of each galaxy; used if the factors of draws scatter.
 
     Returns
     -------
@@ -619,7 +638,12 @@ def recalibrate_continua(
     )
     continuum = np.log(np.maximum(drawn.flux - drawn.lines, _MIN_FLUX))
     median = np.median(continuum, axis=1, keepdims=True)
-    continuum = np.exp(median + factors[:, None].astype(np.float32) * (continuum - median))
+    scaled = factors[:, None].astype(np.float32) * (continuum - median)
+    scatter = recalibration.scale_scatter(modes, aperture)
+    if scatter.any():
+        (noise,) = _noise(generators, [(continuum.shape[1], 1)])
+        scaled *= np.exp(scatter[:, None, None] * noise.cpu().numpy()).astype(np.float32)
+    continuum = np.exp(median + scaled)
     flux = continuum + drawn.lines
     before, after = (synthetic_nmgy(torch.as_tensor(f)).numpy() for f in (drawn.flux, flux))
     return replace(drawn, flux=flux, residual=drawn.residual - 2.5 * np.log10(after / before))

@@ -118,8 +118,8 @@ def test_invalid_units_entries_and_factors_are_refused():
         SpectrumRecalibration({("both", "total"): [1.0, 2.0]})
     with pytest.raises(ValueError, match="the entry recalibration.factors is missing"):
         SpectrumRecalibration.from_dict({"layout": 1})
-    with pytest.raises(ValueError, match="layout 2"):
-        SpectrumRecalibration.from_dict({"layout": 2})
+    with pytest.raises(ValueError, match="layout 3"):
+        SpectrumRecalibration.from_dict({"layout": 3})
 
 
 def test_the_estimator_widens_continua_and_preserves_medians_and_lines():
@@ -185,3 +185,130 @@ def test_factors_are_learned_from_noisy_spectra(too_narrow):
     assert np.abs(np.log(factors / too_narrow)).max() < 0.3
     with pytest.raises(ValueError, match="noise has shape"):
         SpectrumRecalibration.fit(draws, truth, noise=noise[0])
+
+
+@pytest.mark.parametrize("heavy", [0.0, 0.5])
+def test_tails_are_learned_from_noisy_spectra(heavy):
+    n, k = 600, 60
+    rng = np.random.default_rng(1)
+    logs = 0.1 * rng.normal(size=(n, k, 1))
+    true = np.exp(2 + 0.1 * np.exp(heavy * rng.normal(size=(n, 1))) * rng.normal(size=(n, 1)))
+    shape = (n, len(WAVELENGTH))
+    draws = SpectrumDraws(
+        np.exp(2 + np.broadcast_to(logs, (n, k, shape[1]))) * UNIT,
+        WAVELENGTH * u.AA,
+        np.full((n, k), 0.1),
+        meta={"aperture": "total"},
+    )
+    noise = np.full(shape, 0.1)
+    learnt = SpectrumRecalibration.fit(
+        draws, (true + noise * rng.normal(size=shape)) * UNIT, noise=noise * UNIT
+    )
+    scatter = learnt.scale_scatter(["photometry", "both"], "total")
+    assert scatter[1] == 0 and abs(scatter[0] - heavy) < 0.15
+    factors = learnt.factors(["photometry"], "total", [0.1], WAVELENGTH)
+    assert np.abs(np.log(factors)).max() < 0.2
+    again = SpectrumRecalibration.from_dict(json.loads(json.dumps(learnt.to_dict())))
+    assert np.allclose(again.scale_scatter(["photometry"], "total"), scatter[:1], atol=1e-4)
+
+
+def with_lines(n, k, seed, unknown):
+    """Make draws with [O III] and [S II] lines, and observed spectra with more scatter (dex)."""
+    rng = np.random.default_rng(seed)
+    wavelength = GENERATED.wavelength
+    rest = wavelength / 1.1
+    profile = sum(
+        np.exp(-0.5 * ((rest - line) / 2) ** 2) / (2 * np.sqrt(2 * np.pi))
+        for line in (LINES["OIII5008"], LINES["SII6718"], LINES["SII6733"])
+    )
+    centre = 0.8 + 0.1 * rng.normal(size=(n, 1))
+    widths = 10 ** (centre + 0.1 * rng.normal(size=(n, k)))
+    true = 10 ** (centre[:, 0] + np.hypot(0.1, unknown) * rng.normal(size=n))
+    draws = SpectrumDraws(
+        10 * (1 + widths[..., None] * profile).astype(np.float32) * UNIT,
+        wavelength * u.AA,
+        np.full((n, k), 0.1),
+        meta={"aperture": "fibre"},
+    )
+    noise = np.full((n, len(wavelength)), 0.1)
+    observed = 10 * (1 + true[:, None] * profile) + noise * rng.normal(size=noise.shape)
+    return draws, observed * UNIT, noise * UNIT
+
+
+@pytest.mark.parametrize("unknown", [0.0, 0.2])
+def test_scatter_of_lines_is_learned_from_observed_spectra(unknown):
+    draws, observed, noise = with_lines(150, 40, 5, unknown)
+    learnt = SpectrumRecalibration.fit(draws, observed, noise=noise)
+    scatter = learnt.line_scatter(["photometry", "image"], "fibre")
+    assert scatter[1] == 0 and abs(scatter[0] - unknown) < 0.07
+    assert learnt.line_scatter(["photometry"], "total") == 0
+    again = SpectrumRecalibration.from_dict(json.loads(json.dumps(learnt.to_dict())))
+    assert np.allclose(again.line_scatter(["photometry"], "fibre"), scatter[:1], atol=1e-4)
+    both = learnt | SpectrumRecalibration({("image", "fibre"): [1.0] * 7})
+    assert both.line_scatter(["photometry", "image"], "fibre").tolist() == scatter.tolist()
+    assert ("lines" in repr(learnt)) == bool(scatter[0])
+
+
+def test_scatter_of_lines_must_be_a_positive_number_of_known_inputs():
+    ones = {("both", "total"): [1.0] * 7}
+    with pytest.raises(ValueError, match="at least 0"):
+        SpectrumRecalibration(ones, {("both", "total"): -0.1})
+    with pytest.raises(ValueError, match="factors lacks"):
+        SpectrumRecalibration(ones, {("both", "fibre"): 0.1})
+    old = SpectrumRecalibration(ones).to_dict()
+    del old["factors"][0]["line_scatter"]
+    assert SpectrumRecalibration.from_dict(old | {"layout": 1}).line_scatter(["both"], "total") == 0
+    old["factors"][0]["line_scatter"] = "wide"
+    with pytest.raises(ValueError, match="line_scatter"):
+        SpectrumRecalibration.from_dict(old)
+
+
+def test_the_estimator_scatters_the_scales_of_draws():
+    network = make_network()
+    key = ("photometry", "fibre")
+    learnt = SpectrumRecalibration({key: [1.0] * 7}, scale_scatter={key: 0.5}).to_dict()
+    estimator = SpectrumEstimator(network, card={"name": "t", "recalibration": learnt})
+    wide, plain = (
+        predict(estimator, None, photometry(), posterior(), n_draws=12, calibrated=c)
+        for c in (True, False)
+    )
+    red = [np.log(d.flux.value[..., 1500:1520]).mean(-1) for d in (wide, plain)]
+    offsets = [values - np.median(values, axis=1, keepdims=True) for values in red]
+    ratio = np.abs(offsets[0] / offsets[1])[np.abs(offsets[1]) > 1e-2]
+    assert 0.2 < np.log(ratio).std() < 1.0
+    alone = predict(estimator, None, photometry()[:1], posterior()[:1], n_draws=12, calibrated=True)
+    np.testing.assert_allclose(alone.flux.value[0], wide.flux.value[0], rtol=1e-4)
+
+
+def test_the_estimator_scatters_free_lines_together():
+    network = make_network()
+    keys = [("photometry", aperture) for aperture in ("fibre", "total")]
+    learnt = SpectrumRecalibration(
+        dict.fromkeys(keys, [1.0] * 7), dict.fromkeys(keys, 0.3)
+    ).to_dict()
+    estimator = SpectrumEstimator(network, card={"name": "t", "recalibration": learnt})
+    properties = posterior()
+    at_one = np.full(properties["redshift"].draws.shape, 0.1) * u.one
+    arguments = (
+        None,
+        photometry(),
+        Posterior(dict(properties.draws) | {"redshift": at_one}, names=properties.names),
+    )
+    options = {"aperture": "total", "n_draws": 30}
+    scattered, plain = (
+        predict(estimator, *arguments, calibrated=c, **options) for c in (True, False)
+    )
+    rest = GENERATED.wavelength / 1.1
+    near = [np.abs(rest - LINES[name]) < 1 for name in ("OIII5008", "Halpha")]
+    light = [
+        np.stack([np.log10(d.flux.value[..., at].mean(-1)) for at in near])
+        for d in (scattered, plain)
+    ]
+    change = light[0] - light[1]
+    assert 0.02 < change.std() < 0.35
+    assert np.corrcoef(*change.reshape(2, -1))[0, 1] > 0.5
+    tied = [
+        predict(estimator, *arguments, calibrated=c, aperture="fibre").flux.value
+        for c in (True, False)
+    ]
+    np.testing.assert_allclose(*tied, rtol=1e-4)

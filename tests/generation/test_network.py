@@ -199,7 +199,7 @@ def test_recalibration_scales_continua_and_keeps_lines(known):
     redshift = moved.redshift[:, None].expand(-1, 2).numpy()
     drawn = DrawnSpectra(flux, lines, redshift, np.zeros((4, 2, 5)), redshift, redshift)
     factors = SpectrumRecalibration({("photometry", "total"): [0.5] * 7})
-    narrower = recalibrate_continua(drawn, factors, np.array(["photometry"] * 4), "total")
+    narrower = recalibrate_continua(drawn, factors, np.array(["photometry"] * 4), "total", [])
     np.testing.assert_array_equal(narrower.lines, lines)
     low, high = np.moveaxis(narrower.flux - lines, 1, 0)
     np.testing.assert_allclose(high / low, 1.2**0.5, rtol=1e-3)
