@@ -17,7 +17,7 @@ FOLDER holds the real tables. Called by `spectra.py`. Samples:
 The magnitudes of a spectrum are integrals over g, r and i; the spectrum is predicted from these
 alone, declared as those in a fibre, with and without the known redshift, and for the held-out
 galaxies with total magnitudes also from these. Pixel ranges include the noise of the observed
-spectrum.
+spectrum; ranges of indices and equivalent widths are given with and without it.
 """
 
 from __future__ import annotations
@@ -134,12 +134,16 @@ def held_out(folder: Path, n: int | None) -> Observed:
 
 
 def others(folder: Path) -> Observed:
-    """Return the 13 spectra of `sdss_spectra.fits`."""
+    """Return the 13 spectra of `sdss_spectra.fits`, corrected for Galactic extinction."""
+    from real_spectra import dereddened, nearest_reddening
+
     with fits.open(folder / "sdss_spectra.fits") as hdus:
         table = Table.read(hdus[1])
-        wavelength = 10 ** hdus["LOGLAM"].data.astype(float)
+        log_wavelength = np.array(hdus["LOGLAM"].data, float)
         flux, ivar = (np.array(hdus[name].data, dtype=float) for name in ("FLUX", "IVAR"))
-    return observed(wavelength, flux, ivar, table["z"])
+    ebv = nearest_reddening(table, folder)
+    flux, ivar = dereddened(log_wavelength, flux, np.maximum(ivar, 0.0), ebv)
+    return observed(10**log_wavelength, flux, ivar, table["z"])
 
 
 def fors2(folder: Path, n: int) -> Observed:
@@ -258,7 +262,7 @@ def boosted(folder: Path) -> dict:
     inputs = np.column_stack([g - r, r - i, r, sample.redshift])
     fold, result = fold_of(len(real)), {}
     for name, function in _measurements().items():
-        true = np.array([function(f, z) for f, z in zip(sample.flux, sample.redshift, strict=True)])
+        true = _on_observed(function, sample)
         found = np.full(len(true), np.nan)
         for k in range(fold.max() + 1):
             rows = (fold != k) & np.isfinite(true)
@@ -319,10 +323,15 @@ def with_factors(estimator: SpectrumEstimator, factors: SpectrumRecalibration) -
 
 
 def fitted_factors(drawn: SpectrumDraws, sample: Observed) -> SpectrumRecalibration:
-    """Fit factors of the ranges; they are those of all inputs."""
+    """Fit factors of the ranges, for all inputs, and the scatter of lines, for those in a fibre."""
     found = SpectrumRecalibration.fit(drawn, sample.flux * UNIT, noise=sample.noise * UNIT)
-    values = found.to_dict()["factors"][0]["values"]
-    return SpectrumRecalibration(dict.fromkeys(product(INPUT_MODES, APERTURES), values))
+    entry = found.to_dict()["factors"][0]
+    inputs = list(product(INPUT_MODES, APERTURES))
+    return SpectrumRecalibration(
+        dict.fromkeys(inputs, entry["values"]),
+        dict.fromkeys(product(INPUT_MODES, ["fibre"]), entry["line_scatter"]),
+        dict.fromkeys(inputs, entry["scale_scatter"]),
+    )
 
 
 def cross_recalibrated(properties, estimator, drawn: SpectrumDraws, sample: Observed):
@@ -383,22 +392,29 @@ def scores(drawn, sample: Observed) -> dict:
         "bias_below_4200": float(np.nanmedian(ratio[blue]) - 1),
         "redshift_bias": float(np.median(np.median(drawn.redshift, axis=1) - z)),
     } | coverage(flux, sample, np.median(drawn.redshift, axis=1))
+    noisy = flux + np.random.default_rng(0).normal(size=flux.shape) * sample.noise[:, None]
     for name, function in _measurements().items():
-        values = _on_all(function, flux, drawn.redshift, sample.flux, z, sample.noise)
-        entry[name] = compared(*values)
+        true = _on_observed(function, sample)
+        entry[name] = compared(_on_draws(function, flux, drawn.redshift), true)
+        with_noise = compared(_on_draws(function, noisy, drawn.redshift), true)
+        for level in ("coverage_68", "coverage_95"):
+            entry[name][f"{level}, with noise"] = with_noise[level]
     return entry
 
 
-def _on_all(function, flux, redshift, true, z, noise) -> tuple[np.ndarray, np.ndarray]:
-    """Apply a measurement to every draw, shape (n, k), and to the observed spectra, shape (n,)."""
-    filled = np.where(np.isfinite(true), true, np.nan)
-    of_draws = np.array(
+def _on_draws(function, flux: np.ndarray, redshift: np.ndarray) -> np.ndarray:
+    """Apply a measurement to every draw, shape (n, k)."""
+    return np.array(
         [
             [function(f, at) for f, at in zip(*row, strict=True)]
             for row in zip(flux, redshift, strict=True)
         ]
     )
-    return of_draws, np.array([function(f, at) for f, at in zip(filled, z, strict=True)])
+
+
+def _on_observed(function, sample: Observed) -> np.ndarray:
+    """Apply a measurement to the observed spectra, shape (n,)."""
+    return np.array([function(f, at) for f, at in zip(sample.flux, sample.redshift, strict=True)])
 
 
 def dn4000(flux: np.ndarray, z: float) -> float:

@@ -114,11 +114,17 @@ def read_real_spectra(folder: Path) -> RealSpectra:
     keep &= np.array([str(c).strip() == "GALAXY" for c in table["pipe_class"]])
     keep &= np.array(["spectra" not in m for m in match])
     table, flux, ivar = table[keep], flux[keep], ivar[keep]
-    ivar = np.maximum(ivar, 0.0)
     ebv = nearest_reddening(table, folder)
+    flux, ivar = dereddened(log_wavelength, flux, np.maximum(ivar, 0.0), ebv)
+    return RealSpectra(table, log_wavelength, flux, ivar, ebv, total_photometry(table, folder))
+
+
+def dereddened(
+    log_wavelength: np.ndarray, flux: np.ndarray, ivar: np.ndarray, ebv: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Correct spectra, shape (n, m), and their inverse variances for Galactic extinction."""
     factor = 10 ** (0.4 * ebv[:, None] * galactic_extinction(10**log_wavelength))
-    total = total_photometry(table, folder)
-    return RealSpectra(table, log_wavelength, flux * factor, ivar / factor**2, ebv, total)
+    return flux * factor, ivar / factor**2
 
 
 def _positions(table: Table) -> SkyCoord:
