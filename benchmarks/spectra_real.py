@@ -64,6 +64,8 @@ _N_INFERRED, _N_FIBRE = 40, 40
 #: Candidates of which the draws are chosen by their contrastive scores.
 _N_CANDIDATES = 120
 _BPT_DRAWS, _KINEMATICS_DRAWS = 12, 3
+#: Parts of the cross-fitted recalibration.
+_N_PARTS = 5
 #: Degree of the polynomial, absolute magnitude, and number of the FORS2 spectra.
 _DEGREE, _FORS2_MAGNITUDE, _N_FORS2 = 4, -22.3, 24
 
@@ -203,7 +205,7 @@ def run_real(properties, estimator, folder: Path, plot: Path | None, n: int | No
     """Predict real spectra from their magnitudes and score the predictions.
 
     The ranges of held-out galaxies with the redshift given are recalibrated with factors fitted on
-    the other half of them; all others, also in the fibre, with factors fitted on all of these.
+    the other four fifths of them; all others, also in the fibre, with those fitted on all of these.
     """
     result: dict = {"kind": "real spectra, not used in training", "draws": _N_DRAWS}
     sample = held_out(folder, n)
@@ -335,15 +337,14 @@ def fitted_factors(drawn: SpectrumDraws, sample: Observed) -> SpectrumRecalibrat
 
 
 def cross_recalibrated(properties, estimator, drawn: SpectrumDraws, sample: Observed):
-    """Predict each half of the galaxies with factors fitted on the other half."""
-    n = len(sample)
-    order = np.concatenate([np.arange(0, n, 2), np.arange(1, n, 2)])
-    halves = order[: (n + 1) // 2], order[(n + 1) // 2 :]
-    parts = []
-    for half, other in (halves, halves[::-1]):
-        calibrated = with_factors(estimator, fitted_factors(drawn[other], sample[other]))
-        parts.append(predicted(properties, calibrated, sample[half], "redshift given"))
-    flux = np.concatenate([part.flux.value for part in parts])[np.argsort(order)]
+    """Predict each fifth of the galaxies with factors fitted on the others."""
+    rows = np.arange(len(sample))
+    flux = np.empty_like(drawn.flux.value)
+    for part in range(_N_PARTS):
+        here = rows % _N_PARTS == part
+        calibrated = with_factors(estimator, fitted_factors(drawn[~here], sample[~here]))
+        found = predicted(properties, calibrated, sample[here], "redshift given")
+        flux[here] = found.flux.value
     return SpectrumDraws(
         flux * UNIT, drawn.wavelength, drawn.redshift, trusted=drawn.trusted, meta=drawn.meta
     )
