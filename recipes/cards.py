@@ -18,9 +18,6 @@ from commands import (
     FINETUNE_IMAGE_HEADS,
     FINETUNE_ON_IMAGES,
     FINETUNE_SPECTRA,
-    FINETUNE_SPECTRA_FIRST,
-    FINETUNE_SPECTRA_SECOND,
-    FINETUNE_SPECTRA_THIRD,
     N_FOLDS,
     N_HEADS,
     REAL_SPECTRA,
@@ -169,7 +166,7 @@ _DEEP_LIMITATIONS = [
 _REAL_SPECTRA_LIMITATIONS = [
     "Real spectra are those of the centres of galaxies at z < 0.05: at other redshifts the network "
     "has learnt from the same spectra, moved to redshifts and magnitudes of simulated galaxies.",
-    "The detail below 8 pixels, and what images add, were learnt from simulated galaxies alone.",
+    "What images add was learnt from simulated galaxies alone.",
     "The ranges were calibrated on real spectra predicted from photometry at known redshift; with "
     "images they were not tested on real spectra.",
     "Magnitudes in a fibre, taken as those of whole galaxies, give redshifts that are too high for "
@@ -440,29 +437,12 @@ def spectra_card(run: Path, commit: str) -> dict:
     for key in ("sha256", "filename", "metrics", "recalibration"):
         card.pop(key, None)
     card |= base_card("spectra", card, commit)
-    runs = [*(run.with_name(f"{run.name}-{part}") for part in ("first", "second", "third")), run]
-    commands = (
-        SIMULATE_FOR_SPECTRA,
-        REAL_SPECTRA,
-        FINETUNE_SPECTRA_FIRST,
-        FINETUNE_SPECTRA_SECOND,
-        FINETUNE_SPECTRA_THIRD,
-        FINETUNE_SPECTRA,
-    )
     stage = {
         "title": "Real spectra",
-        "commands": list(commands),
+        "commands": [SIMULATE_FOR_SPECTRA, REAL_SPECTRA, FINETUNE_SPECTRA],
         "commit": commit,
-        "runs": [
-            {key: value for key, value in load_run(folder).items() if key != "name"}
-            for folder in runs
-        ],
-        "logs": [log_of(folder) for folder in runs],
-        "differences": "in the first run, bands of total photometry that are not known (of 109 of "
-        "the 592 galaxies with total magnitudes in r) had the flux in r; in the first two, the "
-        "noise-free spectra were drawn with the inverse variances of single pixels, and 15 instead "
-        "of 40% of the real galaxies were conditioned on the redshift alone; in the first three, "
-        "weak and strong lines had equal weights in the projection on simulated line ratios",
+        "runs": [{key: value for key, value in load_run(run).items() if key != "name"}],
+        "logs": [log_of(run)],
     }
     card["stages"] = [stage]
     card["training_set"] |= {

@@ -114,24 +114,10 @@ REAL_SPECTRA = (
     "python recipes/finetune_spectra.py sample FOLDER --data runs/images44 "
     "--out runs/real-spectra.pt"
 )
-_FINETUNE_SPECTRA = (
-    "python recipes/finetune_spectra.py fit runs/real-spectra.pt --data runs/images44 "
-    "--without-fold 0"
-)
-FINETUNE_SPECTRA_FIRST = (
-    f"{_FINETUNE_SPECTRA} --minutes 25 --learning-rate 5e-4 --out runs/spectra-real-first"
-)
-FINETUNE_SPECTRA_SECOND = (
-    f"{_FINETUNE_SPECTRA} --model runs/spectra-real-first/spectra.safetensors --minutes 28.3 "
-    "--learning-rate 4e-4 --batches 72 40 8 --seed 6 --out runs/spectra-real-second"
-)
-FINETUNE_SPECTRA_THIRD = (
-    f"{_FINETUNE_SPECTRA} --model runs/spectra-real-second/spectra.safetensors --minutes 40 "
-    "--learning-rate 4e-4 --batches 72 40 8 --seed 7 --out runs/spectra-real-third"
-)
 FINETUNE_SPECTRA = (
-    f"{_FINETUNE_SPECTRA} --model runs/spectra-real-third/spectra.safetensors --minutes 24 "
-    "--learning-rate 4e-4 --batches 72 40 8 --seed 8 --out runs/spectra-real"
+    "python recipes/finetune_spectra.py fit runs/real-spectra.pt --data runs/images44 "
+    "--without-fold 0 --minutes 85 --learning-rate 5e-4 --batches 72 40 8 12 --seed 15 "
+    "--out runs/spectra-real"
 )
 
 
@@ -227,12 +213,9 @@ RECIPES = {
     "spectra": (
         SIMULATE_FOR_SPECTRA,
         REAL_SPECTRA,
-        FINETUNE_SPECTRA_FIRST,
-        FINETUNE_SPECTRA_SECOND,
-        FINETUNE_SPECTRA_THIRD,
         FINETUNE_SPECTRA,
         _bundle("spectra", "runs/spectra-real"),
-        "python benchmarks/spectra.py real FOLDER --n 100 --out results/spectra",
+        "python benchmarks/spectra.py real FOLDER --n 150 --out results/spectra",
         "python recipes/bundle.py spectra --results results/spectra",
     ),
 }
