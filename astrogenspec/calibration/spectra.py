@@ -172,8 +172,8 @@ class SpectrumRecalibration:
             Input mode of the draws.
         noise : Quantity ['spectral flux density'], shape (n_galaxies, n_pixels), optional
             Standard deviation of the noise of observed spectra, in each pixel. The factors are then
-            those with which draws plus noise contain 68% and 95% of the observed fluxes. The
-            scatters of factors and lines are fitted if it is given.
+            those with which the ranges of draws plus noise contain 68% of the observed fluxes, and
+            their scatter that with which they contain 95%; the scatter of lines is fitted, too.
 
         Returns
         -------

@@ -603,6 +603,9 @@ def galaxy_generators(seed: int, start: int, n: int) -> Iterator[torch.Generator
 
 #: Minimum flux of a continuum, of which the logarithm is taken.
 _MIN_FLUX = 1e-12
+#: Lane of the streams of random numbers that scatter the factors. The next streams of the lane of
+#: the spectra have been drawn from slices, by the diffusions.
+_SCALE_LANE = 3
 
 
 def recalibrate_continua(
@@ -641,6 +644,8 @@ def recalibrate_continua(
     scaled = factors[:, None].astype(np.float32) * (continuum - median)
     scatter = recalibration.scale_scatter(modes, aperture)
     if scatter.any():
+        if isinstance(generators, ObjectStreams):
+            generators = ObjectStreams(generators.seed, generators.keys, lane=_SCALE_LANE)
         (noise,) = _noise(generators, [(continuum.shape[1], 1)])
         scaled *= np.exp(scatter[:, None, None] * noise.cpu().numpy()).astype(np.float32)
     continuum = np.exp(median + scaled)

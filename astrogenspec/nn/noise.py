@@ -33,8 +33,8 @@ class ObjectStreams:
 
     Notes
     -----
-    Each call of `uniform` draws from the next stream of the objects. A slice starts again at the
-    first stream.
+    Each call of `uniform` draws from the next stream of the objects. A slice starts at the stream
+    that is next when it is made; the streams that it draws from are not skipped by the whole.
     """
 
     def __init__(self, seed: int, keys: np.ndarray, *, lane: int = 0) -> None:
@@ -46,8 +46,10 @@ class ObjectStreams:
         return len(self.keys)
 
     def __getitem__(self, rows: slice) -> ObjectStreams:
-        """Return the streams of some of the objects, from the first stream on."""
-        return ObjectStreams(self.seed, self.keys[rows], lane=self.lane)
+        """Return the streams of some of the objects, from the next stream on."""
+        part = ObjectStreams(self.seed, self.keys[rows], lane=self.lane)
+        part._stream = self._stream
+        return part
 
     def uniform(self, n_numbers: int) -> np.ndarray:
         """Draw uniform numbers in [0, 1), which are multiples of 2**-24.

@@ -39,6 +39,7 @@ from astrogenspec.generation.training import (
     train_spectra,
 )
 from astrogenspec.inputs.features import ModelInputs, photometry_features
+from astrogenspec.nn.noise import ObjectStreams, standard_normal
 from astrogenspec.training.shards import Shards
 from astrogenspec.wavelengths import LINE_NAMES, LINES, REST, WIDE
 
@@ -203,6 +204,30 @@ def test_recalibration_scales_continua_and_keeps_lines(known):
     np.testing.assert_array_equal(narrower.lines, lines)
     low, high = np.moveaxis(narrower.flux - lines, 1, 0)
     np.testing.assert_allclose(high / low, 1.2**0.5, rtol=1e-3)
+
+
+def test_scales_of_objects_are_not_the_noise_of_the_diffusions():
+    n, k = 2, 6
+    rng = np.random.default_rng(0)
+    spread = np.sort(rng.normal(size=(n, k, 1)), axis=1) * np.ones(WIDE.size)
+    nothing = np.zeros(spread.shape, np.float32)
+    redshift = np.full((n, k), 0.1)
+    drawn = DrawnSpectra(
+        np.exp(0.01 * spread).astype(np.float32), nothing, redshift, np.zeros((n, k, 5)),
+        redshift, redshift,
+    )  # fmt: skip
+    key = ("photometry", "total")
+    factors = SpectrumRecalibration({key: [1.0] * 7}, scale_scatter={key: 0.5})
+    streams = ObjectStreams(4, np.arange(4).reshape(2, 2), lane=1)
+    modes = np.array(["photometry"] * n)
+    results = [recalibrate_continua(drawn, factors, modes, "total", streams[:]) for _ in range(2)]
+    np.testing.assert_array_equal(results[0].flux, results[1].flux)
+    logs = [np.log(d.flux[..., 0]) for d in (drawn, results[0])]
+    middle = np.median(logs[0], axis=1, keepdims=True)
+    scales = np.log((logs[1] - middle) / (logs[0] - middle)) / 0.5
+    of_diffusion = standard_normal((n, k), streams[:]).numpy()
+    assert np.isfinite(scales).all() and 0.3 < scales.std() < 2
+    assert np.abs(scales - of_diffusion).max() > 0.5
 
 
 def test_fibre_fraction_scales_the_spectrum():

@@ -68,3 +68,13 @@ def test_numbers_of_streams_are_standard_normal():
 def test_streams_of_another_number_of_objects_are_an_error():
     with pytest.raises(ValueError, match=r"3 streams cannot give numbers of shape \(4, 2\)"):
         standard_normal((4, 2), ObjectStreams(1, keys_of(3)))
+
+
+def test_slices_continue_with_the_next_stream():
+    keys = np.arange(12, dtype=np.uint64).reshape(6, 2)
+    whole, other = ObjectStreams(3, keys), ObjectStreams(3, keys)
+    first = whole.uniform(5)
+    np.testing.assert_array_equal(other.uniform(5), first)
+    part = whole[2:4].uniform(5)
+    np.testing.assert_array_equal(part, other.uniform(5)[2:4])
+    assert not (part == first[2:4]).any()
