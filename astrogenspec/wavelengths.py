@@ -20,6 +20,7 @@ __all__ = [
     "GENERATED",
     "LINES",
     "LINE_NAMES",
+    "MEASURED_LINES",
     "PIXEL_VELOCITY",
     "REST",
     "SED_GRID",
@@ -119,6 +120,12 @@ LINES = {
     "SIII9071": 9071.10,
 }  # fmt: skip
 LINE_NAMES = tuple(LINES)
+#: The same lines by their names in `astrogenspec.measure`.
+MEASURED_LINES = (
+    "oii3726", "oii3729", "neiii3869", "hdelta", "hgamma", "hbeta", "oiii4959", "oiii5007",
+    "hei5876", "oi6300", "nii6548", "halpha", "nii6584", "sii6717", "sii6731", "ariii7136",
+    "siii9069",
+)  # fmt: skip
 #: Broad lines of an unobscured nucleus, and their dispersion (km/s).
 BROAD_LINES = ("Hbeta", "Halpha")
 BROAD_VELOCITY = 1300.0

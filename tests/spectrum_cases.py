@@ -3,6 +3,7 @@
 import astropy.units as u
 import numpy as np
 
+from astrogenspec.quantities import LINE_FLUX_UNIT
 from astrogenspec.results.spectra import FLUX_UNIT, SpectrumDraws
 
 HALPHA = 6564.61
@@ -44,6 +45,10 @@ def some_spectra(n_galaxies=4, n_draws=6, *, n_pixels=300, bad=2, seed=0, **kwar
         "photometric_residual": residual * u.mag,
         "trusted": trusted,
         "posterior_draw": posterior_draw,
+        "line_flux": {
+            name: rng.gamma(2, 10, (n_galaxies, n_draws)) * LINE_FLUX_UNIT
+            for name in ("halpha", "oiii5007")
+        },
         "meta": {"seed": seed},
     }
     return SpectrumDraws(flux * FLUX_UNIT, log_grid(n_pixels), redshift, **(options | kwargs))
@@ -54,6 +59,10 @@ def assert_same(one, other):
     np.testing.assert_array_equal(one.wavelength.value, other.wavelength.value)
     for name in ("redshift", "weights", "trusted", "posterior_draw"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert (one.line_flux is None) == (other.line_flux is None)
+    for name, flux in (one.line_flux or {}).items():
+        assert flux.unit == other.line_flux[name].unit == LINE_FLUX_UNIT
+        np.testing.assert_array_equal(flux.value, other.line_flux[name].value)
     assert (one.names, one.flags) == (other.names, other.flags)
     assert dict(one.meta) == dict(other.meta)
     assert (one.photometric_residual is None) == (other.photometric_residual is None)

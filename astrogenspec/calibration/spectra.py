@@ -12,19 +12,17 @@ with :math:`\tilde f` the median over the draws of the galaxy.  The order of the
 positions of spectral features, and the fluxes of lines that are tied to a draw of the properties
 are preserved.
 
-From observed spectra one also estimates two scatters.  The first gives the distribution wider tails
-where the factor that is right for 68% is too small for 95%: :math:`s` is multiplied by
+From observed spectra one also estimates a scatter of the factors, which gives the distribution
+wider tails where the factor that is right for 68% is too small for 95%: :math:`s` is multiplied by
 :math:`\exp(\tau\epsilon)` with :math:`\epsilon \sim N(0, 1)`, one number for each draw (a scale
-mixture of the draws).  The second, of emission lines, is what the network does not know: all lines
-of a draw that are not tied are multiplied by :math:`10^{\sigma\epsilon}`, such that the ranges of
-their equivalent widths contain 68% and 95% of those observed.  The form of the corrections is our
-own.
+mixture of the draws); and factors of the emission lines (`astrogenspec.calibration.line_factors`).
+The form of the corrections is our own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import astropy.units as u
 import numpy as np
@@ -33,6 +31,7 @@ from scipy.special import ndtr
 from ..cards import check_array, check_layout, check_text, entries, entry
 from ..wavelengths import LINES
 from .features import INPUT_MODES
+from .line_factors import LineFactors, fit_line_factors
 
 if TYPE_CHECKING:
     from ..results.spectra import SpectrumDraws
@@ -50,25 +49,15 @@ _MIN_GALAXIES = 50
 _PSEUDO_GALAXIES = 30
 #: Half-width of the region excluded around each line (Angstrom, rest frame).
 _NEAR_LINE = 15.0
-#: Rest-frame windows (Angstrom) of lines where stars hardly absorb: [O III], Halpha with [N II] and
-#: [S II]; and distances of the sidebands from their edges.
-_WINDOWS = ((5001.0, 5014.0), (6540.0, 6595.0), (6710.0, 6742.0))
-_SIDEBAND = (14.0, 40.0)
-#: Minimum number of pixels in a window, and fraction of them that were observed.
-_MIN_PIXELS, _MIN_OBSERVED = 3, 0.9
-#: Minimum equivalent width (Angstrom) of the median draw of lines whose ranges are used.
-_MIN_WIDTH = 1.0
-#: Scatter (dex) of lines whose coverage is evaluated.
-_TRIAL_SCATTER = np.linspace(0.0, 0.6, 13)
-#: Nodes and weights of the integral over the scatter, a normal distribution.
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(11)
 #: Factors whose coverage is evaluated for observed spectra with noise, and spacing of the pixels.
 _TRIAL_FACTORS = np.geomspace(0.2, 8.0, 24)
 _EVERY = 5
 #: Scatter of the factors of draws whose coverage is evaluated.
 _TRIAL_SCALES = np.linspace(0.0, 0.8, 9)
-_LAYOUT = 2
+_LAYOUT = 3
 _SCATTERS = ("line_scatter", "scale_scatter")
+_NO_SHIFT = np.zeros(2)
+_Value = TypeVar("_Value")
 #: Key of the card.
 _ENTRY = "recalibration"
 
@@ -92,11 +81,15 @@ class SpectrumRecalibration:
     scale_scatter : mapping of (str, str) to float, optional
         Standard deviation of the natural logarithm by which the factors of draws scatter, by input
         mode and aperture; 0 where missing.
+    line_shift : mapping of (str, str) to sequence of float, optional
+        Logarithms (dex) of the factors of free lines of 0.5 and 2 Angstrom of equivalent width
+        (Halpha and [N II]), by input mode and aperture; 0 where missing.
 
     Raises
     ------
     ValueError
-        If an input mode is unknown, factors are not 7 positive numbers, or a scatter is negative.
+        If an input mode is unknown, factors are not 7 positive numbers, a scatter is negative, or
+        shifts are not 2 finite numbers.
 
     Examples
     --------
@@ -114,10 +107,12 @@ class SpectrumRecalibration:
         factors: Mapping[tuple[str, str], Sequence[float] | np.ndarray],
         line_scatter: Mapping[tuple[str, str], float] | None = None,
         scale_scatter: Mapping[tuple[str, str], float] | None = None,
+        line_shift: Mapping[tuple[str, str], Sequence[float] | np.ndarray] | None = None,
     ) -> None:
         self._factors = {key: np.asarray(values, float) for key, values in factors.items()}
         self._line_scatter = _checked("line_scatter", line_scatter or {}, self._factors)
         self._scale_scatter = _checked("scale_scatter", scale_scatter or {}, self._factors)
+        self._line_shift = _checked_shifts(line_shift or {}, self._factors)
         for (mode, _), values in self._factors.items():
             if mode not in INPUT_MODES:
                 raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(INPUT_MODES)}.")
@@ -131,7 +126,9 @@ class SpectrumRecalibration:
             f"{mode}, {aperture} {values.min():.2f} to {values.max():.2f}"
             + (f", scatter {scales:.2f}" if scales else "")
             + (f", lines {lines:.2f} dex" if lines else "")
+            + (f", weak lines {shift[0]:+.2f} dex" if shift[0] else "")
             for (mode, aperture), values in self._factors.items()
+            for shift in [self._line_shift.get((mode, aperture), _NO_SHIFT)]
             for lines in [self._line_scatter.get((mode, aperture), 0.0)]
             for scales in [self._scale_scatter.get((mode, aperture), 0.0)]
         ]
@@ -141,14 +138,13 @@ class SpectrumRecalibration:
         """Combine two; where both correct the same inputs, the second is kept."""
         if not isinstance(other, SpectrumRecalibration):
             return NotImplemented
-        lines, scales = (
-            {key: value for key, value in one.items() if key not in other._factors} | two
-            for one, two in (
-                (self._line_scatter, other._line_scatter),
-                (self._scale_scatter, other._scale_scatter),
-            )
+        kept = self._factors.keys() - other._factors.keys()
+        return SpectrumRecalibration(
+            self._factors | other._factors,
+            _of_keys(self._line_scatter, kept) | other._line_scatter,
+            _of_keys(self._scale_scatter, kept) | other._scale_scatter,
+            _of_keys(self._line_shift, kept) | other._line_shift,
         )
-        return SpectrumRecalibration(self._factors | other._factors, lines, scales)
 
     @classmethod
     def fit(
@@ -159,7 +155,7 @@ class SpectrumRecalibration:
         mode: str = "photometry",
         noise: u.Quantity | None = None,
     ) -> SpectrumRecalibration:
-        """Learn the factors, and from observed spectra both scatters.
+        """Learn the factors, and from observed spectra their scatter and the factors of lines.
 
         Parameters
         ----------
@@ -173,7 +169,8 @@ class SpectrumRecalibration:
         noise : Quantity ['spectral flux density'], shape (n_galaxies, n_pixels), optional
             Standard deviation of the noise of observed spectra, in each pixel. The factors are then
             those with which the ranges of draws plus noise contain 68% of the observed fluxes, and
-            their scatter that with which they contain 95%; the scatter of lines is fitted, too.
+            their scatter that with which they contain 95%. Shifts and scatter of lines are fitted,
+            too, if the draws have a ``line_flux``.
 
         Returns
         -------
@@ -182,8 +179,8 @@ class SpectrumRecalibration:
         Raises
         ------
         ValueError
-            If there are too few galaxies or draws, shapes do not match, or the draws have been
-            recalibrated.
+            If there are too few galaxies or draws, shapes do not match, the draws have been
+            recalibrated, or their ``line_flux`` lacks a line of those that are fitted.
         astropy.units.UnitConversionError
             If the unit cannot be converted.
         """
@@ -207,7 +204,7 @@ class SpectrumRecalibration:
         near = np.any([np.abs(rest - line) < _NEAR_LINE for line in LINES.values()], axis=0)
         seen = draws.trusted & draws.usable[:, None]
         used = seen & ~near
-        lines = scales = 0.0
+        lines, scales, shifts = 0.0, 0.0, _NO_SHIFT
         true = truth.to_value(draws.flux.unit)
         if noise is None:
             distances = _relative_distances(draws.flux.value, true, used)
@@ -220,9 +217,17 @@ class SpectrumRecalibration:
             sigma = noise.to_value(draws.flux.unit)
             below = _below_of_factors(draws.flux.value, true, sigma, used)
             factors, scales = _factors_with_noise(below, rest)
-            lines = _scatter_of_lines(draws.flux.value, np.where(seen, true, np.nan), sigma, rest)
+            if draws.line_flux is not None:
+                shifts, lines = fit_line_factors(
+                    draws.flux.value,
+                    draws.line_flux,
+                    draws.redshift,
+                    np.where(seen, true, np.nan),
+                    sigma,
+                    draws.wavelength.to_value(u.AA),
+                )
         key = mode, draws.meta["aperture"]
-        return cls({key: _filled(factors)}, {key: lines}, {key: scales})
+        return cls({key: _filled(factors)}, {key: lines}, {key: scales}, {key: shifts})
 
     def factors(
         self,
@@ -256,20 +261,23 @@ class SpectrumRecalibration:
                 result[row] = np.interp(log_rest[row], np.log(_KNOTS), values)
         return result
 
-    def line_scatter(self, modes: Sequence[str] | np.ndarray, aperture: str) -> np.ndarray:
-        """Return the scatter of the free lines of galaxies (dex).
+    def line_factors(self, modes: Sequence[str] | np.ndarray, aperture: str) -> LineFactors:
+        """Return the factors of the free lines of galaxies.
 
         Parameters
         ----------
         modes : sequence of str, shape (n,)
-            Input mode of each galaxy; the scatter is 0 for modes without one.
+            Input mode of each galaxy; lines do not change for modes without factors.
         aperture : str
 
         Returns
         -------
-        ndarray, shape (n,)
+        LineFactors
         """
-        return np.array([self._line_scatter.get((str(mode), aperture), 0.0) for mode in modes])
+        keys = [(str(mode), aperture) for mode in modes]
+        shift = [self._line_shift.get(key, _NO_SHIFT) for key in keys]
+        scatter = [self._line_scatter.get(key, 0.0) for key in keys]
+        return LineFactors(np.array(shift).reshape(-1, 2), np.array(scatter))
 
     def scale_scatter(self, modes: Sequence[str] | np.ndarray, aperture: str) -> np.ndarray:
         """Return the scatter of the logarithm of the factors of draws.
@@ -302,6 +310,9 @@ class SpectrumRecalibration:
                     "aperture": aperture,
                     "values": values.round(4).tolist(),
                     "line_scatter": round(self._line_scatter.get((mode, aperture), 0.0), 4),
+                    "line_shift": self._line_shift.get((mode, aperture), _NO_SHIFT)
+                    .round(4)
+                    .tolist(),
                     "scale_scatter": round(self._scale_scatter.get((mode, aperture), 0.0), 4),
                 }
                 for (mode, aperture), values in self._factors.items()
@@ -328,6 +339,7 @@ class SpectrumRecalibration:
         check_layout(values, _LAYOUT, _ENTRY)
         factors: dict[tuple[str, str], np.ndarray] = {}
         scatter: dict[str, dict[tuple[str, str], float]] = {name: {} for name in _SCATTERS}
+        shifts: dict[tuple[str, str], np.ndarray] = {}
         for part, where in entries(values, "factors", _ENTRY):
             mode = check_text(entry(part, "mode", where), f"{where}.mode", INPUT_MODES)
             aperture = check_text(entry(part, "aperture", where), f"{where}.aperture")
@@ -335,11 +347,19 @@ class SpectrumRecalibration:
             factors[mode, aperture] = check_array(
                 entry(part, "values", where), (len(_KNOTS),), path
             )
-            # Cards of the first layout have no scatter.
+            # Cards of the first layout have no scatter, those of the second no shifts.
             for name, found in scatter.items():
                 value = check_array(part.get(name, 0.0), (), f"{where}.{name}")
                 found[mode, aperture] = float(value)
-        return cls(factors, **scatter)
+            shift = part.get("line_shift", _NO_SHIFT)
+            shifts[mode, aperture] = check_array(shift, (2,), f"{where}.line_shift")
+        return cls(factors, **scatter, line_shift=shifts)
+
+
+def _of_keys(
+    values: dict[tuple[str, str], _Value], keys: Set[tuple[str, str]]
+) -> dict[tuple[str, str], _Value]:
+    return {key: value for key, value in values.items() if key in keys}
 
 
 def _checked(
@@ -353,14 +373,38 @@ def _checked(
         If one is negative or not finite, or belongs to other inputs than the factors.
     """
     for key, value in values.items():
-        if key not in factors:
-            raise ValueError(
-                f"{name} has the key {key!r}, which factors lacks; give factors of 1 where "
-                "continua are right."
-            )
+        _check_key(name, key, factors)
         if not 0 <= value < np.inf:
             raise ValueError(f"{name} is {value:g} for {key!r}; it must be finite and at least 0.")
     return {key: float(value) for key, value in values.items()}
+
+
+def _checked_shifts(
+    shifts: Mapping[tuple[str, str], Any], factors: Mapping[tuple[str, str], Any]
+) -> dict[tuple[str, str], np.ndarray]:
+    """Return shifts as arrays.
+
+    Raises
+    ------
+    ValueError
+        If some are not two finite numbers, or belong to other inputs than the factors.
+    """
+    found = {key: np.asarray(values, float) for key, values in shifts.items()}
+    for key, values in found.items():
+        _check_key("line_shift", key, factors)
+        if values.shape != (2,) or not np.isfinite(values).all():
+            raise ValueError(
+                f"line_shift is {values.tolist()} for {key!r}; two finite numbers are expected."
+            )
+    return found
+
+
+def _check_key(name: str, key: tuple[str, str], factors: Mapping[tuple[str, str], Any]) -> None:
+    if key not in factors:
+        raise ValueError(
+            f"{name} has the key {key!r}, which factors lacks; give factors of 1 where "
+            "continua are right."
+        )
 
 
 def _relative_distances(flux: np.ndarray, true: np.ndarray, used: np.ndarray) -> np.ndarray:
@@ -447,69 +491,6 @@ def _factor_with_noise(below: np.ndarray, weight: np.ndarray) -> float:
     increasing = np.maximum.accumulate([np.average(one, weights=weights) for one in inside])
     wanted = np.interp(_LEVELS[0], increasing, np.log(_TRIAL_FACTORS))
     return float(np.exp(wanted * n_galaxies / (n_galaxies + _PSEUDO_GALAXIES)))
-
-
-def _scatter_of_lines(
-    flux: np.ndarray, true: np.ndarray, noise: np.ndarray, rest: np.ndarray
-) -> float:
-    """Return the scatter of lines (dex) with the right coverage, shrunk towards 0.
-
-    ``flux`` has the draws, ``true`` and ``noise`` the observed spectra at the rest wavelengths
-    ``rest``. Stellar absorption in the windows is neglected.
-    """
-    inside = []
-    for draws, observed, sigma, at in zip(flux, true, noise, rest, strict=True):
-        for window in _WINDOWS:
-            found = _widths(draws, observed, sigma, at, window)
-            if found is None:
-                continue
-            widths, width, error = found
-            if np.median(widths) < _MIN_WIDTH:
-                continue
-            # Of shape (number of trials, number of nodes, k).
-            factor = 10 ** (_TRIAL_SCATTER[:, None, None] * _NODES[:, None])
-            scattered = np.minimum(widths, 0) + np.maximum(widths, 0) * factor
-            below = ndtr((width - scattered) / error).mean(axis=2) @ _WEIGHTS / _WEIGHTS.sum()
-            inside.append([np.abs(below - 0.5) < level / 2 for level in _LEVELS])
-    if len(inside) < _MIN_GALAXIES:
-        return 0.0
-    coverage = np.maximum.accumulate(np.mean(inside, axis=0), axis=1)
-    wanted = [
-        np.interp(level, values, _TRIAL_SCATTER)
-        for level, values in zip(_LEVELS, coverage, strict=True)
-    ]
-    return float(np.mean(wanted) * len(inside) / (len(inside) + _PSEUDO_GALAXIES))
-
-
-def _widths(
-    draws: np.ndarray,
-    observed: np.ndarray,
-    noise: np.ndarray,
-    rest: np.ndarray,
-    window: tuple[float, float],
-) -> tuple[np.ndarray, float, float] | None:
-    """Return equivalent widths of draws and of the observed spectrum, and its error (Angstrom).
-
-    None where too few pixels were observed.
-    """
-    low, high = window
-    near, far = _SIDEBAND
-    inside = (rest > low) & (rest < high)
-    beside = ((rest > low - far) & (rest < low - near)) | (
-        (rest > high + near) & (rest < high + far)
-    )
-    good = np.isfinite(observed) & (noise > 0) & np.isfinite(draws).all(axis=0)
-    for part in (inside, beside):
-        if part.sum() < _MIN_PIXELS or good[part].mean() < _MIN_OBSERVED:
-            return None
-    inside, beside = inside & good, beside & good
-    spectra = np.vstack([draws, observed])
-    level = np.median(spectra[:, beside], axis=1)
-    if not (level > 0).all():
-        return None
-    widths = (spectra[:, inside].mean(axis=1) / level - 1) * (high - low)
-    error = np.sqrt((noise[inside] ** 2).sum()) / inside.sum() / level[-1] * (high - low)
-    return widths[:-1], float(widths[-1]), float(error)
 
 
 def _hats(rest: np.ndarray) -> list[np.ndarray]:

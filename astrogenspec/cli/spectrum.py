@@ -268,6 +268,7 @@ def _renamed(
         flags=flags,
         flag_codes=codes,
         photometric_residual=block.photometric_residual,
+        line_flux=block.line_flux,
         trusted=block.trusted,
         posterior_draw=block.posterior_draw,
         meta=block.meta,

@@ -15,6 +15,7 @@ from astropy.table import Row
 
 from ..base import Estimator, make_generator, make_streams
 from ..calibration import SpectrumRecalibration
+from ..calibration.line_factors import LineFactors
 from ..flags import Flag, FlagLog
 from ..inputs.cutouts import Cutouts
 from ..inputs.errors import check_bool, check_count
@@ -33,6 +34,7 @@ from ..nn.noise import ObjectStreams
 from ..nn.records import TensorRecord
 from ..quantities import (
     FLUX_UNIT,
+    LINE_FLUX_UNIT,
     QUANTITIES,
     plain_values,
     quantities_to_theta,
@@ -43,7 +45,7 @@ from ..results.posterior import Posterior
 from ..results.spectra import SpectrumDraws
 from ..surveys import BANDS
 from ..warnings import AstroGenSpecWarning, warn_deprecated
-from ..wavelengths import GENERATED, REST, WIDE
+from ..wavelengths import GENERATED, MEASURED_LINES, REST, WIDE
 from .completion import Completion, draw_completion, in_ugriz, sed_components
 from .conditioning import APERTURES
 from .fibre_photometry import fibre_fluxes
@@ -585,7 +587,7 @@ class SpectrumEstimator(Estimator):
                 generators,
                 request,
                 given.completion,
-                self._line_scatter(seen.modes, request),
+                self._line_factors(seen.modes, request),
             )
         if request.recalibration is not None:
             drawn = recalibrate_continua(
@@ -597,14 +599,11 @@ class SpectrumEstimator(Estimator):
         reliable = _RANGE_OF_IMAGES if self.from_images_alone else None
         return _spectrum_draws(drawn, usable & finite, draws, seen, log, request, meta, reliable)
 
-    def _line_scatter(self, modes: np.ndarray, request: Request) -> torch.Tensor | None:
-        """Return the scatter of the free lines of galaxies (dex), shape (n,); None if all are 0."""
+    def _line_factors(self, modes: np.ndarray, request: Request) -> LineFactors | None:
+        """Return the factors of the free lines of galaxies; None if all are 1."""
         if request.recalibration is None:
             return None
-        scatter = request.recalibration.line_scatter(modes, request.aperture)
-        if not scatter.any():
-            return None
-        return torch.as_tensor(scatter, dtype=torch.float32, device=self.device)
+        return request.recalibration.line_factors(modes, request.aperture) or None
 
 
 def _current_options(
@@ -765,6 +764,10 @@ def _spectrum_draws(
     """Return the draws; ``reliable`` are pixels that are trusted whatever the redshift is."""
     flux = drawn.flux[:, :, _FIRST_PIXEL : _FIRST_PIXEL + GENERATED.size].astype(np.float32)
     redshift, residual = drawn.redshift.copy(), drawn.residual.copy()
+    line_flux = None
+    if drawn.line_flux is not None:
+        lines = np.where(usable[:, None, None], drawn.line_flux, np.nan) * LINE_FLUX_UNIT
+        line_flux = dict(zip(MEASURED_LINES, np.moveaxis(lines, 2, 0), strict=True))
     for values in (flux, redshift, residual):
         values[~usable] = np.nan
     if reliable is None:
@@ -784,6 +787,7 @@ def _spectrum_draws(
         flag_codes=log.codes,
         photometric_residual=residual * u.mag,
         posterior_draw=posterior_draw,
+        line_flux=line_flux,
         trusted=trusted,
         meta=meta,
     )

@@ -83,7 +83,7 @@ def draw_image_spectra(
             parts.append(
                 _draw(network, inputs.image[rows], photometry[rows], generators[rows], request)
             )
-    names = [field.name for field in fields(DrawnSpectra)]
+    names = [field.name for field in fields(DrawnSpectra) if field.name != "line_flux"]
     return DrawnSpectra(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
 

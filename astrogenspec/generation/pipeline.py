@@ -22,6 +22,7 @@ from astropy import units as u
 from torch import Tensor
 
 from ..calibration import SpectrumRecalibration
+from ..calibration.line_factors import STRONGEST, LineFactors, sidebands
 from ..inputs.features import ModelInputs
 from ..nn.chunks import map_chunks
 from ..nn.noise import ObjectStreams, normal, standard_normal
@@ -33,6 +34,8 @@ from ..wavelengths import (
     BROAD_LINES,
     BROAD_VELOCITY,
     LINE_NAMES,
+    LINES,
+    MEASURED_LINES,
     REST,
     WIDE,
     LogGrid,
@@ -109,12 +112,15 @@ class AssembledSpectra:
         `total_target`); NaN for a missing band.
     lines : Tensor, shape (n, 5880)
         The part of `flux` in emission lines.
+    line_flux : Tensor, shape (n, 17)
+        Fluxes of the narrow lines (1e-17 erg/s/cm2).
     """
 
     flux: Tensor
     scale: Tensor
     residual: Tensor
     lines: Tensor
+    line_flux: Tensor
 
 
 def to_observed(spectra: Tensor, redshift: Tensor, grid: LogGrid = WIDE) -> Tensor:
@@ -272,7 +278,16 @@ def assemble(
     synthetic = free_nmgy * scale[:, None] + known_nmgy
     residual = -_MAG * torch.log(synthetic / wanted.clamp_min(1e-6))
     residual = torch.where(wanted > 0, residual, torch.nan)
-    return AssembledSpectra(flux, scale, residual, lines)
+    free_lines = galaxies.narrow * scale[:, None] * _tilt_of_lines(slope, galaxies.redshift)
+    line_flux = torch.where(known, line_flux, free_lines)
+    return AssembledSpectra(flux, scale, residual, lines, line_flux)
+
+
+def _tilt_of_lines(slope: Tensor, redshift: Tensor) -> Tensor:
+    """Return the factor of a slope at the wavelengths of the lines, shape (n, 17)."""
+    rest = torch.tensor(list(LINES.values()), dtype=redshift.dtype, device=redshift.device)
+    wavelength = rest * (1 + redshift[:, None]) / REFERENCE_WAVELENGTH
+    return torch.exp(slope[:, None] * torch.log(wavelength))
 
 
 def _with_lines(flux: Tensor, galaxies: Galaxy, narrow: Tensor) -> Tensor:
@@ -295,7 +310,7 @@ def _with_broad(flux: Tensor, galaxies: Galaxy) -> Tensor:
 SELECTIONS = ("all", "weighted", "best")
 #: Number of spectra in a chunk, which one thread makes.
 _CHUNK = 64
-_FIELDS = ("flux", "lines", "redshift", "residual", "score", "draw")
+_FIELDS = ("flux", "lines", "redshift", "residual", "score", "draw", "line_flux")
 
 
 @dataclass(frozen=True)
@@ -344,6 +359,8 @@ class DrawnSpectra:
         Score of the full-resolution contrastive network (nats).
     draw : ndarray of int, shape (n, k)
         Index of the draw of the properties of each spectrum.
+    line_flux : ndarray, shape (n, k, 17), optional
+        Fluxes of the narrow lines (1e-17 erg/s/cm2); None if the network generates none.
     """
 
     flux: np.ndarray
@@ -352,6 +369,7 @@ class DrawnSpectra:
     residual: np.ndarray
     score: np.ndarray
     draw: np.ndarray
+    line_flux: np.ndarray | None = None
 
     @property
     def weights(self) -> np.ndarray:
@@ -369,7 +387,7 @@ def draw_spectra(
     generators: list[torch.Generator] | ObjectStreams,
     request: Request,
     completion: Completion | None = None,
-    line_scatter: Tensor | None = None,
+    line_factors: LineFactors | None = None,
 ) -> DrawnSpectra:
     """Draw spectra of n galaxies.
 
@@ -390,8 +408,8 @@ def draw_spectra(
         Number and kind of the spectra.
     completion : Completion, optional
         Photometry of each candidate, in place of that of the galaxy.
-    line_scatter : Tensor, shape (n,), optional
-        Standard deviation (dex) of the common factor of the free lines of a draw; 0 by default.
+    line_factors : LineFactors, optional
+        Factors of the free lines of the galaxies; 1 by default.
 
     Returns
     -------
@@ -409,7 +427,7 @@ def draw_spectra(
             generators[rows],
             request,
             None if completion is None else completion[rows],
-            None if line_scatter is None else line_scatter[rows],
+            None if line_factors is None else line_factors[rows],
         )
 
     map_chunks(draw, len(inputs), galaxies_per_chunk, inputs.photometry.device)
@@ -427,7 +445,7 @@ def _draw_chunk(
     generators: list[torch.Generator] | ObjectStreams,
     request: Request,
     completion: Completion | None,
-    line_scatter: Tensor | None,
+    line_factors: LineFactors | None,
 ) -> DrawnSpectra:
     n, device = len(inputs), inputs.photometry.device
     if theta is None:
@@ -454,10 +472,12 @@ def _draw_chunk(
     fine = network.refine(
         vectors.flatten(0, 1), high_noise.to(device).flatten(0, 1), request.sampler
     )
-    if line_scatter is not None:
+    if line_factors is not None:
         (noise,) = _noise(generators, [(request.n_draws, 1)])
-        factor = 10 ** (line_scatter[:, None, None] * noise.to(device))
-        fine = replace(fine, narrow=fine.narrow * factor.flatten(0, 1))
+        widths = _strongest_width(fine).unflatten(0, (n, -1))
+        factors = line_factors.evaluate(widths.cpu().numpy(), noise[..., 0].cpu().numpy())
+        narrow = fine.narrow * torch.as_tensor(factors).to(fine.narrow).flatten()[:, None]
+        fine = replace(fine, narrow=narrow)
     properties = properties.flatten(0, 1)
     fine, line_flux = impose_properties(fine, properties, torch.isfinite(properties))
     in_fibre = request.aperture == "fibre"
@@ -473,8 +493,17 @@ def _draw_chunk(
     )
     score = _fine_scores(network, observed, fine, line_flux, assembled.scale, request.n_draws)
     per_draw = (assembled.flux, assembled.lines, fine.redshift, assembled.residual)
-    values = [*(value.unflatten(0, (n, -1)) for value in per_draw), score, draw]
+    line_flux = assembled.line_flux.unflatten(0, (n, -1))
+    values = [*(value.unflatten(0, (n, -1)) for value in per_draw), score, draw, line_flux]
     return DrawnSpectra(*(value.cpu().numpy() for value in values))
+
+
+def _strongest_width(galaxies: Galaxy) -> Tensor:
+    """Return the equivalent widths of Halpha and [N II] (Angstrom, rest frame), shape (n,)."""
+    beside = torch.as_tensor(sidebands(REST.wavelength), device=galaxies.continuum.device)
+    level = galaxies.continuum[:, beside].median(dim=1).values
+    columns = [MEASURED_LINES.index(name) for name in STRONGEST]
+    return galaxies.narrow[:, columns].sum(dim=1) / level / (1 + galaxies.redshift)
 
 
 def candidate_draws(request: Request, n_draws: int) -> Tensor:

@@ -58,6 +58,8 @@ class SpectrumDraws(SpectrumArrays):
         False where the model has no coverage; such pixels are masked in the spectra returned.
     posterior_draw : array_like of int, shape (n_galaxies, n_draws), optional
         Number of the posterior draw behind each spectrum; -1, the default, where unknown.
+    line_flux : mapping of str to Quantity, each of shape (n_galaxies, n_draws), optional
+        Fluxes of the emission lines of the draws (1e-17 erg/s/cm2), by their names.
     meta : mapping, optional
         Provenance of the draws (model, seed, ...). The entry ``resolving_power`` overrides the
         default `resolving_power`.

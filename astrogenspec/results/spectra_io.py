@@ -8,7 +8,7 @@ extensions
 * ``DRAWS``: image of all draws, shape (n_galaxies, n_draws, n_wavelength), single precision;
 * ``GALAXIES``: table with a row for each galaxy: ``name``, ``flags`` (code) and ``flag`` (text),
   ``redshift``, ``weight`` and ``posterior_draw`` of each draw, ``residual`` of the photometry,
-  ``trusted`` pixels;
+  ``trusted`` pixels, and ``flux_NAME`` of the emission lines of each draw;
 * ``DOCUMENT``: JSON text with the version of the layout, the shape, checksums and meta data.
 
 Draws are written as they are appended, and their number is entered in the header at the end, so
@@ -34,7 +34,7 @@ from astropy.utils.exceptions import AstropyWarning
 
 from ..atomic import check_target, move_into_place, temporary_folder, write_errors
 from ..fits_files import check_fits
-from ..quantities import FLUX_UNIT
+from ..quantities import FLUX_UNIT, LINE_FLUX_UNIT
 from ..surveys import BANDS
 from ..warnings import filtered_warnings
 from .base import GalaxyIndex, common_meta
@@ -53,6 +53,8 @@ _ENDINGS = (".fits", ".fit")
 _CHUNK = 32
 #: Columns with one number per draw, with their FITS format.
 _NUMBERS = {"redshift": "D", "weight": "D", "posterior_draw": "K"}
+#: Beginning of the names of columns with fluxes of lines.
+_LINE = "flux_"
 
 
 class SpectrumWriter:
@@ -258,6 +260,7 @@ def _galaxy_columns(spectra: SpectrumArrays) -> dict[str, Any]:
         "weight": spectra.weights,
         "posterior_draw": spectra.posterior_draw,
         "residual": None if residual is None else residual.value,
+        "lines": {name: flux.value for name, flux in (spectra.line_flux or {}).items()},
         "trusted": np.packbits(spectra.trusted, axis=1),
     }
 
@@ -282,6 +285,16 @@ def _galaxies_table(blocks: list[dict[str, Any]], template: SpectrumArrays) -> f
     columns += [
         fits.Column(name, f"{n_draws}{_NUMBERS[name]}", array=values)
         for name, values in numbers.items()
+    ]
+    columns += [
+        fits.Column(
+            _LINE + name,
+            f"{n_draws}E",
+            unit=LINE_FLUX_UNIT.to_string("fits"),
+            array=np.concatenate([block["lines"][name] for block in blocks]),
+        )
+        for name in blocks[0]["lines"]
+        if all(name in block["lines"] for block in blocks)
     ]
     columns += [
         fits.Column(
@@ -445,8 +458,21 @@ def _read_arguments(
         "photometric_residual": residual,
         "trusted": np.array(table["trusted"], dtype=bool)[chosen],
         "posterior_draw": posterior_draw,
+        "line_flux": _read_lines(table, chosen, shape),
         "meta": document["meta"],
     }
+
+
+def _read_lines(
+    table: fits.FITS_rec, chosen: np.ndarray, shape: tuple[int, int]
+) -> dict[str, u.Quantity] | None:
+    """Read the fluxes of lines; None if the file has none."""
+    fluxes = {
+        name.removeprefix(_LINE): np.array(table[name], dtype=np.float32)[chosen].reshape(shape)
+        for name in table.names
+        if name.startswith(_LINE)
+    }
+    return {name: flux * LINE_FLUX_UNIT for name, flux in fluxes.items()} or None
 
 
 def _read_draws(units: fits.HDUList, document: dict[str, Any], chosen: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from .spectral_grid import at_median_redshift
 from .statistics import best_draws
 from .validation import (
     checked_flux,
+    checked_line_flux,
     checked_posterior_draw,
     checked_redshift,
     checked_residual,
@@ -45,6 +46,7 @@ class SpectrumArrays(GalaxyDraws):
     photometric_residual : Quantity, shape (n_galaxies, n_draws, 5), optional
     trusted : array_like of bool, shape (n_galaxies, n_wavelength) or (n_wavelength,), optional
     posterior_draw : array_like of int, shape (n_galaxies, n_draws), optional
+    line_flux : mapping of str to Quantity, each of shape (n_galaxies, n_draws), optional
     meta : mapping, optional
     flag_codes : array_like of int, shape (n_galaxies,), optional
     named : array_like of bool, shape (n_galaxies,), optional
@@ -58,8 +60,12 @@ class SpectrumArrays(GalaxyDraws):
         "_residual",
         "_trusted",
         "_posterior_draw",
+        "_line_flux",
         "_best",
     )
+
+    #: Pickles of older versions have no lines.
+    _line_flux: dict[str, u.Quantity] | None = None
 
     def __init__(
         self,
@@ -73,6 +79,7 @@ class SpectrumArrays(GalaxyDraws):
         photometric_residual: u.Quantity | None = None,
         trusted: np.ndarray | None = None,
         posterior_draw: np.ndarray | None = None,
+        line_flux: Mapping[str, u.Quantity] | None = None,
         meta: Mapping[str, Any] | None = None,
         flag_codes: Sequence[int] | np.ndarray | None = None,
         named: Sequence[bool] | np.ndarray | None = None,
@@ -89,6 +96,7 @@ class SpectrumArrays(GalaxyDraws):
         self._residual = checked_residual(photometric_residual, (n_galaxies, n_draws))
         self._trusted = checked_trusted(trusted, n_galaxies, n_wavelength)
         self._posterior_draw = checked_posterior_draw(posterior_draw, exists)
+        self._line_flux = checked_line_flux(line_flux, (n_galaxies, n_draws))
         self._best: np.ndarray | None = None
         self._freeze()
 
@@ -129,6 +137,16 @@ class SpectrumArrays(GalaxyDraws):
         -1 where unknown: the spectra were not generated from a posterior, or come from an old file.
         """
         return self._posterior_draw
+
+    @property
+    def line_flux(self) -> dict[str, u.Quantity] | None:
+        """Fluxes of the narrow emission lines of the draws, each read-only, or None if unknown.
+
+        The names are those of `astrogenspec.measure.measure_lines`, and each has the shape
+        (n_galaxies, n_draws). They are those with which the spectra were made, without absorption
+        by stars and noise, also of lines beyond the wavelengths.
+        """
+        return None if self._line_flux is None else dict(self._line_flux)
 
     @property
     def photometric_residual(self) -> u.Quantity | None:
@@ -178,8 +196,8 @@ class SpectrumArrays(GalaxyDraws):
         Returns
         -------
         SpectrumDraws
-            The photometric residual is NaN for the galaxies of a part without it. Of the meta data,
-            the entries on which all parts agree are kept.
+            The photometric residual is NaN for the galaxies of a part without it. Lines that all
+            parts have are kept, and of the meta data the entries on which all parts agree.
 
         Raises
         ------
@@ -195,7 +213,13 @@ class SpectrumArrays(GalaxyDraws):
             check_same_grid(part, parts[0], f"spectra[{number}]")
         arrays = ("_flux", "_redshift", "_weights", "_trusted", "_posterior_draw")
         joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
-        return cls._joined(parts, **joined, _residual=_joined_residuals(parts), _best=None)
+        return cls._joined(
+            parts,
+            **joined,
+            _residual=_joined_residuals(parts),
+            _line_flux=_joined_lines(parts),
+            _best=None,
+        )
 
 
 def check_same_grid(part: Any, first: SpectrumArrays, argument: str) -> None:
@@ -243,3 +267,11 @@ def _joined_residuals(parts: Sequence[SpectrumArrays]) -> u.Quantity | None:
         for part in parts
     ]
     return u.Quantity(np.concatenate(joined), known[0].unit, copy=False)
+
+
+def _joined_lines(parts: Sequence[SpectrumArrays]) -> dict[str, u.Quantity] | None:
+    every = [part.line_flux or {} for part in parts]
+    common = [name for name in every[0] if all(name in lines for lines in every)]
+    if not common:
+        return None
+    return {name: np.concatenate([lines[name] for lines in every]) for name in common}

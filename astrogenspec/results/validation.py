@@ -15,7 +15,7 @@ from astropy.table import QTable, Table
 
 from ..derived import DERIVED_QUANTITIES
 from ..flags import Flag
-from ..quantities import FLUX_UNIT, QUANTITIES, plain_values
+from ..quantities import FLUX_UNIT, LINE_FLUX_UNIT, QUANTITIES, plain_values
 from ..surveys import BANDS
 from .quantity import suggestion
 
@@ -25,6 +25,7 @@ __all__ = [
     "checked_flags",
     "checked_flux",
     "checked_index",
+    "checked_line_flux",
     "checked_measurable",
     "checked_named",
     "checked_names",
@@ -614,6 +615,41 @@ def checked_residual(residual: Any, shape: tuple[int, int]) -> u.Quantity | None
         f"give one difference for each draw and each of the bands {', '.join(BANDS)}",
     )
     return u.Quantity(values, u.mag, copy=False)
+
+
+def checked_line_flux(line_flux: Any, shape: tuple[int, int]) -> dict[str, u.Quantity] | None:
+    """Copy the fluxes of the emission lines of the draws.
+
+    Parameters
+    ----------
+    line_flux : mapping of str to Quantity, each of shape (n_galaxies, n_draws), or None
+        Fluxes by the name of the line.
+    shape : tuple of int
+        Shape (n_galaxies, n_draws).
+
+    Returns
+    -------
+    dict of str to Quantity ['1e-17 erg/s/cm2'] of float32, or None
+
+    Raises
+    ------
+    TypeError, ValueError, astropy.units.UnitConversionError
+        If it is no mapping, or the fluxes of a line have the wrong shape or unit.
+    """
+    if line_flux is None:
+        return None
+    if not isinstance(line_flux, Mapping):
+        raise TypeError(
+            f"line_flux is of type {type(line_flux).__name__}; a mapping of the names of lines to "
+            "Quantities of shape (n_galaxies, n_draws) is expected."
+        )
+    checked = {}
+    for name, values in line_flux.items():
+        argument = f"line_flux[{name!r}]"
+        fluxes = plain_values(values, LINE_FLUX_UNIT, name=argument).astype(np.float32)
+        _require_shape(argument, fluxes, shape, "give one flux for each draw")
+        checked[str(name)] = u.Quantity(fluxes, LINE_FLUX_UNIT, copy=False)
+    return checked
 
 
 def checked_trusted(trusted: Any, n_galaxies: int, n_wavelength: int) -> np.ndarray:

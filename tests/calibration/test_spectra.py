@@ -10,14 +10,16 @@ from spectrum_estimator_cases import photometry, posterior, predict
 
 from astrogenspec import Posterior
 from astrogenspec.calibration import SpectrumRecalibration
+from astrogenspec.calibration.line_factors import LineFactors
 from astrogenspec.generation.estimator import SpectrumEstimator
 from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.inputs.observations import observe
 from astrogenspec.inputs.photometry import PhotometryBatch
+from astrogenspec.quantities import LINE_FLUX_UNIT
 from astrogenspec.results.spectra import SpectrumDraws
 from astrogenspec.surveys import SDSS
 from astrogenspec.synthetic import response_weights
-from astrogenspec.wavelengths import GENERATED, LINES
+from astrogenspec.wavelengths import GENERATED, LINES, MEASURED_LINES
 
 UNIT = u.Unit("1e-17 erg / (s cm2 Angstrom)")
 WAVELENGTH = GENERATED.wavelength[::20]
@@ -118,8 +120,8 @@ def test_invalid_units_entries_and_factors_are_refused():
         SpectrumRecalibration({("both", "total"): [1.0, 2.0]})
     with pytest.raises(ValueError, match="the entry recalibration.factors is missing"):
         SpectrumRecalibration.from_dict({"layout": 1})
-    with pytest.raises(ValueError, match="layout 3"):
-        SpectrumRecalibration.from_dict({"layout": 3})
+    with pytest.raises(ValueError, match="layout 4"):
+        SpectrumRecalibration.from_dict({"layout": 4})
 
 
 def test_the_estimator_widens_continua_and_preserves_medians_and_lines():
@@ -212,52 +214,96 @@ def test_tails_are_learned_from_noisy_spectra(heavy):
     assert np.allclose(again.scale_scatter(["photometry"], "total"), scatter[:1], atol=1e-4)
 
 
-def with_lines(n, k, seed, unknown):
-    """Make draws with [O III] and [S II] lines, and observed spectra with more scatter (dex)."""
+def with_lines(n, k, seed, unknown, weak=0.0):
+    """Make draws with lines, and observed spectra with more scatter and weaker weak lines (dex).
+
+    Halpha and [N II] are weak in every second galaxy, the other lines in all of them.
+    """
     rng = np.random.default_rng(seed)
     wavelength = GENERATED.wavelength
     rest = wavelength / 1.1
+    share = {"halpha": 0.6, "nii6548": 0.1, "nii6584": 0.3, "oiii5007": 0.8, "hbeta": 0.3}
+    share |= {"sii6717": 0.3, "sii6731": 0.3}
     profile = sum(
-        np.exp(-0.5 * ((rest - line) / 2) ** 2) / (2 * np.sqrt(2 * np.pi))
-        for line in (LINES["OIII5008"], LINES["SII6718"], LINES["SII6733"])
+        share[name] * np.exp(-0.5 * ((rest - LINES[key]) / 2) ** 2) / (2 * np.sqrt(2 * np.pi))
+        for name, key in zip(MEASURED_LINES, LINES, strict=True)
+        if name in share
     )
-    centre = 0.8 + 0.1 * rng.normal(size=(n, 1))
+    centre = np.where(np.arange(n) % 2, 1.0, -0.8)[:, None] + 0.1 * rng.normal(size=(n, 1))
     widths = 10 ** (centre + 0.1 * rng.normal(size=(n, k)))
-    true = 10 ** (centre[:, 0] + np.hypot(0.1, unknown) * rng.normal(size=n))
+    shift = np.where(centre < 0, weak, 0.0)[:, 0]
+    true = 10 ** (centre[:, 0] + shift + np.hypot(0.1, unknown) * rng.normal(size=n))
     draws = SpectrumDraws(
         10 * (1 + widths[..., None] * profile).astype(np.float32) * UNIT,
         wavelength * u.AA,
         np.full((n, k), 0.1),
+        line_flux={name: 11 * part * widths * LINE_FLUX_UNIT for name, part in share.items()},
         meta={"aperture": "fibre"},
     )
-    noise = np.full((n, len(wavelength)), 0.1)
+    noise = np.full((n, len(wavelength)), 0.02)
     observed = 10 * (1 + true[:, None] * profile) + noise * rng.normal(size=noise.shape)
     return draws, observed * UNIT, noise * UNIT
 
 
-@pytest.mark.parametrize("unknown", [0.0, 0.2])
-def test_scatter_of_lines_is_learned_from_observed_spectra(unknown):
-    draws, observed, noise = with_lines(150, 40, 5, unknown)
+@pytest.mark.parametrize(("unknown", "weak"), [(0.0, 0.0), (0.2, 0.0), (0.1, -0.6)])
+def test_factors_of_lines_are_learned_from_observed_spectra(unknown, weak):
+    draws, observed, noise = with_lines(150, 40, 5, unknown, weak)
     learnt = SpectrumRecalibration.fit(draws, observed, noise=noise)
-    scatter = learnt.line_scatter(["photometry", "image"], "fibre")
-    assert scatter[1] == 0 and abs(scatter[0] - unknown) < 0.07
-    assert learnt.line_scatter(["photometry"], "total") == 0
+    found = learnt.line_factors(["photometry", "image"], "fibre")
+    assert found.scatter[1] == 0 and abs(found.scatter[0] - unknown) < 0.07
+    assert not found.shift[1].any() and abs(found.shift[0, 0] - weak) < 0.2
+    assert abs(found.shift[0, 1]) < 0.05
+    assert not learnt.line_factors(["photometry"], "total")
     again = SpectrumRecalibration.from_dict(json.loads(json.dumps(learnt.to_dict())))
-    assert np.allclose(again.line_scatter(["photometry"], "fibre"), scatter[:1], atol=1e-4)
+    read = again.line_factors(["photometry"], "fibre")
+    assert np.allclose(read.shift, found.shift[:1], atol=1e-4)
+    assert np.allclose(read.scatter, found.scatter[:1], atol=1e-4)
     both = learnt | SpectrumRecalibration({("image", "fibre"): [1.0] * 7})
-    assert both.line_scatter(["photometry", "image"], "fibre").tolist() == scatter.tolist()
-    assert ("lines" in repr(learnt)) == bool(scatter[0])
+    kept = both.line_factors(["photometry", "image"], "fibre")
+    assert (kept.shift == found.shift).all() and (kept.scatter == found.scatter).all()
+    assert ("lines" in repr(learnt)) == bool(found)
 
 
-def test_scatter_of_lines_must_be_a_positive_number_of_known_inputs():
+def test_lines_are_corrected_only_if_their_fluxes_are_known():
+    draws, observed, noise = with_lines(60, 40, 5, 0.2)
+    some = dict(draws.line_flux)
+    del some["hbeta"]
+    arguments = (draws.flux, draws.wavelength, draws.redshift)
+    without = SpectrumDraws(*arguments, meta=draws.meta)
+    learnt = SpectrumRecalibration.fit(without, observed, noise=noise)
+    assert not learnt.line_factors(["photometry"], "fibre")
+    partly = SpectrumDraws(*arguments, line_flux=some, meta=draws.meta)
+    with pytest.raises(ValueError, match="lacks hbeta"):
+        SpectrumRecalibration.fit(partly, observed, noise=noise)
+
+
+def test_factors_depend_on_the_strength_of_lines():
+    factors = LineFactors(np.array([[-0.6, 0.2]]), np.array([0.1]))
+    widths = np.array([[0.0, 0.5, 1.0, 2.0, 50.0]])
+    found = np.log10(factors.evaluate(widths, np.zeros(widths.shape)))
+    np.testing.assert_allclose(found, [[-0.6, -0.6, -0.2, 0.2, 0.2]], atol=1e-12)
+    scattered = np.log10(factors.evaluate(widths, np.full(widths.shape, 2.0)))
+    np.testing.assert_allclose(scattered - found, 0.2)
+
+
+def test_factors_of_lines_must_be_numbers_of_known_inputs():
     ones = {("both", "total"): [1.0] * 7}
     with pytest.raises(ValueError, match="at least 0"):
         SpectrumRecalibration(ones, {("both", "total"): -0.1})
-    with pytest.raises(ValueError, match="factors lacks"):
+    with pytest.raises(ValueError, match="line_scatter has the key.*factors lacks"):
         SpectrumRecalibration(ones, {("both", "fibre"): 0.1})
+    with pytest.raises(ValueError, match="line_shift has the key.*factors lacks"):
+        SpectrumRecalibration(ones, line_shift={("both", "fibre"): [0.0, 0.0]})
+    with pytest.raises(ValueError, match="two finite numbers"):
+        SpectrumRecalibration(ones, line_shift={("both", "total"): [0.1]})
     old = SpectrumRecalibration(ones).to_dict()
+    del old["factors"][0]["line_shift"]
+    assert not SpectrumRecalibration.from_dict(old | {"layout": 2}).line_factors(["both"], "total")
     del old["factors"][0]["line_scatter"]
-    assert SpectrumRecalibration.from_dict(old | {"layout": 1}).line_scatter(["both"], "total") == 0
+    assert not SpectrumRecalibration.from_dict(old | {"layout": 1}).line_factors(["both"], "total")
+    old["factors"][0]["line_shift"] = [1.0, 2.0, 3.0]
+    with pytest.raises(ValueError, match="line_shift"):
+        SpectrumRecalibration.from_dict(old)
     old["factors"][0]["line_scatter"] = "wide"
     with pytest.raises(ValueError, match="line_scatter"):
         SpectrumRecalibration.from_dict(old)
@@ -305,6 +351,12 @@ def test_the_estimator_scatters_free_lines_together():
         for d in (scattered, plain)
     ]
     change = light[0] - light[1]
+    logs = [
+        np.log10([d.line_flux[name].value for name in ("oiii5007", "halpha")])
+        for d in (scattered, plain)
+    ]
+    np.testing.assert_allclose(*(logs[0] - logs[1]), atol=0.01)
+    assert 0.2 < (logs[0] - logs[1]).std() < 0.4
     assert 0.02 < change.std() < 0.35
     assert np.corrcoef(*change.reshape(2, -1))[0, 1] > 0.5
     tied = [

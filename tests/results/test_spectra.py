@@ -16,7 +16,7 @@ from specutils.manipulation import extract_region
 from astrogenspec.flags import Flag
 from astrogenspec.measure import measure_indices
 from astrogenspec.measure.inputs import spectrum_arrays
-from astrogenspec.results.spectra import FLUX_UNIT, RESOLVING_POWER, SpectrumDraws
+from astrogenspec.results.spectra import FLUX_UNIT, RESOLVING_POWER, SpectrumDraws, SpectrumWriter
 from astrogenspec.warnings import AstroGenSpecWarning
 
 
@@ -187,6 +187,9 @@ INFINITE = np.where(np.arange(4) == 3, np.inf, ONES.value) * FLUX_UNIT
         ({"posterior_draw": np.ones((2, 3))}, TypeError, "posterior_draw has dtype float"),
         ({"posterior_draw": np.arange(3)}, ValueError, r"posterior_draw has shape \(3,\)"),
         ({"posterior_draw": np.full((2, 3), -2)}, ValueError, "posterior_draw contains -2"),
+        ({"line_flux": np.ones((2, 3))}, TypeError, "line_flux is of type ndarray; a mapping"),
+        ({"line_flux": {"oi6300": [1.0, 2.0]}}, ValueError, r"line_flux\['oi6300'\] has shape"),
+        ({"line_flux": {"oi6300": np.ones((2, 3)) * u.m}}, u.UnitConversionError, "oi6300"),
     ],
 )
 def test_invalid_arguments_raise_an_error(change, kind, message):
@@ -254,6 +257,8 @@ def test_galaxies_are_selected(spectra, key, rows):
     arrays = ("flux", "redshift", "weights", "trusted", "photometric_residual", "best_draw")
     for name in (*arrays, "posterior_draw"):
         assert_array_equal(getattr(chosen, name), getattr(spectra, name)[rows])
+    for name, values in chosen.line_flux.items():
+        assert_array_equal(values, spectra.line_flux[name][rows])
     assert_array_equal(chosen.wavelength, spectra.wavelength)
 
 
@@ -282,6 +287,22 @@ def test_galaxies_are_selected_by_name(spectra):
 def test_concatenated_parts_equal_the_whole(spectra):
     assert_same(SpectrumDraws.concatenate(spectra), spectra)
     assert_same(SpectrumDraws.concatenate([spectra[:2], spectra[2:2], spectra[2:]]), spectra)
+
+
+def test_lines_that_all_parts_have_are_concatenated(spectra, tmp_path):
+    kept = {"halpha": spectra.line_flux["halpha"]}
+    other = some_spectra(line_flux=kept)
+    joined = SpectrumDraws.concatenate([spectra, other])
+    assert list(joined.line_flux) == ["halpha"]
+    assert_array_equal(joined.line_flux["halpha"], np.concatenate([kept["halpha"]] * 2))
+    nothing = some_spectra(line_flux=None)
+    assert SpectrumDraws.concatenate([spectra, nothing]).line_flux is None
+    with SpectrumWriter(tmp_path / "lines.fits") as writer:
+        writer.append(spectra)
+        writer.append(other)
+    assert_same(SpectrumDraws.read(tmp_path / "lines.fits"), joined)
+    with pytest.raises(ValueError, match="read-only"):
+        joined.line_flux["halpha"][0, 0] = 1 * joined.line_flux["halpha"].unit
 
 
 def test_parts_with_different_residuals_and_meta_are_concatenated(spectra):
