@@ -7,11 +7,12 @@
     python benchmarks/spectra.py ranking [--n 64] --out results/spectra
     python benchmarks/spectra.py sampling [--n 48] --out results/spectra
     python benchmarks/spectra.py real FOLDER [--n 268] [--plot DIR] --out results/spectra
+    python benchmarks/spectra.py folds FOLDER --runs RUNS [--n 80] --out results/spectra
     python benchmarks/spectra.py speed --out results/spectra
 
-``measured``, ``ranges``, ``surveys`` and ``real`` are implemented in `spectra_measured.py`,
-`spectra_ranges.py`, `spectra_surveys.py` and `spectra_real.py`; common functions are in
-`spectra_sample.py`.
+``measured``, ``ranges``, ``surveys``, ``real`` and ``folds`` are implemented in
+`spectra_measured.py`, `spectra_ranges.py`, `spectra_surveys.py`, `spectra_real.py` and
+`spectra_folds.py`; common functions are in `spectra_sample.py`.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ SIZES = {
     "ranking": 64,
     "sampling": 48,
     "surveys": 128,
+    "folds": 80,
 }
 #: Draws for the coverage of pixels; a range of k draws covers at most (k - 1) / (k + 1).
 _DRAWS = 48
@@ -236,6 +238,10 @@ def run(arguments: argparse.Namespace) -> dict:
 
         return run_real(properties, estimator, arguments.folder, arguments.plot, arguments.n)
     n = arguments.n or SIZES[arguments.what]
+    if arguments.what == "folds":
+        from spectra_folds import run_folds
+
+        return run_folds(properties, arguments.runs, arguments.folder, n)
     if arguments.what == "measured":
         from spectra_measured import run_measured
 
@@ -263,12 +269,15 @@ def main() -> None:
         "--model", default="astrogenspec-spectra", help="name of weights, or a file"
     )
     parser.add_argument("--properties-model", default="astrogenspec-properties")
-    parser.add_argument("--n", type=int, help="number of galaxies")
+    parser.add_argument("--runs", type=Path, help="networks of five folds")
+    parser.add_argument("--n", type=int, help="number of galaxies, of folds in each fold")
     parser.add_argument("--plot", type=Path, help="folder for figures of real spectra")
     parser.add_argument("--out", type=Path, default=Path("results/spectra"))
     arguments = parser.parse_args()
-    if arguments.what == "real" and arguments.folder is None:
-        parser.error("real needs the folder of the spectra.")
+    if arguments.what in ("real", "folds") and arguments.folder is None:
+        parser.error(f"{arguments.what} needs the folder of the spectra.")
+    if arguments.what == "folds" and arguments.runs is None:
+        parser.error("folds needs --runs, the folder of the networks.")
     warnings.simplefilter("ignore")
     result = run(arguments)
     arguments.out.mkdir(parents=True, exist_ok=True)
