@@ -6,7 +6,7 @@
     python benchmarks/spectra.py measured [--n 60] --out results/spectra
     python benchmarks/spectra.py ranking [--n 64] --out results/spectra
     python benchmarks/spectra.py sampling [--n 48] --out results/spectra
-    python benchmarks/spectra.py real FOLDER [--n 268] [--plot DIR] --out results/spectra
+    python benchmarks/spectra.py real FOLDER [--n 40] [--plot DIR] --out results/spectra
     python benchmarks/spectra.py folds FOLDER --runs RUNS [--n 80] --out results/spectra
     python benchmarks/spectra.py speed --out results/spectra
 
@@ -55,6 +55,7 @@ SIZES = {
     "ranking": 64,
     "sampling": 48,
     "surveys": 128,
+    "real": 40,
     "folds": 80,
 }
 #: Draws for the coverage of pixels; a range of k draws covers at most (k - 1) / (k + 1).
@@ -233,11 +234,11 @@ def run(arguments: argparse.Namespace) -> dict:
     if arguments.what == "speed":
         return run_speed(estimator)
     properties = PropertyEstimator.from_pretrained(arguments.properties_model)
+    n = arguments.n or SIZES[arguments.what]
     if arguments.what == "real":
         from spectra_real import run_real
 
-        return run_real(properties, estimator, arguments.folder, arguments.plot, arguments.n)
-    n = arguments.n or SIZES[arguments.what]
+        return run_real(properties, estimator, arguments.folder, arguments.plot, n)
     if arguments.what == "folds":
         from spectra_folds import run_folds
 
@@ -263,7 +264,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=(*SIZES, "real", "speed"))
+    parser.add_argument("what", choices=(*SIZES, "speed"))
     parser.add_argument("folder", nargs="?", type=Path, help="real spectra")
     parser.add_argument(
         "--model", default="astrogenspec-spectra", help="name of weights, or a file"

@@ -2,11 +2,13 @@
 
     python benchmarks/spectra.py real FOLDER [--model MODEL] [--n N] [--plot DIR] --out RESULTS
 
-FOLDER holds the real tables. Called by `spectra.py`. Samples:
+FOLDER holds the real tables. Called by `spectra.py`; the galaxies on which the ranges were
+calibrated are scored by `spectra_folds.py`. Samples:
 
 ``held out``
-    The fifth of the 1,341 SDSS spectra of nearby galaxies that was not used in training (fold 0 of
-    `recipes/finetune_spectra.py`), or N of them.
+    N of the 1,341 SDSS spectra of nearby galaxies that the default weights were not trained on
+    (fold 0 of `recipes/finetune_spectra.py`): with the best draws by their contrastive scores, and
+    in the fibre of those with total magnitudes.
 ``others``
     13 SDSS spectra, of which none was used.
 ``FORS2``
@@ -15,25 +17,27 @@ FOLDER holds the real tables. Called by `spectra.py`. Samples:
     of degree 4.
 
 The magnitudes of a spectrum are integrals over g, r and i; the spectrum is predicted from these
-alone, declared as those in a fibre, with and without the known redshift, and for the held-out
-galaxies with total magnitudes also from these. Pixel ranges include the noise of the observed
-spectrum; ranges of indices and equivalent widths are given with and without it.
+alone, declared as those in a fibre, with the known redshift, or from total magnitudes. Pixel ranges
+include the noise of the observed spectrum; ranges of indices and equivalent widths are given with
+and without it.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+import _path  # noqa: F401
 import astropy.units as u
 import numpy as np
 from astropy.cosmology import Planck18
 from astropy.io import fits
 from astropy.nddata import StdDevUncertainty
 from astropy.table import Table
+from finetune_spectra import fold_of
+from real_spectra import dereddened, nearest_reddening, read_real_spectra
 from scipy.special import ndtr
 from spectra_measured import active_fraction, balanced, median_measured, robust_scatter
 from spectra_sample import UNIT, WAVELENGTH, line_free, photometry_batch
@@ -49,8 +53,6 @@ from astrogenspec.results.spectra import SpectrumDraws
 from astrogenspec.surveys import BANDS
 from astrogenspec.synthetic import synthetic_flux
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
-
 #: Relative error of the synthetic magnitudes.
 _ERROR = 0.03
 #: Limits of the noise of pixels over that of their inverse variances.
@@ -60,12 +62,11 @@ _SMOOTHING = 25
 _WINDOW, _SIDEBAND = 14.0, 40.0
 _LINES = {"halpha_nii": (6548.0, 6590.0), "oiii": (5001.0, 5014.0), "hbeta": (4853.0, 4872.0)}
 _N_DRAWS = 40
-_N_INFERRED, _N_FIBRE = 40, 40
+#: Galaxies with total magnitudes.
+_N_FIBRE = 100
 #: Candidates of which the draws are chosen by their contrastive scores.
 _N_CANDIDATES = 120
 _BPT_DRAWS, _KINEMATICS_DRAWS = 12, 3
-#: Parts of the cross-fitted recalibration.
-_N_PARTS = 5
 #: Degree of the polynomial, absolute magnitude, and number of the FORS2 spectra.
 _DEGREE, _FORS2_MAGNITUDE, _N_FORS2 = 4, -22.3, 24
 
@@ -134,11 +135,8 @@ def noise_ratio(flux: np.ndarray, ivar: np.ndarray) -> np.ndarray:
 
 def held_out(folder: Path, n: int | None, fold: int = 0) -> Observed:
     """Return n spectra of nearby galaxies of a fold; all for None."""
-    from finetune_spectra import fold_of
-    from real_spectra import read_real_spectra
-
     real = read_real_spectra(folder)
-    rows = np.random.default_rng(1).permutation(np.flatnonzero(fold_of(len(real)) == fold))[:n]
+    rows = chosen(fold_of(len(real)), n, fold)
     return observed(
         10**real.log_wavelength,
         real.flux[rows],
@@ -149,10 +147,13 @@ def held_out(folder: Path, n: int | None, fold: int = 0) -> Observed:
     )
 
 
+def chosen(fold_of_galaxies: np.ndarray, n: int | None, fold: int) -> np.ndarray:
+    """Return the indices of n galaxies of a fold, in a fixed random order; all for None."""
+    return np.random.default_rng(1).permutation(np.flatnonzero(fold_of_galaxies == fold))[:n]
+
+
 def others(folder: Path) -> Observed:
     """Return the 13 spectra of `sdss_spectra.fits`, corrected for Galactic extinction."""
-    from real_spectra import dereddened, nearest_reddening
-
     with fits.open(folder / "sdss_spectra.fits") as hdus:
         table = Table.read(hdus[1])
         log_wavelength = np.array(hdus["LOGLAM"].data, float)
@@ -215,14 +216,9 @@ def shape_residuals(drawn, sample: Observed) -> dict:
     }
 
 
-def run_real(properties, estimator, folder: Path, plot: Path | None, n: int | None) -> dict:
-    """Predict real spectra from their magnitudes and score the predictions.
-
-    The ranges of held-out galaxies with the redshift given are recalibrated with factors fitted on
-    the other four fifths of them; all others, also in the fibre, with those fitted on all of these.
-    """
+def run_real(properties, estimator, folder: Path, plot: Path | None, n: int) -> dict:
+    """Predict real spectra from their magnitudes and score the predictions."""
     result: dict = {"kind": "real spectra, not used in training", "draws": _N_DRAWS}
-    sample = held_out(folder, n)
 
     def record(name: str, drawn, one: Observed, values: dict) -> None:
         result[name] = values
@@ -230,73 +226,26 @@ def run_real(properties, estimator, folder: Path, plot: Path | None, n: int | No
         if plot is not None:
             _plot(plot / f"{name}.png", drawn, one)
 
-    raw = SpectrumEstimator(estimator.network, card={})
-    drawn = predicted(properties, raw, sample, "redshift given")
-    total = fitted_factors(drawn, sample)
-    estimator = with_factors(raw, total)
-    result["held out, redshift given, without recalibration"] = scores(drawn, sample)
-    wider = cross_recalibrated(properties, raw, drawn, sample)
-    record("held out, redshift given", wider, sample, scores(wider, sample))
-    result["held out, redshift given"] |= shape_residuals(wider, sample)
-    some = sample[: min(len(sample), _N_INFERRED)]
-    drawn = predicted(properties, estimator, some, "redshift inferred")
-    record("held out, redshift inferred", drawn, some, scores(drawn, some))
+    sample = held_out(folder, n)
+    drawn = predicted(properties, estimator, sample, "redshift given")
+    record("held out, redshift given", drawn, sample, scores(drawn, sample))
+    ranked = SpectrumOptions(n_candidates=_N_CANDIDATES, select="best")
+    drawn = predicted(properties, estimator, sample, "redshift given", ranked)
+    record("held out, redshift given, ranked", drawn, sample, scores(drawn, sample))
     known = held_out(folder, None)
     known = known[np.isfinite(known.total).all(axis=1)][:_N_FIBRE]
     drawn = predicted(properties, estimator, known, "total")
     record("held out, in the fibre of total magnitudes", drawn, known, scores(drawn, known))
-    distant = fors2(folder, _N_FORS2)
-    drawn = predicted(properties, raw, distant, "whole")
-    record("FORS2, redshift given", drawn, distant, shape_residuals(drawn, distant))
     rest = others(folder)
     drawn = predicted(properties, estimator, rest, "redshift given")
     record("others, redshift given", drawn, rest, scores(drawn, rest))
-    ranked = SpectrumOptions(n_candidates=_N_CANDIDATES, select="best")
-    drawn = predicted(properties, estimator, some, "redshift given", ranked)
-    record("held out, redshift given, ranked", drawn, some, scores(drawn, some))
-    result["held out, redshift given, not ranked"] = scores(wider[: len(some)], some)
-    result["held out, redshift given"]["agn"] = active_nuclei(wider, sample)
-    result["held out, redshift given"]["dispersion"] = dispersions(wider, sample)
-    result["boosted trees, redshift given"] = boosted(folder)
-    result["recalibration"] = total.to_dict()
+    distant = fors2(folder, _N_FORS2)
+    drawn = predicted(properties, estimator, distant, "whole")
+    record("FORS2, redshift given", drawn, distant, shape_residuals(drawn, distant))
     return result
 
 
-def boosted(folder: Path) -> dict:
-    """Score boosted trees that predict Dn4000 and equivalent widths from the same inputs.
-
-    The inputs are g - r, r - i, r and the redshift; five folds of all spectra, those of
-    `recipes/finetune_spectra.py`. The scores are those of all folds, and of the first alone.
-    """
-    from finetune_spectra import fold_of
-    from real_spectra import read_real_spectra
-    from sklearn.ensemble import HistGradientBoostingRegressor
-
-    real = read_real_spectra(folder)
-    sample = observed(10**real.log_wavelength, real.flux, real.ivar, real.redshift, real.total)
-    g, r, i = 22.5 - 2.5 * np.log10(np.where(sample.nmgy > 0, sample.nmgy, np.nan)[:, 1:4]).T
-    inputs = np.column_stack([g - r, r - i, r, sample.redshift])
-    fold, result = fold_of(len(real)), {}
-    for name, function in _measurements().items():
-        true = _on_observed(function, sample)
-        found = np.full(len(true), np.nan)
-        for k in range(fold.max() + 1):
-            rows = (fold != k) & np.isfinite(true)
-            trees = HistGradientBoostingRegressor(
-                loss="absolute_error", learning_rate=0.05, max_iter=150, max_leaf_nodes=12,
-                min_samples_leaf=15, random_state=0,
-            )  # fmt: skip
-            found[fold == k] = trees.fit(inputs[rows], true[rows]).predict(inputs[fold == k])
-        # The same value as each of two draws, which have no width.
-        both = np.repeat(found[:, None], 2, axis=1)
-        for label, rows in (("five folds", fold >= 0), ("fold 0", fold == 0)):
-            entry = compared(both[rows], true[rows])
-            kept = ("n", "bias", "scatter", "correlation")
-            result.setdefault(label, {})[name] = {key: entry[key] for key in kept}
-    return result
-
-
-def _measurements() -> dict:
+def measurements() -> dict:
     """Return the functions of a spectrum and its redshift that are compared."""
     functions: dict = {"Dn4000": dn4000}
     for name, window in _LINES.items():
@@ -306,12 +255,12 @@ def _measurements() -> dict:
     return functions
 
 
-def predicted(properties, estimator, sample: Observed, mode: str, chosen=None):
+def predicted(properties, estimator, sample: Observed, mode: str, selection=None):
     """Predict spectra from magnitudes, with the factors of the estimator.
 
     Magnitudes of the spectra are declared as those in a fibre, but for ``whole``, in which they are
-    taken as total ones; those of ``total`` are total ones, and the spectra in the fibre. ``chosen``
-    are the `SpectrumOptions`.
+    taken as total ones; those of ``total`` are total ones, and the spectra in the fibre.
+    ``selection`` are the `SpectrumOptions`.
     """
     flux = sample.total
     if mode != "total":
@@ -328,7 +277,7 @@ def predicted(properties, estimator, sample: Observed, mode: str, chosen=None):
         posterior,
         n_draws=_N_DRAWS,
         aperture="total" if mode == "whole" else "fibre",
-        options=chosen,
+        options=selection,
         **options,
     )
 
@@ -348,20 +297,6 @@ def fitted_factors(drawn: SpectrumDraws, sample: Observed) -> SpectrumRecalibrat
         dict.fromkeys(product(INPUT_MODES, ["fibre"]), entry["line_scatter"]),
         dict.fromkeys(inputs, entry["scale_scatter"]),
         dict.fromkeys(product(INPUT_MODES, ["fibre"]), entry["line_shift"]),
-    )
-
-
-def cross_recalibrated(properties, estimator, drawn: SpectrumDraws, sample: Observed):
-    """Predict each fifth of the galaxies with factors fitted on the others."""
-    rows = np.arange(len(sample))
-    flux = np.empty_like(drawn.flux.value)
-    for part in range(_N_PARTS):
-        here = rows % _N_PARTS == part
-        calibrated = with_factors(estimator, fitted_factors(drawn[~here], sample[~here]))
-        found = predicted(properties, calibrated, sample[here], "redshift given")
-        flux[here] = found.flux.value
-    return SpectrumDraws(
-        flux * UNIT, drawn.wavelength, drawn.redshift, trusted=drawn.trusted, meta=drawn.meta
     )
 
 
@@ -410,16 +345,16 @@ def scores(drawn, sample: Observed) -> dict:
     } | coverage(flux, sample, np.median(drawn.redshift, axis=1))
     noise = np.random.default_rng(0).normal(size=flux.shape).astype(np.float32)
     noisy = flux + noise * sample.noise[:, None].astype(np.float32)
-    for name, function in _measurements().items():
-        true = _on_observed(function, sample)
-        entry[name] = compared(_on_draws(function, flux, drawn.redshift), true)
-        with_noise = compared(_on_draws(function, noisy, drawn.redshift), true)
+    for name, function in measurements().items():
+        true = on_observed(function, sample)
+        entry[name] = compared(on_draws(function, flux, drawn.redshift), true)
+        with_noise = compared(on_draws(function, noisy, drawn.redshift), true)
         for level in ("coverage_68", "coverage_95"):
             entry[name][f"{level}, with noise"] = with_noise[level]
     return entry
 
 
-def _on_draws(function, flux: np.ndarray, redshift: np.ndarray) -> np.ndarray:
+def on_draws(function, flux: np.ndarray, redshift: np.ndarray) -> np.ndarray:
     """Apply a measurement to every draw, shape (n, k)."""
     return np.array(
         [
@@ -429,7 +364,7 @@ def _on_draws(function, flux: np.ndarray, redshift: np.ndarray) -> np.ndarray:
     )
 
 
-def _on_observed(function, sample: Observed) -> np.ndarray:
+def on_observed(function, sample: Observed) -> np.ndarray:
     """Apply a measurement to the observed spectra, shape (n,)."""
     return np.array([function(f, at) for f, at in zip(sample.flux, sample.redshift, strict=True)])
 

@@ -13,11 +13,13 @@ import numpy as np
 from astropy.table import Table
 from commands import (
     CALIBRATE,
+    CALIBRATE_SPECTRA,
     FINETUNE,
     FINETUNE_FOLD,
     FINETUNE_IMAGE_HEADS,
     FINETUNE_ON_IMAGES,
     FINETUNE_SPECTRA,
+    FINETUNE_SPECTRA_FOLDS,
     N_FOLDS,
     N_HEADS,
     REAL_SPECTRA,
@@ -80,7 +82,7 @@ SOURCES = {
     "simulated": "anchoring_recalibration.json",
     "deep": "deep_recalibration.json",
     "spectra-simulated": "ranges.json",
-    "spectra": "real.json",
+    "spectra": "folds.json",
 }
 #: Number of galaxies with images and seed for the statistics of the training set.
 _STATISTICS = (4000, 900)
@@ -442,7 +444,13 @@ def spectra_card(run: Path, commit: str) -> dict:
     card |= base_card("spectra", card, commit)
     stage = {
         "title": "Real spectra",
-        "commands": [SIMULATE_FOR_SPECTRA, REAL_SPECTRA, FINETUNE_SPECTRA],
+        "commands": [
+            SIMULATE_FOR_SPECTRA,
+            REAL_SPECTRA,
+            FINETUNE_SPECTRA,
+            *FINETUNE_SPECTRA_FOLDS,
+            CALIBRATE_SPECTRA,
+        ],
         "commit": commit,
         "runs": [{key: value for key, value in load_run(run).items() if key != "name"}],
         "logs": [log_of(run)],
@@ -451,8 +459,9 @@ def spectra_card(run: Path, commit: str) -> dict:
     card["training_set"] |= {
         "kind": "simulated, then real",
         "real_galaxies": "1,072 SDSS galaxies with spectra and inverse variances, all but a few at "
-        "z < 0.05 (four fifths of 1,341; the others measured the accuracy and the ranges), 390 of "
-        "them with total ugriz magnitudes; mixed with 30,000 simulated galaxies",
+        "z < 0.05 (four fifths of 1,341; the accuracy was measured and the ranges were calibrated "
+        "with networks trained without each fifth), 390 of them with total ugriz magnitudes; mixed "
+        "with 30,000 simulated galaxies",
     }
     card["architecture"] += (
         "; 15 further components, principal components of what the 24 leave of real continua; "

@@ -114,10 +114,17 @@ REAL_SPECTRA = (
     "python recipes/finetune_spectra.py sample FOLDER --data runs/images44 "
     "--out runs/real-spectra.pt"
 )
-FINETUNE_SPECTRA = (
+#: Minutes of the runs without each of the five folds.
+_MINUTES_OF_FOLDS = (85, 85, 48, 40, 40)
+#: The first is bundled; all of them measure the accuracy and calibrate the ranges.
+FINETUNE_SPECTRA, *FINETUNE_SPECTRA_FOLDS = (
     "python recipes/finetune_spectra.py fit runs/real-spectra.pt --data runs/images44 "
-    "--without-fold 0 --minutes 85 --learning-rate 5e-4 --batches 72 40 8 12 --seed 15 "
-    "--out runs/spectra-real"
+    f"--without-fold {fold} --minutes {minutes} --learning-rate 5e-4 --batches 72 40 8 12 "
+    f"--seed 15 --out runs/spectra-folds/fold-{fold}"
+    for fold, minutes in enumerate(_MINUTES_OF_FOLDS)
+)
+CALIBRATE_SPECTRA = (
+    "python benchmarks/spectra.py folds FOLDER --runs runs/spectra-folds --out results/spectra"
 )
 
 
@@ -214,8 +221,10 @@ RECIPES = {
         SIMULATE_FOR_SPECTRA,
         REAL_SPECTRA,
         FINETUNE_SPECTRA,
-        _bundle("spectra", "runs/spectra-real"),
-        "python benchmarks/spectra.py real FOLDER --n 150 --out results/spectra",
+        *FINETUNE_SPECTRA_FOLDS,
+        CALIBRATE_SPECTRA,
+        _bundle("spectra", "runs/spectra-folds/fold-0", "--results results/spectra"),
+        "python benchmarks/spectra.py real FOLDER --out results/spectra",
         "python recipes/bundle.py spectra --results results/spectra",
     ),
 }
