@@ -4,8 +4,9 @@
 
 FOLDER holds the real tables, and RUNS the networks of `recipes/finetune_spectra.py` without each of
 five folds, ``fold-0/spectra.safetensors`` to ``fold-4``. N galaxies of each fold are predicted from
-their magnitudes in the fibre as by `spectra_real.py`, with a recalibration that was fitted to the
-galaxies of the other folds. The last entry is the recalibration fitted to all of them.
+their magnitudes in the fibre as by `spectra_real.py`, and others from total magnitudes, with
+recalibrations that were fitted to the galaxies of the other folds. The last entry is the
+recalibration fitted to all of them.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ from astrogenspec.results.spectra import SpectrumDraws
 _N_FOLDS = 5
 #: Galaxies of each fold whose redshifts are inferred.
 _N_INFERRED = 20
+#: Galaxies of each fold with total magnitudes.
+_N_TOTAL = 40
 #: Resamplings of the galaxies for the difference from other methods.
 _N_BOOTSTRAP = 2000
 
@@ -53,38 +56,63 @@ def run_folds(properties, runs: Path, folder: Path, n: int) -> dict:
         for fold in range(_N_FOLDS)
     ]
     plain = [SpectrumEstimator(network, card={}) for network in networks]
+    result: dict = {"kind": "real spectra, five-fold cross-validation"}
     samples = [held_out(folder, n, fold) for fold in range(_N_FOLDS)]
-    drawn = [
-        predicted(properties, estimator, sample, "redshift given")
-        for estimator, sample in zip(plain, samples, strict=True)
-    ]
-    every = SpectrumDraws.concatenate(drawn), joined(samples)
-    result: dict = {"kind": "real spectra, five-fold cross-validation", "draws": drawn[0].n_draws}
-    result["redshift given, without recalibration"] = scores(*every)
-    print(json.dumps(result), flush=True)
-    calibrated = []
-    for fold, estimator in enumerate(plain):
-        rest = [k for k in range(_N_FOLDS) if k != fold]
-        factors = fitted_factors(
-            SpectrumDraws.concatenate([drawn[k] for k in rest]), joined([samples[k] for k in rest])
-        )
-        calibrated.append(with_factors(estimator, factors))
-        print(fold, factors, flush=True)
+    calibrated, factors, drawn = _calibrated(properties, plain, samples, "redshift given")
+    result["redshift given, without recalibration"] = scores(drawn, joined(samples))
+    _show(result)
     given = _predicted_by(properties, calibrated, samples, "redshift given")
     for fold, (found, sample) in enumerate(zip(given, samples, strict=True)):
         result[f"redshift given, fold {fold}"] = scores(found, sample)
     found, sample = SpectrumDraws.concatenate(given), joined(samples)
     result["redshift given"] = scores(found, sample) | shape_residuals(found, sample)
-    print(json.dumps(result["redshift given"]), flush=True)
+    _show(result)
     few = [one[: min(n, _N_INFERRED)] for one in samples]
     inferred = _predicted_by(properties, calibrated, few, "redshift inferred")
     result["redshift inferred"] = scores(SpectrumDraws.concatenate(inferred), joined(few))
-    print(json.dumps(result["redshift inferred"]), flush=True)
+    _show(result)
+    every = [held_out(folder, None, fold) for fold in range(_N_FOLDS)]
+    known = [one[np.isfinite(one.total).all(axis=1)][:_N_TOTAL] for one in every]
+    calibrated, of_total, drawn = _calibrated(properties, plain, known, "total")
+    result["from total magnitudes, without recalibration"] = scores(drawn, joined(known))
+    drawn = SpectrumDraws.concatenate(_predicted_by(properties, calibrated, known, "total"))
+    result["from total magnitudes"] = scores(drawn, joined(known))
+    _show(result)
+    result["recalibration"] = (factors | of_total).to_dict()
+    _show(result)
     result["redshift given"]["agn"] = active_nuclei(found, sample)
     result["redshift given"]["dispersion"] = dispersions(found, sample)
     result["boosted trees, redshift given"] = boosted(folder, n, found, sample)
-    result["recalibration"] = fitted_factors(*every).to_dict()
     return result
+
+
+def _calibrated(properties, plain: list, samples: list[Observed], mode: str) -> tuple:
+    """Return estimators with factors fitted to the other folds, factors of all, and the draws."""
+    drawn = _predicted_by(properties, plain, samples, mode)
+    if mode == "total":
+        drawn = [_without_lines(one) for one in drawn]
+    found = []
+    for fold, estimator in enumerate(plain):
+        rest = [k for k in range(_N_FOLDS) if k != fold]
+        factors = fitted_factors(
+            SpectrumDraws.concatenate([drawn[k] for k in rest]), joined([samples[k] for k in rest])
+        )
+        print(mode, fold, factors, flush=True)
+        found.append(with_factors(estimator, factors))
+    every = SpectrumDraws.concatenate(drawn)
+    return found, fitted_factors(every, joined(samples)), every
+
+
+def _without_lines(drawn: SpectrumDraws) -> SpectrumDraws:
+    """Return draws without the fluxes of lines, which here are those of the posterior."""
+    return SpectrumDraws(
+        drawn.flux, drawn.wavelength, drawn.redshift, trusted=drawn.trusted, meta=drawn.meta
+    )
+
+
+def _show(result: dict) -> None:
+    name = list(result)[-1]
+    print(name, json.dumps(result[name]), flush=True)
 
 
 def joined(samples: list[Observed]) -> Observed:

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import _path  # noqa: F401
@@ -45,8 +44,6 @@ from specutils import Spectrum
 
 from astrogenspec import SpectrumEstimator, coerce_photometry
 from astrogenspec.calibration import SpectrumRecalibration
-from astrogenspec.calibration.features import INPUT_MODES
-from astrogenspec.generation.conditioning import APERTURES
 from astrogenspec.generation.estimator import SpectrumOptions
 from astrogenspec.measure import BPT_CLASSES, bpt_class, measure_kinematics, measure_lines
 from astrogenspec.results.spectra import SpectrumDraws
@@ -288,16 +285,8 @@ def with_factors(estimator: SpectrumEstimator, factors: SpectrumRecalibration) -
 
 
 def fitted_factors(drawn: SpectrumDraws, sample: Observed) -> SpectrumRecalibration:
-    """Fit factors of the ranges, for all inputs, and the scatter of lines, for those in a fibre."""
-    found = SpectrumRecalibration.fit(drawn, sample.flux * UNIT, noise=sample.noise * UNIT)
-    entry = found.to_dict()["factors"][0]
-    inputs = list(product(INPUT_MODES, APERTURES))
-    return SpectrumRecalibration(
-        dict.fromkeys(inputs, entry["values"]),
-        dict.fromkeys(product(INPUT_MODES, ["fibre"]), entry["line_scatter"]),
-        dict.fromkeys(inputs, entry["scale_scatter"]),
-        dict.fromkeys(product(INPUT_MODES, ["fibre"]), entry["line_shift"]),
-    )
+    """Fit factors of the ranges and of the lines."""
+    return SpectrumRecalibration.fit(drawn, sample.flux * UNIT, noise=sample.noise * UNIT)
 
 
 def coverage(flux: np.ndarray, sample: Observed, redshift: np.ndarray) -> dict:

@@ -2,7 +2,7 @@ r"""Recalibration of generated spectra: spread of the continua about their media
 
 From spectra with known truth, or observed spectra with known noise, one estimates the factor
 :math:`s` by which the distance of the draws from their median has to change so that the central 68%
-and 95% ranges contain 68% and 95% of the true fluxes.  It depends on input mode, aperture and
+and 95% ranges contain 68% and 95% of the true fluxes.  It depends on input mode, case (`CASES`) and
 rest-frame wavelength (piecewise linear in its logarithm).  A draw :math:`f_k` of the continuum
 becomes
 
@@ -36,7 +36,11 @@ from .line_factors import LineFactors, fit_line_factors
 if TYPE_CHECKING:
     from ..results.spectra import SpectrumDraws
 
-__all__ = ["SpectrumRecalibration"]
+__all__ = ["CASES", "SpectrumRecalibration"]
+
+#: What spectra show: the whole galaxy; the light in a fibre, predicted from total fluxes or images;
+#: and the same from photometry in the fibre, whose scale is that of the photometry.
+CASES = ("total", "fibre", "fibre photometry")
 
 #: Rest-frame wavelengths of the knots (Angstrom).
 _KNOTS = (3500.0, 4000.0, 4600.0, 5300.0, 6100.0, 7000.0, 8200.0)
@@ -72,18 +76,17 @@ class SpectrumRecalibration:
     Parameters
     ----------
     factors : mapping of (str, str) to sequence of float
-        Factors at the 7 knots, by input mode (one of `INPUT_MODES`) and aperture ("fibre" or
-        "total").
+        Factors at the 7 knots, by input mode (one of `INPUT_MODES`) and case (one of `CASES`).
     line_scatter : mapping of (str, str) to float, optional
         Standard deviation (dex) of the common factor of the free lines of a draw, by input mode and
-        aperture; 0 where missing. Networks that do not generate lines apart from the continuum
+        case; 0 where missing. Networks that do not generate lines apart from the continuum
         ignore it.
     scale_scatter : mapping of (str, str) to float, optional
         Standard deviation of the natural logarithm by which the factors of draws scatter, by input
-        mode and aperture; 0 where missing.
+        mode and case; 0 where missing.
     line_shift : mapping of (str, str) to sequence of float, optional
         Logarithms (dex) of the factors of free lines of 0.5 and 2 Angstrom of equivalent width
-        (Halpha and [N II]), by input mode and aperture; 0 where missing.
+        (Halpha and [N II]), by input mode and case; 0 where missing.
 
     Raises
     ------
@@ -113,9 +116,11 @@ class SpectrumRecalibration:
         self._line_scatter = _checked("line_scatter", line_scatter or {}, self._factors)
         self._scale_scatter = _checked("scale_scatter", scale_scatter or {}, self._factors)
         self._line_shift = _checked_shifts(line_shift or {}, self._factors)
-        for (mode, _), values in self._factors.items():
+        for (mode, case), values in self._factors.items():
             if mode not in INPUT_MODES:
                 raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(INPUT_MODES)}.")
+            if case not in CASES:
+                raise ValueError(f"case is {case!r}; it must be one of {', '.join(CASES)}.")
             if values.shape != (len(_KNOTS),) or not (values > 0).all():
                 raise ValueError(
                     f"factors are {values.tolist()}; {len(_KNOTS)} positive numbers are expected."
@@ -123,14 +128,14 @@ class SpectrumRecalibration:
 
     def __repr__(self) -> str:
         parts = [
-            f"{mode}, {aperture} {values.min():.2f} to {values.max():.2f}"
+            f"{mode}, {case} {values.min():.2f} to {values.max():.2f}"
             + (f", scatter {scales:.2f}" if scales else "")
             + (f", lines {lines:.2f} dex" if lines else "")
             + (f", weak lines {shift[0]:+.2f} dex" if shift[0] else "")
-            for (mode, aperture), values in self._factors.items()
-            for shift in [self._line_shift.get((mode, aperture), _NO_SHIFT)]
-            for lines in [self._line_scatter.get((mode, aperture), 0.0)]
-            for scales in [self._scale_scatter.get((mode, aperture), 0.0)]
+            for (mode, case), values in self._factors.items()
+            for shift in [self._line_shift.get((mode, case), _NO_SHIFT)]
+            for lines in [self._line_scatter.get((mode, case), 0.0)]
+            for scales in [self._scale_scatter.get((mode, case), 0.0)]
         ]
         return f"<{type(self).__name__}: {'; '.join(parts) or 'nothing'}>"
 
@@ -226,13 +231,13 @@ class SpectrumRecalibration:
                     sigma,
                     draws.wavelength.to_value(u.AA),
                 )
-        key = mode, draws.meta["aperture"]
+        key = mode, draws.meta.get("calibration_case", draws.meta["aperture"])
         return cls({key: _filled(factors)}, {key: lines}, {key: scales}, {key: shifts})
 
     def factors(
         self,
         modes: Sequence[str] | np.ndarray,
-        aperture: str,
+        case: str,
         redshift: Sequence[float] | np.ndarray,
         wavelength: Sequence[float] | np.ndarray,
     ) -> np.ndarray:
@@ -242,7 +247,8 @@ class SpectrumRecalibration:
         ----------
         modes : sequence of str, shape (n,)
             Input mode of each galaxy; the factor is 1 for modes without factors.
-        aperture : str
+        case : str
+            One of `CASES`.
         redshift : array_like, shape (n,)
         wavelength : array_like, shape (m,)
             Observed wavelength, Angstrom.
@@ -256,43 +262,45 @@ class SpectrumRecalibration:
         )
         result = np.ones_like(log_rest)
         for row, mode in enumerate(modes):
-            values = self._factors.get((str(mode), aperture))
+            values = self._factors.get((str(mode), case))
             if values is not None:
                 result[row] = np.interp(log_rest[row], np.log(_KNOTS), values)
         return result
 
-    def line_factors(self, modes: Sequence[str] | np.ndarray, aperture: str) -> LineFactors:
+    def line_factors(self, modes: Sequence[str] | np.ndarray, case: str) -> LineFactors:
         """Return the factors of the free lines of galaxies.
 
         Parameters
         ----------
         modes : sequence of str, shape (n,)
             Input mode of each galaxy; lines do not change for modes without factors.
-        aperture : str
+        case : str
+            One of `CASES`.
 
         Returns
         -------
         LineFactors
         """
-        keys = [(str(mode), aperture) for mode in modes]
+        keys = [(str(mode), case) for mode in modes]
         shift = [self._line_shift.get(key, _NO_SHIFT) for key in keys]
         scatter = [self._line_scatter.get(key, 0.0) for key in keys]
         return LineFactors(np.array(shift).reshape(-1, 2), np.array(scatter))
 
-    def scale_scatter(self, modes: Sequence[str] | np.ndarray, aperture: str) -> np.ndarray:
+    def scale_scatter(self, modes: Sequence[str] | np.ndarray, case: str) -> np.ndarray:
         """Return the scatter of the logarithm of the factors of draws.
 
         Parameters
         ----------
         modes : sequence of str, shape (n,)
             Input mode of each galaxy; the scatter is 0 for modes without one.
-        aperture : str
+        case : str
+            One of `CASES`.
 
         Returns
         -------
         ndarray, shape (n,)
         """
-        return np.array([self._scale_scatter.get((str(mode), aperture), 0.0) for mode in modes])
+        return np.array([self._scale_scatter.get((str(mode), case), 0.0) for mode in modes])
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable dictionary for the card of weights.
@@ -307,15 +315,13 @@ class SpectrumRecalibration:
             "factors": [
                 {
                     "mode": mode,
-                    "aperture": aperture,
+                    "aperture": case,
                     "values": values.round(4).tolist(),
-                    "line_scatter": round(self._line_scatter.get((mode, aperture), 0.0), 4),
-                    "line_shift": self._line_shift.get((mode, aperture), _NO_SHIFT)
-                    .round(4)
-                    .tolist(),
-                    "scale_scatter": round(self._scale_scatter.get((mode, aperture), 0.0), 4),
+                    "line_scatter": round(self._line_scatter.get((mode, case), 0.0), 4),
+                    "line_shift": self._line_shift.get((mode, case), _NO_SHIFT).round(4).tolist(),
+                    "scale_scatter": round(self._scale_scatter.get((mode, case), 0.0), 4),
                 }
-                for (mode, aperture), values in self._factors.items()
+                for (mode, case), values in self._factors.items()
             ],
         }
 
@@ -336,23 +342,28 @@ class SpectrumRecalibration:
         ValueError
             If an entry is missing or invalid, or was written by a newer version.
         """
-        check_layout(values, _LAYOUT, _ENTRY)
+        layout = check_layout(values, _LAYOUT, _ENTRY)
         factors: dict[tuple[str, str], np.ndarray] = {}
         scatter: dict[str, dict[tuple[str, str], float]] = {name: {} for name in _SCATTERS}
         shifts: dict[tuple[str, str], np.ndarray] = {}
         for part, where in entries(values, "factors", _ENTRY):
             mode = check_text(entry(part, "mode", where), f"{where}.mode", INPUT_MODES)
-            aperture = check_text(entry(part, "aperture", where), f"{where}.aperture")
+            case = check_text(entry(part, "aperture", where), f"{where}.aperture", CASES)
             path = f"{where}.values"
-            factors[mode, aperture] = check_array(
-                entry(part, "values", where), (len(_KNOTS),), path
-            )
+            factors[mode, case] = check_array(entry(part, "values", where), (len(_KNOTS),), path)
             # Cards of the first layout have no scatter, those of the second no shifts.
             for name, found in scatter.items():
                 value = check_array(part.get(name, 0.0), (), f"{where}.{name}")
-                found[mode, aperture] = float(value)
+                found[mode, case] = float(value)
             shift = part.get("line_shift", _NO_SHIFT)
-            shifts[mode, aperture] = check_array(shift, (2,), f"{where}.line_shift")
+            shifts[mode, case] = check_array(shift, (2,), f"{where}.line_shift")
+        if layout < _LAYOUT:
+            # Photometry in a fibre had the factors of whole galaxies, and no corrections of lines.
+            for mode, case in list(factors):
+                if case == "total":
+                    factors[mode, "fibre photometry"] = factors[mode, case]
+                    scales = scatter["scale_scatter"]
+                    scales[mode, "fibre photometry"] = scales[mode, case]
         return cls(factors, **scatter, line_shift=shifts)
 
 

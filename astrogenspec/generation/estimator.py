@@ -477,7 +477,7 @@ class SpectrumEstimator(Estimator):
         if batches.in_fibre:
             theta = _redshift_alone(theta, aperture)
             # The network takes the photometry as that of the spectrum.
-            request = replace(request, aperture="total")
+            request = replace(request, aperture="total", photometry_in_fibre=True)
         gaps = None if posterior is None else _incomplete_draws(posterior)
         rows_of = None if posterior is None else _row_finder(posterior, batches)
         streams = None if ids is None else make_streams(seed, ids, batches, lane=_LANE)
@@ -486,6 +486,7 @@ class SpectrumEstimator(Estimator):
             "aperture": aperture,
             "select": request.select,
             "calibrated": request.recalibration is not None,
+            "calibration_case": request.case,
         }
 
         in_sdss = batches.is_sdss or self.from_images_alone
@@ -591,7 +592,7 @@ class SpectrumEstimator(Estimator):
             )
         if request.recalibration is not None:
             drawn = recalibrate_continua(
-                drawn, request.recalibration, seen.modes, request.aperture, generators
+                drawn, request.recalibration, seen.modes, request.case, generators
             )
         finite = np.isfinite(drawn.flux).all(axis=(1, 2))
         log.add(usable & ~finite, Flag.NO_SPECTRUM, "the network generated no finite spectrum")
@@ -603,7 +604,7 @@ class SpectrumEstimator(Estimator):
         """Return the factors of the free lines of galaxies; None if all are 1."""
         if request.recalibration is None:
             return None
-        return request.recalibration.line_factors(modes, request.aperture) or None
+        return request.recalibration.line_factors(modes, request.case) or None
 
 
 def _current_options(

@@ -331,6 +331,8 @@ class Request:
         Settings of the diffusion samplers.
     recalibration : SpectrumRecalibration, optional
         Recalibration of the spread of the draws.
+    photometry_in_fibre : bool
+        Whether the photometry is that in a fibre, which the network takes as that of the spectrum.
     """
 
     n_draws: int
@@ -339,6 +341,12 @@ class Request:
     aperture: str
     sampler: SamplerSettings
     recalibration: SpectrumRecalibration | None = None
+    photometry_in_fibre: bool = False
+
+    @property
+    def case(self) -> str:
+        """One of `~astrogenspec.calibration.spectra.CASES`."""
+        return "fibre photometry" if self.photometry_in_fibre else self.aperture
 
 
 @dataclass(frozen=True)
@@ -641,7 +649,7 @@ def recalibrate_continua(
     drawn: DrawnSpectra,
     recalibration: SpectrumRecalibration,
     modes: np.ndarray,
-    aperture: str,
+    case: str,
     generators: list[torch.Generator] | ObjectStreams,
 ) -> DrawnSpectra:
     """Recalibrate the spread of the continua about their median.
@@ -656,8 +664,8 @@ def recalibrate_continua(
         Factors of the spread.
     modes : ndarray of str, shape (n,)
         Input of each galaxy: image, photometry or both.
-    aperture : str
-        Aperture of the spectra.
+    case : str
+        One of `~astrogenspec.calibration.spectra.CASES`.
     generators : list of `torch.Generator`, or ObjectStreams
         Random numbers of each galaxy; used if the factors of draws scatter.
 
@@ -665,13 +673,11 @@ def recalibrate_continua(
     -------
     DrawnSpectra
     """
-    factors = recalibration.factors(
-        modes, aperture, np.median(drawn.redshift, axis=1), WIDE.wavelength
-    )
+    factors = recalibration.factors(modes, case, np.median(drawn.redshift, axis=1), WIDE.wavelength)
     continuum = np.log(np.maximum(drawn.flux - drawn.lines, _MIN_FLUX))
     median = np.median(continuum, axis=1, keepdims=True)
     scaled = factors[:, None].astype(np.float32) * (continuum - median)
-    scatter = recalibration.scale_scatter(modes, aperture)
+    scatter = recalibration.scale_scatter(modes, case)
     if scatter.any():
         if isinstance(generators, ObjectStreams):
             generators = ObjectStreams(generators.seed, generators.keys, lane=_SCALE_LANE)

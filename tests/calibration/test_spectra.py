@@ -8,7 +8,7 @@ import pytest
 from generation_cases import make_network
 from spectrum_estimator_cases import photometry, posterior, predict
 
-from astrogenspec import Posterior
+from astrogenspec import Posterior, coerce_photometry
 from astrogenspec.calibration import SpectrumRecalibration
 from astrogenspec.calibration.line_factors import LineFactors
 from astrogenspec.generation.estimator import SpectrumEstimator
@@ -297,6 +297,10 @@ def test_factors_of_lines_must_be_numbers_of_known_inputs():
     with pytest.raises(ValueError, match="two finite numbers"):
         SpectrumRecalibration(ones, line_shift={("both", "total"): [0.1]})
     old = SpectrumRecalibration(ones).to_dict()
+    with pytest.raises(ValueError, match="case is 'slit'"):
+        SpectrumRecalibration({("both", "slit"): [1.0] * 7})
+    before = SpectrumRecalibration.from_dict(old | {"layout": 2})
+    assert repr(before).count("both, fibre photometry 1.00 to 1.00") == 1
     del old["factors"][0]["line_shift"]
     assert not SpectrumRecalibration.from_dict(old | {"layout": 2}).line_factors(["both"], "total")
     del old["factors"][0]["line_scatter"]
@@ -324,6 +328,24 @@ def test_the_estimator_scatters_the_scales_of_draws():
     assert 0.2 < np.log(ratio).std() < 1.0
     alone = predict(estimator, None, photometry()[:1], posterior()[:1], n_draws=12, calibrated=True)
     np.testing.assert_allclose(alone.flux.value[0], wide.flux.value[0], rtol=1e-4)
+
+
+def test_photometry_in_a_fibre_has_factors_of_its_own():
+    key = ("photometry", "fibre photometry")
+    learnt = SpectrumRecalibration({key: [2.0] * 7}, line_shift={key: [-1.0, -1.0]}).to_dict()
+    estimator = SpectrumEstimator(make_network(), card={"name": "t", "recalibration": learnt})
+    batch = photometry()
+    changes = []
+    for seen in (coerce_photometry(batch, aperture="fibre"), batch):
+        after, before = (
+            predict(estimator, None, seen, posterior(), aperture="fibre", calibrated=c)
+            for c in (True, False)
+        )
+        lines = np.log10(after.line_flux["halpha"] / before.line_flux["halpha"]).value
+        spread = [np.log(d.flux.value[..., 2000]).std() for d in (after, before)]
+        changes.append((np.median(lines), spread[0] / spread[1]))
+    assert abs(changes[0][0] + 1) < 0.1 and changes[0][1] > 1.2
+    assert changes[1] == (0, 1)
 
 
 def test_the_estimator_scatters_free_lines_together():
