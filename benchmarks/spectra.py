@@ -62,6 +62,8 @@ SIZES = {
 _DRAWS = 48
 _RETRIEVAL = 256
 _SAMPLERS = (
+    ("adams", 8, 3),
+    ("adams", 14, 5),
     ("heun", 4, 2),
     ("heun", 8, 3),
     ("heun", 10, 4),

@@ -29,6 +29,7 @@ __all__ = [
     "SAMPLERS",
     "Denoiser",
     "NoiseLevels",
+    "adams",
     "ddim",
     "denoising_loss",
     "guided",
@@ -168,6 +169,39 @@ def ddim(denoiser: Denoiser, noise: Tensor, angles: Tensor) -> Tensor:
     return state
 
 
+def _slope(denoiser: Denoiser, state: Tensor, angle: Tensor) -> Tensor:
+    clean, noise = _clean_and_noise(denoiser, state, angle)
+    return torch.cos(angle) * noise - torch.sin(angle) * clean
+
+
+def adams(denoiser: Denoiser, noise: Tensor, angles: Tensor) -> Tensor:
+    """Sample with the two-step method of Adams and Bashforth, one evaluation per step.
+
+    The slope of the step before, which is known, takes the place of the second evaluation of
+    `heun`; the formula for variable steps is III.5 of Hairer, Norsett & Wanner (1993).
+
+    Parameters
+    ----------
+    denoiser, noise, angles
+        As for `ddim`.
+
+    Returns
+    -------
+    Tensor, shape (n, ...)
+    """
+    state = noise
+    before: tuple[Tensor, Tensor] | None = None
+    for now, after in zip(angles[:-2], angles[1:-1], strict=True):
+        slope, step = _slope(denoiser, state, now), after - now
+        change = slope
+        if before is not None:
+            last, last_step = before
+            change = slope + step / (2 * last_step) * (slope - last)
+        state = state + step * change
+        before = slope, step
+    return ddim(denoiser, state, angles[-2:])
+
+
 def heun(denoiser: Denoiser, noise: Tensor, angles: Tensor) -> Tensor:
     """Sample with Heun's method: algorithm 1 of EDM with the angle as variable.
 
@@ -180,15 +214,10 @@ def heun(denoiser: Denoiser, noise: Tensor, angles: Tensor) -> Tensor:
     -------
     Tensor, shape (n, ...)
     """
-
-    def slope(state: Tensor, angle: Tensor) -> Tensor:
-        clean, noise = _clean_and_noise(denoiser, state, angle)
-        return torch.cos(angle) * noise - torch.sin(angle) * clean
-
     state = noise
     for now, after in zip(angles[:-2], angles[1:-1], strict=True):
-        first = slope(state, now)
-        second = slope(state + (after - now) * first, after)
+        first = _slope(denoiser, state, now)
+        second = _slope(denoiser, state + (after - now) * first, after)
         state = state + (after - now) * 0.5 * (first + second)
     return ddim(denoiser, state, angles[-2:])
 
@@ -219,4 +248,4 @@ def guided(conditional: Denoiser, unconditional: Denoiser, strength: float) -> D
 
 
 #: Samplers by name.
-SAMPLERS = {"heun": heun, "ddim": ddim}
+SAMPLERS = {"adams": adams, "heun": heun, "ddim": ddim}

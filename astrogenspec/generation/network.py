@@ -57,8 +57,9 @@ class SamplerSettings:
 
     Attributes
     ----------
-    method : {"heun", "ddim"}
-        Heun's method with two evaluations per step, or DDIM with one, which is less accurate.
+    method : {"adams", "heun", "ddim"}
+        Two-step method of Adams and Bashforth; Heun's method, with two evaluations per step instead
+        of one; or DDIM, which is less accurate.
     low_steps, high_steps : int
         Number of steps of the low- and of the full-resolution diffusion.
     guidance : float
@@ -67,9 +68,9 @@ class SamplerSettings:
         Noise on the components on which the detail is conditioned (standard deviations).
     """
 
-    method: str = "heun"
-    low_steps: int = 10
-    high_steps: int = 4
+    method: str = "adams"
+    low_steps: int = 14
+    high_steps: int = 5
     guidance: float = 1.0
     guide_noise: float = 0.05
 

@@ -12,6 +12,7 @@ from astrogenspec.generation.components import PER_BIN, Components, conserve, to
 from astrogenspec.generation.contrastive import ComponentEncoder, Matcher, info_nce
 from astrogenspec.generation.diffusion import (
     NoiseLevels,
+    adams,
     ddim,
     denoising_loss,
     guided,
@@ -54,7 +55,9 @@ def gaussian_denoiser(mean, sd):
     return lambda x, s: (sd**2 * x + s[:, None] ** 2 * mean) / (sd**2 + s[:, None] ** 2)
 
 
-@pytest.mark.parametrize(("sampler", "steps", "tolerance"), [(heun, 8, 0.02), (ddim, 60, 0.05)])
+@pytest.mark.parametrize(
+    ("sampler", "steps", "tolerance"), [(adams, 14, 0.02), (heun, 8, 0.02), (ddim, 60, 0.05)]
+)
 def test_samplers_recover_a_known_distribution(sampler, steps, tolerance):
     mean, sd = torch.tensor([0.7, -0.3]), torch.tensor([0.2, 0.9])
     noise = torch.randn(20000, 2, generator=torch.Generator().manual_seed(1))
@@ -89,7 +92,11 @@ def test_a_trained_denoiser_samples_the_conditional_distribution():
         x = torch.full((4000, 1), where)
         noise = torch.randn(4000, 1)
         with torch.no_grad():
-            for name, sampler, steps in (("heun", heun, 12), ("ddim", ddim, 80)):
+            for name, sampler, steps in (
+                ("adams", adams, 24),
+                ("heun", heun, 12),
+                ("ddim", ddim, 80),
+            ):
                 y = sampler(
                     lambda v, s, x=x: precondition(conditioned(x), v, s),
                     noise,
@@ -100,6 +107,7 @@ def test_a_trained_denoiser_samples_the_conditional_distribution():
         assert y.mean() == pytest.approx(0.5 * math.sin(3 * where), abs=0.03)
         assert y.std() == pytest.approx(0.1 + 0.2 * where**2, rel=0.2)
         assert (found["ddim", where] - y).abs().mean() < 0.02
+        assert (found["adams", where] - y).abs().mean() < 0.01
 
 
 def test_guidance_extrapolates_the_conditional_model():

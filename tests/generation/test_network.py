@@ -118,7 +118,7 @@ def test_samples_depend_on_conditions_and_noise_only():
 
 
 def test_invalid_sampler_settings_are_errors():
-    with pytest.raises(ValueError, match="method is 'euler': it must be one of heun, ddim"):
+    with pytest.raises(ValueError, match="method is 'euler': it must be one of adams, heun, ddim"):
         SamplerSettings(method="euler")
     with pytest.raises(ValueError, match="low_steps is 0"):
         SamplerSettings(low_steps=0)
