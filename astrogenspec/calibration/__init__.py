@@ -32,13 +32,14 @@ from .diagnostics import (
 from .features import INPUT_MODES
 from .guarantees import CoverageGuarantee
 from .recalibration import Recalibration, cross_fitted
-from .spectra import SpectrumRecalibration
+from .spectra import SpectrumCorrection, SpectrumRecalibration
 
 __all__ = [
     "INPUT_MODES",
     "CalibrationReport",
     "CoverageGuarantee",
     "Recalibration",
+    "SpectrumCorrection",
     "SpectrumRecalibration",
     "TarpResult",
     "calibration_report",

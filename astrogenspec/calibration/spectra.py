@@ -21,8 +21,9 @@ The form of the corrections is our own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import astropy.units as u
 import numpy as np
@@ -36,7 +37,7 @@ from .line_factors import LineFactors, fit_line_factors
 if TYPE_CHECKING:
     from ..results.spectra import SpectrumDraws
 
-__all__ = ["CASES", "SpectrumRecalibration"]
+__all__ = ["CASES", "SpectrumCorrection", "SpectrumRecalibration"]
 
 #: What spectra show: the whole galaxy; the light in a fibre, predicted from total fluxes or images;
 #: and the same from photometry in the fibre, whose scale is that of the photometry.
@@ -59,15 +60,67 @@ _EVERY = 5
 #: Scatter of the factors of draws whose coverage is evaluated.
 _TRIAL_SCALES = np.linspace(0.0, 0.8, 9)
 _LAYOUT = 3
-_SCATTERS = ("line_scatter", "scale_scatter")
-_NO_SHIFT = np.zeros(2)
-_Value = TypeVar("_Value")
 #: Key of the card.
 _ENTRY = "recalibration"
 
 
+@dataclass(frozen=True)
+class SpectrumCorrection:
+    """Correction of the draws of spectra from one kind of input.
+
+    Attributes
+    ----------
+    continuum : sequence of float
+        Factors of the spread of continua at the 7 knots.
+    scale_scatter : float
+        Standard deviation of the natural logarithm by which these factors scatter between draws.
+    line_shift : sequence of float
+        Logarithms (dex) of the factors of free lines of 0.5 and 2 Angstrom of equivalent width
+        (Halpha and [N II]).
+    line_scatter : float
+        Standard deviation (dex) of the common factor of the free lines of a draw. Networks that do
+        not generate lines apart from the continuum ignore it and the shifts.
+
+    Raises
+    ------
+    ValueError
+        If there are not 7 positive factors, a scatter is negative, or there are not 2 finite
+        shifts.
+    """
+
+    continuum: Sequence[float] = (1.0,) * len(_KNOTS)
+    scale_scatter: float = 0.0
+    line_shift: Sequence[float] = (0.0, 0.0)
+    line_scatter: float = 0.0
+
+    def __post_init__(self) -> None:
+        values, shift = np.asarray(self.continuum, float), np.asarray(self.line_shift, float)
+        if values.shape != (len(_KNOTS),) or not (values > 0).all():
+            raise ValueError(
+                f"continuum is {values.tolist()}; {len(_KNOTS)} positive numbers are expected."
+            )
+        if shift.shape != (2,) or not np.isfinite(shift).all():
+            raise ValueError(f"line_shift is {shift.tolist()}; two finite numbers are expected.")
+        for name in ("scale_scatter", "line_scatter"):
+            value = getattr(self, name)
+            if not 0 <= value < np.inf:
+                raise ValueError(f"{name} is {value:g}; it must be finite and at least 0.")
+
+    def __str__(self) -> str:
+        scatter, lines, weak = self.scale_scatter, self.line_scatter, self.line_shift[0]
+        return (
+            f"{min(self.continuum):.2f} to {max(self.continuum):.2f}"
+            + (f", scatter {scatter:.2f}" if scatter else "")
+            + (f", lines {lines:.2f} dex" if lines else "")
+            + (f", weak lines {weak:+.2f} dex" if weak else "")
+        )
+
+
+_NOTHING = SpectrumCorrection()
+
+
 class SpectrumRecalibration:
-    """Scale the spread of generated spectra about their median, and scatter their lines.
+    """Scale the spread of generated spectra about their median, and correct their lines.
 
     Learn one with `fit`; combine those of different inputs with ``|``.  It is stored in the card of
     the weights as ``card["recalibration"] = recalibration.to_dict()`` and then applied by
@@ -75,29 +128,19 @@ class SpectrumRecalibration:
 
     Parameters
     ----------
-    factors : mapping of (str, str) to sequence of float
-        Factors at the 7 knots, by input mode (one of `INPUT_MODES`) and case (one of `CASES`).
-    line_scatter : mapping of (str, str) to float, optional
-        Standard deviation (dex) of the common factor of the free lines of a draw, by input mode and
-        case; 0 where missing. Networks that do not generate lines apart from the continuum
-        ignore it.
-    scale_scatter : mapping of (str, str) to float, optional
-        Standard deviation of the natural logarithm by which the factors of draws scatter, by input
-        mode and case; 0 where missing.
-    line_shift : mapping of (str, str) to sequence of float, optional
-        Logarithms (dex) of the factors of free lines of 0.5 and 2 Angstrom of equivalent width
-        (Halpha and [N II]), by input mode and case; 0 where missing.
+    corrections : mapping of (str, str) to SpectrumCorrection
+        Corrections by input mode (one of `INPUT_MODES`) and case (one of `CASES`).
 
     Raises
     ------
     ValueError
-        If an input mode is unknown, factors are not 7 positive numbers, a scatter is negative, or
-        shifts are not 2 finite numbers.
+        If an input mode or a case is unknown.
 
     Examples
     --------
-    >>> from astrogenspec.calibration import SpectrumRecalibration
-    >>> recalibration = SpectrumRecalibration({("photometry", "total"): [1.1] * 7})
+    >>> from astrogenspec.calibration import SpectrumCorrection, SpectrumRecalibration
+    >>> wider = SpectrumCorrection(continuum=[1.1] * 7)
+    >>> recalibration = SpectrumRecalibration({("photometry", "total"): wider})
     >>> recalibration
     <SpectrumRecalibration: photometry, total 1.10 to 1.10>
     >>> recalibration.factors(["photometry", "image"], "total", [0.1, 0.1], [4000.0, 6000.0])
@@ -105,51 +148,23 @@ class SpectrumRecalibration:
            [1. , 1. ]])
     """
 
-    def __init__(
-        self,
-        factors: Mapping[tuple[str, str], Sequence[float] | np.ndarray],
-        line_scatter: Mapping[tuple[str, str], float] | None = None,
-        scale_scatter: Mapping[tuple[str, str], float] | None = None,
-        line_shift: Mapping[tuple[str, str], Sequence[float] | np.ndarray] | None = None,
-    ) -> None:
-        self._factors = {key: np.asarray(values, float) for key, values in factors.items()}
-        self._line_scatter = _checked("line_scatter", line_scatter or {}, self._factors)
-        self._scale_scatter = _checked("scale_scatter", scale_scatter or {}, self._factors)
-        self._line_shift = _checked_shifts(line_shift or {}, self._factors)
-        for (mode, case), values in self._factors.items():
+    def __init__(self, corrections: Mapping[tuple[str, str], SpectrumCorrection]) -> None:
+        self._corrections = dict(corrections)
+        for mode, case in self._corrections:
             if mode not in INPUT_MODES:
                 raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(INPUT_MODES)}.")
             if case not in CASES:
                 raise ValueError(f"case is {case!r}; it must be one of {', '.join(CASES)}.")
-            if values.shape != (len(_KNOTS),) or not (values > 0).all():
-                raise ValueError(
-                    f"factors are {values.tolist()}; {len(_KNOTS)} positive numbers are expected."
-                )
 
     def __repr__(self) -> str:
-        parts = [
-            f"{mode}, {case} {values.min():.2f} to {values.max():.2f}"
-            + (f", scatter {scales:.2f}" if scales else "")
-            + (f", lines {lines:.2f} dex" if lines else "")
-            + (f", weak lines {shift[0]:+.2f} dex" if shift[0] else "")
-            for (mode, case), values in self._factors.items()
-            for shift in [self._line_shift.get((mode, case), _NO_SHIFT)]
-            for lines in [self._line_scatter.get((mode, case), 0.0)]
-            for scales in [self._scale_scatter.get((mode, case), 0.0)]
-        ]
+        parts = [f"{mode}, {case} {one}" for (mode, case), one in self._corrections.items()]
         return f"<{type(self).__name__}: {'; '.join(parts) or 'nothing'}>"
 
     def __or__(self, other: SpectrumRecalibration) -> SpectrumRecalibration:
         """Combine two; where both correct the same inputs, the second is kept."""
         if not isinstance(other, SpectrumRecalibration):
             return NotImplemented
-        kept = self._factors.keys() - other._factors.keys()
-        return SpectrumRecalibration(
-            self._factors | other._factors,
-            _of_keys(self._line_scatter, kept) | other._line_scatter,
-            _of_keys(self._scale_scatter, kept) | other._scale_scatter,
-            _of_keys(self._line_shift, kept) | other._line_shift,
-        )
+        return SpectrumRecalibration(self._corrections | other._corrections)
 
     @classmethod
     def fit(
@@ -209,7 +224,7 @@ class SpectrumRecalibration:
         near = np.any([np.abs(rest - line) < _NEAR_LINE for line in LINES.values()], axis=0)
         seen = draws.trusted & draws.usable[:, None]
         used = seen & ~near
-        lines, scales, shifts = 0.0, 0.0, _NO_SHIFT
+        scales, shifts, lines = 0.0, np.zeros(2), 0.0
         true = truth.to_value(draws.flux.unit)
         if noise is None:
             distances = _relative_distances(draws.flux.value, true, used)
@@ -232,7 +247,8 @@ class SpectrumRecalibration:
                     draws.wavelength.to_value(u.AA),
                 )
         key = mode, draws.meta.get("calibration_case", draws.meta["aperture"])
-        return cls({key: _filled(factors)}, {key: lines}, {key: scales}, {key: shifts})
+        found = SpectrumCorrection(_filled(factors).tolist(), scales, shifts.tolist(), lines)
+        return cls({key: found})
 
     def factors(
         self,
@@ -260,12 +276,11 @@ class SpectrumRecalibration:
         log_rest = np.log(
             np.divide.outer(1 / (1 + np.asarray(redshift)), 1 / np.asarray(wavelength))
         )
-        result = np.ones_like(log_rest)
-        for row, mode in enumerate(modes):
-            values = self._factors.get((str(mode), case))
-            if values is not None:
-                result[row] = np.interp(log_rest[row], np.log(_KNOTS), values)
-        return result
+        knots = np.log(_KNOTS)
+        each = self._of(modes, case)
+        return np.array(
+            [np.interp(x, knots, one.continuum) for x, one in zip(log_rest, each, strict=True)]
+        ).reshape(log_rest.shape)
 
     def line_factors(self, modes: Sequence[str] | np.ndarray, case: str) -> LineFactors:
         """Return the factors of the free lines of galaxies.
@@ -281,10 +296,9 @@ class SpectrumRecalibration:
         -------
         LineFactors
         """
-        keys = [(str(mode), case) for mode in modes]
-        shift = [self._line_shift.get(key, _NO_SHIFT) for key in keys]
-        scatter = [self._line_scatter.get(key, 0.0) for key in keys]
-        return LineFactors(np.array(shift).reshape(-1, 2), np.array(scatter))
+        each = self._of(modes, case)
+        shift = np.array([one.line_shift for one in each], float).reshape(-1, 2)
+        return LineFactors(shift, np.array([one.line_scatter for one in each], float))
 
     def scale_scatter(self, modes: Sequence[str] | np.ndarray, case: str) -> np.ndarray:
         """Return the scatter of the logarithm of the factors of draws.
@@ -300,7 +314,10 @@ class SpectrumRecalibration:
         -------
         ndarray, shape (n,)
         """
-        return np.array([self._scale_scatter.get((str(mode), case), 0.0) for mode in modes])
+        return np.array([one.scale_scatter for one in self._of(modes, case)], float)
+
+    def _of(self, modes: Sequence[str] | np.ndarray, case: str) -> list[SpectrumCorrection]:
+        return [self._corrections.get((str(mode), case), _NOTHING) for mode in modes]
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable dictionary for the card of weights.
@@ -316,12 +333,12 @@ class SpectrumRecalibration:
                 {
                     "mode": mode,
                     "aperture": case,
-                    "values": values.round(4).tolist(),
-                    "line_scatter": round(self._line_scatter.get((mode, case), 0.0), 4),
-                    "line_shift": self._line_shift.get((mode, case), _NO_SHIFT).round(4).tolist(),
-                    "scale_scatter": round(self._scale_scatter.get((mode, case), 0.0), 4),
+                    "values": np.round(one.continuum, 4).tolist(),
+                    "scale_scatter": round(one.scale_scatter, 4),
+                    "line_shift": np.round(one.line_shift, 4).tolist(),
+                    "line_scatter": round(one.line_scatter, 4),
                 }
-                for (mode, case), values in self._factors.items()
+                for (mode, case), one in self._corrections.items()
             ],
         }
 
@@ -343,79 +360,27 @@ class SpectrumRecalibration:
             If an entry is missing or invalid, or was written by a newer version.
         """
         layout = check_layout(values, _LAYOUT, _ENTRY)
-        factors: dict[tuple[str, str], np.ndarray] = {}
-        scatter: dict[str, dict[tuple[str, str], float]] = {name: {} for name in _SCATTERS}
-        shifts: dict[tuple[str, str], np.ndarray] = {}
+        found: dict[tuple[str, str], SpectrumCorrection] = {}
         for part, where in entries(values, "factors", _ENTRY):
             mode = check_text(entry(part, "mode", where), f"{where}.mode", INPUT_MODES)
             case = check_text(entry(part, "aperture", where), f"{where}.aperture", CASES)
             path = f"{where}.values"
-            factors[mode, case] = check_array(entry(part, "values", where), (len(_KNOTS),), path)
+            continuum = check_array(entry(part, "values", where), (len(_KNOTS),), path)
             # Cards of the first layout have no scatter, those of the second no shifts.
-            for name, found in scatter.items():
-                value = check_array(part.get(name, 0.0), (), f"{where}.{name}")
-                found[mode, case] = float(value)
-            shift = part.get("line_shift", _NO_SHIFT)
-            shifts[mode, case] = check_array(shift, (2,), f"{where}.line_shift")
+            scales, lines = (
+                float(check_array(part.get(name, 0.0), (), f"{where}.{name}"))
+                for name in ("scale_scatter", "line_scatter")
+            )
+            shift = check_array(part.get("line_shift", (0.0, 0.0)), (2,), f"{where}.line_shift")
+            found[mode, case] = SpectrumCorrection(
+                continuum.tolist(), scales, shift.tolist(), lines
+            )
         if layout < _LAYOUT:
             # Photometry in a fibre had the factors of whole galaxies, and no corrections of lines.
-            for mode, case in list(factors):
+            for (mode, case), one in list(found.items()):
                 if case == "total":
-                    factors[mode, "fibre photometry"] = factors[mode, case]
-                    scales = scatter["scale_scatter"]
-                    scales[mode, "fibre photometry"] = scales[mode, case]
-        return cls(factors, **scatter, line_shift=shifts)
-
-
-def _of_keys(
-    values: dict[tuple[str, str], _Value], keys: Set[tuple[str, str]]
-) -> dict[tuple[str, str], _Value]:
-    return {key: value for key, value in values.items() if key in keys}
-
-
-def _checked(
-    name: str, values: Mapping[tuple[str, str], float], factors: Mapping[tuple[str, str], Any]
-) -> dict[tuple[str, str], float]:
-    """Return scatters as numbers.
-
-    Raises
-    ------
-    ValueError
-        If one is negative or not finite, or belongs to other inputs than the factors.
-    """
-    for key, value in values.items():
-        _check_key(name, key, factors)
-        if not 0 <= value < np.inf:
-            raise ValueError(f"{name} is {value:g} for {key!r}; it must be finite and at least 0.")
-    return {key: float(value) for key, value in values.items()}
-
-
-def _checked_shifts(
-    shifts: Mapping[tuple[str, str], Any], factors: Mapping[tuple[str, str], Any]
-) -> dict[tuple[str, str], np.ndarray]:
-    """Return shifts as arrays.
-
-    Raises
-    ------
-    ValueError
-        If some are not two finite numbers, or belong to other inputs than the factors.
-    """
-    found = {key: np.asarray(values, float) for key, values in shifts.items()}
-    for key, values in found.items():
-        _check_key("line_shift", key, factors)
-        if values.shape != (2,) or not np.isfinite(values).all():
-            raise ValueError(
-                f"line_shift is {values.tolist()} for {key!r}; two finite numbers are expected."
-            )
-    return found
-
-
-def _check_key(name: str, key: tuple[str, str], factors: Mapping[tuple[str, str], Any]) -> None:
-    if key not in factors:
-        raise ValueError(
-            f"{name} has the key {key!r}, which factors lacks; give factors of 1 where "
-            "continua are right."
-        )
+                    found[mode, "fibre photometry"] = replace(one, line_scatter=0.0)
+        return cls(found)
 
 
 def _relative_distances(flux: np.ndarray, true: np.ndarray, used: np.ndarray) -> np.ndarray:

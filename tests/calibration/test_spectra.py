@@ -9,8 +9,9 @@ from generation_cases import make_network
 from spectrum_estimator_cases import photometry, posterior, predict
 
 from astrogenspec import Posterior, coerce_photometry
-from astrogenspec.calibration import SpectrumRecalibration
+from astrogenspec.calibration import SpectrumCorrection, SpectrumRecalibration
 from astrogenspec.calibration.line_factors import LineFactors
+from astrogenspec.calibration.spectra import CASES
 from astrogenspec.generation.estimator import SpectrumEstimator
 from astrogenspec.inputs.cutouts import CutoutBatch
 from astrogenspec.inputs.observations import observe
@@ -116,8 +117,10 @@ def test_invalid_units_entries_and_factors_are_refused():
     draws, truth = simulated(60)
     with pytest.raises(u.UnitConversionError):
         SpectrumRecalibration.fit(draws, truth.value * u.m)
-    with pytest.raises(ValueError, match="7 positive numbers"):
-        SpectrumRecalibration({("both", "total"): [1.0, 2.0]})
+    with pytest.raises(ValueError, match="case is 'slit'"):
+        SpectrumRecalibration({("both", "slit"): SpectrumCorrection()})
+    with pytest.raises(ValueError, match="mode is 'ra'"):
+        SpectrumRecalibration({("ra", "total"): SpectrumCorrection()})
     with pytest.raises(ValueError, match="the entry recalibration.factors is missing"):
         SpectrumRecalibration.from_dict({"layout": 1})
     with pytest.raises(ValueError, match="layout 4"):
@@ -126,7 +129,9 @@ def test_invalid_units_entries_and_factors_are_refused():
 
 def test_the_estimator_widens_continua_and_preserves_medians_and_lines():
     network = make_network()
-    learnt = SpectrumRecalibration({("photometry", "fibre"): [1.5] * 7}).to_dict()
+    learnt = SpectrumRecalibration(
+        {("photometry", "fibre"): SpectrumCorrection([1.5] * 7)}
+    ).to_dict()
     estimator = SpectrumEstimator(network, card={"name": "t", "recalibration": learnt})
     properties = posterior()
     at_one = np.full(properties["redshift"].draws.shape, 0.1) * u.one
@@ -258,7 +263,7 @@ def test_factors_of_lines_are_learned_from_observed_spectra(unknown, weak):
     read = again.line_factors(["photometry"], "fibre")
     assert np.allclose(read.shift, found.shift[:1], atol=1e-4)
     assert np.allclose(read.scatter, found.scatter[:1], atol=1e-4)
-    both = learnt | SpectrumRecalibration({("image", "fibre"): [1.0] * 7})
+    both = learnt | SpectrumRecalibration({("image", "fibre"): SpectrumCorrection()})
     kept = both.line_factors(["photometry", "image"], "fibre")
     assert (kept.shift == found.shift).all() and (kept.scatter == found.scatter).all()
     assert ("lines" in repr(learnt)) == bool(found)
@@ -286,37 +291,50 @@ def test_factors_depend_on_the_strength_of_lines():
     np.testing.assert_allclose(scattered - found, 0.2)
 
 
-def test_factors_of_lines_must_be_numbers_of_known_inputs():
-    ones = {("both", "total"): [1.0] * 7}
-    with pytest.raises(ValueError, match="at least 0"):
-        SpectrumRecalibration(ones, {("both", "total"): -0.1})
-    with pytest.raises(ValueError, match="line_scatter has the key.*factors lacks"):
-        SpectrumRecalibration(ones, {("both", "fibre"): 0.1})
-    with pytest.raises(ValueError, match="line_shift has the key.*factors lacks"):
-        SpectrumRecalibration(ones, line_shift={("both", "fibre"): [0.0, 0.0]})
-    with pytest.raises(ValueError, match="two finite numbers"):
-        SpectrumRecalibration(ones, line_shift={("both", "total"): [0.1]})
-    old = SpectrumRecalibration(ones).to_dict()
-    with pytest.raises(ValueError, match="case is 'slit'"):
-        SpectrumRecalibration({("both", "slit"): [1.0] * 7})
-    before = SpectrumRecalibration.from_dict(old | {"layout": 2})
-    assert repr(before).count("both, fibre photometry 1.00 to 1.00") == 1
-    del old["factors"][0]["line_shift"]
-    assert not SpectrumRecalibration.from_dict(old | {"layout": 2}).line_factors(["both"], "total")
-    del old["factors"][0]["line_scatter"]
-    assert not SpectrumRecalibration.from_dict(old | {"layout": 1}).line_factors(["both"], "total")
-    old["factors"][0]["line_shift"] = [1.0, 2.0, 3.0]
-    with pytest.raises(ValueError, match="line_shift"):
-        SpectrumRecalibration.from_dict(old)
-    old["factors"][0]["line_scatter"] = "wide"
-    with pytest.raises(ValueError, match="line_scatter"):
-        SpectrumRecalibration.from_dict(old)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"continuum": [1.0, 2.0]}, "7 positive numbers"),
+        ({"continuum": [0.0] * 7}, "7 positive numbers"),
+        ({"line_scatter": -0.1}, "line_scatter is -0.1; it must be finite and at least 0"),
+        ({"scale_scatter": np.nan}, "scale_scatter is nan"),
+        ({"line_shift": [0.1]}, "two finite numbers"),
+        ({"line_shift": [0.1, np.inf]}, "two finite numbers"),
+    ],
+)
+def test_invalid_corrections_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        SpectrumCorrection(**change)
+
+
+def test_older_cards_are_read():
+    wide = SpectrumCorrection([2.0] * 7, scale_scatter=0.2, line_scatter=0.1)
+    keys = [("both", "fibre"), ("both", "total")]
+    old = SpectrumRecalibration(dict.fromkeys(keys, wide)).to_dict()
+    for part in old["factors"]:
+        del part["line_shift"]
+    read = SpectrumRecalibration.from_dict(old | {"layout": 2})
+    assert read.scale_scatter(["both"], "fibre photometry") == 0.2
+    assert (
+        read.line_factors(["both"], "fibre")
+        and not read.line_factors(["both"], "total").shift.any()
+    )
+    assert not read.line_factors(["both"], "fibre photometry")
+    for part in old["factors"]:
+        del part["line_scatter"], part["scale_scatter"]
+    read = SpectrumRecalibration.from_dict(old | {"layout": 1})
+    for case in CASES:
+        assert not read.line_factors(["both"], case) and read.scale_scatter(["both"], case) == 0
+        assert (read.factors(["both"], case, [0.1], [5000.0]) == 2).all()
+    for name, value in (("line_shift", [1.0, 2.0, 3.0]), ("line_scatter", "wide")):
+        with pytest.raises(ValueError, match=name):
+            SpectrumRecalibration.from_dict(old | {"factors": [old["factors"][0] | {name: value}]})
 
 
 def test_the_estimator_scatters_the_scales_of_draws():
     network = make_network()
     key = ("photometry", "fibre")
-    learnt = SpectrumRecalibration({key: [1.0] * 7}, scale_scatter={key: 0.5}).to_dict()
+    learnt = SpectrumRecalibration({key: SpectrumCorrection(scale_scatter=0.5)}).to_dict()
     estimator = SpectrumEstimator(network, card={"name": "t", "recalibration": learnt})
     wide, plain = (
         predict(estimator, None, photometry(), posterior(), n_draws=12, calibrated=c)
@@ -332,7 +350,9 @@ def test_the_estimator_scatters_the_scales_of_draws():
 
 def test_photometry_in_a_fibre_has_factors_of_its_own():
     key = ("photometry", "fibre photometry")
-    learnt = SpectrumRecalibration({key: [2.0] * 7}, line_shift={key: [-1.0, -1.0]}).to_dict()
+    learnt = SpectrumRecalibration(
+        {key: SpectrumCorrection([2.0] * 7, line_shift=[-1.0, -1.0])}
+    ).to_dict()
     estimator = SpectrumEstimator(make_network(), card={"name": "t", "recalibration": learnt})
     batch = photometry()
     changes = []
@@ -352,7 +372,7 @@ def test_the_estimator_scatters_free_lines_together():
     network = make_network()
     keys = [("photometry", aperture) for aperture in ("fibre", "total")]
     learnt = SpectrumRecalibration(
-        dict.fromkeys(keys, [1.0] * 7), dict.fromkeys(keys, 0.3)
+        dict.fromkeys(keys, SpectrumCorrection(line_scatter=0.3))
     ).to_dict()
     estimator = SpectrumEstimator(network, card={"name": "t", "recalibration": learnt})
     properties = posterior()

@@ -15,7 +15,7 @@ from generation_cases import (
     photometry_of,
 )
 
-from astrogenspec.calibration import SpectrumRecalibration
+from astrogenspec.calibration import SpectrumCorrection, SpectrumRecalibration
 from astrogenspec.generation.components import PER_BIN, to_bins
 from astrogenspec.generation.conditioning import APERTURES, reference_log_flux
 from astrogenspec.generation.network import SamplerSettings, spectrum_with_lines
@@ -199,7 +199,7 @@ def test_recalibration_scales_continua_and_keeps_lines(known):
     flux = torch.stack([continuum, 1.2 * continuum], 1).numpy() + lines
     redshift = moved.redshift[:, None].expand(-1, 2).numpy()
     drawn = DrawnSpectra(flux, lines, redshift, np.zeros((4, 2, 5)), redshift, redshift)
-    factors = SpectrumRecalibration({("photometry", "total"): [0.5] * 7})
+    factors = SpectrumRecalibration({("photometry", "total"): SpectrumCorrection([0.5] * 7)})
     narrower = recalibrate_continua(drawn, factors, np.array(["photometry"] * 4), "total", [])
     np.testing.assert_array_equal(narrower.lines, lines)
     low, high = np.moveaxis(narrower.flux - lines, 1, 0)
@@ -217,7 +217,7 @@ def test_scales_of_objects_are_not_the_noise_of_the_diffusions():
         redshift, redshift,
     )  # fmt: skip
     key = ("photometry", "total")
-    factors = SpectrumRecalibration({key: [1.0] * 7}, scale_scatter={key: 0.5})
+    factors = SpectrumRecalibration({key: SpectrumCorrection(scale_scatter=0.5)})
     streams = ObjectStreams(4, np.arange(4).reshape(2, 2), lane=1)
     modes = np.array(["photometry"] * n)
     results = [recalibrate_continua(drawn, factors, modes, "total", streams[:]) for _ in range(2)]
