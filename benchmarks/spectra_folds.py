@@ -5,8 +5,8 @@
 FOLDER holds the real tables, and RUNS the networks of `recipes/finetune_spectra.py` without each of
 five folds, ``fold-0/spectra.safetensors`` to ``fold-4``. N galaxies of each fold are predicted from
 their magnitudes in the fibre as by `spectra_real.py`, and others from total magnitudes, with
-recalibrations that were fitted to the galaxies of the other folds. The last entry is the
-recalibration fitted to all of them.
+recalibrations that were fitted to the galaxies of the other folds; ``recalibration`` was fitted to
+those of all folds.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def run_folds(properties, runs: Path, folder: Path, n: int) -> dict:
     _show(result)
     result["recalibration"] = (factors | of_total).to_dict()
     _show(result)
-    result["boosted trees, redshift given"] = boosted(folder, n, found, sample)
+    result["boosted trees, redshift given"] = boosted(folder, n, found)
     _show(result)
     some = np.arange(len(sample)) % n < _N_MEASURED
     result["redshift given"]["agn"] = active_nuclei(found[some], sample[some])
@@ -93,8 +93,6 @@ def run_folds(properties, runs: Path, folder: Path, n: int) -> dict:
 def _calibrated(properties, plain: list, samples: list[Observed], mode: str) -> tuple:
     """Return estimators with factors fitted to the other folds, factors of all, and the draws."""
     drawn = _predicted_by(properties, plain, samples, mode)
-    if mode == "total":
-        drawn = [_without_lines(one) for one in drawn]
     found = []
     for fold, estimator in enumerate(plain):
         rest = [k for k in range(_N_FOLDS) if k != fold]
@@ -105,13 +103,6 @@ def _calibrated(properties, plain: list, samples: list[Observed], mode: str) -> 
         found.append(with_factors(estimator, factors))
     every = SpectrumDraws.concatenate(drawn)
     return found, fitted_factors(every, joined(samples)), every
-
-
-def _without_lines(drawn: SpectrumDraws) -> SpectrumDraws:
-    """Return draws without the fluxes of lines, which here are those of the posterior."""
-    return SpectrumDraws(
-        drawn.flux, drawn.wavelength, drawn.redshift, trusted=drawn.trusted, meta=drawn.meta
-    )
 
 
 def _show(result: dict) -> None:
@@ -132,12 +123,12 @@ def _predicted_by(properties, estimators, samples: list[Observed], mode: str) ->
     ]
 
 
-def boosted(folder: Path, n: int, drawn: SpectrumDraws, sample: Observed) -> dict:
+def boosted(folder: Path, n: int, drawn: SpectrumDraws) -> dict:
     """Score boosted trees that predict Dn4000 and equivalent widths from the same inputs.
 
     The inputs are g - r, r - i, r and the redshift; the trees of each fold are trained on the other
-    folds. ``drawn`` are the draws of the n galaxies of each fold, ``sample``; the difference of the
-    mean absolute error of their medians is given with its 95% interval, by resampling galaxies.
+    folds. ``drawn`` are the draws of the n galaxies of each fold; the difference of the mean
+    absolute error of their medians is given with its 95% interval, by resampling galaxies.
     """
     real = read_real_spectra(folder)
     every = observed(10**real.log_wavelength, real.flux, real.ivar, real.redshift, real.total)

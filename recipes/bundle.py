@@ -7,7 +7,7 @@
     python recipes/bundle.py deep runs/deep --commit COMMIT
     python recipes/bundle.py properties runs/finetuned-images --commit COMMIT [--results RESULTS]
     python recipes/bundle.py spectra-simulated runs/spectra --commit COMMIT [--results RESULTS]
-    python recipes/bundle.py spectra runs/spectra-real --commit COMMIT [--results RESULTS]
+    python recipes/bundle.py spectra runs/spectra-folds/fold-0 --commit COMMIT [--results RESULTS]
     python recipes/bundle.py KIND --results RESULTS
 
 Run it after training; run it again, without a training run, to add the results of the benchmarks to

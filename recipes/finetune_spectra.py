@@ -2,7 +2,7 @@
 
     python recipes/finetune_spectra.py sample FOLDER --data runs/images44 --out runs/real-spectra.pt
     python recipes/finetune_spectra.py fit runs/real-spectra.pt --data runs/images44 \
-        --minutes 85 --out runs/spectra-real [--model MODEL] [--without-fold 0]
+        --minutes 85 --out runs/spectra-folds/fold-0 --without-fold 0 [--model MODEL]
 
 ``sample`` reads ``sdss_galaxy_spectra.fits.gz`` in FOLDER, draws noise-free spectra from their
 posterior (`astrogenspec.generation.observed_spectra`) and properties given photometry and redshift.

@@ -34,8 +34,8 @@ STRONGEST = ("nii6548", "halpha", "nii6584")
 _STRONGEST_WINDOW = (6540.0, 6595.0)
 #: Rest-frame windows (Angstrom), and the lines in them that are generated.
 _WINDOWS = (
-    ((4853.0, 4872.0), ("hbeta",)),
-    ((5001.0, 5014.0), ("oiii5007",)),
+    ((4850.0, 4876.0), ("hbeta",)),
+    ((4996.0, 5020.0), ("oiii5007",)),
     (_STRONGEST_WINDOW, STRONGEST),
     ((6710.0, 6742.0), ("sii6717", "sii6731")),
 )
@@ -50,9 +50,11 @@ _NO_WIDTH = 1e-3
 #: Scatter (dex) of lines whose coverage is evaluated.
 _TRIAL_SCATTER = np.linspace(0.0, 0.6, 13)
 _LEVELS = (0.68, 0.95)
-_MIN_GALAXIES = 50
-#: Number of pseudo-galaxies without correction, which shrink corrections from few galaxies.
-_PSEUDO_GALAXIES = 30
+#: Minimum number of windows, of up to four per galaxy, from which a number is fitted; and number of
+#: pseudo-windows without correction, which shrink corrections from few of them.
+_MIN_WINDOWS, _PSEUDO_WINDOWS = 100, 60
+#: Maximum range of ln(1 + z) of the draws of a galaxy whose lines are used: a pixel.
+_MAX_RANGE = 2.3e-4
 #: Seed of the random numbers of a fit, and number of samples of the noise of each draw.
 _SEED, _N_SAMPLES = 0, 4
 
@@ -75,10 +77,6 @@ class LineFactors:
     def __getitem__(self, rows: slice) -> LineFactors:
         return LineFactors(self.shift[rows], self.scatter[rows])
 
-    def __bool__(self) -> bool:
-        """Whether any factor differs from 1."""
-        return bool(self.shift.any() or self.scatter.any())
-
     def evaluate(self, width: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Return the factors of draws.
 
@@ -93,10 +91,15 @@ class LineFactors:
         -------
         ndarray, shape (n, k)
         """
-        logs = np.log10(np.maximum(width, _NO_WIDTH))
-        share = np.interp(logs, np.log10([WEAK, STRONG]), [0.0, 1.0])
+        share = _share_of_strong(width)
         weak, strong = self.shift[:, :1], self.shift[:, 1:]
         return 10 ** (weak + share * (strong - weak) + self.scatter[:, None] * noise)
+
+
+def _share_of_strong(width: np.ndarray) -> np.ndarray:
+    """Return 0 for widths below `WEAK`, 1 above `STRONG`, and values between."""
+    logs = np.log10(np.maximum(width, _NO_WIDTH))
+    return np.interp(logs, np.log10([WEAK, STRONG]), [0.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ def fit_line_factors(
     line_flux : mapping of str to Quantity, each of shape (n, k)
         Fluxes of the lines of the draws, in the unit of the spectra times Angstrom.
     redshift : ndarray, shape (n, k)
-        Redshifts of the draws.
+        Redshifts of the draws. Galaxies whose redshift is not known to a pixel are not used, nor
+        those whose Halpha is not covered.
     true, noise : ndarray, shape (n, m)
         Observed spectra, NaN where missing, and the standard deviation of their noise.
     wavelength : ndarray, shape (m,)
@@ -143,9 +147,10 @@ def fit_line_factors(
     Returns
     -------
     shift : ndarray, shape (2,)
-        Shifts (dex) at `WEAK` and `STRONG`, shrunk towards 0; 0 from fewer than 50 windows.
+        Shifts (dex) at `WEAK` and `STRONG`, shrunk towards 0; 0 if fewer than 100 windows have
+        lines of such a strength.
     scatter : float
-        Scatter (dex), shrunk towards 0.
+        Scatter (dex), shrunk towards 0; 0 from fewer than 100 windows.
 
     Raises
     ------
@@ -159,13 +164,15 @@ def fit_line_factors(
             "without any."
         )
     found = list(_all_widths(flux, line_flux, redshift, true, noise, wavelength))
-    if len(found) < _MIN_GALAXIES:
+    if len(found) < _MIN_WINDOWS:
         return np.zeros(2), 0.0
     widths = _Widths(*(np.array(values) for values in zip(*found, strict=True)))
     shape = (_N_SAMPLES, *widths.emission.shape)
     of_lines, of_pixels = np.random.default_rng(_SEED).normal(size=(2, *shape))
 
-    def noisy(some: _Widths, shift: np.ndarray, scatter: float, sample: int, rows) -> np.ndarray:
+    def noisy(
+        some: _Widths, shift: np.ndarray, scatter: float, sample: int, rows: np.ndarray
+    ) -> np.ndarray:
         n = len(some.true)
         factors = LineFactors(np.broadcast_to(shift, (n, 2)), np.full(n, scatter))
         lines = some.emission * factors.evaluate(some.strongest, of_lines[sample, rows])
@@ -181,10 +188,13 @@ def fit_line_factors(
         score, np.zeros(2), method="Nelder-Mead",
         bounds=[(-2.0, 1.0)] * 2, options={"initial_simplex": [(0, 0), (-0.5, 0), (0, 0.1)]},
     )  # fmt: skip
-    shift = fitted.x * len(found) / (len(found) + _PSEUDO_GALAXIES)
+    # Windows whose lines tell either of the shifts.
+    share = _share_of_strong(widths.strongest)
+    counts = np.array([(1 - share).mean(axis=1).sum(), share.mean(axis=1).sum()])
+    shift = np.where(counts < _MIN_WINDOWS, 0.0, fitted.x * counts / (counts + _PSEUDO_WINDOWS))
     shown = np.median(widths.emission, axis=1) > _MIN_WIDTH
     n_shown = int(shown.sum())
-    if n_shown < _MIN_GALAXIES:
+    if n_shown < _MIN_WINDOWS:
         return shift, 0.0
     some = widths[shown]
     coverage = np.zeros((len(_LEVELS), len(_TRIAL_SCATTER)))
@@ -200,7 +210,7 @@ def fit_line_factors(
         np.interp(level, np.maximum.accumulate(values), _TRIAL_SCATTER)
         for level, values in zip(_LEVELS, coverage, strict=True)
     ]
-    return shift, float(np.mean(wanted) * n_shown / (n_shown + _PSEUDO_GALAXIES))
+    return shift, float(np.mean(wanted) * n_shown / (n_shown + _PSEUDO_WINDOWS))
 
 
 def sidebands(rest: np.ndarray, window: tuple[float, float] = _STRONGEST_WINDOW) -> np.ndarray:
@@ -221,12 +231,17 @@ def _all_widths(
     """Yield the attributes of `_Widths` of each window of each galaxy that was observed."""
     for row, draws in enumerate(flux):
         z = np.median(redshift[row])
+        if not np.ptp(np.log1p(redshift[row])) < _MAX_RANGE:
+            continue
         rest = wavelength / (1 + z)
-        level = np.median(draws[:, sidebands(rest)], axis=1)
+        beside = sidebands(rest)
+        level = np.median(draws[:, beside], axis=1) if beside.any() else np.zeros(len(draws))
+        if not (level > 0).all():
+            continue
         strongest = sum(line_flux[name].value[row] for name in STRONGEST) / level / (1 + z)
         for window, names in _WINDOWS:
             found = _widths(draws, true[row], noise[row], rest, window)
-            if found is None or not np.isfinite(strongest).all():
+            if found is None:
                 continue
             widths, level, width, error = found
             emission = sum(line_flux[name].value[row] for name in names) / level / (1 + z)

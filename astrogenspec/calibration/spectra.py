@@ -22,7 +22,7 @@ The form of the corrections is our own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import astropy.units as u
@@ -83,6 +83,8 @@ class SpectrumCorrection:
 
     Raises
     ------
+    TypeError
+        If a value is not a number.
     ValueError
         If there are not 7 positive factors, a scatter is negative, or there are not 2 finite
         shifts.
@@ -94,8 +96,16 @@ class SpectrumCorrection:
     line_scatter: float = 0.0
 
     def __post_init__(self) -> None:
-        values, shift = np.asarray(self.continuum, float), np.asarray(self.line_shift, float)
-        if values.shape != (len(_KNOTS),) or not (values > 0).all():
+        for name in ("continuum", "scale_scatter", "line_shift", "line_scatter"):
+            try:
+                numbers = np.asarray(getattr(self, name), float).tolist()
+            except (TypeError, ValueError) as error:
+                raise TypeError(
+                    f"{name} is {getattr(self, name)!r}; numbers are expected."
+                ) from error
+            object.__setattr__(self, name, tuple(numbers) if isinstance(numbers, list) else numbers)
+        values, shift = np.array(self.continuum), np.array(self.line_shift)
+        if values.shape != (len(_KNOTS),) or not ((values > 0) & (values < np.inf)).all():
             raise ValueError(
                 f"continuum is {values.tolist()}; {len(_KNOTS)} positive numbers are expected."
             )
@@ -107,12 +117,12 @@ class SpectrumCorrection:
                 raise ValueError(f"{name} is {value:g}; it must be finite and at least 0.")
 
     def __str__(self) -> str:
-        scatter, lines, weak = self.scale_scatter, self.line_scatter, self.line_shift[0]
+        scatter, lines, (weak, strong) = self.scale_scatter, self.line_scatter, self.line_shift
         return (
             f"{min(self.continuum):.2f} to {max(self.continuum):.2f}"
             + (f", scatter {scatter:.2f}" if scatter else "")
-            + (f", lines {lines:.2f} dex" if lines else "")
-            + (f", weak lines {weak:+.2f} dex" if weak else "")
+            + (f", scatter of lines {lines:.2f} dex" if lines else "")
+            + (f", lines {weak:+.2f} to {strong:+.2f} dex" if weak or strong else "")
         )
 
 
@@ -120,7 +130,7 @@ _NOTHING = SpectrumCorrection()
 
 
 class SpectrumRecalibration:
-    """Scale the spread of generated spectra about their median, and correct their lines.
+    """Scale the spread of generated spectra about their median, and correct their narrow lines.
 
     Learn one with `fit`; combine those of different inputs with ``|``.  It is stored in the card of
     the weights as ``card["recalibration"] = recalibration.to_dict()`` and then applied by
@@ -133,6 +143,8 @@ class SpectrumRecalibration:
 
     Raises
     ------
+    TypeError
+        If a correction is not a SpectrumCorrection.
     ValueError
         If an input mode or a case is unknown.
 
@@ -142,7 +154,7 @@ class SpectrumRecalibration:
     >>> wider = SpectrumCorrection(continuum=[1.1] * 7)
     >>> recalibration = SpectrumRecalibration({("photometry", "total"): wider})
     >>> recalibration
-    <SpectrumRecalibration: photometry, total 1.10 to 1.10>
+    <SpectrumRecalibration: photometry, total: 1.10 to 1.10>
     >>> recalibration.factors(["photometry", "image"], "total", [0.1, 0.1], [4000.0, 6000.0])
     array([[1.1, 1.1],
            [1. , 1. ]])
@@ -150,14 +162,22 @@ class SpectrumRecalibration:
 
     def __init__(self, corrections: Mapping[tuple[str, str], SpectrumCorrection]) -> None:
         self._corrections = dict(corrections)
-        for mode, case in self._corrections:
-            if mode not in INPUT_MODES:
-                raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(INPUT_MODES)}.")
-            if case not in CASES:
-                raise ValueError(f"case is {case!r}; it must be one of {', '.join(CASES)}.")
+        given: dict[Any, Any] = dict(self._corrections)
+        for key, one in given.items():
+            if not (isinstance(key, tuple) and len(key) == 2):
+                raise ValueError(
+                    f"corrections has the key {key!r}; an input mode and a case are expected, such "
+                    "as ('photometry', 'fibre')."
+                )
+            _check_inputs(*key)
+            if not isinstance(one, SpectrumCorrection):
+                raise TypeError(
+                    f"the correction of {key!r} is of type {type(one).__name__}; a "
+                    "SpectrumCorrection is expected."
+                )
 
     def __repr__(self) -> str:
-        parts = [f"{mode}, {case} {one}" for (mode, case), one in self._corrections.items()]
+        parts = [f"{mode}, {case}: {one}" for (mode, case), one in self._corrections.items()]
         return f"<{type(self).__name__}: {'; '.join(parts) or 'nothing'}>"
 
     def __or__(self, other: SpectrumRecalibration) -> SpectrumRecalibration:
@@ -190,7 +210,8 @@ class SpectrumRecalibration:
             Standard deviation of the noise of observed spectra, in each pixel. The factors are then
             those with which the ranges of draws plus noise contain 68% of the observed fluxes, and
             their scatter that with which they contain 95%. Shifts and scatter of lines are fitted,
-            too, if the draws have a ``line_flux``.
+            too, to galaxies whose redshift was given, if the draws have a ``line_flux`` that is not
+            that of posterior draws.
 
         Returns
         -------
@@ -200,7 +221,8 @@ class SpectrumRecalibration:
         ------
         ValueError
             If there are too few galaxies or draws, shapes do not match, the draws have been
-            recalibrated, or their ``line_flux`` lacks a line of those that are fitted.
+            recalibrated, their ``meta`` has no aperture, or their ``line_flux`` lacks a line of
+            those that are fitted.
         astropy.units.UnitConversionError
             If the unit cannot be converted.
         """
@@ -209,6 +231,12 @@ class SpectrumRecalibration:
             raise ValueError(
                 "draws have been recalibrated already; use draws predicted with calibrated=False."
             )
+        case = draws.meta.get("calibration_case", draws.meta.get("aperture"))
+        if case is None:
+            raise ValueError(
+                "draws have no 'aperture' in their meta data; use draws of SpectrumEstimator."
+            )
+        _check_inputs(mode, case)
         if np.shape(truth) != (n, m):
             raise ValueError(
                 f"truth has shape {np.shape(truth)}; {(n, m)}, one spectrum per galaxy, is "
@@ -237,7 +265,7 @@ class SpectrumRecalibration:
             sigma = noise.to_value(draws.flux.unit)
             below = _below_of_factors(draws.flux.value, true, sigma, used)
             factors, scales = _factors_with_noise(below, rest)
-            if draws.line_flux is not None:
+            if draws.line_flux is not None and draws.meta.get("free_lines", True):
                 shifts, lines = fit_line_factors(
                     draws.flux.value,
                     draws.line_flux,
@@ -246,9 +274,8 @@ class SpectrumRecalibration:
                     sigma,
                     draws.wavelength.to_value(u.AA),
                 )
-        key = mode, draws.meta.get("calibration_case", draws.meta["aperture"])
         found = SpectrumCorrection(_filled(factors).tolist(), scales, shifts.tolist(), lines)
-        return cls({key: found})
+        return cls({(mode, case): found})
 
     def factors(
         self,
@@ -317,6 +344,8 @@ class SpectrumRecalibration:
         return np.array([one.scale_scatter for one in self._of(modes, case)], float)
 
     def _of(self, modes: Sequence[str] | np.ndarray, case: str) -> list[SpectrumCorrection]:
+        if case not in CASES:
+            raise ValueError(f"case is {case!r}; it must be one of {', '.join(CASES)}.")
         return [self._corrections.get((str(mode), case), _NOTHING) for mode in modes]
 
     def to_dict(self) -> dict[str, Any]:
@@ -376,11 +405,18 @@ class SpectrumRecalibration:
                 continuum.tolist(), scales, shift.tolist(), lines
             )
         if layout < _LAYOUT:
-            # Photometry in a fibre had the factors of whole galaxies, and no corrections of lines.
+            # Photometry in a fibre had the factors of whole galaxies.
             for (mode, case), one in list(found.items()):
                 if case == "total":
-                    found[mode, "fibre photometry"] = replace(one, line_scatter=0.0)
+                    found[mode, "fibre photometry"] = one
         return cls(found)
+
+
+def _check_inputs(mode: Any, case: Any) -> None:
+    if mode not in INPUT_MODES:
+        raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(INPUT_MODES)}.")
+    if case not in CASES:
+        raise ValueError(f"case is {case!r}; it must be one of {', '.join(CASES)}.")
 
 
 def _relative_distances(flux: np.ndarray, true: np.ndarray, used: np.ndarray) -> np.ndarray:

@@ -291,7 +291,7 @@ class SpectrumEstimator(Estimator):
             As for `PropertyEstimator.predict`.
         calibrated : bool
             Apply the recalibration in the card, if any: scale the spread of the continua about
-            their median, which does not change a single draw, and scatter the emission lines that
+            their median, which does not change a single draw, and correct the emission lines that
             are not tied to a draw of the properties; see
             `~astrogenspec.calibration.SpectrumRecalibration`.
         seed : int, `torch.Generator` or None
@@ -487,6 +487,7 @@ class SpectrumEstimator(Estimator):
             "select": request.select,
             "calibrated": request.recalibration is not None,
             "calibration_case": request.case,
+            "free_lines": theta is None or request.aperture == "total" or not _has_lines(theta),
         }
 
         in_sdss = batches.is_sdss or self.from_images_alone
@@ -601,10 +602,14 @@ class SpectrumEstimator(Estimator):
         return _spectrum_draws(drawn, usable & finite, draws, seen, log, request, meta, reliable)
 
     def _line_factors(self, modes: np.ndarray, request: Request) -> LineFactors | None:
-        """Return the factors of the free lines of galaxies; None if all are 1."""
+        """Return the factors of the free lines of galaxies, also where all are 1.
+
+        Their random numbers are drawn for all galaxies, so that the draws of one do not depend on
+        the others of its batch.
+        """
         if request.recalibration is None:
             return None
-        return request.recalibration.line_factors(modes, request.case) or None
+        return request.recalibration.line_factors(modes, request.case)
 
 
 def _current_options(
@@ -652,6 +657,12 @@ def _posterior_theta(posterior: Posterior) -> np.ndarray:
     return quantities_to_theta(
         {name: draws for name, draws in posterior.draws.items() if name in QUANTITIES}
     )
+
+
+def _has_lines(theta: np.ndarray) -> bool:
+    """Whether draws of the properties, of shape (n, k, 9), have fluxes of lines."""
+    columns = [quantity_index(name) for name in QUANTITIES if name.endswith("_flux")]
+    return bool(np.isfinite(theta[..., columns]).any())
 
 
 def _redshift_alone(theta: np.ndarray | None, aperture: str) -> np.ndarray:

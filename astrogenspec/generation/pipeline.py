@@ -480,14 +480,14 @@ def _draw_chunk(
     fine = network.refine(
         vectors.flatten(0, 1), high_noise.to(device).flatten(0, 1), request.sampler
     )
+    properties = properties.flatten(0, 1)
+    fine, line_flux = impose_properties(fine, properties, torch.isfinite(properties))
     if line_factors is not None:
         (noise,) = _noise(generators, [(request.n_draws, 1)])
         widths = _strongest_width(fine).unflatten(0, (n, -1))
         factors = line_factors.evaluate(widths.cpu().numpy(), noise[..., 0].cpu().numpy())
         narrow = fine.narrow * torch.as_tensor(factors).to(fine.narrow).flatten()[:, None]
         fine = replace(fine, narrow=narrow)
-    properties = properties.flatten(0, 1)
-    fine, line_flux = impose_properties(fine, properties, torch.isfinite(properties))
     in_fibre = request.aperture == "fibre"
     if not in_fibre:
         # Line fluxes of the properties are those in the fibre.

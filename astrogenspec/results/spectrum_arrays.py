@@ -96,7 +96,7 @@ class SpectrumArrays(GalaxyDraws):
         self._residual = checked_residual(photometric_residual, (n_galaxies, n_draws))
         self._trusted = checked_trusted(trusted, n_galaxies, n_wavelength)
         self._posterior_draw = checked_posterior_draw(posterior_draw, exists)
-        self._line_flux = checked_line_flux(line_flux, (n_galaxies, n_draws))
+        self._line_flux = checked_line_flux(line_flux, exists)
         self._best: np.ndarray | None = None
         self._freeze()
 

@@ -6,6 +6,7 @@ the argument.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -617,15 +618,15 @@ def checked_residual(residual: Any, shape: tuple[int, int]) -> u.Quantity | None
     return u.Quantity(values, u.mag, copy=False)
 
 
-def checked_line_flux(line_flux: Any, shape: tuple[int, int]) -> dict[str, u.Quantity] | None:
-    """Copy the fluxes of the emission lines of the draws.
+def checked_line_flux(line_flux: Any, exists: np.ndarray) -> dict[str, u.Quantity] | None:
+    """Copy the fluxes of the emission lines of the draws; NaN where a draw is missing.
 
     Parameters
     ----------
     line_flux : mapping of str to Quantity, each of shape (n_galaxies, n_draws), or None
         Fluxes by the name of the line.
-    shape : tuple of int
-        Shape (n_galaxies, n_draws).
+    exists : ndarray of bool, shape (n_galaxies, n_draws)
+        Whether there is a draw.
 
     Returns
     -------
@@ -634,7 +635,8 @@ def checked_line_flux(line_flux: Any, shape: tuple[int, int]) -> dict[str, u.Qua
     Raises
     ------
     TypeError, ValueError, astropy.units.UnitConversionError
-        If it is no mapping, or the fluxes of a line have the wrong shape or unit.
+        If it is no mapping, the fluxes of a line have the wrong shape or unit, or its name cannot
+        be that of a column.
     """
     if line_flux is None:
         return None
@@ -645,11 +647,17 @@ def checked_line_flux(line_flux: Any, shape: tuple[int, int]) -> dict[str, u.Qua
         )
     checked = {}
     for name, values in line_flux.items():
+        if not (isinstance(name, str) and re.fullmatch(r"[a-z0-9_]{1,40}", name)):
+            raise ValueError(
+                f"line_flux has the name {name!r}; lower-case letters, digits and underscores are "
+                "expected, such as 'halpha'."
+            )
         argument = f"line_flux[{name!r}]"
         fluxes = plain_values(values, LINE_FLUX_UNIT, name=argument).astype(np.float32)
-        _require_shape(argument, fluxes, shape, "give one flux for each draw")
-        checked[str(name)] = u.Quantity(fluxes, LINE_FLUX_UNIT, copy=False)
-    return checked
+        _require_shape(argument, fluxes, exists.shape, "give one flux for each draw")
+        fluxes[~exists] = np.nan
+        checked[name] = u.Quantity(fluxes, LINE_FLUX_UNIT, copy=False)
+    return checked or None
 
 
 def checked_trusted(trusted: Any, n_galaxies: int, n_wavelength: int) -> np.ndarray:

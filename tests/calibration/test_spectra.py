@@ -258,7 +258,8 @@ def test_factors_of_lines_are_learned_from_observed_spectra(unknown, weak):
     assert found.scatter[1] == 0 and abs(found.scatter[0] - unknown) < 0.07
     assert not found.shift[1].any() and abs(found.shift[0, 0] - weak) < 0.2
     assert abs(found.shift[0, 1]) < 0.05
-    assert not learnt.line_factors(["photometry"], "total")
+    of_total = learnt.line_factors(["photometry"], "total")
+    assert not of_total.shift.any() and not of_total.scatter.any()
     again = SpectrumRecalibration.from_dict(json.loads(json.dumps(learnt.to_dict())))
     read = again.line_factors(["photometry"], "fibre")
     assert np.allclose(read.shift, found.shift[:1], atol=1e-4)
@@ -266,7 +267,7 @@ def test_factors_of_lines_are_learned_from_observed_spectra(unknown, weak):
     both = learnt | SpectrumRecalibration({("image", "fibre"): SpectrumCorrection()})
     kept = both.line_factors(["photometry", "image"], "fibre")
     assert (kept.shift == found.shift).all() and (kept.scatter == found.scatter).all()
-    assert ("lines" in repr(learnt)) == bool(found)
+    assert ("lines" in repr(learnt)) == (found.shift.any() or found.scatter.any())
 
 
 def test_lines_are_corrected_only_if_their_fluxes_are_known():
@@ -274,12 +275,63 @@ def test_lines_are_corrected_only_if_their_fluxes_are_known():
     some = dict(draws.line_flux)
     del some["hbeta"]
     arguments = (draws.flux, draws.wavelength, draws.redshift)
-    without = SpectrumDraws(*arguments, meta=draws.meta)
-    learnt = SpectrumRecalibration.fit(without, observed, noise=noise)
-    assert not learnt.line_factors(["photometry"], "fibre")
+    tied = dict(draws.meta) | {"free_lines": False}
+    scattered = draws.redshift + 0.01 * np.random.default_rng(0).normal(size=draws.redshift.shape)
+    for other in (
+        SpectrumDraws(*arguments, meta=draws.meta),
+        SpectrumDraws(*arguments, line_flux=draws.line_flux, meta=tied),
+        SpectrumDraws(*arguments[:2], scattered, line_flux=draws.line_flux, meta=draws.meta),
+    ):
+        learnt = SpectrumRecalibration.fit(other, observed, noise=noise)
+        found = learnt.line_factors(["photometry"], "fibre")
+        assert not found.shift.any() and not found.scatter.any()
     partly = SpectrumDraws(*arguments, line_flux=some, meta=draws.meta)
     with pytest.raises(ValueError, match="lacks hbeta"):
         SpectrumRecalibration.fit(partly, observed, noise=noise)
+
+
+def test_the_shift_of_lines_that_are_not_there_is_zero():
+    draws, observed, noise = with_lines(150, 40, 5, 0.0, -0.6)
+    strong = np.arange(150) % 2 == 1
+    found = [
+        SpectrumRecalibration.fit(draws[rows], observed[rows], noise=noise[rows])
+        .line_factors(["photometry"], "fibre")
+        .shift[0]
+        for rows in (strong, ~strong)
+    ]
+    assert found[0][0] == 0 and abs(found[0][1]) < 0.05
+    assert found[1][1] == 0 and abs(found[1][0] + 0.6) < 0.25
+
+
+def test_galaxies_without_draws_or_halpha_do_not_calibrate_lines():
+    draws, observed, noise = with_lines(100, 40, 5, 0.0, -0.6)
+    flux, redshift = draws.flux.value.copy(), draws.redshift.copy()
+    flux[:5], redshift[:5] = np.nan, np.nan
+    redshift[5:10] = 0.5
+    other = SpectrumDraws(
+        flux * UNIT, draws.wavelength, redshift, line_flux=draws.line_flux, meta=draws.meta
+    )
+    found = SpectrumRecalibration.fit(other, observed, noise=noise)
+    wanted = SpectrumRecalibration.fit(draws[10:], observed[10:], noise=noise[10:])
+    shifts = [one.line_factors(["photometry"], "fibre").shift for one in (found, wanted)]
+    np.testing.assert_array_equal(*shifts)
+
+
+def test_draws_of_unknown_inputs_are_refused():
+    draws, truth = simulated(60)
+    for meta, message in (
+        ({}, "no 'aperture' in their meta data"),
+        ({"aperture": "slit"}, "case is 'slit'"),
+    ):
+        other = SpectrumDraws(draws.flux, draws.wavelength, draws.redshift, meta=meta)
+        with pytest.raises(ValueError, match=message):
+            SpectrumRecalibration.fit(other, truth)
+    with pytest.raises(TypeError, match="a SpectrumCorrection is expected"):
+        SpectrumRecalibration({("both", "total"): [1.0] * 7})
+    with pytest.raises(ValueError, match="an input mode and a case are expected"):
+        SpectrumRecalibration({"photometry": SpectrumCorrection()})
+    with pytest.raises(ValueError, match="case is 'slit'"):
+        SpectrumRecalibration({}).scale_scatter(["both"], "slit")
 
 
 def test_factors_depend_on_the_strength_of_lines():
@@ -296,6 +348,7 @@ def test_factors_depend_on_the_strength_of_lines():
     [
         ({"continuum": [1.0, 2.0]}, "7 positive numbers"),
         ({"continuum": [0.0] * 7}, "7 positive numbers"),
+        ({"continuum": [np.inf] * 7}, "7 positive numbers"),
         ({"line_scatter": -0.1}, "line_scatter is -0.1; it must be finite and at least 0"),
         ({"scale_scatter": np.nan}, "scale_scatter is nan"),
         ({"line_shift": [0.1]}, "two finite numbers"),
@@ -305,6 +358,10 @@ def test_factors_depend_on_the_strength_of_lines():
 def test_invalid_corrections_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         SpectrumCorrection(**change)
+    with pytest.raises(TypeError, match="line_scatter is 'wide'; numbers are expected"):
+        SpectrumCorrection(line_scatter="wide")
+    assert SpectrumCorrection(np.ones(7)) == SpectrumCorrection()
+    assert len({SpectrumCorrection([1.0] * 7), SpectrumCorrection()}) == 1
 
 
 def test_older_cards_are_read():
@@ -315,16 +372,14 @@ def test_older_cards_are_read():
         del part["line_shift"]
     read = SpectrumRecalibration.from_dict(old | {"layout": 2})
     assert read.scale_scatter(["both"], "fibre photometry") == 0.2
-    assert (
-        read.line_factors(["both"], "fibre")
-        and not read.line_factors(["both"], "total").shift.any()
-    )
-    assert not read.line_factors(["both"], "fibre photometry")
+    for case in CASES:
+        found = read.line_factors(["both"], case)
+        assert found.scatter == 0.1 and not found.shift.any()
     for part in old["factors"]:
         del part["line_scatter"], part["scale_scatter"]
     read = SpectrumRecalibration.from_dict(old | {"layout": 1})
     for case in CASES:
-        assert not read.line_factors(["both"], case) and read.scale_scatter(["both"], case) == 0
+        assert read.line_factors(["both"], case).scatter == read.scale_scatter(["both"], case) == 0
         assert (read.factors(["both"], case, [0.1], [5000.0]) == 2).all()
     for name, value in (("line_shift", [1.0, 2.0, 3.0]), ("line_scatter", "wide")):
         with pytest.raises(ValueError, match=name):
@@ -366,6 +421,26 @@ def test_photometry_in_a_fibre_has_factors_of_its_own():
         changes.append((np.median(lines), spread[0] / spread[1]))
     assert abs(changes[0][0] + 1) < 0.1 and changes[0][1] > 1.2
     assert changes[1] == pytest.approx((0, 1))
+
+
+def test_draws_do_not_depend_on_the_inputs_of_other_galaxies():
+    corrections = {
+        ("photometry", "total"): SpectrumCorrection(line_scatter=0.2),
+        ("both", "total"): SpectrumCorrection(scale_scatter=0.3),
+    }
+    learnt = SpectrumRecalibration(corrections).to_dict()
+    estimator = SpectrumEstimator(make_network(), card={"name": "t", "recalibration": learnt})
+    flux = np.full((2, 5), 30.0)
+    table = PhotometryBatch(flux, 0.02 * flux, np.zeros(2), np.zeros(2, bool))
+    image = np.random.default_rng(0).uniform(0.02, 0.2, (2, 5, 64, 64)).astype(np.float32)
+    ivar = np.full_like(image, 1e4)
+    ivar[0] = 0  # an image of the second galaxy alone
+    arguments = (CutoutBatch(image, ivar), table, posterior(2))
+    options = {"aperture": "total", "on_error": "flag"}
+    whole, alone = (
+        predict(estimator, *arguments, batch_size=size, **options).flux.value for size in (2, 1)
+    )
+    np.testing.assert_allclose(alone, whole, rtol=1e-3)
 
 
 def test_the_estimator_scatters_free_lines_together():

@@ -186,6 +186,27 @@ def test_assembled_spectra_have_given_photometry_lines_and_redshift():
 
 
 @pytest.mark.parametrize("known", [False, True])
+def test_fluxes_of_lines_are_those_in_the_spectra(known):
+    galaxies = make_galaxies(6)
+    moved, line_flux = impose_properties(
+        replace(galaxies, broad=torch.zeros(6), dispersion=torch.full((6,), 60.0)),
+        make_theta(galaxies),
+        torch.full((6, 9), known),
+    )
+    # Photometry of another slope than that of the spectra.
+    photometry = photometry_of(50 * ab_flux(moved) * torch.tensor([0.8, 0.9, 1.0, 1.1, 1.2]))
+    result = assemble(moved, line_flux, photometry, fibre=False)
+    for row in range(6):
+        for name in ("Hbeta", "Hgamma", "OIII5008", "HeI5877", "OI6302"):
+            centre = LINES[name] * (1 + float(moved.redshift[row]))
+            found = integrated(result.lines[row].numpy(), WIDE, centre, 12)
+            wanted = float(result.line_flux[row, LINE_NAMES.index(name)])
+            assert found == pytest.approx(wanted, rel=0.02), name
+    if known:
+        assert torch.equal(result.line_flux, line_flux)
+
+
+@pytest.mark.parametrize("known", [False, True])
 def test_recalibration_scales_continua_and_keeps_lines(known):
     galaxies = make_galaxies(4)
     given = torch.full((4, 9), known)

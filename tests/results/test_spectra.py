@@ -190,6 +190,7 @@ INFINITE = np.where(np.arange(4) == 3, np.inf, ONES.value) * FLUX_UNIT
         ({"line_flux": np.ones((2, 3))}, TypeError, "line_flux is of type ndarray; a mapping"),
         ({"line_flux": {"oi6300": [1.0, 2.0]}}, ValueError, r"line_flux\['oi6300'\] has shape"),
         ({"line_flux": {"oi6300": np.ones((2, 3)) * u.m}}, u.UnitConversionError, "oi6300"),
+        ({"line_flux": {"[O I]": np.ones((2, 3))}}, ValueError, r"the name '\[O I\]'"),
     ],
 )
 def test_invalid_arguments_raise_an_error(change, kind, message):
