@@ -7,7 +7,7 @@
     python benchmarks/spectra.py ranking [--n 64] --out results/spectra
     python benchmarks/spectra.py sampling [--n 48] --out results/spectra
     python benchmarks/spectra.py real FOLDER [--n 40] [--plot DIR] --out results/spectra
-    python benchmarks/spectra.py folds FOLDER --runs RUNS [--n 80] --out results/spectra
+    python benchmarks/spectra.py folds FOLDER --runs RUNS [--n 60] --out results/spectra
     python benchmarks/spectra.py speed --out results/spectra
 
 ``measured``, ``ranges``, ``surveys``, ``real`` and ``folds`` are implemented in
@@ -56,7 +56,7 @@ SIZES = {
     "sampling": 48,
     "surveys": 128,
     "real": 40,
-    "folds": 80,
+    "folds": 60,
 }
 #: Draws for the coverage of pixels; a range of k draws covers at most (k - 1) / (k + 1).
 _DRAWS = 48

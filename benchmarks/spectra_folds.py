@@ -1,6 +1,6 @@
 """Compare real spectra with those predicted by networks that were not trained on them.
 
-    python benchmarks/spectra.py folds FOLDER --runs RUNS [--n 80] --out results/spectra
+    python benchmarks/spectra.py folds FOLDER --runs RUNS [--n 60] --out results/spectra
 
 FOLDER holds the real tables, and RUNS the networks of `recipes/finetune_spectra.py` without each of
 five folds, ``fold-0/spectra.safetensors`` to ``fold-4``. N galaxies of each fold are predicted from
@@ -42,11 +42,11 @@ from astrogenspec.results.spectra import SpectrumDraws
 
 _N_FOLDS = 5
 #: Galaxies of each fold whose redshifts are inferred.
-_N_INFERRED = 20
+_N_INFERRED = 10
 #: Galaxies of each fold with total magnitudes.
-_N_TOTAL = 40
+_N_TOTAL = 25
 #: Galaxies of each fold whose lines and velocity dispersions are measured.
-_N_MEASURED = 40
+_N_MEASURED = 25
 #: Resamplings of the galaxies for the difference from other methods.
 _N_BOOTSTRAP = 2000
 

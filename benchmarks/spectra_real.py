@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import _path  # noqa: F401
@@ -52,8 +53,9 @@ from astrogenspec.synthetic import synthetic_flux
 
 #: Relative error of the synthetic magnitudes.
 _ERROR = 0.03
-#: Limits of the noise of pixels over that of their inverse variances.
-_NOISE_RATIOS = (0.5, 1.3)
+#: Limits of the noise of pixels over that of their inverse variances, and pixels of the blocks in
+#: which it is measured.
+_NOISE_RATIOS, _NOISE_BLOCK = (0.4, 1.3), 400
 _SMOOTHING = 25
 #: Windows of lines: half-width and outer edge of the sidebands (Angstrom, rest frame).
 _WINDOW, _SIDEBAND = 14.0, 40.0
@@ -111,23 +113,32 @@ def observed(wavelength, flux, ivar, redshift, total=None, dispersion=None) -> O
         nearest = np.clip(np.searchsorted(wavelength, WAVELENGTH), 0, len(wavelength) - 1)
         here = (weight[nearest] > 0) & (wavelength[-1] > WAVELENGTH) & (wavelength[0] < WAVELENGTH)
         on_grid[row, here] = np.where(weight > 0, values, 0.0)[nearest[here]]
-        noise[row, here] = ratio[row] / np.sqrt(weight[nearest[here]])
+        noise[row, here] = (ratio[row] / np.sqrt(np.where(weight > 0, weight, 1)))[nearest[here]]
     total = np.full((len(flux), len(BANDS)), np.nan) if total is None else total
     dispersion = np.full(len(flux), np.nan) if dispersion is None else dispersion
     return Observed(on_grid, noise, np.asarray(redshift, float), nmgy, total, dispersion)
 
 
 def noise_ratio(flux: np.ndarray, ivar: np.ndarray) -> np.ndarray:
-    """Return the noise of spectra over that of their inverse variances, shape (n,).
+    """Return the noise of spectra over that of their inverse variances, shape (n, m).
 
-    It is estimated from pixels at a distance of two, as neighbours are correlated (DER_SNR; Stoehr
-    et al. 2008, ASPC 394, 505). Of SDSS spectra with a signal-to-noise ratio of 10 it is 1.1, of
-    those with 45 it is 0.7.
+    It is estimated in blocks, from pixels at a distance of two, as neighbours are correlated
+    (DER_SNR; Stoehr et al. 2008, ASPC 394, 505), and interpolated. Of SDSS spectra with a
+    signal-to-noise ratio of 10 it is 1.1, of those with 45 it is 0.7.
     """
     error = 1 / np.sqrt(np.where(ivar > 0, ivar, np.nan))
     second = 2 * flux[:, 2:-2] - flux[:, :-4] - flux[:, 4:]
-    relative = np.abs(second) / error[:, 2:-2] / np.sqrt(6)
-    return np.clip(1.4826 * np.nanmedian(relative, axis=1), *_NOISE_RATIOS)
+    relative = 1.4826 * np.abs(second) / error[:, 2:-2] / np.sqrt(6)
+    m = flux.shape[1]
+    edges = np.linspace(0, m - 4, m // _NOISE_BLOCK + 1).astype(int)
+    blocks = [relative[:, low:high] for low, high in pairwise(edges)]
+    centres = (edges[:-1] + edges[1:]) / 2
+    ratio = np.clip([np.nanmedian(block, axis=1) for block in blocks], *_NOISE_RATIOS).T
+    result = np.empty(flux.shape)
+    for row, values in enumerate(ratio):
+        known = np.isfinite(values)
+        result[row] = np.interp(np.arange(m), centres[known], values[known])
+    return result
 
 
 def held_out(folder: Path, n: int | None, fold: int = 0) -> Observed:
