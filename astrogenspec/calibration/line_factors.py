@@ -25,7 +25,15 @@ from scipy.optimize import minimize
 
 from ..metrics import crps
 
-__all__ = ["STRONG", "STRONGEST", "WEAK", "LineFactors", "fit_line_factors", "sidebands"]
+__all__ = [
+    "STRONG",
+    "STRONGEST",
+    "WEAK",
+    "LineFactors",
+    "fit_line_factors",
+    "is_known",
+    "sidebands",
+]
 
 #: Equivalent widths of Halpha and [N II] (Angstrom) at which shifts are given.
 WEAK, STRONG = 0.5, 2.0
@@ -53,7 +61,7 @@ _LEVELS = (0.68, 0.95)
 #: Minimum number of windows, of up to four per galaxy, from which a number is fitted; and number of
 #: pseudo-windows without correction, which shrink corrections from few of them.
 _MIN_WINDOWS, _PSEUDO_WINDOWS = 100, 60
-#: Maximum range of ln(1 + z) of the draws of a galaxy whose lines are used: a pixel.
+#: Maximum range of ln(1 + z) of the draws of a galaxy whose redshift is known: a pixel.
 _MAX_RANGE = 2.3e-4
 #: Seed of the random numbers of a fit, and number of samples of the noise of each draw.
 _SEED, _N_SAMPLES = 0, 4
@@ -213,6 +221,11 @@ def fit_line_factors(
     return shift, float(np.mean(wanted) * n_shown / (n_shown + _PSEUDO_WINDOWS))
 
 
+def is_known(redshift: np.ndarray) -> np.ndarray:
+    """Return whether draws of shape (..., k) have one redshift, to a pixel; False for NaN."""
+    return np.ptp(np.log1p(redshift), axis=-1) < _MAX_RANGE
+
+
 def sidebands(rest: np.ndarray, window: tuple[float, float] = _STRONGEST_WINDOW) -> np.ndarray:
     """Return the pixels beside a window, bool, of the shape of the rest wavelengths (Angstrom)."""
     low, high = window
@@ -231,7 +244,7 @@ def _all_widths(
     """Yield the attributes of `_Widths` of each window of each galaxy that was observed."""
     for row, draws in enumerate(flux):
         z = np.median(redshift[row])
-        if not np.ptp(np.log1p(redshift[row])) < _MAX_RANGE:
+        if not is_known(redshift[row]):
             continue
         rest = wavelength / (1 + z)
         beside = sidebands(rest)

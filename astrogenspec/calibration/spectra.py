@@ -32,7 +32,7 @@ from scipy.special import ndtr
 from ..cards import check_array, check_layout, check_text, entries, entry
 from ..wavelengths import LINES
 from .features import INPUT_MODES
-from .line_factors import LineFactors, fit_line_factors
+from .line_factors import LineFactors, fit_line_factors, is_known
 
 if TYPE_CHECKING:
     from ..results.spectra import SpectrumDraws
@@ -80,6 +80,9 @@ class SpectrumCorrection:
     line_scatter : float
         Standard deviation (dex) of the common factor of the free lines of a draw. Networks that do
         not generate lines apart from the continuum ignore it and the shifts.
+    known_redshift : bool
+        Whether it corrects only spectra whose redshift was given, as those were to which it was
+        fitted. The spread at an inferred redshift has other causes, and features are not aligned.
 
     Raises
     ------
@@ -94,6 +97,7 @@ class SpectrumCorrection:
     scale_scatter: float = 0.0
     line_shift: Sequence[float] = (0.0, 0.0)
     line_scatter: float = 0.0
+    known_redshift: bool = False
 
     def __post_init__(self) -> None:
         for name in ("continuum", "scale_scatter", "line_shift", "line_scatter"):
@@ -274,8 +278,33 @@ class SpectrumRecalibration:
                     sigma,
                     draws.wavelength.to_value(u.AA),
                 )
-        found = SpectrumCorrection(_filled(factors).tolist(), scales, shifts.tolist(), lines)
+        given = bool(is_known(draws.redshift[draws.usable]).all())
+        found = SpectrumCorrection(_filled(factors).tolist(), scales, shifts.tolist(), lines, given)
         return cls({(mode, case): found})
+
+    def applicable(
+        self, modes: Sequence[str] | np.ndarray, case: str, redshift: np.ndarray
+    ) -> np.ndarray:
+        """Return the input modes of galaxies whose spectra are corrected.
+
+        Parameters
+        ----------
+        modes : sequence of str, shape (n,)
+            Input mode of each galaxy.
+        case : str
+            One of `CASES`.
+        redshift : ndarray, shape (n, k)
+            Redshifts of the draws.
+
+        Returns
+        -------
+        ndarray of str, shape (n,)
+            The modes; an empty string where the correction is one of known redshifts, and the
+            redshifts of the draws differ.
+        """
+        inferred = ~is_known(redshift)
+        restricted = [one.known_redshift for one in self._of(modes, case)]
+        return np.where(inferred & np.array(restricted, bool), "", np.asarray(modes, str))
 
     def factors(
         self,
@@ -366,6 +395,7 @@ class SpectrumRecalibration:
                     "scale_scatter": round(one.scale_scatter, 4),
                     "line_shift": np.round(one.line_shift, 4).tolist(),
                     "line_scatter": round(one.line_scatter, 4),
+                    "known_redshift": one.known_redshift,
                 }
                 for (mode, case), one in self._corrections.items()
             ],
@@ -401,8 +431,13 @@ class SpectrumRecalibration:
                 for name in ("scale_scatter", "line_scatter")
             )
             shift = check_array(part.get("line_shift", (0.0, 0.0)), (2,), f"{where}.line_shift")
+            known = part.get("known_redshift", False)
+            if not isinstance(known, bool):
+                raise ValueError(
+                    f"the entry {where}.known_redshift is {known!r}; true or false is expected."
+                )
             found[mode, case] = SpectrumCorrection(
-                continuum.tolist(), scales, shift.tolist(), lines
+                continuum.tolist(), scales, shift.tolist(), lines, known
             )
         if layout < _LAYOUT:
             # Photometry in a fibre had the factors of whole galaxies.

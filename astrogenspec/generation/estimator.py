@@ -15,7 +15,6 @@ from astropy.table import Row
 
 from ..base import Estimator, make_generator, make_streams
 from ..calibration import SpectrumRecalibration
-from ..calibration.line_factors import LineFactors
 from ..flags import Flag, FlagLog
 from ..inputs.cutouts import Cutouts
 from ..inputs.errors import check_bool, check_count
@@ -575,6 +574,12 @@ class SpectrumEstimator(Estimator):
             )
             usable = usable & ~beyond
             properties = torch.as_tensor(theta, dtype=torch.float32, device=self.device)
+        recalibration, modes = request.recalibration, seen.modes
+        if recalibration is not None:
+            redshift = np.full((len(seen), 1), np.nan)
+            if theta is not None:
+                redshift = theta[..., quantity_index("redshift")]
+            modes = recalibration.applicable(modes, request.case, redshift)
         if isinstance(network, GalaxySpectroscopyNetwork):
             lacking = network.lacking(given.inputs).cpu().numpy()
             log.add(usable & lacking, Flag.NO_SPECTRUM, f"these weights need {network.needs}")
@@ -589,27 +594,16 @@ class SpectrumEstimator(Estimator):
                 generators,
                 request,
                 given.completion,
-                self._line_factors(seen.modes, request),
+                # Also where all are 1, so that random numbers do not depend on other galaxies.
+                None if recalibration is None else recalibration.line_factors(modes, request.case),
             )
-        if request.recalibration is not None:
-            drawn = recalibrate_continua(
-                drawn, request.recalibration, seen.modes, request.case, generators
-            )
+        if recalibration is not None:
+            drawn = recalibrate_continua(drawn, recalibration, modes, request.case, generators)
         finite = np.isfinite(drawn.flux).all(axis=(1, 2))
         log.add(usable & ~finite, Flag.NO_SPECTRUM, "the network generated no finite spectrum")
         draws = None if theta is None else drawn.draw
         reliable = _RANGE_OF_IMAGES if self.from_images_alone else None
         return _spectrum_draws(drawn, usable & finite, draws, seen, log, request, meta, reliable)
-
-    def _line_factors(self, modes: np.ndarray, request: Request) -> LineFactors | None:
-        """Return the factors of the free lines of galaxies, also where all are 1.
-
-        Their random numbers are drawn for all galaxies, so that the draws of one do not depend on
-        the others of its batch.
-        """
-        if request.recalibration is None:
-            return None
-        return request.recalibration.line_factors(modes, request.case)
 
 
 def _current_options(

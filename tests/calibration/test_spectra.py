@@ -254,6 +254,8 @@ def with_lines(n, k, seed, unknown, weak=0.0):
 def test_factors_of_lines_are_learned_from_observed_spectra(unknown, weak):
     draws, observed, noise = with_lines(150, 40, 5, unknown, weak)
     learnt = SpectrumRecalibration.fit(draws, observed, noise=noise)
+    assert learnt.applicable(["photometry"], "fibre", np.array([[0.1, 0.2]])) == [""]
+    assert learnt.applicable(["photometry"], "fibre", np.array([[0.1, 0.1]])) == ["photometry"]
     found = learnt.line_factors(["photometry", "image"], "fibre")
     assert found.scatter[1] == 0 and abs(found.scatter[0] - unknown) < 0.07
     assert not found.shift[1].any() and abs(found.shift[0, 0] - weak) < 0.2
@@ -381,7 +383,8 @@ def test_older_cards_are_read():
     for case in CASES:
         assert read.line_factors(["both"], case).scatter == read.scale_scatter(["both"], case) == 0
         assert (read.factors(["both"], case, [0.1], [5000.0]) == 2).all()
-    for name, value in (("line_shift", [1.0, 2.0, 3.0]), ("line_scatter", "wide")):
+    invalid = {"line_shift": [1.0, 2.0, 3.0], "line_scatter": "wide", "known_redshift": "yes"}
+    for name, value in invalid.items():
         with pytest.raises(ValueError, match=name):
             SpectrumRecalibration.from_dict(old | {"factors": [old["factors"][0] | {name: value}]})
 
@@ -421,6 +424,28 @@ def test_photometry_in_a_fibre_has_factors_of_its_own():
         changes.append((np.median(lines), spread[0] / spread[1]))
     assert abs(changes[0][0] + 1) < 0.1 and changes[0][1] > 1.2
     assert changes[1] == pytest.approx((0, 1))
+
+
+def test_corrections_of_known_redshifts_are_not_applied_to_inferred_ones():
+    key = ("photometry", "fibre photometry")
+    given = posterior()
+    known = Posterior(
+        dict(given.draws) | {"redshift": np.full((3, 8), 0.1) * u.one}, names=given.names
+    )
+    seen = coerce_photometry(photometry(), aperture="fibre")
+    for restricted in (True, False):
+        correction = SpectrumCorrection([2.0] * 7, 0.2, [-1.0, -1.0], known_redshift=restricted)
+        learnt = SpectrumRecalibration({key: correction}).to_dict()
+        assert SpectrumRecalibration.from_dict(learnt).to_dict() == learnt
+        estimator = SpectrumEstimator(make_network(), card={"name": "t", "recalibration": learnt})
+        for properties, corrected in ((known, True), (given, not restricted)):
+            after, before = (
+                predict(estimator, None, seen, properties, aperture="fibre", calibrated=c)
+                for c in (True, False)
+            )
+            assert (np.abs(after.flux.value / before.flux.value - 1).max() > 1e-3) == corrected
+            lines = after.line_flux["halpha"] / before.line_flux["halpha"]
+            assert (np.abs(np.log10(lines.value)).max() > 0.5) == corrected
 
 
 def test_draws_do_not_depend_on_the_inputs_of_other_galaxies():
