@@ -60,7 +60,7 @@ NOT_RUN = {
         "run in the tutorial 07_calibrated_for_my_sample",
     ("trust.rst", "better = estimator.recalibrated(photometry=table"):
         "needs 100 galaxies; run in the tutorial 07_calibrated_for_my_sample",
-    ("trust.rst", "learnt = SpectrumRecalibration.fit(estimator.predict("):
+    ("trust.rst", "draws = estimator.predict(..., n_draws=64, calibrated=False)"):
         "true spectra of the user; run in tests/calibration/test_spectra.py",
 }  # fmt: skip
 
