@@ -13,8 +13,8 @@
 Run it after training; run it again, without a training run, to add the results of the benchmarks to
 the card.  With --photometry, only the heads for galaxies without images are replaced; with
 --images, only the encoder and the heads that read images. Recalibrations are read from
-``anchoring_recalibration.json``, ``anchoring_folds.json`` and ``ranges.json`` in the folder of
-results. The cards are written by `cards.py`.
+``anchoring_recalibration.json``, ``anchoring_folds.json``, ``ranges.json`` and ``folds.json`` in
+the folder of results. The cards are written by `cards.py`.
 """
 
 from __future__ import annotations
